@@ -1,0 +1,140 @@
+"""``python -m ground up|down|deploy-e2e``: what the nox sessions of these names call."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import docker
+from docker.errors import DockerException
+
+from ground import run, stand
+from ground.stand import Stand
+from ops import config, report
+from ops.errors import OpsError, Unavailable
+from ops.world.process import Processes
+
+REPORTS = run.REPOSITORY / "reports"
+_LOCAL = run.REPOSITORY / "sites/local.toml"
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit with the design's code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        with run.signals_unwind():
+            code = arguments.function(arguments)
+    except OpsError as error:
+        _tell(report.failure_as_text(error))
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    except run.Stopped as stopped:
+        code = 128 + stopped.number
+    sys.exit(code)
+
+
+def up(_: argparse.Namespace) -> int:
+    """Deploy the local site and leave it running."""
+    return _on_ground(_LOCAL, keep=True, then=lambda _: 0)
+
+
+def down(_: argparse.Namespace) -> int:
+    """Remove every run that no living process owns, those kept on purpose too."""
+    try:
+        client = docker.from_env()
+    except DockerException as error:
+        raise Unavailable(f"no Docker engine answers: {error}", "start it; its containers are not gone") from error
+    removed = run.remove_leftovers(client, _tell, kept_too=True)
+    _tell(f"removed {', '.join(removed)}" if removed else "nothing to remove")
+    return 0
+
+
+def deploy_e2e(arguments: argparse.Namespace) -> int:
+    """Deploy a site from nothing and run the e2e suite on it: on ground of its own, unless the site stands elsewhere."""
+    if arguments.site.resolve() != _LOCAL.resolve():
+        site = config.load(arguments.site)
+        code = _deploy(arguments.site)
+        return code or _e2e(arguments, arguments.site, {"E2E_AUTHORITIES": site.tls.acme_ca})
+    return _on_ground(arguments.site, keep=arguments.keep, then=lambda ground: _e2e(arguments, ground.site_file, _facts(ground)))
+
+
+def _on_ground(template: Path, *, keep: bool, then: Callable[[Stand], int]) -> int:
+    deployed: list[bool] = []
+    with stand.standing(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
+        _write_images(ground)
+        code = _deploy(ground.site_file)
+        if code:
+            return code
+        deployed.append(True)
+        code = then(ground)
+        if keep:
+            _tell(_directions(ground))
+        return code
+
+
+def _deploy(site_file: Path) -> int:
+    return _python("-m", "ops", "deploy", "--site", str(site_file))
+
+
+def _e2e(arguments: argparse.Namespace, site_file: Path, facts: dict[str, str]) -> int:
+    command = ["-m", "pytest", "tests/e2e", f"--junitxml={arguments.junit}", "-o", "junit_suite_name=deploy-e2e"]
+    return _python(*command, environment={"E2E_SITE": str(site_file), **facts})
+
+
+def _facts(ground: Stand) -> dict[str, str]:
+    return {"E2E_AUTHORITIES": str(ground.authorities), "E2E_INBOX": ground.inbox}
+
+
+def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
+    return Processes().passthrough([sys.executable, *arguments], environment)
+
+
+def _write_images(ground: Stand) -> None:
+    os.makedirs(REPORTS, exist_ok=True)
+    (REPORTS / "images.json").write_text(json.dumps({"set": ground.images.name, "images": dict(ground.images.references)}))
+
+
+def _directions(ground: Stand) -> str:
+    site = config.load(ground.site_file)
+    ops = f"OPS_SITE={ground.site_file}"
+    return f"""
+  {site.gitea.title} is up, and stays up until `./noxw -s down`.
+
+  address        https://{site.domain}/ at {site.host.address}
+                 echo '{site.host.address} {site.domain}' | sudo tee -a /etc/hosts
+  trust          curl --cacert {ground.authorities} --resolve {site.domain}:443:{site.host.address} https://{site.domain}/
+                 git -c http.sslCAInfo={ground.authorities} clone https://{site.domain}/OWNER/NAME.git
+  administrator  {site.gitea.admin_username}; the password is in Secrets Manager of this ground:
+                 AWS_ENDPOINT_URL={site.aws.endpoint_url} AWS_REGION={site.aws.region} \\
+                 aws secretsmanager get-secret-value --secret-id {site.name}/admin-password
+  host           ssh -i {site.host.ssh_key} {site.host.ssh_user}@{site.host.address}
+  mails          {ground.inbox}
+  ops            {ops} .venv/bin/python -m ops health --address {site.host.address}
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ground")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up").set_defaults(function=up)
+    commands.add_parser("down").set_defaults(function=down)
+    whole = commands.add_parser("deploy-e2e")
+    whole.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")
+    whole.add_argument("--keep", action="store_true", help="leave the local site running and say how to reach it")
+    whole.add_argument("--junit", type=Path, default=REPORTS / "junit/deploy-e2e.xml")
+    whole.set_defaults(function=deploy_e2e)
+    return parser
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

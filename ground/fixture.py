@@ -1,0 +1,64 @@
+"""One container of the ground: started with the run's labels, waited for, and explained when it does not come up."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+import docker
+from docker.models.containers import Container
+
+from ops.errors import Unavailable
+
+RUN_LABEL = "gitea-suite.run"
+
+# Known before anything starts, so that certificates and the run's site file can name them.
+_ADDRESSES = {"registry": 10, "aws": 11, "metadata": 12, "acme": 13, "dns": 14, "mail": 15, "host": 20}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the ground's containers of one run live: the engine, the run's network, and the run's name."""
+
+    client: docker.DockerClient
+    network: str
+    subnet: str
+    run: str
+
+    def name(self, alias: str) -> str:
+        """Return the engine-wide unique name of the run's container or volume."""
+        return f"{self.run}-{alias}"
+
+    def wait(container: Container, ready: Callable[[], bool], seconds: float) -> None:
+    """Wait until ``ready`` says so; raises Unavailable with the container's last log lines when it stops or takes longer."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if _quietly(ready):
+            return
+        container.reload()
+        if container.status in ("exited", "dead"):
+            break
+        time.sleep(0.2)
+    log = container.logs(tail=20).decode("utf-8", "replace")
+    raise Unavailable(f"{container.name} did not come up ({container.status}):\n{log}", f"docker logs {container.name}")
+
+
+def _quietly(ready: Callable[[], bool]) -> bool:
+    try:
+        return ready()
+    except OSError:
+        return False
+
+
+def _archive(path: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo(path.lstrip("/"))
+        member.size, member.mode = len(content), 0o644
+        archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,165 @@
+"""EC2's place: a container with systemd, sshd and room for a Docker engine of its own, as a cloud image would come up."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+
+from ops.errors import Unavailable
+
+RUN_LABEL = "gitea-suite.run"
+SSH_USER = "admin"
+SSH_PORT = 22
+
+# Where the data volume is found, whatever device number it got: the name of the link that a cloud makes by the volume's id.
+DATA_DEVICE = "/dev/disk/by-id/ground-data"
+
+# Packages that one run downloaded serve the next; shared by runs side by side, and never removed by a run.
+PACKAGE_CACHE_VOLUME = "gitea-suite-apt-cache"
+
+_BOOT_SECONDS = 60
+_SHUTDOWN_SECONDS = 90
+_JOURNAL = ["journalctl", "--no-pager", "--lines=30", "--output=short-monotonic"]
+
+# What systemd 257 must be told where the machine's control groups are version 1.
+_CGROUP_V1_COMMAND = ["/sbin/init", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "systemd.unified_cgroup_hierarchy=0"]
+
+
+@dataclass(frozen=True)
+class HostGround:
+    """A running host: its container's name, the address that this machine reaches it by, and its data volume's device."""
+
+    name: str
+    address: str
+    data_device: str = DATA_DEVICE
+
+
+def start(
+    docker_client: docker.DockerClient,
+    *,
+    network: str,
+    run_id: str,
+    image: str,
+    public_key: str,
+    metadata_address: str | None,
+    address: str | None = None,
+    data_gib: int = 20,
+) -> HostGround:
+    """Start the run's host and return it once sshd answers; ``public_key`` may log in as SSH_USER.
+
+    ``metadata_address`` is who answers for 169.254.169.254 (None: no one). ``address`` fixes the host's address on the
+    network. The data volume is ``data_gib`` GiB, sparse, blank on the run's first host, and outlives a replaced one.
+    Raises Unavailable with the journal's last lines when the host does not come up within a minute.
+    """
+    environment = {"container": "docker", "GROUND_SSH_KEY": public_key.strip(), "GROUND_DATA_GIB": str(data_gib)}
+    if metadata_address:
+        environment["GROUND_METADATA_ADDRESS"] = metadata_address
+    endpoint = docker_client.api.create_endpoint_config(aliases=["host"], ipv4_address=address)
+    container = docker_client.containers.create(
+        image,
+        _command(docker_client),
+        name=f"{run_id}-host",
+        hostname="host",
+        labels={RUN_LABEL: run_id},
+        environment=environment,
+        network=network,
+        networking_config={network: endpoint},
+        volumes=_volumes(docker_client, run_id),
+        **_rights(),
+    )
+    container.start()
+    return _come_up(container)
+
+
+def restart(docker_client: docker.DockerClient, host: HostGround) -> HostGround:
+    """Reboot the host in good order and return it once sshd answers; its address may be another one.
+
+    Raises Unavailable with the journal's last lines when it does not come up again within a minute.
+    """
+    container = docker_client.containers.get(host.name)
+    container.restart(timeout=_SHUTDOWN_SECONDS)
+    return _come_up(container)
+
+
+def _command(client: docker.DockerClient) -> list[str]:
+    return ["/sbin/init"] if str(client.info().get("CgroupVersion")) == "2" else _CGROUP_V1_COMMAND
+
+
+def _rights() -> dict[str, Any]:
+    """What systemd and an inner engine need. SYS_RESOURCE is left out because a machine may not have it to give away."""
+    return {
+        "cap_add": ["ALL"],
+        "cap_drop": ["SYS_RESOURCE"],
+        "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
+        # Loop devices and their control, for the data volume.
+        "device_cgroup_rules": ["b 7:* rmw", "c 10:237 rmw"],
+        "cgroupns": "host",
+        "tmpfs": {"/run": "", "/run/lock": ""},
+    }
+
+
+def _volumes(client: docker.DockerClient, run_id: str) -> Mapping[str, Mapping[str, str]]:
+    own = {"docker": "/var/lib/docker", "data": "/var/lib/ground"}
+    for name in own:
+        client.volumes.create(f"{run_id}-{name}", labels={RUN_LABEL: run_id})
+    paths = {f"{run_id}-{name}": path for name, path in own.items()}
+    paths |= {PACKAGE_CACHE_VOLUME: "/var/cache/ground-apt", "/sys/fs/cgroup": "/sys/fs/cgroup"}
+    return {source: {"bind": path, "mode": "rw"} for source, path in paths.items()}
+
+
+def _come_up(container: Container) -> HostGround:
+    deadline = time.monotonic() + _BOOT_SECONDS
+    while time.monotonic() < deadline:
+        container.reload()
+        if container.status != "running":
+            break
+        address = _address(container)
+        if _ssh_answers(address):
+            _require_data_device(container)
+            return HostGround(container.name, address)
+        time.sleep(0.1)
+    raise Unavailable(f"{container.name} did not come up ({container.status}):\n{_last_words(container)}", _hint(container))
+
+
+def _address(container: Container) -> str:
+    (endpoint,) = container.attrs["NetworkSettings"]["Networks"].values()
+    return str(endpoint["IPAddress"])
+
+
+def _ssh_answers(address: str) -> bool:
+    try:
+        with socket.create_connection((address, SSH_PORT), timeout=2) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _require_data_device(container: Container) -> None:
+    if container.exec_run(["test", "-b", DATA_DEVICE]).exit_code:
+        words = _said(container, ["journalctl", "--no-pager", "--unit=ground-data-disk"])
+        raise Unavailable(f"{container.name} has no data volume:\n{words}", "does this machine have loop devices? modprobe loop")
+
+
+def _last_words(container: Container) -> str:
+    """The journal where the host still runs, else what its console said."""
+    if container.status == "running":
+        return _said(container, _JOURNAL)
+    return str(container.logs(tail=30).decode("utf-8", "replace"))
+
+
+def _said(container: Container, command: list[str]) -> str:
+    try:
+        return str(container.exec_run(command).output.decode("utf-8", "replace"))
+    except (APIError, NotFound) as error:
+        return str(error)
+
+
+def _hint(container: Container) -> str:
+    return f"docker exec {container.name} journalctl; docker logs {container.name}"

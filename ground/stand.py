@@ -1,0 +1,116 @@
+"""The whole ground of one run: brought up side by side, described by a site file, and removed without a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from ground import acme, aws, disk, engine, host, images, mail, registry, run
+from ground.acme import Acme
+from ground.fixture import Place
+from ground.images import ImageSet
+from ops import config
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A run's ground, ready to be deployed on."""
+
+    place: Place
+    folder: Path
+    site_file: Path
+    images: ImageSet
+    authorities: Path
+    inbox: str
+
+
+def prepare(tell: Tell, only: tuple[str, ...] = ()) -> tuple[docker.DockerClient, ImageSet]:
+    """Make sure of engine, tools, disk space and images; raises Refused or Unavailable naming what is missing."""
+    disk.require_space(tell)
+    client = engine.ensure(run.CACHE, tell)
+    return client, images.build(client, run.CACHE, tell, only)
+
+
+@contextmanager
+def standing(template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Stand]:
+    """Bring the ground up for the length of the block, then remove it, also when it never came up whole.
+
+    ``keep`` is asked at the end: True leaves it standing for `./noxw -s down` to remove.
+    """
+    client, built = prepare(tell)
+    place, folder, lock = run.new_place(client, tell)
+    with ExitStack() as undo:
+        undo.callback(lock.close)
+        undo.callback(lambda: run.keep(folder) if keep() else _remove(client, place.run, tell))
+        tell(f"raising the ground {place.run} ({built.name} images)")
+        yield _raise(place, folder, built, template, tell)
+
+
+def _remove(client: docker.DockerClient, name: str, tell: Tell) -> None:
+    tell(f"removing the ground {name}")
+    run.remove(client, name)
+
+
+def _raise(place: Place, folder: Path, built: ImageSet, template: Path, tell: Tell) -> Stand:
+    site = config.load(template)
+    key = run.write_key(folder)
+    public_key = key.with_suffix(".pub").read_text(encoding="utf-8")
+    with ThreadPoolExecutor() as pool:
+        cloud = pool.submit(_cloud, place, built, site.zone)
+        mirror = pool.submit(_mirror, place, built)
+        issuer = pool.submit(acme.start, place, built.local("pebble"))
+        mailbox = pool.submit(mail.start, place, built.local("mail"))
+        machine = pool.submit(_machine, place, built, public_key)
+    acme.know(issuer.result(), site.domain, machine.result().address)
+    authorities = folder / "authorities.pem"
+    authorities.write_text(issuer.result().authorities, encoding="utf-8")
+    changes: Mapping[str, Mapping[str, Any]] = {
+        "aws": {"endpoint_url": cloud.result().endpoint_url},
+        "host": _host_keys(machine.result().address, key, mirror.result(), cloud.result().ami),
+        "tls": _issuer_keys(issuer.result(), authorities),
+        "mail": {"smtp_host": mailbox.result().smtp_host, "smtp_port": mailbox.result().smtp_port},
+    }
+    tell(f"the ground stands: host {machine.result().address}, AWS {cloud.result().endpoint_url}")
+    return Stand(place, folder, run.write_site(template, folder, changes), built, authorities, mailbox.result().inbox)
+
+
+def _cloud(place: Place, built: ImageSet, zone: str) -> aws.AwsGround:
+    ground = aws.start(place, built)
+    aws.seed(ground.endpoint_url, zone)
+    return ground
+
+
+def _mirror(place: Place, built: ImageSet) -> list[str]:
+    if built.name == "upstream":
+        return []
+    url = registry.start(place, built.local("registry"))
+    registry.push(place, {image: built.local(image) for image in images.pinned().values()})
+    return [url]
+
+
+def _machine(place: Place, built: ImageSet, public_key: str) -> host.HostGround:
+    return host.start(
+        place.client,
+        network=place.network,
+        run_id=place.run,
+        image=built.local("host"),
+        public_key=public_key,
+        metadata_address=place.address("metadata"),
+        address=place.address("host"),
+    )
+
+
+def _host_keys(address: str, key: Path, mirrors: list[str], ami: str) -> dict[str, Any]:
+    return {"address": address, "ssh_key": str(key), "registry_mirrors": mirrors, "ami": ami}
+
+
+def _issuer_keys(issuer: Acme, authorities: Path) -> dict[str, str]:
+    return {"acme_directory": issuer.directory, "acme_ca": str(authorities)}

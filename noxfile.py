@@ -1,0 +1,113 @@
+"""The stages of the suite. Each proves something about exactly this tree; the next one refuses to start without it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+GROUPS = ("nox", "ops", "lint", "unit", "integration")
+
+nox.needs_version = ">=2025"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "unit", "integration"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Every linter, type checker and validator over every file, side by side."""
+    _stage(session, "lint", "lint", "-m", "pytest", "tests/lint", "-n", "2", "--dist=worksteal")
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """The decisions of ops: fakes and in-process moto, no sockets, no processes, within seconds."""
+    _stage(session, "unit", "unit", "-m", "pytest", "tests/unit", "--disable-socket", "--allow-unix-socket", "--cov")
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Every adapter on the real thing: LocalStack, Docker, Terraform, Ansible, Pebble, a registry, all on this machine."""
+    _stage(session, "integration", "integration", "-m", "pytest", "tests/integration", "-n", "2", "--dist=loadgroup")
+
+
+@nox.session(name="deploy-e2e")
+def deploy_e2e(session: nox.Session) -> None:
+    """Deploy a site from nothing and try it from outside. [-- --keep] [-- --site sites/production.toml]"""
+    _stage(session, "deploy-e2e", "integration", "-m", "ground", "deploy-e2e", *session.posargs)
+
+
+@nox.session
+def promote(session: nox.Session) -> None:
+    """Write the release manifest of a tree that every stage has proven, and tag it. -- VERSION"""
+    _install(session, "unit")
+    _run(session, "-m", "ops", "gate", "promote", *session.posargs)
+
+
+@nox.session
+def up(session: nox.Session) -> None:
+    """Deploy the local site and leave it running, to look around."""
+    _install(session, "integration")
+    _run(session, "-m", "ground", "up", *session.posargs)
+
+
+@nox.session
+def down(session: nox.Session) -> None:
+    """Remove local sites that were left running, and whatever a killed run has left."""
+    _install(session, "integration")
+    _run(session, "-m", "ground", "down")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, as ratios against a named alternative in the same run; writes reports/bench.json."""
+    _install(session, "integration")
+    _run(session, "-m", "pytest", "tests/bench", "-s", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Lock every dependency group anew: names, versions and hashes in requirements/."""
+    _install(session, "nox")
+    for group in GROUPS:
+        _compile(session, "--universal", "--python-version=3.11", "--group", group, "-o", f"requirements/{group}.txt")
+    localstack = ("--python-version=3.11", "--python-platform=x86_64-manylinux_2_36", "requirements/localstack.in")
+    _compile(session, *localstack, "-o", "requirements/localstack.txt")
+
+
+def _stage(session: nox.Session, stage: str, group: str, *command: str) -> None:
+    _install(session, group)
+    _run(session, "-m", "ops", "gate", "run", stage, "--", *command)
+
+
+def _install(session: nox.Session, group: str) -> None:
+    session.install("--require-hashes", "--quiet", "-r", f"requirements/{group}.txt")
+
+
+def _compile(session: nox.Session, *arguments: str) -> None:
+    session.run("uv", "pip", "compile", "--upgrade", "--generate-hashes", "--no-emit-index-url", "--no-header", "-q", *arguments)
+
+
+def _run(session: nox.Session, *arguments: str) -> None:
+    """Run Python in the session's environment and end with its exit code, which nox itself would turn into 1.
+
+    An interrupt reaches the child through the terminal; it gets the time it needs to undo what it did.
+    """
+    path = os.pathsep.join([session.bin, os.environ["PATH"]])
+    process = subprocess.Popen([f"{session.bin}/python", *arguments], cwd=ROOT, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)})
+    while (code := _wait(process)) is None:
+        pass
+    if code:
+        sys.exit(code)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return None

@@ -1,0 +1,3 @@
+"""Operations of a Gitea site: deploy it, prove it, keep it alive."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,53 @@
+"""The site's TLS certificate: issued when there is none, renewed when due, and nginx told only when it changed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ops.accounts import PROJECT
+from ops.config import Site
+from ops.errors import OpsError, Unavailable
+from ops.inputs import DATA_DIRECTORY
+from ops.model import Report
+from ops.world import World
+
+COMPOSE_DIRECTORY = Path("/opt/gitea-suite/compose")
+# The service's own command issues, renews when due, and otherwise leaves things as they are.
+_CERTBOT = ("docker", "compose", "--progress", "quiet", "--profile", "tools", "run", "--rm", "--no-deps", "--no-TTY", "certbot")
+_SELECT_STAGE = "/docker-entrypoint.d/40-select-stage.sh"
+
+
+def renew(
+    site: Site, world: World, *, live: Path = Path(DATA_DIRECTORY) / "letsencrypt/live", compose: Path = COMPOSE_DIRECTORY
+) -> Report:
+    """Issue the certificate if there is none, else let certbot renew it when due; reload nginx only if it changed.
+
+    Raises Unavailable when the issuer cannot be reached or refuses, with certbot's own words; the site then goes on
+    with what it has.
+    """
+    certificate = live / site.domain / "fullchain.pem"
+    before = _fingerprint(certificate)
+    finished = world.processes.run(_CERTBOT, directory=compose, tell=world.tell)
+    if finished.code:
+        raise Unavailable(f"certbot failed: {_last_words(finished.output)}", "mend what certbot names, then: ops certs renew")
+    changed = _fingerprint(certificate) != before
+    if changed:
+        _reload_nginx(world)
+    return Report("certs", changed, "certificate changed, nginx reloaded" if changed else "certificate not yet due")
+
+
+def _reload_nginx(world: World) -> None:
+    # nginx begins without TLS while there is no certificate; the image's own script selects the stage, then nginx checks.
+    for command in ([_SELECT_STAGE], ["nginx", "-t"], ["nginx", "-s", "reload"]):
+        ran = world.containers.execute(PROJECT, "nginx", command)
+        if ran.code:
+            raise OpsError(f"nginx: {' '.join(command)} failed: {ran.output.strip()}", "mend compose/nginx, then deploy")
+
+
+def _fingerprint(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _last_words(output: str) -> str:
+    return " ".join(line.strip() for line in output.strip().splitlines()[-6:])

@@ -1,0 +1,131 @@
+"""The command line: the only print, the only sys.exit."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ops import accounts, certs, config, health, report, secrets
+from ops.errors import ConfigError, OpsError
+from ops.model import Report
+from ops.world import World
+
+REPOSITORY = Path(__file__).parents[1]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one verb and exit with the code that says in what state the system was left."""
+    arguments = _parser().parse_args(argv)
+    sys.exit(_guarded(arguments))
+
+
+def _guarded(arguments: argparse.Namespace) -> int:
+    try:
+        done: Report = arguments.verb(arguments)
+    except OpsError as error:
+        if arguments.json:
+            print(report.failure_as_json(arguments.command, error))
+        print(report.failure_as_text(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except Exception as error:
+        if arguments.json:
+            print(report.failure_as_json(arguments.command, OpsError(f"a bug: {error}", "report it with the traceback on stderr")))
+        traceback.print_exc()
+        return 1
+    print(report.as_json(done) if arguments.json else report.as_text(done))
+    return done.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="ops", description="Operate a Gitea site: deploy it, prove it, keep it alive.")
+    verbs = parser.add_subparsers(dest="command", required=True, metavar="VERB")
+    _verb(verbs, "site", "check the site file and say what it describes", _site_check)
+    deploy = _verb(verbs, "deploy", "make the site what its file says, from nothing or from any state", _deploy)
+    deploy.add_argument("--dry-run", action="store_true", help="stop after the plan; touch nothing")
+    outside = _verb(verbs, "health", "say whether the site is well (exit 3 when a probe is red)", _health)
+    outside.add_argument("--address", help="probe from outside, at this address, instead of from the site's own host")
+    _choice(_verb(verbs, "certs", "issue or renew the certificate (on the host)", _certs), "renew")
+    _choice(_verb(verbs, "secrets", "put the secrets in place (on the host)", _secrets), "fetch")
+    _choice(_verb(verbs, "accounts", "make sure of the administrator (on the host)", _accounts), "ensure-admin")
+    _gate_parser(verbs)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Ends a wrong invocation with the design's code and, with --json, still with one document."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        error = ConfigError(message, f"{self.prog} --help")
+        if "--json" in sys.argv:
+            print(report.failure_as_json(self.prog, error))
+        print(report.failure_as_text(error), file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[_Parser]", name: str, summary: str, function: Callable[[argparse.Namespace], Report]
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=summary, description=summary)
+    parser.add_argument("--site", type=Path, default=os.environ.get("OPS_SITE"), help="the site file (default: $OPS_SITE)")
+    parser.add_argument("--json", action="store_true", help="print exactly one JSON document")
+    parser.set_defaults(verb=function)
+    return parser
+
+
+def _choice(parser: argparse.ArgumentParser, *choices: str) -> None:
+    parser.add_argument("action", choices=choices)
+
+
+def _world(arguments: argparse.Namespace) -> World:
+    if not arguments.site:
+        raise ConfigError("no site file was named", "--site sites/local.toml, or OPS_SITE in the environment")
+    return World(config.load(Path(arguments.site)), tell=_tell)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _site_check(arguments: argparse.Namespace) -> Report:
+    site = _world(arguments).site
+    return Report("site", changed=False, summary=f"{site.name}: https://{site.domain}/ in {site.aws.region}", facts={"name": site.name})
+
+
+def _deploy(arguments: argparse.Namespace) -> Report:
+    # Ansible is there on the machine that deploys, and not in the image that runs on the host.
+    from ops import deploy
+
+    world = _world(arguments)
+    state = Path(arguments.site).resolve().parent / ".state" / world.site.name
+    return deploy.deploy(world.site, world, workshop=deploy.Workshop(REPOSITORY, state, CACHE), dry_run=arguments.dry_run)
+
+
+def _health(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    if arguments.address:
+        return health.health_from_outside(world.site, world, address=arguments.address)
+    return health.health(world.site, world)
+
+
+def _certs(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    return certs.renew(world.site, world)
+
+
+def _secrets(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    return secrets.fetch(world.site, world)
+
+
+def _accounts(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    return accounts.ensure_admin(world.site, world)

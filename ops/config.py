@@ -1,0 +1,258 @@
+"""The site file: one TOML (or, on the host, JSON) document that describes a site, read strictly.
+
+The dataclasses are the schema. Every field carries its check and the remedy that is printed when the check says no.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+from urllib.parse import urlsplit
+
+from ops.errors import ConfigError
+
+SCHEMA = 1
+Check = Callable[[Any], bool]
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"(?=.{{1,253}}$)({_LABEL}\.)+{_LABEL}")
+_ADDRESS = re.compile(rf"[A-Za-z0-9._+-]+@({_LABEL}\.)+{_LABEL}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_NAME = re.compile(r"[a-z][a-z0-9-]{1,20}")
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_RESERVED_GITEA_NAMES = frozenset({"admin", "api", "assets", "explore", "ghost", "login", "metrics", "user"})
+
+
+def _matches(pattern: re.Pattern[str]) -> Check:
+    return lambda value: pattern.fullmatch(value) is not None
+
+
+def _between(low: int, high: int) -> Check:
+    return lambda value: low <= value <= high
+
+
+def _one_of(*allowed: str) -> Check:
+    return lambda value: value in allowed
+
+
+def _is_url(*schemes: str) -> Check:
+    return lambda value: urlsplit(value).scheme in schemes and bool(urlsplit(value).hostname)
+
+
+def _is_cidr(value: str) -> bool:
+    try:
+        return bool(ipaddress.ip_network(value))
+    except ValueError:
+        return False
+
+
+def _is_address(value: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(value))
+    except ValueError:
+        return False
+
+
+def _or_empty(check: Check) -> Check:
+    return lambda value: value == "" or check(value)
+
+
+def _each(check: Check) -> Check:
+    return lambda values: all(check(value) for value in values)
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+def _key(check: Check, remedy: str, default: Any = dataclasses.MISSING) -> Any:
+    metadata = {"check": check, "remedy": remedy}
+    if isinstance(default, list):
+        return field(default_factory=lambda: tuple(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+_PORT = "give a port between 1 and 65535"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aws:
+    """Where the cloud is. An empty ``endpoint_url`` means AWS's own endpoints."""
+
+    region: str = _key(_matches(_REGION), 'give an AWS region, for example "eu-central-1"')
+    endpoint_url: str = _key(_or_empty(_is_url("http", "https")), "give a URL, or leave it out for AWS itself", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The private network and who may reach the administrator's ssh port."""
+
+    cidr: str = _key(_is_cidr, 'give a network in CIDR form, for example "10.40.0.0/16"', "10.40.0.0/16")
+    admin_cidrs: tuple[str, ...] = _key(_each(_is_cidr), 'give networks in CIDR form, for example ["203.0.113.7/32"]')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """The machine. An empty ``address`` means the Elastic IP that Terraform makes; an empty ``ami`` Canonical's image."""
+
+    address: str = _key(_or_empty(_is_address), "give an IP address, or leave it out for the Elastic IP", "")
+    ssh_user: str = _key(_matches(_USER), "give the image's login name", "ubuntu")
+    ssh_port: int = _key(_between(1, 65535), _PORT, 22)
+    ssh_key: str = _key(bool, "give the path of an Ed25519 private key; ssh-keygen -t ed25519 -f PATH makes one")
+    instance_type: str = _key(_matches(re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")), 'for example "t3.medium"', "t3.medium")
+    ami: str = _key(_or_empty(_matches(re.compile(r"ami-[0-9a-f]+"))), "give an AMI id, or leave it out", "")
+    root_gib: int = _key(_between(16, 16384), "give a size in GiB from 16 on", 30)
+    data_gib: int = _key(_between(8, 16384), "give a size in GiB from 8 on", 50)
+    registry_mirrors: tuple[str, ...] = _key(_each(_is_url("http", "https")), "give URLs of Docker Hub mirrors", [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class GiteaSettings:
+    """What Gitea is told about itself."""
+
+    title: str = _key(bool, "give the site a title", "Gitea")
+    admin_username: str = _key(
+        lambda name: _USER.fullmatch(name) is not None and name not in _RESERVED_GITEA_NAMES,
+        "give a login name that Gitea does not reserve (not admin, user, api ...)",
+        "operator",
+    )
+    admin_email: str = _key(_matches(_ADDRESS), "give an e-mail address")
+    ssh_port: int = _key(lambda port: 1 <= port <= 65535 and port not in (80, 443), "give a free port", 2222)
+    upload_limit_mib: int = _key(_between(1, 4096), "give a size in MiB from 1 to 4096", 512)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Who issues the certificate. ``acme_ca`` names a PEM file with a private issuer's certificates: API and issuing root."""
+
+    acme_directory: str = _key(
+        _is_url("https"), "give the ACME directory's https URL", "https://acme-v02.api.letsencrypt.org/directory"
+    )
+    acme_ca: str = _key(_anything, "give the path of a PEM file", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mail:
+    """Who mails come from, and the server that takes them."""
+
+    sender: str = _key(_matches(_ADDRESS), "give the sender's e-mail address")
+    smtp_host: str = _key(bool, 'give the mail server, for example "email-smtp.eu-central-1.amazonaws.com"')
+    smtp_port: int = _key(_between(1, 65535), _PORT, 587)
+    smtp_security: str = _key(_one_of("starttls", "none"), 'give "starttls" or "none"', "starttls")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backup:
+    """Where backups go."""
+
+    bucket: str = _key(_matches(_BUCKET), "give a bucket name: 3 to 63 of a-z, 0-9 and -, unique in all of AWS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One site, whole and valid."""
+
+    schema: int = _key(_one_of(SCHEMA), f"this suite reads schema {SCHEMA}")  # type: ignore[arg-type]
+    name: str = _key(_matches(_NAME), "give 2 to 21 of a-z, 0-9 and -, beginning with a letter")
+    domain: str = _key(_matches(_DOMAIN), 'give the full domain in lower case, for example "git.example.org"')
+    zone: str = _key(_matches(_DOMAIN), 'give the Route 53 zone the domain lies in, for example "example.org"')
+    contact: str = _key(_matches(_ADDRESS), "give the e-mail address that alarms and the ACME account use")
+    aws: Aws
+    network: Network
+    host: Host
+    gitea: GiteaSettings
+    tls: Tls = field(default_factory=Tls)
+    mail: Mail
+    backup: Backup
+
+
+def load(path: Path) -> Site:
+    """Read and check a site file (TOML, or JSON by its ending).
+
+    Raises ConfigError that lists every problem at once: the key, the value found, and what to do about it.
+    """
+    return site_from(_parse(path), origin=path.name)
+
+
+def site_from(document: Mapping[str, Any], origin: str = "site") -> Site:
+    """Check a parsed document and return the Site; raises ConfigError as ``load`` does."""
+    problems: list[str] = []
+    site = _build(Site, document, "", problems)
+    if not problems:
+        problems.extend(_contradictions(site))
+    if problems:
+        count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
+        raise ConfigError(f"{origin}: {count}\n" + "\n".join(f"  {each}" for each in problems), "mend the site file")
+    assert isinstance(site, Site)
+    return site
+
+
+def _parse(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the site file {path}: {error.strerror}", "name one with --site; sites/ holds examples"
+        ) from error
+    try:
+        document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path.name} is not well formed: {error}", "mend the line named") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path.name} is not a table of keys", "see sites/production.example.toml")
+    return document
+
+
+def _build(schema: type[Any], table: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
+    known = {item.name: item for item in dataclasses.fields(schema)}
+    types = get_type_hints(schema)
+    problems.extend(_unknown(key, known, prefix) for key in table if key not in known)
+    before = len(problems)
+    values: dict[str, Any] = {}
+    for name, item in known.items():
+        if dataclasses.is_dataclass(types[name]):
+            values[name] = _section(types[name], table.get(name, {}), prefix + name, problems)
+        elif name in table:
+            values[name] = _value(table[name], types[name], item, prefix + name, problems)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            problems.append(f"{prefix}{name} is missing: {item.metadata['remedy']}")
+    return None if len(problems) > before else schema(**values)
+
+
+def _section(schema: type[Any], table: Any, name: str, problems: list[str]) -> Any:
+    if isinstance(table, dict):
+        return _build(schema, table, f"{name}.", problems)
+    problems.append(f"{name} = {table!r} must be a table: write [{name}]")
+    return None
+
+
+def _value(value: Any, kind: Any, item: dataclasses.Field[Any], name: str, problems: list[str]) -> Any:
+    is_list = kind == tuple[str, ...]
+    fits = isinstance(value, list) and all(isinstance(one, str) for one in value) if is_list else type(value) is kind
+    if not fits or not item.metadata["check"](value):
+        problems.append(f"{name} = {json.dumps(value, default=str)}: {item.metadata['remedy']}")
+    return tuple(value) if is_list and fits else value
+
+
+def _unknown(key: str, known: Mapping[str, Any], prefix: str) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+    return f"{prefix}{key} is not a known key: {hint}"
+
+
+def _contradictions(site: Site) -> list[str]:
+    problems = []
+    if not f".{site.domain}".endswith(f".{site.zone}"):
+        problems.append(f'domain = "{site.domain}" does not lie in zone "{site.zone}": mend one of the two')
+    if site.gitea.ssh_port == site.host.ssh_port:
+        problems.append(f"gitea.ssh_port = {site.gitea.ssh_port} is the host's own ssh port: give another")
+    return problems

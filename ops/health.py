@@ -1,0 +1,99 @@
+"""Is the site well? Probes from inside the host and from outside, and one judgement over both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from ops.accounts import LOCALHOST, PROJECT
+from ops.config import Site
+from ops.errors import OpsError
+from ops.model import Probe, Report
+from ops.world import World
+from ops.world.containers import Service
+
+# certbot renews when a third of a certificate's life is left; half of that is still unused when this turns red.
+CERTIFICATE_LEFT = timedelta(days=10)
+EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "gitea", "nginx", "postgres"})
+
+
+def health(site: Site, world: World) -> Report:
+    """Probe the site from its own host: every container, and what its users see. Exit code 3 when a probe is red."""
+    return judge([*_inside(world), *_outside(site, world, LOCALHOST)])
+
+
+def health_from_outside(site: Site, world: World, *, address: str) -> Report:
+    """Probe what a user of the site sees at ``address``. Exit code 3 when a probe is red."""
+    return judge(_outside(site, world, address))
+
+
+def judge(probes: Iterable[Probe]) -> Report:
+    """Return the report of the probes: healthy only when there are some and all of them are."""
+    seen = tuple(probes)
+    red = [probe for probe in seen if not probe.healthy]
+    healthy = bool(seen) and not red
+    summary = f"healthy: {len(seen)} probes" if healthy else f"{len(red)} of {len(seen)} probes are red"
+    facts = {"healthy": healthy, "probes": [vars(probe) for probe in seen]}
+    return Report("health", False, summary, facts, tuple(_line(probe) for probe in seen), 0 if healthy else 3)
+
+
+def judge_services(services: Iterable[Service]) -> tuple[Probe, ...]:
+    """Return a probe for each service that should run: red when missing, stopped, or not healthy by its own check."""
+    found = {service.name: service for service in services}
+    return tuple(_service_probe(name, found.get(name)) for name in sorted(EXPECTED_SERVICES))
+
+
+def judge_certificate(ends: datetime, now: datetime) -> Probe:
+    """Return whether the certificate lives long enough for a renewal that failed to be noticed and mended."""
+    left = ends - now
+    seen = f"ends {ends:%Y-%m-%d %H:%M} UTC, in {left.days} days"
+    return Probe("certificate", left > CERTIFICATE_LEFT, seen, "ops certs renew")
+
+
+def _service_probe(name: str, service: Service | None) -> Probe:
+    remedy = f"docker compose --project-name {PROJECT} logs {name}"
+    if service is None:
+        return Probe(f"container {name}", False, "there is none", "systemctl restart gitea-suite")
+    well = service.state == "running" and service.health == "healthy"
+    return Probe(f"container {name}", well, f"{service.state}, {service.health or 'no health check'}", remedy)
+
+
+def _inside(world: World) -> list[Probe]:
+    return list(judge_services(world.containers.services(PROJECT)))
+
+
+def _outside(site: Site, world: World, address: str) -> list[Probe]:
+    return [
+        _attempt("https", lambda: _https(site, world, address)),
+        _attempt("certificate", lambda: _certificate(site, world, address)),
+        _attempt("git over ssh", lambda: _ssh(site, world, address)),
+    ]
+
+
+def _attempt(name: str, probe: Callable[[], Probe]) -> Probe:
+    try:
+        return probe()
+    except OpsError as error:
+        return Probe(name, False, error.message, error.hint)
+
+
+def _https(site: Site, world: World, address: str) -> Probe:
+    answer = world.web.https(site.domain, address, "GET", "/api/healthz")
+    remedy = f"docker compose --project-name {PROJECT} logs gitea"
+    return Probe("https", answer.status == 200, f"/api/healthz answers {answer.status}", remedy)
+
+
+def _certificate(site: Site, world: World, address: str) -> Probe:
+    answer = world.web.https(site.domain, address, "GET", "/api/healthz")
+    assert answer.certificate_ends is not None
+    return judge_certificate(answer.certificate_ends, world.clock.now())
+
+
+def _ssh(site: Site, world: World, address: str) -> Probe:
+    banner = world.web.banner(address, site.gitea.ssh_port)
+    return Probe("git over ssh", banner.startswith("SSH-2.0-"), banner or "says nothing", "docker logs of gitea")
+
+
+def _line(probe: Probe) -> str:
+    mark = "ok " if probe.healthy else "RED"
+    return f"{mark} {probe.name}: {probe.seen}" + ("" if probe.healthy or not probe.remedy else f" -> {probe.remedy}")

@@ -1,0 +1,64 @@
+"""Frozen values that the decisions take and return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Secret:
+    """A value that no one gets to see by accident: str, repr, format and JSON show only that it is there."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value itself; call this only where it is handed to whom it is meant for."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(********)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One observation of the site: what was looked at, whether it is well, and what was seen."""
+
+    name: str
+    healthy: bool
+    seen: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What Terraform says exists: the address the site answers on, and the names of what it stands on."""
+
+    public_address: str
+    instance_id: str
+    data_volume_id: str
+    backup_bucket: str
+    secret_names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a verb. ``facts`` is JSON-ready; ``lines`` is the same for a person."""
+
+    verb: str
+    changed: bool
+    summary: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+    exit_code: int = 0

@@ -1,0 +1,52 @@
+"""A report as text for a person or as one JSON document; progress lines for whoever waits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ops.errors import OpsError
+from ops.model import Report
+
+
+def as_text(report: Report) -> str:
+    """Return the report as lines: its own, then the summary."""
+    return "\n".join([*report.lines, report.summary])
+
+
+def as_json(report: Report) -> str:
+    """Return the report as one JSON document."""
+    return _document(
+        {
+            "verb": report.verb,
+            "ok": report.exit_code == 0,
+            "changed": report.changed,
+            "exit_code": report.exit_code,
+            "summary": report.summary,
+            **report.facts,
+        }
+    )
+
+
+def failure_as_text(error: OpsError) -> str:
+    """Return what went wrong and what to do next, a line each."""
+    return f"error: {error.message}" + (f"\nnext:  {error.hint}" if error.hint else "")
+
+
+def failure_as_json(verb: str, error: OpsError) -> str:
+    """Return a failure as one JSON document of the same shape as a success."""
+    return _document(
+        {
+            "verb": verb,
+            "ok": False,
+            "changed": False,
+            "exit_code": error.exit_code,
+            "error": type(error).__name__,
+            "summary": error.message,
+            "next": error.hint,
+        }
+    )
+
+
+def _document(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, default=str)

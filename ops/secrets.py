@@ -1,0 +1,61 @@
+"""The site's secrets: named here, made by Terraform, fetched by the host into memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.config import Site
+from ops.inputs import SECRETS_DIRECTORY
+from ops.model import Report, Secret
+from ops.world import World
+
+
+@dataclass(frozen=True)
+class Place:
+    """Who may read a secret's file: owner, group and mode."""
+
+    owner: int
+    group: int
+    mode: int = 0o400
+
+
+_ROOT, _GITEA, _POSTGRES = 0, 1000, 999
+
+# The users inside the official images: gitea/gitea runs as 1000, postgres as 999.
+PLACES = {
+    "database-password": Place(_GITEA, _POSTGRES, 0o440),
+    "gitea-secret-key": Place(_GITEA, _GITEA),
+    "gitea-internal-token": Place(_GITEA, _GITEA),
+    "gitea-jwt-secret": Place(_GITEA, _GITEA),
+    "metrics-token": Place(_GITEA, _GITEA),
+}
+
+
+def secret_name(site: Site, short: str) -> str:
+    """Return the name that a secret has in Secrets Manager."""
+    return f"{site.name}/{short}"
+
+
+def fetch(site: Site, world: World, *, directory: Path = Path(SECRETS_DIRECTORY)) -> Report:
+    """Write each secret a container reads to a file in ``directory`` (on a tmpfs), readable by that container's user alone.
+
+    Every value is read before the first file is written, so that a failure leaves the old set whole.
+    """
+    values = {short: world.aws.secret(secret_name(site, short)) for short in PLACES}
+    changed = [short for short, value in values.items() if _write(directory / short, value, PLACES[short])]
+    return Report("secrets", bool(changed), f"{len(values)} secrets in place", {"written": changed})
+
+
+def _write(path: Path, value: Secret, place: Place) -> bool:
+    content = value.reveal().encode()
+    if path.is_file() and path.read_bytes() == content:
+        return False
+    # The mount of a running container points at the file itself, so an existing file is filled anew and never replaced.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.chmod(path, place.mode)
+    os.chown(path, place.owner, place.group)
+    return True

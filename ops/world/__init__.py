@@ -1,0 +1,52 @@
+"""The outside world, one door an effect. Verbs get a World and reach nothing else; tests hand them one of fakes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ops.config import Site
+from ops.world.aws import Aws
+from ops.world.clock import Clock
+from ops.world.containers import Containers
+from ops.world.process import Processes
+from ops.world.registry import Registry
+from ops.world.web import Web
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass
+class World:
+    """Every door, opened when it is first used. ``tell`` takes progress, a line at a time."""
+
+    site: Site
+    tell: Callable[[str], None] = _to_stderr
+    clock: Clock = field(default_factory=Clock)
+    processes: Processes = field(default_factory=Processes)
+
+    @cached_property
+    def aws(self) -> Aws:
+        """AWS, in the site's region."""
+        return Aws(self.site.aws.region, self.site.aws.endpoint_url)
+
+    @cached_property
+    def containers(self) -> Containers:
+        """The Docker engine that this process may talk to."""
+        return Containers()
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The first of the site's mirrors, else Docker Hub."""
+        return Registry(next(iter(self.site.host.registry_mirrors), ""))
+
+    @cached_property
+    def web(self) -> Web:
+        """HTTPS clients that trust this machine's authorities and those of the site's own issuer."""
+        named = self.site.tls.acme_ca
+        return Web(Path(named).read_text(encoding="utf-8") if named else "")

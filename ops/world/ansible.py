@@ -1,0 +1,89 @@
+"""The door to Ansible, by ansible-runner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+
+from ops.errors import OpsError, Unavailable
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a playbook came to: how many tasks ran, which of them changed something, and the slowest with their seconds."""
+
+    ran: int
+    changed: tuple[str, ...]
+    slowest: tuple[tuple[str, float], ...]
+
+
+def play(
+    playbooks: Path, playbook: str, *, state: Path, host: Mapping[str, Any], variables: Mapping[str, Any], tell: Callable[[str], None]
+) -> Played:
+    """Run a playbook against one host and return what changed.
+
+    ``host`` holds the connection variables (ansible_host, ansible_user, ...). ``state`` takes the inventory, the
+    variables and Ansible's artifacts. Raises Unavailable for a host that cannot be reached, and OpsError naming the
+    failed task for everything else.
+    """
+    inventory, extra = state / "inventory.json", state / "variables.json"
+    state.mkdir(parents=True, exist_ok=True)
+    inventory.write_text(json.dumps({"all": {"hosts": {"site": dict(host)}}}, indent=2), encoding="utf-8")
+    extra.write_text(json.dumps(dict(variables), indent=2, default=str), encoding="utf-8")
+    events = _Events(tell)
+    runner = ansible_runner.run(
+        private_data_dir=str(state),
+        project_dir=str(playbooks),
+        playbook=playbook,
+        inventory=str(inventory),
+        cmdline=f"--extra-vars @{extra}",
+        event_handler=events.take,
+        envvars={"ANSIBLE_CONFIG": str(playbooks / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "false"},
+        quiet=True,
+        rotate_artifacts=5,
+    )
+    if events.unreachable:
+        raise Unavailable(f"the host is unreachable: {events.unreachable}", "check host.address, the ssh key and port 22")
+    if runner.rc != 0:
+        raise OpsError(f"playbook {playbook} failed: {events.failure or runner.status}", "mend the cause and run again: it heals")
+    return Played(events.ran, tuple(events.changed), tuple(sorted(events.seconds, key=lambda each: -each[1])[:8]))
+
+
+class _Events:
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self.ran = 0
+        self.changed: list[str] = []
+        self.seconds: list[tuple[str, float]] = []
+        self.failure = ""
+        self.unreachable = ""
+
+    def take(self, event: Mapping[str, Any]) -> bool:
+        data = event.get("event_data", {})
+        name = data.get("task", "")
+        if event["event"] == "playbook_on_task_start":
+            self._tell(f"ansible: {data.get('role', 'site')}: {name}")
+        if event["event"] in ("runner_on_ok", "runner_on_failed"):
+            self._finished(event["event"], name, data)
+        if event["event"] == "runner_on_unreachable":
+            self.unreachable = str(data.get("res", {}).get("msg", "")).strip()
+        return True
+
+    def _finished(self, kind: str, name: str, data: Mapping[str, Any]) -> None:
+        result = data.get("res", {})
+        self.ran += 1
+        self.seconds.append((name, round(float(data.get("duration", 0.0)), 1)))
+        if kind == "runner_on_failed" and not data.get("ignore_errors"):
+            self.failure = f"{name}: {_reason(result)}"
+        elif result.get("changed"):
+            self.changed.append(name)
+
+
+def _reason(result: Mapping[str, Any]) -> str:
+    said = (str(result.get(key, "")).strip() for key in ("msg", "stderr", "stdout"))
+    return "\n".join(part for part in said if part)[-2000:]

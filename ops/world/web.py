@@ -1,0 +1,89 @@
+"""The door to HTTP and TLS, spoken to an address while asking for a name."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.errors import Unavailable
+
+_TIMEOUT_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer: status, headers in lower case, body, and when the server's certificate ends (HTTPS only)."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    certificate_ends: datetime | None = None
+
+    def json(self) -> Any:
+        """Return the body read as JSON."""
+        return json.loads(self.body)
+
+
+class _Connection(http.client.HTTPSConnection):
+    def __init__(self, domain: str, address: str, context: ssl.SSLContext) -> None:
+        super().__init__(domain, 443, timeout=_TIMEOUT_SECONDS, context=context)
+        self._address = address
+        self._tls = context
+        self.certificate_ends: datetime | None = None
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self._address, 443), _TIMEOUT_SECONDS)
+        tls = self._tls.wrap_socket(plain, server_hostname=self.host)
+        self.sock = tls
+        certificate = tls.getpeercert() or {}
+        ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+        self.certificate_ends = datetime.fromtimestamp(ends, UTC)
+
+
+class Web:
+    """Asks web servers. ``extra_ca`` is PEM text trusted beside the public certificate authorities."""
+
+    def __init__(self, extra_ca: str = "") -> None:
+        self._tls = ssl.create_default_context()
+        if extra_ca.strip():
+            self._tls.load_verify_locations(cadata=extra_ca)
+
+    def https(
+        self,
+        domain: str,
+        address: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        document: Any = None,
+    ) -> Answer:
+        """Send one request to ``address`` for ``domain``, whose certificate must be valid, and return the answer.
+
+        A ``document`` is sent as JSON. Raises Unavailable when no valid answer comes, with the reason in words.
+        """
+        connection = _Connection(domain, address, self._tls)
+        body = None if document is None else json.dumps(document)
+        sent = {"Content-Type": "application/json"} if body else {}
+        try:
+            connection.request(method, path, body, sent | dict(headers or {}))
+            response = connection.getresponse()
+            answered = {key.lower(): value for key, value in response.getheaders()}
+            return Answer(response.status, answered, response.read(), connection.certificate_ends)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"https://{domain}{path} at {address}: {error}", "look at `ops health` on the host") from error
+        finally:
+            connection.close()
+
+    def banner(self, address: str, port: int) -> str:
+        """Return the first line a TCP server says; raises Unavailable when it says none."""
+        try:
+            with socket.create_connection((address, port), _TIMEOUT_SECONDS) as connection:
+                return connection.makefile("rb").readline(256).decode("ascii", "replace").strip()
+        except OSError as error:
+            raise Unavailable(f"{address}:{port}: {error}", "look at `docker compose ps` on the host") from error

@@ -1,0 +1,166 @@
+"""The deployed site as a user, an operator and an attacker meet it: from outside, knowing the site file and no more."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import ssl
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+import testinfra
+from requests.adapters import HTTPAdapter
+from testinfra.host import Host
+
+
+@dataclass(frozen=True)
+class DeployedSite:
+    """What a test may know of the site."""
+
+    document: dict[str, Any]
+    address: str
+    authorities: str
+    administrator: str
+    password: str
+
+    @property
+    def domain(self) -> str:
+        return str(self.document["domain"])
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.domain}"
+
+    @property
+    def ssh_port(self) -> int:
+        return int(self.document["gitea"].get("ssh_port", 2222))
+
+
+class _AtAddress(HTTPAdapter):
+    """Asks the site's address for the site's name, as a resolver would have it."""
+
+    def __init__(self, domain: str, address: str) -> None:
+        self._domain, self._address = domain, address
+        super().__init__()
+
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        tls = {"assert_hostname": self._domain, "server_hostname": self._domain} if request.url.startswith("https") else {}
+        _, context = self.build_connection_pool_key_attributes(request, verify, cert)
+        scheme, port = ("https", 443) if tls else ("http", 80)
+        request.headers["Host"] = self._domain
+        return self.poolmanager.connection_from_host(self._address, port=port, scheme=scheme, pool_kwargs={**context, **tls})
+
+
+@pytest.fixture(scope="session")
+def site() -> DeployedSite:
+    path = Path(os.environ["E2E_SITE"])
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    address = document["host"].get("address") or socket.gethostbyname(document["domain"])
+    administrator = document["gitea"].get("admin_username", "operator")
+    return DeployedSite(document, address, os.environ["E2E_AUTHORITIES"], administrator, _secret(document, "admin-password"))
+
+
+def _secret(document: dict[str, Any], short: str) -> str:
+    client = aws_client(document, "secretsmanager")
+    return str(client.get_secret_value(SecretId=f"{document['name']}/{short}")["SecretString"])
+
+
+def aws_client(document: dict[str, Any], service: str) -> Any:
+    """Return a boto3 client for the site's AWS, wherever its file says that is."""
+    endpoint = document["aws"].get("endpoint_url") or None
+    return boto3.client(service, region_name=document["aws"]["region"], endpoint_url=endpoint)
+
+
+def session_for(site: DeployedSite, user: str = "", password: str = "") -> requests.Session:
+    """Return an HTTP session that finds the site and trusts its issuer; signed in when a user is given."""
+    session = requests.Session()
+    session.mount("https://", _AtAddress(site.domain, site.address))
+    session.mount("http://", _AtAddress(site.domain, site.address))
+    session.verify = site.authorities or True
+    session.auth = (user, password) if user else None
+    return session
+
+
+@pytest.fixture
+def web(site: DeployedSite) -> requests.Session:
+    """A stranger's session."""
+    return session_for(site)
+
+
+@pytest.fixture(scope="session")
+def admin(site: DeployedSite) -> requests.Session:
+    """The administrator's session."""
+    return session_for(site, site.administrator, site.password)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A person with an account of their own."""
+
+    name: str
+    password: str
+    session: requests.Session
+
+
+@pytest.fixture
+def account(site: DeployedSite, admin: requests.Session) -> Iterator[Account]:
+    """A new account, removed afterwards with all it owns."""
+    name, password = f"e2e-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
+    wish = {"username": name, "password": password, "email": f"{name}@{site.document['zone']}", "must_change_password": False}
+    answer = admin.post(f"{site.url}/api/v1/admin/users", json=wish)
+    assert answer.status_code == 201, answer.text
+    yield Account(name, password, session_for(site, name, password))
+    assert admin.delete(f"{site.url}/api/v1/admin/users/{name}", params={"purge": "true"}).status_code == 204
+
+
+Git = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def git(site: DeployedSite, tmp_path: Path) -> Git:
+    """Run git as a person at a clean machine would, told only where the site is and whom it may trust."""
+    trust = ["-c", f"http.sslCAInfo={site.authorities}"] if site.authorities else []
+    find = ["-c", f"http.curloptResolve={site.domain}:443:{site.address}"]
+    who = {"GIT_AUTHOR_NAME": "E", "GIT_AUTHOR_EMAIL": "e@example.org", "GIT_COMMITTER_NAME": "E", "GIT_COMMITTER_EMAIL": "e@example.org"}
+    clean = {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "PATH": os.environ["PATH"]}
+
+    def run(*arguments: str, directory: Path = tmp_path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        argv = ["git", *trust, *find, *arguments]
+        done = subprocess.run(
+            argv, cwd=directory, env=clean | who | environment, text=True, capture_output=True, check=False, timeout=120
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def host(site: DeployedSite, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The host over ssh, as its administrator."""
+    settings = site.document["host"]
+    config = tmp_path_factory.mktemp("ssh") / "config"
+    config.write_text(
+        f"Host {site.address}\n  User {settings['ssh_user']}\n  Port {settings.get('ssh_port', 22)}\n"
+        f"  IdentityFile {Path(settings['ssh_key']).expanduser()}\n  IdentitiesOnly yes\n"
+        f"  StrictHostKeyChecking accept-new\n  UserKnownHostsFile {config.with_name('known_hosts')}\n"
+    )
+    return testinfra.get_host(f"ssh://{site.address}", ssh_config=str(config), sudo=True)
+
+
+def tls_connection(site: DeployedSite, version: ssl.TLSVersion) -> str | None:
+    """Return the TLS version that the site agrees to when offered exactly this one."""
+    context = ssl.create_default_context(cafile=site.authorities or None)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    with socket.create_connection((site.address, 443), timeout=10) as plain:
+        with context.wrap_socket(plain, server_hostname=site.domain) as connection:
+            return connection.version()

@@ -1,0 +1,74 @@
+"""What an operator finds on the host, and what an attacker does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from testinfra.host import Host
+
+from tests.e2e.conftest import DeployedSite, aws_client
+
+SERVICES = ("diun", "docker-socket-proxy", "gitea", "nginx", "postgres")
+
+
+def test_ops_health_on_the_host_is_green(host: Host) -> None:
+    done = host.run("ops health --json")
+    document = json.loads(done.stdout)
+    assert done.rc == 0, document
+    assert {f"container {name}" for name in SERVICES} <= {probe["name"] for probe in document["probes"]}
+
+
+def test_every_container_runs_from_a_digest_that_was_looked_up(host: Host) -> None:
+    for name in SERVICES:
+        image = host.check_output("docker inspect --format '{{.Config.Image}}' gitea-suite-%s-1", name)
+        assert "@sha256:" in image, image
+
+
+def test_only_the_site_s_own_ports_are_open(site: DeployedSite) -> None:
+    for port in (80, 443, site.ssh_port):
+        socket.create_connection((site.address, port), timeout=5).close()
+    for port in (2375, 3000, 5432):
+        with pytest.raises(OSError):
+            socket.create_connection((site.address, port), timeout=2).close()
+
+
+def test_secrets_lie_in_memory_readable_by_their_reader_alone(host: Host) -> None:
+    assert host.check_output("stat --file-system --format %%T /run/gitea-suite/secrets") == "tmpfs"
+    modes = host.check_output("stat --format '%%n %%a' /run/gitea-suite/secrets/*").splitlines()
+    assert len(modes) == 5
+    assert {line.split()[1] for line in modes} <= {"400", "440"}
+
+
+def test_no_secret_stands_in_a_container_s_environment_or_in_the_journal(site: DeployedSite, host: Host) -> None:
+    client = aws_client(site.document, "secretsmanager")
+    names = ("database-password", "admin-password", "gitea-secret-key", "gitea-internal-token", "gitea-jwt-secret", "metrics-token")
+    values = [client.get_secret_value(SecretId=f"{site.document['name']}/{short}")["SecretString"] for short in names]
+    seen = host.check_output("docker inspect $(docker ps --all --quiet)") + host.check_output("journalctl --no-pager")
+    assert [value[:4] for value in values if value in seen] == []
+
+
+def test_certificate_renewal_that_is_not_due_changes_nothing(host: Host) -> None:
+    assert json.loads(host.check_output("ops certs renew --json"))["changed"] is False
+
+
+def test_the_administrator_is_made_only_once(host: Host) -> None:
+    assert json.loads(host.check_output("ops accounts ensure-admin --json"))["changed"] is False
+
+
+def test_timers_are_waiting(host: Host) -> None:
+    timers = host.check_output("systemctl list-timers --all --no-pager")
+    assert "gitea-suite-certificates.timer" in timers
+    assert "gitea-suite-health.timer" in timers
+
+
+def test_ops_health_from_outside_is_green_and_names_the_certificate_s_end(site: DeployedSite) -> None:
+    argv = [sys.executable, "-m", "ops", "health", "--site", os.environ["E2E_SITE"], "--address", site.address, "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    document = json.loads(done.stdout)
+    assert done.returncode == 0, document
+    assert any(probe["name"] == "certificate" and probe["seen"].startswith("ends ") for probe in document["probes"])

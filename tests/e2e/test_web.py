@@ -1,0 +1,67 @@
+"""What a browser meets."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime
+
+import pytest
+import requests
+
+from tests.e2e.conftest import DeployedSite, tls_connection
+
+
+def test_plain_http_is_sent_to_https(site: DeployedSite, web: requests.Session) -> None:
+    answer = web.get(f"http://{site.domain}/explore/repos?q=a", allow_redirects=False)
+    assert answer.status_code in (301, 308)
+    assert answer.headers["Location"] == f"{site.url}/explore/repos?q=a"
+
+
+def test_the_certificate_is_valid_for_the_domain_and_lives_on(site: DeployedSite) -> None:
+    context = ssl.create_default_context(cafile=site.authorities or None)
+    import socket
+
+    with socket.create_connection((site.address, 443), timeout=10) as plain:
+        with context.wrap_socket(plain, server_hostname=site.domain) as connection:
+            certificate = connection.getpeercert()
+    assert certificate
+    assert ("DNS", site.domain) in certificate["subjectAltName"]
+    ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
+    assert (ends - datetime.now(UTC)).days >= 10
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_today_s_tls_is_spoken(site: DeployedSite, version: ssl.TLSVersion) -> None:
+    assert tls_connection(site, version) == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_yesterday_s_tls_is_refused(site: DeployedSite) -> None:
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        tls_connection(site, ssl.TLSVersion.TLSv1_1)
+
+
+def test_security_headers_are_set_once(site: DeployedSite, web: requests.Session) -> None:
+    answer = web.get(f"{site.url}/user/login")
+    assert answer.status_code == 200
+    headers = answer.raw.headers
+    assert headers.getlist("Strict-Transport-Security") == [headers["Strict-Transport-Security"]]
+    assert "max-age=63072000" in headers["Strict-Transport-Security"]
+    for name in ("X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy"):
+        assert len(headers.getlist(name)) == 1, name
+
+
+def test_gitea_says_which_version_it_is_and_that_it_is_well(site: DeployedSite, web: requests.Session) -> None:
+    assert web.get(f"{site.url}/api/healthz").json()["status"] == "pass"
+    assert web.get(f"{site.url}/api/v1/version").json()["version"].split(".")[0].isdigit()
+
+
+def test_metrics_are_closed_to_the_world(site: DeployedSite, web: requests.Session) -> None:
+    assert web.get(f"{site.url}/metrics").status_code in (401, 403, 404)
+
+
+def test_no_one_may_register_or_install(site: DeployedSite, web: requests.Session) -> None:
+    assert 'name="db_type"' not in web.get(f"{site.url}/").text
+    wish = {"user_name": "intruder", "password": "long enough 1", "retype": "long enough 1", "email": "i@example.org"}
+    web.post(f"{site.url}/user/sign_up", data=wish)
+    assert web.get(f"{site.url}/api/v1/users/intruder").status_code == 404

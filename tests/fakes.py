@@ -1,0 +1,166 @@
+"""The world in memory. tests/integration/test_doors.py holds the real doors to the same contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ops.config import Site, site_from
+from ops.errors import OpsError, Unavailable
+from ops.model import Secret
+from ops.world.containers import Ran, Service
+from ops.world.process import Finished
+from ops.world.web import Answer
+
+
+class FakeClock:
+    """Time that passes only when someone sleeps."""
+
+    def __init__(self, now: datetime = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)) -> None:
+        self._now, self._passed = now, 0.0
+
+    def now(self) -> datetime:
+        return self._now + timedelta(seconds=self._passed)
+
+    def monotonic(self) -> float:
+        return self._passed
+
+    def sleep(self, seconds: float) -> None:
+        self._passed += seconds
+
+
+@dataclass
+class FakeAws:
+    """Secrets by name."""
+
+    secrets: dict[str, str] = field(default_factory=dict)
+    buckets: set[str] = field(default_factory=set)
+
+    def secret(self, name: str) -> Secret:
+        if name not in self.secrets:
+            raise OpsError(f"secret {name}: AWS says ResourceNotFoundException")
+        return Secret(self.secrets[name])
+
+    def bucket_exists(self, bucket: str) -> bool:
+        return bucket in self.buckets
+
+
+Command = Callable[[Sequence[str]], Ran]
+
+
+@dataclass
+class FakeContainers:
+    """Services and what they answer; every command is noted as (service, argv, user)."""
+
+    found: tuple[Service, ...] = ()
+    answers: dict[str, Command] = field(default_factory=dict)
+    executed: list[tuple[str, list[str], str]] = field(default_factory=list)
+
+    def services(self, project: str) -> tuple[Service, ...]:
+        assert project
+        return self.found
+
+    def execute(
+        self, project: str, service: str, argv: Sequence[str], user: str = "", environment: Mapping[str, str] | None = None
+    ) -> Ran:
+        assert project
+        if service not in self.answers:
+            raise OpsError(f"{service} is not running")
+        self.executed.append((service, list(argv), user))
+        return self.answers[service](argv)
+
+
+Handler = Callable[[str, str, Mapping[str, str], Any], Answer]
+
+
+@dataclass
+class FakeWeb:
+    """A web server as a function; None is a server that does not answer."""
+
+    handler: Handler | None = None
+    ssh_banner: str = "SSH-2.0-OpenSSH"
+
+    def https(
+        self, domain: str, address: str, method: str, path: str, headers: Mapping[str, str] | None = None, document: Any = None
+    ) -> Answer:
+        if self.handler is None:
+            raise Unavailable(f"https://{domain}{path} at {address}: refused")
+        return self.handler(method, path, headers or {}, document)
+
+    def banner(self, address: str, port: int) -> str:
+        if not self.ssh_banner:
+            raise Unavailable(f"{address}:{port}: refused")
+        return self.ssh_banner
+
+
+@dataclass
+class FakeProcesses:
+    """Programs as one function from argv to how it ended."""
+
+    program: Callable[[Sequence[str]], Finished] = lambda argv: Finished(0, "")
+    ran: list[list[str]] = field(default_factory=list)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        directory: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> Finished:
+        self.ran.append(list(argv))
+        return self.program(argv)
+
+
+@dataclass
+class FakeRegistry:
+    """Digests by image."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def digest(self, image: str) -> str:
+        if image not in self.digests:
+            raise OpsError(f"image {image} is not in the registry")
+        return self.digests[image]
+
+
+@dataclass
+class FakeWorld:
+    """A World of fakes; ``told`` is the progress."""
+
+    aws: FakeAws = field(default_factory=FakeAws)
+    clock: FakeClock = field(default_factory=FakeClock)
+    containers: FakeContainers = field(default_factory=FakeContainers)
+    processes: FakeProcesses = field(default_factory=FakeProcesses)
+    registry: FakeRegistry = field(default_factory=FakeRegistry)
+    web: FakeWeb = field(default_factory=FakeWeb)
+    told: list[str] = field(default_factory=list)
+
+    def tell(self, line: str) -> None:
+        self.told.append(line)
+
+
+def site_document(**changes: Any) -> dict[str, Any]:
+    """Return the document of a small valid site; ``changes`` replace top-level keys."""
+    document: dict[str, Any] = {
+        "schema": 1,
+        "name": "test",
+        "domain": "git.example.org",
+        "zone": "example.org",
+        "contact": "keeper@example.org",
+        "aws": {"region": "eu-central-1"},
+        "network": {"admin_cidrs": ["203.0.113.7/32"]},
+        "host": {"ssh_key": "keys/test"},
+        "gitea": {"admin_username": "keeper", "admin_email": "keeper@example.org"},
+        "mail": {"sender": "gitea@example.org", "smtp_host": "mail.example.org"},
+        "backup": {"bucket": "example-org-gitea-backup"},
+    }
+    return document | changes
+
+
+def site(**changes: Any) -> Site:
+    """Return the small valid site."""
+    return site_from(site_document(**changes))

@@ -1,0 +1,61 @@
+"""A certificate is asked for, renewed when due, and nginx hears of it only when it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from ops import certs
+from ops.errors import OpsError, Unavailable
+from ops.model import Report
+from ops.world.containers import Ran
+from ops.world.process import Finished
+from tests import fakes
+
+
+def _world(certbot: Callable[[Sequence[str]], Finished], nginx: Callable[[Sequence[str]], Ran] = lambda _: Ran(0, "")) -> fakes.FakeWorld:
+    return fakes.FakeWorld(
+        processes=fakes.FakeProcesses(certbot), containers=fakes.FakeContainers(answers={"nginx": nginx})
+    )
+
+
+def _renew(world: fakes.FakeWorld, live: Path) -> Report:
+    return certs.renew(fakes.site(), world, live=live, compose=live)  # type: ignore[arg-type]
+
+
+def _writes(live: Path, content: str) -> Callable[[Sequence[str]], Finished]:
+    def certbot(argv: Sequence[str]) -> Finished:
+        (live / "git.example.org").mkdir(exist_ok=True)
+        (live / "git.example.org/fullchain.pem").write_text(content)
+        return Finished(0, "")
+
+    return certbot
+
+
+def test_the_first_certificate_switches_nginx_to_tls_and_reloads_it(tmp_path: Path) -> None:
+    world = _world(_writes(tmp_path, "first"))
+    assert _renew(world, tmp_path).changed is True
+    assert [argv[-1] for _, argv, _ in world.containers.executed] == ["/docker-entrypoint.d/40-select-stage.sh", "-t", "reload"]
+
+
+def test_a_certificate_that_is_not_due_leaves_nginx_alone(tmp_path: Path) -> None:
+    _renew(_world(_writes(tmp_path, "same")), tmp_path)
+    world = _world(_writes(tmp_path, "same"))
+    assert _renew(world, tmp_path).changed is False
+    assert world.containers.executed == []
+
+
+def test_an_issuer_that_refuses_is_told_in_certbot_s_words_and_nginx_keeps_what_it_has(tmp_path: Path) -> None:
+    world = _world(lambda _: Finished(1, "log\nDetail: no valid A records found\n"))
+    with pytest.raises(Unavailable, match="no valid A records found"):
+        _renew(world, tmp_path)
+    assert world.containers.executed == []
+
+
+def test_nginx_is_not_reloaded_with_a_configuration_it_refuses(tmp_path: Path) -> None:
+    world = _world(_writes(tmp_path, "new"), lambda argv: Ran(int("-t" in argv), "emerg"))
+    with pytest.raises(OpsError, match="emerg"):
+        _renew(world, tmp_path)
+    assert all("reload" not in argv for _, argv, _ in world.containers.executed)

@@ -1,0 +1,97 @@
+"""The site file is read strictly, and everything wrong with it is said at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops import config
+from ops.errors import ConfigError
+from ops.inputs import host_document
+from tests import fakes
+
+ROOT = Path(__file__).parents[2]
+
+
+def _problems(document: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.site_from(document)
+    assert caught.value.exit_code == 2
+    return caught.value.message
+
+
+@pytest.mark.parametrize("name", ["local.toml", "production.example.toml"])
+def test_the_site_files_that_ship_are_valid(name: str) -> None:
+    assert config.load(ROOT / "sites" / name).schema == 1
+
+
+def test_three_mistakes_are_reported_together_each_with_key_value_and_remedy() -> None:
+    document = fakes.site_document(name="Bad Name", contact="nobody") | {"aws": {"region": "mars"}}
+    message = _problems(document)
+    assert "3 problems" in message
+    assert 'name = "Bad Name": give 2 to 21' in message
+    assert 'contact = "nobody": give the e-mail' in message
+    assert 'aws.region = "mars": give an AWS region' in message
+
+
+def test_an_unknown_key_names_the_nearest_known_one() -> None:
+    document = fakes.site_document(gitea={"admin_emial": "a@example.org", "admin_email": "a@example.org"})
+    assert "gitea.admin_emial is not a known key: did you mean gitea.admin_email?" in _problems(document)
+
+
+def test_a_missing_key_is_named_with_what_to_write() -> None:
+    document = fakes.site_document()
+    del document["backup"]
+    assert "backup.bucket is missing: give a bucket name" in _problems(document)
+
+
+def test_a_value_of_another_type_is_no_value() -> None:
+    assert "host.root_gib = \"30\": give a size in GiB" in _problems(fakes.site_document(host={"ssh_key": "k", "root_gib": "30"}))
+    assert "host.root_gib = true" in _problems(fakes.site_document(host={"ssh_key": "k", "root_gib": True}))
+
+
+def test_a_section_that_is_no_table_says_how_to_write_one() -> None:
+    assert "write [aws]" in _problems(fakes.site_document(aws="eu-central-1"))
+
+
+def test_a_domain_outside_its_zone_is_a_contradiction() -> None:
+    assert 'does not lie in zone "example.com"' in _problems(fakes.site_document(zone="example.com"))
+    assert "does not lie in zone" in _problems(fakes.site_document(domain="git.badexample.org"))
+
+
+def test_git_and_the_host_cannot_share_an_ssh_port() -> None:
+    document = fakes.site_document()
+    document["gitea"] = {**document["gitea"], "ssh_port": 22}
+    assert "is the host's own ssh port" in _problems(document)
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.toml", "schema = "), ("a.json", "{"), ("a.json", "[]")])
+def test_a_file_that_is_not_well_formed_is_a_configuration_error(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError):
+        config.load(tmp_path / name)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read the site file .*nowhere\.toml"):
+        config.load(tmp_path / "nowhere.toml")
+
+
+def test_the_host_reads_back_the_site_it_was_given(tmp_path: Path) -> None:
+    site = fakes.site()
+    path = tmp_path / "site.json"
+    path.write_text(json.dumps(host_document(site)))
+    assert config.load(path) == site
+
+
+@given(st.dictionaries(st.text(max_size=8), st.none() | st.booleans() | st.integers() | st.text(max_size=8), max_size=5))
+def test_no_document_does_anything_but_load_or_explain(extra: dict[str, Any]) -> None:
+    try:
+        config.site_from(fakes.site_document() | extra)
+    except ConfigError as error:
+        assert "problem" in error.message

@@ -1,0 +1,40 @@
+"""Terraform, Ansible and Compose are told everything they ask for, and nothing they do not know."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from ops import images, inputs
+from tests import fakes
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_terraform_s_variables_are_exactly_those_derived_from_the_site() -> None:
+    declared = set(re.findall(r'^variable "(\w+)"', (ROOT / "infra/variables.tf").read_text(), re.MULTILINE))
+    assert set(inputs.terraform_variables(fakes.site(), "ssh-ed25519 A")) == declared
+
+
+def test_compose_s_variables_are_exactly_those_derived_from_the_site() -> None:
+    asked = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "compose/compose.yaml").read_text()))
+    given = inputs.compose_environment(fakes.site(), images.pinned(ROOT / "compose"))
+    assert set(given) == asked
+    assert all(given.values())
+
+
+def test_every_role_variable_has_a_default_in_its_role() -> None:
+    defaults = [yaml.safe_load(file.read_text()) or {} for file in (ROOT / "playbooks/roles").glob("*/defaults/main.yml")]
+    known = {name for each in defaults for name in each}
+    variables = inputs.ansible_variables(
+        fakes.site(), {}, compose_source=ROOT, image_archive=ROOT, image_id="sha256:0", image_name="ops:0"
+    )
+    assert set(variables) <= known
+
+
+def test_the_host_is_told_where_aws_is_only_where_that_is_not_aws_s_own_endpoint() -> None:
+    assert "AWS_ENDPOINT_URL" not in inputs.ops_environment(fakes.site())
+    elsewhere = fakes.site(aws={"region": "eu-central-1", "endpoint_url": "http://192.0.2.5:4566"})
+    assert inputs.ops_environment(elsewhere)["AWS_ENDPOINT_URL"] == "http://192.0.2.5:4566"
