@@ -12,7 +12,8 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import run, stand
+from ground import aws, run, stand
+from ground.images import OPS_BASE
 from ground.stand import Stand
 from ops import config, report
 from ops.errors import OpsError, Unavailable
@@ -68,6 +69,7 @@ def _on_ground(template: Path, *, keep: bool, then: Callable[[Stand], int]) -> i
     deployed: list[bool] = []
     with stand.standing(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
         _write_images(ground)
+        os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=ground.images.local(OPS_BASE))
         code = _deploy(ground.site_file)
         if code:
             return code
@@ -111,7 +113,7 @@ def _directions(ground: Stand) -> str:
   trust          curl --cacert {ground.authorities} --resolve {site.domain}:443:{site.host.address} https://{site.domain}/
                  git -c http.sslCAInfo={ground.authorities} clone https://{site.domain}/OWNER/NAME.git
   administrator  {site.gitea.admin_username}; the password is in Secrets Manager of this ground:
-                 AWS_ENDPOINT_URL={site.aws.endpoint_url} AWS_REGION={site.aws.region} \\
+                 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_ENDPOINT_URL={site.aws.endpoint_url} AWS_REGION={site.aws.region} \\
                  aws secretsmanager get-secret-value --secret-id {site.name}/admin-password
   host           ssh -i {site.host.ssh_key} {site.host.ssh_user}@{site.host.address}
   mails          {ground.inbox}

@@ -34,7 +34,45 @@ class Place:
         """Return the engine-wide unique name of the run's container or volume."""
         return f"{self.run}-{alias}"
 
-    def wait(container: Container, ready: Callable[[], bool], seconds: float) -> None:
+    def address(self, alias: str) -> str:
+        """Return the IPv4 address that the container called ``alias`` has, or will have, on the run's network."""
+        return str(ip_network(self.subnet)[_ADDRESSES[alias]])
+
+
+def create(
+    place: Place,
+    alias: str,
+    image: str,
+    *,
+    files: Mapping[str, bytes] | None = None,
+    command: Sequence[str] | None = None,
+    ports: Mapping[str, Any] | None = None,
+    volumes: Mapping[str, Mapping[str, str]] | None = None,
+    environment: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Container:
+    """Start a container that the run's network knows as ``alias``, with ``files`` (path to content) in it from the start."""
+    endpoint = place.client.api.create_endpoint_config(aliases=[alias], ipv4_address=place.address(alias))
+    container = place.client.containers.create(
+        image,
+        list(command) if command else None,
+        name=place.name(alias),
+        hostname=alias,
+        labels={RUN_LABEL: place.run},
+        environment=dict(environment or {}),
+        ports=dict(ports or {}),
+        volumes=dict(volumes or {}),
+        network=place.network,
+        networking_config={place.network: endpoint},
+        **more,
+    )
+    for path, content in (files or {}).items():
+        container.put_archive("/", _archive(path, content))
+    container.start()
+    return container
+
+
+def wait(container: Container, ready: Callable[[], bool], seconds: float) -> None:
     """Wait until ``ready`` says so; raises Unavailable with the container's last log lines when it stops or takes longer."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

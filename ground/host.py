@@ -1,10 +1,9 @@
-"""EC2's place: a container with systemd, sshd and room for a Docker engine of its own, as a cloud image would come up."""
+"""EC2's place: a container with systemd, sshd and room for a Docker engine of its own, as a cloud image comes up."""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +11,13 @@ import docker
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
+from ground.fixture import RUN_LABEL
 from ops.errors import Unavailable
 
-RUN_LABEL = "gitea-suite.run"
 SSH_USER = "admin"
 SSH_PORT = 22
 
-# Where the data volume is found, whatever device number it got: the name of the link that a cloud makes by the volume's id.
+# Where the data volume is found, whatever device number it got; a cloud makes such a link by the volume's id.
 DATA_DEVICE = "/dev/disk/by-id/ground-data"
 
 # Packages that one run downloaded serve the next; shared by runs side by side, and never removed by a run.
@@ -34,7 +33,7 @@ _CGROUP_V1_COMMAND = ["/sbin/init", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "sys
 
 @dataclass(frozen=True)
 class HostGround:
-    """A running host: its container's name, the address that this machine reaches it by, and its data volume's device."""
+    """A running host: its container's name, the address this machine reaches it by, and its data volume's device."""
 
     name: str
     address: str
@@ -93,7 +92,7 @@ def _command(client: docker.DockerClient) -> list[str]:
 
 
 def _rights() -> dict[str, Any]:
-    """What systemd and an inner engine need. SYS_RESOURCE is left out because a machine may not have it to give away."""
+    """What systemd and an inner engine need. SYS_RESOURCE is left out: a machine may not have it to give away."""
     return {
         "cap_add": ["ALL"],
         "cap_drop": ["SYS_RESOURCE"],
@@ -105,7 +104,7 @@ def _rights() -> dict[str, Any]:
     }
 
 
-def _volumes(client: docker.DockerClient, run_id: str) -> Mapping[str, Mapping[str, str]]:
+def _volumes(client: docker.DockerClient, run_id: str) -> dict[str, dict[str, str]]:
     own = {"docker": "/var/lib/docker", "data": "/var/lib/ground"}
     for name in own:
         client.volumes.create(f"{run_id}-{name}", labels={RUN_LABEL: run_id})
@@ -123,9 +122,10 @@ def _come_up(container: Container) -> HostGround:
         address = _address(container)
         if _ssh_answers(address):
             _require_data_device(container)
-            return HostGround(container.name, address)
+            return HostGround(str(container.name), address)
         time.sleep(0.1)
-    raise Unavailable(f"{container.name} did not come up ({container.status}):\n{_last_words(container)}", _hint(container))
+    message = f"{container.name} did not come up ({container.status}):\n{_last_words(container)}"
+    raise Unavailable(message, f"docker exec {container.name} journalctl; docker logs {container.name}")
 
 
 def _address(container: Container) -> str:
@@ -144,22 +144,21 @@ def _ssh_answers(address: str) -> bool:
 def _require_data_device(container: Container) -> None:
     if container.exec_run(["test", "-b", DATA_DEVICE]).exit_code:
         words = _said(container, ["journalctl", "--no-pager", "--unit=ground-data-disk"])
-        raise Unavailable(f"{container.name} has no data volume:\n{words}", "does this machine have loop devices? modprobe loop")
+        raise Unavailable(
+            f"{container.name} has no data volume:\n{words}", "give this machine loop devices: modprobe loop"
+        )
 
 
 def _last_words(container: Container) -> str:
     """The journal where the host still runs, else what its console said."""
     if container.status == "running":
         return _said(container, _JOURNAL)
-    return str(container.logs(tail=30).decode("utf-8", "replace"))
+    return bytes(container.logs(tail=30)).decode("utf-8", "replace")
 
 
 def _said(container: Container, command: list[str]) -> str:
     try:
-        return str(container.exec_run(command).output.decode("utf-8", "replace"))
+        output: Any = container.exec_run(command).output
     except (APIError, NotFound) as error:
         return str(error)
-
-
-def _hint(container: Container) -> str:
-    return f"docker exec {container.name} journalctl; docker logs {container.name}"
+    return str(output.decode("utf-8", "replace"))

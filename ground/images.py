@@ -16,12 +16,15 @@ from typing import Any
 import docker
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
-from ground import debian, vendor
+from ground import debian
 from ops.errors import ConfigError, OpsError
+from ops.world import vendor
 
 Tell = Callable[[str], None]
 
 HERE = Path(__file__).parent / "images"
+# What compose/ops/Dockerfile builds on.
+OPS_BASE = "debian:trixie-slim"
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -86,10 +89,11 @@ def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[s
     chosen = choose(client)
     wanted = [each for each in recipes() if not only or each.name in only]
     wanted = [each for each in wanted if chosen == "hermetic" or not each.upstream]
-    arguments = debian.bases(client, set().union(*(each.base_arguments for each in wanted)), tell)
+    arguments = debian.bases(client, {"DEBIAN_TRIXIE"}.union(*(each.base_arguments for each in wanted)), tell)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         built = pool.map(lambda each: dict(_build(client, each, arguments, cache, tell)), wanted)
         references = {name: reference for part in built for name, reference in part.items()}
+    references[OPS_BASE] = arguments["DEBIAN_TRIXIE"]
     return ImageSet(chosen, references)
 
 

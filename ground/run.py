@@ -32,6 +32,7 @@ REPOSITORY = Path(__file__).parents[1]
 RUNS = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "gitea-suite"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
 _KEPT = "kept"
+_PREFIX = "ground-"
 
 
 class Stopped(BaseException):
@@ -63,7 +64,7 @@ def new_place(client: docker.DockerClient, tell: Tell) -> tuple[Place, Path, Any
     Runs whose owner is gone are removed first.
     """
     remove_leftovers(client, tell)
-    run = f"ground-{secrets.token_hex(3)}"
+    run = f"{_PREFIX}{secrets.token_hex(3)}"
     folder, lock = _claim(run)
     network, subnet = _network(client, run)
     return Place(client, network, subnet, run), folder, lock
@@ -125,7 +126,8 @@ def _runs(client: docker.DockerClient) -> set[str]:
     found = [*client.networks.list(filters=chosen), *client.volumes.list(filters=chosen)]
     labelled = {each.attrs["Labels"][RUN_LABEL] for each in found}
     labelled |= {each.labels[RUN_LABEL] for each in client.containers.list(all=True, filters=chosen)}
-    return labelled | ({folder.name for folder in RUNS.glob("ground-*")} if RUNS.is_dir() else set())
+    labelled = {name for name in labelled if name.startswith(_PREFIX)}
+    return labelled | ({folder.name for folder in RUNS.glob(f"{_PREFIX}*")} if RUNS.is_dir() else set())
 
 
 def _claim(run: str) -> tuple[Path, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ops import accounts, certs, config, health, report, secrets
 from ops.errors import ConfigError, OpsError
+from ops.gate import STAGES
 from ops.model import Report
 from ops.world import World
 
@@ -129,3 +130,24 @@ def _secrets(arguments: argparse.Namespace) -> Report:
 def _accounts(arguments: argparse.Namespace) -> Report:
     world = _world(arguments)
     return accounts.ensure_admin(world.site, world)
+
+
+def _gate_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _verb(verbs, "gate", "run a stage, say how the chain stands, promote a proven tree", _gate)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("status", help="say which stages are proven for this tree")
+    promote = actions.add_parser("promote", help="write the release manifest and tag the commit")
+    promote.add_argument("version")
+    run = actions.add_parser("run", help="run a stage's command and keep its evidence")
+    run.add_argument("stage", choices=STAGES)
+    run.add_argument("argv", nargs="+", metavar="-- ARGUMENT", help="what Python is to run")
+
+
+def _gate(arguments: argparse.Namespace) -> Report:
+    # Of the machine that proves, as deploy is.
+    from ops import stages
+
+    house = stages.Gatehouse.of(REPOSITORY, _tell)
+    if arguments.action == "run":
+        return stages.run(house, stage=arguments.stage, command=arguments.argv)
+    return stages.promote(house, version=arguments.version) if arguments.action == "promote" else stages.status(house)

@@ -102,7 +102,7 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """The machine. An empty ``address`` means the Elastic IP that Terraform makes; an empty ``ami`` Canonical's image."""
+    """The machine. What is left empty follows from what Terraform makes: its Elastic IP, Canonical's image, its data volume."""
 
     address: str = _key(_or_empty(_is_address), "give an IP address, or leave it out for the Elastic IP", "")
     ssh_user: str = _key(_matches(_USER), "give the image's login name", "ubuntu")
@@ -111,6 +111,9 @@ class Host:
     instance_type: str = _key(_matches(re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")), 'for example "t3.medium"', "t3.medium")
     ami: str = _key(_or_empty(_matches(re.compile(r"ami-[0-9a-f]+"))), "give an AMI id, or leave it out", "")
     root_gib: int = _key(_between(16, 16384), "give a size in GiB from 16 on", 30)
+    data_device: str = _key(
+        _or_empty(lambda path: path.startswith("/dev/")), "give the data disk's /dev/disk/by-id/... path, or leave it out", ""
+    )
     data_gib: int = _key(_between(8, 16384), "give a size in GiB from 8 on", 50)
     registry_mirrors: tuple[str, ...] = _key(_each(_is_url("http", "https")), "give URLs of Docker Hub mirrors", [])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,7 +57,7 @@ def deploy(site: Site, world: World, *, workshop: Workshop, dry_run: bool = Fals
     deployment of the site is under way, Unavailable when something is out of reach, Degraded when the site is deployed
     but not well.
     """
-    key = public_key(Path(site.host.ssh_key))
+    key = public_key(Path(site.host.ssh_key).expanduser())
     if dry_run:
         return _plan(site, world, workshop, key)
     with exclusive(workshop.state / "deploy.lock", world.clock.now()):
@@ -155,6 +154,7 @@ def _host(
     variables = inputs.ansible_variables(
         site,
         pins,
+        data_volume_id=outputs.data_volume_id,
         compose_source=workshop.repository / "compose",
         image_archive=ops_image.archive,
         image_id=ops_image.identity,
@@ -172,7 +172,7 @@ def connection(site: Site, outputs: Outputs, known_hosts: Path) -> dict[str, Any
         "ansible_host": site.host.address or outputs.public_address,
         "ansible_port": site.host.ssh_port,
         "ansible_user": site.host.ssh_user,
-        "ansible_ssh_private_key_file": os.path.abspath(site.host.ssh_key),
+        "ansible_ssh_private_key_file": str(Path(site.host.ssh_key).expanduser().absolute()),
         "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=accept-new -o IdentitiesOnly=yes",
     }
 

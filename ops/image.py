@@ -32,9 +32,15 @@ def ensure(repository: Path, cache: Path, world: World) -> OpsImage:
     identity = world.containers.image_id(reference) or _build(repository, cache, base, reference, world)
     archive = cache / "ops-image" / f"{identity.removeprefix('sha256:')}.tar"
     if not archive.is_file():
-        archive.parent.mkdir(parents=True, exist_ok=True)
+        _forget_archives(archive.parent)
         world.containers.save(reference, archive)
     return OpsImage(reference, identity, archive)
+
+
+def _forget_archives(folder: Path) -> None:
+    """Each archive is a quarter of a gigabyte, and only the newest is ever carried anywhere."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def _build(repository: Path, cache: Path, base: str, reference: str, world: World) -> str:

@@ -65,12 +65,25 @@ def host_document(site: Site) -> dict[str, Any]:
     return dataclasses.asdict(dataclasses.replace(site, tls=dataclasses.replace(site.tls, acme_ca="")))
 
 
+def volume_device(volume_id: str) -> str:
+    """Return where a Nitro instance shows an EBS volume (Amazon EC2 User Guide, "Map NVMe volumes to device names")."""
+    return f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
+
+
 def ansible_variables(
-    site: Site, images: Mapping[str, str], *, compose_source: Path, image_archive: Path, image_id: str, image_name: str
+    site: Site,
+    images: Mapping[str, str],
+    *,
+    data_volume_id: str,
+    compose_source: Path,
+    image_archive: Path,
+    image_id: str,
+    image_name: str,
 ) -> dict[str, Any]:
     """Return the variables of every role in playbooks/roles (each role's defaults/main.yml is its whole interface)."""
     return {
         "base_hostname": site.domain.split(".")[0],
+        "base_data_device": site.host.data_device or volume_device(data_volume_id),
         "docker_registry_mirrors": list(site.host.registry_mirrors),
         "gitea_compose_source": str(compose_source),
         "gitea_environment": compose_environment(site, images),

@@ -62,3 +62,43 @@ class Report:
     facts: Mapping[str, Any] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
     exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Under what a stage ran: the images (reference to digest) and which set they are of, the tools, and when (ISO 8601)."""
+
+    image_set: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    started: str = ""
+    finished: str = ""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is on file for a stage: the envelope's bytes and the JUnit file's, None where there is no file."""
+
+    envelope: bytes | None
+    junit: bytes | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test of a JUnit file: its full name, how it ended (passed, failed, skipped) and its seconds."""
+
+    name: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a stage is proven for a tree, and if not, why, and the command that proves it."""
+
+    stage: str
+    proven: bool
+    reason: str
+    remedy: str = ""
+    statement: Mapping[str, Any] = field(default_factory=dict)
+    cases: tuple[Case, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,16 +16,12 @@ from ops.world.registry import Registry
 from ops.world.web import Web
 
 
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 @dataclass
 class World:
     """Every door, opened when it is first used. ``tell`` takes progress, a line at a time."""
 
     site: Site
-    tell: Callable[[str], None] = _to_stderr
+    tell: Callable[[str], None]
     clock: Clock = field(default_factory=Clock)
     processes: Processes = field(default_factory=Processes)
 

@@ -29,7 +29,7 @@ def test_every_role_variable_has_a_default_in_its_role() -> None:
     defaults = [yaml.safe_load(file.read_text()) or {} for file in (ROOT / "playbooks/roles").glob("*/defaults/main.yml")]
     known = {name for each in defaults for name in each}
     variables = inputs.ansible_variables(
-        fakes.site(), {}, compose_source=ROOT, image_archive=ROOT, image_id="sha256:0", image_name="ops:0"
+        fakes.site(), {}, data_volume_id="vol-1", compose_source=ROOT, image_archive=ROOT, image_id="sha256:0", image_name="ops:0"
     )
     assert set(variables) <= known
 
@@ -38,3 +38,7 @@ def test_the_host_is_told_where_aws_is_only_where_that_is_not_aws_s_own_endpoint
     assert "AWS_ENDPOINT_URL" not in inputs.ops_environment(fakes.site())
     elsewhere = fakes.site(aws={"region": "eu-central-1", "endpoint_url": "http://192.0.2.5:4566"})
     assert inputs.ops_environment(elsewhere)["AWS_ENDPOINT_URL"] == "http://192.0.2.5:4566"
+
+
+def test_the_data_disk_is_found_by_its_volume_s_id_unless_the_site_names_another() -> None:
+    assert inputs.volume_device("vol-0abc") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0abc"

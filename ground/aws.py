@@ -1,0 +1,57 @@
+"""AWS's place: LocalStack's open core, and the metadata service that gives the host its role's credentials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import requests
+from botocore.config import Config
+
+from ground.fixture import Place, create, wait
+from ground.images import ImageSet
+
+# LocalStack takes any; real ones, should the environment hold some, have no business here.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "test"}
+REGION = "eu-central-1"
+_READY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class AwsGround:
+    """A running AWS: its endpoint, and an image that instances can be made of."""
+
+    endpoint_url: str
+    ami: str = ""
+
+
+def start(place: Place, images: ImageSet) -> AwsGround:
+    """Start LocalStack and the metadata service; raises Unavailable with their last words when they do not come up."""
+    create(place, "metadata", images.local("metadata"), cap_add=["NET_ADMIN"], environment={"REGION": REGION})
+    container = create(place, "aws", images.local("localstack"))
+    endpoint = f"http://{place.address('aws')}:4566"
+    wait(container, lambda: requests.get(f"{endpoint}/_localstack/health", timeout=2).ok, _READY_SECONDS)
+    return AwsGround(endpoint, _some_ami(endpoint))
+
+
+def seed(endpoint_url: str, zone: str) -> None:
+    """Make what an account has before a site is deployed: the hosted zone of the domain."""
+    client(endpoint_url, "route53").create_hosted_zone(Name=zone, CallerReference=zone)
+
+
+def client(endpoint_url: str, service: str) -> Any:
+    """Return a boto3 client for the ground's AWS."""
+    return boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=endpoint_url,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(retries={"total_max_attempts": 2}, s3={"addressing_style": "path"}),
+    )
+
+
+def _some_ami(endpoint: str) -> str:
+    """LocalStack has not the public parameter that names Canonical's image, so the site file names one that it has."""
+    return str(client(endpoint, "ec2").describe_images(Owners=["099720109477"])["Images"][0]["ImageId"])

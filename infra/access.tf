@@ -1,0 +1,65 @@
+data "aws_iam_policy_document" "host_is_ec2" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["ec2.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role" "host" {
+  name               = "${var.name}-host"
+  assume_role_policy = data.aws_iam_policy_document.host_is_ec2.json
+}
+
+data "aws_iam_policy_document" "host" {
+  statement {
+    sid       = "FindBackups"
+    actions   = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"]
+    resources = [aws_s3_bucket.backup.arn]
+  }
+
+  # DeleteObject leaves a marker and the version behind it; DeleteObjectVersion, which is not here, would be the end of it.
+  statement {
+    sid       = "ReadAndWriteBackups"
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    resources = ["${aws_s3_bucket.backup.arn}/*"]
+  }
+
+  statement {
+    sid       = "ReadOwnSecrets"
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = [for secret in aws_secretsmanager_secret.site : secret.arn]
+  }
+
+  statement {
+    sid       = "SendMailAsTheSite"
+    actions   = ["ses:SendEmail", "ses:SendRawEmail"]
+    resources = [aws_ses_domain_identity.site.arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "ses:FromAddress"
+      values   = [var.mail_sender]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "host" {
+  name   = "site"
+  role   = aws_iam_role.host.id
+  policy = data.aws_iam_policy_document.host.json
+}
+
+# Session Manager: a way in that needs no open port.
+resource "aws_iam_role_policy_attachment" "session_manager" {
+  role       = aws_iam_role.host.name
+  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"
+}
+
+resource "aws_iam_instance_profile" "host" {
+  name = "${var.name}-host"
+  role = aws_iam_role.host.name
+}

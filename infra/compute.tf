@@ -1,0 +1,79 @@
+data "aws_ssm_parameter" "ubuntu" {
+  count = var.ami == "" ? 1 : 0
+
+  name = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
+}
+
+resource "aws_key_pair" "administrator" {
+  key_name   = "${var.name}-administrator"
+  public_key = var.ssh_public_key
+}
+
+resource "aws_instance" "host" {
+  #checkov:skip=CKV_AWS_88:It serves the public; its security group says what of it. The address is an Elastic IP.
+  #checkov:skip=CKV_AWS_126:Five-minute metrics are enough; the site is watched from the inside.
+  ami                    = var.ami == "" ? nonsensitive(data.aws_ssm_parameter.ubuntu[0].value) : var.ami
+  instance_type          = var.instance_type
+  subnet_id              = aws_subnet.public["a"].id
+  vpc_security_group_ids = [aws_security_group.host.id]
+  key_name               = aws_key_pair.administrator.key_name
+  iam_instance_profile   = aws_iam_instance_profile.host.name
+  ebs_optimized          = true
+
+  # Containers on a bridge network are one hop further away from the metadata service than the host.
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 2
+  }
+
+  root_block_device {
+    volume_type = "gp3"
+    volume_size = var.root_volume_gib
+    encrypted   = true
+  }
+
+  tags        = { Name = var.name }
+  volume_tags = merge(local.tags, { Name = "${var.name}-root" })
+
+  lifecycle {
+    # Canonical's "current" moves every few weeks; a new one must not replace the host.
+    ignore_changes = [ami]
+  }
+}
+
+resource "aws_ebs_volume" "data" {
+  #checkov:skip=CKV_AWS_189:AWS's own key encrypts the disk; a customer's key costs more and protects against no one more here.
+  availability_zone = aws_subnet.public["a"].availability_zone
+  type              = "gp3"
+  size              = var.data_volume_gib
+  encrypted         = true
+
+  tags = { Name = "${var.name}-data" }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_volume_attachment" "data" {
+  device_name = "/dev/sdf"
+  volume_id   = aws_ebs_volume.data.id
+  instance_id = aws_instance.host.id
+
+  # The host is stopped before the disk is taken from it.
+  stop_instance_before_detaching = true
+}
+
+resource "aws_eip" "host" {
+  domain = "vpc"
+
+  tags = { Name = var.name }
+
+  depends_on = [aws_internet_gateway.site]
+}
+
+resource "aws_eip_association" "host" {
+  allocation_id = aws_eip.host.id
+  instance_id   = aws_instance.host.id
+}

@@ -1,0 +1,100 @@
+locals {
+  zones = toset(["a", "b"])
+}
+
+resource "aws_vpc" "site" {
+  #checkov:skip=CKV2_AWS_11:Flow logs cost more than a small site's traffic tells; an option that comes with issue 2.
+  cidr_block           = var.network_cidr
+  enable_dns_support   = true
+  enable_dns_hostnames = true
+
+  tags = { Name = var.name }
+}
+
+# Whatever is put into the network without a group of its own can talk to no one.
+resource "aws_default_security_group" "site" {
+  vpc_id = aws_vpc.site.id
+
+  tags = { Name = "${var.name}-closed" }
+}
+
+resource "aws_internet_gateway" "site" {
+  vpc_id = aws_vpc.site.id
+
+  tags = { Name = var.name }
+}
+
+resource "aws_subnet" "public" {
+  for_each = local.zones
+
+  vpc_id            = aws_vpc.site.id
+  availability_zone = "${var.region}${each.key}"
+  cidr_block        = cidrsubnet(var.network_cidr, 4, index(sort(local.zones), each.key))
+
+  tags = { Name = "${var.name}-public-${each.key}" }
+}
+
+resource "aws_route_table" "public" {
+  vpc_id = aws_vpc.site.id
+
+  route {
+    cidr_block = "0.0.0.0/0"
+    gateway_id = aws_internet_gateway.site.id
+  }
+
+  tags = { Name = "${var.name}-public" }
+}
+
+resource "aws_route_table_association" "public" {
+  for_each = aws_subnet.public
+
+  subnet_id      = each.value.id
+  route_table_id = aws_route_table.public.id
+}
+
+# Backups reach S3 without leaving AWS's network, and without its charge for traffic.
+resource "aws_vpc_endpoint" "s3" {
+  vpc_id          = aws_vpc.site.id
+  service_name    = "com.amazonaws.${var.region}.s3"
+  route_table_ids = [aws_route_table.public.id]
+
+  tags = { Name = "${var.name}-s3" }
+}
+
+resource "aws_security_group" "host" {
+  name        = "${var.name}-host"
+  description = "The site's host: the web, git over ssh, and ssh for its administrators"
+  vpc_id      = aws_vpc.site.id
+
+  tags = { Name = "${var.name}-host" }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "open" {
+  #checkov:skip=CKV_AWS_260:Port 80 answers ACME challenges and sends browsers to HTTPS.
+  for_each = { http = 80, https = 443, git = var.git_ssh_port }
+
+  security_group_id = aws_security_group.host.id
+  description       = "${each.key} for everyone"
+  cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "tcp"
+  from_port         = each.value
+  to_port           = each.value
+}
+
+resource "aws_vpc_security_group_ingress_rule" "ssh" {
+  for_each = toset(var.admin_cidrs)
+
+  security_group_id = aws_security_group.host.id
+  description       = "ssh for an administrator"
+  cidr_ipv4         = each.value
+  ip_protocol       = "tcp"
+  from_port         = 22
+  to_port           = 22
+}
+
+resource "aws_vpc_security_group_egress_rule" "all" {
+  security_group_id = aws_security_group.host.id
+  description       = "Packages, images, mail, webhooks, mirrors"
+  cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "-1"
+}

@@ -1,0 +1,24 @@
+output "public_address" {
+  description = "The address that the host keeps when it is replaced."
+  value       = aws_eip.host.public_ip
+}
+
+output "instance_id" {
+  description = "The host."
+  value       = aws_instance.host.id
+}
+
+output "data_volume_id" {
+  description = "The disk that outlives the host."
+  value       = aws_ebs_volume.data.id
+}
+
+output "backup_bucket" {
+  description = "The bucket that backups go to."
+  value       = aws_s3_bucket.backup.bucket
+}
+
+output "secret_names" {
+  description = "The names in Secrets Manager by what they are for."
+  value       = { for short, secret in aws_secretsmanager_secret.site : short => secret.name }
+}

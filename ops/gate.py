@@ -1,0 +1,250 @@
+"""The gate: a stage is proven by evidence for exactly this tree, and the next stage refuses to start without it.
+
+Evidence is an in-toto Statement (https://in-toto.io/Statement/v1) with the test-result predicate
+(https://in-toto.io/attestation/test-result/v0.1), in a DSSE envelope (https://github.com/secure-systems-lab/dsse) that is
+signed with a key of this checkout, so that a file altered by hand is no evidence.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from defusedxml import ElementTree
+
+from ops.errors import Refused
+from ops.model import Case, Circumstances, Proof, Verdict
+
+STAGES = ("lint", "unit", "integration", "deploy-e2e")
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+KEY_ID = "gitea-suite-checkout"
+_VERSION = re.compile(r"v?\d+\.\d+\.\d+")
+
+
+_NOTHING = Proof(None, None)
+
+
+def cases_from(junit: bytes) -> tuple[Case, ...]:
+    """Return the tests of a JUnit file; raises ValueError when the bytes are none."""
+    try:
+        root = ElementTree.fromstring(junit)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"not a JUnit file: {error}") from error
+    return tuple(_case(element) for element in root.iter("testcase"))
+
+
+def statement_from(
+    stage: str, tree: str, junit: bytes, circumstances: Circumstances, previous: str = ""
+) -> dict[str, Any]:
+    """Return the in-toto Statement that the JUnit file speaks for, about the git tree.
+
+    ``previous`` is the digest of the evidence this stage stood on. Everything that the predicate has no field for is a
+    resource descriptor of its configuration, with annotations, as the specification allows.
+    """
+    cases = cases_from(junit)
+    failed = [case.name for case in cases if case.outcome == "failed"]
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": "git+tree", "digest": {"gitTree": tree}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "result": "FAILED" if failed else "PASSED",
+            "configuration": [
+                _stage_descriptor(stage, junit, cases, circumstances, previous),
+                *(_descriptor("image", name, digest) for name, digest in sorted(circumstances.images.items())),
+                *({"name": f"tool:{name}", "annotations": {"version": said}} for name, said in sorted(circumstances.tools.items())),
+            ],
+            "passedTests": [case.name for case in cases if case.outcome == "passed"],
+            "warnedTests": [case.name for case in cases if case.outcome == "skipped"],
+            "failedTests": failed,
+        },
+    }
+
+
+def sealed(statement: Mapping[str, Any], key: bytes) -> bytes:
+    """Return the statement in a DSSE envelope, signed with HMAC-SHA256."""
+    payload = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
+    signature = {"keyid": KEY_ID, "sig": base64.b64encode(_signature(payload, key)).decode()}
+    envelope = {"payloadType": PAYLOAD_TYPE, "payload": base64.b64encode(payload).decode(), "signatures": [signature]}
+    return json.dumps(envelope, indent=2).encode() + b"\n"
+
+
+def unsealed(envelope: bytes, key: bytes) -> dict[str, Any]:
+    """Return the statement in an envelope; raises ValueError unless it is, to the byte, one that was signed with the key."""
+    try:
+        document = json.loads(envelope)
+        payload = base64.b64decode(document["payload"], validate=True)
+        given = base64.b64decode(document["signatures"][0]["sig"], validate=True)
+        statement: dict[str, Any] = json.loads(payload)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError("it is not a signed statement") from error
+    if not hmac.compare_digest(given, _signature(payload, key)) or sealed(statement, key) != envelope:
+        raise ValueError("its signature does not fit: it was altered, or made in another checkout")
+    return statement
+
+
+def judge_stage(stage: str, tree: str, proof: Proof, key: bytes, previous: str = "") -> Verdict:
+    """Return whether the proof proves the stage for this tree.
+
+    It does when the envelope is whole, speaks of this stage and this tree, stands on the evidence whose digest is
+    ``previous``, and its JUnit file is the one it speaks of, with at least one test, all of them passed and none skipped.
+    """
+    try:
+        statement, cases = _examine(stage, tree, proof, key, previous)
+    except ValueError as error:
+        return Verdict(stage, False, str(error), f"./noxw -s {stage}")
+    return Verdict(stage, True, f"{len(cases)} tests passed", "", statement, cases)
+
+
+def judge_chain(tree: str, proofs: Mapping[str, Proof], key: bytes) -> tuple[Verdict, ...]:
+    """Return the verdict on every stage in order; each stands on the one before."""
+    return tuple(
+        judge_stage(stage, tree, proofs.get(stage, _NOTHING), key, previous_digest(stage, proofs)) for stage in STAGES
+    )
+
+
+def previous_digest(stage: str, proofs: Mapping[str, Proof]) -> str:
+    """Return the digest of the evidence that a stage stands on: "" for the first stage, or where there is none."""
+    position = STAGES.index(stage)
+    envelope = proofs.get(STAGES[position - 1], _NOTHING).envelope if position else None
+    return digest(envelope) if envelope else ""
+
+
+def missing_before(stage: str, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Return the stages before this one that have to run first: the first unproven one and all behind it."""
+    before = STAGES[: STAGES.index(stage)]
+    unproven = [verdict.stage for verdict in verdicts if verdict.stage in before and not verdict.proven]
+    return before[before.index(unproven[0]) :] if unproven else ()
+
+
+def require_start(stage: str, verdicts: Sequence[Verdict], changed_files: Sequence[str]) -> None:
+    """Raise Refused when the stage may not start: an earlier one is unproven, or the tree is not what is committed.
+
+    The first two stages may run on a changed tree, for that is how one works; they leave no evidence then.
+    """
+    if stage in STAGES[:2] and changed_files:
+        return
+    if changed_files:
+        named = ", ".join(changed_files[:5]) + (" ..." if len(changed_files) > 5 else "")
+        raise Refused(f"{stage} proves what is committed, and these files are changed: {named}", "git commit, then run again")
+    if missing := missing_before(stage, verdicts):
+        verdict = next(each for each in verdicts if each.stage == missing[0])
+        raise Refused(f"{stage} stands on {missing[0]}, which is not proven for this tree: {verdict.reason}", verdict.remedy)
+
+
+def manifest_from(
+    version: str, commit: str, tree: str, verdicts: Sequence[Verdict], digests: Mapping[str, str], made: datetime
+) -> dict[str, Any]:
+    """Return the release manifest of a tree that every stage has proven; raises Refused when one has not, or for no version."""
+    if not _VERSION.fullmatch(version):
+        raise Refused(f"{version!r} is no version", "give one such as 1.2.3")
+    if unproven := [verdict for verdict in verdicts if not verdict.proven]:
+        raise Refused(f"{unproven[0].stage} is not proven for this tree: {unproven[0].reason}", unproven[0].remedy)
+    last = facts_of(verdicts[-1].statement)
+    return {
+        "schema": 1,
+        "version": version,
+        "commit": commit,
+        "tree": tree,
+        "made": made.isoformat(),
+        "image_set": last["image_set"],
+        "images": images_of(verdicts[-1].statement),
+        "evidence": dict(digests),
+    }
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of some bytes in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def facts_of(statement: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a statement says of its stage: stage, previous, image_set, started, finished, seconds."""
+    descriptors = statement.get("predicate", {}).get("configuration", [])
+    stage = next((each for each in descriptors if str(each.get("name", "")).startswith("stage:")), {})
+    return dict(stage.get("annotations", {}))
+
+
+def images_of(statement: Mapping[str, Any]) -> dict[str, str]:
+    """Return the images a statement speaks of, reference to digest."""
+    descriptors = statement.get("predicate", {}).get("configuration", [])
+    chosen = [each for each in descriptors if str(each.get("name", "")).startswith("image:")]
+    return {each["name"].removeprefix("image:"): f"sha256:{each['digest']['sha256']}" for each in chosen}
+
+
+def tools_of(statement: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tools a statement speaks of, name to version."""
+    descriptors = statement.get("predicate", {}).get("configuration", [])
+    chosen = [each for each in descriptors if str(each.get("name", "")).startswith("tool:")]
+    return {each["name"].removeprefix("tool:"): each["annotations"]["version"] for each in chosen}
+
+
+def _case(element: Any) -> Case:
+    outcome = "passed"
+    if element.find("failure") is not None or element.find("error") is not None:
+        outcome = "failed"
+    elif element.find("skipped") is not None:
+        outcome = "skipped"
+    name = f"{element.get('classname', '')}::{element.get('name', '')}"
+    return Case(name, outcome, float(element.get("time") or 0.0))
+
+
+def _stage_descriptor(
+    stage: str, junit: bytes, cases: Sequence[Case], circumstances: Circumstances, previous: str
+) -> dict[str, Any]:
+    annotations = {
+        "stage": stage,
+        "previous": previous,
+        "image_set": circumstances.image_set,
+        "started": circumstances.started,
+        "finished": circumstances.finished,
+        "seconds": round(sum(case.seconds for case in cases), 1),
+    }
+    return {"name": f"stage:{stage}", "digest": {"sha256": digest(junit)}, "annotations": annotations}
+
+
+def _descriptor(kind: str, name: str, identity: str) -> dict[str, Any]:
+    return {"name": f"{kind}:{name}", "digest": {"sha256": identity.removeprefix("sha256:")}}
+
+
+def _signature(payload: bytes, key: bytes) -> bytes:
+    kind = PAYLOAD_TYPE.encode()
+    # DSSE's pre-authentication encoding: what is signed says what it is and how long it is.
+    return hmac.digest(key, b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload), "sha256")
+
+
+def _examine(stage: str, tree: str, proof: Proof, key: bytes, previous: str) -> tuple[dict[str, Any], tuple[Case, ...]]:
+    if proof.envelope is None:
+        raise ValueError("it has not run for this tree")
+    statement = unsealed(proof.envelope, key)
+    facts = facts_of(statement)
+    if statement["subject"][0]["digest"].get("gitTree") != tree:
+        raise ValueError("its evidence is about another tree")
+    if facts.get("stage") != stage:
+        raise ValueError(f"its evidence is about {facts.get('stage')}")
+    if facts.get("previous", "") != previous:
+        raise ValueError("its evidence stands on an earlier stage's evidence that is not there any more")
+    return statement, _examine_junit(stage, statement, proof)
+
+
+def _examine_junit(stage: str, statement: Mapping[str, Any], proof: Proof) -> tuple[Case, ...]:
+    if proof.junit is None:
+        raise ValueError("its JUnit file is missing")
+    (described,) = (each for each in statement["predicate"]["configuration"] if each["name"] == f"stage:{stage}")
+    if described["digest"]["sha256"] != digest(proof.junit):
+        raise ValueError("its JUnit file was altered")
+    cases = cases_from(proof.junit)
+    if not cases:
+        raise ValueError("it ran no test")
+    for outcome in ("failed", "skipped"):
+        if names := [case.name for case in cases if case.outcome == outcome]:
+            raise ValueError(f"{len(names)} of its tests {outcome}: {names[0]}")
+    return cases

@@ -1,0 +1,134 @@
+"""The chain as a page: self-contained, readable on a telephone and on paper, in light and in dark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from ops.gate import facts_of, images_of, tools_of
+from ops.model import Case, Verdict
+
+_SLOWEST_SHOWN = 400
+
+
+def page_from(
+    verdicts: Sequence[Verdict],
+    tree: str,
+    commit: str,
+    changed_files: Sequence[str],
+    made: datetime,
+    figures: Mapping[str, str] | None = None,
+) -> str:
+    """Return the page as HTML. ``figures`` are SVG drawings by their captions, shown below the stages."""
+    longest = max((_seconds(verdict) for verdict in verdicts), default=0.0)
+    proven = sum(verdict.proven for verdict in verdicts)
+    return _template("page").substitute(
+        title=escape(_headline(proven, len(verdicts))),
+        state="proven" if proven == len(verdicts) else "unproven",
+        tests=sum(len(verdict.cases) for verdict in verdicts),
+        minutes=_duration(sum(_seconds(verdict) for verdict in verdicts)),
+        tree=escape(tree),
+        commit=escape(commit),
+        warning=_warning(changed_files),
+        chain="".join(_link(verdict, longest) for verdict in verdicts),
+        stages="".join(_section(verdict) for verdict in verdicts),
+        images=_images(verdicts),
+        tools=_tools(verdicts),
+        figures="".join(_figure(caption, drawing) for caption, drawing in (figures or {}).items()),
+        made=f"{made:%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def sentence_from(name: str) -> str:
+    """Return a test's name as the sentence it is: ``a.b::test_a_push_comes_back[x]`` gives "A push comes back (x)"."""
+    words, bracket, parameters = name.rsplit("::", 1)[-1].partition("[")
+    sentence = words.removeprefix("test_").replace("_s_", "'s ").replace("_", " ").strip()
+    return sentence[:1].upper() + sentence[1:] + (f" ({parameters.rstrip(']')})" if bracket else "")
+
+
+def _template(name: str) -> Template:
+    return Template(files("ops").joinpath("templates", f"{name}.html").read_text(encoding="utf-8"))
+
+
+def _headline(proven: int, stages: int) -> str:
+    return "Every stage is proven" if proven == stages else f"{proven} of {stages} stages are proven"
+
+
+def _seconds(verdict: Verdict) -> float:
+    started, finished = (facts_of(verdict.statement).get(key) for key in ("started", "finished"))
+    if not (started and finished):
+        return 0.0
+    return (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _warning(changed_files: Sequence[str]) -> str:
+    if not changed_files:
+        return ""
+    return f'<p class="warning">{len(changed_files)} files differ from this commit; what they do is not proven.</p>'
+
+
+def _link(verdict: Verdict, longest: float) -> str:
+    seconds = _seconds(verdict)
+    return _template("link").substitute(
+        state="proven" if verdict.proven else "unproven",
+        stage=escape(verdict.stage),
+        word="proven" if verdict.proven else "not proven",
+        reason=escape(verdict.reason),
+        width=round(100 * seconds / longest, 1) if longest else 0,
+        duration=_duration(seconds) if seconds else "&ndash;",
+    )
+
+
+def _section(verdict: Verdict) -> str:
+    slowest = sorted(verdict.cases, key=lambda case: -case.seconds)[:_SLOWEST_SHOWN]
+    top = slowest[0].seconds if slowest else 0.0
+    return _template("stage").substitute(
+        stage=escape(verdict.stage),
+        reason=escape(verdict.reason),
+        remedy=f"<code>{escape(verdict.remedy)}</code>" if verdict.remedy else "",
+        started=escape(str(facts_of(verdict.statement).get("started", ""))),
+        cases="".join(_case(case, top) for case in slowest),
+        opened="open" if 0 < len(slowest) <= 12 else "",
+    )
+
+
+def _case(case: Case, longest: float) -> str:
+    width = round(100 * case.seconds / longest, 1) if longest else 0
+    return (
+        f"<tr><td>{escape(sentence_from(case.name))}</td>"
+        f'<td class="time"><span class="bar" style="width:{width}%"></span><span>{case.seconds:.2f} s</span></td></tr>'
+    )
+
+
+def _images(verdicts: Sequence[Verdict]) -> str:
+    sets = [facts_of(verdict.statement).get("image_set", "") for verdict in verdicts]
+    images = {name: digest for verdict in verdicts for name, digest in images_of(verdict.statement).items()}
+    if not images:
+        return "<p>No stage that runs images is proven yet.</p>"
+    rows = "".join(f"<tr><td>{escape(name)}</td><td><code>{escape(digest)}</code></td></tr>" for name, digest in sorted(images.items()))
+    return f"<p>{_SETS.get(next(each for each in sets if each), '')}</p><table>{rows}</table>"
+
+
+def _tools(verdicts: Sequence[Verdict]) -> str:
+    tools = {name: version for verdict in verdicts for name, version in tools_of(verdict.statement).items()}
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(version)}</td></tr>" for name, version in sorted(tools.items()))
+    return f"<table>{rows}</table>" if rows else "<p>None noted.</p>"
+
+
+def _figure(caption: str, drawing: str) -> str:
+    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+_SETS = {
+    "upstream": "The <strong>upstream</strong> set: the images that the pins name, as their makers publish them.",
+    "hermetic": "The <strong>hermetic</strong> set: no registry answered, so images built here from Debian&rsquo;s packages, and a "
+    "stand-in for Gitea, took the place of upstream&rsquo;s. Run where a registry answers to prove upstream&rsquo;s own.",
+}

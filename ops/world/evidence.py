@@ -1,0 +1,94 @@
+"""The door to what the stages leave behind: reports/evidence/<tree>/<stage>.json with its JUnit file beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ops.errors import ConfigError
+from ops.model import Circumstances, Proof
+
+KEY_VARIABLE = "GATE_KEY"
+
+
+class Evidence:
+    """The evidence of a checkout, all of it below ``reports``."""
+
+    def __init__(self, reports: Path, git_directory: Path) -> None:
+        self.reports = reports
+        self._key_file = git_directory / "gitea-suite-gate.key"
+
+    def key(self) -> bytes:
+        """Return the key that evidence is signed with: GATE_KEY where CI hands evidence from job to job, else this checkout's.
+
+        Raises ConfigError for a GATE_KEY that is not 32 bytes or more in hex.
+        """
+        if named := os.environ.get(KEY_VARIABLE):
+            return _from_hex(named)
+        try:
+            descriptor = os.open(self._key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return _from_hex(self._key_file.read_text(encoding="ascii"))
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+        return self.key()
+
+    def proofs(self, tree: str, stages: Iterable[str]) -> dict[str, Proof]:
+        """Return what is on file for each of the stages, about a tree."""
+        return {stage: Proof(_content(self._envelope(tree, stage)), _content(self._junit(tree, stage))) for stage in stages}
+
+    def begin(self, stage: str, tree: str) -> Path:
+        """Forget what an earlier run of the stage left, and return where its JUnit file goes."""
+        pending = self.reports / "junit" / f"{stage}.xml"
+        for stale in (pending, self._envelope(tree, stage), self._junit(tree, stage), self.reports / "images.json"):
+            stale.unlink(missing_ok=True)
+        pending.parent.mkdir(parents=True, exist_ok=True)
+        return pending
+
+    def keep(self, stage: str, tree: str, junit: bytes, envelope: bytes) -> None:
+        """Keep a stage's evidence; the envelope comes last, so that there is none without its JUnit file."""
+        _replace(self._junit(tree, stage), junit)
+        _replace(self._envelope(tree, stage), envelope)
+
+    def circumstances(self, started: str, finished: str) -> Circumstances:
+        """Return under what a stage ran, from what the ground noted of its images and from the tools on this machine."""
+        path = self.reports / "images.json"
+        noted: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return Circumstances(noted.get("set", ""), noted.get("images", {}), noted.get("tools", {}), started, finished)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the report and return its path."""
+        _replace(self.reports / name, text.encode())
+        return self.reports / name
+
+
+    def _envelope(self, tree: str, stage: str) -> Path:
+        return self.reports / "evidence" / tree / f"{stage}.json"
+
+    def _junit(self, tree: str, stage: str) -> Path:
+        return self.reports / "evidence" / tree / f"{stage}.xml"
+
+
+def _from_hex(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text.strip())
+    except ValueError:
+        key = b""
+    if len(key) < 32:
+        raise ConfigError(f"{KEY_VARIABLE} is no key", "give 32 bytes or more in hex: openssl rand -hex 32")
+    return key
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,49 @@
+"""The door to git: which tree this is, and whether the work tree is exactly it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from ops.errors import Refused
+
+
+class Git:
+    """A checkout."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def directory(self) -> Path:
+        """Return git's own directory of the checkout."""
+        return Path(self._run("rev-parse", "--absolute-git-dir"))
+
+    def tree(self) -> str:
+        """Return the hash of the committed tree."""
+        return self._run("rev-parse", "HEAD^{tree}")
+
+    def commit(self) -> str:
+        """Return the hash of the commit that is checked out."""
+        return self._run("rev-parse", "HEAD")
+
+    def changed_files(self) -> tuple[str, ...]:
+        """Return the files that differ from the commit, untracked ones that are not ignored included."""
+        lines = self._run("status", "--porcelain", "--untracked-files=all").splitlines()
+        return tuple(line[2:].strip() for line in lines)
+
+    def tag_exists(self, name: str) -> bool:
+        """Tell whether there is a tag of that name."""
+        return bool(self._run("tag", "--list", name))
+
+    def tag(self, name: str, message: str) -> None:
+        """Make an annotated tag on the commit that is checked out."""
+        self._run("tag", "--annotate", name, "--message", message)
+
+    def _run(self, *arguments: str) -> str:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=self._root, capture_output=True, text=True, check=False)
+        except FileNotFoundError as error:
+            raise Refused("git is not installed", "apt-get install git") from error
+        if done.returncode:
+            raise Refused(f"git {arguments[0]} failed: {done.stderr.strip()}", "the gate works in a git checkout with a commit")
+        return done.stdout.rstrip("\n")

@@ -1,0 +1,87 @@
+"""Real adapters on this machine: one run of the ground for each test process, removed when it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+import docker
+import pytest
+
+from ground import aws, images, run, stand
+from ground.fixture import Place
+from ground.images import ImageSet
+
+REPORTS = run.REPOSITORY / "reports"
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@pytest.fixture(scope="session")
+def built() -> ImageSet:
+    """The image set, built by whichever test process comes first."""
+    run.CACHE.mkdir(parents=True, exist_ok=True)
+    with (run.CACHE / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _, made = stand.prepare(_tell)
+        REPORTS.mkdir(exist_ok=True)
+        (REPORTS / "images.json").write_text(json.dumps({"set": made.name, "images": dict(made.references)}))
+    return made
+
+
+@pytest.fixture(scope="session")
+def docker_client(built: ImageSet) -> docker.DockerClient:
+    """The engine, present since the images are built."""
+    assert built.references
+    return docker.from_env()
+
+
+@pytest.fixture(scope="session")
+def place(docker_client: docker.DockerClient) -> Iterator[Place]:
+    """A run of the ground for this test process."""
+    place, _, lock = run.new_place(docker_client, _tell)
+    yield place
+    run.remove(docker_client, place.run)
+    lock.close()
+
+
+@pytest.fixture(scope="session")
+def run_id(place: Place) -> str:
+    """The run's name: whatever a test starts carries it as label gitea-suite.run."""
+    return place.run
+
+
+@pytest.fixture(scope="session", name="images")
+def images_by_variable(built: ImageSet) -> Mapping[str, str]:
+    """Local images by the variable that compose.yaml asks for."""
+    return {variable: built.local(image) for variable, image in images.pinned().items()}
+
+
+@pytest.fixture(scope="session")
+def gitea_image(built: ImageSet) -> Callable[[str], str]:
+    """The local image for a Gitea tag."""
+    return lambda tag: built.local(f"gitea/gitea:{tag}")
+
+
+@pytest.fixture(scope="session")
+def postgres_image(built: ImageSet) -> str:
+    """The local PostgreSQL image."""
+    return built.local(images.pinned()["POSTGRES_IMAGE"])
+
+
+@pytest.fixture(scope="session")
+def host_image(built: ImageSet) -> str:
+    """The local image of the host."""
+    return built.local("host")
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint(place: Place, built: ImageSet) -> str:
+    """A running LocalStack with what an account already has: the hosted zone."""
+    cloud = aws.start(place, built)
+    aws.seed(cloud.endpoint_url, "gitea.test")
+    return cloud.endpoint_url

@@ -1,0 +1,157 @@
+"""The ground holds: it stands in for what it says, cleans up after itself, and says what is wrong when it cannot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+
+import docker
+import pytest
+import requests
+
+from ground import acme, disk, engine, mail, registry, run
+from ground.acme import Acme
+from ground.fixture import RUN_LABEL, Place, create, wait
+from ground.images import ImageSet
+from ops.errors import OpsError, Refused, Unavailable
+from ops.world.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def mirror(place: Place, built: ImageSet) -> str:
+    url = registry.start(place, built.local("registry"))
+    registry.push(place, {"somebody/mail:1.0": built.local("mail"), "mail:1.0": built.local("mail")})
+    return url
+
+
+@pytest.fixture(scope="module")
+def issuer(place: Place, built: ImageSet) -> Acme:
+    return acme.start(place, built.local("pebble"))
+
+
+def test_compose_can_do_what_the_stack_needs() -> None:
+    assert engine.compose_works()
+
+
+def test_the_registry_serves_images_under_upstream_s_names(mirror: str) -> None:
+    known = Registry(mirror)
+    assert known.digest("somebody/mail:1.0") == known.digest("mail:1.0")
+    assert known.digest("mail:1.0").startswith("sha256:")
+
+
+def test_a_tag_that_is_not_in_the_registry_is_named(mirror: str) -> None:
+    with pytest.raises(OpsError, match=r"somebody/mail:9.9 is not in the registry"):
+        Registry(mirror).digest("somebody/mail:9.9")
+
+
+def test_a_registry_that_does_not_answer_is_unavailable() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(Unavailable, match="out of reach"):
+            Registry(f"http://127.0.0.1:{taken.getsockname()[1]}").digest("a/b:1")
+
+
+def test_hermetic_images_take_no_upstream_name_in_the_user_s_engine(docker_client: docker.DockerClient, mirror: str) -> None:
+    assert mirror
+    tags = {tag for image in docker_client.images.list(all=True) for tag in image.tags}
+    assert not {"somebody/mail:1.0", "mail:1.0", "gitea/gitea:28.1.0"} & tags
+
+
+def test_the_issuer_s_own_certificate_is_signed_by_the_authority_it_names(issuer: Acme, tmp_path: Path) -> None:
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_text(issuer.authorities)
+    assert "newOrder" in requests.get(issuer.directory, verify=str(authorities), timeout=5).json()
+
+
+def test_a_mail_that_was_sent_can_be_read(place: Place, built: ImageSet) -> None:
+    mailbox = mail.start(place, built.local("mail"))
+    message = EmailMessage()
+    message["Subject"], message["From"], message["To"] = "a subject", "a@gitea.test", "b@gitea.test"
+    message.set_content("a body")
+    with smtplib.SMTP(mailbox.smtp_host, mailbox.smtp_port, timeout=5) as server:
+        server.send_message(message)
+    (received,) = requests.get(mailbox.inbox, timeout=5).json()
+    assert (received["subject"], received["to"], received["text"].strip()) == ("a subject", ["b@gitea.test"], "a body")
+
+
+def test_a_container_that_dies_at_its_start_is_explained_by_its_last_words(place: Place, built: ImageSet) -> None:
+    container = create(place, "host", built.local("mail"), command=["sh", "-c", "echo the reason; exit 1"])
+    with pytest.raises(Unavailable, match="the reason"):
+        wait(container, lambda: False, 10)
+    container.remove(force=True)
+
+
+def test_a_full_disk_is_refused_before_anything_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "NEEDED_GIB", 10**6)
+    with pytest.raises(Refused, match=r"GiB are free below .*, a run needs 1000000"):
+        disk.require_space(print)
+
+
+def _labelled(client: docker.DockerClient, name: str) -> list[str]:
+    chosen = {"label": f"{RUN_LABEL}={name}"}
+    found = [*client.containers.list(all=True, filters=chosen), *client.networks.list(filters=chosen)]
+    return [each.name for each in [*found, *client.volumes.list(filters=chosen)]]
+
+
+_HOLDER = """
+import sys, time, docker
+from ground import run
+from ground.fixture import create
+client = docker.from_env()
+place, folder, lock = run.new_place(client, print)
+create(place, "mail", sys.argv[1])
+print(place.run, flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.fixture
+def killed(docker_client: docker.DockerClient, built: ImageSet) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A run in a process of its own, to be killed."""
+    environment = {**os.environ, "PYTHONPATH": str(run.REPOSITORY)}
+    argv = [sys.executable, "-c", _HOLDER, built.local("mail")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout
+        name = next(line.strip() for line in process.stdout if line.startswith("ground-"))
+        yield name, process
+        process.kill()
+    run.remove(docker_client, name)
+
+
+def test_two_runs_side_by_side_leave_each_other_alone(
+    docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]], place: Place
+) -> None:
+    other, _ = killed
+    assert run.remove_leftovers(docker_client, print, kept_too=True) == []
+    assert _labelled(docker_client, other)
+    assert _labelled(docker_client, place.run)
+
+
+def test_what_a_killed_run_left_is_found_and_removed_by_the_next(
+    docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]]
+) -> None:
+    name, process = killed
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert _labelled(docker_client, name)
+    assert name in run.remove_leftovers(docker_client, print)
+    assert _labelled(docker_client, name) == []
+    assert not (run.RUNS / name).exists()
+
+
+def test_a_kept_run_stays_until_it_is_told_to_go(
+    docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]]
+) -> None:
+    name, process = killed
+    run.keep(run.RUNS / name)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert name not in run.remove_leftovers(docker_client, print)
+    assert name in run.remove_leftovers(docker_client, print, kept_too=True)

@@ -1,0 +1,81 @@
+"""Imports point one way, and each effect has one door."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+OPS = Path(__file__).parents[2] / "ops"
+
+# Each module may import those to the left of it in its row; `world` is allowed to the verbs.
+_LEVELS = {
+    "errors": 0,
+    "model": 0,
+    "config": 1,
+    "inputs": 2,
+    "images": 2,
+    "gate": 2,
+    "report": 2,
+    "report_page": 3,
+    "world": 4,
+    "secrets": 5,
+    "accounts": 6,
+    "image": 6,
+    "certs": 7,
+    "health": 7,
+    "deploy": 8,
+    "stages": 8,
+    "cli": 9,
+    "__main__": 10,
+}
+_PURE = ("errors", "model", "config", "inputs", "gate", "report")
+_EFFECTS = {"boto3", "botocore", "docker", "subprocess", "socket", "requests", "http", "ansible_runner", "time", "fcntl"}
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _ops_modules(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in _imports(path) if name.startswith("ops.")}
+
+
+MODULES = sorted(path for path in OPS.glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_imports_only_from_below(path: Path) -> None:
+    above = {name for name in _ops_modules(path) if name in _LEVELS and _LEVELS[name] >= _LEVELS[path.stem] and name != path.stem}
+    assert above == set()
+
+
+@pytest.mark.parametrize("path", sorted((OPS / "world").glob("*.py")), ids=lambda path: path.stem)
+def test_a_door_knows_values_and_errors_and_no_verb(path: Path) -> None:
+    assert _ops_modules(path) <= {"config", "model", "errors", "world"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_effects_are_reached_through_the_doors_alone(path: Path) -> None:
+    assert {name.split(".")[0] for name in _imports(path)} & _EFFECTS == set()
+
+
+@pytest.mark.parametrize("name", _PURE)
+def test_a_pure_module_has_no_door_at_all(name: str) -> None:
+    assert "world" not in _ops_modules(OPS / f"{name}.py")
+
+
+def test_only_the_command_line_prints_and_exits() -> None:
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        if path.stem != "cli":
+            assert "sys.exit" not in text, path
+            assert not re.search(r"(?<!\w)print\(", text), path

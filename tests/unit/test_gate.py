@@ -1,0 +1,170 @@
+"""Evidence is what it says, or it is none."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops import gate
+from ops.errors import Refused
+from ops.gate import STAGES
+from ops.model import Case, Circumstances, Proof
+
+KEY = bytes(range(32))
+TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+UNDER = Circumstances("hermetic", {"gitea/gitea:28.1.0": "sha256:" + "ab" * 32}, {"terraform": "1.11.4"}, "2026-11-23T12:00:00+00:00", "2026-11-23T12:01:00+00:00")
+
+
+def _junit(*outcomes: str) -> bytes:
+    bodies = {"passed": "", "failed": "<failure/>", "error": "<error/>", "skipped": "<skipped/>"}
+    cases = "".join(
+        f'<testcase classname="tests.a" name="test_{number}" time="0.5">{bodies[each]}</testcase>' for number, each in enumerate(outcomes)
+    )
+    return f'<?xml version="1.0"?><testsuites><testsuite name="pytest">{cases}</testsuite></testsuites>'.encode()
+
+
+def _proof(stage: str = "lint", tree: str = TREE, junit: bytes | None = None, previous: str = "", key: bytes = KEY) -> Proof:
+    content = _junit("passed", "passed") if junit is None else junit
+    return Proof(gate.sealed(gate.statement_from(stage, tree, content, UNDER, previous), key), content)
+
+
+def _chain(through: int) -> dict[str, Proof]:
+    proofs: dict[str, Proof] = {}
+    for stage in STAGES[:through]:
+        proofs[stage] = _proof(stage, previous=gate.previous_digest(stage, proofs))
+    return proofs
+
+
+def _proven(proofs: Mapping[str, Proof]) -> list[str]:
+    return [verdict.stage for verdict in gate.judge_chain(TREE, proofs, KEY) if verdict.proven]
+
+
+def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
+    verdict = gate.judge_stage("lint", TREE, _proof(), KEY)
+    assert (verdict.proven, verdict.reason, verdict.remedy) == (True, "2 tests passed", "")
+    assert verdict.cases[0] == Case("tests.a::test_0", "passed", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("proof", "reason"),
+    [
+        (Proof(None, None), "has not run for this tree"),
+        (_proof(tree="0" * 40), "about another tree"),
+        (_proof(stage="unit"), "about unit"),
+        (_proof(previous="00"), "an earlier stage's evidence that is not there"),
+        (_proof(key=bytes(32)), "altered, or made in another checkout"),
+        (Proof(_proof().envelope, None), "JUnit file is missing"),
+        (Proof(_proof().envelope, _junit("passed")), "JUnit file was altered"),
+        (_proof(junit=_junit()), "ran no test"),
+        (_proof(junit=_junit("passed", "skipped")), "1 of its tests skipped: tests.a::test_1"),
+        (_proof(junit=_junit("failed")), "1 of its tests failed: tests.a::test_0"),
+        (_proof(junit=_junit("passed", "error")), "1 of its tests failed: tests.a::test_1"),
+        (Proof(b"{}", _junit("passed")), "not a signed statement"),
+        (Proof(b"\xff", _junit("passed")), "not a signed statement"),
+    ],
+)
+def test_evidence_that_is_not_whole_is_none_and_says_why(proof: Proof, reason: str) -> None:
+    verdict = gate.judge_stage("lint", TREE, proof, KEY)
+    assert not verdict.proven
+    assert reason in verdict.reason
+    assert verdict.remedy == "./noxw -s lint"
+
+
+@given(st.data())
+def test_any_byte_of_the_evidence_that_is_changed_is_noticed(data: st.DataObject) -> None:
+    proof = _proof()
+    assert proof.envelope is not None
+    assert proof.junit is not None
+    for content, rebuilt in (
+        (proof.envelope, lambda changed: Proof(changed, proof.junit)),
+        (proof.junit, lambda changed: Proof(proof.envelope, changed)),
+    ):
+        position = data.draw(st.integers(0, len(content) - 1))
+        other = data.draw(st.integers(0, 255).filter(lambda byte, at=content[position]: byte != at))  # type: ignore[misc]
+        changed = content[:position] + bytes([other]) + content[position + 1 :]
+        assert not gate.judge_stage("lint", TREE, rebuilt(changed), KEY).proven
+
+
+def test_a_statement_comes_out_of_its_envelope_as_it_went_in() -> None:
+    statement = gate.statement_from("lint", TREE, _junit("passed"), UNDER)
+    assert gate.unsealed(gate.sealed(statement, KEY), KEY) == statement
+
+
+def test_the_statement_has_in_toto_s_fields_and_names_images_tools_and_junit_file() -> None:
+    statement = gate.statement_from("lint", TREE, _junit("passed", "failed", "skipped"), UNDER)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["subject"] == [{"name": "git+tree", "digest": {"gitTree": TREE}}]
+    predicate = statement["predicate"]
+    assert predicate["result"] == "FAILED"
+    assert predicate["failedTests"] == ["tests.a::test_1"]
+    assert predicate["warnedTests"] == ["tests.a::test_2"]
+    assert gate.images_of(statement) == dict(UNDER.images)
+    assert gate.tools_of(statement) == {"terraform": "1.11.4"}
+    assert gate.facts_of(statement)["image_set"] == "hermetic"
+
+
+def test_the_signature_is_over_dsse_s_own_encoding() -> None:
+    envelope = json.loads(gate.sealed({"a": 1}, KEY))
+    assert envelope["payloadType"] == "application/vnd.in-toto+json"
+    assert base64.b64decode(envelope["payload"]) == b'{"a":1}'
+
+
+def test_each_stage_stands_on_the_one_before() -> None:
+    assert _proven(_chain(4)) == list(STAGES)
+    again = _chain(4) | {"unit": _proof("unit", junit=_junit("passed"), previous=gate.previous_digest("unit", _chain(4)))}
+    assert _proven(again) == ["lint", "unit", "deploy-e2e"]
+    assert gate.missing_before("deploy-e2e", gate.judge_chain(TREE, again, KEY)) == ("integration",)
+
+
+@pytest.mark.parametrize(("through", "missing"), [(0, STAGES[:3]), (1, STAGES[1:3]), (2, STAGES[2:3]), (3, ()), (4, ())])
+def test_what_is_missing_before_a_deployment_is_the_first_unproven_stage_and_all_behind_it(through: int, missing: tuple[str, ...]) -> None:
+    assert gate.missing_before("deploy-e2e", gate.judge_chain(TREE, _chain(through), KEY)) == missing
+
+
+def test_a_stage_refuses_to_start_on_an_unproven_one_and_names_the_command_that_proves_it() -> None:
+    with pytest.raises(Refused) as caught:
+        gate.require_start("integration", gate.judge_chain(TREE, _chain(1), KEY), ())
+    assert caught.value.exit_code == 4
+    assert "integration stands on unit" in caught.value.message
+    assert caught.value.hint == "./noxw -s unit"
+
+
+@pytest.mark.parametrize("stage", ["integration", "deploy-e2e"])
+def test_a_changed_tree_is_refused_where_real_things_are_started(stage: str) -> None:
+    with pytest.raises(Refused, match=r"changed: a\.py"):
+        gate.require_start(stage, gate.judge_chain(TREE, _chain(4), KEY), ("a.py",))
+
+
+@pytest.mark.parametrize("stage", ["lint", "unit"])
+def test_one_may_work_on_a_changed_tree(stage: str) -> None:
+    gate.require_start(stage, gate.judge_chain(TREE, {}, KEY), ("a.py",))
+
+
+def test_a_first_stage_needs_nothing() -> None:
+    gate.require_start("lint", gate.judge_chain(TREE, {}, KEY), ())
+
+
+def test_a_manifest_names_tree_images_and_evidence() -> None:
+    verdicts = gate.judge_chain(TREE, _chain(4), KEY)
+    manifest = gate.manifest_from("1.2.3", "c0ffee", TREE, verdicts, {"lint": "00"}, datetime(2026, 11, 23, tzinfo=UTC))
+    assert (manifest["tree"], manifest["commit"], manifest["image_set"]) == (TREE, "c0ffee", "hermetic")
+    assert manifest["images"] == dict(UNDER.images)
+    assert manifest["evidence"] == {"lint": "00"}
+
+
+@pytest.mark.parametrize("through", range(4))
+def test_nothing_is_promoted_while_a_stage_is_unproven(through: int) -> None:
+    with pytest.raises(Refused, match=f"{STAGES[through]} is not proven"):
+        gate.manifest_from("1.2.3", "c", TREE, gate.judge_chain(TREE, _chain(through), KEY), {}, datetime.now(UTC))
+
+
+@pytest.mark.parametrize("version", ["", "1.2", "latest", "1.2.3; rm"])
+def test_a_version_that_is_none_is_refused(version: str) -> None:
+    with pytest.raises(Refused, match="is no version"):
+        gate.manifest_from(version, "c", TREE, gate.judge_chain(TREE, _chain(4), KEY), {}, datetime.now(UTC))
