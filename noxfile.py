@@ -38,13 +38,13 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(name="deploy-e2e")
 def deploy_e2e(session: nox.Session) -> None:
-    """Deploy a site from nothing and try it from outside. [-- --keep] [-- --site sites/production.toml]"""
+    """Deploy a site from nothing and try it from outside; takes -- --keep and -- --site sites/NAME.toml."""
     _stage(session, "deploy-e2e", "integration", "-m", "ground", "deploy-e2e", *session.posargs)
 
 
 @nox.session
 def promote(session: nox.Session) -> None:
-    """Write the release manifest of a tree that every stage has proven, and tag it. -- VERSION"""
+    """Write the release manifest of a tree that every stage has proven, and tag it; takes -- VERSION."""
     _install(session, "unit")
     _run(session, "-m", "ops", "gate", "promote", *session.posargs)
 
@@ -90,7 +90,9 @@ def _install(session: nox.Session, group: str) -> None:
 
 
 def _compile(session: nox.Session, *arguments: str) -> None:
-    session.run("uv", "pip", "compile", "--upgrade", "--generate-hashes", "--no-emit-index-url", "--no-header", "-q", *arguments)
+    session.run(
+        "uv", "pip", "compile", "--upgrade", "--generate-hashes", "--no-emit-index-url", "--no-header", "-q", *arguments
+    )
 
 
 def _run(session: nox.Session, *arguments: str) -> None:
@@ -99,7 +101,9 @@ def _run(session: nox.Session, *arguments: str) -> None:
     An interrupt reaches the child through the terminal; it gets the time it needs to undo what it did.
     """
     path = os.pathsep.join([session.bin, os.environ["PATH"]])
-    process = subprocess.Popen([f"{session.bin}/python", *arguments], cwd=ROOT, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen(
+        [f"{session.bin}/python", *arguments], cwd=ROOT, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    )
     while (code := _wait(process)) is None:
         pass
     if code:

@@ -62,7 +62,9 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
         site = config.load(arguments.site)
         code = _deploy(arguments.site)
         return code or _e2e(arguments, arguments.site, {"E2E_AUTHORITIES": site.tls.acme_ca})
-    return _on_ground(arguments.site, keep=arguments.keep, then=lambda ground: _e2e(arguments, ground.site_file, _facts(ground)))
+    return _on_ground(
+        arguments.site, keep=arguments.keep, then=lambda ground: _e2e(arguments, ground.site_file, _facts(ground))
+    )
 
 
 def _on_ground(template: Path, *, keep: bool, then: Callable[[Stand], int]) -> int:
@@ -98,8 +100,10 @@ def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
 
 
 def _write_images(ground: Stand) -> None:
-    os.makedirs(REPORTS, exist_ok=True)
-    (REPORTS / "images.json").write_text(json.dumps({"set": ground.images.name, "images": dict(ground.images.references)}))
+    REPORTS.mkdir(exist_ok=True)
+    (REPORTS / "images.json").write_text(
+        json.dumps({"set": ground.images.name, "images": dict(ground.images.references)})
+    )
 
 
 def _directions(ground: Stand) -> str:

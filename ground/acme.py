@@ -41,7 +41,11 @@ def start(place: Place, image: str) -> Acme:
     pebble = create(place, "acme", image, command=command, files=files, environment=_STEADY)
     base = place.address("acme")
     wait(pebble, lambda: bool(_issuing_root(base, authority)), _READY_SECONDS)
-    return Acme(f"https://{base}:14000/dir", authority.decode() + _issuing_root(base, authority), f"http://{place.address('dns')}:8055")
+    return Acme(
+        f"https://{base}:14000/dir",
+        authority.decode() + _issuing_root(base, authority),
+        f"http://{place.address('dns')}:8055",
+    )
 
 
 def know(acme: Acme, domain: str, host_address: str) -> None:
@@ -59,27 +63,52 @@ def _issuing_root(base: str, authority: bytes) -> str:
 def _server_identity(where: str) -> tuple[bytes, bytes, bytes]:
     authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ground's authority for the ACME server")])
-    authority = _certificate(issuer, issuer, authority_key.public_key(), is_authority=True).sign(authority_key, hashes.SHA256())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, where)])
-    server = _certificate(subject, issuer, server_key.public_key(), is_authority=False).add_extension(
-        x509.SubjectAlternativeName([x509.IPAddress(ip_address(where))]), critical=False
-    )
-    signed = server.sign(authority_key, hashes.SHA256())
+    named = x509.SubjectAlternativeName([x509.IPAddress(ip_address(where))])
+    authority = _certificate(issuer, issuer, authority_key, authority_key, is_authority=True)
+    server = _certificate(subject, issuer, server_key, authority_key, is_authority=False)
+    signed = server.add_extension(named, critical=False).sign(authority_key, hashes.SHA256())
     key = server_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return authority.public_bytes(Encoding.PEM), signed.public_bytes(Encoding.PEM), key
+    root = authority.sign(authority_key, hashes.SHA256())
+    return root.public_bytes(Encoding.PEM), signed.public_bytes(Encoding.PEM), key
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, is_authority: bool
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    is_authority: bool,
 ) -> x509.CertificateBuilder:
+    """The extensions are those that Python 3.13 and newer demand (RFC 5280, section 4.2.1)."""
     now = datetime.now(UTC)
+    by = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=30))
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(by, critical=False)
+        .add_extension(_usage(is_authority), critical=True)
     )
+
+
+def _usage(is_authority: bool) -> x509.KeyUsage:
+    unused = dict.fromkeys(
+        (
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    return x509.KeyUsage(digital_signature=True, key_cert_sign=is_authority, crl_sign=is_authority, **unused)

@@ -46,8 +46,8 @@ def client(endpoint_url: str, service: str) -> Any:
         service,
         region_name=REGION,
         endpoint_url=endpoint_url,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         config=Config(retries={"total_max_attempts": 2}, s3={"addressing_style": "path"}),
     )
 

@@ -24,7 +24,9 @@ _APT = Path("/etc/apt")
 _VALID = '--aptopt=Acquire::Check-Valid-Until "false"'
 # What Docker's own slim images do: packages are not kept after they were unpacked, nor manuals and translations.
 _REMOVE = '{ "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };'
-_CLEAN = f"echo 'DPkg::Post-Invoke {_REMOVE} APT::Update::Post-Invoke {_REMOVE}' > \"$1/etc/apt/apt.conf.d/docker-clean\""
+_CLEAN = (
+    f"echo 'DPkg::Post-Invoke {_REMOVE} APT::Update::Post-Invoke {_REMOVE}' > \"$1/etc/apt/apt.conf.d/docker-clean\""
+)
 _SLIM = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in ("doc", "man", "locale", "info")]
 _RECIPE = ["mmdebstrap", "--quiet", "--variant=minbase", _VALID, *_SLIM, f"--customize-hook={_CLEAN}"]
 _SUITES = {"DEBIAN_BOOKWORM": "bookworm", "DEBIAN_TRIXIE": "trixie", "DEBIAN_FORKY": "forky"}
@@ -43,7 +45,9 @@ def debian_mirror() -> str:
         return named
     files = [_APT / "sources.list", *sorted((_APT / "sources.list.d").glob("*"))]
     for text in (file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()):
-        for address in re.findall(r"^(?:URIs:|deb(?: \[[^]]*\])?)\s+(https?://\S+/debian/?)(?:\s|$)", text, re.MULTILINE):
+        for address in re.findall(
+            r"^(?:URIs:|deb(?: \[[^]]*\])?)\s+(https?://\S+/debian/?)(?:\s|$)", text, re.MULTILINE
+        ):
             return str(address)
     raise Refused("this machine's apt configuration names no Debian mirror", "name one: GROUND_DEBIAN_MIRROR=<address>")
 

@@ -16,5 +16,7 @@ def require_space(tell: Callable[[str], None], where: Path = Path("/var/lib")) -
     """Raise Refused, with both numbers, when the disk that holds Docker's data has less room than a run needs."""
     free = shutil.disk_usage(where).free / 2**30
     if free < NEEDED_GIB:
-        raise Refused(f"{free:.1f} GiB are free below {where}, a run needs {NEEDED_GIB}", "docker system prune, or a larger disk")
+        raise Refused(
+            f"{free:.1f} GiB are free below {where}, a run needs {NEEDED_GIB}", "docker system prune, or a larger disk"
+        )
     tell(f"disk: {free:.0f} GiB free, {NEEDED_GIB} needed")

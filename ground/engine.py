@@ -69,7 +69,9 @@ def _engine() -> docker.DockerClient | None:
         client.ping()
     except DockerException as error:
         if "Permission denied" in str(error):
-            raise Refused("this user may not talk to the Docker engine", "run as root, or: sudo usermod -aG docker $USER") from error
+            raise Refused(
+                "this user may not talk to the Docker engine", "run as root, or: sudo usermod -aG docker $USER"
+            ) from error
         return None
     return client
 
@@ -82,7 +84,9 @@ def _start_engine(state: Path, tell: Tell) -> docker.DockerClient:
         log = state / "dockerd.log"
         tell(f"starting the Docker engine: dockerd (no systemd here; log in {log})")
         state.mkdir(parents=True, exist_ok=True)
-        subprocess.Popen(_root_prefix() + ["dockerd"], stdout=log.open("ab"), stderr=subprocess.STDOUT, start_new_session=True)
+        subprocess.Popen(
+            [*_root_prefix(), "dockerd"], stdout=log.open("ab"), stderr=subprocess.STDOUT, start_new_session=True
+        )
     deadline = time.monotonic() + _ENGINE_START_SECONDS
     while time.monotonic() < deadline:
         if client := _engine():
@@ -126,7 +130,18 @@ def _unpack_compose(tell: Tell) -> None:
 def _install(packages: Sequence[str], tell: Tell) -> None:
     tell(f"installing {', '.join(packages)} with apt-get")
     _as_root(["apt-get", "update", "-q"])
-    _as_root(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q", "--no-install-recommends", *packages])
+    _as_root(
+        [
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "install",
+            "-y",
+            "-q",
+            "--no-install-recommends",
+            *packages,
+        ]
+    )
 
 
 def _root_prefix() -> list[str]:
@@ -143,7 +158,9 @@ def _as_root(argv: Sequence[str]) -> None:
 
 def _checked(argv: Sequence[str], directory: Path | None = None) -> None:
     try:
-        done = subprocess.run(argv, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(
+            argv, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
     except FileNotFoundError as error:
         raise Refused(f"{argv[0]} is not on this machine", f"on Debian or Ubuntu, run: {' '.join(argv)}") from error
     if done.returncode:

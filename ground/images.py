@@ -146,7 +146,9 @@ def _build_one(
         try:
             client.images.build(path=str(context), tag=reference, buildargs=arguments, rm=True)
         except (BuildError, APIError) as error:
-            raise OpsError(f"building {recipe.name} failed: {error}\n{_log_end(error)}", f"mend {recipe.folder}") from error
+            raise OpsError(
+                f"building {recipe.name} failed: {error}\n{_log_end(error)}", f"mend {recipe.folder}"
+            ) from error
 
 
 def _copy(source: Path, target: Path) -> None:

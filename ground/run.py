@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import ipaddress
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -32,6 +31,8 @@ REPOSITORY = Path(__file__).parents[1]
 RUNS = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "gitea-suite"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
 _KEPT = "kept"
+# 10.200.0.0/24 and the 5,119 networks behind it: away from what home routers and clouds hand out.
+_FIRST_NETWORK, _NETWORKS = 0x0AC80000, 5120
 _PREFIX = "ground-"
 
 
@@ -106,7 +107,9 @@ def write_key(folder: Path) -> Path:
     """Make the run's Ed25519 key pair and return the private key's path."""
     key = folder / "ssh_key"
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", folder.name, "-f", str(key)], check=True, stdin=subprocess.DEVNULL
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", folder.name, "-f", str(key)],
+        check=True,
+        stdin=subprocess.DEVNULL,
     )
     return key
 
@@ -153,13 +156,15 @@ def _owned(folder: Path) -> bool:
 
 def _network(client: docker.DockerClient, run: str) -> tuple[str, str]:
     for _ in range(20):
-        subnet = str(ipaddress.ip_network((random.randrange(0x0AC80000, 0x0ADC0000, 256), 24)))
+        subnet = str(ipaddress.ip_network((_FIRST_NETWORK + 256 * secrets.randbelow(_NETWORKS), 24)))
         pool = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet)])
         try:
             client.networks.create(f"{run}-network", driver="bridge", ipam=pool, labels={RUN_LABEL: run})
         except APIError as error:
             if "overlap" not in str(error):
-                raise Unavailable(f"Docker cannot make a network: {error.explanation}", "look at the engine's log") from error
+                raise Unavailable(
+                    f"Docker cannot make a network: {error.explanation}", "look at the engine's log"
+                ) from error
         else:
             return f"{run}-network", subnet
     raise Unavailable("no free private network was found for the run", "docker network prune")

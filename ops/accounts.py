@@ -56,7 +56,17 @@ def _may_sign_in(site: Site, world: World, password: Secret) -> bool:
 def _token(site: Site, world: World, name: str) -> Secret:
     user = site.gitea.admin_username
     if user in users_from(_gitea(world, ["admin", "user", "list"])):
-        command = ["admin", "user", "generate-access-token", "--username", user, "--token-name", name, "--scopes", "all"]
+        command = [
+            "admin",
+            "user",
+            "generate-access-token",
+            "--username",
+            user,
+            "--token-name",
+            name,
+            "--scopes",
+            "all",
+        ]
         return token_from(_gitea(world, command))
     command = ["admin", "user", "create", "--admin", "--username", user, "--email", site.gitea.admin_email]
     command += ["--random-password", "--must-change-password=false"]
@@ -66,10 +76,18 @@ def _token(site: Site, world: World, name: str) -> Secret:
 
 def _set_password(site: Site, world: World, token: Secret, password: Secret) -> None:
     user = site.gitea.admin_username
-    wish = {"login_name": user, "source_id": 0, "password": password.reveal(), "must_change_password": False, "admin": True}
+    wish = {
+        "login_name": user,
+        "source_id": 0,
+        "password": password.reveal(),
+        "must_change_password": False,
+        "admin": True,
+    }
     answer = _call(site, world, "PATCH", f"/api/v1/admin/users/{user}", token=token, document=wish)
     if answer.status != 200:
-        raise OpsError(f"Gitea answers {answer.status} when the password is set", "read `docker logs` of the gitea service")
+        raise OpsError(
+            f"Gitea answers {answer.status} when the password is set", "read `docker logs` of the gitea service"
+        )
 
 
 def _delete_token(site: Site, world: World, password: Secret, name: str) -> None:
@@ -79,12 +97,21 @@ def _delete_token(site: Site, world: World, password: Secret, name: str) -> None
 def _gitea(world: World, arguments: Sequence[str]) -> str:
     ran = world.containers.execute(PROJECT, "gitea", ["gitea", *arguments], user="git")
     if ran.code:
-        raise OpsError(f"gitea {' '.join(arguments[:3])} failed: {ran.output.strip()}", "read `docker logs` of the gitea service")
+        raise OpsError(
+            f"gitea {' '.join(arguments[:3])} failed: {ran.output.strip()}", "read `docker logs` of the gitea service"
+        )
     return ran.output
 
 
 def _call(
-    site: Site, world: World, method: str, path: str, *, password: Secret | None = None, token: Secret | None = None, document: object = None
+    site: Site,
+    world: World,
+    method: str,
+    path: str,
+    *,
+    password: Secret | None = None,
+    token: Secret | None = None,
+    document: object = None,
 ) -> Answer:
     if password:
         pair = f"{site.gitea.admin_username}:{password.reveal()}".encode()

@@ -14,12 +14,28 @@ from ops.world import World
 
 COMPOSE_DIRECTORY = Path("/opt/gitea-suite/compose")
 # The service's own command issues, renews when due, and otherwise leaves things as they are.
-_CERTBOT = ("docker", "compose", "--progress", "quiet", "--profile", "tools", "run", "--rm", "--no-deps", "--no-TTY", "certbot")
+_CERTBOT = (
+    "docker",
+    "compose",
+    "--progress",
+    "quiet",
+    "--profile",
+    "tools",
+    "run",
+    "--rm",
+    "--no-deps",
+    "--no-TTY",
+    "certbot",
+)
 _SELECT_STAGE = "/docker-entrypoint.d/40-select-stage.sh"
 
 
 def renew(
-    site: Site, world: World, *, live: Path = Path(DATA_DIRECTORY) / "letsencrypt/live", compose: Path = COMPOSE_DIRECTORY
+    site: Site,
+    world: World,
+    *,
+    live: Path = Path(DATA_DIRECTORY) / "letsencrypt/live",
+    compose: Path = COMPOSE_DIRECTORY,
 ) -> Report:
     """Issue the certificate if there is none, else let certbot renew it when due; reload nginx only if it changed.
 
@@ -30,7 +46,9 @@ def renew(
     before = _fingerprint(certificate)
     finished = world.processes.run(_CERTBOT, directory=compose, tell=world.tell)
     if finished.code:
-        raise Unavailable(f"certbot failed: {_last_words(finished.output)}", "mend what certbot names, then: ops certs renew")
+        raise Unavailable(
+            f"certbot failed: {_last_words(finished.output)}", "mend what certbot names, then: ops certs renew"
+        )
     changed = _fingerprint(certificate) != before
     if changed:
         _reload_nginx(world)
@@ -42,7 +60,9 @@ def _reload_nginx(world: World) -> None:
     for command in ([_SELECT_STAGE], ["nginx", "-t"], ["nginx", "-s", "reload"]):
         ran = world.containers.execute(PROJECT, "nginx", command)
         if ran.code:
-            raise OpsError(f"nginx: {' '.join(command)} failed: {ran.output.strip()}", "mend compose/nginx, then deploy")
+            raise OpsError(
+                f"nginx: {' '.join(command)} failed: {ran.output.strip()}", "mend compose/nginx, then deploy"
+            )
 
 
 def _fingerprint(path: Path) -> str:

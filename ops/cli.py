@@ -39,7 +39,11 @@ def _guarded(arguments: argparse.Namespace) -> int:
         return _INTERRUPTED
     except Exception as error:
         if arguments.json:
-            print(report.failure_as_json(arguments.command, OpsError(f"a bug: {error}", "report it with the traceback on stderr")))
+            print(
+                report.failure_as_json(
+                    arguments.command, OpsError(f"a bug: {error}", "report it with the traceback on stderr")
+                )
+            )
         traceback.print_exc()
         return 1
     print(report.as_json(done) if arguments.json else report.as_text(done))
@@ -73,10 +77,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _verb(
-    verbs: "argparse._SubParsersAction[_Parser]", name: str, summary: str, function: Callable[[argparse.Namespace], Report]
+    verbs: argparse._SubParsersAction[_Parser],
+    name: str,
+    summary: str,
+    function: Callable[[argparse.Namespace], Report],
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=summary, description=summary)
-    parser.add_argument("--site", type=Path, default=os.environ.get("OPS_SITE"), help="the site file (default: $OPS_SITE)")
+    parser.add_argument(
+        "--site", type=Path, default=os.environ.get("OPS_SITE"), help="the site file (default: $OPS_SITE)"
+    )
     parser.add_argument("--json", action="store_true", help="print exactly one JSON document")
     parser.set_defaults(verb=function)
     return parser
@@ -98,7 +107,12 @@ def _tell(line: str) -> None:
 
 def _site_check(arguments: argparse.Namespace) -> Report:
     site = _world(arguments).site
-    return Report("site", changed=False, summary=f"{site.name}: https://{site.domain}/ in {site.aws.region}", facts={"name": site.name})
+    return Report(
+        "site",
+        changed=False,
+        summary=f"{site.name}: https://{site.domain}/ in {site.aws.region}",
+        facts={"name": site.name},
+    )
 
 
 def _deploy(arguments: argparse.Namespace) -> Report:
@@ -107,7 +121,9 @@ def _deploy(arguments: argparse.Namespace) -> Report:
 
     world = _world(arguments)
     state = Path(arguments.site).resolve().parent / ".state" / world.site.name
-    return deploy.deploy(world.site, world, workshop=deploy.Workshop(REPOSITORY, state, CACHE), dry_run=arguments.dry_run)
+    return deploy.deploy(
+        world.site, world, workshop=deploy.Workshop(REPOSITORY, state, CACHE), dry_run=arguments.dry_run
+    )
 
 
 def _health(arguments: argparse.Namespace) -> Report:
@@ -132,7 +148,7 @@ def _accounts(arguments: argparse.Namespace) -> Report:
     return accounts.ensure_admin(world.site, world)
 
 
-def _gate_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
+def _gate_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     parser = _verb(verbs, "gate", "run a stage, say how the chain stands, promote a proven tree", _gate)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("status", help="say which stages are proven for this tree")

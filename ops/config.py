@@ -112,7 +112,9 @@ class Host:
     ami: str = _key(_or_empty(_matches(re.compile(r"ami-[0-9a-f]+"))), "give an AMI id, or leave it out", "")
     root_gib: int = _key(_between(16, 16384), "give a size in GiB from 16 on", 30)
     data_device: str = _key(
-        _or_empty(lambda path: path.startswith("/dev/")), "give the data disk's /dev/disk/by-id/... path, or leave it out", ""
+        _or_empty(lambda path: path.startswith("/dev/")),
+        "give the data disk's /dev/disk/by-id/... path, or leave it out",
+        "",
     )
     data_gib: int = _key(_between(8, 16384), "give a size in GiB from 8 on", 50)
     registry_mirrors: tuple[str, ...] = _key(_each(_is_url("http", "https")), "give URLs of Docker Hub mirrors", [])

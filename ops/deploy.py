@@ -99,15 +99,21 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str) -> Report:
         "health": wellness.facts,
     }
     if wellness.exit_code:
-        raise Degraded(f"deployed, but {wellness.summary}\n" + "\n".join(wellness.lines), "mend what is red and deploy again")
-    return Report("deploy", bool(played.changed), f"https://{site.domain}/ is deployed and healthy", facts, _story(timeline))
+        raise Degraded(
+            f"deployed, but {wellness.summary}\n" + "\n".join(wellness.lines), "mend what is red and deploy again"
+        )
+    return Report(
+        "deploy", bool(played.changed), f"https://{site.domain}/ is deployed and healthy", facts, _story(timeline)
+    )
 
 
 def _plan(site: Site, world: World, workshop: Workshop, key: str) -> Report:
     terraform = _terraform(world, workshop.repository / "infra", workshop.state / "infra", site)
     terraform.init(_backend(site))
     planned = terraform.plan(_variables(site, workshop, key))
-    return Report("deploy", False, "Terraform would change something" if planned else "nothing to do", {"planned": planned})
+    return Report(
+        "deploy", False, "Terraform would change something" if planned else "nothing to do", {"planned": planned}
+    )
 
 
 def _infrastructure(site: Site, world: World, workshop: Workshop, key: str) -> Outputs:
@@ -162,7 +168,12 @@ def _host(
     )
     host = connection(site, outputs, workshop.state / "known_hosts")
     return play(
-        workshop.repository / "playbooks", "site.yml", state=workshop.state / "ansible", host=host, variables=variables, tell=world.tell
+        workshop.repository / "playbooks",
+        "site.yml",
+        state=workshop.state / "ansible",
+        host=host,
+        variables=variables,
+        tell=world.tell,
     )
 
 
@@ -185,5 +196,3 @@ def _write(path: Path, document: Mapping[str, Any]) -> Path:
 
 def _story(timeline: _Timeline) -> tuple[str, ...]:
     return tuple(f"{name}: {seconds} s" for name, seconds in timeline.seconds.items())
-
-

@@ -60,7 +60,10 @@ def statement_from(
             "configuration": [
                 _stage_descriptor(stage, junit, cases, circumstances, previous),
                 *(_descriptor("image", name, digest) for name, digest in sorted(circumstances.images.items())),
-                *({"name": f"tool:{name}", "annotations": {"version": said}} for name, said in sorted(circumstances.tools.items())),
+                *(
+                    {"name": f"tool:{name}", "annotations": {"version": said}}
+                    for name, said in sorted(circumstances.tools.items())
+                ),
             ],
             "passedTests": [case.name for case in cases if case.outcome == "passed"],
             "warnedTests": [case.name for case in cases if case.outcome == "skipped"],
@@ -134,10 +137,14 @@ def require_start(stage: str, verdicts: Sequence[Verdict], changed_files: Sequen
         return
     if changed_files:
         named = ", ".join(changed_files[:5]) + (" ..." if len(changed_files) > 5 else "")
-        raise Refused(f"{stage} proves what is committed, and these files are changed: {named}", "git commit, then run again")
+        raise Refused(
+            f"{stage} proves what is committed, and these files are changed: {named}", "git commit, then run again"
+        )
     if missing := missing_before(stage, verdicts):
         verdict = next(each for each in verdicts if each.stage == missing[0])
-        raise Refused(f"{stage} stands on {missing[0]}, which is not proven for this tree: {verdict.reason}", verdict.remedy)
+        raise Refused(
+            f"{stage} stands on {missing[0]}, which is not proven for this tree: {verdict.reason}", verdict.remedy
+        )
 
 
 def manifest_from(
@@ -169,8 +176,8 @@ def digest(content: bytes) -> str:
 def facts_of(statement: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a statement says of its stage: stage, previous, image_set, started, finished, seconds."""
     descriptors = statement.get("predicate", {}).get("configuration", [])
-    stage = next((each for each in descriptors if str(each.get("name", "")).startswith("stage:")), {})
-    return dict(stage.get("annotations", {}))
+    about = [each["annotations"] for each in descriptors if str(each.get("name", "")).startswith("stage:")]
+    return dict(about[0]) if about else {}
 
 
 def images_of(statement: Mapping[str, Any]) -> dict[str, str]:

@@ -32,7 +32,9 @@ def pinned(compose: Path) -> dict[str, str]:
 
 def resolve(pins: Mapping[str, str], registry: Digests) -> dict[str, str]:
     """Return each pin as ``name:tag@sha256:...``, so that what is deployed is what was looked up."""
-    return {variable: image if "@" in image else f"{image}@{registry.digest(image)}" for variable, image in pins.items()}
+    return {
+        variable: image if "@" in image else f"{image}@{registry.digest(image)}" for variable, image in pins.items()
+    }
 
 
 def _pin(line: str) -> tuple[str, str]:

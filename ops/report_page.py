@@ -113,13 +113,18 @@ def _images(verdicts: Sequence[Verdict]) -> str:
     images = {name: digest for verdict in verdicts for name, digest in images_of(verdict.statement).items()}
     if not images:
         return "<p>No stage that runs images is proven yet.</p>"
-    rows = "".join(f"<tr><td>{escape(name)}</td><td><code>{escape(digest)}</code></td></tr>" for name, digest in sorted(images.items()))
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td><code>{escape(digest)}</code></td></tr>"
+        for name, digest in sorted(images.items())
+    )
     return f"<p>{_SETS.get(next(each for each in sets if each), '')}</p><table>{rows}</table>"
 
 
 def _tools(verdicts: Sequence[Verdict]) -> str:
     tools = {name: version for verdict in verdicts for name, version in tools_of(verdict.statement).items()}
-    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(version)}</td></tr>" for name, version in sorted(tools.items()))
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(version)}</td></tr>" for name, version in sorted(tools.items())
+    )
     return f"<table>{rows}</table>" if rows else "<p>None noted.</p>"
 
 

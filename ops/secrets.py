@@ -56,6 +56,6 @@ def _write(path: Path, value: Secret, place: Place) -> bool:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-    os.chmod(path, place.mode)
+    path.chmod(place.mode)
     os.chown(path, place.owner, place.group)
     return True

@@ -30,7 +30,7 @@ class Gatehouse:
     tell: Tell
 
     @classmethod
-    def of(cls, root: Path, tell: Tell) -> "Gatehouse":
+    def of(cls, root: Path, tell: Tell) -> Gatehouse:
         """Return the gatehouse of a checkout."""
         git = Git(root)
         return cls(root, git, Evidence(root / "reports", git.directory()), Processes(), Clock(), tell)
@@ -71,7 +71,14 @@ def status(house: Gatehouse) -> Report:
         "page": str(page),
     }
     summary = "every stage is proven for this tree" if proven else "not every stage is proven for this tree"
-    return Report("gate", False, summary + (f" ({len(changed)} files are changed)" if changed else ""), facts, lines, 0 if proven else 3)
+    return Report(
+        "gate",
+        False,
+        summary + (f" ({len(changed)} files are changed)" if changed else ""),
+        facts,
+        lines,
+        0 if proven else 3,
+    )
 
 
 def promote(house: Gatehouse, *, version: str) -> Report:
@@ -119,12 +126,16 @@ def _record(house: Gatehouse, stage: str, tree: str, junit: Path, started: str) 
     verdict = next(each for each in verdicts(house) if each.stage == stage)
     if not verdict.proven:
         raise Refused(f"{stage} passed, but proves nothing: {verdict.reason}", "mend the test named")
-    return Report("gate", True, f"{stage} is proven for tree {tree[:12]}: {verdict.reason}", {"stage": stage, "tree": tree})
+    return Report(
+        "gate", True, f"{stage} is proven for tree {tree[:12]}: {verdict.reason}", {"stage": stage, "tree": tree}
+    )
 
 
 def _write_page(house: Gatehouse) -> Path:
     tree, commit = house.git.tree(), house.git.commit()
-    return house.evidence.write("index.html", page_from(verdicts(house), tree, commit, house.git.changed_files(), house.clock.now()))
+    return house.evidence.write(
+        "index.html", page_from(verdicts(house), tree, commit, house.git.changed_files(), house.clock.now())
+    )
 
 
 def _line(verdict: Verdict) -> str:

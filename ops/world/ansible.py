@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,13 @@ class Played:
 
 
 def play(
-    playbooks: Path, playbook: str, *, state: Path, host: Mapping[str, Any], variables: Mapping[str, Any], tell: Callable[[str], None]
+    playbooks: Path,
+    playbook: str,
+    *,
+    state: Path,
+    host: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    tell: Callable[[str], None],
 ) -> Played:
     """Run a playbook against one host and return what changed.
 
@@ -43,15 +51,29 @@ def play(
         inventory=str(inventory),
         cmdline=f"--extra-vars @{extra}",
         event_handler=events.take,
-        envvars={"ANSIBLE_CONFIG": str(playbooks / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "false"},
+        envvars={
+            "ANSIBLE_CONFIG": str(playbooks / "ansible.cfg"),
+            "ANSIBLE_FORCE_COLOR": "false",
+            "PATH": _own_programs_first(),
+        },
         quiet=True,
         rotate_artifacts=5,
     )
     if events.unreachable:
-        raise Unavailable(f"the host is unreachable: {events.unreachable}", "check host.address, the ssh key and port 22")
+        raise Unavailable(
+            f"the host is unreachable: {events.unreachable}", "check host.address, the ssh key and port 22"
+        )
     if runner.rc != 0:
-        raise OpsError(f"playbook {playbook} failed: {events.failure or runner.status}", "mend the cause and run again: it heals")
+        raise OpsError(
+            f"playbook {playbook} failed: {events.failure or runner.stdout.read()[-2000:]}",
+            "mend the cause and run again: it heals",
+        )
     return Played(events.ran, tuple(events.changed), tuple(sorted(events.seconds, key=lambda each: -each[1])[:8]))
+
+
+def _own_programs_first() -> str:
+    """ansible-playbook of this very environment, whatever else is on PATH."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 class _Events:

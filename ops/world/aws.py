@@ -14,9 +14,7 @@ from ops.errors import OpsError, Unavailable
 from ops.model import Secret
 
 # Two attempts and short time-outs: an operator waits for the answer, and every verb can be run again.
-_CONFIG = Config(
-    connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"}
-)
+_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
 
 
 class Aws:
@@ -62,6 +60,10 @@ def _explained(what: str) -> Iterator[None]:
     except ClientError as error:
         code = error.response["Error"]["Code"]
         kind = Unavailable if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 else OpsError
-        raise kind(f"{what}: AWS says {code}", "check that `ops deploy` has run and that the role may read it") from error
+        raise kind(
+            f"{what}: AWS says {code}", "check that `ops deploy` has run and that the role may read it"
+        ) from error
     except BotoCoreError as error:
-        raise Unavailable(f"{what}: AWS is out of reach: {error}", "check network and credentials, then retry") from error
+        raise Unavailable(
+            f"{what}: AWS is out of reach: {error}", "check network and credentials, then retry"
+        ) from error

@@ -51,7 +51,12 @@ class Containers:
         return tuple(sorted((_service(each.attrs, each.labels) for each in found), key=lambda each: each.name))
 
     def execute(
-        self, project: str, service: str, argv: Sequence[str], user: str = "", environment: Mapping[str, str] | None = None
+        self,
+        project: str,
+        service: str,
+        argv: Sequence[str],
+        user: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> Ran:
         """Run a command inside the running container of a service and return its exit code and output, errors included.
 

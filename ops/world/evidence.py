@@ -39,7 +39,9 @@ class Evidence:
 
     def proofs(self, tree: str, stages: Iterable[str]) -> dict[str, Proof]:
         """Return what is on file for each of the stages, about a tree."""
-        return {stage: Proof(_content(self._envelope(tree, stage)), _content(self._junit(tree, stage))) for stage in stages}
+        return {
+            stage: Proof(_content(self._envelope(tree, stage)), _content(self._junit(tree, stage))) for stage in stages
+        }
 
     def begin(self, stage: str, tree: str) -> Path:
         """Forget what an earlier run of the stage left, and return where its JUnit file goes."""
@@ -64,7 +66,6 @@ class Evidence:
         """Write a file of the report and return its path."""
         _replace(self.reports / name, text.encode())
         return self.reports / name
-
 
     def _envelope(self, tree: str, stage: str) -> Path:
         return self.reports / "evidence" / tree / f"{stage}.json"

@@ -45,5 +45,7 @@ class Git:
         except FileNotFoundError as error:
             raise Refused("git is not installed", "apt-get install git") from error
         if done.returncode:
-            raise Refused(f"git {arguments[0]} failed: {done.stderr.strip()}", "the gate works in a git checkout with a commit")
+            raise Refused(
+                f"git {arguments[0]} failed: {done.stderr.strip()}", "the gate works in a git checkout with a commit"
+            )
         return done.stdout.rstrip("\n")

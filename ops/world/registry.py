@@ -47,7 +47,9 @@ class Registry:
                 answer = self._session.head(url, headers=headers, timeout=15)
             return answer
         except requests.RequestException as error:
-            raise Unavailable(f"registry {self._base} is out of reach: {error}", "check the network and retry") from error
+            raise Unavailable(
+                f"registry {self._base} is out of reach: {error}", "check the network and retry"
+            ) from error
 
     def _token(self, challenge: str, repository: str) -> str:
         asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))

@@ -14,16 +14,25 @@ from ops.world.process import Finished, Processes
 from ops.world.terraform_mirror import cli_configuration, discover
 
 Tell = Callable[[str], None]
-_WORTH_TELLING = re.compile(r"^(aws_\S+|data\.\S+|ephemeral\.\S+|module\.\S+): (Creation complete|Destruction complete|Modifi)|^(Apply|Plan|Error)")
+_WORTH_TELLING = re.compile(
+    r"^(aws_\S+|data\.\S+|ephemeral\.\S+|module\.\S+): (Creation complete|Destruction complete|Modifi)|^(Apply|Plan|Error)"
+)
 
 
 class Terraform:
     """Applies one Terraform root. ``data`` keeps what init makes; ``environment`` says which AWS."""
 
-    def __init__(self, processes: Processes, root: Path, data: Path, environment: Mapping[str, str], tell: Tell) -> None:
+    def __init__(
+        self, processes: Processes, root: Path, data: Path, environment: Mapping[str, str], tell: Tell
+    ) -> None:
         self._processes, self._root, self._tell = processes, root, tell
         data.mkdir(parents=True, exist_ok=True)
-        self._environment = {**environment, **_provider_source(data), "TF_DATA_DIR": str(data / "terraform"), "TF_IN_AUTOMATION": "1"}
+        self._environment = {
+            **environment,
+            **_provider_source(data),
+            "TF_DATA_DIR": str(data / "terraform"),
+            "TF_IN_AUTOMATION": "1",
+        }
 
     def init(self, backend: Mapping[str, str]) -> None:
         """Prepare the root for use with the given backend settings; changed settings are taken as they are."""
@@ -32,16 +41,36 @@ class Terraform:
 
     def apply(self, variables: Path, *options: str) -> None:
         """Make the world as the root says; raises Locked when another run holds the state, OpsError when a resource fails."""
-        self._run(["apply", "-input=false", "-no-color", "-auto-approve", "-lock-timeout=20s", f"-var-file={variables}", *options])
+        self._run(
+            [
+                "apply",
+                "-input=false",
+                "-no-color",
+                "-auto-approve",
+                "-lock-timeout=20s",
+                f"-var-file={variables}",
+                *options,
+            ]
+        )
 
     def plan(self, variables: Path, *options: str) -> bool:
         """Show what apply would do; returns whether there is anything to do."""
-        argv = ["plan", "-input=false", "-no-color", "-detailed-exitcode", "-lock=false", f"-var-file={variables}", *options]
+        argv = [
+            "plan",
+            "-input=false",
+            "-no-color",
+            "-detailed-exitcode",
+            "-lock=false",
+            f"-var-file={variables}",
+            *options,
+        ]
         return self._run(argv, success=(0, 2)).code == 2
 
     def outputs(self) -> dict[str, Any]:
         """Return the root's output values by name."""
-        done = self._processes.output(["terraform", "output", "-json"], directory=self._root, environment=self._environment)
+        done = self._processes.output(
+            ["terraform", "output", "-json"], directory=self._root, environment=self._environment
+        )
         return {name: each["value"] for name, each in json.loads(done.output or "{}").items()}
 
     def _run(self, arguments: list[str], success: tuple[int, ...] = (0,)) -> Finished:
@@ -63,7 +92,9 @@ def failure_from(verb: str, output: str) -> OpsError:
     if "Error acquiring the state lock" in output:
         return Locked(f"another run holds the Terraform state:\n{words}", "wait for it, or: terraform force-unlock ID")
     if re.search(r"no such host|connection refused|connect: |i/o timeout|Failed to query available provider", output):
-        return Unavailable(f"terraform {verb} cannot reach what it needs:\n{words}", "check network and endpoints; run again: it heals")
+        return Unavailable(
+            f"terraform {verb} cannot reach what it needs:\n{words}", "check network and endpoints; run again: it heals"
+        )
     return OpsError(f"terraform {verb} failed:\n{words}", "mend the cause and run again: it goes on where it stopped")
 
 

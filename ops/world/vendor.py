@@ -23,10 +23,21 @@ def vendor(requirements: Path, target: Path, *, python_version: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    argv = [uv.find_uv_bin(), "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--requirements", str(requirements)]
+    argv = [
+        uv.find_uv_bin(),
+        "pip",
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "--no-deps",
+        "--requirements",
+        str(requirements),
+    ]
     argv += ["--target", str(partial), "--python-version", python_version]
     argv += ["--python-platform", f"{platform.machine()}-manylinux_2_36"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Unavailable(f"packages of {requirements.name} cannot be had:\n{done.stderr}", "check the network, then run again")
+        raise Unavailable(
+            f"packages of {requirements.name} cannot be had:\n{done.stderr}", "check the network, then run again"
+        )
     partial.rename(target)

@@ -76,7 +76,9 @@ class Web:
             answered = {key.lower(): value for key, value in response.getheaders()}
             return Answer(response.status, answered, response.read(), connection.certificate_ends)
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"https://{domain}{path} at {address}: {error}", "look at `ops health` on the host") from error
+            raise Unavailable(
+                f"https://{domain}{path} at {address}: {error}", "look at `ops health` on the host"
+            ) from error
         finally:
             connection.close()
 

@@ -52,11 +52,17 @@ class _AtAddress(HTTPAdapter):
         super().__init__()
 
     def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
-        tls = {"assert_hostname": self._domain, "server_hostname": self._domain} if request.url.startswith("https") else {}
+        tls = (
+            {"assert_hostname": self._domain, "server_hostname": self._domain}
+            if request.url.startswith("https")
+            else {}
+        )
         _, context = self.build_connection_pool_key_attributes(request, verify, cert)
         scheme, port = ("https", 443) if tls else ("http", 80)
         request.headers["Host"] = self._domain
-        return self.poolmanager.connection_from_host(self._address, port=port, scheme=scheme, pool_kwargs={**context, **tls})
+        return self.poolmanager.connection_from_host(
+            self._address, port=port, scheme=scheme, pool_kwargs={**context, **tls}
+        )
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +71,9 @@ def site() -> DeployedSite:
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     address = document["host"].get("address") or socket.gethostbyname(document["domain"])
     administrator = document["gitea"].get("admin_username", "operator")
-    return DeployedSite(document, address, os.environ["E2E_AUTHORITIES"], administrator, _secret(document, "admin-password"))
+    return DeployedSite(
+        document, address, os.environ["E2E_AUTHORITIES"], administrator, _secret(document, "admin-password")
+    )
 
 
 def _secret(document: dict[str, Any], short: str) -> str:
@@ -114,7 +122,12 @@ class Account:
 def account(site: DeployedSite, admin: requests.Session) -> Iterator[Account]:
     """A new account, removed afterwards with all it owns."""
     name, password = f"e2e-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
-    wish = {"username": name, "password": password, "email": f"{name}@{site.document['zone']}", "must_change_password": False}
+    wish = {
+        "username": name,
+        "password": password,
+        "email": f"{name}@{site.document['zone']}",
+        "must_change_password": False,
+    }
     answer = admin.post(f"{site.url}/api/v1/admin/users", json=wish)
     assert answer.status_code == 201, answer.text
     yield Account(name, password, session_for(site, name, password))
@@ -129,10 +142,17 @@ def git(site: DeployedSite, tmp_path: Path) -> Git:
     """Run git as a person at a clean machine would, told only where the site is and whom it may trust."""
     trust = ["-c", f"http.sslCAInfo={site.authorities}"] if site.authorities else []
     find = ["-c", f"http.curloptResolve={site.domain}:443:{site.address}"]
-    who = {"GIT_AUTHOR_NAME": "E", "GIT_AUTHOR_EMAIL": "e@example.org", "GIT_COMMITTER_NAME": "E", "GIT_COMMITTER_EMAIL": "e@example.org"}
+    who = {
+        "GIT_AUTHOR_NAME": "E",
+        "GIT_AUTHOR_EMAIL": "e@example.org",
+        "GIT_COMMITTER_NAME": "E",
+        "GIT_COMMITTER_EMAIL": "e@example.org",
+    }
     clean = {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "PATH": os.environ["PATH"]}
 
-    def run(*arguments: str, directory: Path = tmp_path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, directory: Path = tmp_path, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         argv = ["git", *trust, *find, *arguments]
         done = subprocess.run(
             argv, cwd=directory, env=clean | who | environment, text=True, capture_output=True, check=False, timeout=120
@@ -161,6 +181,8 @@ def tls_connection(site: DeployedSite, version: ssl.TLSVersion) -> str | None:
     context = ssl.create_default_context(cafile=site.authorities or None)
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
-    with socket.create_connection((site.address, 443), timeout=10) as plain:
-        with context.wrap_socket(plain, server_hostname=site.domain) as connection:
-            return connection.version()
+    with (
+        socket.create_connection((site.address, 443), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=site.domain) as connection,
+    ):
+        return connection.version()

@@ -12,7 +12,9 @@ import requests
 from tests.e2e.conftest import Account, DeployedSite, Git
 
 
-def test_the_administrator_signs_in_with_the_password_from_secrets_manager(site: DeployedSite, admin: requests.Session) -> None:
+def test_the_administrator_signs_in_with_the_password_from_secrets_manager(
+    site: DeployedSite, admin: requests.Session
+) -> None:
     answer = admin.get(f"{site.url}/api/v1/user")
     assert answer.status_code == 200
     assert answer.json()["is_admin"] is True
@@ -23,7 +25,9 @@ def test_a_wrong_password_is_turned_away(site: DeployedSite, web: requests.Sessi
     assert web.get(f"{site.url}/api/v1/user").status_code == 401
 
 
-def test_a_push_over_https_comes_back_as_it_went(site: DeployedSite, account: Account, git: Git, tmp_path: Path) -> None:
+def test_a_push_over_https_comes_back_as_it_went(
+    site: DeployedSite, account: Account, git: Git, tmp_path: Path
+) -> None:
     _create(site, account, "over-https")
     remote = f"https://{account.name}:{account.password}@{site.domain}/{account.name}/over-https.git"
     pushed = _commit(git, tmp_path / "work", os.urandom(3_000_000))
@@ -39,11 +43,19 @@ def test_a_stranger_may_not_push_to_a_private_repository_nor_see_it(
     _create(site, account, "private")
     assert web.get(f"{site.url}/api/v1/repos/{account.name}/private").status_code == 404
     _commit(git, tmp_path / "work", b"content")
-    refused = git("push", f"{site.url}/{account.name}/private.git", "HEAD:refs/heads/main", directory=tmp_path / "work", check=False)
+    refused = git(
+        "push",
+        f"{site.url}/{account.name}/private.git",
+        "HEAD:refs/heads/main",
+        directory=tmp_path / "work",
+        check=False,
+    )
     assert refused.returncode != 0
 
 
-def test_a_push_over_ssh_with_a_key_added_by_the_api(site: DeployedSite, account: Account, git: Git, tmp_path: Path) -> None:
+def test_a_push_over_ssh_with_a_key_added_by_the_api(
+    site: DeployedSite, account: Account, git: Git, tmp_path: Path
+) -> None:
     _create(site, account, "over-ssh")
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from datetime import UTC, datetime
 
@@ -19,11 +20,11 @@ def test_plain_http_is_sent_to_https(site: DeployedSite, web: requests.Session) 
 
 def test_the_certificate_is_valid_for_the_domain_and_lives_on(site: DeployedSite) -> None:
     context = ssl.create_default_context(cafile=site.authorities or None)
-    import socket
-
-    with socket.create_connection((site.address, 443), timeout=10) as plain:
-        with context.wrap_socket(plain, server_hostname=site.domain) as connection:
-            certificate = connection.getpeercert()
+    with (
+        socket.create_connection((site.address, 443), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=site.domain) as connection,
+    ):
+        certificate = connection.getpeercert()
     assert certificate
     assert ("DNS", site.domain) in certificate["subjectAltName"]
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)

@@ -58,7 +58,9 @@ def test_a_registry_that_does_not_answer_is_unavailable() -> None:
             Registry(f"http://127.0.0.1:{taken.getsockname()[1]}").digest("a/b:1")
 
 
-def test_hermetic_images_take_no_upstream_name_in_the_user_s_engine(docker_client: docker.DockerClient, mirror: str) -> None:
+def test_hermetic_images_take_no_upstream_name_in_the_user_s_engine(
+    docker_client: docker.DockerClient, mirror: str
+) -> None:
     assert mirror
     tags = {tag for image in docker_client.images.list(all=True) for tag in image.tags}
     assert not {"somebody/mail:1.0", "mail:1.0", "gitea/gitea:28.1.0"} & tags

@@ -39,7 +39,9 @@ class Gitea:
     def handle(self, method: str, path: str, headers: Mapping[str, str], document: Any) -> Answer:
         kind, _, value = headers.get("Authorization", "").partition(" ")
         user, password = base64.b64decode(value).decode().split(":") if kind == "Basic" else ("", "")
-        signed_in = (kind == "token" and value == TOKEN and bool(self.tokens)) or (bool(user) and self.passwords.get(user) == password)
+        signed_in = (kind == "token" and value == TOKEN and bool(self.tokens)) or (
+            bool(user) and self.passwords.get(user) == password
+        )
         if not signed_in:
             return Answer(401)
         if method == "PATCH":

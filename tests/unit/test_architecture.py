@@ -32,7 +32,18 @@ _LEVELS = {
     "__main__": 10,
 }
 _PURE = ("errors", "model", "config", "inputs", "gate", "report")
-_EFFECTS = {"boto3", "botocore", "docker", "subprocess", "socket", "requests", "http", "ansible_runner", "time", "fcntl"}
+_EFFECTS = {
+    "boto3",
+    "botocore",
+    "docker",
+    "subprocess",
+    "socket",
+    "requests",
+    "http",
+    "ansible_runner",
+    "time",
+    "fcntl",
+}
 
 
 def _imports(path: Path) -> set[str]:
@@ -54,7 +65,11 @@ MODULES = sorted(path for path in OPS.glob("*.py") if path.stem != "__init__")
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_a_module_imports_only_from_below(path: Path) -> None:
-    above = {name for name in _ops_modules(path) if name in _LEVELS and _LEVELS[name] >= _LEVELS[path.stem] and name != path.stem}
+    above = {
+        name
+        for name in _ops_modules(path)
+        if name in _LEVELS and _LEVELS[name] >= _LEVELS[path.stem] and name != path.stem
+    }
     assert above == set()
 
 

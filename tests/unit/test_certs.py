@@ -15,7 +15,9 @@ from ops.world.process import Finished
 from tests import fakes
 
 
-def _world(certbot: Callable[[Sequence[str]], Finished], nginx: Callable[[Sequence[str]], Ran] = lambda _: Ran(0, "")) -> fakes.FakeWorld:
+def _world(
+    certbot: Callable[[Sequence[str]], Finished], nginx: Callable[[Sequence[str]], Ran] = lambda _: Ran(0, "")
+) -> fakes.FakeWorld:
     return fakes.FakeWorld(
         processes=fakes.FakeProcesses(certbot), containers=fakes.FakeContainers(answers={"nginx": nginx})
     )
@@ -37,7 +39,11 @@ def _writes(live: Path, content: str) -> Callable[[Sequence[str]], Finished]:
 def test_the_first_certificate_switches_nginx_to_tls_and_reloads_it(tmp_path: Path) -> None:
     world = _world(_writes(tmp_path, "first"))
     assert _renew(world, tmp_path).changed is True
-    assert [argv[-1] for _, argv, _ in world.containers.executed] == ["/docker-entrypoint.d/40-select-stage.sh", "-t", "reload"]
+    assert [argv[-1] for _, argv, _ in world.containers.executed] == [
+        "/docker-entrypoint.d/40-select-stage.sh",
+        "-t",
+        "reload",
+    ]
 
 
 def test_a_certificate_that_is_not_due_leaves_nginx_alone(tmp_path: Path) -> None:

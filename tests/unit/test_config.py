@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ def test_a_missing_key_is_named_with_what_to_write() -> None:
 
 
 def test_a_value_of_another_type_is_no_value() -> None:
-    assert "host.root_gib = \"30\": give a size in GiB" in _problems(fakes.site_document(host={"ssh_key": "k", "root_gib": "30"}))
+    assert 'host.root_gib = "30": give a size in GiB' in _problems(
+        fakes.site_document(host={"ssh_key": "k", "root_gib": "30"})
+    )
     assert "host.root_gib = true" in _problems(fakes.site_document(host={"ssh_key": "k", "root_gib": True}))
 
 
@@ -89,9 +92,9 @@ def test_the_host_reads_back_the_site_it_was_given(tmp_path: Path) -> None:
     assert config.load(path) == site
 
 
-@given(st.dictionaries(st.text(max_size=8), st.none() | st.booleans() | st.integers() | st.text(max_size=8), max_size=5))
+@given(
+    st.dictionaries(st.text(max_size=8), st.none() | st.booleans() | st.integers() | st.text(max_size=8), max_size=5)
+)
 def test_no_document_does_anything_but_load_or_explain(extra: dict[str, Any]) -> None:
-    try:
-        config.site_from(fakes.site_document() | extra)
-    except ConfigError as error:
-        assert "problem" in error.message
+    with contextlib.suppress(ConfigError):
+        assert config.site_from(fakes.site_document() | extra).schema == 1

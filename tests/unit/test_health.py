@@ -18,7 +18,9 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ALL_WELL = tuple(Service(name, f"{name}:1", "running", "healthy", 0) for name in sorted(health.EXPECTED_SERVICES))
 
 
-def _world(status: int = 200, ends: datetime = NOW + timedelta(days=60), services: tuple[Service, ...] = ALL_WELL) -> fakes.FakeWorld:
+def _world(
+    status: int = 200, ends: datetime = NOW + timedelta(days=60), services: tuple[Service, ...] = ALL_WELL
+) -> fakes.FakeWorld:
     web = fakes.FakeWeb(lambda *_: Answer(status, {}, b"", ends))
     return fakes.FakeWorld(web=web, containers=fakes.FakeContainers(found=services))
 
@@ -42,7 +44,9 @@ def test_each_service_that_is_missing_is_red(name: str) -> None:
     assert _red(_world(services=tuple(each for each in ALL_WELL if each.name != name))) == [f"container {name}"]
 
 
-@pytest.mark.parametrize(("state", "verdict"), [("running", "unhealthy"), ("running", ""), ("exited", ""), ("restarting", "healthy")])
+@pytest.mark.parametrize(
+    ("state", "verdict"), [("running", "unhealthy"), ("running", ""), ("exited", ""), ("restarting", "healthy")]
+)
 def test_a_service_is_well_only_running_and_healthy_by_its_own_check(state: str, verdict: str) -> None:
     sick = (*ALL_WELL[1:], Service(ALL_WELL[0].name, "image", state, verdict, 0))
     assert _red(_world(services=sick)) == [f"container {ALL_WELL[0].name}"]

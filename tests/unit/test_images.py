@@ -17,7 +17,9 @@ def test_the_pins_that_ship_name_a_version_each() -> None:
     assert len(pins) == 6
 
 
-@pytest.mark.parametrize("line", ["GITEA_IMAGE=gitea/gitea:latest", "GITEA_IMAGE=gitea/gitea", "GITEA=gitea/gitea:1.0", "words"])
+@pytest.mark.parametrize(
+    "line", ["GITEA_IMAGE=gitea/gitea:latest", "GITEA_IMAGE=gitea/gitea", "GITEA=gitea/gitea:1.0", "words"]
+)
 def test_a_pin_that_pins_nothing_is_refused(line: str) -> None:
     with pytest.raises(ConfigError, match="pins no version"):
         images.pinned_from(line)

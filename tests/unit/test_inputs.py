@@ -26,10 +26,18 @@ def test_compose_s_variables_are_exactly_those_derived_from_the_site() -> None:
 
 
 def test_every_role_variable_has_a_default_in_its_role() -> None:
-    defaults = [yaml.safe_load(file.read_text()) or {} for file in (ROOT / "playbooks/roles").glob("*/defaults/main.yml")]
+    defaults = [
+        yaml.safe_load(file.read_text()) or {} for file in (ROOT / "playbooks/roles").glob("*/defaults/main.yml")
+    ]
     known = {name for each in defaults for name in each}
     variables = inputs.ansible_variables(
-        fakes.site(), {}, data_volume_id="vol-1", compose_source=ROOT, image_archive=ROOT, image_id="sha256:0", image_name="ops:0"
+        fakes.site(),
+        {},
+        data_volume_id="vol-1",
+        compose_source=ROOT,
+        image_archive=ROOT,
+        image_id="sha256:0",
+        image_name="ops:0",
     )
     assert set(variables) <= known
 

@@ -19,7 +19,13 @@ def _page(proofs: dict[str, Proof], changed: tuple[str, ...] = ()) -> str:
 
 def _lint(name: str = "test_a_push_comes_back") -> Proof:
     junit = f'<testsuite><testcase classname="a" name="{name}" time="2.5"/></testsuite>'.encode()
-    under = Circumstances("hermetic", {"nginx:1.30.4": "sha256:" + "ab" * 32}, {"python": "3.11"}, "2026-11-23T11:00:00+00:00", "2026-11-23T11:01:05+00:00")
+    under = Circumstances(
+        "hermetic",
+        {"nginx:1.30.4": "sha256:" + "ab" * 32},
+        {"python": "3.11"},
+        "2026-11-23T11:00:00+00:00",
+        "2026-11-23T11:01:05+00:00",
+    )
     return Proof(gate.sealed(gate.statement_from("lint", TREE, junit, under), KEY), junit)
 
 
@@ -31,7 +37,16 @@ def test_an_unproven_chain_says_so_and_names_the_commands() -> None:
 
 def test_a_proven_stage_shows_its_tests_time_and_images() -> None:
     page = _page({"lint": _lint()})
-    for shown in ("1 of 4 stages are proven", "A push comes back", "1 min 05 s", "2.50 s", "nginx:1.30.4", "ab" * 32, "hermetic", "<svg></svg>"):
+    for shown in (
+        "1 of 4 stages are proven",
+        "A push comes back",
+        "1 min 05 s",
+        "2.50 s",
+        "nginx:1.30.4",
+        "ab" * 32,
+        "hermetic",
+        "<svg></svg>",
+    ):
         assert shown in page
 
 

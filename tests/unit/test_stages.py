@@ -171,7 +171,9 @@ def test_the_key_is_made_once_and_is_the_owner_s_alone(house: Gatehouse, tmp_pat
 
 
 @pytest.mark.parametrize("value", ["words", "00ff"])
-def test_a_key_that_is_none_is_a_configuration_error(house: Gatehouse, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_key_that_is_none_is_a_configuration_error(
+    house: Gatehouse, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("GATE_KEY", value)
     with pytest.raises(OpsError, match="GATE_KEY is no key"):
         house.evidence.key()

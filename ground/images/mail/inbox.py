@@ -16,7 +16,7 @@ INBOX: list[dict[str, Any]] = []
 class Sink:
     """Takes each mail as a relay would."""
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         """Keep the mail and say so."""
         message = message_from_bytes(envelope.content, policy=default)
         body = message.get_body(("plain", "html"))
@@ -34,7 +34,7 @@ class Sink:
 class Inbox(BaseHTTPRequestHandler):
     """Shows what came."""
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+    def do_GET(self) -> None:
         """Answer with every mail."""
         content = json.dumps(INBOX).encode()
         self.send_response(200)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -32,7 +33,7 @@ def _credentials() -> str:
     return json.dumps(document)
 
 
-PAGES = {
+PAGES: dict[str, Callable[[], str]] = {
     "/latest/meta-data/iam/security-credentials/": lambda: ROLE,
     f"/latest/meta-data/iam/security-credentials/{ROLE}": _credentials,
     "/latest/meta-data/placement/region": lambda: REGION,
@@ -45,7 +46,7 @@ PAGES = {
 class Metadata(BaseHTTPRequestHandler):
     """Answers as the service at 169.254.169.254 does."""
 
-    def do_PUT(self) -> None:  # noqa: N802 - http.server's name
+    def do_PUT(self) -> None:
         """Hand out a session token."""
         if self.path != "/latest/api/token" or "X-aws-ec2-metadata-token-ttl-seconds" not in self.headers:
             return self._answer(400, "")
@@ -53,7 +54,7 @@ class Metadata(BaseHTTPRequestHandler):
         TOKENS.add(token)
         return self._answer(200, token)
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+    def do_GET(self) -> None:
         """Answer a question, to holders of a token alone."""
         if self.headers.get("X-aws-ec2-metadata-token") not in TOKENS:
             return self._answer(401, "")
