@@ -32,7 +32,7 @@ def start(place: Place, images: ImageSet) -> AwsGround:
     container = create(place, "aws", images.local("localstack"))
     endpoint = f"http://{place.address('aws')}:4566"
     wait(container, lambda: requests.get(f"{endpoint}/_localstack/health", timeout=2).ok, _READY_SECONDS)
-    return AwsGround(endpoint, _some_ami(endpoint))
+    return AwsGround(endpoint, some_ami(endpoint))
 
 
 def seed(endpoint_url: str, zone: str) -> None:
@@ -52,6 +52,9 @@ def client(endpoint_url: str, service: str) -> Any:
     )
 
 
-def _some_ami(endpoint: str) -> str:
-    """LocalStack has not the public parameter that names Canonical's image, so the site file names one that it has."""
+def some_ami(endpoint: str) -> str:
+    """Return an image that instances can be made of.
+
+    LocalStack has not the public parameter that names Canonical's image, so the site file names one that it has.
+    """
     return str(client(endpoint, "ec2").describe_images(Owners=["099720109477"])["Images"][0]["ImageId"])

@@ -31,7 +31,7 @@ data "aws_iam_policy_document" "host" {
   statement {
     sid       = "ReadOwnSecrets"
     actions   = ["secretsmanager:GetSecretValue"]
-    resources = [for secret in aws_secretsmanager_secret.site : secret.arn]
+    resources = module.secrets.arns
   }
 
   statement {

@@ -20,5 +20,5 @@ output "backup_bucket" {
 
 output "secret_names" {
   description = "The names in Secrets Manager by what they are for."
-  value       = { for short, secret in aws_secretsmanager_secret.site : short => secret.name }
+  value       = module.secrets.names
 }

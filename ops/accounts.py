@@ -16,7 +16,7 @@ from ops.world.web import Answer
 
 PROJECT = "gitea-suite"
 LOCALHOST = "127.0.0.1"
-_TOKEN = re.compile(r"Access token was successfully created\.\.\. ([0-9a-f]{40})")
+_TOKEN = re.compile(r"Access token was successfully created(?:\.\.\.|:) ([0-9a-f]{40})")
 
 
 def ensure_admin(site: Site, world: World) -> Report:

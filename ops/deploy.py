@@ -83,7 +83,7 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str) -> Report:
         pins = images.resolve(images.pinned(workshop.repository / "compose"), world.registry)
         ops_image = image.ensure(workshop.repository, workshop.cache, world)
     with timeline.step("infrastructure"):
-        outputs = _infrastructure(site, world, workshop, key)
+        outputs = infrastructure(site, world, workshop, key)
     with timeline.step("host"):
         played = _host(site, world, workshop, outputs, pins, ops_image)
     address = site.host.address or outputs.public_address
@@ -108,26 +108,33 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str) -> Report:
 
 
 def _plan(site: Site, world: World, workshop: Workshop, key: str) -> Report:
-    terraform = _terraform(world, workshop.repository / "infra", workshop.state / "infra", site)
-    terraform.init(_backend(site))
+    terraform = terraform_of(site, world, workshop)
+    terraform.init(backend(site))
     planned = terraform.plan(_variables(site, workshop, key))
     return Report(
         "deploy", False, "Terraform would change something" if planned else "nothing to do", {"planned": planned}
     )
 
 
-def _infrastructure(site: Site, world: World, workshop: Workshop, key: str) -> Outputs:
-    _state_bucket(site, world, workshop)
-    terraform = _terraform(world, workshop.repository / "infra", workshop.state / "infra", site)
-    terraform.init(_backend(site))
+def infrastructure(site: Site, world: World, workshop: Workshop, key: str) -> Outputs:
+    """Make what must exist in AWS and return what Terraform says of it; ``key`` is the administrator's public ssh key.
+
+    Raises Locked, Unavailable or OpsError with Terraform's words; run again, it goes on where it stopped.
+    """
+    ensure_state_bucket(site, world, workshop)
+    terraform = terraform_of(site, world, workshop)
+    terraform.init(backend(site))
     terraform.apply(_variables(site, workshop, key))
     values = terraform.outputs()
     _write(workshop.outputs, values)
     return outputs_from(values)
 
 
-def _state_bucket(site: Site, world: World, workshop: Workshop) -> None:
-    """The bucket that keeps Terraform's state cannot itself be in that state: it has a root of its own, applied once."""
+def ensure_state_bucket(site: Site, world: World, workshop: Workshop) -> None:
+    """Make the bucket of Terraform's state if it is not there.
+
+    The bucket that keeps Terraform's state cannot itself be in that state: it has a root of its own, applied once.
+    """
     if world.aws.bucket_exists(state_bucket(site)):
         return
     root = _terraform(world, workshop.repository / "infra/bootstrap", workshop.state / "bootstrap", site)
@@ -141,8 +148,14 @@ def state_bucket(site: Site) -> str:
     return f"{site.backup.bucket[:49]}-terraform"
 
 
-def _backend(site: Site) -> dict[str, str]:
+def backend(site: Site) -> dict[str, str]:
+    """Return the settings of Terraform's S3 backend for the site."""
     return {"bucket": state_bucket(site), "key": f"{site.name}/terraform.tfstate", "region": site.aws.region}
+
+
+def terraform_of(site: Site, world: World, workshop: Workshop) -> Terraform:
+    """Return the door to the site's Terraform root."""
+    return _terraform(world, workshop.repository / "infra", workshop.state / "infra", site)
 
 
 def _terraform(world: World, root: Path, data: Path, site: Site) -> Terraform:

@@ -64,7 +64,12 @@ class FakeContainers:
         return self.found
 
     def execute(
-        self, project: str, service: str, argv: Sequence[str], user: str = "", environment: Mapping[str, str] | None = None
+        self,
+        project: str,
+        service: str,
+        argv: Sequence[str],
+        user: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> Ran:
         assert project
         if service not in self.answers:
@@ -84,7 +89,13 @@ class FakeWeb:
     ssh_banner: str = "SSH-2.0-OpenSSH"
 
     def https(
-        self, domain: str, address: str, method: str, path: str, headers: Mapping[str, str] | None = None, document: Any = None
+        self,
+        domain: str,
+        address: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        document: Any = None,
     ) -> Answer:
         if self.handler is None:
             raise Unavailable(f"https://{domain}{path} at {address}: refused")

@@ -20,14 +20,14 @@ _WORTH_TELLING = re.compile(
 
 
 class Terraform:
-    """Applies one Terraform root. ``data`` keeps what init makes; ``environment`` says which AWS."""
+    """Applies one Terraform root. ``data`` keeps what init makes; ``environment`` is what its programs are given."""
 
     def __init__(
         self, processes: Processes, root: Path, data: Path, environment: Mapping[str, str], tell: Tell
     ) -> None:
         self._processes, self._root, self._tell = processes, root, tell
         data.mkdir(parents=True, exist_ok=True)
-        self._environment = {
+        self.environment = {
             **environment,
             **_provider_source(data),
             "TF_DATA_DIR": str(data / "terraform"),
@@ -69,13 +69,13 @@ class Terraform:
     def outputs(self) -> dict[str, Any]:
         """Return the root's output values by name."""
         done = self._processes.output(
-            ["terraform", "output", "-json"], directory=self._root, environment=self._environment
+            ["terraform", "output", "-json"], directory=self._root, environment=self.environment
         )
         return {name: each["value"] for name, each in json.loads(done.output or "{}").items()}
 
     def _run(self, arguments: list[str], success: tuple[int, ...] = (0,)) -> Finished:
         argv = ["terraform", *arguments]
-        finished = self._processes.run(argv, directory=self._root, environment=self._environment, tell=self._hear)
+        finished = self._processes.run(argv, directory=self._root, environment=self.environment, tell=self._hear)
         if finished.code not in success:
             raise failure_from(arguments[0], finished.output)
         return finished

@@ -34,7 +34,7 @@ class Gitea:
             self.passwords[user] = "random"
             return Ran(0, f"generated random password is 'random'\nNew user '{user}' has been successfully created!")
         self.tokens.add(argv[list(argv).index("--token-name") + 1])
-        return Ran(0, f"Access token was successfully created... {TOKEN}")
+        return Ran(0, f"Access token was successfully created: {TOKEN}")
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], document: Any) -> Answer:
         kind, _, value = headers.get("Authorization", "").partition(" ")

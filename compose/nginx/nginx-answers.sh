@@ -1,0 +1,9 @@
+#!/bin/sh
+# The health check: a request to the port that the stage is about, through the configuration that visitors meet.
+set -eu
+
+if grep -q /tls.conf /etc/nginx/conf.d/site.conf; then scheme=https port=443; else scheme=http port=80; fi
+
+# The name is enough here; whether the certificate is trusted and for how long is watched from outside.
+curl --fail --silent --show-error --insecure --max-time 4 --output /dev/null \
+    --resolve "${DOMAIN:?}:$port:127.0.0.1" "$scheme://$DOMAIN/.well-known/nginx-health"

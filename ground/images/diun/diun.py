@@ -1,0 +1,398 @@
+#!/usr/bin/env python3
+"""A stand-in for Diun 4.33, not Diun: it keeps Diun's operational contract, so that a stack can be tried without it.
+
+What it keeps: the commands `serve`, `healthcheck` and `notif test`; its settings as DIUN_* variables; containers found
+by their `diun.*` labels through the Docker API at DIUN_PROVIDERS_DOCKER_ENDPOINT; what was seen kept below /data; the
+first look at an image noted in silence; a mail for every tag or digest that is new after it; a failure to reach the
+engine, the registry or the mail server logged and tried again at the next look. What it has not: other providers and
+notifiers, a configuration file, gRPC (the health port answers a plain line), the database's format, time zones (the
+schedule is in UTC). It asks one registry, STANDIN_REGISTRY, for every image.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import random
+import re
+import signal
+import smtplib
+import socket
+import socketserver
+import ssl
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+HEALTH = ("127.0.0.1", 42286)
+ALIVE = b"Diun is running\n"
+TIMEOUT = 20.0
+MANIFESTS = ", ".join(
+    [
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, with Diun's own defaults."""
+
+    endpoint: str
+    schedule: str
+    jitter: float
+    on_startup: bool
+    first_check: bool
+    database: Path
+    registry: str
+    mail: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An image of a labelled container, with the labels' wishes about its tags."""
+
+    name: str
+    tag: str
+    whole_repository: bool
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    sort: str
+    most: int
+    notify_on: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class News:
+    """A tag that is new, or whose digest changed."""
+
+    image: str
+    status: str
+    digest: str
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Return the settings of the DIUN_* variables; raises ValueError for a duration it cannot read."""
+    prefix = "DIUN_NOTIF_MAIL_"
+    return Settings(
+        endpoint=environment.get("DIUN_PROVIDERS_DOCKER_ENDPOINT", "unix:///var/run/docker.sock"),
+        schedule=environment.get("DIUN_WATCH_SCHEDULE", ""),
+        jitter=seconds_from(environment.get("DIUN_WATCH_JITTER", "30s")),
+        on_startup=truth_from(environment.get("DIUN_WATCH_RUNONSTARTUP", "true")),
+        first_check=truth_from(environment.get("DIUN_WATCH_FIRSTCHECKNOTIF", "false")),
+        database=Path(environment.get("DIUN_DB_PATH", "/data/diun.db")),
+        registry=environment.get("STANDIN_REGISTRY", ""),
+        mail={name.removeprefix(prefix): value for name, value in environment.items() if name.startswith(prefix)},
+    )
+
+
+def truth_from(text: str) -> bool:
+    """Return whether a variable or a label says yes."""
+    return text.strip().lower() in {"1", "true", "yes", "on"}
+
+
+def seconds_from(text: str) -> float:
+    """Return the seconds of a Go duration such as 30s or 1m30s; raises ValueError for anything else."""
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if not parts:
+        raise ValueError(f"not a duration: {text}")
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
+
+
+def watched_from(container: Mapping[str, Any]) -> Watched | None:
+    """Return what a container of the Docker API's list wants watched, or None when its labels do not ask for it."""
+    labels: Mapping[str, str] = container.get("Labels") or {}
+    if not truth_from(labels.get("diun.enable", "")):
+        return None
+    name, tag = image_from(str(container["Image"]))
+    return Watched(
+        name=name,
+        tag=tag,
+        whole_repository=truth_from(labels.get("diun.watch_repo", "")),
+        include=listed(labels.get("diun.include_tags", "")),
+        exclude=listed(labels.get("diun.exclude_tags", "")),
+        sort=labels.get("diun.sort_tags", "reverse"),
+        most=int(labels.get("diun.max_tags", "0")),
+        notify_on=listed(labels.get("diun.notify_on", "new;update")),
+    )
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the parts of a label that is a list; Diun parts them by semicolons."""
+    return tuple(part for part in text.split(";") if part)
+
+
+def image_from(reference: str) -> tuple[str, str]:
+    """Return repository and tag of a reference, without digest and registry; Docker Hub's own images are library/*."""
+    # A colon before the last slash is a registry's port.
+    parts = re.fullmatch(r"(.+?)(?::([^/:]+))?", reference.partition("@")[0])
+    name, tag = parts.groups() if parts else (reference, None)
+    host, _, rest = name.partition("/")
+    if rest and re.search(r"[.:]|^localhost$", host):
+        name = rest
+    return name if "/" in name else f"library/{name}", tag or "latest"
+
+
+def chosen_tags(watched: Watched, tags: Iterable[str]) -> list[str]:
+    """Return the tags to look at: the container's own, and of the repository those that the labels let through."""
+    if not watched.whole_repository:
+        return [watched.tag]
+    passing = [tag for tag in tags if passes(watched, tag)]
+    ordered = ordered_tags(watched.sort, passing)
+    best = ordered[: watched.most] if watched.most else ordered
+    return list(dict.fromkeys([watched.tag, *best]))
+
+
+def passes(watched: Watched, tag: str) -> bool:
+    """Return whether the labels' regular expressions let a tag through."""
+    included = not watched.include or any(re.search(pattern, tag) for pattern in watched.include)
+    return included and not any(re.search(pattern, tag) for pattern in watched.exclude)
+
+
+def ordered_tags(method: str, tags: list[str]) -> list[str]:
+    """Return the tags in the order that `diun.sort_tags` names; semver puts the newest first."""
+    match method:
+        case "semver":
+            return sorted(tags, key=version_from, reverse=True)
+        case "lexicographical":
+            return sorted(tags)
+        case "default":
+            return tags
+        case _:
+            return tags[::-1]
+
+
+def version_from(tag: str) -> tuple[int, ...]:
+    """Return the numbers of a tag, for sorting."""
+    return tuple(int(number) for number in re.findall(r"\d+", tag))
+
+
+def news_from(seen: Mapping[str, str], found: Mapping[str, str], first_check: bool) -> list[News]:
+    """Return what is new or changed among the digests found; a repository never seen is news only on wish."""
+    known = {image.rpartition(":")[0] for image in seen}
+    return [
+        News(image, "update" if image in seen else "new", digest)
+        for image, digest in sorted(found.items())
+        if seen.get(image) != digest and (first_check or image.rpartition(":")[0] in known)
+    ]
+
+
+def cron_fires(schedule: str, now: datetime.datetime) -> bool:
+    """Return whether a schedule of five cron fields names this minute."""
+    facts = (now.minute, now.hour, now.day, now.month, now.isoweekday() % 7)
+    return all(field_fires(field, fact) for field, fact in zip(schedule.split(), facts, strict=True))
+
+
+def field_fires(field: str, fact: int) -> bool:
+    """Return whether one cron field (`*`, `*/6`, `1-5`, `0,30`, `0-30/10`) holds a number."""
+    return any(part_fires(*part.partition("/")[::2], fact) for part in field.split(","))
+
+
+def part_fires(span: str, step: str, fact: int) -> bool:
+    """Return whether one part of a cron field, its step taken off, holds a number."""
+    low, _, high = span.partition("-")
+    first = 0 if low == "*" else int(low)
+    last = fact if low == "*" else int(high or low)
+    return first <= fact <= last and (fact - first) % int(step or 1) == 0
+
+
+def say(message: str) -> None:
+    """Write one log line, in the manner of Diun's."""
+    print(f"{datetime.datetime.now(datetime.UTC):%a, %d %b %Y %H:%M:%S UTC} {message}", flush=True)
+
+
+def read_json(address: str) -> Any:
+    """Return the JSON document at an address; raises OSError or ValueError."""
+    with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
+        return json.load(answer)
+
+
+def containers(endpoint: str) -> list[Mapping[str, Any]]:
+    """Return the running containers of the engine behind a tcp:// endpoint; raises OSError when it does not answer."""
+    found: list[Mapping[str, Any]] = read_json(f"{endpoint.replace('tcp://', 'http://')}/containers/json")
+    return found
+
+
+def tags_of(registry: str, name: str) -> list[str]:
+    """Return a repository's tags; raises OSError when the registry does not answer or has no such repository."""
+    return list(read_json(f"{registry}/v2/{name}/tags/list")["tags"] or [])
+
+
+def digest_of(registry: str, name: str, tag: str) -> str:
+    """Return the digest a tag points at; raises OSError when there is none."""
+    request = urllib.request.Request(
+        f"{registry}/v2/{name}/manifests/{tag}", method="HEAD", headers={"Accept": MANIFESTS}
+    )
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        return str(answer.headers["Docker-Content-Digest"])
+
+
+def digests(registry: str, watched: Watched) -> Iterator[tuple[str, str]]:
+    """Yield image and digest of every tag to look at; one that cannot be read is logged and left out."""
+    for tag in chosen_tags(watched, tags_of(registry, watched.name) if watched.whole_repository else []):
+        try:
+            yield f"{watched.name}:{tag}", digest_of(registry, watched.name, tag)
+        except OSError as error:
+            say(f"WRN Cannot get remote manifest error={error} image={watched.name}:{tag}")
+
+
+def recall(database: Path) -> dict[str, str]:
+    """Return the digests seen before, by image."""
+    return dict(json.loads(database.read_text())) if database.exists() else {}
+
+
+def remember(database: Path, seen: Mapping[str, str]) -> None:
+    """Keep the digests, whole or not at all."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    draft = database.with_suffix(".new")
+    draft.write_text(json.dumps(seen, indent=1, sort_keys=True))
+    draft.replace(database)
+
+
+def letter(mail: Mapping[str, str], news: News) -> EmailMessage:
+    """Return the mail about one piece of news."""
+    message = EmailMessage()
+    message["From"], message["To"] = mail["FROM"], mail["TO"].replace(",", ", ")
+    message["Subject"] = f"New tag {news.image}" if news.status == "new" else f"{news.image} has been updated"
+    verb = "is available" if news.status == "new" else "has been updated"
+    message.set_content(f"Docker tag {news.image} which you subscribed to {verb} with digest {news.digest}.\n")
+    return message
+
+
+def send(mail: Mapping[str, str], message: EmailMessage) -> None:
+    """Hand a mail to the SMTP server, over STARTTLS where it offers that; raises OSError."""
+    kind = smtplib.SMTP_SSL if truth_from(mail.get("SSL", "")) else smtplib.SMTP
+    with kind(mail["HOST"], int(mail.get("PORT", "25")), timeout=TIMEOUT) as server:
+        server.ehlo()
+        if server.has_extn("starttls"):
+            server.starttls(context=trust(mail))
+        server.send_message(message)
+
+
+def trust(mail: Mapping[str, str]) -> ssl.SSLContext:
+    """Return how far the mail server's certificate is to be checked."""
+    context = ssl.create_default_context()
+    if truth_from(mail.get("INSECURESKIPVERIFY", "")):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def tell(settings: Settings, news: News) -> None:
+    """Log one piece of news and mail it when a mail server is set; a mail that fails is logged."""
+    say(f"INF {'New' if news.status == 'new' else 'Image update'} image found image={news.image}")
+    if settings.mail:
+        try:
+            send(settings.mail, letter(settings.mail, news))
+        except OSError as error:
+            say(f"ERR Mail notification failed error={error}")
+
+
+def look_at(settings: Settings, watched: Watched) -> None:
+    """Look at one image, tell its news, remember what was found."""
+    seen = recall(settings.database)
+    found = dict(digests(settings.registry, watched))
+    for news in news_from(seen, found, settings.first_check):
+        if news.status in watched.notify_on:
+            tell(settings, news)
+    remember(settings.database, {**seen, **found})
+
+
+def look(settings: Settings) -> None:
+    """Look once at all that is watched; what cannot be reached is logged, and tried again the next time."""
+    try:
+        images = {found for each in containers(settings.endpoint) if (found := watched_from(each))}
+    except (OSError, ValueError) as error:
+        say(f"ERR Cannot list Docker containers error={error}")
+        return
+    say(f"INF Found {len(images)} image(s) to analyze provider=docker")
+    for watched in sorted(images, key=lambda each: each.name):
+        try:
+            look_at(settings, watched)
+        except (OSError, ValueError, LookupError) as error:
+            say(f"WRN Cannot list tags error={error} image={watched.name}")
+
+
+class Health(socketserver.BaseRequestHandler):
+    """Answers whoever connects that the watcher runs."""
+
+    def handle(self) -> None:
+        """Send the line that `diun healthcheck` waits for."""
+        self.request.sendall(ALIVE)
+
+
+class HealthServer(socketserver.ThreadingTCPServer):
+    """Listens on the health port, also right after another one did."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+def serve(settings: Settings) -> int:
+    """Look at the images on the schedule until the process is ended; without a schedule, look once and return 0."""
+    say(f"INF Starting Diun stand-in version={os.environ.get('STANDIN_VERSION', 'dev')}")
+    # The first process of a container gets no default action for a signal.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server = HealthServer(HEALTH, Health)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    if settings.on_startup or not settings.schedule:
+        look(settings)
+    while settings.schedule:
+        wait_for(settings)
+        look(settings)
+    return 0
+
+
+def wait_for(settings: Settings) -> None:
+    """Sleep until the schedule's next minute, and then a random part of the jitter."""
+    time.sleep(60 - time.time() % 60)
+    while not cron_fires(settings.schedule, datetime.datetime.now(datetime.UTC)):
+        time.sleep(60 - time.time() % 60)
+    time.sleep(random.uniform(0, settings.jitter))  # noqa: S311 - spreads load, keeps no secret
+
+
+def healthcheck() -> int:
+    """Return 0 and say so when a watcher serves in this container, 1 otherwise."""
+    try:
+        with socket.create_connection(HEALTH, timeout=5) as connection:
+            answer = connection.recv(len(ALIVE))
+    except OSError as error:
+        print(f"diun: {error}", file=sys.stderr)
+        return 1
+    print(answer.decode().strip())
+    return 0 if answer == ALIVE else 1
+
+
+def notify_test(settings: Settings) -> int:
+    """Send one mail about nothing, so that a person sees that mail arrives; raises OSError when it does not."""
+    send(settings.mail, letter(settings.mail, News("diun/testnotif:latest", "new", "sha256:0")))
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; returns the exit code, 80 for an unknown one as Diun's parser does."""
+    match arguments:
+        case ["serve", *_]:
+            return serve(settings_from(os.environ))
+        case ["healthcheck", *_]:
+            return healthcheck()
+        case ["notif", "test", *_]:
+            return notify_test(settings_from(os.environ))
+        case _:
+            print("usage: diun serve | healthcheck | notif test", file=sys.stderr)
+            return 80
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

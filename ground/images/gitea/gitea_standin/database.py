@@ -1,0 +1,128 @@
+"""PostgreSQL: a small pool of connections that survives a database that goes away and comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg  # type: ignore[import-not-found]  # Debian's package, in the image alone
+from psycopg.rows import dict_row  # type: ignore[import-not-found]
+
+from .settings import DatabaseSettings
+
+Row = dict[str, Any]
+Connection = Any
+DatabaseError = psycopg.Error
+Duplicate = psycopg.errors.UniqueViolation
+
+_IDLE_SECONDS = 1.0
+_WAIT_SECONDS = 15.0
+
+
+class Database:
+    """At most `limit` connections, opened when needed; every method raises DatabaseError when PostgreSQL is away."""
+
+    def __init__(self, settings: DatabaseSettings, limit: int = 12) -> None:
+        self._settings = settings
+        self._free = threading.Semaphore(limit)
+        self._idle: list[tuple[float, Connection]] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection of one's own for a while; one that broke is thrown away afterwards."""
+        if not self._free.acquire(timeout=_WAIT_SECONDS):
+            raise psycopg.OperationalError("no database connection became free")
+        try:
+            connection = self._borrow()
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+        finally:
+            self._free.release()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a transaction: committed at the end, undone by an exception."""
+        with self.connection() as connection, connection.transaction():
+            yield connection
+
+    def rows(self, sql: str, *values: object) -> list[Row]:
+        """All rows of a query."""
+        with self.connection() as connection:
+            return list(connection.execute(sql, values).fetchall())
+
+    def row(self, sql: str, *values: object) -> Row | None:
+        """The first row of a query."""
+        with self.connection() as connection:
+            found: Row | None = connection.execute(sql, values).fetchone()
+            return found
+
+    def returned(self, sql: str, *values: object) -> Row:
+        """The row a statement gives back. Raises LookupError when it gives none."""
+        found = self.row(sql, *values)
+        if found is None:
+            raise LookupError(f"no row from: {sql}")
+        return found
+
+    def execute(self, sql: str, *values: object) -> int:
+        """Runs a statement; the number of rows it touched."""
+        with self.connection() as connection:
+            return int(connection.execute(sql, values).rowcount)
+
+    def ping(self) -> None:
+        """Asks PostgreSQL for a sign of life."""
+        self.row("SELECT 1 AS alive")
+
+    def close(self) -> None:
+        """Ends all idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, connection in idle:
+            connection.close()
+
+    def _borrow(self) -> Connection:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    break
+                used, connection = self._idle.pop()
+            if time.monotonic() - used < _IDLE_SECONDS or _alive(connection):
+                return connection
+            connection.close()
+        return self._open()
+
+    def _open(self) -> Connection:
+        wanted = self._settings
+        return psycopg.connect(
+            host=wanted.host,
+            port=wanted.port,
+            dbname=wanted.name,
+            user=wanted.user,
+            password=wanted.password,
+            sslmode=wanted.sslmode,
+            connect_timeout=3,
+            tcp_user_timeout=5000,
+            application_name="gitea",
+            autocommit=True,
+            row_factory=dict_row,
+        )
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.closed or connection.broken:
+            connection.close()
+            return
+        with self._lock:
+            self._idle.append((time.monotonic(), connection))
+
+
+def _alive(connection: Connection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True

@@ -1,0 +1,131 @@
+"""ssh keys: kept in PostgreSQL, written into authorized_keys with `gitea serv` as their only command."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .accounts import User
+from .database import Database, Duplicate, Row
+
+AUTHORIZED_KEYS = Path("/data/git/.ssh/authorized_keys")
+_MARK = "# gitea public key"
+_OPTIONS = "no-port-forwarding,no-X11-forwarding,no-agent-forwarding,no-pty,no-user-rc,restrict"
+
+
+class BadKeyError(Exception):
+    """A key cannot be added; the message is Gitea's."""
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """One key; `content` is its type and its base64 body, without a comment."""
+
+    id: int
+    owner_id: int
+    title: str
+    fingerprint: str
+    content: str
+    created_unix: int
+
+
+def add_key(database: Database, owner: User, title: str, text: str, config: Path) -> PublicKey:
+    """Keeps a key and opens the door to it. Raises BadKeyError for one that is no key or is known already."""
+    content, fingerprint, now = _content_of(text), _fingerprint_of(text), int(time.time())
+    if database.row("SELECT 1 AS one FROM public_key WHERE owner_id = %s AND name = %s", owner.id, title):
+        raise BadKeyError("Key title has been used")
+    try:
+        row = database.returned(
+            "INSERT INTO public_key (owner_id, name, fingerprint, content, created_unix, updated_unix) "
+            "VALUES (%s, %s, %s, %s, %s, %s) RETURNING *",
+            owner.id,
+            title,
+            fingerprint,
+            content,
+            now,
+            now,
+        )
+    except Duplicate as error:
+        raise BadKeyError("Key content has been used as non-deploy key") from error
+    rewrite_authorized_keys(database, config)
+    return _key_from(row)
+
+
+def keys_of(database: Database, owner: User) -> list[PublicKey]:
+    """The account's keys."""
+    return [
+        _key_from(row) for row in database.rows("SELECT * FROM public_key WHERE owner_id = %s ORDER BY id", owner.id)
+    ]
+
+
+def find_key(database: Database, number: int) -> PublicKey | None:
+    """The key of that number."""
+    row = database.row("SELECT * FROM public_key WHERE id = %s", number)
+    return _key_from(row) if row else None
+
+
+def delete_key(database: Database, key: PublicKey, config: Path) -> None:
+    """Forgets a key and shuts the door to it."""
+    database.execute("DELETE FROM public_key WHERE id = %s", key.id)
+    rewrite_authorized_keys(database, config)
+
+
+def rewrite_authorized_keys(database: Database, config: Path, path: Path = AUTHORIZED_KEYS) -> None:
+    """Makes the file say what the database says; lines that are not Gitea's stay."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    # Two requests that rewrite at once would each lose the other's key: read under the lock, then replace.
+    with _locked(path.with_name(".authorized_keys.lock")):
+        text = "".join(f"{line}\n" for line in [*_foreign_lines(path), *wanted_lines(database, config)])
+        draft = path.with_name("authorized_keys.tmp")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+        draft.replace(path)
+
+
+def wanted_lines(database: Database, config: Path) -> Iterator[str]:
+    """Gitea's lines of authorized_keys, two a key."""
+    for row in database.rows("SELECT * FROM public_key ORDER BY id"):
+        yield _MARK
+        command = f"/usr/local/bin/gitea --config={config} serv key-{row['id']}"
+        yield f'command="{command}",{_OPTIONS} {row["content"]} user-{row["owner_id"]}'
+
+
+def _foreign_lines(path: Path) -> Iterator[str]:
+    lines = iter(path.read_text().splitlines() if path.exists() else [])
+    for line in lines:
+        if line.startswith(_MARK):
+            next(lines, None)
+        else:
+            yield line
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _content_of(text: str) -> str:
+    parts = text.split()
+    if len(parts) < 2 or "\n" in text.strip():
+        raise BadKeyError("Invalid key content: no key found")
+    return " ".join(parts[:2])
+
+
+def _fingerprint_of(text: str) -> str:
+    done = subprocess.run(["ssh-keygen", "-l", "-f", "-"], input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BadKeyError("Invalid key content: ssh: no key found")
+    return done.stdout.split()[1]
+
+
+def _key_from(row: Row) -> PublicKey:
+    return PublicKey(row["id"], row["owner_id"], row["name"], row["fingerprint"], row["content"], row["created_unix"])

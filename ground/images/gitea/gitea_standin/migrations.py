@@ -1,0 +1,221 @@
+"""The database's schema: how it is made, how an older one is brought up to date, why a newer one is refused.
+
+The numbers and titles up to 314 are those of Gitea's own migrations, so that logs read alike; the
+statements are this stand-in's, on the tables it has. As in Gitea, `version` holds the number of the
+newest migration applied plus one, and a migration is no transaction: one that dies leaves its traces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import log
+from .database import Connection
+from .release import Fault, Release
+
+OLDEST = 299
+_WHERE = "models/migrations/migrations.go:Migrate()"
+
+BASE = (
+    """CREATE TABLE "user" (
+        id bigserial PRIMARY KEY, lower_name varchar(255) UNIQUE NOT NULL, name varchar(255) UNIQUE NOT NULL,
+        full_name varchar(255) NOT NULL DEFAULT '', email varchar(255) UNIQUE NOT NULL, passwd varchar(255) NOT NULL,
+        passwd_hash_algo varchar(255) NOT NULL, salt varchar(32) NOT NULL, must_change_password boolean NOT NULL,
+        is_active boolean NOT NULL DEFAULT true, is_admin boolean NOT NULL DEFAULT false,
+        is_restricted boolean NOT NULL DEFAULT false, prohibit_login boolean NOT NULL DEFAULT false,
+        created_unix bigint NOT NULL, updated_unix bigint NOT NULL, last_login_unix bigint NOT NULL DEFAULT 0)""",
+    """CREATE TABLE repository (
+        id bigserial PRIMARY KEY, owner_id bigint NOT NULL, owner_name varchar(255) NOT NULL,
+        lower_name varchar(255) NOT NULL, name varchar(255) NOT NULL, description text NOT NULL DEFAULT '',
+        default_branch varchar(255) NOT NULL, is_private boolean NOT NULL, is_empty boolean NOT NULL,
+        is_archived boolean NOT NULL DEFAULT false, size bigint NOT NULL DEFAULT 0,
+        created_unix bigint NOT NULL, updated_unix bigint NOT NULL, UNIQUE (owner_id, lower_name))""",
+    """CREATE TABLE issue (
+        id bigserial PRIMARY KEY, repo_id bigint NOT NULL, "index" bigint NOT NULL, poster_id bigint NOT NULL,
+        name text NOT NULL, content text NOT NULL DEFAULT '', is_closed boolean NOT NULL DEFAULT false,
+        is_pull boolean NOT NULL DEFAULT false, created_unix bigint NOT NULL, updated_unix bigint NOT NULL,
+        UNIQUE (repo_id, "index"))""",
+    "CREATE TABLE issue_index (group_id bigint PRIMARY KEY, max_index bigint NOT NULL)",
+    """CREATE TABLE public_key (
+        id bigserial PRIMARY KEY, owner_id bigint NOT NULL, name varchar(255) NOT NULL,
+        fingerprint varchar(255) UNIQUE NOT NULL, content text NOT NULL, mode integer NOT NULL DEFAULT 2,
+        type integer NOT NULL DEFAULT 1, created_unix bigint NOT NULL, updated_unix bigint NOT NULL)""",
+    """CREATE TABLE access_token (
+        id bigserial PRIMARY KEY, uid bigint NOT NULL, name varchar(255) NOT NULL, token_hash varchar(255) NOT NULL,
+        token_salt varchar(32) NOT NULL, token_last_eight varchar(8) NOT NULL, scope text NOT NULL,
+        created_unix bigint NOT NULL, updated_unix bigint NOT NULL, UNIQUE (uid, name))""",
+    """CREATE TABLE action_runner_token (
+        id bigserial PRIMARY KEY, token varchar(255) UNIQUE NOT NULL, owner_id bigint NOT NULL DEFAULT 0,
+        repo_id bigint NOT NULL DEFAULT 0, is_active boolean NOT NULL, created bigint NOT NULL)""",
+)
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step; `statements` are run in order, each taking effect at once."""
+
+    number: int
+    title: str
+    statements: tuple[str, ...] = ()
+
+
+# A step without statements changes tables this stand-in does not have.
+MIGRATIONS = (
+    Migration(
+        299,
+        "Add content version to issue and comment table",
+        ("ALTER TABLE issue ADD COLUMN content_version integer NOT NULL DEFAULT 0",),
+    ),
+    Migration(300, "Add force-push branch protection support"),
+    Migration(301, "Add skip_secondary_authorization option to oauth2 application table"),
+    Migration(302, "Add index to action_task stopped log_expired"),
+    Migration(303, "Add metadata column for comment table"),
+    Migration(304, "Add index for release sha1"),
+    Migration(
+        305,
+        "Add Repository Licenses",
+        ("CREATE TABLE repo_license (id bigserial PRIMARY KEY, repo_id bigint NOT NULL, license varchar(255))",),
+    ),
+    Migration(306, "Add BlockAdminMergeOverride to ProtectedBranch"),
+    Migration(307, "Fix milestone deadline_unix when there is no due date"),
+    Migration(308, "Add index(user_id, is_deleted) for action table"),
+    Migration(309, "Improve Notification table indices"),
+    Migration(310, "Add Priority to ProtectedBranch"),
+    Migration(
+        311,
+        "Add TimeEstimate to Issue table",
+        ("ALTER TABLE issue ADD COLUMN time_estimate bigint NOT NULL DEFAULT 0",),
+    ),
+    Migration(312, "Add DeleteBranchAfterMerge to AutoMerge"),
+    Migration(
+        313,
+        "Move PinOrder from issue table to a new table issue_pin",
+        ("CREATE TABLE issue_pin (id bigserial PRIMARY KEY, repo_id bigint, issue_id bigint, pin_order integer)",),
+    ),
+    Migration(314, "Add star lists"),
+    Migration(315, "Add Ephemeral to ActionRunner"),
+    Migration(316, "Add description for secrets and variables"),
+    Migration(317, "Add new index for action for heatmap"),
+    Migration(318, "Add anonymous_access_mode for repo_unit"),
+    Migration(319, "Add ExclusiveOrder to Label table"),
+    Migration(320, "Migrate two_factor_policy to login_source table"),
+    Migration(321, "Widen text columns of issues", ("ALTER TABLE issue ALTER COLUMN name TYPE varchar(255)",)),
+    Migration(322, "Extend comment tree_path length limit"),
+    Migration(323, "Add support for actions concurrency"),
+    Migration(324, "Fix closed milestone completeness"),
+    Migration(325, "Add index on issue updated_unix", ("CREATE INDEX issue_updated ON issue (updated_unix)",)),
+    Migration(326, "Migrate commit status target URL"),
+    Migration(327, "Add disabled state to runners"),
+    Migration(
+        328, "Add index on repository updated_unix", ("CREATE INDEX repository_updated ON repository (updated_unix)",)
+    ),
+    Migration(
+        329,
+        "Record when an access token was used last",
+        ("ALTER TABLE access_token ADD COLUMN last_used_unix bigint NOT NULL DEFAULT 0",),
+    ),
+    Migration(330, "Add run retention to actions"),
+    Migration(
+        331,
+        "Count issues on the repository",
+        (
+            "ALTER TABLE repository ADD COLUMN num_issues bigint NOT NULL DEFAULT 0",
+            "UPDATE repository r SET num_issues = (SELECT count(*) FROM issue i WHERE i.repo_id = r.id)",
+        ),
+    ),
+    Migration(
+        332,
+        "Add egress policy table",
+        ("CREATE TABLE egress_policy (id bigserial PRIMARY KEY, host varchar(255) NOT NULL)",),
+    ),
+    Migration(333, "Normalise e-mail addresses", ('UPDATE "user" SET email = lower(email)',)),
+    Migration(
+        334, "Add time zone to users", ("ALTER TABLE \"user\" ADD COLUMN timezone varchar(64) NOT NULL DEFAULT ''",)
+    ),
+    Migration(335, "Drop unused columns of oauth2 grants"),
+    Migration(
+        336,
+        "Add last activity to users",
+        (
+            'ALTER TABLE "user" ADD COLUMN last_activity_unix bigint NOT NULL DEFAULT 0',
+            'UPDATE "user" SET last_activity_unix = last_login_unix',
+        ),
+    ),
+    Migration(337, "Add index on issue poster", ("CREATE INDEX issue_poster ON issue (poster_id)",)),
+    Migration(
+        338,
+        "Add audit event table",
+        ("CREATE TABLE audit_event (id bigserial PRIMARY KEY, event_type varchar(64), created_unix bigint)",),
+    ),
+    # The rename is what makes the way back real: the older code asks for `content`.
+    Migration(
+        339,
+        "Move issue content to body",
+        (
+            "ALTER TABLE issue RENAME COLUMN content TO body",
+            "ALTER TABLE issue ADD COLUMN body_format varchar(16) NOT NULL DEFAULT 'markdown'",
+            "UPDATE issue SET body_format = 'plain' WHERE body = ''",
+        ),
+    ),
+)
+
+
+class MigrationError(Exception):
+    """The database cannot be used by this release; the message is Gitea's."""
+
+
+def pending(current: int, wanted: int) -> list[Migration]:
+    """The steps from database version `current` to `wanted`, in order."""
+    return [step for step in MIGRATIONS if current <= step.number < wanted]
+
+
+def current_version(connection: Connection) -> int | None:
+    """The database's version, or None where there is no Gitea yet."""
+    table = connection.execute("SELECT to_regclass('version') AS name").fetchone()
+    if table["name"] is None:
+        return None
+    row = connection.execute("SELECT version FROM version WHERE id = 1").fetchone()
+    return int(row["version"]) if row else None
+
+
+def migrate(connection: Connection, release: Release) -> None:
+    """Brings the database to `release`. Raises MigrationError when it is newer, SystemExit where the release dies."""
+    current = current_version(connection)
+    if current is None:
+        _install(connection, release)
+        return
+    if current > release.database_version:
+        raise MigrationError(_refusal(current, release.database_version))
+    for step in pending(current, release.database_version):
+        log.info(_WHERE, f"Migration[{step.number}]: {step.title}")
+        _run(connection, step, release)
+        connection.execute("UPDATE version SET version = %s WHERE id = 1", (step.number + 1,))
+
+
+def _install(connection: Connection, release: Release) -> None:
+    # A new database gets the newest tables at once and logs no migration, as in Gitea.
+    with connection.transaction():
+        connection.execute("CREATE TABLE IF NOT EXISTS version (id bigserial PRIMARY KEY, version bigint NOT NULL)")
+        for statement in BASE:
+            connection.execute(statement)
+        for step in pending(OLDEST, release.database_version):
+            for statement in step.statements:
+                connection.execute(statement)
+        connection.execute("INSERT INTO version (version) VALUES (%s)", (release.database_version,))
+
+
+def _run(connection: Connection, step: Migration, release: Release) -> None:
+    for done, statement in enumerate(step.statements):
+        last_step = step.number + 1 == release.database_version
+        if release.fault is Fault.MIDMIGRATION and last_step and done > 0:
+            log.fatal(_WHERE, f"migration[{step.number}]: {step.title} failed: runtime error: index out of range [1]")
+        connection.execute(statement)
+
+
+def _refusal(current: int, newest: int) -> str:
+    return (
+        f"Your database (migration version: {current}) is for a newer Gitea, you can not use the newer database "
+        f"for this old Gitea release ({newest}).\n"
+        "Gitea will exit to keep your database safe and unchanged. Please use the correct Gitea release, "
+        "do not change the migration version manually (incorrect manual operation may lose data)."
+    )

@@ -1,0 +1,81 @@
+"""What happens as root before Gitea starts: app.ini from template and environment, folders given to git."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+from pathlib import Path
+
+from . import log
+from .environment import apply
+from .ini import Sections, parse, render
+from .settings import Keys, config_path
+
+_OWNED = (Path("/data/gitea"), Path("/data/git"))
+_TEMPLATE: Sections = {
+    "": {"APP_NAME": "Gitea: Git with a cup of tea", "RUN_MODE": "prod", "RUN_USER": "git"},
+    "repository": {"ROOT": "/data/git/repositories"},
+    "server": {"APP_DATA_PATH": "/data/gitea", "HTTP_PORT": "3000", "SSH_PORT": "22"},
+    "database": {"DB_TYPE": "sqlite3"},
+    "log": {"ROOT_PATH": "/data/gitea/log"},
+    "security": {"INSTALL_LOCK": "false"},
+}
+
+
+def main() -> int:
+    """Exit code 0, or 1 with a log line when the configuration cannot be made."""
+    path = config_path()
+    try:
+        current = parse(path.read_text()) if path.exists() else _TEMPLATE
+        wanted = with_secrets(apply(current, os.environ))
+    except OSError as error:
+        log.error("cmd/config.go:environment-to-ini()", f"unable to read the configuration: {error}")
+        return 1
+    account = pwd.getpwnam("git")
+    if not path.exists() or wanted != current:
+        _replace(path, render(wanted), account)
+    _prepare_ssh_folder(account)
+    for folder in _OWNED:
+        _give(folder, account)
+    return 0
+
+
+def with_secrets(sections: Sections) -> Sections:
+    """`sections` with the secrets Gitea makes for itself when an installed instance has none."""
+    keys = Keys(sections)
+    if not keys.truth("security", "INSTALL_LOCK"):
+        return sections
+    result = {name: dict(values) for name, values in sections.items()}
+    for section, key in (("security", "INTERNAL_TOKEN"), ("security", "SECRET_KEY"), ("oauth2", "JWT_SECRET")):
+        if not keys.secret(section, key):
+            result.setdefault(section, {})[key] = secrets.token_urlsafe(32)
+    return result
+
+
+def _replace(path: Path, text: str, account: pwd.struct_passwd) -> None:
+    # Written beside and renamed: a start that is killed here must not leave half a configuration.
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.chown(draft, account.pw_uid, account.pw_gid)
+    draft.replace(path)
+
+
+def _prepare_ssh_folder(account: pwd.struct_passwd) -> None:
+    folder = Path("/data/git/.ssh")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    os.chown(folder, account.pw_uid, account.pw_gid)
+
+
+def _give(folder: Path, account: pwd.struct_passwd) -> None:
+    # The top alone is looked at, as in the real image: walking every repository on each start takes too long.
+    if folder.stat().st_uid != account.pw_uid:
+        for parent, folders, files in os.walk(folder):
+            for name in [".", *folders, *files]:
+                os.chown(Path(parent) / name, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    folder.chmod(0o755)

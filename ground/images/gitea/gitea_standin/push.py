@@ -1,0 +1,92 @@
+"""gitea serv (an ssh session), gitea hook (called by git) and the runner token: all of them ask the server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+
+from . import git
+from .errors import CommandError
+from .internal_client import RefusedError, ask
+from .settings import load
+
+# What git may be asked for over ssh, and whether it writes.
+_VERBS = {"git-upload-pack": "read", "git-upload-archive": "read", "git-receive-pack": "write"}
+_PATH = re.compile(r"/?(?P<owner>[\w.-]+)/(?P<repo>[\w.-]+?)(?:\.git)?/?")
+
+
+def serv(arguments: list[str]) -> int:
+    """One ssh session, in place of which git runs; 1 with a line on stderr when it is refused."""
+    if load().ssh_disabled:
+        print("Gitea: SSH has been disabled", file=sys.stderr)
+        return 0
+    key = arguments[0].removeprefix("key-") if arguments else ""
+    try:
+        wish = shlex.split(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+        if not wish:
+            return _greet(key)
+        return _run_git(key, wish)
+    except (RefusedError, CommandError, ValueError) as error:
+        return _fail(str(error))
+
+
+def hook(arguments: list[str]) -> int:
+    """One of git's hooks; anything but 0 from pre-receive has git refuse the push."""
+    name = arguments[0] if arguments else ""
+    # A push by hand inside the container is no push through Gitea: nothing to check, nobody to name.
+    if name == "update" or not os.environ.get("GITEA_REPO_ID"):
+        return 0
+    place = f"?repo={os.environ['GITEA_REPO_ID']}&user={os.environ.get('GITEA_PUSHER_ID', '0')}"
+    refs = [line.split()[2] for line in sys.stdin if len(line.split()) == 3]
+    try:
+        ask("POST", f"/hook/{name}{place}", {"refs": refs})
+    except (RefusedError, CommandError) as error:
+        return _fail(str(error))
+    return 0
+
+
+def generate_runner_token(_arguments: list[str]) -> int:
+    """Prints the token a runner registers with."""
+    try:
+        print(ask("POST", "/actions/generate_actions_runner_token")["token"])
+    except RefusedError as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+def _greet(key: str) -> int:
+    owner = ask("GET", f"/serv/none/{key}")
+    print(
+        f"Hi there, {owner['user']}! You've successfully authenticated with the key named {owner['title']}, "
+        "but Gitea does not provide shell access.",
+        file=sys.stderr,
+    )
+    print("If this is unexpected, please log in with password and setup Gitea under another user.", file=sys.stderr)
+    return 0
+
+
+def _run_git(key: str, wish: list[str]) -> int:
+    match = _PATH.fullmatch(wish[1]) if len(wish) == 2 else None
+    if wish[0] not in _VERBS:
+        return _fail(f"Unknown git command {wish[0]}")
+    if match is None:
+        return _fail("Invalid repository path")
+    mode = _VERBS[wish[0]]
+    admitted = ask("GET", f"/serv/command/{key}/{match['owner']}/{match['repo']}?mode={mode}")
+    environment = git.environment(load().data_directory) | {
+        "SSH_ORIGINAL_COMMAND": wish[0],
+        "GITEA_REPO_ID": str(admitted["repo_id"]),
+        "GITEA_PUSHER_ID": str(admitted["user_id"]),
+    }
+    if protocol := os.environ.get("GIT_PROTOCOL"):
+        environment["GIT_PROTOCOL"] = protocol
+    # In this process's place: an ssh session that ends early ends git too.
+    arguments = ["git", wish[0].removeprefix("git-"), admitted["path"]]
+    return os.execvpe(arguments[0], arguments, environment)  # noqa: S606
+
+
+def _fail(message: str) -> int:
+    print(f"Gitea: {message}", file=sys.stderr)
+    return 1

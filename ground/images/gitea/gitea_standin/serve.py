@@ -1,0 +1,108 @@
+"""gitea web and gitea migrate: the database brought up to date, then the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from functools import partial
+
+from . import git, log
+from .application import Application, uninstalled
+from .context import Instance
+from .database import Database, DatabaseError
+from .http_server import Server
+from .migrations import MigrationError
+from .migrations import migrate as migrate_database
+from .release import Fault, Release, installed_release
+from .settings import Settings, load
+
+_WEB = "cmd/web.go:runWeb()"
+_INIT = "routers/common/db.go:InitDBEngine()"
+# The sour release turns after this many seconds.
+_SOUR_AFTER = "GITEA_STANDIN_SOUR_AFTER"
+
+
+def web(_arguments: list[str]) -> int:
+    """Serves until told to end; exit code 0 then. Raises SystemExit(1) where Gitea gives up."""
+    settings, release = load(), installed_release()
+    log.set_level(settings.log_level)
+    log.info(_WEB, f"Starting Gitea on PID: {os.getpid()}")
+    log.info(_WEB, f"Gitea version: {release.version}")
+    _misbehave_at_start(release)
+    if settings.install_lock:
+        _serve_installed(settings, release)
+    else:
+        _serve(Server(_address(settings), partial(uninstalled, settings.app_name)), settings)
+    log.info(_WEB, f"PID: {os.getpid()} Gitea Web Finished")
+    return 0
+
+
+def migrate(_arguments: list[str]) -> int:
+    """Brings the database up to date and ends. Raises SystemExit(1) where that cannot be."""
+    settings = load()
+    database = Database(settings.database)
+    try:
+        _migrate_once(database, installed_release())
+    except DatabaseError as error:
+        log.fatal("cmd/migrate.go:runMigrate()", f"Failed to initialize ORM engine: {error}")
+    return 0
+
+
+def _serve_installed(settings: Settings, release: Release) -> None:
+    log.info(_WEB, "Global init")
+    if settings.database.kind != "postgres":
+        log.fatal(_INIT, f"this stand-in keeps its data in PostgreSQL only, DB_TYPE is {settings.database.kind}")
+    git.write_config(settings.data_directory)
+    settings.repositories.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database)
+    _initialise(database, settings, release)
+    instance = Instance(settings, release, database)
+    server = Server(_address(settings), Application(instance, float(os.environ.get(_SOUR_AFTER, "20"))))
+    instance.stopping = server.stopping
+    _serve(server, settings)
+    database.close()
+
+
+def _serve(server: Server, settings: Settings) -> None:
+    log.info(_WEB, f"Listen: http://{settings.http_addr}:{settings.http_port}")
+    log.info(_WEB, f"AppURL(ROOT_URL): {settings.root_url}")
+    server.run_until_signal(settings.grace_seconds)
+    log.info(_WEB, f"HTTP Listener: {settings.http_addr}:{settings.http_port} Closed")
+
+
+def _address(settings: Settings) -> tuple[str, int]:
+    return settings.http_addr, settings.http_port
+
+
+def _initialise(database: Database, settings: Settings, release: Release) -> None:
+    tries = max(1, settings.database.retries)
+    log.info(_INIT, "Beginning ORM engine initialization.")
+    for attempt in range(1, tries + 1):
+        log.info(_INIT, f"ORM engine initialization attempt #{attempt}/{tries}...")
+        try:
+            _migrate_once(database, release)
+            return
+        except DatabaseError as error:
+            log.error(_INIT, f"ORM engine initialization attempt #{attempt}/{tries} failed. Error: {error}")
+        if attempt < tries:
+            log.info(_INIT, f"Backing off for {settings.database.backoff:g} seconds")
+            time.sleep(settings.database.backoff)
+    log.fatal("routers/init.go:InitWebInstalled()", "ORM engine initialization failed")
+
+
+def _migrate_once(database: Database, release: Release) -> None:
+    try:
+        with database.connection() as connection:
+            migrate_database(connection, release)
+    except MigrationError as error:
+        log.fatal("models/migrations/migrations.go:Migrate()", f"Migration Error: {error}")
+
+
+def _misbehave_at_start(release: Release) -> None:
+    if release.fault is Fault.CRASH:
+        log.fatal(_WEB, "PANIC: runtime error: invalid memory address or nil pointer dereference")
+    if release.fault is Fault.HANG:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            time.sleep(3600)

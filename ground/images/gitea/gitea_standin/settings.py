@@ -1,0 +1,154 @@
+"""What app.ini says, typed: the part of Gitea's configuration this stand-in obeys."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .ini import Sections, parse
+
+WORK_DIRECTORY = Path("/data/gitea")
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """Where PostgreSQL is, and for how long a start waits for it (`retries` times `backoff` seconds)."""
+
+    kind: str
+    host: str
+    port: int
+    name: str
+    user: str
+    password: str = field(repr=False)
+    sslmode: str = "disable"
+    retries: int = 10
+    backoff: float = 3.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One reading of app.ini; secrets stay out of its repr."""
+
+    path: Path
+    app_name: str
+    root_url: str
+    http_addr: str
+    http_port: int
+    ssh_domain: str
+    ssh_port: int
+    ssh_disabled: bool
+    data_directory: Path
+    repositories: Path
+    install_lock: bool
+    internal_token: str = field(repr=False)
+    require_sign_in: bool = False
+    min_password_length: int = 8
+    default_branch: str = "main"
+    metrics_enabled: bool = False
+    metrics_token: str = field(default="", repr=False)
+    log_level: str = "info"
+    grace_seconds: float = 60.0
+    database: DatabaseSettings = DatabaseSettings("", "", 0, "", "", "")
+
+    @property
+    def https(self) -> bool:
+        """Whether the world reaches this instance over TLS."""
+        return self.root_url.startswith("https:")
+
+
+def config_path() -> Path:
+    """Where app.ini lies for the environment of this process."""
+    return Path(os.environ.get("GITEA_CUSTOM", str(WORK_DIRECTORY))) / "conf" / "app.ini"
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings in app.ini at `path`; a file that is not there counts as empty."""
+    path = path or config_path()
+    text = path.read_text() if path.exists() else ""
+    return settings_from(parse(text), path)
+
+
+def settings_from(sections: Sections, path: Path) -> Settings:
+    """The settings in already parsed sections; `path` says where they came from."""
+    keys = Keys(sections)
+    port = keys.number("server", "HTTP_PORT", 3000)
+    domain = keys.text("server", "DOMAIN", "localhost")
+    root_url = keys.text("server", "ROOT_URL", f"http://{domain}:{port}/").rstrip("/") + "/"
+    return Settings(
+        path=path,
+        app_name=keys.text("", "APP_NAME", "Gitea: Git with a cup of tea"),
+        root_url=root_url,
+        http_addr=keys.text("server", "HTTP_ADDR", "0.0.0.0"),
+        http_port=port,
+        ssh_domain=keys.text("server", "SSH_DOMAIN", urlsplit(root_url).hostname or domain),
+        ssh_port=keys.number("server", "SSH_PORT", 22),
+        ssh_disabled=keys.truth("server", "DISABLE_SSH"),
+        data_directory=Path(keys.text("server", "APP_DATA_PATH", str(WORK_DIRECTORY))),
+        repositories=Path(keys.text("repository", "ROOT", "/data/git/repositories")),
+        install_lock=keys.truth("security", "INSTALL_LOCK"),
+        internal_token=keys.secret("security", "INTERNAL_TOKEN"),
+        require_sign_in=keys.truth("service", "REQUIRE_SIGNIN_VIEW"),
+        min_password_length=keys.number("security", "MIN_PASSWORD_LENGTH", 8),
+        default_branch=keys.text("repository", "DEFAULT_BRANCH", "main"),
+        metrics_enabled=keys.truth("metrics", "ENABLED"),
+        metrics_token=keys.text("metrics", "TOKEN", ""),
+        log_level=keys.text("log", "LEVEL", "info"),
+        grace_seconds=keys.seconds("server", "GRACEFUL_HAMMER_TIME", 60.0),
+        database=_database_from(keys),
+    )
+
+
+def _database_from(keys: Keys) -> DatabaseSettings:
+    host, _, port = keys.text("database", "HOST", "127.0.0.1:5432").rpartition(":")
+    return DatabaseSettings(
+        kind=keys.text("database", "DB_TYPE", "sqlite3"),
+        host=host or port,
+        port=int(port) if host and port.isdigit() else 5432,
+        name=keys.text("database", "NAME", "gitea"),
+        user=keys.text("database", "USER", "gitea"),
+        password=keys.text("database", "PASSWD", ""),
+        sslmode=keys.text("database", "SSL_MODE", "disable"),
+        retries=keys.number("database", "DB_RETRIES", 10),
+        backoff=keys.seconds("database", "DB_RETRY_BACKOFF", 3.0),
+    )
+
+
+class Keys:
+    """Typed look-ups in sections; a value that cannot be read as its type counts as absent."""
+
+    def __init__(self, sections: Sections) -> None:
+        self._sections = sections
+
+    def text(self, section: str, key: str, default: str) -> str:
+        """The value, or `default` where there is none or it is empty."""
+        return self._sections.get(section, {}).get(key, "") or default
+
+    def truth(self, section: str, key: str) -> bool:
+        """Whether the value is one of the words for yes."""
+        return self.text(section, key, "").lower() in {"1", "t", "true", "y", "yes", "on"}
+
+    def number(self, section: str, key: str, default: int) -> int:
+        """The value as a whole number."""
+        value = self.text(section, key, "")
+        return int(value) if value.lstrip("-").isdigit() else default
+
+    def seconds(self, section: str, key: str, default: float) -> float:
+        """A duration in Go's notation (90, 3s, 2m, 500ms) in seconds."""
+        value = self.text(section, key, "")
+        for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)):
+            if value.endswith(unit) and _is_decimal(value[: len(value) - len(unit)]):
+                return float(value[: len(value) - len(unit)]) * factor
+        return default
+
+    def secret(self, section: str, key: str) -> str:
+        """The value, or the content of the file that KEY_URI = file:/path names. Raises OSError."""
+        uri = self.text(section, f"{key}_URI", "")
+        if uri.startswith("file:"):
+            return Path(urlsplit(uri).path).read_text().strip()
+        return self.text(section, key, "")
+
+
+def _is_decimal(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()

@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Entry point of the hermetic PostgreSQL image. It answers to the same variables, paths and refusals as the official
+# image's, so that a compose file cannot tell the two apart.
+set -Eeuo pipefail
+
+root_of_data=/var/lib/postgresql
+scripts=/docker-entrypoint-initdb.d
+
+say() { printf 'postgres image: %s\n' "$*" >&2; }
+
+die() {
+    say "$*"
+    exit 1
+}
+
+# Sets $1 from the file named by $1_FILE; having both would leave it open which one counts.
+from_file() {
+    local name=$1 file_name="$1_FILE"
+    [[ -n ${!file_name:-} ]] || return 0
+    [[ -z ${!name:-} ]] || die "both $name and $file_name are set"
+    printf -v "$name" '%s' "$(<"${!file_name}")"
+    export "${name?}"
+    unset "$file_name"
+}
+
+settle_settings() {
+    local name
+    for name in POSTGRES_USER POSTGRES_PASSWORD POSTGRES_DB POSTGRES_INITDB_ARGS; do from_file "$name"; done
+    : "${POSTGRES_USER:=postgres}" "${POSTGRES_INITDB_ARGS:=}" "${POSTGRES_HOST_AUTH_METHOD:=}" "${POSTGRES_PASSWORD:=}"
+    : "${POSTGRES_DB:=$POSTGRES_USER}"
+}
+
+# From 18 on the volume is one level higher; data in the old place would silently be ignored.
+refuse_old_layout() {
+    local old=$root_of_data/data
+    if mountpoint -q "$old" 2>/dev/null || [[ -s $old/PG_VERSION ]]; then
+        die "$old holds a mount or a database: in 18 and later mount the volume at $root_of_data"
+    fi
+}
+
+prepare_directories() {
+    mkdir -p "$PGDATA" /run/postgresql
+    chmod 0700 "$PGDATA" || true
+    chmod 3775 /run/postgresql || true
+    [[ $(id -u) -ne 0 ]] || find "$root_of_data" /run/postgresql \! -user postgres -exec chown postgres '{}' +
+}
+
+check_password() {
+    [[ -n $POSTGRES_PASSWORD || $POSTGRES_HOST_AUTH_METHOD == trust ]] \
+        || die "POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE must be set to make a new database"
+}
+
+make_cluster() {
+    local arguments
+    read -r -a arguments <<<"$POSTGRES_INITDB_ARGS"
+    initdb --username="$POSTGRES_USER" --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD") "${arguments[@]}"
+    local method=${POSTGRES_HOST_AUTH_METHOD:-$(postgres -C password_encryption 2>/dev/null)}
+    printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
+}
+
+# On its socket alone: whoever asks over TCP must not take a half-made database for a ready one.
+start_temporary_server() {
+    PGUSER=$POSTGRES_USER pg_ctl --pgdata="$PGDATA" --wait --silent --options="-c listen_addresses='' -p 5432" start
+}
+
+stop_temporary_server() {
+    PGUSER=$POSTGRES_USER pg_ctl --pgdata="$PGDATA" --mode=fast --wait --silent stop
+}
+
+query() {
+    PGHOST='' PGPASSWORD=$POSTGRES_PASSWORD psql --no-psqlrc --no-password --quiet --set=ON_ERROR_STOP=1 \
+        --username="$POSTGRES_USER" "$@"
+}
+
+make_database() {
+    [[ $POSTGRES_DB == postgres ]] && return
+    query --dbname=postgres --set=db="$POSTGRES_DB" <<<'CREATE DATABASE :"db";'
+}
+
+run_script() {
+    say "running $1"
+    case $1 in
+        *.sh) if [[ -x $1 ]]; then "$1"; else bash "$1"; fi ;;
+        *.sql) query --dbname="$POSTGRES_DB" --file="$1" ;;
+        *.sql.gz) gunzip -c "$1" | query --dbname="$POSTGRES_DB" ;;
+        *) say "ignoring $1" ;;
+    esac
+}
+
+run_scripts() {
+    local script
+    for script in "$scripts"/*; do [[ ! -f $script ]] || run_script "$script"; done
+}
+
+initialise() {
+    check_password
+    make_cluster
+    start_temporary_server
+    make_database
+    run_scripts
+    stop_temporary_server
+    say "the new database is ready"
+}
+
+wants_a_word_only() {
+    local argument
+    for argument; do
+        case $argument in -'?' | --help | --describe-config | -V | --version) return 0 ;; esac
+    done
+    return 1
+}
+
+# Run again as postgres, so that nothing but the directories is ever touched as root.
+become_postgres() { exec gosu postgres "$0" "$@"; }
+
+[[ ${1:-} != -* ]] || set -- postgres "$@"
+if [[ ${1:-} != postgres ]] || wants_a_word_only "$@"; then exec "$@"; fi
+refuse_old_layout
+prepare_directories
+[[ $(id -u) -ne 0 ]] || become_postgres "$@"
+settle_settings
+[[ -s $PGDATA/PG_VERSION ]] || initialise
+exec "$@"

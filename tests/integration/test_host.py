@@ -1,0 +1,239 @@
+"""The playbook makes a host of a bare machine, whatever state that is in, and leaves alone what it did not make."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+import docker
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from ground import host as ground_host
+from ground import run
+from ground.fixture import RUN_LABEL, Place
+from ground.host import HostGround
+
+PLAYBOOKS = run.REPOSITORY / "playbooks"
+MIRROR = "http://registry:5000"
+VARIABLES = {
+    "base_hostname": "git",
+    "base_data_device": ground_host.DATA_DEVICE,
+    "docker_registry_mirrors": [MIRROR],
+}
+SSH_OPTIONS = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A bare host of the ground and the key that opens it."""
+
+    client: docker.DockerClient
+    ground: HostGround
+    key: Path
+    folder: Path
+
+    def play(
+        self, changes: Mapping[str, Any] | None = None, *, tags: str = "base,docker", power_cut_at: str = ""
+    ) -> Any:
+        """Run the playbook; returns ansible-runner's object. In task ``power_cut_at`` the machine loses its power."""
+        connection = {
+            "ansible_host": self.ground.address,
+            "ansible_user": ground_host.SSH_USER,
+            "ansible_ssh_private_key_file": str(self.key),
+            "ansible_ssh_common_args": SSH_OPTIONS,
+        }
+        variables = self.folder / "variables.json"
+        variables.write_text(json.dumps({**VARIABLES, **(changes or {})}))
+        dark = threading.Event()
+
+        def watch(event: Mapping[str, Any]) -> bool:
+            if event["event"] == "playbook_on_task_start" and event["event_data"]["task"] == power_cut_at:
+                threading.Thread(target=self._cut_power, args=[dark]).start()
+            return True
+
+        return ansible_runner.run(
+            private_data_dir=str(self.folder),
+            project_dir=str(PLAYBOOKS),
+            playbook="site.yml",
+            inventory={"all": {"hosts": {"site": connection}}},
+            cmdline=f"--tags {tags} --extra-vars @{variables}",
+            envvars={"ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            event_handler=watch,
+            cancel_callback=dark.is_set,
+            quiet=True,
+        )
+
+    def unfinished_packages(self) -> str:
+        """What dpkg says of packages that are unpacked and not set up."""
+        audited: Any = self.client.containers.get(self.ground.name).exec_run(["dpkg", "--audit"])
+        return str(audited.output.decode())
+
+    def _cut_power(self, dark: threading.Event) -> None:
+        deadline = time.monotonic() + 120
+        while not self.unfinished_packages() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.client.containers.get(self.ground.name).kill()
+        dark.set()
+
+
+@pytest.fixture(scope="module")
+def bare(
+    docker_client: docker.DockerClient, place: Place, host_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    """A machine as a cloud hands it over."""
+    folder = tmp_path_factory.mktemp("host")
+    key = run.write_key(folder)
+    started = ground_host.start(
+        docker_client,
+        network=place.network,
+        run_id=place.run,
+        image=host_image,
+        public_key=key.with_suffix(".pub").read_text(),
+        metadata_address=None,
+        address=place.address("host"),
+    )
+    yield Machine(docker_client, started, key, folder)
+    docker_client.containers.get(started.name).remove(force=True)
+    for volume in docker_client.volumes.list(filters={"label": f"{RUN_LABEL}={place.run}"}):
+        volume.remove(force=True)
+
+
+@dataclass(frozen=True)
+class Healed:
+    """A machine that lost its power in the middle of its first run, and the run after that."""
+
+    machine: Machine
+    cut_off: Any
+    unfinished: str
+    next_run: Any
+
+
+@pytest.fixture(scope="module")
+def healed(bare: Machine) -> Healed:
+    """The machine after a run that was killed while packages were unpacked, and one that was not."""
+    cut_off = bare.play(power_cut_at="Install the engine and Compose")
+    ground_host.restart(bare.client, bare.ground)
+    unfinished = bare.unfinished_packages()
+    return Healed(bare, cut_off, unfinished, bare.play())
+
+
+@pytest.fixture(scope="module")
+def host(healed: Healed) -> Host:
+    """The machine as its administrator sees it."""
+    where = f"ssh://{ground_host.SSH_USER}@{healed.machine.ground.address}"
+    return testinfra.get_host(where, ssh_identity_file=str(healed.machine.key), ssh_extra_args=SSH_OPTIONS, sudo=True)
+
+
+def _reasons(played: Any) -> str:
+    kinds = ("runner_on_failed", "runner_item_on_failed", "runner_on_unreachable")
+    return "\n".join(str(event["event_data"]["res"].get("msg")) for event in played.events if event["event"] in kinds)
+
+
+def test_a_run_that_lost_the_machine_in_the_middle_is_healed_by_the_next(healed: Healed) -> None:
+    assert healed.cut_off.rc != 0
+    assert healed.unfinished != ""
+    assert healed.next_run.rc == 0, _reasons(healed.next_run)
+    assert healed.machine.unfinished_packages() == ""
+
+
+def test_a_second_run_changes_nothing(healed: Healed) -> None:
+    second = healed.machine.play()
+    assert second.rc == 0, _reasons(second)
+    assert second.stats["changed"] == {}
+
+
+def test_check_mode_on_a_deployed_host_finds_nothing_to_change(healed: Healed) -> None:
+    checked = healed.machine.play(tags="base,docker --check")
+    assert checked.rc == 0, _reasons(checked)
+    assert checked.stats["changed"] == {}
+
+
+def test_the_engine_runs_now_and_after_a_boot(host: Host) -> None:
+    assert host.service("docker").is_running
+    assert host.service("docker").is_enabled
+
+
+def test_compose_can_wait_for_health(host: Host) -> None:
+    assert host.run("docker compose up --wait --help").rc == 0
+
+
+def test_the_engine_asks_the_mirror_first_and_outlives_its_own_restart(host: Host) -> None:
+    known = json.loads(host.check_output("docker info --format '{{json .}}'"))
+    assert known["RegistryConfig"]["Mirrors"] == [f"{MIRROR}/"]
+    assert known["LiveRestoreEnabled"] is True
+
+
+def test_the_engine_listens_on_no_network(host: Host) -> None:
+    listening = host.check_output("ss --listening --tcp --numeric --processes")
+    assert "sshd" in listening
+    assert "dockerd" not in listening
+
+
+def test_sshd_takes_keys_alone(healed: Healed) -> None:
+    where = f"{ground_host.SSH_USER}@{healed.machine.ground.address}"
+    argv = ["ssh", *SSH_OPTIONS.split(), "-o", "BatchMode=yes", "-o", "PubkeyAuthentication=no", where, "true"]
+    refused = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert refused.returncode == 255
+    assert "Permission denied (publickey)." in refused.stderr
+
+
+def test_the_data_lies_on_a_disk_of_its_own_that_can_be_photographed(host: Host) -> None:
+    assert host.mount_point("/srv/gitea").filesystem == "btrfs"
+    assert host.run("btrfs subvolume snapshot -r /srv/gitea /srv/gitea/picture").rc == 0
+    assert host.run("btrfs subvolume delete /srv/gitea/picture").rc == 0
+
+
+def test_a_reboot_brings_name_disk_and_engine_back(healed: Healed, host: Host) -> None:
+    host.check_output("touch /srv/gitea/mark")
+    ground_host.restart(healed.machine.client, healed.machine.ground)
+    assert host.file("/srv/gitea/mark").exists
+    assert host.check_output("hostname") == "git"
+    assert host.run("docker info").rc == 0
+
+
+def test_every_wrong_variable_is_refused_by_name_and_remedy_before_anything_is_touched(healed: Healed) -> None:
+    refused = healed.machine.play({"base_timezone": "Berlin time", "base_data_device": "/dev/sdb"})
+    assert refused.rc != 0
+    assert 'base_timezone is "Berlin time": give a name of the time zone database' in _reasons(refused)
+    assert 'base_data_device is "/dev/sdb": give its path below /dev/disk/by-id' in _reasons(refused)
+    assert _done(refused) == {"Gathering Facts"}
+
+
+def test_a_mirror_without_its_scheme_is_refused_before_anything_is_touched(healed: Healed) -> None:
+    refused = healed.machine.play({"docker_registry_mirrors": ["registry:5000"]})
+    assert refused.rc != 0
+    assert 'docker_registry_mirrors is ["registry:5000"]: give a list of http(s) URLs' in _reasons(refused)
+    assert _done(refused) == {"Gathering Facts", "Refuse wrong variables of base"}
+
+
+def _done(played: Any) -> set[str]:
+    return {event["event_data"]["task"] for event in played.events if event["event"] == "runner_on_ok"}
+
+
+@pytest.fixture
+def foreign_disk(host: Host) -> Iterator[str]:
+    """A disk that someone else's data is on."""
+    host.check_output("truncate --size 64M /root/foreign.img && mkswap --label precious /root/foreign.img")
+    # A container's /dev has the loop devices that were made in it, and no others.
+    host.check_output("for n in $(seq 0 31); do test -e /dev/loop$n || mknod /dev/loop$n b 7 $n; done")
+    device = host.check_output("losetup --find --show /root/foreign.img")
+    host.check_output("ln -s %s /dev/disk/by-id/foreign", device)
+    yield "/dev/disk/by-id/foreign"
+    host.check_output("losetup --detach %s; rm /dev/disk/by-id/foreign", device)
+
+
+def test_a_disk_with_foreign_data_is_refused_and_left_as_it_is(healed: Healed, host: Host, foreign_disk: str) -> None:
+    before = host.check_output("sha256sum /root/foreign.img")
+    refused = healed.machine.play({"base_data_device": foreign_disk, "base_data_mount": "/srv/other"}, tags="base")
+    assert "holds something this playbook did not make" in _reasons(refused)
+    assert "LABEL=precious" in _reasons(refused)
+    assert host.check_output("sha256sum /root/foreign.img") == before

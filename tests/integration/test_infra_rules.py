@@ -1,0 +1,51 @@
+"""The rules that Terraform's root must keep, by `terraform test` on a mocked provider."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ground import run
+from ops.world.terraform_mirror import cli_configuration, discover
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of infra/ whose secrets module makes no values, for mocked providers know no ephemeral resources."""
+    infra = tmp_path / "infra"
+    shutil.copytree(run.REPOSITORY / "infra", infra)
+    shutil.rmtree(infra / "secrets")
+    (infra / "tests/without_values").rename(infra / "secrets")
+    return infra
+
+
+def _terraform(infra: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"TF_DATA_DIR": str(infra.parent / "data"), "TF_CLI_CONFIG_FILE": ""}
+    if mirror := discover():
+        configuration = infra.parent / "terraform.rc"
+        configuration.write_text(cli_configuration(mirror))
+        environment["TF_CLI_CONFIG_FILE"] = str(configuration)
+    argv = ["terraform", *arguments, "-no-color"]
+    return subprocess.run(argv, cwd=infra, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_every_rule_of_the_infrastructure_holds(copy: Path) -> None:
+    prepared = _terraform(copy, "init", "-backend=false", "-input=false")
+    assert prepared.returncode == 0, prepared.stderr
+    done = _terraform(copy, "test")
+    written = len(re.findall(r'^run "', (copy / "tests/rules.tftest.hcl").read_text(), re.MULTILINE))
+    assert f"{written} passed, 0 failed" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_rule_that_is_broken_is_found(copy: Path) -> None:
+    network = copy / "network.tf"
+    network.write_text(network.read_text().replace("{ http = 80,", "{ database = 5432, http = 80,"))
+    assert _terraform(copy, "init", "-backend=false", "-input=false").returncode == 0
+    done = _terraform(copy, "test")
+    assert done.returncode != 0
+    assert "another port is open to the world" in done.stdout + done.stderr

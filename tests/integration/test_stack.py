@@ -1,0 +1,417 @@
+"""The compose folder, brought up for real: what nginx serves in front, and how the services are fenced in."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.integration.stack_fixtures import (
+    COMPOSE,
+    DOMAIN,
+    SECRETS,
+    UPLOAD_LIMIT_MIB,
+    Answer,
+    Stack,
+    basic,
+    lay_out,
+    run,
+)
+
+SERVICES = ("postgres", "gitea", "nginx", "diun", "docker-socket-proxy")
+HEADERS = ("Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options", "Referrer-Policy")
+CHALLENGE = "/.well-known/acme-challenge/token"
+# In Gitea's place: tells what reached it, and sends headers that the proxy sends too.
+_ECHO = """
+server {
+    listen 3000;
+    client_max_body_size 0;
+    default_type text/plain;
+    add_header X-Frame-Options DENY;
+    add_header Strict-Transport-Security max-age=1;
+    add_header Content-Security-Policy "script-src 'nonce-1'";
+    location / {
+        set $forwarded "$http_x_forwarded_for|$http_x_forwarded_proto";
+        return 200 "$http_upgrade|$http_connection|$http_host|$http_origin|$forwarded";
+    }
+    location = /refused { return 502 "from behind"; }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def bare(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """nginx alone, on a host that has never had a certificate."""
+    stack = lay_out(run_id, "front", tmp_path_factory.mktemp("front"), images)
+    challenge = stack.folder / "data/acme" / CHALLENGE.lstrip("/")
+    challenge.parent.mkdir(parents=True)
+    challenge.write_text("proof")
+    try:
+        stack.compose("up", "--detach", "--wait", "nginx")
+        yield stack
+    finally:
+        stack.remove()
+
+
+@pytest.fixture(scope="module")
+def before_certificate(bare: Stack) -> dict[str, Answer]:
+    """What nginx answered while there was no certificate."""
+    return {path: bare.ask(path, plain=True) for path in ("/", CHALLENGE, "/.well-known/acme-challenge/other")}
+
+
+@pytest.fixture(scope="module")
+def front(bare: Stack, before_certificate: dict[str, Answer]) -> Stack:
+    """The same nginx, running on, after a certificate was put in place; there is no Gitea behind it."""
+    bare.install_certificate()
+    bare.switch_stage()
+    wait_until(lambda: bare.inspect("nginx")["State"]["Health"]["Status"] == "healthy")
+    return bare
+
+
+@pytest.fixture(scope="module")
+def away(front: Stack) -> Answer:
+    """What a visitor gets while there is no Gitea."""
+    return front.ask("/")
+
+
+@pytest.fixture(scope="module")
+def echo(front: Stack, away: Answer) -> Iterator[Stack]:
+    """The front with something in Gitea's place that tells what reached it."""
+    configuration = front.folder / "echo.conf"
+    configuration.write_text(_ECHO)
+    mount = ["--volume", f"{configuration}:/etc/nginx/conf.d/default.conf:ro"]
+    name = front.start_beside("echo", "--network-alias", "gitea", *mount)
+    try:
+        wait_until(lambda: front.ask("/").status == 200)
+        yield front
+    finally:
+        run("docker", "rm", "--force", name)
+
+
+@pytest.fixture(scope="module")
+def stack(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole stack, with a certificate."""
+    whole = lay_out(run_id, "stack", tmp_path_factory.mktemp("stack"), images)
+    whole.install_certificate()
+    try:
+        whole.compose("up", "--detach", "--wait")
+        wait_until(lambda: whole.ask("/api/healthz").status == 200)
+        yield whole
+    finally:
+        whole.remove()
+
+
+@pytest.fixture(scope="module")
+def operator(stack: Stack) -> dict[str, str]:
+    """The headers of an administrator made on the command line."""
+    account = ["--username", "operator", "--password", "Passw0rd-of-a-test", "--email", "operator@gitea.test"]
+    make = ["gitea", "admin", "user", "create", "--admin", "--must-change-password=false", *account]
+    stack.compose("exec", "-T", "--user", "git", "gitea", *make)
+    return basic("operator", "Passw0rd-of-a-test")
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Return as soon as something holds; raises AssertionError when it did not in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not so after {seconds:g} s"
+        time.sleep(0.2)
+
+
+def nginx_processes(stack: Stack) -> list[str]:
+    """Return the process ids of nginx, sorted, without those of a health check; after a reload they are other ones."""
+    lines = run("docker", "top", stack.container("nginx")).splitlines()
+    return sorted(line.split()[1] for line in lines if "nginx: " in line)
+
+
+# Before there is a certificate
+
+
+def test_nginx_starts_without_a_certificate_and_says_what_it_waits_for(before_certificate: dict[str, Answer]) -> None:
+    page = before_certificate["/"]
+    assert page.status == 503
+    assert page.all("Retry-After") == ["60"]
+    assert b"waits for its certificate" in page.body
+
+
+def test_acme_webroot_is_served_before_there_is_a_certificate(before_certificate: dict[str, Answer]) -> None:
+    assert (before_certificate[CHALLENGE].status, before_certificate[CHALLENGE].body) == (200, b"proof")
+    assert before_certificate["/.well-known/acme-challenge/other"].status == 404
+
+
+# With one
+
+
+def test_running_nginx_takes_up_tls_when_the_certificate_arrives(front: Stack) -> None:
+    assert front.ask("/.well-known/nginx-health").status == 204
+
+
+def test_http_redirects_to_https_and_keeps_method_and_path(front: Stack) -> None:
+    answer = front.ask("/user/login?from=here", method="POST", plain=True)
+    assert (answer.status, answer.all("Location")) == (308, [f"https://{DOMAIN}/user/login?from=here"])
+
+
+def test_acme_webroot_is_served_beside_the_redirect(front: Stack) -> None:
+    assert front.ask(CHALLENGE, plain=True).body == b"proof"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_old_tls_is_refused_by_the_server(front: Stack, version: ssl.TLSVersion) -> None:
+    old = front.trust()
+    old.set_ciphers("DEFAULT@SECLEVEL=0")
+    old.minimum_version = old.maximum_version = version
+    with pytest.raises(ssl.SSLError, match="TLSV1_ALERT_PROTOCOL_VERSION"):
+        front.ask("/", trust=old)
+
+
+def test_name_that_is_not_the_sites_gets_no_handshake_and_no_answer(front: Stack) -> None:
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        front.ask("/", name="other.test")
+    with pytest.raises(http.client.RemoteDisconnected):
+        front.ask("/", name="other.test", plain=True)
+    with pytest.raises(http.client.RemoteDisconnected):
+        front.ask("/", headers={"Host": "other.test"})
+
+
+def test_missing_gitea_is_told_as_away_for_a_while(away: Answer) -> None:
+    assert (away.status, away.all("Retry-After"), away.all("Cache-Control")) == (503, ["30"], ["no-store"])
+    assert b"Gitea is away" in away.body
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/x/../metrics", "/api/internal/x"]
+)
+def test_metrics_and_the_internal_interface_do_not_pass(echo: Stack, path: str) -> None:
+    assert echo.ask(path).status == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/refused"])
+def test_security_headers_are_there_once_whoever_answers(echo: Stack, path: str) -> None:
+    answer = echo.ask(path)
+    assert {name: len(answer.all(name)) for name in HEADERS} == dict.fromkeys(HEADERS, 1)
+    assert answer.all("Strict-Transport-Security") == ["max-age=63072000"]
+
+
+def test_security_headers_are_on_the_page_of_an_absence(away: Answer) -> None:
+    assert {name: len(away.all(name)) for name in HEADERS} == dict.fromkeys(HEADERS, 1)
+
+
+def test_giteas_content_security_policy_passes_untouched(echo: Stack) -> None:
+    assert echo.ask("/").all("Content-Security-Policy") == ["script-src 'nonce-1'"]
+
+
+def test_servers_version_is_not_told(echo: Stack) -> None:
+    assert echo.ask("/").all("Server") == ["nginx"]
+
+
+def test_giteas_own_error_passes(echo: Stack) -> None:
+    answer = echo.ask("/refused")
+    assert (answer.status, answer.body) == (502, b"from behind")
+
+
+def test_websocket_upgrade_reaches_gitea(echo: Stack) -> None:
+    answer = echo.ask("/user/events", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    assert answer.body.split(b"|")[:2] == [b"websocket", b"upgrade"]
+
+
+def test_host_and_origin_reach_gitea_and_claimed_forwarding_does_not(echo: Stack) -> None:
+    claims = {"Host": f"{DOMAIN}:8443", "Origin": "https://elsewhere.test", "X-Forwarded-For": "192.0.2.1"}
+    _, _, host, origin, client, scheme = echo.ask("/", headers=claims).body.split(b"|")
+    assert (host, origin, scheme) == (f"{DOMAIN}:8443".encode(), b"https://elsewhere.test", b"https")
+    assert client not in {b"", b"192.0.2.1"}
+
+
+def test_upload_is_cut_at_the_limit_and_not_below_it(echo: Stack) -> None:
+    limit = UPLOAD_LIMIT_MIB * 1024 * 1024
+    assert echo.ask("/", method="POST", body=bytes(limit)).status == 200
+    # The length alone is enough for a refusal, before a byte of the body.
+    assert echo.ask("/", method="POST", headers={"Content-Length": str(limit + 1)}).status == 413
+
+
+# The whole stack
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_container_is_healthy_and_fenced_in(stack: Stack, service: str) -> None:
+    facts = stack.inspect(service)
+    limits = facts["HostConfig"]
+    wait_until(lambda: stack.inspect(service)["State"]["Health"]["Status"] == "healthy")
+    assert limits["Memory"] > 0
+    assert limits["PidsLimit"] > 0
+    assert "no-new-privileges:true" in limits["SecurityOpt"]
+    assert limits["CapDrop"] == ["ALL"]
+    assert not limits["Privileged"]
+    assert limits["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "5", "max-size": "10m"}}
+    assert limits["RestartPolicy"]["Name"] in {"on-failure", "unless-stopped"}
+
+
+def test_stack_runs_these_services_and_no_other(stack: Stack) -> None:
+    assert sorted(stack.compose("ps", "--services").split()) == sorted(SERVICES)
+
+
+def test_site_is_shut_to_strangers_from_the_first_minute(stack: Stack) -> None:
+    assert stack.ask("/api/v1/user").status == 401
+    assert stack.ask("/api/v1/admin/users").status in {401, 403}
+
+
+def test_metrics_are_there_for_the_inside_with_the_token_alone(stack: Stack) -> None:
+    token = (stack.folder / "secrets/metrics-token").read_text()
+    code = ["--output", "/dev/null", "--write-out", "%{http_code}", "http://gitea:3000/metrics"]
+    assert stack.curl("web", *code) == "401"
+    assert stack.curl("web", "--header", f"Authorization: Bearer {token}", *code) == "200"
+    assert stack.ask("/metrics", headers={"Authorization": f"Bearer {token}"}).status == 404
+
+
+def test_push_of_several_megabytes_over_https_arrives(stack: Stack, operator: dict[str, str], tmp_path: Path) -> None:
+    made = stack.ask(
+        "/api/v1/user/repos",
+        method="POST",
+        body=b'{"name": "large"}',
+        headers={"Content-Type": "application/json", **operator},
+    )
+    assert made.status == 201
+    (tmp_path / "large.bin").write_bytes(ssl.RAND_bytes(3 * 1024 * 1024))
+    address = f"https://{DOMAIN}:{stack.port('nginx', 443)}/operator/large.git"
+
+    def git(*arguments: str) -> str:
+        return run("git", *arguments, cwd=tmp_path, env=git_environment(stack, operator))
+
+    git("init", "--quiet", "--initial-branch=main")
+    git("add", ".")
+    git("commit", "--quiet", "--message=large")
+    git("push", "--quiet", address, "main")
+    assert git("ls-remote", address, "refs/heads/main").split()[0] == git("rev-parse", "main").strip()
+
+
+def git_environment(stack: Stack, operator: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes git find the site at its published port, trust its certificate and log in, and nothing else."""
+    settings = {
+        "http.curloptResolve": f"{DOMAIN}:{stack.port('nginx', 443)}:127.0.0.1",
+        "http.extraHeader": f"Authorization: {operator['Authorization']}",
+        "user.name": "Tester",
+        "user.email": "tester@gitea.test",
+    }
+    named = enumerate(settings.items())
+    pairs = {
+        f"GIT_CONFIG_{part}_{n}": text for n, pair in named for part, text in zip(("KEY", "VALUE"), pair, strict=True)
+    }
+    return {
+        "PATH": os.environ["PATH"],
+        "GIT_SSL_CAINFO": str(stack.folder / "ca.pem"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_COUNT": str(len(settings)),
+        **pairs,
+    }
+
+
+def test_database_is_open_to_gitea_and_not_to_nginx(stack: Stack) -> None:
+    door = f"http://{stack.address('postgres', 'database')}:5432/"
+    ask = ["curl", "--silent", "--connect-timeout", "2", "--write-out", "%{time_connect}", door]
+    time_from_gitea, time_from_nginx = (
+        float(stack.compose("exec", "-T", service, *ask, check=False)) for service in ("gitea", "nginx")
+    )
+    assert time_from_gitea > 0
+    assert time_from_nginx == 0
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_secret_stands_in_a_containers_environment(stack: Stack, service: str) -> None:
+    known = str(stack.inspect(service)["Config"])
+    inside = stack.compose("exec", "-T", service, "env")
+    for name in SECRETS:
+        secret = (stack.folder / "secrets" / name).read_text()
+        assert secret not in known + inside, name
+
+
+def test_diun_may_look_at_containers_and_change_nothing(stack: Stack) -> None:
+    def code(method: str, path: str) -> str:
+        ask = ["--request", method, "--output", "/dev/null", "--write-out", "%{http_code}"]
+        return stack.curl("watch", *ask, f"http://docker-socket-proxy:2375{path}")
+
+    assert code("GET", "/containers/json") == "200"
+    assert code("POST", "/containers/create?name=never") == "403"
+    assert code("DELETE", f"/containers/{stack.container('gitea')}?force=1") == "403"
+    assert code("GET", "/volumes") == "403"
+    assert code("GET", "/secrets") == "403"
+
+
+def test_socket_of_docker_is_the_proxys_alone_and_it_has_no_way_out(stack: Stack) -> None:
+    owners = [each for each in SERVICES if "docker.sock" in str(stack.inspect(each)["Mounts"])]
+    assert owners == ["docker-socket-proxy"]
+    assert list(stack.inspect("docker-socket-proxy")["NetworkSettings"]["Networks"]) == [f"{stack.project}_watch"]
+
+
+def test_gitea_that_hangs_turns_unhealthy_and_recovers(stack: Stack) -> None:
+    def status() -> str:
+        return str(stack.inspect("gitea")["State"]["Health"]["Status"])
+
+    signal_web(stack, "STOP")
+    wait_until(lambda: status() == "unhealthy")
+    signal_web(stack, "CONT")
+    wait_until(lambda: status() == "healthy")
+
+
+def test_gitea_that_dies_comes_back_by_itself(stack: Stack) -> None:
+    started = stack.inspect("gitea")["State"]["StartedAt"]
+    signal_web(stack, "KILL")
+    wait_until(lambda: stack.inspect("gitea")["State"]["StartedAt"] != started)
+    wait_until(lambda: stack.ask("/api/healthz").status == 200)
+
+
+def signal_web(stack: Stack, signal: str) -> None:
+    """Send a signal to every process of `gitea web` in its container."""
+    each = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'gitea[^ ]* web' "
+    stack.compose("exec", "-T", "gitea", "sh", "-c", f"{each} && kill -{signal} ${{p#/proc/}}; done; true")
+
+
+def test_nginx_finds_a_recreated_gitea_by_itself(stack: Stack) -> None:
+    nginx, old = nginx_processes(stack), stack.address("gitea", "web")
+    assert len(nginx) > 1
+    stack.compose("rm", "--stop", "--force", "gitea")
+    wait_until(lambda: stack.ask("/").status == 503)
+    # Takes the address that became free, in case the engine would hand it out again.
+    placeholder = stack.start_beside("placeholder")
+    try:
+        stack.compose("up", "--detach", "--wait", "gitea")
+        wait_until(lambda: stack.ask("/api/healthz").status == 200)
+        assert stack.address("gitea", "web") != old
+        assert nginx_processes(stack) == nginx
+    finally:
+        run("docker", "rm", "--force", placeholder)
+
+
+@pytest.mark.parametrize("missing", ["data/postgresql", "secrets/database-password"])
+def test_database_does_not_start_without_its_disk_and_its_password(bare: Stack, missing: str) -> None:
+    path, aside = bare.folder / missing, bare.folder / "aside"
+    path.rename(aside)
+    try:
+        with pytest.raises(AssertionError, match="bind source path does not exist"):
+            bare.compose("up", "--detach", "--force-recreate", "postgres")
+    finally:
+        aside.rename(path)
+        bare.compose("rm", "--stop", "--force", "postgres")
+
+
+def test_missing_setting_stops_compose_and_is_named(stack: Stack, tmp_path: Path) -> None:
+    settings = (stack.folder / ".env").read_text().replace(f"DOMAIN={DOMAIN}", "DOMAIN=")
+    (tmp_path / ".env").write_text(settings)
+    (tmp_path / "override.yaml").write_text("services: {}\n")
+    with pytest.raises(AssertionError, match=r"DOMAIN.*host name of the site"):
+        replace(stack, folder=tmp_path).compose("config", "--quiet")
+
+
+def test_compose_file_is_read_without_a_warning(stack: Stack) -> None:
+    where = ["--file", str(COMPOSE / "compose.yaml"), "--env-file", str(stack.folder / ".env")]
+    command = ["docker", "compose", *where, "--profile", "tools", "config", "--services"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert sorted(said.stdout.split()) == sorted([*SERVICES, "certbot"])
