@@ -274,10 +274,12 @@ def edit_user(context: Context) -> Response:
 
 
 def delete_user(context: Context) -> Response:
-    """204; 422 for oneself and for owners of repositories."""
+    """204; 422 for oneself, and for owners of repositories unless `purge` is asked for."""
     user = _user_in_path(context)
     if user.id == _me(context).id:
         raise HttpError(422, "you cannot delete yourself")
+    if context.request.query.get("purge") == "true":
+        repositories.delete_all_of(context.database, context.settings, user)
     try:
         accounts.delete_user(context.database, user)
     except AccountError as error:

@@ -101,6 +101,14 @@ def delete(database: Database, settings: Settings, repository: Repository) -> No
     shutil.rmtree(path_of(settings, repository), ignore_errors=True)
 
 
+def delete_all_of(database: Database, settings: Settings, owner: User) -> None:
+    """Removes every repository of an owner. Raises OSError."""
+    for row in database.rows("SELECT name FROM repository WHERE owner_id = %s", owner.id):
+        repository = find(database, owner.name, row["name"])
+        if repository is not None:
+            delete(database, settings, repository)
+
+
 def find(database: Database, owner: str, name: str) -> Repository | None:
     """The repository owner/name, whatever the capitals."""
     row = database.row(
