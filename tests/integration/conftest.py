@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 import docker
 import pytest
 
-from ground import aws, images, run, stand
+from ground import acme, aws, images, run, stand
+from ground.acme import Acme
 from ground.fixture import Place
 from ground.images import ImageSet
 
@@ -85,3 +86,11 @@ def aws_endpoint(place: Place, built: ImageSet) -> str:
     cloud = aws.start(place, built)
     aws.seed(cloud.endpoint_url, "gitea.test")
     return cloud.endpoint_url
+
+
+@pytest.fixture(scope="session")
+def issuer(place: Place, built: ImageSet) -> Acme:
+    """A running Pebble whose DNS knows git.gitea.test and nothing else."""
+    started = acme.start(place, built.local("pebble"))
+    acme.know(started, "git.gitea.test", place.address("host"))
+    return started

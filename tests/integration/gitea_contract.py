@@ -108,7 +108,7 @@ class Postgres:
     def ready(self) -> bool:
         """Whether it takes connections; over TCP, which the server of the first start does not."""
         try:
-            return self.container.exec_run(["pg_isready", "-h", "127.0.0.1", "-U", "gitea"]).exit_code == 0
+            return bool(self.container.exec_run(["pg_isready", "-h", "127.0.0.1", "-U", "gitea"]).exit_code == 0)
         except APIError:
             return False
 

@@ -16,7 +16,7 @@ import docker
 import pytest
 import requests
 
-from ground import acme, disk, engine, mail, registry, run
+from ground import disk, engine, mail, registry, run
 from ground.acme import Acme
 from ground.fixture import RUN_LABEL, Place, create, wait
 from ground.images import ImageSet
@@ -29,11 +29,6 @@ def mirror(place: Place, built: ImageSet) -> str:
     url = registry.start(place, built.local("registry"))
     registry.push(place, {"somebody/mail:1.0": built.local("mail"), "mail:1.0": built.local("mail")})
     return url
-
-
-@pytest.fixture(scope="module")
-def issuer(place: Place, built: ImageSet) -> Acme:
-    return acme.start(place, built.local("pebble"))
 
 
 def test_compose_can_do_what_the_stack_needs() -> None:

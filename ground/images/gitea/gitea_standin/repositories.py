@@ -103,10 +103,8 @@ def delete(database: Database, settings: Settings, repository: Repository) -> No
 
 def delete_all_of(database: Database, settings: Settings, owner: User) -> None:
     """Removes every repository of an owner. Raises OSError."""
-    for row in database.rows("SELECT name FROM repository WHERE owner_id = %s", owner.id):
-        repository = find(database, owner.name, row["name"])
-        if repository is not None:
-            delete(database, settings, repository)
+    for repository in search(database, owner, owner_id=owner.id):
+        delete(database, settings, repository)
 
 
 def find(database: Database, owner: str, name: str) -> Repository | None:

@@ -1,0 +1,173 @@
+"""What goes wrong on the way ends with the design's exit code, a cause and a next step, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import docker
+import pytest
+
+from ground import run
+from ground.acme import Acme
+from ground.fixture import RUN_LABEL, Place
+from ops.errors import OpsError, Refused
+from ops.inputs import ansible_variables
+from ops.world.ansible import play
+from tests import fakes
+
+
+def _command(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = os.environ | {"PYTHONPATH": str(run.REPOSITORY)} | environment
+    return subprocess.run(
+        [sys.executable, "-m", *argv], cwd=run.REPOSITORY, env=given, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_site_file_with_three_mistakes_is_exit_2_with_all_three_and_one_json_document(tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    text = (run.REPOSITORY / "sites/production.example.toml").read_text()
+    for good, bad in (
+        ('name = "production"', 'name = "P"'),
+        ('"example.org" ', '"example" '),
+        ("[aws]\n", "[aws]\nregoin = 1\n"),
+    ):
+        assert good in text
+        text = text.replace(good, bad, 1)
+    site.write_text(text)
+    done = _command("ops", "deploy", "--site", str(site), "--json")
+    assert done.returncode == 2
+    assert '"error": "ConfigError"' in done.stdout
+    assert all(named in done.stderr for named in ("3 problems", 'name = "P"', "zone", "did you mean aws.region?"))
+
+
+def test_a_site_without_its_ssh_key_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    text = (run.REPOSITORY / "sites/production.example.toml").read_text()
+    site.write_text(text.replace("~/.ssh/gitea-production", str(tmp_path / "nothing")))
+    done = _command("ops", "deploy", "--site", str(site))
+    assert done.returncode == 4
+    assert f"ssh-keygen -t ed25519 -f {tmp_path}/nothing" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["site.toml"]
+
+
+def test_a_wrong_invocation_is_exit_2_and_says_where_help_is() -> None:
+    done = _command("ops", "deploy", "--sight", "x")
+    assert done.returncode == 2
+    assert "--help" in done.stderr
+
+
+def test_without_docker_and_without_root_the_exact_command_is_named(tmp_path: Path) -> None:
+    """As a user who may do nothing, on a PATH with no engine and no sudo."""
+    programs = tmp_path / "bin"
+    programs.mkdir(mode=0o755)
+    for name in ("git", "ssh", "mmdebstrap"):
+        (programs / name).symlink_to("/bin/true")
+    script = (
+        "import os, sys; from pathlib import Path; from ground import engine; from ops.errors import OpsError\n"
+        "import docker; os.setuid(65534)\n"
+        "try: engine.ensure(Path('.'), print)\n"
+        "except OpsError as error: print(error.exit_code, error.hint)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={
+            "PATH": str(programs),
+            "DOCKER_HOST": f"unix://{tmp_path}/nothing.sock",
+            "PYTHONPATH": str(run.REPOSITORY),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "4 run as root: apt-get update -q" in done.stdout, done.stderr
+
+
+def test_an_unreachable_host_is_unavailable_soon(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        host = {"ansible_host": "127.0.0.1", "ansible_port": taken.getsockname()[1], "ansible_user": "admin"}
+        variables = ansible_variables(
+            fakes.site(),
+            {},
+            data_volume_id="vol-1",
+            compose_source=tmp_path,
+            image_archive=tmp_path,
+            image_id="",
+            image_name="",
+        )
+        began = time.monotonic()
+        with pytest.raises(OpsError) as caught:
+            play(run.REPOSITORY / "playbooks", "site.yml", state=tmp_path, host=host, variables=variables, tell=print)
+    assert caught.value.exit_code == 7
+    assert "ssh key" in caught.value.hint
+    assert time.monotonic() - began < 60
+
+
+def test_an_issuer_that_does_not_know_the_domain_refuses_in_words(
+    place: Place, issuer: Acme, images: Mapping[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "authorities.pem").write_text(issuer.authorities)
+    argv = ["certonly", "--standalone", "--non-interactive", "--agree-tos", "--email", "a@gitea.test"]
+    argv += ["--server", issuer.directory, "--domain", "elsewhere.gitea.test"]
+    with pytest.raises(docker.errors.ContainerError) as caught:
+        place.client.containers.run(
+            images["CERTBOT_IMAGE"],
+            argv,
+            network=place.network,
+            labels={RUN_LABEL: place.run},
+            environment={"REQUESTS_CA_BUNDLE": "/authorities.pem"},
+            volumes={str(tmp_path / "authorities.pem"): {"bind": "/authorities.pem", "mode": "ro"}},
+            remove=True,
+        )
+    assert b"elsewhere.gitea.test" in caught.value.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_interrupted_leaves_nothing(
+    docker_client: docker.DockerClient, number: signal.Signals, code: int
+) -> None:
+    environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
+    argv = [sys.executable, "-u", "-m", "ground", "up"]
+    with subprocess.Popen(
+        argv, cwd=run.REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("== infrastructure"):
+                # The whole group, as a terminal would.
+                os.killpg(process.pid, number)
+        process.wait(60)
+    (name,) = {
+        word for line in said if "raising the ground" in line for word in line.split() if word.startswith("ground-")
+    }
+    assert process.returncode == code, "".join(said)
+    chosen = {"label": f"{RUN_LABEL}={name}"}
+    assert docker_client.containers.list(all=True, filters=chosen) == []
+    assert docker_client.networks.list(filters=chosen) == []
+    assert docker_client.volumes.list(filters=chosen) == []
+    assert not (run.RUNS / name).exists()
+
+
+def test_an_image_set_that_is_not_known_is_refused() -> None:
+    done = _command("ground", "up", IMAGE_SET="some")
+    assert done.returncode == 2
+    assert "auto, hermetic or upstream" in done.stderr
+
+
+def test_a_base_image_without_a_mirror_names_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from ground import debian
+
+    monkeypatch.setattr(debian, "_APT", tmp_path)
+    monkeypatch.delenv("GROUND_DEBIAN_MIRROR", raising=False)
+    with pytest.raises(Refused) as caught:
+        debian.debian_mirror()
+    assert "GROUND_DEBIAN_MIRROR" in caught.value.hint

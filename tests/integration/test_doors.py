@@ -1,0 +1,155 @@
+"""One contract for each door, held by the fake that the unit tests trust and by the real thing alike."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from ground import aws
+from ground.fixture import RUN_LABEL, Place
+from ground.images import ImageSet
+from ops.errors import Locked, OpsError, Unavailable
+from ops.world.aws import Aws
+from ops.world.clock import Clock
+from ops.world.containers import Containers, Ran, Service
+from ops.world.lock import exclusive
+from ops.world.process import Finished, Processes
+from ops.world.web import Web
+from tests.fakes import FakeAws, FakeClock, FakeContainers, FakeProcesses, FakeWeb
+
+both = pytest.mark.parametrize("kind", ["fake", "real"])
+
+
+@pytest.fixture
+def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
+    if kind == "fake":
+        return FakeAws({"test/a": "b"}, {"ours"})
+    endpoint = request.getfixturevalue("aws_endpoint")
+    os.environ.update(aws.CREDENTIALS)
+    secrets = aws.client(endpoint, "secretsmanager")
+    if not secrets.list_secrets(Filters=[{"Key": "name", "Values": ["test/a"]}])["SecretList"]:
+        secrets.create_secret(Name="test/a", SecretString="b")
+    place = {"LocationConstraint": aws.REGION}
+    if "ours" not in [each["Name"] for each in aws.client(endpoint, "s3").list_buckets()["Buckets"]]:
+        aws.client(endpoint, "s3").create_bucket(Bucket="ours", CreateBucketConfiguration=place)
+    return Aws(aws.REGION, endpoint)
+
+
+@pytest.mark.xdist_group("infra")
+@both
+def test_a_secret_is_read_by_name_and_a_missing_one_is_named(cloud: FakeAws | Aws) -> None:
+    assert cloud.secret("test/a").reveal() == "b"
+    with pytest.raises(OpsError, match=r"secret test/nothing: AWS says ResourceNotFoundException"):
+        cloud.secret("test/nothing")
+
+
+@pytest.mark.xdist_group("infra")
+@both
+def test_a_bucket_is_there_or_not(cloud: FakeAws | Aws) -> None:
+    assert cloud.bucket_exists("ours")
+    assert not cloud.bucket_exists("not-there")
+
+
+def test_an_aws_that_does_not_answer_is_unavailable() -> None:
+    os.environ.update(aws.CREDENTIALS)
+    with pytest.raises(Unavailable, match="out of reach"):
+        Aws(aws.REGION, "http://127.0.0.1:9").secret("test/a")
+
+
+@pytest.fixture
+def engine(
+    kind: str, place: Place, built: ImageSet, docker_client: docker.DockerClient
+) -> Iterator[FakeContainers | Containers]:
+    if kind == "fake":
+        found = (Service("mail", "image", "running", "", 0),)
+        yield FakeContainers(found, {"mail": lambda argv: Ran(3, "said\n") if argv[0] == "sh" else Ran(127, "")})
+        return
+    labels = {RUN_LABEL: place.run, "com.docker.compose.project": "doors", "com.docker.compose.service": "mail"}
+    container = docker_client.containers.run(built.local("mail"), labels=labels, detach=True)
+    yield Containers()
+    container.remove(force=True)
+
+
+@both
+def test_a_service_is_seen_with_its_state(engine: FakeContainers | Containers) -> None:
+    (service,) = engine.services("doors")
+    assert (service.name, service.state, service.health, service.restarts) == ("mail", "running", "", 0)
+
+
+@both
+def test_a_command_in_a_service_gives_its_code_and_output(engine: FakeContainers | Containers) -> None:
+    assert engine.execute("doors", "mail", ["sh", "-c", "echo said >&2; exit 3"]) == Ran(3, "said\n")
+
+
+@both
+def test_a_service_that_does_not_run_is_named(engine: FakeContainers | Containers) -> None:
+    with pytest.raises(OpsError, match="web is not running"):
+        engine.execute("doors", "web", ["true"])
+
+
+def test_an_image_that_is_not_there_has_no_identity(docker_client: docker.DockerClient) -> None:
+    assert docker_client
+    assert Containers().image_id("nowhere/nothing:1") == ""
+
+
+@both
+def test_a_program_gives_its_code_and_what_it_wrote(kind: str) -> None:
+    written = "import sys; print('out', flush=True); print('err', file=sys.stderr); sys.exit(4)"
+    doors: FakeProcesses | Processes = Processes()
+    if kind == "fake":
+        doors = FakeProcesses(lambda _: Finished(4, "out\nerr\n"))
+    assert doors.run([sys.executable, "-c", written]) == Finished(4, "out\nerr\n")
+
+
+def test_a_program_that_is_not_installed_is_named() -> None:
+    with pytest.raises(Unavailable, match="no-such-program is not installed"):
+        Processes().run(["no-such-program"])
+
+
+@both
+def test_a_web_server_that_does_not_answer_is_unavailable(kind: str) -> None:
+    doors: FakeWeb | Web = FakeWeb(None, ssh_banner="") if kind == "fake" else Web()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(Unavailable, match=r"https://git.example.org/ at 127.0.0.1"):
+            doors.https("git.example.org", "127.0.0.1", "GET", "/")
+        with pytest.raises(Unavailable):
+            doors.banner("127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_banner_is_the_first_line_that_a_server_says() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        speaker = threading.Thread(target=lambda: server.accept()[0].sendall(b"SSH-2.0-Test\r\nmore\r\n"))
+        speaker.start()
+        assert Web().banner("127.0.0.1", server.getsockname()[1]) == "SSH-2.0-Test"
+        speaker.join()
+
+
+@both
+def test_a_clock_moves_on_when_one_sleeps(kind: str) -> None:
+    clock: FakeClock | Clock = FakeClock() if kind == "fake" else Clock()
+    before, began = clock.now(), clock.monotonic()
+    clock.sleep(0.05)
+    assert clock.now() > before
+    assert clock.monotonic() - began >= 0.05
+
+
+def test_a_lock_that_is_held_says_by_whom_and_since_when(tmp_path: Path) -> None:
+    now = FakeClock().now()
+    with (
+        exclusive(tmp_path / "deploy.lock", now),
+        pytest.raises(
+            Locked, match=rf"deploy is already running: process {os.getpid()}, since 2026-11-23 12:00:00 UTC"
+        ),
+        exclusive(tmp_path / "deploy.lock", now),
+    ):
+        pass
+    with exclusive(tmp_path / "deploy.lock", now):
+        assert (tmp_path / "deploy.lock").exists()
