@@ -33,7 +33,8 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Every adapter on the real thing: LocalStack, Docker, Terraform, Ansible, Pebble, a registry, all on this machine."""
-    _stage(session, "integration", "integration", "-m", "pytest", "tests/integration", "-n", "2", "--dist=loadgroup")
+    spread = ("-n", "3", "--dist=loadfile", "--no-loadscope-reorder")
+    _stage(session, "integration", "integration", "-m", "pytest", "tests/integration", *spread)
 
 
 @nox.session(name="deploy-e2e")

@@ -17,26 +17,23 @@ from ground.images import OPS_BASE
 from ground.stand import Stand
 from ops import config, report
 from ops.errors import OpsError, Unavailable
-from ops.world.process import Processes
+from ops.world.process import Processes, interrupt_code, signals_unwind
 
 REPORTS = run.REPOSITORY / "reports"
 _LOCAL = run.REPOSITORY / "sites/local.toml"
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with the design's code."""
     arguments = _parser().parse_args(argv)
     try:
-        with run.signals_unwind():
+        with signals_unwind():
             code = arguments.function(arguments)
     except OpsError as error:
         _tell(report.failure_as_text(error))
         code = error.exit_code
-    except KeyboardInterrupt:
-        code = _INTERRUPTED
-    except run.Stopped as stopped:
-        code = 128 + stopped.number
+    except KeyboardInterrupt as interrupt:
+        code = interrupt_code(interrupt)
     sys.exit(code)
 
 

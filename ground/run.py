@@ -8,13 +8,10 @@ import ipaddress
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import docker
@@ -34,29 +31,6 @@ _KEPT = "kept"
 # 10.200.0.0/24 and the 5,119 networks behind it: away from what home routers and clouds hand out.
 _FIRST_NETWORK, _NETWORKS = 0x0AC80000, 5120
 _PREFIX = "ground-"
-
-
-class Stopped(BaseException):
-    """A request to stop (SIGTERM, SIGHUP); unwinds like a keyboard interrupt. ``number`` is the signal's."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextmanager
-def signals_unwind() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that what was started is removed on the way out."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise Stopped(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def new_place(client: docker.DockerClient, tell: Tell) -> tuple[Place, Path, Any]:

@@ -14,10 +14,10 @@ from ops.errors import ConfigError, OpsError
 from ops.gate import STAGES
 from ops.model import Report
 from ops.world import World
+from ops.world.process import interrupt_code, signals_unwind
 
 REPOSITORY = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,15 +28,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _guarded(arguments: argparse.Namespace) -> int:
     try:
-        done: Report = arguments.verb(arguments)
+        with signals_unwind():
+            done: Report = arguments.verb(arguments)
     except OpsError as error:
         if arguments.json:
             print(report.failure_as_json(arguments.command, error))
         print(report.failure_as_text(error), file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return interrupt_code(interrupt)
     except Exception as error:
         if arguments.json:
             print(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from ops.errors import Unavailable
 
 Tell = Callable[[str], None]
 _LINES_KEPT = 400
+_PATIENCE = 2
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,34 @@ class Finished:
 
     code: int
     output: str
+
+
+class Terminated(KeyboardInterrupt):
+    """A request to stop (SIGTERM, SIGHUP) that unwinds as an interrupt does. ``number`` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def signals_unwind() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into Terminated for the length of the block, so that what was begun is undone."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Terminated(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt_code(interrupt: KeyboardInterrupt) -> int:
+    """Return the exit code that tells of an interrupt: 128 and the signal's number."""
+    return 128 + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 class Processes:
@@ -38,13 +71,15 @@ class Processes:
         ``environment`` is added to this process's own. Standard output and error arrive as one stream.
         Raises Unavailable when the program is not installed.
         """
-        with self._started(argv, directory, environment) as process:
-            assert process.stdout is not None
-            lines: list[str] = []
-            for line in process.stdout:
-                lines.append(line)
-                if tell:
-                    tell(line.rstrip())
+        lines: list[str] = []
+
+        def hear(line: str) -> None:
+            lines.append(line)
+            if tell:
+                tell(line.rstrip())
+
+        process = self._started(argv, directory, environment)
+        _until_end(process, lambda: _read(process, hear))
         return Finished(process.returncode, "".join(lines[-_LINES_KEPT:]))
 
     def output(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> Finished:
@@ -60,17 +95,14 @@ class Processes:
     def passthrough(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
         """Run a program on this process's own terminal and return its exit code.
 
-        An interrupt reaches the program by the terminal's process group; this waits for it to clean up after itself.
+        An interrupt is raised again once the program has ended.
         """
         try:
             process = subprocess.Popen(argv, env=os.environ | (environment or {}))
         except FileNotFoundError as error:
             raise _missing(argv[0]) from error
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue
+        _until_end(process, process.wait)
+        return process.returncode
 
     def _started(
         self, argv: Sequence[str], directory: Path | None, environment: Mapping[str, str] | None
@@ -87,6 +119,33 @@ class Processes:
             )
         except FileNotFoundError as error:
             raise _missing(argv[0]) from error
+
+
+def _read(process: subprocess.Popen[str], hear: Callable[[str], None]) -> None:
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            hear(line)
+    process.wait()
+
+
+def _until_end(process: subprocess.Popen[Any], attend: Callable[[], object]) -> None:
+    """Attend to a program until it has ended, and only then give way to an interrupt.
+
+    The terminal has interrupted the program, too, and it undoes what it did; Terraform, for one, writes its state. Who
+    interrupts a third time wants out at once.
+    """
+    interrupts: list[KeyboardInterrupt] = []
+    while process.returncode is None:
+        try:
+            attend()
+        except KeyboardInterrupt as interrupt:
+            interrupts.append(interrupt)
+            if len(interrupts) > _PATIENCE:
+                raise
+            attend = process.wait
+    if interrupts:
+        raise interrupts[0]
 
 
 def _missing(program: str) -> Unavailable:

@@ -42,7 +42,6 @@ def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
     return Aws(aws.REGION, endpoint)
 
 
-@pytest.mark.xdist_group("infra")
 @both
 def test_a_secret_is_read_by_name_and_a_missing_one_is_named(cloud: FakeAws | Aws) -> None:
     assert cloud.secret("test/a").reveal() == "b"
@@ -50,7 +49,6 @@ def test_a_secret_is_read_by_name_and_a_missing_one_is_named(cloud: FakeAws | Aw
         cloud.secret("test/nothing")
 
 
-@pytest.mark.xdist_group("infra")
 @both
 def test_a_bucket_is_there_or_not(cloud: FakeAws | Aws) -> None:
     assert cloud.bucket_exists("ours")
@@ -124,9 +122,15 @@ def test_a_web_server_that_does_not_answer_is_unavailable(kind: str) -> None:
             doors.banner("127.0.0.1", taken.getsockname()[1])
 
 
+def _say(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(b"SSH-2.0-Test\r\nmore\r\n")
+
+
 def test_a_banner_is_the_first_line_that_a_server_says() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        speaker = threading.Thread(target=lambda: server.accept()[0].sendall(b"SSH-2.0-Test\r\nmore\r\n"))
+        speaker = threading.Thread(target=_say, args=(server,))
         speaker.start()
         assert Web().banner("127.0.0.1", server.getsockname()[1]) == "SSH-2.0-Test"
         speaker.join()

@@ -23,8 +23,6 @@ from ops.world import World
 from ops.world.terraform import Terraform
 from tests import fakes
 
-pytestmark = pytest.mark.xdist_group("infra")
-
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJX6cQ0N0gDkDn5iBpJFYKYxNlwM4n0c8mUAW4dEBlvL test"
 
 
