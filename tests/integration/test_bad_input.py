@@ -132,9 +132,12 @@ def test_an_issuer_that_does_not_know_the_domain_refuses_in_words(
     assert "elsewhere.gitea.test" in said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "moment"),
+    [(signal.SIGINT, 130, "raising the ground"), (signal.SIGTERM, 143, "the ground stands")],
+)
 def test_a_run_that_is_interrupted_leaves_nothing(
-    docker_client: docker.DockerClient, number: signal.Signals, code: int
+    docker_client: docker.DockerClient, number: signal.Signals, code: int, moment: str
 ) -> None:
     environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
     argv = [sys.executable, "-u", "-m", "ground", "up"]
@@ -145,7 +148,7 @@ def test_a_run_that_is_interrupted_leaves_nothing(
         said = []
         for line in process.stderr:
             said.append(line)
-            if line.startswith("the ground stands"):
+            if line.startswith(moment):
                 # The whole group, as a terminal would.
                 os.killpg(process.pid, number)
         process.wait(60)

@@ -30,12 +30,12 @@ both = pytest.mark.parametrize("kind", ["fake", "real"])
 @pytest.fixture
 def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
     if kind == "fake":
-        return FakeAws({"test/a": "b"}, {"ours"})
+        return FakeAws({"doors/a": "b"}, {"ours"})
     endpoint = request.getfixturevalue("aws_endpoint")
     os.environ.update(aws.CREDENTIALS)
     secrets = aws.client(endpoint, "secretsmanager")
-    if not secrets.list_secrets(Filters=[{"Key": "name", "Values": ["test/a"]}])["SecretList"]:
-        secrets.create_secret(Name="test/a", SecretString="b")
+    if not secrets.list_secrets(Filters=[{"Key": "name", "Values": ["doors/a"]}])["SecretList"]:
+        secrets.create_secret(Name="doors/a", SecretString="b")
     place = {"LocationConstraint": aws.REGION}
     if "ours" not in [each["Name"] for each in aws.client(endpoint, "s3").list_buckets()["Buckets"]]:
         aws.client(endpoint, "s3").create_bucket(Bucket="ours", CreateBucketConfiguration=place)
@@ -44,9 +44,9 @@ def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
 
 @both
 def test_a_secret_is_read_by_name_and_a_missing_one_is_named(cloud: FakeAws | Aws) -> None:
-    assert cloud.secret("test/a").reveal() == "b"
-    with pytest.raises(OpsError, match=r"secret test/nothing: AWS says ResourceNotFoundException"):
-        cloud.secret("test/nothing")
+    assert cloud.secret("doors/a").reveal() == "b"
+    with pytest.raises(OpsError, match=r"secret doors/nothing: AWS says ResourceNotFoundException"):
+        cloud.secret("doors/nothing")
 
 
 @both
@@ -58,7 +58,7 @@ def test_a_bucket_is_there_or_not(cloud: FakeAws | Aws) -> None:
 def test_an_aws_that_does_not_answer_is_unavailable() -> None:
     os.environ.update(aws.CREDENTIALS)
     with pytest.raises(Unavailable, match="out of reach"):
-        Aws(aws.REGION, "http://127.0.0.1:9").secret("test/a")
+        Aws(aws.REGION, "http://127.0.0.1:9").secret("doors/a")
 
 
 @pytest.fixture

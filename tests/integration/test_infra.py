@@ -168,26 +168,6 @@ def test_a_state_that_another_run_holds_is_exit_8_and_says_who(cloud: Cloud, app
     assert caught.value.exit_code == 8
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "remedy"),
-    [
-        ("admin_cidrs", ["0.0.0.0/0"], "give your own addresses"),
-        ("ssh_public_key", "ssh-rsa AAAA", "ssh-keygen -t ed25519"),
-        ("git_ssh_port", 443, "not 22, 80 or 443"),
-        ("domain", "git.elsewhere.test", "inside the zone"),
-    ],
-)
-def test_a_wrong_variable_is_refused_with_its_remedy(
-    cloud: Cloud, applied: Outputs, tmp_path: Path, variable: str, value: Any, remedy: str
-) -> None:
-    assert applied
-    wrong = tmp_path / "wrong.json"
-    wrong.write_text(json.dumps(inputs.terraform_variables(cloud.site, KEY) | {variable: value}))
-    with pytest.raises(OpsError) as caught:
-        cloud.terraform().plan(wrong)
-    assert remedy in re.sub(r"[\s│]+", " ", caught.value.message)
-
-
 def test_an_endpoint_that_does_not_answer_is_unavailable_soon(cloud: Cloud, tmp_path: Path) -> None:
     away = fakes.site(aws={"region": "eu-central-1", "endpoint_url": "http://127.0.0.1:9"})
     began = time.monotonic()
