@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import aws, notes, run, stand
+from ground import aws, run, stand
 from ground.images import OPS_BASE
 from ground.stand import Stand
 from ops import config, report
@@ -66,7 +67,7 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
 def _on_ground(template: Path, *, keep: bool, then: Callable[[Stand], int]) -> int:
     deployed: list[bool] = []
     with stand.standing(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
-        notes.write(ground.place.client, ground.images, REPORTS / "images.json")
+        _write_images(ground)
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=ground.images.local(OPS_BASE))
         code = _deploy(ground.site_file)
         if code:
@@ -93,6 +94,13 @@ def _facts(ground: Stand) -> dict[str, str]:
 
 def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
     return Processes().passthrough([sys.executable, *arguments], environment)
+
+
+def _write_images(ground: Stand) -> None:
+    REPORTS.mkdir(exist_ok=True)
+    (REPORTS / "images.json").write_text(
+        json.dumps({"set": ground.images.name, "images": dict(ground.images.references)})
+    )
 
 
 def _directions(ground: Stand) -> str:
