@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,11 +11,12 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import aws, run, stand
+from ground import aws, images, run, stand
 from ground.images import OPS_BASE
 from ground.stand import Stand
 from ops import config, report
 from ops.errors import OpsError, Unavailable
+from ops.world.evidence import IMAGES_VARIABLE
 from ops.world.process import Processes, interrupt_code, signals_unwind
 
 REPORTS = run.REPOSITORY / "reports"
@@ -58,10 +58,8 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
     if arguments.site.resolve() != _LOCAL.resolve():
         site = config.load(arguments.site)
         code = _deploy(arguments.site)
-        return code or _e2e(arguments, arguments.site, {"E2E_AUTHORITIES": site.tls.acme_ca})
-    return _on_ground(
-        arguments.site, keep=arguments.keep, then=lambda ground: _e2e(arguments, ground.site_file, _facts(ground))
-    )
+        return code or _e2e(arguments.site, {"E2E_AUTHORITIES": site.tls.acme_ca})
+    return _on_ground(arguments.site, keep=arguments.keep, then=lambda ground: _e2e(ground.site_file, _facts(ground)))
 
 
 def _on_ground(template: Path, *, keep: bool, then: Callable[[Stand], int]) -> int:
@@ -83,9 +81,8 @@ def _deploy(site_file: Path) -> int:
     return _python("-m", "ops", "deploy", "--site", str(site_file))
 
 
-def _e2e(arguments: argparse.Namespace, site_file: Path, facts: dict[str, str]) -> int:
-    command = ["-m", "pytest", "tests/e2e", f"--junitxml={arguments.junit}", "-o", "junit_suite_name=deploy-e2e"]
-    return _python(*command, environment={"E2E_SITE": str(site_file), **facts})
+def _e2e(site_file: Path, facts: dict[str, str]) -> int:
+    return _python("-m", "pytest", "tests/e2e", environment={"E2E_SITE": str(site_file), **facts})
 
 
 def _facts(ground: Stand) -> dict[str, str]:
@@ -97,10 +94,8 @@ def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
 
 
 def _write_images(ground: Stand) -> None:
-    REPORTS.mkdir(exist_ok=True)
-    (REPORTS / "images.json").write_text(
-        json.dumps({"set": ground.images.name, "images": dict(ground.images.references)})
-    )
+    note = Path(os.environ.get(IMAGES_VARIABLE) or REPORTS / "images.json")
+    images.note(ground.place.client, ground.images, note)
 
 
 def _directions(ground: Stand) -> str:
@@ -130,7 +125,6 @@ def _parser() -> argparse.ArgumentParser:
     whole = commands.add_parser("deploy-e2e")
     whole.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")
     whole.add_argument("--keep", action="store_true", help="leave the local site running and say how to reach it")
-    whole.add_argument("--junit", type=Path, default=REPORTS / "junit/deploy-e2e.xml")
     whole.set_defaults(function=deploy_e2e)
     return parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -95,6 +96,21 @@ def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[s
         references = {name: reference for part in built for name, reference in part.items()}
     references[OPS_BASE] = arguments["DEBIAN_TRIXIE"]
     return ImageSet(chosen, references)
+
+
+def note(client: docker.DockerClient, made: ImageSet, path: Path) -> None:
+    """Write which images these are for the gate's evidence: the set's name, and each image's digest by its reference."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps({"set": made.name, "images": digests(client, made)}, indent=2), encoding="utf-8")
+    partial.replace(path)
+
+
+def digests(client: docker.DockerClient, made: ImageSet) -> dict[str, str]:
+    """Return the digest of each image by its reference: the engine's for what was built here, the registry's for pins."""
+    pins = set(pinned().values()) if made.name == "upstream" else set()
+    said = {pin: client.api.inspect_distribution(pin)["Descriptor"]["digest"] for pin in sorted(pins)}
+    return said | {name: client.images.get(reference).id for name, reference in made.references.items()}
 
 
 def _recipe(folder: Path) -> Recipe:

@@ -26,6 +26,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 KEY_ID = "gitea-suite-checkout"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _VERSION = re.compile(r"v?\d+\.\d+\.\d+")
 
 
@@ -47,26 +48,26 @@ def statement_from(
     """Return the in-toto Statement that the JUnit file speaks for, about the git tree.
 
     ``previous`` is the digest of the evidence this stage stood on. Everything that the predicate has no field for is a
-    resource descriptor of its configuration, with annotations, as the specification allows.
+    resource descriptor of its configuration, with annotations, as the specification allows. Raises ValueError for bytes
+    that are no JUnit file, and for an image whose digest is none.
     """
     cases = cases_from(junit)
-    failed = [case.name for case in cases if case.outcome == "failed"]
+    passed, skipped, failed = (
+        [case.name for case in cases if case.outcome == outcome] for outcome in ("passed", "skipped", "failed")
+    )
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": "git+tree", "digest": {"gitTree": tree}}],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
-            "result": "FAILED" if failed else "PASSED",
+            "result": "FAILED" if failed else "WARNED" if skipped else "PASSED",
             "configuration": [
                 _stage_descriptor(stage, junit, cases, circumstances, previous),
                 *(_descriptor("image", name, digest) for name, digest in sorted(circumstances.images.items())),
-                *(
-                    {"name": f"tool:{name}", "annotations": {"version": said}}
-                    for name, said in sorted(circumstances.tools.items())
-                ),
+                *(_tool(name, version) for name, version in sorted(circumstances.tools.items())),
             ],
-            "passedTests": [case.name for case in cases if case.outcome == "passed"],
-            "warnedTests": [case.name for case in cases if case.outcome == "skipped"],
+            "passedTests": passed,
+            "warnedTests": skipped,
             "failedTests": failed,
         },
     }
@@ -99,11 +100,15 @@ def judge_stage(stage: str, tree: str, proof: Proof, key: bytes, previous: str =
 
     It does when the envelope is whole, speaks of this stage and this tree, stands on the evidence whose digest is
     ``previous``, and its JUnit file is the one it speaks of, with at least one test, all of them passed and none skipped.
+    Whole evidence of a run that failed proves nothing, but its verdict still carries the tests, to be shown.
     """
+    remedy = f"./noxw -s {stage}"
     try:
         statement, cases = _examine(stage, tree, proof, key, previous)
     except ValueError as error:
-        return Verdict(stage, False, str(error), f"./noxw -s {stage}")
+        return Verdict(stage, False, str(error), remedy)
+    if objection := _objection(cases):
+        return Verdict(stage, False, objection, remedy, statement, cases)
     return Verdict(stage, True, f"{len(cases)} tests passed", "", statement, cases)
 
 
@@ -219,7 +224,14 @@ def _stage_descriptor(
 
 
 def _descriptor(kind: str, name: str, identity: str) -> dict[str, Any]:
+    if not _DIGEST.fullmatch(identity):
+        raise ValueError(f"{identity!r} is no digest of {name}")
     return {"name": f"{kind}:{name}", "digest": {"sha256": identity.removeprefix("sha256:")}}
+
+
+def _tool(name: str, version: str) -> dict[str, Any]:
+    # A descriptor needs a URI, a digest or content; a package URL is the URI of a thing that has a name and a version.
+    return {"name": f"tool:{name}", "uri": f"pkg:generic/{name}@{version}", "annotations": {"version": version}}
 
 
 def _signature(payload: bytes, key: bytes) -> bytes:
@@ -232,6 +244,8 @@ def _examine(stage: str, tree: str, proof: Proof, key: bytes, previous: str) -> 
     if proof.envelope is None:
         raise ValueError("it has not run for this tree")
     statement = unsealed(proof.envelope, key)
+    if not _is_of_this_form(statement):
+        raise ValueError("its evidence is of another form than this gate's")
     facts = facts_of(statement)
     if statement["subject"][0]["digest"].get("gitTree") != tree:
         raise ValueError("its evidence is about another tree")
@@ -239,19 +253,38 @@ def _examine(stage: str, tree: str, proof: Proof, key: bytes, previous: str) -> 
         raise ValueError(f"its evidence is about {facts.get('stage')}")
     if facts.get("previous", "") != previous:
         raise ValueError("its evidence stands on an earlier stage's evidence that is not there any more")
-    return statement, _examine_junit(stage, statement, proof)
+    return statement, _examine_junit(statement, proof)
 
 
-def _examine_junit(stage: str, statement: Mapping[str, Any], proof: Proof) -> tuple[Case, ...]:
+def _is_of_this_form(statement: Any) -> bool:
+    try:
+        subject, about = statement["subject"][0]["digest"], _about(statement)
+        return (
+            (statement["_type"], statement["predicateType"]) == (STATEMENT_TYPE, PREDICATE_TYPE)
+            and isinstance(subject, dict)
+            and isinstance(about["annotations"], dict)
+            and isinstance(about["digest"]["sha256"], str)
+        )
+    except (KeyError, IndexError, TypeError, ValueError):
+        return False
+
+
+def _about(statement: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The one descriptor that speaks of the stage and its JUnit file; raises ValueError when there is not exactly one."""
+    (found,) = (each for each in statement["predicate"]["configuration"] if each["name"].startswith("stage:"))
+    return dict(found)
+
+
+def _examine_junit(statement: Mapping[str, Any], proof: Proof) -> tuple[Case, ...]:
     if proof.junit is None:
         raise ValueError("its JUnit file is missing")
-    (described,) = (each for each in statement["predicate"]["configuration"] if each["name"] == f"stage:{stage}")
-    if described["digest"]["sha256"] != digest(proof.junit):
+    if _about(statement)["digest"]["sha256"] != digest(proof.junit):
         raise ValueError("its JUnit file was altered")
-    cases = cases_from(proof.junit)
-    if not cases:
-        raise ValueError("it ran no test")
+    return cases_from(proof.junit)
+
+
+def _objection(cases: Sequence[Case]) -> str:
     for outcome in ("failed", "skipped"):
         if names := [case.name for case in cases if case.outcome == outcome]:
-            raise ValueError(f"{len(names)} of its tests {outcome}: {names[0]}")
-    return cases
+            return f"{len(names)} of its tests {outcome}: {names[0]}"
+    return "" if cases else "it ran no test"

@@ -11,8 +11,6 @@ from string import Template
 from ops.gate import facts_of, images_of, tools_of
 from ops.model import Case, Verdict
 
-_SLOWEST_SHOWN = 400
-
 
 def page_from(
     verdicts: Sequence[Verdict],
@@ -72,7 +70,9 @@ def _duration(seconds: float) -> str:
 def _warning(changed_files: Sequence[str]) -> str:
     if not changed_files:
         return ""
-    return f'<p class="warning">{len(changed_files)} files differ from this commit; what they do is not proven.</p>'
+    count = len(changed_files)
+    differ = "1 file differs" if count == 1 else f"{count} files differ"
+    return f'<p class="warning">{differ} from this commit; what is changed is not proven.</p>'
 
 
 def _link(verdict: Verdict, longest: float) -> str:
@@ -88,24 +88,28 @@ def _link(verdict: Verdict, longest: float) -> str:
 
 
 def _section(verdict: Verdict) -> str:
-    slowest = sorted(verdict.cases, key=lambda case: -case.seconds)[:_SLOWEST_SHOWN]
-    top = slowest[0].seconds if slowest else 0.0
+    ordered = sorted(verdict.cases, key=lambda case: (case.outcome == "passed", -case.seconds))
+    top = max((case.seconds for case in ordered), default=0.0)
     return _template("stage").substitute(
         stage=escape(verdict.stage),
         reason=escape(verdict.reason),
         remedy=f"<code>{escape(verdict.remedy)}</code>" if verdict.remedy else "",
         started=escape(str(facts_of(verdict.statement).get("started", ""))),
-        cases="".join(_case(case, top) for case in slowest),
-        opened="open" if 0 < len(slowest) <= 12 else "",
+        cases="".join(_case(case, top) for case in ordered),
+        opened="open" if not verdict.proven or 0 < len(ordered) <= 12 else "",
     )
 
 
 def _case(case: Case, longest: float) -> str:
-    width = round(100 * case.seconds / longest, 1) if longest else 0
+    share = round(case.seconds / longest, 3) if longest else 0
     return (
-        f"<tr><td>{escape(sentence_from(case.name))}</td>"
-        f'<td class="time"><span class="bar" style="width:{width}%"></span><span>{case.seconds:.2f} s</span></td></tr>'
+        f"<tr><td>{_mark(case)}{escape(sentence_from(case.name))}</td>"
+        f'<td class="time"><span class="bar" style="--share:{share}"></span><span>{case.seconds:.2f} s</span></td></tr>'
     )
+
+
+def _mark(case: Case) -> str:
+    return "" if case.outcome == "passed" else f'<span class="chip bad">{escape(case.outcome)}</span> '
 
 
 def _images(verdicts: Sequence[Verdict]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +15,15 @@ from ops.errors import OpsError, Refused
 from ops.model import Report, Verdict
 from ops.report_page import page_from
 from ops.world.clock import Clock
-from ops.world.evidence import Evidence
+from ops.world.evidence import IMAGES_VARIABLE, Evidence
 from ops.world.git import Git
 from ops.world.process import Processes, Tell
+from ops.world.tools import versions
 
 
 @dataclass(frozen=True)
 class Gatehouse:
-    """What the gate works with: the checkout, its evidence, other programs, and time."""
+    """What the gate works with: the checkout, its evidence, other programs, time, and the versions of the tools."""
 
     root: Path
     git: Git
@@ -28,12 +31,13 @@ class Gatehouse:
     processes: Processes
     clock: Clock
     tell: Tell
+    tools: Callable[[], Mapping[str, str]]
 
     @classmethod
     def of(cls, root: Path, tell: Tell) -> Gatehouse:
         """Return the gatehouse of a checkout."""
         git = Git(root)
-        return cls(root, git, Evidence(root / "reports", git.directory()), Processes(), Clock(), tell)
+        return cls(root, git, Evidence(root / "reports", git.directory()), Processes(), Clock(), tell, versions)
 
 
 def run(house: Gatehouse, *, stage: str, command: Sequence[str]) -> Report:
@@ -42,19 +46,43 @@ def run(house: Gatehouse, *, stage: str, command: Sequence[str]) -> Report:
     deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start; the report carries the
     command's own exit code.
     """
-    changed = house.git.changed_files()
-    if stage == "deploy-e2e" and not changed and (missing := gate.missing_before(stage, verdicts(house))):
-        house.tell(f"not yet proven for this tree, so run first: {', '.join(missing)}")
+    if stage == "deploy-e2e" and (missing := gate.missing_before(stage, verdicts(house))):
         _run_before(house, missing)
+    # Asked anew, for the stages before may have taken minutes.
+    changed = house.git.changed_files()
     gate.require_start(stage, verdicts(house), changed)
-    tree, started = house.git.tree(), house.clock.now()
-    junit = house.evidence.begin(stage, tree)
-    # pytest takes this wherever in the stage it runs.
-    code = house.processes.passthrough([sys.executable, *command], {"PYTEST_ADDOPTS": f"--junitxml={junit}"})
+    attempt = _begin(house, stage, clean=not changed)
+    code = house.processes.passthrough([sys.executable, *command], attempt.environment)
     if code:
+        _record_failure(house, attempt)
         _write_page(house)
         return Report("gate", False, f"{stage} failed", {"stage": stage}, exit_code=code)
-    return _record(house, stage, tree, junit, started.isoformat(timespec="seconds"))
+    return _record(house, attempt)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A run of a stage: about which tree, whether that was all there was, and where it leaves its files."""
+
+    stage: str
+    tree: str
+    clean: bool
+    junit: Path
+    started: str
+    environment: Mapping[str, str]
+
+
+def _begin(house: Gatehouse, stage: str, *, clean: bool) -> _Attempt:
+    tree, started = house.git.tree(), house.clock.now().isoformat(timespec="seconds")
+    if clean:
+        house.evidence.forget(stage, tree)
+    junit = house.evidence.begin(stage)
+    # pytest takes its option wherever in the stage it runs, and splits it as a shell would.
+    environment = {
+        "PYTEST_ADDOPTS": shlex.quote(f"--junitxml={junit}"),
+        IMAGES_VARIABLE: str(house.evidence.images_note(stage)),
+    }
+    return _Attempt(stage, tree, clean, junit, started, environment)
 
 
 def status(house: Gatehouse) -> Report:
@@ -95,7 +123,11 @@ def promote(house: Gatehouse, *, version: str) -> Report:
         raise Refused(f"tag {tag} is taken", "choose the next version")
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
     path = house.evidence.write(f"release-{tag}.json", text)
-    house.git.tag(tag, text)
+    try:
+        house.git.tag(tag, text)
+    except BaseException:
+        house.evidence.drop(path.name)
+        raise
     return Report("gate", True, f"{tag} is promoted; its manifest is {path}", {"manifest": manifest})
 
 
@@ -106,29 +138,59 @@ def verdicts(house: Gatehouse) -> tuple[Verdict, ...]:
 
 
 def _run_before(house: Gatehouse, missing: Sequence[str]) -> None:
-    arguments = [each for stage in missing for each in ("-s", stage)]
-    if code := house.processes.passthrough([str(house.root / "noxw"), *arguments]):
+    if house.git.changed_files():
+        return  # to be refused: these stages would leave no evidence
+    house.tell(f"not yet proven for this tree, so run first: {', '.join(missing)}")
+    if code := house.processes.passthrough([str(house.root / "noxw"), "-s", *missing]):
         error = OpsError("a stage that deploy-e2e stands on did not pass", "read its output above")
         error.exit_code = code
         raise error
 
 
-def _record(house: Gatehouse, stage: str, tree: str, junit: Path, started: str) -> Report:
-    if house.git.changed_files() or house.git.tree() != tree:
+def _record(house: Gatehouse, attempt: _Attempt) -> Report:
+    stage = attempt.stage
+    if not _is_still_clean(house, attempt):
         house.tell(f"{stage} passed, but the work tree is not what is committed: no evidence is left")
         return Report("gate", False, f"{stage} passed, without evidence", {"stage": stage})
-    circumstances = house.evidence.circumstances(started, house.clock.now().isoformat(timespec="seconds"))
-    content, before = junit.read_bytes(), house.evidence.proofs(tree, gate.STAGES)
-    previous = gate.previous_digest(stage, before)
-    statement = gate.statement_from(stage, tree, content, circumstances, previous)
-    house.evidence.keep(stage, tree, content, gate.sealed(statement, house.evidence.key()))
+    _keep(house, attempt, _readable(attempt))
     _write_page(house)
     verdict = next(each for each in verdicts(house) if each.stage == stage)
     if not verdict.proven:
         raise Refused(f"{stage} passed, but proves nothing: {verdict.reason}", "mend the test named")
-    return Report(
-        "gate", True, f"{stage} is proven for tree {tree[:12]}: {verdict.reason}", {"stage": stage, "tree": tree}
-    )
+    summary = f"{stage} is proven for tree {attempt.tree[:12]}: {verdict.reason}"
+    return Report("gate", True, summary, {"stage": stage, "tree": attempt.tree})
+
+
+def _readable(attempt: _Attempt) -> bytes:
+    try:
+        junit = attempt.junit.read_bytes()
+        gate.cases_from(junit)
+    except (FileNotFoundError, ValueError) as error:
+        message = f"{attempt.stage} passed, but left no JUnit file that can be read"
+        raise Refused(message, f"see {attempt.junit}") from error
+    return junit
+
+
+def _record_failure(house: Gatehouse, attempt: _Attempt) -> None:
+    """Keep what a failed run says of its tests, so that the page can show them. Tests that all passed would say the opposite."""
+    if not attempt.junit.is_file() or not _is_still_clean(house, attempt):
+        return
+    junit = attempt.junit.read_bytes()
+    with suppress(ValueError):
+        if any(case.outcome == "failed" for case in gate.cases_from(junit)):
+            _keep(house, attempt, junit)
+
+
+def _is_still_clean(house: Gatehouse, attempt: _Attempt) -> bool:
+    return attempt.clean and house.git.tree() == attempt.tree and not house.git.changed_files()
+
+
+def _keep(house: Gatehouse, attempt: _Attempt, junit: bytes) -> None:
+    stage, tree, finished = attempt.stage, attempt.tree, house.clock.now().isoformat(timespec="seconds")
+    circumstances = house.evidence.circumstances(stage, house.tools(), attempt.started, finished)
+    previous = gate.previous_digest(stage, house.evidence.proofs(tree, gate.STAGES))
+    statement = gate.statement_from(stage, tree, junit, circumstances, previous)
+    house.evidence.keep(stage, tree, junit, gate.sealed(statement, house.evidence.key()))
 
 
 def _write_page(house: Gatehouse) -> Path:

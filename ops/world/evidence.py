@@ -13,6 +13,7 @@ from ops.errors import ConfigError
 from ops.model import Circumstances, Proof
 
 KEY_VARIABLE = "GATE_KEY"
+IMAGES_VARIABLE = "GATE_IMAGES"
 
 
 class Evidence:
@@ -43,24 +44,37 @@ class Evidence:
             stage: Proof(_content(self._envelope(tree, stage)), _content(self._junit(tree, stage))) for stage in stages
         }
 
-    def begin(self, stage: str, tree: str) -> Path:
-        """Forget what an earlier run of the stage left, and return where its JUnit file goes."""
+    def begin(self, stage: str) -> Path:
+        """Forget the pending files of an earlier run of the stage, and return where its JUnit file goes."""
         pending = self.reports / "junit" / f"{stage}.xml"
-        for stale in (pending, self._envelope(tree, stage), self._junit(tree, stage), self.reports / "images.json"):
+        for stale in (pending, self.images_note(stage)):
             stale.unlink(missing_ok=True)
         pending.parent.mkdir(parents=True, exist_ok=True)
         return pending
+
+    def images_note(self, stage: str) -> Path:
+        """Return where the stage notes its images; each has a file of its own, for stages may run side by side."""
+        return self.reports / "junit" / f"{stage}.images.json"
+
+    def forget(self, stage: str, tree: str) -> None:
+        """Forget the evidence that the stage has for a tree."""
+        for stale in (self._envelope(tree, stage), self._junit(tree, stage)):
+            stale.unlink(missing_ok=True)
 
     def keep(self, stage: str, tree: str, junit: bytes, envelope: bytes) -> None:
         """Keep a stage's evidence; the envelope comes last, so that there is none without its JUnit file."""
         _replace(self._junit(tree, stage), junit)
         _replace(self._envelope(tree, stage), envelope)
 
-    def circumstances(self, started: str, finished: str) -> Circumstances:
-        """Return under what a stage ran, from what the ground noted of its images and from the tools on this machine."""
-        path = self.reports / "images.json"
+    def circumstances(self, stage: str, tools: Mapping[str, str], started: str, finished: str) -> Circumstances:
+        """Return under what a stage ran; its images are what the ground noted."""
+        path = self.images_note(stage)
         noted: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return Circumstances(noted.get("set", ""), noted.get("images", {}), noted.get("tools", {}), started, finished)
+        return Circumstances(noted.get("set", ""), noted.get("images", {}), tools, started, finished)
+
+    def drop(self, name: str) -> None:
+        """Take back a file of the report."""
+        (self.reports / name).unlink(missing_ok=True)
 
     def write(self, name: str, text: str) -> Path:
         """Write a file of the report and return its path."""

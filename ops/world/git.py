@@ -36,16 +36,16 @@ class Git:
         return bool(self._run("tag", "--list", name))
 
     def tag(self, name: str, message: str) -> None:
-        """Make an annotated tag on the commit that is checked out."""
-        self._run("tag", "--annotate", name, "--message", message)
+        """Make an annotated tag on the commit that is checked out; raises Refused with git's words when it will not."""
+        self._run(
+            "tag", "--annotate", name, "--message", message, hint="git config user.name and user.email, then again"
+        )
 
-    def _run(self, *arguments: str) -> str:
+    def _run(self, *arguments: str, hint: str = "the gate works in a git checkout with a commit") -> str:
         try:
             done = subprocess.run(["git", *arguments], cwd=self._root, capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
             raise Refused("git is not installed", "apt-get install git") from error
         if done.returncode:
-            raise Refused(
-                f"git {arguments[0]} failed: {done.stderr.strip()}", "the gate works in a git checkout with a commit"
-            )
+            raise Refused(f"git {arguments[0]} failed: {done.stderr.strip()}", hint)
         return done.stdout.rstrip("\n")

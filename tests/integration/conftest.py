@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import docker
 import pytest
@@ -14,6 +15,7 @@ from ground import acme, aws, images, run, stand
 from ground.acme import Acme
 from ground.fixture import Place
 from ground.images import ImageSet
+from ops.world.evidence import IMAGES_VARIABLE
 
 # Those that wait longest begin first: most of their time is no one's work.
 SLOWEST_FIRST = ("test_infra.py", "test_host.py", "test_stack.py", "test_gitea_contract.py", "test_bad_input.py")
@@ -36,9 +38,8 @@ def built() -> ImageSet:
     run.CACHE.mkdir(parents=True, exist_ok=True)
     with (run.CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _, made = stand.prepare(_tell)
-        REPORTS.mkdir(exist_ok=True)
-        (REPORTS / "images.json").write_text(json.dumps({"set": made.name, "images": dict(made.references)}))
+        client, made = stand.prepare(_tell)
+        images.note(client, made, Path(os.environ.get(IMAGES_VARIABLE) or REPORTS / "images.json"))
     return made
 
 

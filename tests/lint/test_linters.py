@@ -12,11 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from ground import engine
 from ops.world.terraform_mirror import cli_configuration, discover
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
 PROGRAMS = Path(sys.executable).parent
+_INSTALL = {
+    "git": "apt-get install git",
+    "terraform": "install Terraform 1.11 or newer; no distribution packages it",
+}
 
 
 def _files(*patterns: str) -> list[str]:
@@ -29,9 +34,12 @@ def _output(argv: Sequence[str], **environment: str) -> str:
     """What a program prints when it finds nothing; a test fails with its words when it finds something."""
     path = os.pathsep.join([str(PROGRAMS), os.environ["PATH"]])
     quiet = {"PATH": path, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        argv, cwd=ROOT, env=os.environ | quiet | environment, capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            argv, cwd=ROOT, env=os.environ | quiet | environment, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.fail(f"{argv[0]} is not installed: {_INSTALL.get(argv[0], './noxw -s lint installs it')}", pytrace=False)
     assert done.returncode == 0, f"{' '.join(argv[:6])} ends with {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -129,6 +137,9 @@ def test_terraform_finds_the_configuration_valid(root: str, tmp_path: Path) -> N
 
 
 def test_compose_finds_the_stack_valid_once_every_variable_is_given() -> None:
+    # Lint is the first stage on a bare machine; the ground would install the same a few minutes later.
+    if not engine.compose_works():
+        engine.ensure(CACHE, print)
     text = (ROOT / "compose/compose.yaml").read_text()
     given = dict.fromkeys(re.findall(r"(?<!\$)\$\{(\w+)", text), "1") | {
         "DATA_DIRECTORY": "/srv",

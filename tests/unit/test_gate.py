@@ -85,6 +85,32 @@ def test_evidence_that_is_not_whole_is_none_and_says_why(proof: Proof, reason: s
     assert verdict.remedy == "./noxw -s lint"
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"_type": "https://in-toto.io/Statement/v0.1"},
+        {"predicateType": "https://in-toto.io/attestation/test-result/v9"},
+        {"subject": []},
+        {"predicate": {}},
+        {"predicate": {"configuration": [{"name": "stage:lint"}]}},
+    ],
+)
+def test_a_signed_statement_of_another_form_is_none(other: dict[str, object]) -> None:
+    statement = gate.statement_from("lint", TREE, _junit("passed"), UNDER) | other
+    verdict = gate.judge_stage("lint", TREE, Proof(gate.sealed(statement, KEY), _junit("passed")), KEY)
+    assert (verdict.proven, verdict.reason) == (False, "its evidence is of another form than this gate's")
+
+
+def test_a_signed_list_is_no_statement() -> None:
+    verdict = gate.judge_stage("lint", TREE, Proof(gate.sealed([], KEY), _junit("passed")), KEY)  # type: ignore[arg-type]
+    assert not verdict.proven
+
+
+def test_a_stage_that_failed_shows_the_tests_it_ran() -> None:
+    verdict = gate.judge_stage("lint", TREE, _proof(junit=_junit("passed", "failed")), KEY)
+    assert [case.outcome for case in verdict.cases] == ["passed", "failed"]
+
+
 @given(st.data())
 def test_any_byte_of_the_evidence_that_is_changed_is_noticed(data: st.DataObject) -> None:
     proof = _proof()
@@ -113,11 +139,27 @@ def test_the_statement_has_in_toto_s_fields_and_names_images_tools_and_junit_fil
     assert statement["subject"] == [{"name": "git+tree", "digest": {"gitTree": TREE}}]
     predicate = statement["predicate"]
     assert predicate["result"] == "FAILED"
+    assert gate.statement_from("lint", TREE, _junit("passed"), UNDER)["predicate"]["result"] == "PASSED"
+    assert gate.statement_from("lint", TREE, _junit("passed", "skipped"), UNDER)["predicate"]["result"] == "WARNED"
     assert predicate["failedTests"] == ["tests.a::test_1"]
     assert predicate["warnedTests"] == ["tests.a::test_2"]
     assert gate.images_of(statement) == dict(UNDER.images)
     assert gate.tools_of(statement) == {"terraform": "1.11.4"}
     assert gate.facts_of(statement)["image_set"] == "hermetic"
+
+
+def test_each_descriptor_can_be_told_from_others_as_in_toto_demands() -> None:
+    statement = gate.statement_from("lint", TREE, _junit("passed"), UNDER)
+    configuration = statement["predicate"]["configuration"]
+    assert [each for each in configuration if not {"uri", "digest", "content"} & set(each)] == []
+    assert "pkg:generic/terraform@1.11.4" in [each.get("uri") for each in configuration]
+
+
+@pytest.mark.parametrize("digest", ["hermetic/gitea:3b448a12f7988947", "", "ab" * 32, "sha256:" + "ab" * 31])
+def test_an_image_s_tag_cannot_pass_for_its_digest(digest: str) -> None:
+    under = Circumstances("hermetic", {"gitea/gitea:28.1.0": digest})
+    with pytest.raises(ValueError, match="is no digest of gitea/gitea"):
+        gate.statement_from("lint", TREE, _junit("passed"), under)
 
 
 def test_the_signature_is_over_dsse_s_own_encoding() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -55,6 +56,29 @@ def test_a_name_cannot_become_markup() -> None:
     assert "<script>" not in page
 
 
+def test_a_failed_test_stands_first_and_is_called_so() -> None:
+    junit = b"""<testsuite><testcase classname="a" name="test_slow" time="9"/>
+        <testcase classname="a" name="test_broken" time="0"><failure/></testcase></testsuite>"""
+    proof = Proof(gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances()), KEY), junit)
+    page = _page({"lint": proof})
+    assert page.index("Broken") < page.index("Slow")
+    assert page.count(">failed<") == 1
+
+
+def test_a_bar_is_as_long_as_its_test_took() -> None:
+    junit = b"""<testsuite><testcase classname="a" name="test_a" time="8"/>
+        <testcase classname="a" name="test_b" time="6"/><testcase classname="a" name="test_c" time="0"/></testsuite>"""
+    proof = Proof(gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances()), KEY), junit)
+    assert re.findall(r"--share:([\d.]+)", _page({"lint": proof})) == ["1.0", "0.75", "0.0"]
+
+
+def test_every_test_is_listed_however_many_there_are() -> None:
+    cases = "".join(f'<testcase classname="a" name="test_number_{each}" time="0"/>' for each in range(900))
+    junit = f"<testsuite>{cases}</testsuite>".encode()
+    proof = Proof(gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances()), KEY), junit)
+    assert _page({"lint": proof}).count("Number ") == 900
+
+
 def test_the_page_asks_nothing_of_the_network() -> None:
     page = _page({"lint": _lint()})
     assert not any(word in page for word in ("src=", "@import", "url(", "<link"))
@@ -62,6 +86,7 @@ def test_the_page_asks_nothing_of_the_network() -> None:
 
 def test_a_changed_tree_is_warned_about() -> None:
     assert "2 files differ" in _page({}, ("a", "b"))
+    assert "1 file differs" in _page({}, ("a",))
     assert "differ from this commit" not in _page({})
 
 

