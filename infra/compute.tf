@@ -31,10 +31,12 @@ resource "aws_instance" "host" {
     volume_type = "gp3"
     volume_size = var.root_volume_gib
     encrypted   = true
+
+    # Not volume_tags: those would be written on the data disk, too, and fight with its own.
+    tags = { Name = "${var.name}-root" }
   }
 
-  tags        = { Name = var.name }
-  volume_tags = merge(local.tags, { Name = "${var.name}-root" })
+  tags = { Name = var.name }
 
   lifecycle {
     # Canonical's "current" moves every few weeks; a new one must not replace the host.

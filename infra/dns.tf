@@ -37,3 +37,32 @@ resource "aws_route53_record" "dkim" {
 
   allow_overwrite = true
 }
+
+# Where undeliverable mail comes back to (SES Developer Guide, "Using a custom MAIL FROM domain").
+resource "aws_route53_record" "bounces" {
+  for_each = {
+    MX  = "10 feedback-smtp.${var.region}.amazonses.com"
+    TXT = "v=spf1 include:amazonses.com ~all"
+  }
+
+  zone_id = data.aws_route53_zone.site.zone_id
+  name    = aws_ses_domain_mail_from.site.mail_from_domain
+  type    = each.key
+  ttl     = 3600
+  records = [each.value]
+
+  allow_overwrite = true
+}
+
+# The zone's own policy is its owner's, who may have one already; a domain below it that only this site mails from gets ours.
+resource "aws_route53_record" "dmarc" {
+  count = local.mail_domain == var.zone ? 0 : 1
+
+  zone_id = data.aws_route53_zone.site.zone_id
+  name    = "_dmarc.${local.mail_domain}"
+  type    = "TXT"
+  ttl     = 3600
+  records = ["v=DMARC1; p=quarantine"]
+
+  allow_overwrite = true
+}

@@ -1,5 +1,16 @@
+# Not every account has a zone "a": the first two that it has, whatever their letters.
+data "aws_availability_zones" "open" {
+  #checkov:skip=CKV_AWS_394:A zone that opens later changes nothing: the subnets ignore it.
+  state = "available"
+
+  filter {
+    name   = "opt-in-status"
+    values = ["opt-in-not-required"]
+  }
+}
+
 locals {
-  zones = toset(["a", "b"])
+  zones = zipmap(["a", "b"], slice(sort(data.aws_availability_zones.open.names), 0, 2))
 }
 
 resource "aws_vpc" "site" {
@@ -28,10 +39,15 @@ resource "aws_subnet" "public" {
   for_each = local.zones
 
   vpc_id            = aws_vpc.site.id
-  availability_zone = "${var.region}${each.key}"
-  cidr_block        = cidrsubnet(var.network_cidr, 4, index(sort(local.zones), each.key))
+  availability_zone = each.value
+  cidr_block        = cidrsubnet(var.network_cidr, 4, index(keys(local.zones), each.key))
 
   tags = { Name = "${var.name}-public-${each.key}" }
+
+  lifecycle {
+    # A zone that AWS opens later must not move a subnet, and the host and its disk with it.
+    ignore_changes = [availability_zone]
+  }
 }
 
 resource "aws_route_table" "public" {

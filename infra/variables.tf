@@ -15,6 +15,11 @@ variable "domain" {
   type        = string
 
   validation {
+    condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]([a-z0-9-]*[a-z0-9])$", var.domain))
+    error_message = "domain: give the full name in lower case, for example git.example.org."
+  }
+
+  validation {
     condition     = endswith(".${var.domain}", ".${var.zone}")
     error_message = "domain: give a name inside the zone."
   }
@@ -23,6 +28,11 @@ variable "domain" {
 variable "zone" {
   description = "The existing Route 53 hosted zone that the domain lies in."
   type        = string
+
+  validation {
+    condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]([a-z0-9-]*[a-z0-9])$", var.zone))
+    error_message = "zone: give the hosted zone's name in lower case, without a dot at its end, for example example.org."
+  }
 }
 
 variable "region" {
@@ -40,8 +50,13 @@ variable "network_cidr" {
   type        = string
 
   validation {
-    condition     = can(cidrsubnet(var.network_cidr, 4, 1))
-    error_message = "network_cidr: give a network in CIDR form, /16 to /24."
+    condition     = can(cidrnetmask(var.network_cidr)) && can(regex("/(1[6-9]|2[0-4])$", var.network_cidr))
+    error_message = "network_cidr: give an IPv4 network in CIDR form, /16 to /24, for example 10.40.0.0/16."
+  }
+
+  validation {
+    condition     = try(cidrhost(var.network_cidr, 0) == split("/", var.network_cidr)[0], true)
+    error_message = "network_cidr: give the network's first address, for example 10.40.0.0/16 and not 10.40.0.1/16."
   }
 }
 
@@ -50,24 +65,40 @@ variable "admin_cidrs" {
   type        = list(string)
 
   validation {
-    condition     = alltrue([for cidr in var.admin_cidrs : can(cidrhost(cidr, 0))])
-    error_message = "admin_cidrs: give networks in CIDR form, for example 203.0.113.7/32."
+    condition     = alltrue([for cidr in var.admin_cidrs : try(cidrhost(cidr, 0) == split("/", cidr)[0] && can(cidrnetmask(cidr)), false)])
+    error_message = "admin_cidrs: give IPv4 networks by their first address, for example 203.0.113.7/32 or 203.0.113.0/24."
   }
 
+  # Two halves make a whole, too: hence a bound and not the whole world's name alone.
   validation {
-    condition     = !contains(var.admin_cidrs, "0.0.0.0/0") && !contains(var.admin_cidrs, "::/0")
-    error_message = "admin_cidrs: the host's own ssh port is not for the whole world; give your own addresses."
+    condition     = alltrue([for cidr in var.admin_cidrs : try(tonumber(split("/", cidr)[1]) >= 8, true)])
+    error_message = "admin_cidrs: the host's own ssh port is not for the whole world; give your own addresses, /8 or narrower."
   }
 }
 
 variable "instance_type" {
   description = "The EC2 instance type."
   type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", var.instance_type))
+    error_message = "instance_type: give an EC2 instance type, for example t3.medium."
+  }
+
+  validation {
+    condition     = var.ami != "" || !can(regex("^(a1|[a-z]+[0-9]+g[a-z]*)\\.", var.instance_type))
+    error_message = "instance_type: this is an Arm machine and the image that ami = \"\" stands for is for x86-64; give another type or an image."
+  }
 }
 
 variable "ami" {
   description = "The image of the instance; empty means Canonical's current Ubuntu 24.04, taken once and kept."
   type        = string
+
+  validation {
+    condition     = can(regex("^(ami-[0-9a-f]+)?$", var.ami))
+    error_message = "ami: give an image's id such as ami-0123456789abcdef0, or an empty string for Canonical's."
+  }
 }
 
 variable "root_volume_gib" {
@@ -75,8 +106,8 @@ variable "root_volume_gib" {
   type        = number
 
   validation {
-    condition     = var.root_volume_gib >= 16
-    error_message = "root_volume_gib: give 16 or more."
+    condition     = var.root_volume_gib >= 16 && var.root_volume_gib <= 16384 && floor(var.root_volume_gib) == var.root_volume_gib
+    error_message = "root_volume_gib: give a whole number from 16 to 16384."
   }
 }
 
@@ -85,8 +116,8 @@ variable "data_volume_gib" {
   type        = number
 
   validation {
-    condition     = var.data_volume_gib >= 8
-    error_message = "data_volume_gib: give 8 or more."
+    condition     = var.data_volume_gib >= 8 && var.data_volume_gib <= 16384 && floor(var.data_volume_gib) == var.data_volume_gib
+    error_message = "data_volume_gib: give a whole number from 8 to 16384."
   }
 }
 
@@ -103,6 +134,11 @@ variable "ssh_public_key" {
 variable "host_address" {
   description = "Where the domain points; empty means the Elastic IP."
   type        = string
+
+  validation {
+    condition     = var.host_address == "" || can(cidrnetmask("${var.host_address}/32"))
+    error_message = "host_address: give an IPv4 address, or an empty string for the Elastic IP."
+  }
 }
 
 variable "git_ssh_port" {
@@ -118,6 +154,11 @@ variable "git_ssh_port" {
 variable "backup_bucket" {
   description = "The bucket that backups go to; its name is unique in all of AWS."
   type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.backup_bucket))
+    error_message = "backup_bucket: give 3 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit."
+  }
 }
 
 variable "mail_sender" {
@@ -127,5 +168,11 @@ variable "mail_sender" {
   validation {
     condition     = can(regex("^[^@ ]+@[^@ ]+$", var.mail_sender))
     error_message = "mail_sender: give an e-mail address."
+  }
+
+  # Its DKIM and SPF records are written into the zone.
+  validation {
+    condition     = endswith(".${element(split("@", var.mail_sender), 1)}", ".${var.zone}")
+    error_message = "mail_sender: give an address whose domain lies in the zone."
   }
 }

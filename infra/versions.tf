@@ -31,6 +31,4 @@ locals {
   }
 }
 
-data "aws_caller_identity" "current" {}
-
 data "aws_partition" "current" {}

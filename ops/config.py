@@ -258,6 +258,10 @@ def _contradictions(site: Site) -> list[str]:
     problems = []
     if not f".{site.domain}".endswith(f".{site.zone}"):
         problems.append(f'domain = "{site.domain}" does not lie in zone "{site.zone}": mend one of the two')
+    if not f".{site.mail.sender.rsplit('@', 1)[1]}".endswith(f".{site.zone}"):
+        problems.append(
+            f'mail.sender = "{site.mail.sender}" does not lie in zone "{site.zone}": SES proves it by that zone'
+        )
     if site.gitea.ssh_port == site.host.ssh_port:
         problems.append(f"gitea.ssh_port = {site.gitea.ssh_port} is the host's own ssh port: give another")
     return problems

@@ -17,16 +17,31 @@ terraform {
 variable "name" {
   description = "The site's name."
   type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,20}$", var.name))
+    error_message = "name: give 2 to 21 of a-z, 0-9 and -, beginning with a letter."
+  }
 }
 
 variable "region" {
   description = "The AWS region of the bucket."
   type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    error_message = "region: give an AWS region, for example eu-central-1."
+  }
 }
 
 variable "bucket" {
   description = "The bucket's name, unique in all of AWS."
   type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket))
+    error_message = "bucket: give 3 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit."
+  }
 }
 
 provider "aws" {

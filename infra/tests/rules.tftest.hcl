@@ -2,6 +2,18 @@
 # tests/integration/test_infra_rules.py in a copy of infra/ where without_values/ is the secrets module.
 
 mock_provider "aws" {
+  # What AWS would say only afterwards is said at once, so that a plan can be asked about it.
+  override_during = plan
+
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["eu-central-1c", "eu-central-1b", "eu-central-1a"] }
+  }
+  mock_resource "aws_s3_bucket" {
+    defaults = { arn = "arn:aws:s3:::example-org-gitea-backup" }
+  }
+  mock_resource "aws_ses_domain_identity" {
+    defaults = { arn = "arn:aws:ses:eu-central-1:123456789012:identity/example.org" }
+  }
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{}" }
   }
@@ -77,6 +89,16 @@ run "the_host_keeps_its_metadata_and_its_disks_to_itself" {
   }
 
   assert {
+    condition     = one(aws_instance.host.root_block_device).tags["Name"] == "test-root" && aws_ebs_volume.data.tags["Name"] == "test-data"
+    error_message = "the disks do not say what they are"
+  }
+
+  assert {
+    condition     = aws_ebs_volume.data.availability_zone == aws_subnet.public["a"].availability_zone && aws_volume_attachment.data.stop_instance_before_detaching
+    error_message = "the data disk cannot be attached, or would be torn from a running host"
+  }
+
+  assert {
     condition     = aws_ebs_volume.data.encrypted && aws_ebs_volume.data.size == 50
     error_message = "the data disk is not encrypted, or not of the size asked for"
   }
@@ -104,6 +126,67 @@ run "no_bucket_is_public_and_every_version_is_kept" {
     condition     = one(data.aws_iam_policy_document.backup_bucket.statement).effect == "Deny"
     error_message = "the backup bucket may be spoken to without TLS"
   }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.backup_bucket.statement).condition).variable == "aws:SecureTransport" && contains(one(data.aws_iam_policy_document.backup_bucket.statement).resources, "${aws_s3_bucket.backup.arn}/*")
+    error_message = "the backup bucket's policy is not about TLS, or not about its objects"
+  }
+
+  assert {
+    condition     = one(one(aws_s3_bucket_server_side_encryption_configuration.backup.rule).apply_server_side_encryption_by_default).sse_algorithm == "AES256"
+    error_message = "the backup bucket keeps backups in the clear"
+  }
+
+  assert {
+    condition     = one(one(aws_s3_bucket_lifecycle_configuration.backup.rule).noncurrent_version_expiration).noncurrent_days >= 30 && length(one(aws_s3_bucket_lifecycle_configuration.backup.rule).expiration) == 0
+    error_message = "the backup bucket forgets what is current, or what was deleted too soon to be missed"
+  }
+}
+
+run "the_state_bucket_is_as_closed_and_keeps_every_version" {
+  command = plan
+
+  module {
+    source = "./bootstrap"
+  }
+
+  variables {
+    bucket = "example-org-gitea-backup-terraform"
+  }
+
+  assert {
+    condition = alltrue([
+      aws_s3_bucket_public_access_block.state.block_public_acls,
+      aws_s3_bucket_public_access_block.state.block_public_policy,
+      aws_s3_bucket_public_access_block.state.ignore_public_acls,
+      aws_s3_bucket_public_access_block.state.restrict_public_buckets,
+    ])
+    error_message = "the state bucket could become public"
+  }
+
+  assert {
+    condition     = one(aws_s3_bucket_versioning.state.versioning_configuration).status == "Enabled"
+    error_message = "a state that was overwritten is lost"
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.state.statement).condition).variable == "aws:SecureTransport" && one(data.aws_iam_policy_document.state.statement).effect == "Deny"
+    error_message = "the state bucket may be spoken to without TLS"
+  }
+}
+
+run "a_state_bucket_s_wrong_name_is_refused" {
+  command = plan
+
+  module {
+    source = "./bootstrap"
+  }
+
+  variables {
+    bucket = "Not_A_Bucket"
+  }
+
+  expect_failures = [var.bucket]
 }
 
 run "the_role_is_bound_to_what_the_site_owns" {
@@ -112,6 +195,57 @@ run "the_role_is_bound_to_what_the_site_owns" {
   assert {
     condition     = alltrue([for statement in data.aws_iam_policy_document.host.statement : length(setintersection(statement.actions, ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:*", "*"])) == 0])
     error_message = "the host could destroy backups"
+  }
+
+  assert {
+    condition     = alltrue([for statement in data.aws_iam_policy_document.host.statement : statement.effect != "Deny" && !contains(statement.resources, "*")])
+    error_message = "a statement is bound to nothing"
+  }
+
+  assert {
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if statement.sid == "ReadOwnSecrets"])) == toset(module.secrets.arns)
+    error_message = "the host may read others' secrets, or not its own"
+  }
+
+  assert {
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : [for resource in statement.resources : startswith(resource, aws_s3_bucket.backup.arn)] if strcontains(statement.sid, "Backups")])) == toset([true])
+    error_message = "the host may use others' buckets"
+  }
+}
+
+run "subnets_lie_in_two_zones_that_the_account_has" {
+  command = plan
+
+  assert {
+    condition     = { for key, subnet in aws_subnet.public : key => "${subnet.availability_zone} ${subnet.cidr_block}" } == { a = "eu-central-1a 10.40.0.0/20", b = "eu-central-1b 10.40.16.0/20" }
+    error_message = "the subnets lie elsewhere"
+  }
+}
+
+run "a_mail_domain_of_the_site_s_own_says_what_to_do_with_forged_mail" {
+  command = plan
+
+  variables {
+    mail_sender = "gitea@git.example.org"
+  }
+
+  assert {
+    condition     = one(aws_route53_record.dmarc).name == "_dmarc.git.example.org" && startswith(one(one(aws_route53_record.dmarc).records), "v=DMARC1; p=quarantine")
+    error_message = "no DMARC policy is published"
+  }
+
+  assert {
+    condition     = aws_route53_record.bounces["TXT"].name == "test-bounces.git.example.org"
+    error_message = "bounces come back elsewhere"
+  }
+}
+
+run "the_zone_s_own_mail_policy_is_left_to_its_owner" {
+  command = plan
+
+  assert {
+    condition     = length(aws_route53_record.dmarc) == 0
+    error_message = "a policy for the whole zone would be written"
   }
 }
 
@@ -186,4 +320,86 @@ run "a_disk_too_small_is_refused" {
   }
 
   expect_failures = [var.root_volume_gib, var.data_volume_gib]
+}
+
+run "what_no_resource_could_bear_is_refused" {
+  command = plan
+
+  variables {
+    name            = "Test_Site"
+    zone            = "example.org."
+    region          = "eu-central-1a"
+    network_cidr    = "10.40.0.1/16"
+    admin_cidrs     = ["203.0.113.7/24"]
+    instance_type   = "t3"
+    host_address    = "host.example.org"
+    backup_bucket   = "Example_Backup"
+    data_volume_gib = 50.5
+  }
+
+  expect_failures = [
+    var.name,
+    var.zone,
+    var.region,
+    var.network_cidr,
+    var.admin_cidrs,
+    var.instance_type,
+    var.host_address,
+    var.backup_bucket,
+    var.data_volume_gib,
+  ]
+}
+
+run "names_and_networks_of_the_wrong_kind_are_refused" {
+  command = plan
+
+  variables {
+    domain       = "Git.example.org"
+    network_cidr = "10.0.0.0/8"
+    admin_cidrs  = ["2001:db8::/32"]
+    ami          = "ubuntu-24.04"
+    mail_sender  = "example.org"
+  }
+
+  expect_failures = [var.domain, var.network_cidr, var.admin_cidrs, var.ami, var.mail_sender]
+}
+
+run "a_network_too_small_the_world_in_two_halves_and_a_sender_elsewhere_are_refused" {
+  command = plan
+
+  variables {
+    network_cidr = "10.40.0.0/25"
+    admin_cidrs  = ["0.0.0.0/1", "128.0.0.0/1"]
+    mail_sender  = "gitea@elsewhere.org"
+  }
+
+  expect_failures = [var.network_cidr, var.admin_cidrs, var.mail_sender]
+}
+
+run "an_arm_machine_for_an_x86_image_is_refused" {
+  command = plan
+
+  variables {
+    ami           = ""
+    instance_type = "t4g.medium"
+  }
+
+  expect_failures = [var.instance_type]
+}
+
+run "an_arm_machine_with_an_image_of_its_own_is_taken" {
+  command = plan
+
+  variables {
+    instance_type = "t4g.medium"
+  }
+}
+
+run "graphics_machines_are_not_taken_for_arm" {
+  command = plan
+
+  variables {
+    ami           = ""
+    instance_type = "g4dn.xlarge"
+  }
 }

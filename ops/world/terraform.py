@@ -17,6 +17,8 @@ Tell = Callable[[str], None]
 _WORTH_TELLING = re.compile(
     r"^(aws_\S+|data\.\S+|ephemeral\.\S+|module\.\S+): (Creation complete|Destruction complete|Modifi)|^(Apply|Plan|Error)"
 )
+# Of these nothing but a wait is left once they exist. Others lack steps then (a security group its own rules) and are made anew.
+_WHOLE_ONCE_MADE = frozenset({"aws_ebs_volume", "aws_s3_bucket", "aws_secretsmanager_secret"})
 
 
 class Terraform:
@@ -40,7 +42,11 @@ class Terraform:
         self._run(["init", "-input=false", "-no-color", "-reconfigure", *options])
 
     def apply(self, variables: Path, *options: str) -> None:
-        """Make the world as the root says; raises Locked when another run holds the state, OpsError when a resource fails."""
+        """Make the world as the root says; raises Locked when another run holds the state, OpsError when a resource fails.
+
+        What an apply that was broken off has made is kept, where that is safe, and finished.
+        """
+        self._keep_what_was_begun()
         self._run(
             [
                 "apply",
@@ -73,6 +79,15 @@ class Terraform:
         )
         return {name: each["value"] for name, each in json.loads(done.output or "{}").items()}
 
+    def _keep_what_was_begun(self) -> None:
+        # Terraform would destroy it and begin again: forbidden for the data disk, and a secret's name is taken for weeks.
+        pulled = self._processes.output(
+            ["terraform", "state", "pull"], directory=self._root, environment=self.environment
+        )
+        for address in unfinished_from(json.loads(pulled.output or "{}")):
+            self._run(["untaint", "-no-color", "-lock-timeout=20s", address])
+            self._tell(f"terraform: {address}: begun by an earlier run, kept")
+
     def _run(self, arguments: list[str], success: tuple[int, ...] = (0,)) -> Finished:
         argv = ["terraform", *arguments]
         finished = self._processes.run(argv, directory=self._root, environment=self.environment, tell=self._hear)
@@ -85,12 +100,33 @@ class Terraform:
             self._tell(f"terraform: {line}")
 
 
+def unfinished_from(state: Mapping[str, Any]) -> list[str]:
+    """Return the addresses of what was broken off in the making and need not be made anew.
+
+    ``state`` is as `terraform state pull` gives it; Terraform calls such things tainted.
+    """
+    return [
+        _address(resource, instance)
+        for resource in state.get("resources", [])
+        for instance in resource["instances"]
+        if instance.get("status") == "tainted" and resource["type"] in _WHOLE_ONCE_MADE
+    ]
+
+
+def _address(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
+    module = f"{resource['module']}." if "module" in resource else ""
+    key = f"[{json.dumps(instance['index_key'])}]" if "index_key" in instance else ""
+    return f"{module}{resource['type']}.{resource['name']}{key}"
+
+
 def failure_from(verb: str, output: str) -> OpsError:
     """Return the error that Terraform's output speaks of: Locked, Unavailable or a plain OpsError, with its own words."""
     start = output.find("Error:")
     words = output[start:].strip() if start >= 0 else output.strip()[-1500:]
     if "Error acquiring the state lock" in output:
-        return Locked(f"another run holds the Terraform state:\n{words}", "wait for it, or: terraform force-unlock ID")
+        held = re.search(r"ID:\s+(\S+)", output)
+        unlock = f"terraform -chdir=infra force-unlock {held.group(1) if held else 'ID'}"
+        return Locked(f"another run holds the Terraform state:\n{words}", f"wait for it; if it is dead: {unlock}")
     if re.search(r"no such host|connection refused|connect: |i/o timeout|Failed to query available provider", output):
         return Unavailable(
             f"terraform {verb} cannot reach what it needs:\n{words}", "check network and endpoints; run again: it heals"

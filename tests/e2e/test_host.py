@@ -29,6 +29,13 @@ def test_every_container_runs_from_a_digest_that_was_looked_up(host: Host) -> No
         assert "@sha256:" in image, image
 
 
+def test_the_operator_s_image_is_the_very_one_that_was_built_here(host: Host) -> None:
+    reference = host.check_output("docker image ls --format '{{.Repository}}:{{.Tag}}' gitea-suite/ops")
+    identity = ["docker", "image", "inspect", "--format", "{{.Id}}", reference]
+    here = subprocess.run(identity, capture_output=True, text=True, check=True).stdout.strip()
+    assert host.check_output(" ".join([*identity[:4], "'{{.Id}}'", reference])) == here
+
+
 def test_only_the_site_s_own_ports_are_open(site: DeployedSite) -> None:
     for port in (80, 443, site.ssh_port):
         socket.create_connection((site.address, port), timeout=5).close()

@@ -47,6 +47,18 @@ class Cloud:
     def client(self, service: str) -> Any:
         return aws.client(self.site.aws.endpoint_url, service)
 
+    def state(self) -> dict[str, Any]:
+        place = {"Bucket": deploy.state_bucket(self.site), "Key": "test/terraform.tfstate"}
+        document: dict[str, Any] = json.loads(self.client("s3").get_object(**place)["Body"].read())
+        return document
+
+    def show(self, plan: Path) -> dict[str, Any]:
+        argv = ["terraform", "show", "-json", str(plan)]
+        environment = os.environ | self.terraform().environment
+        done = subprocess.run(argv, cwd=run.REPOSITORY / "infra", env=environment, stdout=subprocess.PIPE, check=True)
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
 
 @pytest.fixture(scope="module")
 def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
@@ -56,6 +68,7 @@ def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
         domain="git.gitea.test",
         zone="gitea.test",
         aws={"region": "eu-central-1", "endpoint_url": aws_endpoint},
+        mail={"sender": "gitea@gitea.test", "smtp_host": "mail.gitea.test"},
         host=host,
     )
     said: list[str] = []
@@ -71,6 +84,15 @@ def applied(cloud: Cloud) -> Outputs:
     return deploy.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
 
 
+@pytest.fixture(scope="module")
+def replacement(cloud: Cloud, applied: Outputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The plan that replaces the host, as Terraform's own document."""
+    assert applied
+    plan = tmp_path_factory.mktemp("plan") / "replacement"
+    assert cloud.terraform().plan(cloud.variables(), "-refresh=false", "-replace=aws_instance.host", f"-out={plan}")
+    return cloud.show(plan)
+
+
 def _apply_and_kill(cloud: Cloud) -> None:
     deploy.ensure_state_bucket(cloud.site, cloud.world, cloud.workshop)
     terraform = cloud.terraform()
@@ -82,18 +104,33 @@ def _apply_and_kill(cloud: Cloud) -> None:
     ) as process:
         assert process.stdout
         for line in process.stdout:
-            if line.startswith("aws_s3_bucket.backup: Creation complete"):
+            if line.startswith("aws_ebs_volume.data: Creating"):
                 break
+        # The worst moment: what must never be destroyed is made, and Terraform has not yet seen that it is well.
+        while process.poll() is None and not _disks(cloud, "test-data"):
+            time.sleep(0.1)
         # As Ctrl-C does: Terraform writes what it has and frees the state.
         process.send_signal(2)
         process.stdout.read()
     assert process.returncode != 0
 
 
+def _disks(cloud: Cloud, name: str) -> list[str]:
+    found = cloud.client("ec2").describe_volumes(Filters=[{"Name": "tag:Name", "Values": [name]}])
+    return [volume["VolumeId"] for volume in found["Volumes"]]
+
+
 def test_an_apply_that_was_broken_off_is_finished_by_the_next(cloud: Cloud, applied: Outputs) -> None:
     assert re.fullmatch(r"[\d.]+", applied.public_address)
     assert applied.backup_bucket == cloud.site.backup.bucket
-    assert cloud.client("ec2").describe_instances(InstanceIds=[applied.instance_id])["Reservations"]
+    assert any("aws_ebs_volume.data: begun by an earlier run" in line for line in cloud.said)
+
+
+def test_finishing_what_was_broken_off_makes_nothing_twice(cloud: Cloud, applied: Outputs) -> None:
+    chosen = [{"Name": "tag:Site", "Values": ["test"]}]
+    reservations = cloud.client("ec2").describe_instances(Filters=chosen)["Reservations"]
+    assert [one["InstanceId"] for each in reservations for one in each["Instances"]] == [applied.instance_id]
+    assert _disks(cloud, "test-data") == [applied.data_volume_id]
 
 
 def test_a_second_plan_finds_nothing_to_do(cloud: Cloud, applied: Outputs) -> None:
@@ -101,17 +138,16 @@ def test_a_second_plan_finds_nothing_to_do(cloud: Cloud, applied: Outputs) -> No
     assert cloud.terraform().plan(cloud.variables()) is False
 
 
-def test_every_secret_has_a_value_that_no_state_plan_or_message_holds(cloud: Cloud, applied: Outputs) -> None:
+def test_every_secret_has_a_value_that_no_state_plan_or_message_holds(
+    cloud: Cloud, applied: Outputs, replacement: dict[str, Any]
+) -> None:
     secrets = cloud.client("secretsmanager")
     values = [secrets.get_secret_value(SecretId=name)["SecretString"] for name in applied.secret_names.values()]
     assert len(set(values)) == 6
     assert all(re.fullmatch(r"[A-Za-z0-9]{32,}", value) for value in values)
-    storage = cloud.client("s3")
-    state = (
-        storage.get_object(Bucket=deploy.state_bucket(cloud.site), Key="test/terraform.tfstate")["Body"].read().decode()
-    )
+    state = json.dumps(cloud.state())
     kept = [path.read_text(errors="replace") for path in cloud.workshop.state.rglob("*.json") if path.is_file()]
-    everything = "\n".join([state, *kept, *cloud.said])
+    everything = "\n".join([state, json.dumps(replacement), *kept, *cloud.said])
     assert "aws_secretsmanager_secret" in state
     assert [name for name, value in zip(applied.secret_names, values, strict=True) if value in everything] == []
 
@@ -145,6 +181,79 @@ def test_the_instance_demands_a_token_for_its_metadata(cloud: Cloud, applied: Ou
     (reservation,) = cloud.client("ec2").describe_instances(InstanceIds=[applied.instance_id])["Reservations"]
     options = reservation["Instances"][0]["MetadataOptions"]
     assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 2)
+
+
+def test_replacing_the_host_replaces_nothing_that_has_to_outlive_it(replacement: dict[str, Any]) -> None:
+    changes = {each["address"]: each["change"]["actions"] for each in replacement["resource_changes"]}
+    assert {address for address, actions in changes.items() if "delete" in actions} == {
+        "aws_instance.host",
+        "aws_eip_association.host",
+        "aws_volume_attachment.data",
+    }
+
+
+def test_a_plan_that_would_destroy_the_data_disk_is_refused(cloud: Cloud, applied: Outputs) -> None:
+    assert applied
+    with pytest.raises(OpsError, match="Instance cannot be destroyed"):
+        cloud.terraform().plan(cloud.variables(), "-refresh=false", "-replace=aws_ebs_volume.data")
+
+
+def test_both_disks_are_encrypted_and_have_names_of_their_own(cloud: Cloud, applied: Outputs) -> None:
+    chosen = [{"Name": "attachment.instance-id", "Values": [applied.instance_id]}]
+    volumes = cloud.client("ec2").describe_volumes(Filters=chosen)["Volumes"]
+    assert all(volume["Encrypted"] and volume["VolumeType"] == "gp3" for volume in volumes)
+    names = {tag["Value"]: volume["VolumeId"] for volume in volumes for tag in volume["Tags"] if tag["Key"] == "Name"}
+    assert names.keys() == {"test-root", "test-data"}
+    assert names["test-data"] == applied.data_volume_id
+
+
+def test_everything_that_can_carry_tags_carries_the_site_s(cloud: Cloud, applied: Outputs) -> None:
+    assert applied
+    tagged = {
+        f"{resource['type']}.{resource['name']}": instance["attributes"]["tags_all"]
+        for resource in cloud.state()["resources"]
+        for instance in resource["instances"]
+        if resource["mode"] == "managed" and "tags_all" in instance["attributes"]
+    }
+    assert {
+        "aws_instance.host",
+        "aws_ebs_volume.data",
+        "aws_s3_bucket.backup",
+        "aws_secretsmanager_secret.site",
+    } <= set(tagged)
+    site = {"Site": "test", "Project": "gitea-suite", "ManagedBy": "terraform"}
+    assert [address for address, tags in tagged.items() if not site.items() <= (tags or {}).items()] == []
+
+
+def test_the_host_s_role_is_bound_to_what_the_site_owns_and_destroys_no_backup(cloud: Cloud, applied: Outputs) -> None:
+    access = cloud.client("iam")
+    attached = access.list_attached_role_policies(RoleName="test-host")["AttachedPolicies"]
+    assert [policy["PolicyName"] for policy in attached] == ["AmazonSSMManagedInstanceCore"]
+    assert access.list_role_policies(RoleName="test-host")["PolicyNames"] == ["site"]
+    statements = access.get_role_policy(RoleName="test-host", PolicyName="site")["PolicyDocument"]["Statement"]
+    bound = {arn for statement in statements for arn in _listed(statement["Resource"])}
+    secrets = cloud.client("secretsmanager")
+    owned = {secrets.describe_secret(SecretId=name)["ARN"] for name in applied.secret_names.values()}
+    bucket = f"arn:aws:s3:::{applied.backup_bucket}"
+    mail = "arn:aws:ses:eu-central-1:000000000000:identity/gitea.test"
+    assert bound == {bucket, f"{bucket}/*", mail} | owned
+    allowed = {action for statement in statements for action in _listed(statement["Action"])}
+    assert not {action for action in allowed if re.search(r"\*|DeleteObjectVersion|Bypass|^iam:|PutBucket", action)}
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def test_the_domain_s_records_point_to_the_host_and_vouch_for_its_mail(cloud: Cloud, applied: Outputs) -> None:
+    names = cloud.client("route53")
+    (zone,) = names.list_hosted_zones_by_name(DNSName="gitea.test")["HostedZones"]
+    listed = names.list_resource_record_sets(HostedZoneId=zone["Id"])["ResourceRecordSets"]
+    records = {(each["Name"], each["Type"]): [value["Value"] for value in each["ResourceRecords"]] for each in listed}
+    assert records["git.gitea.test.", "A"] == [applied.public_address]
+    assert '0 issue "letsencrypt.org"' in records["git.gitea.test.", "CAA"]
+    assert records["test-bounces.gitea.test.", "TXT"] == ['"v=spf1 include:amazonses.com ~all"']
+    assert len([name for name, kind in records if kind == "CNAME" and "._domainkey.gitea.test." in name]) == 3
 
 
 def test_a_state_that_another_run_holds_is_exit_8_and_says_who(cloud: Cloud, applied: Outputs) -> None:

@@ -67,6 +67,11 @@ def test_a_domain_outside_its_zone_is_a_contradiction() -> None:
     assert "does not lie in zone" in _problems(fakes.site_document(domain="git.badexample.org"))
 
 
+def test_a_sender_outside_the_zone_cannot_be_proven_to_ses() -> None:
+    mail = {"sender": "gitea@example.com", "smtp_host": "mail.example.org"}
+    assert 'mail.sender = "gitea@example.com" does not lie in zone' in _problems(fakes.site_document(mail=mail))
+
+
 def test_git_and_the_host_cannot_share_an_ssh_port() -> None:
     document = fakes.site_document()
     document["gitea"] = {**document["gitea"], "ssh_port": 22}

@@ -1,0 +1,90 @@
+"""The operator's image: built once for its content, and the program in it works as it does here."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from ground import run
+from ground.images import OPS_BASE, ImageSet
+from ops import image
+from ops.image import OpsImage
+from ops.inputs import host_document
+from ops.world import World
+from tests import fakes
+
+
+@pytest.fixture(scope="module")
+def ops_image(built: ImageSet) -> Iterator[OpsImage]:
+    os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
+    yield image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=print))
+    del os.environ["OPS_BASE_IMAGE"]
+
+
+def test_an_unchanged_tree_builds_nothing_a_second_time(ops_image: OpsImage) -> None:
+    told: list[str] = []
+    assert image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=told.append)) == ops_image
+    assert told == []
+
+
+def test_the_archive_carries_the_very_image(ops_image: OpsImage) -> None:
+    with tarfile.open(ops_image.archive) as archive:
+        manifest = archive.extractfile("manifest.json")
+        assert manifest
+        (described,) = json.load(manifest)
+    assert described["RepoTags"] == [ops_image.reference]
+    assert ops_image.identity.removeprefix("sha256:") in described["Config"]
+
+
+def _ops(client: docker.DockerClient, made: OpsImage, *argv: str, site: Path) -> tuple[int, str]:
+    volumes = {str(site): {"bind": "/site.json", "mode": "ro"}}
+    container = client.containers.run(
+        made.reference,
+        list(argv),
+        environment={"OPS_SITE": "/site.json"},
+        volumes=volumes,
+        network_mode="none",
+        detach=True,
+    )
+    code = container.wait(timeout=60)["StatusCode"]
+    said = container.logs(stdout=True, stderr=False).decode()
+    container.remove()
+    return code, said
+
+
+@pytest.fixture
+def site_file(tmp_path: Path) -> Path:
+    path = tmp_path / "site.json"
+    path.write_text(json.dumps(host_document(fakes.site())))
+    return path
+
+
+def test_the_program_in_the_image_reads_the_host_s_site(
+    docker_client: docker.DockerClient, ops_image: OpsImage, site_file: Path
+) -> None:
+    code, said = _ops(docker_client, ops_image, "site", "--json", site=site_file)
+    assert (code, json.loads(said)["name"]) == (0, "test")
+
+
+def test_the_program_in_the_image_says_in_one_document_that_it_has_no_engine(
+    docker_client: docker.DockerClient, ops_image: OpsImage, site_file: Path
+) -> None:
+    code, said = _ops(docker_client, ops_image, "health", "--json", site=site_file)
+    assert (code, json.loads(said)["error"]) == (7, "Unavailable")
+
+
+def test_the_image_holds_compose_and_no_secret(docker_client: docker.DockerClient, ops_image: OpsImage) -> None:
+    said = docker_client.containers.run(
+        ops_image.reference, ["compose", "version"], entrypoint="docker", remove=True, network_mode="none"
+    )
+    assert b"Docker Compose version" in said
+    variables = docker_client.images.get(ops_image.reference).attrs["Config"]["Env"]
+    assert not [
+        each for each in variables if any(word in each.upper() for word in ("PASSWORD", "SECRET", "TOKEN", "KEY"))
+    ]
