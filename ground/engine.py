@@ -64,10 +64,13 @@ def _ensure_engine(state: Path, tell: Tell) -> docker.DockerClient:
 
 
 def _engine() -> docker.DockerClient | None:
+    client = None
     try:
         client = docker.from_env()
         client.ping()
     except DockerException as error:
+        if client:
+            client.close()
         if "Permission denied" in str(error):
             raise Refused(
                 "this user may not talk to the Docker engine", "run as root, or: sudo usermod -aG docker $USER"
@@ -84,9 +87,10 @@ def _start_engine(state: Path, tell: Tell) -> docker.DockerClient:
         log = state / "dockerd.log"
         tell(f"starting the Docker engine: dockerd (no systemd here; log in {log})")
         state.mkdir(parents=True, exist_ok=True)
-        subprocess.Popen(
-            [*_root_prefix(), "dockerd"], stdout=log.open("ab"), stderr=subprocess.STDOUT, start_new_session=True
-        )
+        with log.open("ab") as written:
+            # The engine outlives this process, as a service does that a package has installed.
+            detached = ["setsid", "--fork", *_root_prefix(), "dockerd"]
+            subprocess.run(detached, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, check=True)
     deadline = time.monotonic() + _ENGINE_START_SECONDS
     while time.monotonic() < deadline:
         if client := _engine():
