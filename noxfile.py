@@ -65,6 +65,13 @@ def down(session: nox.Session) -> None:
 
 
 @nox.session
+def ops(session: nox.Session) -> None:
+    """The operator's program on this machine; takes -- VERB and its options, for example -- gate status."""
+    _install(session, "integration")
+    _run(session, "-m", "ops", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure, as ratios against a named alternative in the same run; writes reports/bench.json."""
     _install(session, "integration")

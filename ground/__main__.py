@@ -11,7 +11,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import aws, images, run, stand
+from ground import aws, engine, images, run, stand
 from ground.images import OPS_BASE
 from ground.stand import Stand
 from ops import config, report
@@ -57,6 +57,7 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
     """Deploy a site from nothing and run the e2e suite on it: on ground of its own, unless the site stands elsewhere."""
     if arguments.site.resolve() != _LOCAL.resolve():
         site = config.load(arguments.site)
+        engine.ensure(run.CACHE, _tell)
         code = _deploy(arguments.site)
         return code or _e2e(arguments.site, {"E2E_AUTHORITIES": site.tls.acme_ca})
     return _on_ground(arguments.site, keep=arguments.keep, then=lambda ground: _e2e(ground.site_file, _facts(ground)))
@@ -113,7 +114,7 @@ def _directions(ground: Stand) -> str:
                  aws secretsmanager get-secret-value --secret-id {site.name}/admin-password
   host           ssh -i {site.host.ssh_key} {site.host.ssh_user}@{site.host.address}
   mails          {ground.inbox}
-  ops            {ops} .venv/bin/python -m ops health --address {site.host.address}
+  ops            {ops} ./noxw -s ops -- health --address {site.host.address}
 """
 
 

@@ -23,6 +23,7 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TERRAFORM_HINT = "install Terraform 1.11 or newer: https://developer.hashicorp.com/terraform/install"
 _PLUGIN = Path("/usr/local/lib/docker/cli-plugins/docker-compose")
 _ENGINE_START_SECONDS = 60
+_PID_FILE = Path("/var/run/docker.pid")
 
 
 def ensure(state: Path, tell: Tell) -> docker.DockerClient:
@@ -87,6 +88,7 @@ def _start_engine(state: Path, tell: Tell) -> docker.DockerClient:
         log = state / "dockerd.log"
         tell(f"starting the Docker engine: dockerd (no systemd here; log in {log})")
         state.mkdir(parents=True, exist_ok=True)
+        _forget_dead_engine()
         with log.open("ab") as written:
             # The engine outlives this process, as a service does that a package has installed.
             detached = ["setsid", "--fork", *_root_prefix(), "dockerd"]
@@ -97,6 +99,19 @@ def _start_engine(state: Path, tell: Tell) -> docker.DockerClient:
             return client
         time.sleep(0.3)
     raise Unavailable("the Docker engine does not start", "run dockerd by hand and read what it says")
+
+
+def _forget_dead_engine() -> None:
+    """An engine that was killed leaves its process number behind, and refuses to start once someone else has that number."""
+    if _PID_FILE.is_file() and "dockerd" not in _program_of(_PID_FILE.read_text(encoding="ascii").strip()):
+        _as_root(["rm", "--force", str(_PID_FILE)])
+
+
+def _program_of(process: str) -> str:
+    try:
+        return Path("/proc", process, "comm").read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _install_compose(tell: Tell) -> None:

@@ -1,0 +1,116 @@
+"""The command line: stdout is the result alone, the exit code says in what state the system was left."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from ops import cli, health
+from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
+from ops.model import Report
+from ops.world.process import Terminated, interrupt_code
+
+EXAMPLE = Path(__file__).parents[2] / "sites/production.example.toml"
+
+
+def _main(*argv: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    return int(str(ended.value.code))
+
+
+def _health_ends_with(monkeypatch: pytest.MonkeyPatch, outcome: Report | BaseException) -> int:
+    def verb(*_: object) -> Report:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(health, "health", verb)
+    return _main("health", "--site", str(EXAMPLE), "--json")
+
+
+def test_a_site_file_is_checked_and_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main("site", "--site", str(EXAMPLE)) == 0
+    assert capsys.readouterr().out == "production: https://git.example.org/ in eu-central-1\n"
+
+
+def test_json_is_exactly_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main("site", "--site", str(EXAMPLE), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verb"], document["ok"], document["changed"], document["exit_code"]) == ("site", True, False, 0)
+
+
+def test_a_verb_without_a_site_says_how_to_name_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPS_SITE", raising=False)
+    assert _main("site") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--site sites/local.toml" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OpsError("m", "h"), 1),
+        (ConfigError("m", "h"), 2),
+        (Degraded("m", "h"), 3),
+        (Refused("m", "h"), 4),
+        (RolledBack("m", "h"), 5),
+        (Stranded("m", "h"), 6),
+        (Unavailable("m", "h"), 7),
+        (Locked("m", "h"), 8),
+    ],
+)
+def test_each_failure_has_its_exit_code_one_document_and_a_next_step(
+    error: OpsError, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _health_ends_with(monkeypatch, error) == code
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert document == {
+        "verb": "health",
+        "ok": False,
+        "changed": False,
+        "exit_code": code,
+        "error": type(error).__name__,
+        "summary": "m",
+        "next": "h",
+    }
+    assert captured.err == "error: m\nnext:  h\n"
+
+
+def test_a_report_that_is_red_ends_with_its_own_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _health_ends_with(monkeypatch, Report("health", False, "1 of 8 probes are red", exit_code=3)) == 3
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_a_bug_is_exit_1_with_its_traceback_on_stderr_and_still_one_document(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _health_ends_with(monkeypatch, ZeroDivisionError("by zero")) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["summary"] == "a bug: by zero"
+    assert "Traceback" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "code"),
+    [(KeyboardInterrupt(), 130), (Terminated(signal.SIGTERM), 143), (Terminated(signal.SIGHUP), 129)],
+)
+def test_an_interrupt_ends_with_the_signal_s_code(
+    interrupt: KeyboardInterrupt, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert interrupt_code(interrupt) == code
+    assert _health_ends_with(monkeypatch, interrupt) == code
+
+
+def test_a_wrong_invocation_is_exit_2_and_says_where_help_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main("health", "--adress", "1") == 2
+    assert "--help" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""What a deployment decides before it touches anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ops import deploy
+from ops.errors import Refused
+from ops.model import Outputs
+from tests import fakes
+
+OUTPUTS = {
+    "public_address": "192.0.2.1",
+    "instance_id": "i-1",
+    "data_volume_id": "vol-1",
+    "backup_bucket": "b",
+    "secret_names": {"a": "test/a"},
+}
+
+
+def test_terraform_s_outputs_become_a_value_whatever_else_there_is() -> None:
+    assert deploy.outputs_from(OUTPUTS | {"more": 1}) == Outputs("192.0.2.1", "i-1", "vol-1", "b", {"a": "test/a"})
+
+
+@pytest.mark.parametrize("present", [(), ("key",), ("key.pub",)])
+def test_a_key_pair_that_is_not_whole_is_refused_with_the_command_that_makes_one(
+    tmp_path: Path, present: tuple[str, ...]
+) -> None:
+    for name in present:
+        (tmp_path / name).write_text("content")
+    with pytest.raises(Refused) as caught:
+        deploy.public_key(tmp_path / "key")
+    assert caught.value.hint == f"ssh-keygen -t ed25519 -f {tmp_path / 'key'}"
+
+
+def test_the_host_is_reached_at_the_site_s_address_before_the_elastic_ip(tmp_path: Path) -> None:
+    outputs = deploy.outputs_from(OUTPUTS)
+    assert deploy.connection(fakes.site(), outputs, tmp_path)["ansible_host"] == "192.0.2.1"
+    elsewhere = fakes.site(host={"ssh_key": "k", "address": "192.0.2.9"})
+    assert deploy.connection(elsewhere, outputs, tmp_path)["ansible_host"] == "192.0.2.9"
+
+
+def test_the_host_s_key_is_learnt_once_and_kept_with_the_site(tmp_path: Path) -> None:
+    arguments = deploy.connection(fakes.site(), deploy.outputs_from(OUTPUTS), tmp_path / "known")[
+        "ansible_ssh_common_args"
+    ]
+    assert f"UserKnownHostsFile={tmp_path}/known" in arguments
+    assert "StrictHostKeyChecking=accept-new" in arguments
+
+
+@pytest.mark.parametrize("bucket", ["abc", "a" * 63])
+def test_the_state_s_bucket_has_a_name_that_s3_takes(bucket: str) -> None:
+    name = deploy.state_bucket(fakes.site(backup={"bucket": bucket}))
+    assert name.endswith("-terraform")
+    assert 3 <= len(name) <= 63
