@@ -179,7 +179,8 @@ class Gitea:
 
     def processes(self) -> str:
         """Return the command lines of all that runs in the container."""
-        return str(self.container.top()["Processes"])
+        # Wide: the engine's own COLUMNS would cut the lines.
+        return str(self.container.top(ps_args="-eww -o pid,args")["Processes"])
 
     def logs(self) -> str:
         """Return all it has said."""

@@ -80,7 +80,10 @@ def _backend(context: Context, repository: Repository, service: str, tail: str, 
     except HttpError:
         _finish(process, feeder)
         raise
-    return Response(status, headers, None, _pieces(process, feeder))
+    pieces = _pieces(process, feeder)
+    # Begun here: a generator that never began would not end git when the client is gone before the first byte.
+    next(pieces)
+    return Response(status, headers, None, pieces)
 
 
 def _output(process: subprocess.Popen[bytes]) -> BufferedReader:
@@ -152,6 +155,7 @@ def _read_head(stdout: IO[bytes]) -> tuple[int, dict[str, str]]:
 
 def _pieces(process: subprocess.Popen[bytes], feeder: threading.Thread) -> Iterator[bytes]:
     try:
+        yield b""
         while piece := _output(process).read1(_PIECE):
             yield piece
     except GeneratorExit:

@@ -148,8 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_pieces(self, response: Response) -> None:
         chunked = self.request_version != "HTTP/1.0"
         self.close_connection |= not chunked
-        self.wfile.write(self._head(response, {"Transfer-Encoding": "chunked"} if chunked else {}))
         try:
+            self.wfile.write(self._head(response, {"Transfer-Encoding": "chunked"} if chunked else {}))
             for piece in response.stream or ():
                 if piece:
                     self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
