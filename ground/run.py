@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import ipaddress
 import os
 import secrets
 import shutil
 import subprocess
+import time
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +28,7 @@ REPOSITORY = Path(__file__).parents[1]
 RUNS = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "gitea-suite"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
 _KEPT = "kept"
+_REMOVAL_SECONDS = 30
 # 10.200.0.0/24 and the 5,119 networks behind it: away from what home routers and clouds hand out.
 _FIRST_NETWORK, _NETWORKS = 0x0AC80000, 5120
 _PREFIX = "ground-"
@@ -63,18 +64,34 @@ def remove_leftovers(client: docker.DockerClient, tell: Tell, *, kept_too: bool 
 
 
 def remove(client: docker.DockerClient, run: str) -> None:
-    """Remove a run's containers, volumes, networks and folder. Removing twice is no error."""
-    chosen = {"label": f"{RUN_LABEL}={run}"}
-    for container in client.containers.list(all=True, filters=chosen):
-        with contextlib.suppress(NotFound):
-            container.remove(force=True, v=True)
-    for volume in client.volumes.list(filters=chosen):
-        with contextlib.suppress(NotFound):
-            volume.remove(force=True)
-    for network in client.networks.list(filters=chosen):
-        with contextlib.suppress(NotFound):
-            network.remove()
+    """Remove a run's containers, volumes, networks and folder. Removing twice is no error, nor is it at the same time.
+
+    Raises Unavailable naming what the engine would not let go of within half a minute.
+    """
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while left := _removed(client, run):
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"{run}: {', '.join(left)} cannot be removed", "look at the engine's log, then: ./noxw -s down"
+            )
+        time.sleep(0.3)
     shutil.rmtree(RUNS / run, ignore_errors=True)
+
+
+def _removed(client: docker.DockerClient, run: str) -> list[str]:
+    """Ask the engine to remove all that carries the run's label; returns what it would not let go of yet."""
+    chosen = {"label": f"{RUN_LABEL}={run}"}
+    left = []
+    for kind, options in ((client.containers, {"all": True}), (client.volumes, {}), (client.networks, {})):
+        for each in kind.list(filters=chosen, **options):
+            try:
+                each.remove(**({"force": True, "v": True} if options else {}))
+            except NotFound:
+                continue
+            except APIError:
+                # Someone else is removing it, or what uses it is on its way out.
+                left.append(f"{type(each).__name__.lower()} {each.name}")
+    return left
 
 
 def write_key(folder: Path) -> Path:
