@@ -127,7 +127,9 @@ def test_an_apply_that_was_broken_off_is_finished_by_the_next(cloud: Cloud, appl
 
 
 def test_finishing_what_was_broken_off_makes_nothing_twice(cloud: Cloud, applied: Outputs) -> None:
-    chosen = [{"Name": "tag:Site", "Values": ["test"]}]
+    # A host that was broken off in the making is ended and made anew; EC2 lists what was terminated for an hour more.
+    alive = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
+    chosen = [{"Name": "tag:Site", "Values": ["test"]}, alive]
     reservations = cloud.client("ec2").describe_instances(Filters=chosen)["Reservations"]
     assert [one["InstanceId"] for each in reservations for one in each["Instances"]] == [applied.instance_id]
     assert _disks(cloud, "test-data") == [applied.data_volume_id]
