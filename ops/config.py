@@ -29,6 +29,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,20}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_TIME_ZONE = re.compile(r"[A-Za-z]+(/[A-Za-z0-9_+-]+)*")
 _RESERVED_GITEA_NAMES = frozenset({"admin", "api", "assets", "explore", "ghost", "login", "metrics", "user"})
 
 
@@ -98,6 +100,8 @@ class Network:
 
     cidr: str = _key(_is_cidr, 'give a network in CIDR form, for example "10.40.0.0/16"', "10.40.0.0/16")
     admin_cidrs: tuple[str, ...] = _key(_each(_is_cidr), 'give networks in CIDR form, for example ["203.0.113.7/32"]')
+    ipv6: bool = _key(_anything, "give true or false", False)
+    flow_logs: bool = _key(_anything, "give true or false", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,7 @@ class Host:
     )
     data_gib: int = _key(_between(8, 16384), "give a size in GiB from 8 on", 50)
     registry_mirrors: tuple[str, ...] = _key(_each(_is_url("http", "https")), "give URLs of Docker Hub mirrors", [])
+    reboot_time: str = _key(_matches(_TIME), 'give a time of day such as "04:30"', "04:30")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +162,18 @@ class Mail:
 
 @dataclass(frozen=True, kw_only=True)
 class Backup:
-    """Where backups go."""
+    """Where backups go, how many days no one can delete a version of them, and in which second region a replica lies."""
 
     bucket: str = _key(_matches(_BUCKET), "give a bucket name: 3 to 63 of a-z, 0-9 and -, unique in all of AWS")
+    lock_days: int = _key(_between(1, 365), "give a number of days from 1 to 365", 30)
+    replica_region: str = _key(_or_empty(_matches(_REGION)), "give an AWS region, or leave it out for no replica", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the site may cost. At 80 % of a budget, and when its forecast exceeds it, AWS writes to the contact; 0 is no budget."""
+
+    monthly_budget_usd: int = _key(_between(0, 1_000_000), "give a whole number of US dollars, or 0 for no budget", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +185,7 @@ class Site:
     domain: str = _key(_matches(_DOMAIN), 'give the full domain in lower case, for example "git.example.org"')
     zone: str = _key(_matches(_DOMAIN), 'give the Route 53 zone the domain lies in, for example "example.org"')
     contact: str = _key(_matches(_ADDRESS), "give the e-mail address that alarms and the ACME account use")
+    timezone: str = _key(_matches(_TIME_ZONE), 'give a name of the time zone database, such as "Europe/Berlin"', "Etc/UTC")
     aws: Aws
     network: Network
     host: Host
@@ -178,6 +193,7 @@ class Site:
     tls: Tls = field(default_factory=Tls)
     mail: Mail
     backup: Backup
+    limits: Limits = field(default_factory=Limits)
 
 
 def load(path: Path) -> Site:
@@ -261,6 +277,10 @@ def _contradictions(site: Site) -> list[str]:
     if not f".{site.mail.sender.rsplit('@', 1)[1]}".endswith(f".{site.zone}"):
         problems.append(
             f'mail.sender = "{site.mail.sender}" does not lie in zone "{site.zone}": SES proves it by that zone'
+        )
+    if site.backup.replica_region == site.aws.region:
+        problems.append(
+            f'backup.replica_region = "{site.aws.region}" is the region of the bucket itself: give another, or leave it out'
         )
     if site.gitea.ssh_port == site.host.ssh_port:
         problems.append(f"gitea.ssh_port = {site.gitea.ssh_port} is the host's own ssh port: give another")
