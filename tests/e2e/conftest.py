@@ -166,8 +166,8 @@ def git(site: DeployedSite, tmp_path: Path) -> Git:
 
 
 @pytest.fixture(scope="session")
-def host(site: DeployedSite, tmp_path_factory: pytest.TempPathFactory) -> Host:
-    """The host over ssh, as its administrator."""
+def ssh_config(site: DeployedSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ssh configuration that knows how the administrator reaches the host at its address."""
     settings = site.document["host"]
     config = tmp_path_factory.mktemp("ssh") / "config"
     config.write_text(
@@ -175,7 +175,13 @@ def host(site: DeployedSite, tmp_path_factory: pytest.TempPathFactory) -> Host:
         f"  IdentityFile {Path(settings['ssh_key']).expanduser()}\n  IdentitiesOnly yes\n"
         f"  StrictHostKeyChecking accept-new\n  UserKnownHostsFile {config.with_name('known_hosts')}\n"
     )
-    return testinfra.get_host(f"ssh://{site.address}", ssh_config=str(config), sudo=True)
+    return config
+
+
+@pytest.fixture(scope="session")
+def host(site: DeployedSite, ssh_config: Path) -> Host:
+    """The host over ssh, as its administrator."""
+    return testinfra.get_host(f"ssh://{site.address}", ssh_config=str(ssh_config), sudo=True)
 
 
 def tls_connection(site: DeployedSite, version: ssl.TLSVersion) -> str | None:
