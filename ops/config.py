@@ -185,7 +185,9 @@ class Site:
     domain: str = _key(_matches(_DOMAIN), 'give the full domain in lower case, for example "git.example.org"')
     zone: str = _key(_matches(_DOMAIN), 'give the Route 53 zone the domain lies in, for example "example.org"')
     contact: str = _key(_matches(_ADDRESS), "give the e-mail address that alarms and the ACME account use")
-    timezone: str = _key(_matches(_TIME_ZONE), 'give a name of the time zone database, such as "Europe/Berlin"', "Etc/UTC")
+    timezone: str = _key(
+        _matches(_TIME_ZONE), 'give a name of the time zone database, such as "Europe/Berlin"', "Etc/UTC"
+    )
     aws: Aws
     network: Network
     host: Host

@@ -74,7 +74,9 @@ def test_a_sender_outside_the_zone_cannot_be_proven_to_ses() -> None:
 
 def test_a_replica_in_the_same_region_would_be_lost_with_it() -> None:
     backup = {"bucket": "bucket", "replica_region": "eu-central-1"}
-    assert 'backup.replica_region = "eu-central-1" is the region of the bucket' in _problems(fakes.site_document(backup=backup))
+    assert 'backup.replica_region = "eu-central-1" is the region of the bucket' in _problems(
+        fakes.site_document(backup=backup)
+    )
 
 
 def test_git_and_the_host_cannot_share_an_ssh_port() -> None:
