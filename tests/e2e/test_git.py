@@ -25,12 +25,12 @@ def test_a_wrong_password_is_turned_away(site: DeployedSite, web: requests.Sessi
     assert web.get(f"{site.url}/api/v1/user").status_code == 401
 
 
-def test_a_push_over_https_comes_back_as_it_went(
+def test_a_push_of_100_megabytes_over_https_comes_back_as_it_went(
     site: DeployedSite, account: Account, git: Git, tmp_path: Path
 ) -> None:
     _create(site, account, "over-https")
     remote = f"https://{account.name}:{account.password}@{site.domain}/{account.name}/over-https.git"
-    pushed = _commit(git, tmp_path / "work", os.urandom(3_000_000))
+    pushed = _commit(git, tmp_path / "work", os.urandom(100_000_000))
     git("push", remote, "HEAD:refs/heads/main", directory=tmp_path / "work")
     git("clone", "--branch", "main", remote, "copy")
     assert hashlib.sha256((tmp_path / "copy/content").read_bytes()).hexdigest() == pushed

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 import requests
 
-from tests.e2e.conftest import DeployedSite, tls_connection
+from tests.e2e.conftest import Account, DeployedSite, session_for, tls_connection
 
 
 def test_plain_http_is_sent_to_https(site: DeployedSite, web: requests.Session) -> None:
@@ -66,3 +66,13 @@ def test_no_one_may_register_or_install(site: DeployedSite, web: requests.Sessio
     wish = {"user_name": "intruder", "password": "long enough 1", "retype": "long enough 1", "email": "i@example.org"}
     web.post(f"{site.url}/user/sign_up", data=wish)
     assert web.get(f"{site.url}/api/v1/users/intruder").status_code == 404
+
+
+def test_notifications_reach_a_signed_in_browser_as_they_come(site: DeployedSite, account: Account) -> None:
+    with session_for(site) as browser:
+        form = {"user_name": account.name, "password": account.password}
+        assert browser.post(f"{site.url}/user/login", data=form, allow_redirects=False).status_code == 303
+        with browser.get(f"{site.url}/user/events", stream=True, timeout=10) as stream:
+            assert stream.headers["Content-Type"].startswith("text/event-stream")
+            # Gitea begins with an empty line; a proxy that held the stream back would keep it until there is more.
+            assert next(stream.iter_content(1)) == b"\n"
