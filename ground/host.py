@@ -23,6 +23,9 @@ DATA_DEVICE = "/dev/disk/by-id/ground-data"
 # Packages that one run downloaded serve the next; shared by runs side by side, and never removed by a run.
 PACKAGE_CACHE_VOLUME = "gitea-suite-apt-cache"
 
+# What the host keeps on its root disk, where the engine cannot work on the layers of a container.
+_ROOT_VOLUME = "docker"
+
 _BOOT_SECONDS = 60
 _SHUTDOWN_SECONDS = 90
 _JOURNAL = ["journalctl", "--no-pager", "--lines=30", "--output=short-monotonic"]
@@ -71,6 +74,8 @@ def start(
         network=network,
         networking_config={network: endpoint},
         volumes=_volumes(docker_client, run_id),
+        # A machine that reboots itself comes up again.
+        restart_policy={"Name": "unless-stopped"},
         **_rights(),
     )
     container.start()
@@ -85,6 +90,15 @@ def restart(docker_client: docker.DockerClient, host: HostGround) -> HostGround:
     container = docker_client.containers.get(host.name)
     container.restart(timeout=_SHUTDOWN_SECONDS)
     return _come_up(container)
+
+
+def power_off(docker_client: docker.DockerClient, host: HostGround) -> None:
+    """End the host in good order and for good: all it had is gone but for the data volume."""
+    container = docker_client.containers.get(host.name)
+    container.stop(timeout=_SHUTDOWN_SECONDS)
+    container.remove(v=True)
+    run_id = container.labels[RUN_LABEL]
+    docker_client.volumes.get(f"{run_id}-{_ROOT_VOLUME}").remove()
 
 
 def _command(client: docker.DockerClient) -> list[str]:
@@ -105,7 +119,7 @@ def _rights() -> dict[str, Any]:
 
 
 def _volumes(client: docker.DockerClient, run_id: str) -> dict[str, dict[str, str]]:
-    own = {"docker": "/var/lib/docker", "data": "/var/lib/ground"}
+    own = {_ROOT_VOLUME: "/var/lib/docker", "data": "/var/lib/ground"}
     for name in own:
         client.volumes.create(f"{run_id}-{name}", labels={RUN_LABEL: run_id})
     paths = {f"{run_id}-{name}": path for name, path in own.items()}

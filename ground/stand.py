@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import docker
 
-from ground import acme, aws, disk, engine, host, images, mail, registry, run
+from ground import acme, aws, disk, engine, host, images, mail, registry, run, succession
 from ground.acme import Acme
 from ground.fixture import Place
 from ground.images import ImageSet
@@ -51,7 +51,9 @@ def standing(template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: F
         undo.callback(lock.close)
         undo.callback(lambda: run.keep(folder) if keep() else _remove(client, place.run, tell))
         tell(f"raising the ground {place.run} ({built.name} images)")
-        yield _raise(place, folder, built, template, tell)
+        stand = _raise(place, folder, built, template, tell)
+        undo.enter_context(_succession(stand, tell))
+        yield stand
 
 
 def _remove(client: docker.DockerClient, name: str, tell: Tell) -> None:
@@ -106,6 +108,23 @@ def _machine(place: Place, built: ImageSet, public_key: str) -> host.HostGround:
         metadata_address=place.address("metadata"),
         address=place.address("host"),
     )
+
+
+def _succession(stand: Stand, tell: Tell) -> AbstractContextManager[None]:
+    """Have the host's container replaced when Terraform replaces the instance that it stands for."""
+    site = config.load(stand.site_file)
+    public_key = Path(site.host.ssh_key).with_suffix(".pub").read_text(encoding="utf-8")
+    machine = host.HostGround(stand.place.name("host"), site.host.address)
+
+    def power_off() -> None:
+        tell("ground: the instance has ended; its machine goes, and leaves its data volume")
+        host.power_off(stand.place.client, machine)
+
+    def power_on() -> None:
+        tell("ground: another instance is there; a bare machine takes its place")
+        _machine(stand.place, stand.images, public_key)
+
+    return succession.following(site.aws.endpoint_url, site.name, power_off=power_off, power_on=power_on)
 
 
 def _host_keys(address: str, key: Path, mirrors: list[str], ami: str) -> dict[str, Any]:

@@ -21,6 +21,11 @@ from requests.adapters import HTTPAdapter
 from testinfra.host import Host
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What interrupts the site comes last."""
+    items.sort(key=lambda item: item.path.name == "test_interruption.py")
+
+
 @dataclass(frozen=True)
 class DeployedSite:
     """What a test may know of the site."""

@@ -1,0 +1,52 @@
+"""The site is interrupted for good reason, and comes back with all it had. These run last."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Account, DeployedSite
+
+BACK_SECONDS = 300
+
+Ssh = Callable[[str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def ssh(site: DeployedSite, ssh_config: Path) -> Ssh:
+    """Run a command on the host over a connection of its own; code 255 is a host that is away."""
+    argv = ["ssh", "-F", str(ssh_config), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", site.address]
+    return lambda command: subprocess.run([*argv, command], capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_reboot_brings_everything_back(site: DeployedSite, account: Account, ssh: Ssh) -> None:
+    wish = {"name": "kept", "auto_init": True}
+    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    before = _head(site, account)
+    booted = _started(ssh)
+    ssh("sudo systemctl reboot")
+    _until(lambda: _started(ssh) not in {booted, ""}, "the host is back")
+    _until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well again")
+    assert ssh("systemctl list-units --failed --plain --no-legend").stdout == ""
+    assert _head(site, account) == before
+
+
+def _started(ssh: Ssh) -> str:
+    return ssh("systemctl show --property UserspaceTimestamp --value").stdout.strip()
+
+
+def _head(site: DeployedSite, account: Account) -> str:
+    answer = account.session.get(f"{site.url}/api/v1/repos/{account.name}/kept/branches/main")
+    return str(json.loads(answer.text)["commit"]["id"])
+
+
+def _until(ready: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + BACK_SECONDS
+    while not ready():
+        assert time.monotonic() < deadline, f"{what}: not within {BACK_SECONDS} s"
+        time.sleep(1)
