@@ -84,6 +84,7 @@ def _create(site: DeployedSite, account: Account, name: str) -> None:
 def _commit(git: Git, folder: Path, content: bytes) -> str:
     folder.mkdir()
     git("init", "--quiet", "--initial-branch=main", directory=folder)
+    git("config", "core.compression", "0", directory=folder)
     (folder / "content").write_bytes(content)
     git("add", "content", directory=folder)
     git("commit", "--quiet", "--message", "content", directory=folder)
