@@ -1,4 +1,4 @@
-"""SES's place: an SMTP sink that keeps every mail for the tests to read."""
+"""SES's place: an SMTP sink that, like SES, wants TLS and credentials, and that keeps every mail for the tests to read."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ from dataclasses import dataclass
 
 import requests
 
+from ground import authority
 from ground.fixture import Place, create, wait
 
 
 @dataclass(frozen=True)
 class Mailbox:
-    """A running sink: the address mail servers are told, and where the mails can be read."""
+    """A running sink: the address mail servers are told, whom they have to trust (PEM text), and where the mails can be read."""
 
     smtp_host: str
     smtp_port: int
+    authority: str
     inbox: str
 
 
 def start(place: Place, image: str) -> Mailbox:
     """Start the sink; raises Unavailable with its last words when it does not come up."""
     inbox = f"http://{place.address('mail')}:8025/"
-    container = create(place, "mail", image)
+    identity = authority.server_identity(place.address("mail"))
+    files = {"/etc/mail/server.pem": identity.certificate, "/etc/mail/server.key": identity.key}
+    container = create(place, "mail", image, files=files)
     wait(container, lambda: requests.get(inbox, timeout=2).ok, 20)
-    return Mailbox(place.address("mail"), 1025, inbox)
+    return Mailbox(place.address("mail"), 1025, identity.authority, inbox)

@@ -73,7 +73,7 @@ def _raise(place: Place, folder: Path, built: ImageSet, template: Path, tell: Te
         machine = pool.submit(_machine, place, built, public_key)
     acme.know(issuer.result(), site.domain, machine.result().address)
     authorities = folder / "authorities.pem"
-    authorities.write_text(issuer.result().authorities, encoding="utf-8")
+    authorities.write_text(issuer.result().authorities + mailbox.result().authority, encoding="utf-8")
     changes: Mapping[str, Mapping[str, Any]] = {
         "aws": {"endpoint_url": cloud.result().endpoint_url},
         "host": _host_keys(machine.result().address, key, mirror.result(), cloud.result().ami),

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ops import accounts, certs, config, health, report, secrets
+from ops import accounts, certs, config, health, notify, report, secrets
 from ops.errors import ConfigError, OpsError
 from ops.gate import STAGES
 from ops.model import Report
@@ -62,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     _choice(_verb(verbs, "certs", "issue or renew the certificate (on the host)", _certs), "renew")
     _choice(_verb(verbs, "secrets", "put the secrets in place (on the host)", _secrets), "fetch")
     _choice(_verb(verbs, "accounts", "make sure of the administrator (on the host)", _accounts), "ensure-admin")
+    notice = _verb(verbs, "notify", "mail a text, read from standard input, to the site's contact", _notify)
+    notice.add_argument("subject")
     _gate_parser(verbs)
     return parser
 
@@ -147,6 +149,13 @@ def _secrets(arguments: argparse.Namespace) -> Report:
 def _accounts(arguments: argparse.Namespace) -> Report:
     world = _world(arguments)
     return accounts.ensure_admin(world.site, world)
+
+
+def _notify(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    # A program's last words may be cut in the middle of a character.
+    text = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace")
+    return notify.notify(world.site, world, subject=arguments.subject, text=text)
 
 
 def _gate_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:

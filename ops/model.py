@@ -32,6 +32,14 @@ class Secret:
 
 
 @dataclass(frozen=True)
+class SmtpCredentials:
+    """With whom a mail server speaks."""
+
+    username: str
+    password: Secret
+
+
+@dataclass(frozen=True)
 class Probe:
     """One observation of the site: what was looked at, whether it is well, and what was seen."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ops.config import Site
 from ops.inputs import SECRETS_DIRECTORY
-from ops.model import Report, Secret
+from ops.model import Report, Secret, SmtpCredentials
 from ops.world import World
 
 
@@ -32,10 +33,27 @@ PLACES = {
     "metrics-token": Place(_GITEA, _GITEA),
 }
 
+SMTP = "smtp-credentials"
+
 
 def secret_name(site: Site, short: str) -> str:
     """Return the name that a secret has in Secrets Manager."""
     return f"{site.name}/{short}"
+
+
+def smtp_credentials(site: Site, world: World, *, directory: Path = Path(SECRETS_DIRECTORY)) -> SmtpCredentials:
+    """Return what the host has in ``directory``, else what Secrets Manager has; raises OpsError when neither has any."""
+    files = [directory / "smtp-username", directory / "smtp-password"]
+    if all(file.is_file() for file in files):
+        username, password = (file.read_text(encoding="utf-8") for file in files)
+        return SmtpCredentials(username, Secret(password))
+    return credentials_from(world.aws.secret(secret_name(site, SMTP)))
+
+
+def credentials_from(document: Secret) -> SmtpCredentials:
+    """Return the two parts of the secret that holds the SMTP credentials as one JSON document."""
+    parts = json.loads(document.reveal())
+    return SmtpCredentials(parts["username"], Secret(parts["password"]))
 
 
 def fetch(site: Site, world: World, *, directory: Path = Path(SECRETS_DIRECTORY)) -> Report:

@@ -10,8 +10,9 @@ from typing import Any
 
 from ops.config import Site, site_from
 from ops.errors import OpsError, Unavailable
-from ops.model import Secret
+from ops.model import Secret, SmtpCredentials
 from ops.world.containers import Ran, Service
+from ops.world.mail import CredentialsRefused, MailRefused
 from ops.world.process import Finished
 from ops.world.web import Answer
 
@@ -107,6 +108,34 @@ class FakeWeb:
         return self.ssh_banner
 
 
+@dataclass(frozen=True)
+class Letter:
+    """A mail that was taken."""
+
+    username: str
+    sender: str
+    recipient: str
+    subject: str
+    text: str
+
+
+@dataclass
+class FakeMail:
+    """A mail server that knows whom ``known`` says it knows; None is one that does not answer."""
+
+    known: Callable[[SmtpCredentials], bool] | None = lambda _: True
+    taken: list[Letter] = field(default_factory=list)
+
+    def send(self, credentials: SmtpCredentials, *, sender: str, recipient: str, subject: str, text: str) -> None:
+        if self.known is None:
+            raise Unavailable("mail server is out of reach")
+        if not self.known(credentials):
+            raise CredentialsRefused("mail server refuses the credentials: 535")
+        if recipient.endswith("@unverified.test"):
+            raise MailRefused("mail server refuses the mail: Email address is not verified.")
+        self.taken.append(Letter(credentials.username, sender, recipient, subject, text))
+
+
 @dataclass
 class FakeProcesses:
     """Programs as one function from argv to how it ended."""
@@ -145,6 +174,7 @@ class FakeWorld:
     aws: FakeAws = field(default_factory=FakeAws)
     clock: FakeClock = field(default_factory=FakeClock)
     containers: FakeContainers = field(default_factory=FakeContainers)
+    mail: FakeMail = field(default_factory=FakeMail)
     processes: FakeProcesses = field(default_factory=FakeProcesses)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     web: FakeWeb = field(default_factory=FakeWeb)

@@ -11,6 +11,7 @@ from ops.config import Site
 from ops.world.aws import Aws
 from ops.world.clock import Clock
 from ops.world.containers import Containers
+from ops.world.mail import Mail
 from ops.world.process import Processes
 from ops.world.registry import Registry
 from ops.world.web import Web
@@ -43,5 +44,13 @@ class World:
     @cached_property
     def web(self) -> Web:
         """HTTPS clients that trust this machine's authorities and those of the site's own issuer."""
+        return Web(self._extra_authorities())
+
+    @cached_property
+    def mail(self) -> Mail:
+        """The site's mail server, trusted as the web's servers are."""
+        return Mail(self.site.mail.smtp_host, self.site.mail.smtp_port, self._extra_authorities())
+
+    def _extra_authorities(self) -> str:
         named = self.site.tls.acme_ca
-        return Web(Path(named).read_text(encoding="utf-8") if named else "")
+        return Path(named).read_text(encoding="utf-8") if named else ""

@@ -11,10 +11,11 @@ from pathlib import Path
 import docker
 import pytest
 
-from ground import acme, aws, images, run, stand
+from ground import acme, aws, images, mail, run, stand
 from ground.acme import Acme
 from ground.fixture import Place
 from ground.images import ImageSet
+from ground.mail import Mailbox
 from ops.world.evidence import IMAGES_VARIABLE
 
 # Those that wait longest begin first: most of their time is no one's work.
@@ -103,3 +104,9 @@ def issuer(place: Place, built: ImageSet) -> Acme:
     started = acme.start(place, built.local("pebble"))
     acme.know(started, "git.gitea.test", place.address("host"))
     return started
+
+
+@pytest.fixture(scope="session")
+def mailbox(place: Place, built: ImageSet) -> Mailbox:
+    """A running SMTP sink that wants TLS and credentials."""
+    return mail.start(place, built.local("mail"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import sys
@@ -11,18 +12,22 @@ from pathlib import Path
 
 import docker
 import pytest
+import requests
 
 from ground import aws
 from ground.fixture import RUN_LABEL, Place
 from ground.images import ImageSet
+from ground.mail import Mailbox
 from ops.errors import Locked, OpsError, Unavailable
+from ops.model import Secret, SmtpCredentials
 from ops.world.aws import Aws
 from ops.world.clock import Clock
 from ops.world.containers import Containers, Ran, Service
 from ops.world.lock import exclusive
+from ops.world.mail import CredentialsRefused, Mail, MailRefused
 from ops.world.process import Finished, Processes
 from ops.world.web import Web
-from tests.fakes import FakeAws, FakeClock, FakeContainers, FakeProcesses, FakeWeb
+from tests.fakes import FakeAws, FakeClock, FakeContainers, FakeMail, FakeProcesses, FakeWeb
 
 both = pytest.mark.parametrize("kind", ["fake", "real"])
 
@@ -157,3 +162,51 @@ def test_a_lock_that_is_held_says_by_whom_and_since_when(tmp_path: Path) -> None
         pass
     with exclusive(tmp_path / "deploy.lock", now):
         assert (tmp_path / "deploy.lock").exists()
+
+
+SENT = {"sender": "gitea@gitea.test", "recipient": "keeper@gitea.test", "subject": "Grüße", "text": "a body\n"}
+# As SES's passwords are: a version byte and 32 bytes more, in base64.
+KNOWN = SmtpCredentials("AKIAIOSFODNN7EXAMPLE", Secret(base64.b64encode(b"\x04" + bytes(32)).decode()))
+UNKNOWN = SmtpCredentials("AKIAIOSFODNN7EXAMPLE", Secret("not derived from a key"))
+
+
+@pytest.fixture
+def mail_server(kind: str, request: pytest.FixtureRequest) -> FakeMail | Mail:
+    if kind == "fake":
+        return FakeMail(lambda credentials: credentials == KNOWN)
+    mailbox: Mailbox = request.getfixturevalue("mailbox")
+    return Mail(mailbox.smtp_host, mailbox.smtp_port, mailbox.authority)
+
+
+@both
+def test_a_mail_with_known_credentials_arrives(
+    kind: str, mail_server: FakeMail | Mail, request: pytest.FixtureRequest
+) -> None:
+    mail_server.send(KNOWN, **SENT)
+    if isinstance(mail_server, FakeMail):
+        (taken,) = mail_server.taken
+        seen = (taken.username, [taken.recipient], taken.subject, taken.text)
+    else:
+        last = requests.get(request.getfixturevalue("mailbox").inbox, timeout=5).json()[-1]
+        seen = (last["user"], last["to"], last["subject"], last["text"].replace("\r\n", "\n"))
+    assert seen == (KNOWN.username, ["keeper@gitea.test"], "Grüße", "a body\n")
+
+
+@both
+def test_unknown_credentials_are_told_apart_from_a_mail_that_is_not_taken(mail_server: FakeMail | Mail) -> None:
+    with pytest.raises(CredentialsRefused, match="refuses the credentials"):
+        mail_server.send(UNKNOWN, **SENT)
+    with pytest.raises(MailRefused, match="Email address is not verified"):
+        mail_server.send(KNOWN, **SENT | {"recipient": "someone@unverified.test"})
+
+
+@both
+def test_a_mail_server_that_does_not_answer_is_unavailable(kind: str) -> None:
+    doors = FakeMail(None) if kind == "fake" else Mail("127.0.0.1", 9)
+    with pytest.raises(Unavailable, match="out of reach"):
+        doors.send(KNOWN, **SENT)
+
+
+def test_a_mail_server_with_a_strange_certificate_never_sees_the_password(mailbox: Mailbox) -> None:
+    with pytest.raises(Unavailable, match="certificate verify failed"):
+        Mail(mailbox.smtp_host, mailbox.smtp_port).send(KNOWN, **SENT)

@@ -6,20 +6,21 @@ import os
 import signal
 import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from email.message import EmailMessage
 from pathlib import Path
 
 import docker
 import pytest
 import requests
 
-from ground import disk, engine, mail, registry, run
+from ground import disk, engine, registry, run
 from ground.acme import Acme
 from ground.fixture import RUN_LABEL, Place, create, wait
 from ground.images import ImageSet
+from ground.mail import Mailbox
 from ops.errors import OpsError, Refused, Unavailable
 from ops.world.registry import Registry
 
@@ -67,15 +68,14 @@ def test_the_issuer_s_own_certificate_is_signed_by_the_authority_it_names(issuer
     assert "newOrder" in requests.get(issuer.directory, verify=str(authorities), timeout=5).json()
 
 
-def test_a_mail_that_was_sent_can_be_read(place: Place, built: ImageSet) -> None:
-    mailbox = mail.start(place, built.local("mail"))
-    message = EmailMessage()
-    message["Subject"], message["From"], message["To"] = "a subject", "a@gitea.test", "b@gitea.test"
-    message.set_content("a body")
+def test_a_mail_without_tls_and_credentials_is_refused_as_ses_does(mailbox: Mailbox) -> None:
     with smtplib.SMTP(mailbox.smtp_host, mailbox.smtp_port, timeout=5) as server:
-        server.send_message(message)
-    (received,) = requests.get(mailbox.inbox, timeout=5).json()
-    assert (received["subject"], received["to"], received["text"].strip()) == ("a subject", ["b@gitea.test"], "a body")
+        assert server.mail("a@gitea.test")[0] == 530
+        assert not server.has_extn("auth")
+        server.starttls(context=ssl.create_default_context(cadata=mailbox.authority))
+        server.ehlo()
+        assert server.mail("a@gitea.test")[0] == 530
+        assert {"PLAIN", "LOGIN"} <= set(server.esmtp_features["auth"].split())
 
 
 def test_a_container_that_dies_at_its_start_is_explained_by_its_last_words(place: Place, built: ImageSet) -> None:
