@@ -18,14 +18,14 @@ data "aws_iam_policy_document" "host" {
   statement {
     sid       = "FindBackups"
     actions   = ["s3:ListBucket", "s3:GetBucketLocation", "s3:ListBucketMultipartUploads"]
-    resources = [aws_s3_bucket.backup.arn]
+    resources = [module.backup.arn]
   }
 
   # DeleteObject leaves a marker and the version behind it; DeleteObjectVersion, which is not here, would be the end of it.
   statement {
     sid       = "ReadAndWriteBackups"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-    resources = ["${aws_s3_bucket.backup.arn}/*"]
+    resources = ["${module.backup.arn}/*"]
   }
 
   statement {

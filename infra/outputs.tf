@@ -15,7 +15,7 @@ output "data_volume_id" {
 
 output "backup_bucket" {
   description = "The bucket that backups go to."
-  value       = aws_s3_bucket.backup.bucket
+  value       = module.backup.name
 }
 
 output "secret_names" {

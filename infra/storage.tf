@@ -1,84 +1,103 @@
-resource "aws_s3_bucket" "backup" {
-  #checkov:skip=CKV_AWS_18:Who read or wrote is CloudTrail's to tell; access logs would need a second bucket.
-  #checkov:skip=CKV_AWS_144:A replica in a second region is an option that comes with issue 2.
-  #checkov:skip=CKV_AWS_145:S3's own key encrypts; restic encrypts the content a second time with a key AWS never sees.
-  #checkov:skip=CKV2_AWS_62:No one has to be told of each new object.
-  bucket = var.backup_bucket
+module "backup" {
+  source = "./bucket"
 
-  tags = { Name = var.backup_bucket }
+  name      = var.backup_bucket
+  lock_days = var.backup_lock_days
 }
 
-resource "aws_s3_bucket_versioning" "backup" {
-  bucket = aws_s3_bucket.backup.id
+module "replica" {
+  source = "./bucket"
+  count  = var.replica_region == "" ? 0 : 1
 
-  versioning_configuration {
-    status = "Enabled"
-  }
+  providers = { aws = aws.replica }
+
+  name      = "${substr(var.backup_bucket, 0, 55)}-replica"
+  lock_days = var.backup_lock_days
 }
 
-resource "aws_s3_bucket_server_side_encryption_configuration" "backup" {
-  bucket = aws_s3_bucket.backup.id
+# Delete markers are copied, too: what restic prunes ends in the replica as it does here, after lock and lifecycle. Deleted
+# versions never are (Amazon S3 User Guide, "What does Amazon S3 replicate?").
+resource "aws_s3_bucket_replication_configuration" "backup" {
+  count = length(module.replica)
+
+  bucket = module.backup.name
+  role   = aws_iam_role.replication[0].arn
 
   rule {
-    apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256"
-    }
-  }
-}
-
-resource "aws_s3_bucket_public_access_block" "backup" {
-  bucket = aws_s3_bucket.backup.id
-
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
-}
-
-resource "aws_s3_bucket_lifecycle_configuration" "backup" {
-  bucket = aws_s3_bucket.backup.id
-
-  rule {
-    id     = "forget-what-was-deleted-or-broken-off"
+    id     = "everything"
     status = "Enabled"
 
     filter {}
 
-    noncurrent_version_expiration {
-      noncurrent_days = 90
+    delete_marker_replication {
+      status = "Enabled"
     }
 
-    abort_incomplete_multipart_upload {
-      days_after_initiation = 3
+    destination {
+      bucket = module.replica[0].arn
     }
   }
 
-  depends_on = [aws_s3_bucket_versioning.backup]
+  depends_on = [aws_iam_role_policy.replication]
 }
 
-data "aws_iam_policy_document" "backup_bucket" {
+data "aws_iam_policy_document" "replication_is_s3" {
   statement {
-    sid       = "OnlyOverTls"
-    effect    = "Deny"
-    actions   = ["s3:*"]
-    resources = [aws_s3_bucket.backup.arn, "${aws_s3_bucket.backup.arn}/*"]
+    actions = ["sts:AssumeRole"]
 
     principals {
-      type        = "*"
-      identifiers = ["*"]
+      type        = "Service"
+      identifiers = ["s3.amazonaws.com"]
     }
 
     condition {
-      test     = "Bool"
-      variable = "aws:SecureTransport"
-      values   = ["false"]
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [data.aws_caller_identity.current.account_id]
     }
   }
 }
 
-resource "aws_s3_bucket_policy" "backup" {
-  bucket = aws_s3_bucket.backup.id
-  policy = data.aws_iam_policy_document.backup_bucket.json
+resource "aws_iam_role" "replication" {
+  count = length(module.replica)
 
-  depends_on = [aws_s3_bucket_public_access_block.backup]
+  name               = "${var.name}-replication"
+  assume_role_policy = data.aws_iam_policy_document.replication_is_s3.json
+}
+
+# What replication of a locked bucket asks for (Amazon S3 User Guide, "Setting up permissions for live replication").
+data "aws_iam_policy_document" "replication" {
+  count = length(module.replica)
+
+  statement {
+    sid       = "KnowTheSource"
+    actions   = ["s3:GetReplicationConfiguration", "s3:ListBucket"]
+    resources = [module.backup.arn]
+  }
+
+  statement {
+    sid = "ReadTheSource"
+    actions = [
+      "s3:GetObjectVersionForReplication",
+      "s3:GetObjectVersionAcl",
+      "s3:GetObjectVersionTagging",
+      "s3:GetObjectRetention",
+      "s3:GetObjectLegalHold",
+    ]
+    resources = ["${module.backup.arn}/*"]
+  }
+
+  statement {
+    sid       = "WriteTheReplica"
+    actions   = ["s3:ReplicateObject", "s3:ReplicateDelete", "s3:ReplicateTags"]
+    resources = ["${module.replica[0].arn}/*"]
+  }
+}
+
+resource "aws_iam_role_policy" "replication" {
+  count = length(module.replica)
+
+  name   = "copy-backups"
+  role   = aws_iam_role.replication[0].id
+  policy = data.aws_iam_policy_document.replication[0].json
 }

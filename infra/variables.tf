@@ -161,6 +161,31 @@ variable "backup_bucket" {
   }
 }
 
+variable "backup_lock_days" {
+  description = "For how many days no one may delete a version of a backup without leave to bypass governance."
+  type        = number
+
+  validation {
+    condition     = var.backup_lock_days >= 1 && var.backup_lock_days <= 365 && floor(var.backup_lock_days) == var.backup_lock_days
+    error_message = "backup_lock_days: give a whole number of days from 1 to 365."
+  }
+}
+
+variable "replica_region" {
+  description = "The second region that backups are copied to; empty means no replica."
+  type        = string
+
+  validation {
+    condition     = can(regex("^([a-z]{2}(-[a-z]+)+-[0-9])?$", var.replica_region))
+    error_message = "replica_region: give an AWS region, for example eu-west-1, or an empty string for no replica."
+  }
+
+  validation {
+    condition     = var.replica_region != var.region
+    error_message = "replica_region: a replica in the site's own region would be lost with it; give another region."
+  }
+}
+
 variable "mail_sender" {
   description = "The address that mails come from."
   type        = string

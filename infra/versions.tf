@@ -31,4 +31,16 @@ locals {
   }
 }
 
+# Where the replica lies. Without one it is the site's own region, and nothing is made through it.
+provider "aws" {
+  alias  = "replica"
+  region = coalesce(var.replica_region, var.region)
+
+  default_tags {
+    tags = local.tags
+  }
+}
+
 data "aws_partition" "current" {}
+
+data "aws_caller_identity" "current" {}

@@ -31,6 +31,8 @@ def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:
         "host_address": site.host.address,
         "git_ssh_port": site.gitea.ssh_port,
         "backup_bucket": site.backup.bucket,
+        "backup_lock_days": site.backup.lock_days,
+        "replica_region": site.backup.replica_region,
         "mail_sender": site.mail.sender,
     }
 

@@ -11,6 +11,9 @@ mock_provider "aws" {
   mock_resource "aws_s3_bucket" {
     defaults = { arn = "arn:aws:s3:::example-org-gitea-backup" }
   }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/test" }
+  }
   mock_resource "aws_ses_domain_identity" {
     defaults = { arn = "arn:aws:ses:eu-central-1:123456789012:identity/example.org" }
   }
@@ -25,22 +28,36 @@ mock_provider "aws" {
   }
 }
 
+mock_provider "aws" {
+  alias           = "replica"
+  override_during = plan
+
+  mock_resource "aws_s3_bucket" {
+    defaults = { arn = "arn:aws:s3:::example-org-gitea-backup-replica" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{}" }
+  }
+}
+
 variables {
-  name            = "test"
-  domain          = "git.example.org"
-  zone            = "example.org"
-  region          = "eu-central-1"
-  network_cidr    = "10.40.0.0/16"
-  admin_cidrs     = ["203.0.113.7/32"]
-  instance_type   = "t3.medium"
-  ami             = "ami-0123456789abcdef0"
-  root_volume_gib = 30
-  data_volume_gib = 50
-  ssh_public_key  = "ssh-ed25519 AAAA test"
-  host_address    = ""
-  git_ssh_port    = 2222
-  backup_bucket   = "example-org-gitea-backup"
-  mail_sender     = "gitea@example.org"
+  name             = "test"
+  domain           = "git.example.org"
+  zone             = "example.org"
+  region           = "eu-central-1"
+  network_cidr     = "10.40.0.0/16"
+  admin_cidrs      = ["203.0.113.7/32"]
+  instance_type    = "t3.medium"
+  ami              = "ami-0123456789abcdef0"
+  root_volume_gib  = 30
+  data_volume_gib  = 50
+  ssh_public_key   = "ssh-ed25519 AAAA test"
+  host_address     = ""
+  git_ssh_port     = 2222
+  backup_bucket    = "example-org-gitea-backup"
+  backup_lock_days = 30
+  replica_region   = ""
+  mail_sender      = "gitea@example.org"
 }
 
 run "only_the_web_and_git_are_open_to_the_world" {
@@ -107,39 +124,104 @@ run "the_host_keeps_its_metadata_and_its_disks_to_itself" {
 run "no_bucket_is_public_and_every_version_is_kept" {
   command = plan
 
+  module {
+    source = "./bucket"
+  }
+
+  variables {
+    name      = "example-org-gitea-backup"
+    lock_days = 30
+  }
+
   assert {
     condition = alltrue([
-      aws_s3_bucket_public_access_block.backup.block_public_acls,
-      aws_s3_bucket_public_access_block.backup.block_public_policy,
-      aws_s3_bucket_public_access_block.backup.ignore_public_acls,
-      aws_s3_bucket_public_access_block.backup.restrict_public_buckets,
+      aws_s3_bucket_public_access_block.this.block_public_acls,
+      aws_s3_bucket_public_access_block.this.block_public_policy,
+      aws_s3_bucket_public_access_block.this.ignore_public_acls,
+      aws_s3_bucket_public_access_block.this.restrict_public_buckets,
     ])
-    error_message = "the backup bucket could become public"
+    error_message = "the bucket could become public"
   }
 
   assert {
-    condition     = one(aws_s3_bucket_versioning.backup.versioning_configuration).status == "Enabled"
-    error_message = "the backup bucket forgets what is overwritten"
+    condition     = one(aws_s3_bucket_versioning.this.versioning_configuration).status == "Enabled"
+    error_message = "the bucket forgets what is overwritten"
   }
 
   assert {
-    condition     = one(data.aws_iam_policy_document.backup_bucket.statement).effect == "Deny"
-    error_message = "the backup bucket may be spoken to without TLS"
+    condition     = one(data.aws_iam_policy_document.only_over_tls.statement).effect == "Deny"
+    error_message = "the bucket may be spoken to without TLS"
   }
 
   assert {
-    condition     = one(one(data.aws_iam_policy_document.backup_bucket.statement).condition).variable == "aws:SecureTransport" && contains(one(data.aws_iam_policy_document.backup_bucket.statement).resources, "${aws_s3_bucket.backup.arn}/*")
-    error_message = "the backup bucket's policy is not about TLS, or not about its objects"
+    condition     = one(one(data.aws_iam_policy_document.only_over_tls.statement).condition).variable == "aws:SecureTransport" && contains(one(data.aws_iam_policy_document.only_over_tls.statement).resources, "${aws_s3_bucket.this.arn}/*")
+    error_message = "the bucket's policy is not about TLS, or not about its objects"
   }
 
   assert {
-    condition     = one(one(aws_s3_bucket_server_side_encryption_configuration.backup.rule).apply_server_side_encryption_by_default).sse_algorithm == "AES256"
-    error_message = "the backup bucket keeps backups in the clear"
+    condition     = one(one(aws_s3_bucket_server_side_encryption_configuration.this.rule).apply_server_side_encryption_by_default).sse_algorithm == "AES256"
+    error_message = "the bucket keeps its objects in the clear"
   }
 
   assert {
-    condition     = one(one(aws_s3_bucket_lifecycle_configuration.backup.rule).noncurrent_version_expiration).noncurrent_days >= 30 && length(one(aws_s3_bucket_lifecycle_configuration.backup.rule).expiration) == 0
-    error_message = "the backup bucket forgets what is current, or what was deleted too soon to be missed"
+    condition     = one(one(aws_s3_bucket_lifecycle_configuration.this.rule).noncurrent_version_expiration).noncurrent_days >= 90 && length(one(aws_s3_bucket_lifecycle_configuration.this.rule).expiration) == 0
+    error_message = "the bucket forgets what is current, or what was deleted too soon to be missed"
+  }
+
+  assert {
+    condition     = aws_s3_bucket.this.object_lock_enabled && one(one(aws_s3_bucket_object_lock_configuration.this.rule).default_retention).mode == "GOVERNANCE" && one(one(aws_s3_bucket_object_lock_configuration.this.rule).default_retention).days == 30
+    error_message = "a version can be deleted before its time"
+  }
+}
+
+run "backups_are_locked_for_as_long_as_the_site_says_and_without_a_replica_there_is_nothing_of_it" {
+  command = plan
+
+  variables {
+    backup_lock_days = 7
+  }
+
+  assert {
+    condition     = module.backup.lock_days == 7 && module.backup.name == "example-org-gitea-backup"
+    error_message = "backups are locked for another time, or lie elsewhere"
+  }
+
+  assert {
+    condition     = length(module.replica) + length(aws_iam_role.replication) + length(aws_s3_bucket_replication_configuration.backup) == 0
+    error_message = "something is made of a replica that no one asked for"
+  }
+}
+
+run "the_replica_is_locked_as_the_original_and_gets_everything_by_a_role_that_is_bound_to_the_two" {
+  command = plan
+
+  variables {
+    replica_region = "eu-west-1"
+  }
+
+  assert {
+    condition     = module.replica[0].name == "example-org-gitea-backup-replica" && module.replica[0].lock_days == module.backup.lock_days
+    error_message = "the replica lies elsewhere or is locked for another time"
+  }
+
+  assert {
+    condition     = one(aws_s3_bucket_replication_configuration.backup).bucket == module.backup.name && one(one(one(aws_s3_bucket_replication_configuration.backup).rule).destination).bucket == module.replica[0].arn && one(one(aws_s3_bucket_replication_configuration.backup).rule).status == "Enabled"
+    error_message = "backups are not copied to the replica"
+  }
+
+  assert {
+    condition     = alltrue([for statement in one(data.aws_iam_policy_document.replication).statement : alltrue([for resource in statement.resources : startswith(resource, statement.sid == "WriteTheReplica" ? module.replica[0].arn : module.backup.arn)])])
+    error_message = "replication may touch other buckets"
+  }
+
+  assert {
+    condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.replication).statement : [for action in statement.actions : !can(regex("[*]|Delete(Object|Version)|PutObject", action))]]))
+    error_message = "replication may do more than copy"
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.replication_is_s3.statement).principals).identifiers == toset(["s3.amazonaws.com"]) && one(one(data.aws_iam_policy_document.replication_is_s3.statement).condition).variable == "aws:SourceAccount"
+    error_message = "someone else may take the replication's role"
   }
 }
 
@@ -208,7 +290,7 @@ run "the_role_is_bound_to_what_the_site_owns" {
   }
 
   assert {
-    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : [for resource in statement.resources : startswith(resource, aws_s3_bucket.backup.arn)] if strcontains(statement.sid, "Backups")])) == toset([true])
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : [for resource in statement.resources : startswith(resource, module.backup.arn)] if strcontains(statement.sid, "Backups")])) == toset([true])
     error_message = "the host may use others' buckets"
   }
 }
@@ -374,6 +456,28 @@ run "a_network_too_small_the_world_in_two_halves_and_a_sender_elsewhere_are_refu
   }
 
   expect_failures = [var.network_cidr, var.admin_cidrs, var.mail_sender]
+}
+
+run "a_lock_of_no_days_and_a_replica_that_is_no_region_are_refused" {
+  command = plan
+
+  variables {
+    backup_lock_days = 0
+    replica_region   = "Ireland"
+  }
+
+  expect_failures = [var.backup_lock_days, var.replica_region]
+}
+
+run "half_a_day_s_lock_and_a_replica_in_the_site_s_own_region_are_refused" {
+  command = plan
+
+  variables {
+    backup_lock_days = 1.5
+    replica_region   = "eu-central-1"
+  }
+
+  expect_failures = [var.backup_lock_days, var.replica_region]
 }
 
 run "an_arm_machine_for_an_x86_image_is_refused" {

@@ -8,10 +8,12 @@ import re
 import subprocess
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from ground import aws, run
 from ops import deploy, inputs
@@ -70,6 +72,7 @@ def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
         aws={"region": "eu-central-1", "endpoint_url": aws_endpoint},
         mail={"sender": "gitea@gitea.test", "smtp_host": "mail.gitea.test"},
         host=host,
+        backup={"bucket": "example-org-gitea-backup", "lock_days": 7, "replica_region": "eu-west-1"},
     )
     said: list[str] = []
     site = site_from(document)
@@ -161,12 +164,37 @@ def test_gitea_s_jwt_secret_is_32_bytes_of_base64(cloud: Cloud, applied: Outputs
 
 def test_the_buckets_are_versioned_encrypted_and_closed(cloud: Cloud, applied: Outputs) -> None:
     storage = cloud.client("s3")
-    for bucket in (applied.backup_bucket, deploy.state_bucket(cloud.site)):
+    for bucket in (applied.backup_bucket, f"{applied.backup_bucket}-replica", deploy.state_bucket(cloud.site)):
         assert storage.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
         assert all(storage.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
         assert storage.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
         (statement,) = json.loads(storage.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
         assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_a_version_of_a_backup_cannot_be_deleted_while_it_is_locked(cloud: Cloud, applied: Outputs) -> None:
+    storage = cloud.client("s3")
+    for bucket in (applied.backup_bucket, f"{applied.backup_bucket}-replica"):
+        place = {"Bucket": bucket, "Key": "backup"}
+        version = {"VersionId": storage.put_object(**place, Body=b"precious")["VersionId"]}
+        kept = storage.head_object(**place, **version)
+        assert kept["ObjectLockMode"] == "GOVERNANCE"
+        assert kept["ObjectLockRetainUntilDate"] - kept["LastModified"] > timedelta(days=6, hours=23)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            storage.delete_object(**place, **version)
+        storage.delete_object(**place, **version, BypassGovernanceRetention=True)
+        (rule,) = storage.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+        assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 67}
+
+
+def test_every_backup_is_copied_to_the_second_region(cloud: Cloud, applied: Outputs) -> None:
+    storage = cloud.client("s3")
+    assert storage.head_bucket(Bucket=f"{applied.backup_bucket}-replica")["BucketRegion"] == "eu-west-1"
+    copying = storage.get_bucket_replication(Bucket=applied.backup_bucket)["ReplicationConfiguration"]
+    (rule,) = copying["Rules"]
+    assert (rule["Status"], rule.get("Filter", {}).get("Prefix", "")) == ("Enabled", "")
+    assert rule["Destination"]["Bucket"] == f"arn:aws:s3:::{applied.backup_bucket}-replica"
+    assert copying["Role"] == "arn:aws:iam::000000000000:role/test-replication"
 
 
 def test_only_the_web_and_git_are_open_to_the_world(cloud: Cloud, applied: Outputs) -> None:
@@ -212,16 +240,18 @@ def test_both_disks_are_encrypted_and_have_names_of_their_own(cloud: Cloud, appl
 def test_everything_that_can_carry_tags_carries_the_site_s(cloud: Cloud, applied: Outputs) -> None:
     assert applied
     tagged = {
-        f"{resource['type']}.{resource['name']}": instance["attributes"]["tags_all"]
+        f"{resource.get('module', '')} {resource['type']}.{resource['name']}": instance["attributes"]["tags_all"]
         for resource in cloud.state()["resources"]
         for instance in resource["instances"]
         if resource["mode"] == "managed" and "tags_all" in instance["attributes"]
     }
     assert {
-        "aws_instance.host",
-        "aws_ebs_volume.data",
-        "aws_s3_bucket.backup",
-        "aws_secretsmanager_secret.site",
+        " aws_instance.host",
+        " aws_ebs_volume.data",
+        " aws_iam_role.replication",
+        "module.backup aws_s3_bucket.this",
+        "module.replica[0] aws_s3_bucket.this",
+        "module.secrets aws_secretsmanager_secret.site",
     } <= set(tagged)
     site = {"Site": "test", "Project": "gitea-suite", "ManagedBy": "terraform"}
     assert [address for address, tags in tagged.items() if not site.items() <= (tags or {}).items()] == []
