@@ -31,19 +31,7 @@ data "aws_iam_policy_document" "host" {
   statement {
     sid       = "ReadOwnSecrets"
     actions   = ["secretsmanager:GetSecretValue"]
-    resources = module.secrets.arns
-  }
-
-  statement {
-    sid       = "SendMailAsTheSite"
-    actions   = ["ses:SendEmail", "ses:SendRawEmail"]
-    resources = [aws_ses_domain_identity.site.arn]
-
-    condition {
-      test     = "StringEquals"
-      variable = "ses:FromAddress"
-      values   = [var.mail_sender]
-    }
+    resources = concat(module.secrets.arns, [aws_secretsmanager_secret.smtp.arn])
   }
 }
 

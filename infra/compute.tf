@@ -9,16 +9,29 @@ resource "aws_key_pair" "administrator" {
   public_key = var.ssh_public_key
 }
 
+# The host's addresses are its network card's, which outlives it: a host that takes its place has the same, and IPv6 can come and
+# go without a new host.
+resource "aws_network_interface" "host" {
+  subnet_id       = aws_subnet.public["a"].id
+  security_groups = [aws_security_group.host.id]
+  ipv6_addresses  = var.ipv6 ? [cidrhost(aws_subnet.public["a"].ipv6_cidr_block, 16)] : []
+
+  tags = { Name = var.name }
+}
+
 resource "aws_instance" "host" {
   #checkov:skip=CKV_AWS_88:It serves the public; its security group says what of it. The address is an Elastic IP.
   #checkov:skip=CKV_AWS_126:Five-minute metrics are enough; the site is watched from the inside.
-  ami                    = var.ami == "" ? nonsensitive(data.aws_ssm_parameter.ubuntu[0].value) : var.ami
-  instance_type          = var.instance_type
-  subnet_id              = aws_subnet.public["a"].id
-  vpc_security_group_ids = [aws_security_group.host.id]
-  key_name               = aws_key_pair.administrator.key_name
-  iam_instance_profile   = aws_iam_instance_profile.host.name
-  ebs_optimized          = true
+  ami                  = var.ami == "" ? nonsensitive(data.aws_ssm_parameter.ubuntu[0].value) : var.ami
+  instance_type        = var.instance_type
+  key_name             = aws_key_pair.administrator.key_name
+  iam_instance_profile = aws_iam_instance_profile.host.name
+  ebs_optimized        = true
+
+  network_interface {
+    device_index         = 0
+    network_interface_id = aws_network_interface.host.id
+  }
 
   # Containers on a bridge network are one hop further away from the metadata service than the host.
   metadata_options {
@@ -42,6 +55,22 @@ resource "aws_instance" "host" {
     # Canonical's "current" moves every few weeks; a new one must not replace the host.
     ignore_changes = [ami]
   }
+}
+
+# The same host, disks and addresses on another machine when AWS's own fails (Amazon EC2 User Guide, "CloudWatch action based
+# recovery"). What fails inside the host is not its business.
+resource "aws_cloudwatch_metric_alarm" "recovery" {
+  alarm_name          = "${var.name}-recovery"
+  alarm_description   = "The machine under the host fails: EC2 starts the host on another."
+  namespace           = "AWS/EC2"
+  metric_name         = "StatusCheckFailed_System"
+  dimensions          = { InstanceId = aws_instance.host.id }
+  statistic           = "Maximum"
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  threshold           = 1
+  period              = 60
+  evaluation_periods  = 2
+  alarm_actions       = ["arn:${data.aws_partition.current.partition}:automate:${var.region}:ec2:recover"]
 }
 
 resource "aws_ebs_volume" "data" {
@@ -76,6 +105,6 @@ resource "aws_eip" "host" {
 }
 
 resource "aws_eip_association" "host" {
-  allocation_id = aws_eip.host.id
-  instance_id   = aws_instance.host.id
+  allocation_id        = aws_eip.host.id
+  network_interface_id = aws_network_interface.host.id
 }

@@ -15,6 +15,19 @@ resource "aws_route53_record" "site" {
   allow_overwrite = true
 }
 
+# A host_address lies outside AWS, and the host's IPv6 address would be another machine's.
+resource "aws_route53_record" "site_ipv6" {
+  count = var.ipv6 && var.host_address == "" ? 1 : 0
+
+  zone_id = data.aws_route53_zone.site.zone_id
+  name    = var.domain
+  type    = "AAAA"
+  ttl     = 300
+  records = aws_network_interface.host.ipv6_addresses
+
+  allow_overwrite = true
+}
+
 # Only Let's Encrypt may issue for the domain (RFC 8659).
 resource "aws_route53_record" "certificate_authorities" {
   zone_id = data.aws_route53_zone.site.zone_id

@@ -11,13 +11,16 @@ data "aws_availability_zones" "open" {
 
 locals {
   zones = zipmap(["a", "b"], slice(sort(data.aws_availability_zones.open.names), 0, 2))
+
+  open_ports = { http = 80, https = 443, git = var.git_ssh_port }
 }
 
 resource "aws_vpc" "site" {
-  #checkov:skip=CKV2_AWS_11:Flow logs cost more than a small site's traffic tells; an option that comes with issue 2.
-  cidr_block           = var.network_cidr
-  enable_dns_support   = true
-  enable_dns_hostnames = true
+  #checkov:skip=CKV2_AWS_11:Flow logs are an option of the site file, for they may cost more than a small site's traffic tells.
+  cidr_block                       = var.network_cidr
+  assign_generated_ipv6_cidr_block = var.ipv6
+  enable_dns_support               = true
+  enable_dns_hostnames             = true
 
   tags = { Name = var.name }
 }
@@ -41,6 +44,7 @@ resource "aws_subnet" "public" {
   vpc_id            = aws_vpc.site.id
   availability_zone = each.value
   cidr_block        = cidrsubnet(var.network_cidr, 4, index(keys(local.zones), each.key))
+  ipv6_cidr_block   = var.ipv6 ? cidrsubnet(aws_vpc.site.ipv6_cidr_block, 8, index(keys(local.zones), each.key)) : null
 
   tags = { Name = "${var.name}-public-${each.key}" }
 
@@ -58,6 +62,15 @@ resource "aws_route_table" "public" {
     gateway_id = aws_internet_gateway.site.id
   }
 
+  dynamic "route" {
+    for_each = var.ipv6 ? ["::/0"] : []
+
+    content {
+      ipv6_cidr_block = route.value
+      gateway_id      = aws_internet_gateway.site.id
+    }
+  }
+
   tags = { Name = "${var.name}-public" }
 }
 
@@ -68,7 +81,8 @@ resource "aws_route_table_association" "public" {
   route_table_id = aws_route_table.public.id
 }
 
-# Backups reach S3 without leaving AWS's network, and without its charge for traffic.
+# Backups reach S3 without leaving AWS's network, and without its charge for traffic. Everything may pass, for others' packages
+# and images lie in S3, too; what the host may do with a bucket its role says.
 resource "aws_vpc_endpoint" "s3" {
   vpc_id          = aws_vpc.site.id
   service_name    = "com.amazonaws.${var.region}.s3"
@@ -87,11 +101,22 @@ resource "aws_security_group" "host" {
 
 resource "aws_vpc_security_group_ingress_rule" "open" {
   #checkov:skip=CKV_AWS_260:Port 80 answers ACME challenges and sends browsers to HTTPS.
-  for_each = { http = 80, https = 443, git = var.git_ssh_port }
+  for_each = local.open_ports
 
   security_group_id = aws_security_group.host.id
   description       = "${each.key} for everyone"
   cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "tcp"
+  from_port         = each.value
+  to_port           = each.value
+}
+
+resource "aws_vpc_security_group_ingress_rule" "open_ipv6" {
+  for_each = var.ipv6 ? local.open_ports : {}
+
+  security_group_id = aws_security_group.host.id
+  description       = "${each.key} for everyone, by IPv6"
+  cidr_ipv6         = "::/0"
   ip_protocol       = "tcp"
   from_port         = each.value
   to_port           = each.value
@@ -112,5 +137,14 @@ resource "aws_vpc_security_group_egress_rule" "all" {
   security_group_id = aws_security_group.host.id
   description       = "Packages, images, mail, webhooks, mirrors"
   cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "-1"
+}
+
+resource "aws_vpc_security_group_egress_rule" "all_ipv6" {
+  count = var.ipv6 ? 1 : 0
+
+  security_group_id = aws_security_group.host.id
+  description       = "Packages, images, mail, webhooks, mirrors, by IPv6"
+  cidr_ipv6         = "::/0"
   ip_protocol       = "-1"
 }

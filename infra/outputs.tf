@@ -20,5 +20,5 @@ output "backup_bucket" {
 
 output "secret_names" {
   description = "The names in Secrets Manager by what they are for."
-  value       = module.secrets.names
+  value       = merge(module.secrets.names, { "smtp-credentials" = aws_secretsmanager_secret.smtp.name })
 }

@@ -1,3 +1,7 @@
+locals {
+  replicas = var.replica_region == "" ? 0 : 1
+}
+
 module "backup" {
   source = "./bucket"
 
@@ -7,7 +11,7 @@ module "backup" {
 
 module "replica" {
   source = "./bucket"
-  count  = var.replica_region == "" ? 0 : 1
+  count  = local.replicas
 
   providers = { aws = aws.replica }
 
@@ -18,7 +22,7 @@ module "replica" {
 # Delete markers are copied, too: what restic prunes ends in the replica as it does here, after lock and lifecycle. Deleted
 # versions never are (Amazon S3 User Guide, "What does Amazon S3 replicate?").
 resource "aws_s3_bucket_replication_configuration" "backup" {
-  count = length(module.replica)
+  count = local.replicas
 
   bucket = module.backup.name
   role   = aws_iam_role.replication[0].arn
@@ -59,7 +63,7 @@ data "aws_iam_policy_document" "replication_is_s3" {
 }
 
 resource "aws_iam_role" "replication" {
-  count = length(module.replica)
+  count = local.replicas
 
   name               = "${var.name}-replication"
   assume_role_policy = data.aws_iam_policy_document.replication_is_s3.json
@@ -67,7 +71,7 @@ resource "aws_iam_role" "replication" {
 
 # What replication of a locked bucket asks for (Amazon S3 User Guide, "Setting up permissions for live replication").
 data "aws_iam_policy_document" "replication" {
-  count = length(module.replica)
+  count = local.replicas
 
   statement {
     sid       = "KnowTheSource"
@@ -95,7 +99,7 @@ data "aws_iam_policy_document" "replication" {
 }
 
 resource "aws_iam_role_policy" "replication" {
-  count = length(module.replica)
+  count = local.replicas
 
   name   = "copy-backups"
   role   = aws_iam_role.replication[0].id

@@ -60,6 +60,16 @@ variable "network_cidr" {
   }
 }
 
+variable "ipv6" {
+  description = "Whether the site is reached by IPv6, too."
+  type        = bool
+}
+
+variable "flow_logs" {
+  description = "Whether the network's traffic is written to CloudWatch and kept for 30 days."
+  type        = bool
+}
+
 variable "admin_cidrs" {
   description = "Who may reach the host's own ssh port; empty closes it."
   type        = list(string)
@@ -199,5 +209,25 @@ variable "mail_sender" {
   validation {
     condition     = endswith(".${element(split("@", var.mail_sender), 1)}", ".${var.zone}")
     error_message = "mail_sender: give an address whose domain lies in the zone."
+  }
+}
+
+variable "contact" {
+  description = "The address that is told of what the site costs."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^@ ]+@[^@ ]+$", var.contact))
+    error_message = "contact: give an e-mail address."
+  }
+}
+
+variable "monthly_budget_usd" {
+  description = "What the account may cost in a month, in US dollars; 0 means no budget."
+  type        = number
+
+  validation {
+    condition     = var.monthly_budget_usd >= 0 && floor(var.monthly_budget_usd) == var.monthly_budget_usd
+    error_message = "monthly_budget_usd: give a whole number of US dollars, or 0 for no budget."
   }
 }

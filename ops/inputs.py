@@ -22,6 +22,8 @@ def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:
         "zone": site.zone,
         "region": site.aws.region,
         "network_cidr": site.network.cidr,
+        "ipv6": site.network.ipv6,
+        "flow_logs": site.network.flow_logs,
         "admin_cidrs": list(site.network.admin_cidrs),
         "instance_type": site.host.instance_type,
         "ami": site.host.ami,
@@ -34,6 +36,8 @@ def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:
         "backup_lock_days": site.backup.lock_days,
         "replica_region": site.backup.replica_region,
         "mail_sender": site.mail.sender,
+        "contact": site.contact,
+        "monthly_budget_usd": site.limits.monthly_budget_usd,
     }
 
 

@@ -8,8 +8,20 @@ mock_provider "aws" {
   mock_data "aws_availability_zones" {
     defaults = { names = ["eu-central-1c", "eu-central-1b", "eu-central-1a"] }
   }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_resource "aws_vpc" {
+    defaults = { ipv6_cidr_block = "2001:db8:40:aa00::/56" }
+  }
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:/vpc/test" }
+  }
   mock_resource "aws_s3_bucket" {
     defaults = { arn = "arn:aws:s3:::example-org-gitea-backup" }
+  }
+  mock_resource "aws_secretsmanager_secret" {
+    defaults = { arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:test/smtp-credentials" }
   }
   mock_resource "aws_iam_role" {
     defaults = { arn = "arn:aws:iam::123456789012:role/test" }
@@ -41,23 +53,27 @@ mock_provider "aws" {
 }
 
 variables {
-  name             = "test"
-  domain           = "git.example.org"
-  zone             = "example.org"
-  region           = "eu-central-1"
-  network_cidr     = "10.40.0.0/16"
-  admin_cidrs      = ["203.0.113.7/32"]
-  instance_type    = "t3.medium"
-  ami              = "ami-0123456789abcdef0"
-  root_volume_gib  = 30
-  data_volume_gib  = 50
-  ssh_public_key   = "ssh-ed25519 AAAA test"
-  host_address     = ""
-  git_ssh_port     = 2222
-  backup_bucket    = "example-org-gitea-backup"
-  backup_lock_days = 30
-  replica_region   = ""
-  mail_sender      = "gitea@example.org"
+  name               = "test"
+  domain             = "git.example.org"
+  zone               = "example.org"
+  region             = "eu-central-1"
+  network_cidr       = "10.40.0.0/16"
+  ipv6               = false
+  flow_logs          = false
+  admin_cidrs        = ["203.0.113.7/32"]
+  instance_type      = "t3.medium"
+  ami                = "ami-0123456789abcdef0"
+  root_volume_gib    = 30
+  data_volume_gib    = 50
+  ssh_public_key     = "ssh-ed25519 AAAA test"
+  host_address       = ""
+  git_ssh_port       = 2222
+  backup_bucket      = "example-org-gitea-backup"
+  backup_lock_days   = 30
+  replica_region     = ""
+  mail_sender        = "gitea@example.org"
+  contact            = "operator@example.org"
+  monthly_budget_usd = 0
 }
 
 run "only_the_web_and_git_are_open_to_the_world" {
@@ -285,7 +301,7 @@ run "the_role_is_bound_to_what_the_site_owns" {
   }
 
   assert {
-    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if statement.sid == "ReadOwnSecrets"])) == toset(module.secrets.arns)
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if statement.sid == "ReadOwnSecrets"])) == toset(concat(module.secrets.arns, [aws_secretsmanager_secret.smtp.arn]))
     error_message = "the host may read others' secrets, or not its own"
   }
 
@@ -295,12 +311,157 @@ run "the_role_is_bound_to_what_the_site_owns" {
   }
 }
 
+run "mail_leaves_by_a_user_who_may_do_nothing_but_send_as_the_site" {
+  command = plan
+
+  assert {
+    condition     = one(data.aws_iam_policy_document.mail.statement).actions == toset(["ses:SendRawEmail"]) && one(data.aws_iam_policy_document.mail.statement).resources == toset([aws_ses_domain_identity.site.arn])
+    error_message = "the user may do more than send mail of this domain"
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.mail.statement).condition).variable == "ses:FromAddress" && one(one(data.aws_iam_policy_document.mail.statement).condition).values == tolist(["gitea@example.org"])
+    error_message = "the user may send in others' names"
+  }
+
+  assert {
+    condition     = aws_iam_user_policy.mail.user == "test-mail" && alltrue([for statement in data.aws_iam_policy_document.host.statement : alltrue([for action in statement.actions : !startswith(action, "ses:")])])
+    error_message = "someone else may send mail"
+  }
+}
+
 run "subnets_lie_in_two_zones_that_the_account_has" {
   command = plan
 
   assert {
     condition     = { for key, subnet in aws_subnet.public : key => "${subnet.availability_zone} ${subnet.cidr_block}" } == { a = "eu-central-1a 10.40.0.0/20", b = "eu-central-1b 10.40.16.0/20" }
     error_message = "the subnets lie elsewhere"
+  }
+}
+
+run "the_network_speaks_no_ipv6_writes_no_logs_and_has_no_budget_unless_the_site_says_so" {
+  command = plan
+
+  assert {
+    condition     = !aws_vpc.site.assign_generated_ipv6_cidr_block && alltrue([for subnet in aws_subnet.public : subnet.ipv6_cidr_block == null || subnet.ipv6_cidr_block == ""]) && length(aws_route53_record.site_ipv6) == 0
+    error_message = "the site has an IPv6 address that no one asked for"
+  }
+
+  assert {
+    condition     = toset([for rule in aws_vpc_security_group_ingress_rule.open : rule.cidr_ipv4]) == toset(["0.0.0.0/0"]) && length(aws_vpc_security_group_ingress_rule.open_ipv6) + length(aws_vpc_security_group_egress_rule.all_ipv6) == 0
+    error_message = "IPv6 is let in or out"
+  }
+
+  assert {
+    condition     = alltrue([for route in aws_route_table.public.route : route.cidr_block == "0.0.0.0/0"])
+    error_message = "there is a route for IPv6"
+  }
+
+  assert {
+    condition     = length(aws_flow_log.site) + length(aws_cloudwatch_log_group.flow_logs) + length(aws_iam_role.flow_logs) == 0
+    error_message = "something is made of flow logs that no one asked for"
+  }
+
+  assert {
+    condition     = length(aws_budgets_budget.site) == 0
+    error_message = "there is a budget that no one asked for"
+  }
+}
+
+run "with_ipv6_the_host_has_an_address_that_it_keeps_a_name_for_it_and_the_same_open_ports" {
+  command = plan
+
+  variables {
+    ipv6 = true
+  }
+
+  assert {
+    condition     = aws_vpc.site.assign_generated_ipv6_cidr_block && { for key, subnet in aws_subnet.public : key => subnet.ipv6_cidr_block } == { a = "2001:db8:40:aa00::/64", b = "2001:db8:40:aa01::/64" }
+    error_message = "the subnets have no networks of IPv6"
+  }
+
+  assert {
+    condition     = aws_network_interface.host.ipv6_addresses == toset(["2001:db8:40:aa00::10"]) && one(aws_route53_record.site_ipv6).records == toset(["2001:db8:40:aa00::10"]) && one(aws_route53_record.site_ipv6).type == "AAAA"
+    error_message = "the host has another address than the one it is known by"
+  }
+
+  assert {
+    condition     = toset([for rule in aws_vpc_security_group_ingress_rule.open_ipv6 : "${rule.cidr_ipv6} ${rule.from_port}-${rule.to_port}"]) == toset(["::/0 80-80", "::/0 443-443", "::/0 2222-2222"])
+    error_message = "IPv6 opens other ports than IPv4"
+  }
+
+  assert {
+    condition     = one(aws_vpc_security_group_egress_rule.all_ipv6).cidr_ipv6 == "::/0" && contains([for route in aws_route_table.public.route : route.ipv6_cidr_block], "::/0")
+    error_message = "IPv6 finds no way out"
+  }
+}
+
+run "an_address_outside_aws_gets_no_name_for_aws_s_ipv6_address" {
+  command = plan
+
+  variables {
+    ipv6         = true
+    host_address = "192.0.2.1"
+  }
+
+  assert {
+    condition     = length(aws_route53_record.site_ipv6) == 0
+    error_message = "the domain would point to two machines"
+  }
+}
+
+run "flow_logs_are_kept_for_thirty_days_by_a_role_that_writes_nothing_else" {
+  command = plan
+
+  variables {
+    flow_logs = true
+  }
+
+  assert {
+    condition     = one(aws_flow_log.site).vpc_id == aws_vpc.site.id && one(aws_flow_log.site).traffic_type == "ALL" && one(aws_flow_log.site).log_destination == one(aws_cloudwatch_log_group.flow_logs).arn && one(aws_flow_log.site).iam_role_arn == one(aws_iam_role.flow_logs).arn
+    error_message = "not all traffic is written, or elsewhere"
+  }
+
+  assert {
+    condition     = one(aws_cloudwatch_log_group.flow_logs).retention_in_days == 30
+    error_message = "flow logs are kept for ever, or not for long enough"
+  }
+
+  assert {
+    condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.flow_logs).statement : [for resource in statement.resources : resource == "${one(aws_cloudwatch_log_group.flow_logs).arn}:*"]]))
+    error_message = "the role may write others' logs"
+  }
+}
+
+run "a_host_whose_machine_fails_is_recovered_on_another" {
+  command = plan
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.recovery.metric_name == "StatusCheckFailed_System" && aws_cloudwatch_metric_alarm.recovery.namespace == "AWS/EC2" && keys(aws_cloudwatch_metric_alarm.recovery.dimensions) == tolist(["InstanceId"])
+    error_message = "the alarm looks at something else"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.recovery.alarm_actions == toset(["arn:aws:automate:eu-central-1:ec2:recover"]) && aws_cloudwatch_metric_alarm.recovery.threshold == 1 && aws_cloudwatch_metric_alarm.recovery.comparison_operator == "GreaterThanOrEqualToThreshold"
+    error_message = "the alarm does not recover the host"
+  }
+}
+
+run "a_budget_writes_to_the_contact_before_it_is_spent" {
+  command = plan
+
+  variables {
+    monthly_budget_usd = 100
+  }
+
+  assert {
+    condition     = one(aws_budgets_budget.site).limit_amount == "100" && one(aws_budgets_budget.site).limit_unit == "USD" && one(aws_budgets_budget.site).time_unit == "MONTHLY"
+    error_message = "the budget is another"
+  }
+
+  assert {
+    condition     = toset([for each in one(aws_budgets_budget.site).notification : "${each.notification_type} ${each.threshold} ${each.threshold_type} ${join(" ", each.subscriber_email_addresses)}"]) == toset(["ACTUAL 80 PERCENTAGE operator@example.org", "FORECASTED 100 PERCENTAGE operator@example.org"])
+    error_message = "no one hears of it in time"
   }
 }
 
@@ -335,7 +496,7 @@ run "a_secret_for_everyone_who_reads_one" {
   command = plan
 
   assert {
-    condition     = toset(keys(output.secret_names)) == toset(["admin-password", "database-password", "gitea-internal-token", "gitea-jwt-secret", "gitea-secret-key", "metrics-token"])
+    condition     = toset(keys(output.secret_names)) == toset(["admin-password", "database-password", "gitea-internal-token", "gitea-jwt-secret", "gitea-secret-key", "metrics-token", "smtp-credentials"])
     error_message = "a secret is missing, or there is one that no one reads"
   }
 }
@@ -478,6 +639,17 @@ run "half_a_day_s_lock_and_a_replica_in_the_site_s_own_region_are_refused" {
   }
 
   expect_failures = [var.backup_lock_days, var.replica_region]
+}
+
+run "half_a_dollar_and_a_contact_that_is_no_address_are_refused" {
+  command = plan
+
+  variables {
+    monthly_budget_usd = 0.5
+    contact            = "the operator"
+  }
+
+  expect_failures = [var.monthly_budget_usd, var.contact]
 }
 
 run "an_arm_machine_for_an_x86_image_is_refused" {
