@@ -8,9 +8,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ops import accounts, certs, config, health, notify, report, secrets
-from ops.errors import ConfigError, OpsError
+from ops.errors import ConfigError, OpsError, Refused
 from ops.gate import STAGES
 from ops.model import Report
 from ops.world import World
@@ -56,7 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="command", required=True, metavar="VERB")
     _verb(verbs, "site", "check the site file and say what it describes", _site_check)
     deploy = _verb(verbs, "deploy", "make the site what its file says, from nothing or from any state", _deploy)
-    deploy.add_argument("--dry-run", action="store_true", help="stop after the plan; touch nothing")
+    ways = deploy.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--dry-run", action="store_true", help="say what would be made in AWS, and its cost; touch nothing"
+    )
+    ways.add_argument(
+        "--check", action="store_true", help="say what differs from the site file (exit 3); touch nothing"
+    )
+    ways.add_argument("--replace-host", action="store_true", help="put a new machine in the host's place; data stays")
+    _consent(deploy)
+    end = _verb(verbs, "destroy", "end the site; its backups stay unless told otherwise", _destroy)
+    end.add_argument(
+        "--with-backups", action="store_true", help="delete the backups, their replica and the secrets, too"
+    )
+    end.add_argument("--without-verified-backup", action="store_true", help="even though no backup was ever verified")
+    _consent(end)
     outside = _verb(verbs, "health", "say whether the site is well (exit 3 when a probe is red)", _health)
     outside.add_argument("--address", help="probe from outside, at this address, instead of from the site's own host")
     _choice(_verb(verbs, "certs", "issue or renew the certificate (on the host)", _certs), "renew")
@@ -120,13 +135,51 @@ def _site_check(arguments: argparse.Namespace) -> Report:
 
 def _deploy(arguments: argparse.Namespace) -> Report:
     # Ansible is there on the machine that deploys, and not in the image that runs on the host.
-    from ops import deploy
+    from ops import deploy, drift
+
+    world, workshop = _workshop(arguments)
+    if arguments.dry_run:
+        return deploy.rehearse(world.site, world, workshop=workshop)
+    if arguments.check:
+        return drift.check(world.site, world, workshop=workshop)
+    replace = _agree(arguments) if arguments.replace_host else None
+    return deploy.deploy(world.site, world, workshop=workshop, replace=replace)
+
+
+def _destroy(arguments: argparse.Namespace) -> Report:
+    from ops import destroy
+
+    world, workshop = _workshop(arguments)
+    wish = destroy.Wish(arguments.with_backups, arguments.without_verified_backup)
+    return destroy.destroy(world.site, world, workshop=workshop, wish=wish, agree=_agree(arguments))
+
+
+def _workshop(arguments: argparse.Namespace) -> tuple[World, Any]:
+    from ops.deploy import Workshop
 
     world = _world(arguments)
-    state = Path(arguments.site).resolve().parent / ".state" / world.site.name
-    return deploy.deploy(
-        world.site, world, workshop=deploy.Workshop(REPOSITORY, state, CACHE), dry_run=arguments.dry_run
-    )
+    return world, Workshop(REPOSITORY, Path(arguments.site).resolve().parent / ".state" / world.site.name, CACHE)
+
+
+def _consent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="agree beforehand to what is lost")
+
+
+def _agree(arguments: argparse.Namespace) -> Callable[[str, Sequence[str]], None]:
+    """Who is at the terminal types the site's name; elsewhere --yes stands for it."""
+
+    def ask(name: str, losses: Sequence[str]) -> None:
+        for line in losses:
+            _tell(line)
+        if arguments.yes:
+            return
+        if not sys.stdin.isatty():
+            raise Refused("no one is at the terminal to agree to this", "--yes")
+        print(f"To go on, type the site's name ({name}): ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip() != name:
+            raise Refused("that is not the site's name", "nothing was touched")
+
+    return ask
 
 
 def _health(arguments: argparse.Namespace) -> Report:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ops import health, image, images, inputs
+from ops import cost, firewall, health, image, images, inputs, preflight
 from ops.config import Site
 from ops.errors import Degraded, Refused
 from ops.image import OpsImage
-from ops.model import Outputs, Report
+from ops.model import Change, Outputs, Report
+from ops.secrets import PLACES
 from ops.world import World
 from ops.world.ansible import Played, play
 from ops.world.lock import exclusive
-from ops.world.terraform import Terraform
+from ops.world.terraform import Terraform, altered
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Workshop:
     repository: Path
     state: Path
     cache: Path
+
+    @property
+    def known_hosts(self) -> Path:
+        """The file that keeps the host's ssh key."""
+        return self.state / "known_hosts"
 
     @property
     def outputs(self) -> Path:
@@ -50,18 +57,30 @@ class _Timeline:
         self.world.tell(f"== {name}: {self.seconds[name]} s")
 
 
-def deploy(site: Site, world: World, *, workshop: Workshop, dry_run: bool = False) -> Report:
+Agree = Callable[[str, Sequence[str]], None]
+
+
+def deploy(site: Site, world: World, *, workshop: Workshop, replace: Agree | None = None) -> Report:
     """Make the site what its file says, from nothing or from whatever a broken-off run left.
 
-    ``dry_run`` stops after Terraform's plan and touches nothing. Raises Refused for a precondition, Locked when another
-    deployment of the site is under way, Unavailable when something is out of reach, Degraded when the site is deployed
-    but not well.
+    ``replace`` has Terraform put a new machine in the host's place, once it has agreed: it is given the site's name and
+    what is lost, and raises Refused otherwise. Raises Refused for a precondition, Locked when another deployment of the
+    site is under way, Unavailable when something is out of reach, Degraded when the site is deployed but not well.
     """
     key = public_key(Path(site.host.ssh_key).expanduser())
-    if dry_run:
-        return _plan(site, world, workshop, key)
+    options = []
+    if replace:
+        replace(site.name, REPLACED)
+        options = ["-replace=aws_instance.host"]
     with exclusive(workshop.state / "deploy.lock", world.clock.now()):
-        return _deploy(site, world, workshop, key)
+        return _deploy(site, world, workshop, key, options)
+
+
+REPLACED = (
+    "the host is ended, and a new machine takes its place",
+    "lost: its root disk, and all that is on it; the site is away for some minutes",
+    "kept: the data disk with database and repositories, the address, the name, the backups",
+)
 
 
 def public_key(private: Path) -> str:
@@ -77,22 +96,21 @@ def outputs_from(values: Mapping[str, Any]) -> Outputs:
     return Outputs(**{name: values[name] for name in Outputs.__dataclass_fields__})
 
 
-def _deploy(site: Site, world: World, workshop: Workshop, key: str) -> Report:
+def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Sequence[str]) -> Report:
     timeline = _Timeline(world)
     with timeline.step("images"):
-        pins = images.resolve(images.pinned(workshop.repository / "compose"), world.registry)
-        ops_image = image.ensure(workshop.repository, workshop.cache, world)
+        material = material_of(world, workshop)
     with timeline.step("infrastructure"):
-        outputs = infrastructure(site, world, workshop, key)
+        outputs = infrastructure(site, world, workshop, key, *options)
     with timeline.step("host"):
-        played = _host(site, world, workshop, outputs, pins, ops_image)
+        played = host(site, world, workshop, outputs, material)
     address = site.host.address or outputs.public_address
     with timeline.step("health"):
         wellness = health.health_from_outside(site, world, address=address)
     facts = {
         "address": address,
         "url": f"https://{site.domain}/",
-        "images": {**pins, "OPS_IMAGE": f"{ops_image.reference}@{ops_image.identity}"},
+        "images": {**material.pins, "OPS_IMAGE": f"{material.ops.reference}@{material.ops.identity}"},
         "seconds": timeline.seconds,
         "host_changes": list(played.changed),
         "slowest_tasks": [list(each) for each in played.slowest],
@@ -107,45 +125,108 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str) -> Report:
     )
 
 
-def _plan(site: Site, world: World, workshop: Workshop, key: str) -> Report:
-    terraform = terraform_of(site, world, workshop)
+def rehearse(site: Site, world: World, *, workshop: Workshop) -> Report:
+    """Return what a deployment would make and change in AWS, and what the site costs a month; touches nothing.
+
+    Raises Refused with every reason why the account cannot take a site that is not there yet.
+    """
+    variables = _variables(site, workshop, public_key(Path(site.host.ssh_key).expanduser()))
+    unknown: tuple[str, ...] = ()
+    if world.aws.bucket_exists(state_bucket(site)):
+        terraform = terraform_of(site, world, workshop)
+        terraform.init(backend(site))
+        changes = terraform.changes(variables)
+    else:
+        unknown = preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket))
+        changes = _first_changes(site, world, workshop, variables)
+    charges = cost.monthly(site, secrets=len(PLACES) + 1)
+    lines = [
+        f"{each.action:8} {each.address}" + "".join(f"\n{'':11}{one}" for one in each.differences) for each in changes
+    ]
+    facts = {
+        "resources": [vars(each) for each in changes],
+        "monthly_usd": {line.what: line.dollars for line in charges},
+        "prices_of": cost.PRICES_OF,
+        "not_checked": list(unknown),
+    }
+    summary = f"{len(changes)} resource(s) would change" if changes else "nothing to do in AWS"
+    told = (*lines, *(f"not checked: {each}" for each in unknown), *cost.as_lines(charges))
+    return Report("deploy", changed=False, summary=summary, facts=facts, lines=told)
+
+
+def _first_changes(site: Site, world: World, workshop: Workshop, variables: Path) -> tuple[Change, ...]:
+    # The state's bucket is not there yet: both roots are planned with a state that is thrown away.
+    with tempfile.TemporaryDirectory() as folder:
+        bootstrap = _terraform(world, workshop.repository / "infra/bootstrap", Path(folder) / "bootstrap", site)
+        bootstrap.init({"path": f"{folder}/bootstrap.tfstate"})
+        first = bootstrap.changes(_write(Path(folder) / "bootstrap.json", _bootstrap_variables(site)))
+        with altered(workshop.repository / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
+            whole = _terraform(world, root, Path(folder) / "infra", site)
+            whole.init({"path": f"{folder}/infra.tfstate"})
+            return first + whole.changes(variables)
+
+
+def prepared(site: Site, world: World, workshop: Workshop, root: Path | None = None) -> tuple[Terraform, Path]:
+    """Return the door to the site's Terraform root (or to ``root``, a copy of it), ready for use, and its variables' file."""
+    terraform = _terraform(world, root or workshop.repository / "infra", workshop.state / "infra", site)
     terraform.init(backend(site))
-    planned = terraform.plan(_variables(site, workshop, key))
-    return Report(
-        "deploy", False, "Terraform would change something" if planned else "nothing to do", {"planned": planned}
-    )
+    return terraform, _variables(site, workshop, public_key(Path(site.host.ssh_key).expanduser()))
 
 
-def infrastructure(site: Site, world: World, workshop: Workshop, key: str) -> Outputs:
+def infrastructure(site: Site, world: World, workshop: Workshop, key: str, *options: str) -> Outputs:
     """Make what must exist in AWS and return what Terraform says of it; ``key`` is the administrator's public ssh key.
 
-    Raises Locked, Unavailable or OpsError with Terraform's words; run again, it goes on where it stopped.
+    ``options`` are Terraform's own. Raises Locked, Unavailable or OpsError with Terraform's words; run again, it goes on
+    where it stopped. A site that is not there yet is refused for every reason that the account gives.
     """
     ensure_state_bucket(site, world, workshop)
     terraform = terraform_of(site, world, workshop)
     terraform.init(backend(site))
-    terraform.apply(_variables(site, workshop, key))
+    terraform.apply(_variables(site, workshop, key), *options)
+    firewall.close(terraform, world)
     values = terraform.outputs()
+    _forget_another_machine(workshop, values)
     _write(workshop.outputs, values)
     return outputs_from(values)
 
 
+def _forget_another_machine(workshop: Workshop, values: Mapping[str, Any]) -> None:
+    """A machine that Terraform itself put in another's place has another key by right."""
+    if workshop.outputs.is_file():
+        before = json.loads(workshop.outputs.read_text(encoding="utf-8"))
+        if before.get("instance_id") != values["instance_id"]:
+            workshop.known_hosts.unlink(missing_ok=True)
+
+
 def ensure_state_bucket(site: Site, world: World, workshop: Workshop) -> None:
-    """Make the bucket of Terraform's state if it is not there.
+    """Make the bucket of Terraform's state if it is not there; before that, nothing of the site is, and the account is asked.
 
     The bucket that keeps Terraform's state cannot itself be in that state: it has a root of its own, applied once.
     """
     if world.aws.bucket_exists(state_bucket(site)):
+        if not world.account.versioned(state_bucket(site)):
+            world.account.keep_versions(state_bucket(site))
+            world.tell(f"{state_bucket(site)}: versioning was off and is on again")
         return
+    for each in preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket)):
+        world.tell(f"pre-flight: not checked: {each}")
     root = _terraform(world, workshop.repository / "infra/bootstrap", workshop.state / "bootstrap", site)
     root.init({"path": str(workshop.state / "bootstrap/terraform.tfstate")})
-    variables = {"name": site.name, "region": site.aws.region, "bucket": state_bucket(site)}
-    root.apply(_write(workshop.state / "bootstrap/terraform.tfvars.json", variables))
+    root.apply(_write(workshop.state / "bootstrap/terraform.tfvars.json", _bootstrap_variables(site)))
+
+
+def _bootstrap_variables(site: Site) -> dict[str, str]:
+    return {"name": site.name, "region": site.aws.region, "bucket": state_bucket(site)}
 
 
 def state_bucket(site: Site) -> str:
     """Return the name of the bucket that keeps the Terraform state: the backup bucket's, which is unique, and a word."""
     return f"{site.backup.bucket[:49]}-terraform"
+
+
+def replica_bucket(site: Site) -> str:
+    """Return the name of the backups' replica in the second region, as infra/storage.tf makes it."""
+    return f"{site.backup.bucket[:55]}-replica"
 
 
 def backend(site: Site) -> dict[str, str]:
@@ -167,26 +248,41 @@ def _variables(site: Site, workshop: Workshop, key: str) -> Path:
     return _write(workshop.state / "infra/terraform.tfvars.json", inputs.terraform_variables(site, key))
 
 
-def _host(
-    site: Site, world: World, workshop: Workshop, outputs: Outputs, pins: Mapping[str, str], ops_image: OpsImage
+@dataclass(frozen=True)
+class Material:
+    """What is brought to the host: every image by its digest, and the image of ``ops`` itself."""
+
+    pins: Mapping[str, str]
+    ops: OpsImage
+
+
+def material_of(world: World, workshop: Workshop) -> Material:
+    """Look up the digests of the pinned images, and build the image of ``ops`` where it is not built yet."""
+    pins = images.resolve(images.pinned(workshop.repository / "compose"), world.registry)
+    return Material(pins, image.ensure(workshop.repository, workshop.cache, world))
+
+
+def host(
+    site: Site, world: World, workshop: Workshop, outputs: Outputs, material: Material, *, check: bool = False
 ) -> Played:
+    """Make the host what it must be and return what changed; with ``check``, what would change."""
     variables = inputs.ansible_variables(
         site,
-        pins,
+        material.pins,
         data_volume_id=outputs.data_volume_id,
         compose_source=workshop.repository / "compose",
-        image_archive=ops_image.archive,
-        image_id=ops_image.identity,
-        image_name=ops_image.reference,
+        image_archive=material.ops.archive,
+        image_id=material.ops.identity,
+        image_name=material.ops.reference,
     )
-    host = connection(site, outputs, workshop.state / "known_hosts")
     return play(
         workshop.repository / "playbooks",
         "site.yml",
         state=workshop.state / "ansible",
-        host=host,
+        host=connection(site, outputs, workshop.known_hosts),
         variables=variables,
         tell=world.tell,
+        check=check,
     )
 
 

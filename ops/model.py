@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 
@@ -58,6 +59,51 @@ class Outputs:
     data_volume_id: str
     backup_bucket: str
     secret_names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What Terraform would do to one resource (create, update, replace or destroy), and which of its attributes differ.
+
+    ``kind`` is the resource's type; ``differences`` are as a person reads them, ``name: old -> new``.
+    """
+
+    address: str
+    kind: str
+    action: str
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AccountFacts:
+    """What an AWS account says before a site is made in it; None is what it did not say, and ``unknown`` tells why.
+
+    ``buckets`` has "free", "ours" or "foreign" for each name asked about; ``namesakes`` is what bears the site's name.
+    """
+
+    identity: str
+    region_open: bool | None
+    zone_found: bool | None
+    vcpus_wanted: int | None
+    vcpus_free: int | None
+    addresses_free: int | None
+    mail_to_anyone: bool | None
+    buckets: Mapping[str, str]
+    namesakes: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BucketContents:
+    """What a bucket holds: how many versions of objects, how many delete markers, and how many bytes in all.
+
+    ``locked_until`` is when the bucket's own lock ends for the last version that was written; None without a lock or a version.
+    """
+
+    versions: int
+    markers: int
+    size: int
+    locked_until: datetime | None = None
 
 
 @dataclass(frozen=True)

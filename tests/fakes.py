@@ -10,7 +10,7 @@ from typing import Any
 
 from ops.config import Site, site_from
 from ops.errors import OpsError, Unavailable
-from ops.model import Secret, SmtpCredentials
+from ops.model import AccountFacts, Secret, SmtpCredentials
 from ops.world.containers import Ran, Service
 from ops.world.mail import CredentialsRefused, MailRefused
 from ops.world.process import Finished
@@ -168,9 +168,28 @@ class FakeRegistry:
 
 
 @dataclass
+class FakeAccount:
+    """An account with these facts, and security groups with these rules (group to id to words)."""
+
+    known: AccountFacts | None = None
+    found: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def facts(self, **_: Any) -> AccountFacts:
+        assert self.known
+        return self.known
+
+    def rules(self, group: str) -> dict[str, str]:
+        return dict(self.found.get(group, {}))
+
+    def revoke(self, group: str, rule: str, *, egress: bool) -> None:
+        assert self.found[group].pop(rule).startswith("egress") == egress
+
+
+@dataclass
 class FakeWorld:
     """A World of fakes; ``told`` is the progress."""
 
+    account: FakeAccount = field(default_factory=FakeAccount)
     aws: FakeAws = field(default_factory=FakeAws)
     clock: FakeClock = field(default_factory=FakeClock)
     containers: FakeContainers = field(default_factory=FakeContainers)

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ops.config import Site
+from ops.world.account import Account
 from ops.world.aws import Aws
 from ops.world.clock import Clock
 from ops.world.containers import Containers
@@ -30,6 +31,11 @@ class World:
     def aws(self) -> Aws:
         """AWS, in the site's region."""
         return Aws(self.site.aws.region, self.site.aws.endpoint_url)
+
+    @cached_property
+    def account(self) -> Account:
+        """The AWS account, in the site's region."""
+        return Account(self.site.aws.region, self.site.aws.endpoint_url)
 
     @cached_property
     def containers(self) -> Containers:

@@ -17,7 +17,7 @@ from ops.errors import OpsError, Unavailable
 
 @dataclass(frozen=True)
 class Played:
-    """What a playbook came to: how many tasks ran, which of them changed something, and the slowest with their seconds."""
+    """What a playbook came to: how many tasks ran, what each of them changed, and the slowest with their seconds."""
 
     ran: int
     changed: tuple[str, ...]
@@ -32,8 +32,9 @@ def play(
     host: Mapping[str, Any],
     variables: Mapping[str, Any],
     tell: Callable[[str], None],
+    check: bool = False,
 ) -> Played:
-    """Run a playbook against one host and return what changed.
+    """Run a playbook against one host and return what changed; with ``check``, what would change, and change nothing.
 
     ``host`` holds the connection variables (ansible_host, ansible_user, ...). ``state`` takes the inventory, the
     variables and Ansible's artifacts. Raises Unavailable for a host that cannot be reached, and OpsError naming the
@@ -49,7 +50,7 @@ def play(
         project_dir=str(playbooks),
         playbook=playbook,
         inventory=str(inventory),
-        cmdline=f"--extra-vars @{extra}",
+        cmdline=f"--extra-vars @{extra}" + (" --check" if check else ""),
         event_handler=events.take,
         envvars={
             "ANSIBLE_CONFIG": str(playbooks / "ansible.cfg"),
@@ -90,6 +91,8 @@ class _Events:
         name = data.get("task", "")
         if event["event"] == "playbook_on_task_start":
             self._tell(f"ansible: {data.get('role', 'site')}: {name}")
+        if event["event"] == "runner_item_on_ok" and data.get("res", {}).get("changed"):
+            self.changed.append(f"{name}: {_item(data['res'])}")
         if event["event"] in ("runner_on_ok", "runner_on_failed"):
             self._finished(event["event"], name, data)
         if event["event"] == "runner_on_unreachable":
@@ -102,8 +105,17 @@ class _Events:
         self.seconds.append((name, round(float(data.get("duration", 0.0)), 1)))
         if kind == "runner_on_failed" and not data.get("ignore_errors"):
             self.failure = f"{name}: {_reason(result)}"
-        elif result.get("changed"):
-            self.changed.append(name)
+        elif result.get("changed") and "results" not in result:
+            self.changed.append(f"{name}: {path}" if (path := _path(result)) else name)
+
+
+def _item(result: Mapping[str, Any]) -> str:
+    return _path(result) or str(result.get("_ansible_item_label") or result.get("item"))
+
+
+def _path(result: Mapping[str, Any]) -> str:
+    """The file that a task was about, where it was about one."""
+    return str(result.get("dest") or result.get("path") or "")
 
 
 def _reason(result: Mapping[str, Any]) -> str:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ops.errors import Locked, OpsError, Unavailable
+from ops.model import Change
 from ops.world.process import Finished, Processes
 from ops.world.terraform_mirror import cli_configuration, discover
 
 Tell = Callable[[str], None]
+_SHORT = 80
 _WORTH_TELLING = re.compile(
     r"^(aws_\S+|data\.\S+|ephemeral\.\S+|module\.\S+): (Creation complete|Destruction complete|Modifi)|^(Apply|Plan|Error)"
 )
@@ -59,6 +64,11 @@ class Terraform:
             ]
         )
 
+    def destroy(self, variables: Path, *options: str) -> None:
+        """Destroy all that the root made, or what ``options`` name; raises as apply does."""
+        argv = ["destroy", "-input=false", "-no-color", "-auto-approve", "-lock-timeout=20s", f"-var-file={variables}"]
+        self._run([*argv, *options])
+
     def plan(self, variables: Path, *options: str) -> bool:
         """Show what apply would do; returns whether there is anything to do."""
         argv = [
@@ -72,21 +82,32 @@ class Terraform:
         ]
         return self._run(argv, success=(0, 2)).code == 2
 
+    def changes(self, variables: Path, *options: str) -> tuple[Change, ...]:
+        """Return what apply would do, resource by resource; touches nothing."""
+        with tempfile.TemporaryDirectory() as folder:
+            planned = Path(folder) / "plan"
+            if not self.plan(variables, f"-out={planned}", *options):
+                return ()
+            return changes_from(json.loads(self._output("show", "-json", str(planned))))
+
+    def state(self) -> dict[str, Any]:
+        """Return the root's state as Terraform keeps it; empty when there is none."""
+        document: dict[str, Any] = json.loads(self._output("state", "pull") or "{}")
+        return document
+
     def outputs(self) -> dict[str, Any]:
         """Return the root's output values by name."""
-        done = self._processes.output(
-            ["terraform", "output", "-json"], directory=self._root, environment=self.environment
-        )
-        return {name: each["value"] for name, each in json.loads(done.output or "{}").items()}
+        return {name: each["value"] for name, each in json.loads(self._output("output", "-json") or "{}").items()}
 
     def _keep_what_was_begun(self) -> None:
         # Terraform would destroy it and begin again: forbidden for the data disk, and a secret's name is taken for weeks.
-        pulled = self._processes.output(
-            ["terraform", "state", "pull"], directory=self._root, environment=self.environment
-        )
-        for address in unfinished_from(json.loads(pulled.output or "{}")):
+        for address in unfinished_from(self.state()):
             self._run(["untaint", "-no-color", "-lock-timeout=20s", address])
             self._tell(f"terraform: {address}: begun by an earlier run, kept")
+
+    def _output(self, *arguments: str) -> str:
+        argv = ["terraform", *arguments]
+        return self._processes.output(argv, directory=self._root, environment=self.environment).output
 
     def _run(self, arguments: list[str], success: tuple[int, ...] = (0,)) -> Finished:
         argv = ["terraform", *arguments]
@@ -111,6 +132,85 @@ def unfinished_from(state: Mapping[str, Any]) -> list[str]:
         for instance in resource["instances"]
         if instance.get("status") == "tainted" and resource["type"] in _WHOLE_ONCE_MADE
     ]
+
+
+def resources_from(state: Mapping[str, Any]) -> list[str]:
+    """Return the address of everything that Terraform made, in the state's order."""
+    return [
+        _address(resource, instance)
+        for resource in state.get("resources", [])
+        for instance in resource["instances"]
+        if resource["mode"] == "managed"
+    ]
+
+
+def changes_from(plan: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return what a plan would do; ``plan`` is as `terraform show -json` gives it (format version 1).
+
+    Attributes that Terraform calls sensitive are named, and their values are not shown.
+    """
+    return tuple(
+        Change(each["address"], each["type"], _ACTIONS[tuple(sorted(each["change"]["actions"]))], _differences(each))
+        for each in plan.get("resource_changes", [])
+        if each["mode"] == "managed" and each["change"]["actions"] != ["no-op"]
+    )
+
+
+_ACTIONS = {
+    ("create",): "create",
+    ("update",): "update",
+    ("delete",): "destroy",
+    ("create", "delete"): "replace",
+    ("forget",): "forget",
+}
+
+
+def _differences(resource: Mapping[str, Any]) -> tuple[str, ...]:
+    change = resource["change"]
+    before, after = change["before"], change["after"]
+    if before is None or after is None:
+        return ()
+    unknown = _marks(change.get("after_unknown"))
+    hidden = {**_marks(change.get("before_sensitive")), **_marks(change.get("after_sensitive"))}
+    differing = (name for name in sorted({*before, *after}) if before.get(name) != after.get(name))
+    return tuple(
+        f"{name}: (hidden)"
+        if hidden.get(name)
+        else f"{name}: {_short(before.get(name))} -> {'(known afterwards)' if unknown.get(name) else _short(after.get(name))}"
+        for name in differing
+    )
+
+
+def _marks(marks: Any) -> Mapping[str, Any]:
+    return marks if isinstance(marks, dict) else {}
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}..."
+
+
+def rules_from(state: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Return the ids of each security group of the state, with the ids of the rules that Terraform made in it."""
+    found: dict[str, set[str]] = {}
+    for resource in state.get("resources", []):
+        for instance in resource["instances"] if resource["mode"] == "managed" else []:
+            attributes = instance["attributes"]
+            if resource["type"] in {"aws_security_group", "aws_default_security_group"}:
+                found.setdefault(attributes["id"], set())
+            elif resource["type"] in {"aws_vpc_security_group_ingress_rule", "aws_vpc_security_group_egress_rule"}:
+                found.setdefault(attributes["security_group_id"], set()).add(attributes["id"])
+    return {group: frozenset(rules) for group, rules in found.items()}
+
+
+@contextmanager
+def altered(root: Path, override: str) -> Iterator[Path]:
+    """Give a copy of a root whose blocks are merged with ``override``, an override file's text, for the length of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "root"
+        shutil.copytree(root, copy)
+        (copy / "altered_override.tf").write_text(override, encoding="utf-8")
+        yield copy
 
 
 def _address(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ _LEVELS = {
     "errors": 0,
     "model": 0,
     "config": 1,
+    "cost": 2,
     "inputs": 2,
     "images": 2,
     "gate": 2,
@@ -27,12 +28,16 @@ _LEVELS = {
     "image": 6,
     "certs": 7,
     "health": 7,
+    "preflight": 7,
+    "firewall": 7,
     "deploy": 8,
+    "drift": 9,
+    "destroy": 9,
     "stages": 8,
-    "cli": 9,
-    "__main__": 10,
+    "cli": 10,
+    "__main__": 11,
 }
-_PURE = ("errors", "model", "config", "inputs", "gate", "report")
+_PURE = ("errors", "model", "config", "cost", "inputs", "gate", "report")
 _EFFECTS = {
     "boto3",
     "botocore",

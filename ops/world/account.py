@@ -1,0 +1,241 @@
+"""The door to what an AWS account holds beside what Terraform made: quotas, names that are taken, rules made by hand, versions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ops.errors import OpsError, Unavailable
+from ops.model import AccountFacts, BucketContents
+
+_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
+_ALIVE = ["pending", "running", "stopping", "stopped"]
+# Service Quotas' codes: "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", "EC2-VPC Elastic IPs".
+_VCPUS, _ADDRESSES = "L-1216C47A", "L-0263D0A3"
+_STANDARD_FAMILIES = frozenset("acdhimrtz")
+_BATCH = 1000
+
+
+class Account:
+    """Asks the account, in the site's region, and removes what is named to it."""
+
+    def __init__(self, region: str, endpoint_url: str = "") -> None:
+        self._session = boto3.Session(region_name=region)
+        self._region = region
+        self._endpoint_url = endpoint_url or None
+        self._clients: dict[str, Any] = {}
+
+    def facts(self, *, name: str, zone: str, instance_type: str, buckets: tuple[str, ...]) -> AccountFacts:
+        """Return all that decides whether a site called ``name`` can be made here.
+
+        What AWS does not answer, for want of rights or because the endpoint has no such service, is named in ``unknown``.
+        Raises Unavailable when there are no credentials that AWS takes.
+        """
+        identity = self._identity()
+        questions = _Questions()
+        return AccountFacts(
+            identity=identity,
+            region_open=questions.ask("the region", self._region_open),
+            zone_found=questions.ask("the hosted zone", lambda: self._zone_found(zone)),
+            vcpus_wanted=questions.ask("the instance type", lambda: self._vcpus_of(instance_type)),
+            vcpus_free=questions.ask("the quota of vCPUs", lambda: self._quota(_VCPUS) - self._vcpus_in_use()),
+            addresses_free=questions.ask("the quota of addresses", lambda: self._quota(_ADDRESSES) - self._addresses()),
+            mail_to_anyone=questions.ask("SES's sandbox", self._mail_to_anyone),
+            buckets={bucket: self._bucket(bucket) for bucket in buckets},
+            namesakes=tuple(questions.ask("the names that are taken", lambda: self._namesakes(name)) or ()),
+            unknown=tuple(questions.unanswered),
+        )
+
+    def rules(self, group: str) -> dict[str, str]:
+        """Return the rules of a security group by their id, each in words: ``ingress tcp 8080 from 0.0.0.0/0``."""
+        pages = self._client("ec2").get_paginator("describe_security_group_rules")
+        chosen = [{"Name": "group-id", "Values": [group]}]
+        found = self._answered("security groups", lambda: list(pages.paginate(Filters=chosen)))
+        return {rule["SecurityGroupRuleId"]: _words(rule) for page in found for rule in page["SecurityGroupRules"]}
+
+    def revoke(self, group: str, rule: str, *, egress: bool) -> None:
+        """Take a rule out of a security group."""
+        client = self._client("ec2")
+        verb = client.revoke_security_group_egress if egress else client.revoke_security_group_ingress
+        self._answered("security groups", lambda: verb(GroupId=group, SecurityGroupRuleIds=[rule]))
+
+    def versioned(self, bucket: str) -> bool:
+        """Tell whether the bucket keeps every version of what is written to it."""
+        found = self._answered(f"bucket {bucket}", lambda: self._client("s3").get_bucket_versioning(Bucket=bucket))
+        return bool(found.get("Status") == "Enabled")
+
+    def keep_versions(self, bucket: str) -> None:
+        """Have the bucket keep every version from now on."""
+        wish = {"Bucket": bucket, "VersioningConfiguration": {"Status": "Enabled"}}
+        self._answered(f"bucket {bucket}", lambda: self._client("s3").put_bucket_versioning(**wish))
+
+    def contents(self, bucket: str) -> BucketContents:
+        """Return what a bucket holds; nothing, when it is not there."""
+        pages = list(self._versions(bucket))
+        versions = [each for page in pages for each in page.get("Versions", [])]
+        markers = sum(len(page.get("DeleteMarkers", [])) for page in pages)
+        newest = max((each["LastModified"] for each in versions), default=None)
+        days = self._lock_days(bucket) if newest else 0
+        ends = newest + timedelta(days=days) if newest and days else None
+        return BucketContents(len(versions), markers, sum(each["Size"] for each in versions), ends)
+
+    def _lock_days(self, bucket: str) -> int:
+        try:
+            found = self._client("s3").get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
+        except ClientError:
+            return 0
+        return int(found.get("Rule", {}).get("DefaultRetention", {}).get("Days", 0))
+
+    def empty(self, bucket: str, tell: Callable[[str], None]) -> int:
+        """Delete every version and every delete marker of a bucket and return how many there were; tells of progress.
+
+        Raises OpsError naming the first that AWS would not delete.
+        """
+        client, done = self._client("s3"), 0
+        while batch := self._some_versions(bucket):
+            wish = {"Bucket": bucket, "Delete": {"Objects": batch, "Quiet": True}}
+            answer = self._answered(f"bucket {bucket}", functools.partial(client.delete_objects, **wish))
+            if refused := answer.get("Errors"):
+                first = refused[0]
+                raise OpsError(
+                    f"{first['Key']} of {bucket}: {first['Code']}", "wait until its lock ends, then run again"
+                )
+            done += len(batch)
+            tell(f"{bucket}: {done} versions deleted")
+        return done
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Delete an empty bucket; one that is not there is no error."""
+        try:
+            self._client("s3").delete_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchBucket":
+                raise OpsError(f"bucket {bucket} cannot be deleted: {error}", "look into it, then run again") from error
+
+    def _identity(self) -> str:
+        try:
+            return str(self._client("sts").get_caller_identity()["Arn"])
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(
+                f"AWS takes no credentials from here: {error}", "aws sso login, or AWS_PROFILE of an administrator"
+            ) from error
+
+    def _region_open(self) -> bool:
+        try:
+            (region,) = self._client("ec2").describe_regions(RegionNames=[self._region])["Regions"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"InvalidParameterValue", "AuthFailure", "OptInRequired"}:
+                return False
+            raise
+        return str(region.get("OptInStatus")) != "not-opted-in"
+
+    def _zone_found(self, zone: str) -> bool:
+        found = self._client("route53").list_hosted_zones_by_name(DNSName=zone)["HostedZones"]
+        return any(each["Name"] == f"{zone}." and not each["Config"].get("PrivateZone") for each in found)
+
+    def _vcpus_of(self, instance_type: str) -> int:
+        (found,) = self._client("ec2").describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
+        return int(found["VCpuInfo"]["DefaultVCpus"])
+
+    def _quota(self, code: str) -> int:
+        found = self._client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode=code)
+        return int(found["Quota"]["Value"])
+
+    def _vcpus_in_use(self) -> int:
+        chosen = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+        standard = [each for each in self._instances(chosen) if each["InstanceType"][0] in _STANDARD_FAMILIES]
+        return sum(each["CpuOptions"]["CoreCount"] * each["CpuOptions"]["ThreadsPerCore"] for each in standard)
+
+    def _addresses(self) -> int:
+        return len(self._client("ec2").describe_addresses()["Addresses"])
+
+    def _mail_to_anyone(self) -> bool:
+        return bool(self._client("sesv2").get_account()["ProductionAccessEnabled"])
+
+    def _bucket(self, bucket: str) -> str:
+        try:
+            self._client("s3").head_bucket(Bucket=bucket)
+        except ClientError as error:
+            return "free" if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404 else "foreign"
+        return "ours"
+
+    def _namesakes(self, name: str) -> list[str]:
+        chosen = [{"Name": "tag:Site", "Values": [name]}, {"Name": "instance-state-name", "Values": _ALIVE}]
+        found = [f"instance {each['InstanceId']}" for each in self._instances(chosen)]
+        found += [
+            f"secret {each['Name']}" + (" (being deleted)" if "DeletedDate" in each else "")
+            for each in self._secrets(f"{name}/")
+        ]
+        try:
+            found.append(f"role {self._client('iam').get_role(RoleName=f'{name}-host')['Role']['RoleName']}")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchEntity":
+                raise
+        return found
+
+    def _instances(self, chosen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        pages = self._client("ec2").get_paginator("describe_instances").paginate(Filters=chosen)
+        return [one for page in pages for each in page["Reservations"] for one in each["Instances"]]
+
+    def _secrets(self, prefix: str) -> list[dict[str, Any]]:
+        pages = self._client("secretsmanager").get_paginator("list_secrets")
+        chosen = [{"Key": "name", "Values": [prefix]}]
+        found = pages.paginate(IncludePlannedDeletion=True, Filters=chosen)
+        return [each for page in found for each in page["SecretList"] if each["Name"].startswith(prefix)]
+
+    def _versions(self, bucket: str) -> Iterator[dict[str, Any]]:
+        pages = self._client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket)
+        try:
+            yield from pages
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchBucket":
+                raise OpsError(f"bucket {bucket} cannot be listed: {error}", "check the rights to it") from error
+
+    def _some_versions(self, bucket: str) -> list[dict[str, str]]:
+        page = next(iter(self._versions(bucket)), {})
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])][:_BATCH]
+        return [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
+
+    def _answered(self, what: str, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except ClientError as error:
+            raise OpsError(f"{what}: AWS says {error.response['Error']['Code']}", "check the rights to it") from error
+        except BotoCoreError as error:
+            raise Unavailable(f"{what}: AWS is out of reach: {error}", "check network and credentials") from error
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._session.client(service, endpoint_url=self._endpoint_url, config=_CONFIG)
+        return self._clients[service]
+
+
+class _Questions:
+    """Asks what AWS may not answer, and notes what it did not."""
+
+    def __init__(self) -> None:
+        self.unanswered: list[str] = []
+
+    def ask(self, what: str, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except ClientError as error:
+            self.unanswered.append(f"{what}: AWS answers {error.response['Error']['Code']}")
+        except BotoCoreError as error:
+            self.unanswered.append(f"{what}: {error}")
+        return None
+
+
+def _words(rule: dict[str, Any]) -> str:
+    way, whom = ("egress", "to") if rule["IsEgress"] else ("ingress", "from")
+    peer = rule.get("CidrIpv4") or rule.get("CidrIpv6") or rule.get("PrefixListId") or "another group"
+    protocol = "all protocols" if rule["IpProtocol"] == "-1" else rule["IpProtocol"]
+    first, last = rule.get("FromPort", -1), rule.get("ToPort", -1)
+    ports = "" if first == -1 else f" {first}" if first == last else f" {first}-{last}"
+    return f"{way} {protocol}{ports} {whom} {peer}"

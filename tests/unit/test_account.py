@@ -1,0 +1,180 @@
+"""What an account answers, on moto; and whether a site can be made in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.sesv2.responses import SESV2Response
+
+from ops import preflight
+from ops.errors import OpsError, Refused
+from ops.model import AccountFacts, BucketContents
+from ops.world.account import Account
+from tests import fakes
+
+REGION = "eu-central-1"
+WELL = AccountFacts(
+    identity="arn:aws:iam::123456789012:user/operator",
+    region_open=True,
+    zone_found=True,
+    vcpus_wanted=2,
+    vcpus_free=2,
+    addresses_free=1,
+    mail_to_anyone=True,
+    buckets={"a": "free"},
+    namesakes=(),
+)
+
+
+def test_an_account_that_has_everything_takes_the_site() -> None:
+    assert preflight.judge(fakes.site(), WELL) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"region_open": False}, "aws.region = eu-central-1 is not open"),
+        ({"zone_found": False}, "zone = example.org is no public hosted zone"),
+        ({"vcpus_free": 1}, "needs 2 vCPUs and the quota leaves 1"),
+        ({"addresses_free": 0}, "quota of Elastic IPs is used up"),
+        ({"mail_to_anyone": False}, "SES is in its sandbox"),
+        ({"buckets": {"a": "foreign"}}, "bucket a is someone else's"),
+        ({"buckets": {"a": "ours"}}, "bucket a is here already"),
+        ({"namesakes": ("role test-host",)}, "name = test is in use in this account by role test-host"),
+    ],
+)
+def test_each_lack_is_named_with_what_to_do(change: dict[str, Any], words: str) -> None:
+    (problem,) = preflight.judge(fakes.site(), dataclasses.replace(WELL, **change))
+    assert words in problem
+    assert ": " in problem
+
+
+def test_what_is_unknown_is_no_problem() -> None:
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("region_open", "zone_found", "vcpus_wanted", "vcpus_free", "addresses_free", "mail_to_anyone")
+    )
+    assert preflight.judge(fakes.site(), dataclasses.replace(WELL, **unknown)) == ()
+
+
+def test_all_problems_come_at_once_and_are_a_refusal() -> None:
+    world = fakes.FakeWorld(account=fakes.FakeAccount(dataclasses.replace(WELL, zone_found=False, addresses_free=0)))
+    with pytest.raises(Refused) as caught:
+        preflight.require(fakes.site(), world, buckets=("a",))  # type: ignore[arg-type]
+    assert "2 problem(s)" in caught.value.message
+    assert "zone = example.org" in caught.value.message
+    assert "Elastic IPs" in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Account]:
+    """One account for all of them; each test asks for names of its own."""
+    # Moto has the service and not this call, whose answer SES's own reference gives.
+    answer = json.dumps({"ProductionAccessEnabled": True})
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        patch.setattr(SESV2Response, "get_account", lambda _: answer, raising=False)
+        with mock_aws():
+            yield Account(REGION)
+
+
+@functools.cache
+def _client(service: str) -> Any:
+    return boto3.client(service, region_name=REGION)
+
+
+def test_an_account_is_told_as_it_is_and_what_aws_does_not_answer_is_named_and_not_guessed(account: Account) -> None:
+    facts = account.facts(name="nothing", zone="nowhere.org", instance_type="t3.medium", buckets=("unused",))
+    assert facts.identity.startswith("arn:aws:")
+    assert (facts.region_open, facts.zone_found, facts.vcpus_wanted, facts.mail_to_anyone) == (True, False, 2, True)
+    assert (facts.buckets, facts.namesakes) == ({"unused": "free"}, ())
+    assert (facts.vcpus_free, facts.addresses_free) == (None, None)
+    assert [each.split(":")[0] for each in facts.unknown] == ["the quota of vCPUs", "the quota of addresses"]
+
+
+def test_what_is_there_already_is_found(account: Account) -> None:
+    _client("route53").create_hosted_zone(Name="example.org", CallerReference="1")
+    _client("s3").create_bucket(Bucket="mine", CreateBucketConfiguration={"LocationConstraint": REGION})
+    _client("iam").create_role(RoleName="test-host", AssumeRolePolicyDocument="{}")
+    _client("secretsmanager").create_secret(Name="test/admin-password", SecretString="a")
+    _client("secretsmanager").create_secret(Name="testimony/unrelated", SecretString="a")
+    _client("secretsmanager").create_secret(Name="test/old", SecretString="a")
+    _client("secretsmanager").delete_secret(SecretId="test/old")
+    image = _client("ec2").describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Site", "Value": "test"}]}]
+    started = _client("ec2").run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags)
+    facts = account.facts(name="test", zone="example.org", instance_type="t3.medium", buckets=("mine",))
+    assert facts.zone_found is True
+    assert facts.buckets == {"mine": "ours"}
+    assert set(facts.namesakes) == {
+        f"instance {started['Instances'][0]['InstanceId']}",
+        "role test-host",
+        "secret test/admin-password",
+        "secret test/old (being deleted)",
+    }
+
+
+def _bucket(name: str, lock_days: int = 0) -> str:
+    """A bucket with two versions of each of three objects, and a marker upon them."""
+    storage = _client("s3")
+    place = {"LocationConstraint": REGION}
+    storage.create_bucket(Bucket=name, CreateBucketConfiguration=place, ObjectLockEnabledForBucket=True)
+    if lock_days:
+        rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": lock_days}}
+        wish = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+        storage.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=wish)
+    for number in range(3):
+        storage.put_object(Bucket=name, Key=f"{number}", Body=b"12345")
+        storage.put_object(Bucket=name, Key=f"{number}", Body=b"12345")
+        storage.delete_object(Bucket=name, Key=f"{number}")
+    return name
+
+
+def test_a_lock_holds_from_the_newest_version_on(account: Account) -> None:
+    ends = account.contents(_bucket("locked", lock_days=7)).locked_until
+    assert ends
+    assert timedelta(days=6, hours=23) < ends - datetime.now(UTC) <= timedelta(days=7)
+
+
+def test_a_locked_version_is_not_deleted_and_says_so(account: Account) -> None:
+    with pytest.raises(OpsError, match="of still-locked: AccessDenied"):
+        account.empty(_bucket("still-locked", lock_days=7), lambda _: None)
+
+
+def test_emptying_leaves_no_version_and_no_marker_and_the_bucket_can_go(account: Account) -> None:
+    bucket, told = _bucket("kept"), list[str]()
+    assert account.contents(bucket) == BucketContents(versions=6, markers=3, size=30)
+    assert account.empty(bucket, told.append) == 9
+    assert account.contents(bucket) == BucketContents(0, 0, 0)
+    assert told == ["kept: 9 versions deleted"]
+    account.delete_bucket(bucket)
+    account.delete_bucket(bucket)
+    assert account.contents(bucket) == BucketContents(0, 0, 0)
+
+
+def test_a_bucket_whose_versioning_was_switched_off_keeps_versions_again(account: Account) -> None:
+    _client("s3").create_bucket(Bucket="plain", CreateBucketConfiguration={"LocationConstraint": REGION})
+    assert account.versioned("plain") is False
+    account.keep_versions("plain")
+    assert account.versioned("plain") is True
+
+
+def test_rules_are_told_in_words_and_taken_out_one_by_one(account: Account) -> None:
+    network = _client("ec2").create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    group = _client("ec2").create_security_group(GroupName="g", Description="d", VpcId=network)["GroupId"]
+    wish = {"FromPort": 8080, "ToPort": 8080, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    _client("ec2").authorize_security_group_ingress(GroupId=group, IpPermissions=[wish])
+    rules = account.rules(group)
+    assert set(rules.values()) == {"ingress tcp 8080 from 0.0.0.0/0", "egress all protocols to 0.0.0.0/0"}
+    for rule, words in rules.items():
+        account.revoke(group, rule, egress=words.startswith("egress"))
+    assert account.rules(group) == {}
