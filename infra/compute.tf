@@ -97,6 +97,7 @@ resource "aws_volume_attachment" "data" {
 }
 
 resource "aws_eip" "host" {
+  #checkov:skip=CKV2_AWS_19:It is attached to the host by way of its network card, which checkov does not follow.
   domain = "vpc"
 
   tags = { Name = var.name }
