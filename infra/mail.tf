@@ -52,4 +52,7 @@ resource "aws_secretsmanager_secret" "smtp" {
   #checkov:skip=CKV2_AWS_57:Rotated by `ops secrets rotate-smtp`, which tries the new credentials before it retires the old.
   name        = "${var.name}/smtp-credentials"
   description = "Gitea site ${var.name}: smtp-credentials"
+
+  # Made anew at any time: there is nothing to recover, and a site that is deployed again needs the name at once.
+  recovery_window_in_days = 0
 }

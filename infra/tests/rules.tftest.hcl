@@ -514,55 +514,44 @@ run "the_domain_points_where_the_site_says" {
   }
 }
 
-run "the_whole_world_is_no_administrator" {
+run "keys_ports_domains_disks_locks_regions_and_budgets_that_cannot_be_are_refused" {
   command = plan
 
   variables {
-    admin_cidrs = ["0.0.0.0/0"]
+    ssh_public_key     = "ssh-rsa AAAA"
+    git_ssh_port       = 443
+    domain             = "git.elsewhere.org"
+    root_volume_gib    = 8
+    data_volume_gib    = 1
+    backup_lock_days   = 0
+    replica_region     = "Ireland"
+    monthly_budget_usd = 0.5
+    contact            = "the operator"
   }
 
-  expect_failures = [var.admin_cidrs]
+  expect_failures = [
+    var.ssh_public_key,
+    var.git_ssh_port,
+    var.domain,
+    var.root_volume_gib,
+    var.data_volume_gib,
+    var.backup_lock_days,
+    var.replica_region,
+    var.monthly_budget_usd,
+    var.contact,
+  ]
 }
 
-run "a_key_of_another_kind_is_refused" {
+run "the_whole_world_as_administrator_half_a_day_s_lock_and_a_replica_at_home_are_refused" {
   command = plan
 
   variables {
-    ssh_public_key = "ssh-rsa AAAA"
+    admin_cidrs      = ["0.0.0.0/0"]
+    backup_lock_days = 1.5
+    replica_region   = "eu-central-1"
   }
 
-  expect_failures = [var.ssh_public_key]
-}
-
-run "git_cannot_have_the_web_s_port" {
-  command = plan
-
-  variables {
-    git_ssh_port = 443
-  }
-
-  expect_failures = [var.git_ssh_port]
-}
-
-run "a_domain_outside_its_zone_is_refused" {
-  command = plan
-
-  variables {
-    domain = "git.elsewhere.org"
-  }
-
-  expect_failures = [var.domain]
-}
-
-run "a_disk_too_small_is_refused" {
-  command = plan
-
-  variables {
-    root_volume_gib = 8
-    data_volume_gib = 1
-  }
-
-  expect_failures = [var.root_volume_gib, var.data_volume_gib]
+  expect_failures = [var.admin_cidrs, var.backup_lock_days, var.replica_region]
 }
 
 run "what_no_resource_could_bear_is_refused" {
@@ -617,39 +606,6 @@ run "a_network_too_small_the_world_in_two_halves_and_a_sender_elsewhere_are_refu
   }
 
   expect_failures = [var.network_cidr, var.admin_cidrs, var.mail_sender]
-}
-
-run "a_lock_of_no_days_and_a_replica_that_is_no_region_are_refused" {
-  command = plan
-
-  variables {
-    backup_lock_days = 0
-    replica_region   = "Ireland"
-  }
-
-  expect_failures = [var.backup_lock_days, var.replica_region]
-}
-
-run "half_a_day_s_lock_and_a_replica_in_the_site_s_own_region_are_refused" {
-  command = plan
-
-  variables {
-    backup_lock_days = 1.5
-    replica_region   = "eu-central-1"
-  }
-
-  expect_failures = [var.backup_lock_days, var.replica_region]
-}
-
-run "half_a_dollar_and_a_contact_that_is_no_address_are_refused" {
-  command = plan
-
-  variables {
-    monthly_budget_usd = 0.5
-    contact            = "the operator"
-  }
-
-  expect_failures = [var.monthly_budget_usd, var.contact]
 }
 
 run "an_arm_machine_for_an_x86_image_is_refused" {
