@@ -19,13 +19,13 @@ LOCALHOST = "127.0.0.1"
 _TOKEN = re.compile(r"Access token was successfully created(?:\.\.\.|:) ([0-9a-f]{40})")
 
 
-def ensure_admin(site: Site, world: World) -> Report:
-    """Make sure that the site's administrator exists and may sign in with the password kept in Secrets Manager.
+def ensure_admin(site: Site, world: World, *, password: Secret | None = None) -> Report:
+    """Make sure that the site's administrator exists and may sign in with ``password``, else with Secrets Manager's.
 
     A password given to Gitea's command line would stand in the process list. So the account begins with a random one,
     and gets its own through the API, with a token that is deleted at once. Raises OpsError when Gitea refuses.
     """
-    password = world.aws.secret(secret_name(site, "admin-password"))
+    password = password or world.aws.secret(secret_name(site, "admin-password"))
     if _may_sign_in(site, world, password):
         return Report("accounts", changed=False, summary=f"administrator {site.gitea.admin_username} can sign in")
     token_name = f"ops-{secrets.token_hex(4)}"

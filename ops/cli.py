@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops import accounts, certs, config, health, notify, report, secrets
+from ops import accounts, certs, config, credentials, health, notify, report, secrets
 from ops.errors import ConfigError, OpsError, Refused
 from ops.gate import STAGES
 from ops.model import Report
 from ops.world import World
 from ops.world.process import interrupt_code, signals_unwind
+from ops.world.remote import Remote
 
 REPOSITORY = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     outside = _verb(verbs, "health", "say whether the site is well (exit 3 when a probe is red)", _health)
     outside.add_argument("--address", help="probe from outside, at this address, instead of from the site's own host")
     _choice(_verb(verbs, "certs", "issue or renew the certificate (on the host)", _certs), "renew")
-    _choice(_verb(verbs, "secrets", "put the secrets in place (on the host)", _secrets), "fetch")
+    _secrets_parser(verbs)
     _choice(_verb(verbs, "accounts", "make sure of the administrator (on the host)", _accounts), "ensure-admin")
     notice = _verb(verbs, "notify", "mail a text, read from standard input, to the site's contact", _notify)
     notice.add_argument("subject")
@@ -162,7 +163,7 @@ def _workshop(arguments: argparse.Namespace) -> tuple[World, Any]:
 
 
 def _consent(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="agree beforehand to what is lost")
+    parser.add_argument("--yes", action="store_true", help="agree beforehand to what is lost or interrupted")
 
 
 def _agree(arguments: argparse.Namespace) -> Callable[[str, Sequence[str]], None]:
@@ -194,9 +195,33 @@ def _certs(arguments: argparse.Namespace) -> Report:
     return certs.renew(world.site, world)
 
 
+def _secrets_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _verb(verbs, "secrets", "fetch and apply the secrets (on the host), rotate them (from here)", _secrets)
+    parser.add_argument("action", choices=("fetch", "apply", "rotate", "rotate-smtp"))
+    parser.add_argument("name", nargs="?", default="", help="which secret to rotate")
+    parser.add_argument("--pending", default="", metavar="NAME", help="apply: of this one, the value to become current")
+    _consent(parser)
+
+
 def _secrets(arguments: argparse.Namespace) -> Report:
+    if arguments.action in {"rotate", "rotate-smtp"}:
+        return _rotate(arguments)
     world = _world(arguments)
-    return secrets.fetch(world.site, world)
+    if arguments.action == "fetch":
+        return secrets.fetch(world.site, world)
+    return credentials.apply(world.site, world, pending=arguments.pending)
+
+
+def _rotate(arguments: argparse.Namespace) -> Report:
+    # Of the machine that deploys, as deploy is.
+    from ops import deploy, rotation
+
+    name = secrets.SMTP if arguments.action == "rotate-smtp" else arguments.name
+    rotation.refuse(name)
+    world, workshop = _workshop(arguments)
+    host = Remote(deploy.connection_of(world.site, workshop), world.processes)
+    _agree(arguments)(world.site.name, [rotation.CONSEQUENCES[name]])
+    return rotation.rotate(world.site, world, host, name=name, lock=workshop.lock)
 
 
 def _accounts(arguments: argparse.Namespace) -> Report:

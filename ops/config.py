@@ -29,6 +29,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,20}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_SES_HOST = re.compile(r"email-smtp(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com")
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _TIME_ZONE = re.compile(r"[A-Za-z]+(/[A-Za-z0-9_+-]+)*")
 _RESERVED_GITEA_NAMES = frozenset({"admin", "api", "assets", "explore", "ghost", "login", "metrics", "user"})
@@ -152,12 +153,11 @@ class Tls:
 
 @dataclass(frozen=True, kw_only=True)
 class Mail:
-    """Who mails come from, and the server that takes them."""
+    """Who mails come from, and the server that takes them: over STARTTLS, with credentials."""
 
     sender: str = _key(_matches(_ADDRESS), "give the sender's e-mail address")
     smtp_host: str = _key(bool, 'give the mail server, for example "email-smtp.eu-central-1.amazonaws.com"')
     smtp_port: int = _key(_between(1, 65535), _PORT, 587)
-    smtp_security: str = _key(_one_of("starttls", "none"), 'give "starttls" or "none"', "starttls")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +279,12 @@ def _contradictions(site: Site) -> list[str]:
     if not f".{site.mail.sender.rsplit('@', 1)[1]}".endswith(f".{site.zone}"):
         problems.append(
             f'mail.sender = "{site.mail.sender}" does not lie in zone "{site.zone}": SES proves it by that zone'
+        )
+    ses = _SES_HOST.fullmatch(site.mail.smtp_host)
+    if ses and ses[1] != site.aws.region:
+        problems.append(
+            f'mail.smtp_host = "{site.mail.smtp_host}" is SES of another region than aws.region = "{site.aws.region}": '
+            "the sender is verified in that one"
         )
     if site.backup.replica_region == site.aws.region:
         problems.append(

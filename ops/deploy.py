@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ops import cost, firewall, health, image, images, inputs, preflight
+from ops import cost, firewall, health, image, images, inputs, preflight, rotation
 from ops.config import Site
 from ops.errors import Degraded, Refused
 from ops.image import OpsImage
@@ -29,6 +29,11 @@ class Workshop:
     repository: Path
     state: Path
     cache: Path
+
+    @property
+    def lock(self) -> Path:
+        """The lock of whoever changes the site."""
+        return self.state / "deploy.lock"
 
     @property
     def known_hosts(self) -> Path:
@@ -72,7 +77,7 @@ def deploy(site: Site, world: World, *, workshop: Workshop, replace: Agree | Non
     if replace:
         replace(site.name, REPLACED)
         options = ["-replace=aws_instance.host"]
-    with exclusive(workshop.state / "deploy.lock", world.clock.now()):
+    with exclusive(workshop.lock, world.clock.now()):
         return _deploy(site, world, workshop, key, options)
 
 
@@ -102,6 +107,8 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Seq
         material = material_of(world, workshop)
     with timeline.step("infrastructure"):
         outputs = infrastructure(site, world, workshop, key, *options)
+    with timeline.step("mail"):
+        world.tell(rotation.ensure_smtp(site, world).summary)
     with timeline.step("host"):
         played = host(site, world, workshop, outputs, material)
     address = site.host.address or outputs.public_address
@@ -295,6 +302,14 @@ def connection(site: Site, outputs: Outputs, known_hosts: Path) -> dict[str, Any
         "ansible_ssh_private_key_file": str(Path(site.host.ssh_key).expanduser().absolute()),
         "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=accept-new -o IdentitiesOnly=yes",
     }
+
+
+def connection_of(site: Site, workshop: Workshop) -> dict[str, Any]:
+    """Return Ansible's connection variables for the host of a site that was deployed from here; raises Refused otherwise."""
+    if not workshop.outputs.is_file():
+        raise Refused(f"site {site.name} was not deployed from here", "ops deploy")
+    outputs = outputs_from(json.loads(workshop.outputs.read_text(encoding="utf-8")))
+    return connection(site, outputs, workshop.known_hosts)
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> Path:

@@ -62,7 +62,7 @@ def destroy(site: Site, world: World, *, workshop: Workshop, wish: Wish, agree: 
     bucket = deploy.state_bucket(site)
     if not world.aws.bucket_exists(bucket):
         return Report("destroy", changed=False, summary=f"{site.name} is not there: nothing to do")
-    with exclusive(workshop.state / "deploy.lock", world.clock.now()):
+    with exclusive(workshop.lock, world.clock.now()):
         terraform, _ = deploy.prepared(site, world, workshop)
         losses = _losses(site, world, terraform)
         if problems := judge(losses, wish):

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from ops.world import World
 from ops.world.vendor import vendor
 
 PYTHON = "3.13"
+
+# Longer than any deployment takes.
+_KEPT_SECONDS = 2 * 60 * 60
 
 
 @dataclass(frozen=True)
@@ -31,16 +35,21 @@ def ensure(repository: Path, cache: Path, world: World) -> OpsImage:
     reference = f"gitea-suite/ops:{_content_key(repository, base)}"
     identity = world.containers.image_id(reference) or _build(repository, cache, base, reference, world)
     archive = cache / "ops-image" / f"{identity.removeprefix('sha256:')}.tar"
+    archive.parent.mkdir(parents=True, exist_ok=True)
     if not archive.is_file():
-        _forget_archives(archive.parent)
         world.containers.save(reference, archive)
+    now = world.clock.now().timestamp()
+    os.utime(archive, (now, now))
+    _forget_archives(archive.parent, now)
     return OpsImage(reference, identity, archive)
 
 
-def _forget_archives(folder: Path) -> None:
-    """Each archive is a quarter of a gigabyte, and only the newest is ever carried anywhere."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _forget_archives(folder: Path, now: float) -> None:
+    """Each archive is a quarter of a gigabyte. One that was just used may be on its way to another site's host."""
+    for archive in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if now - archive.stat().st_mtime > _KEPT_SECONDS:
+                archive.unlink()
 
 
 def _build(repository: Path, cache: Path, base: str, reference: str, world: World) -> str:

@@ -52,7 +52,6 @@ def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]
         "MAIL_SENDER": site.mail.sender,
         "SMTP_HOST": site.mail.smtp_host,
         "SMTP_PORT": str(site.mail.smtp_port),
-        "SMTP_PROTOCOL": {"none": "smtp", "starttls": "smtp+starttls"}[site.mail.smtp_security],
         "ACME_DIRECTORY": site.tls.acme_directory,
         "DATA_DIRECTORY": DATA_DIRECTORY,
         "SECRETS_DIRECTORY": SECRETS_DIRECTORY,

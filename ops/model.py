@@ -41,6 +41,14 @@ class SmtpCredentials:
 
 
 @dataclass(frozen=True)
+class AccessKey:
+    """A key of an IAM user: its id, and whether AWS accepts it."""
+
+    identity: str
+    active: bool
+
+
+@dataclass(frozen=True)
 class Probe:
     """One observation of the site: what was looked at, whether it is well, and what was seen."""
 

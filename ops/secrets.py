@@ -11,6 +11,7 @@ from ops.config import Site
 from ops.inputs import SECRETS_DIRECTORY
 from ops.model import Report, Secret, SmtpCredentials
 from ops.world import World
+from ops.world.aws import CURRENT, PENDING
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,16 @@ class Place:
 
 _ROOT, _GITEA, _POSTGRES = 0, 1000, 999
 
-# The users inside the official images: gitea/gitea runs as 1000, postgres as 999.
+# The users inside the official images: gitea/gitea runs as 1000, postgres as 999. What two services read at their start
+# as root belongs to root: Diun may not read past owner and mode, as Gitea's entry point may.
 PLACES = {
     "database-password": Place(_GITEA, _POSTGRES, 0o440),
     "gitea-secret-key": Place(_GITEA, _GITEA),
     "gitea-internal-token": Place(_GITEA, _GITEA),
     "gitea-jwt-secret": Place(_GITEA, _GITEA),
     "metrics-token": Place(_GITEA, _GITEA),
+    "smtp-username": Place(_ROOT, _ROOT),
+    "smtp-password": Place(_ROOT, _ROOT),
 }
 
 SMTP = "smtp-credentials"
@@ -56,14 +60,26 @@ def credentials_from(document: Secret) -> SmtpCredentials:
     return SmtpCredentials(parts["username"], Secret(parts["password"]))
 
 
-def fetch(site: Site, world: World, *, directory: Path = Path(SECRETS_DIRECTORY)) -> Report:
+def fetch(site: Site, world: World, *, pending: str = "", directory: Path = Path(SECRETS_DIRECTORY)) -> Report:
     """Write each secret a container reads to a file in ``directory`` (on a tmpfs), readable by that container's user alone.
 
-    Every value is read before the first file is written, so that a failure leaves the old set whole.
+    Every value is read before the first file is written, so that a failure leaves the old set whole. Of the secret called
+    ``pending`` it is the value that is to become current.
     """
-    values = {short: world.aws.secret(secret_name(site, short)) for short in PLACES}
+    values = {
+        short: world.aws.secret(secret_name(site, short), stage_of(short, pending))
+        for short in PLACES
+        if not short.startswith("smtp-")
+    }
+    credentials = credentials_from(world.aws.secret(secret_name(site, SMTP), stage_of(SMTP, pending)))
+    values |= {"smtp-username": Secret(credentials.username), "smtp-password": credentials.password}
     changed = [short for short, value in values.items() if _write(directory / short, value, PLACES[short])]
     return Report("secrets", bool(changed), f"{len(values)} secrets in place", {"written": changed})
+
+
+def stage_of(short: str, pending: str) -> str:
+    """Return which stage of a secret is wanted while the one called ``pending`` is on its way to become current."""
+    return PENDING if short == pending else CURRENT
 
 
 def _write(path: Path, value: Secret, place: Place) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from ops.config import Site, site_from
 from ops.errors import OpsError, Unavailable
 from ops.model import AccountFacts, Secret, SmtpCredentials
+from ops.world.aws import CURRENT
 from ops.world.containers import Ran, Service
 from ops.world.mail import CredentialsRefused, MailRefused
 from ops.world.process import Finished
@@ -35,15 +36,17 @@ class FakeClock:
 
 @dataclass
 class FakeAws:
-    """Secrets by name."""
+    """Secrets by name: their current values, and those that are to become current."""
 
     secrets: dict[str, str] = field(default_factory=dict)
     buckets: set[str] = field(default_factory=set)
+    pending: dict[str, str] = field(default_factory=dict)
 
-    def secret(self, name: str) -> Secret:
-        if name not in self.secrets:
+    def secret(self, name: str, stage: str = CURRENT) -> Secret:
+        found = self.secrets if stage == CURRENT else self.pending
+        if name not in found:
             raise OpsError(f"secret {name}: AWS says ResourceNotFoundException")
-        return Secret(self.secrets[name])
+        return Secret(found[name])
 
     def bucket_exists(self, bucket: str) -> bool:
         return bucket in self.buckets
@@ -54,11 +57,16 @@ Command = Callable[[Sequence[str]], Ran]
 
 @dataclass
 class FakeContainers:
-    """Services and what they answer; every command is noted as (service, argv, user)."""
+    """Services and what they answer; every command is noted as (service, argv, user), every restart by its service.
+
+    A service is healthy as soon as it is restarted, unless it is one that never is.
+    """
 
     found: tuple[Service, ...] = ()
     answers: dict[str, Command] = field(default_factory=dict)
     executed: list[tuple[str, list[str], str]] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
+    never_healthy: frozenset[str] = frozenset()
 
     def services(self, project: str) -> tuple[Service, ...]:
         assert project
@@ -77,6 +85,23 @@ class FakeContainers:
             raise OpsError(f"{service} is not running")
         self.executed.append((service, list(argv), user))
         return self.answers[service](argv)
+
+    def image_id(self, reference: str) -> str:
+        return f"sha256:{reference.rpartition(':')[2]}"
+
+    def save(self, reference: str, archive: Path) -> None:
+        archive.write_text(reference)
+
+    def restart(self, project: str, service: str) -> None:
+        assert project
+        if service not in {each.name for each in self.found}:
+            raise OpsError(f"{service} is not running")
+        self.restarted.append(service)
+        health = "starting" if service in self.never_healthy else "healthy"
+        self.found = tuple(
+            replace(each, health=health, started=datetime.now(UTC)) if each.name == service else each
+            for each in self.found
+        )
 
 
 Handler = Callable[[str, str, Mapping[str, str], Any], Answer]
@@ -153,6 +178,9 @@ class FakeProcesses:
     ) -> Finished:
         self.ran.append(list(argv))
         return self.program(argv)
+
+    def output(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> Finished:
+        return self.run(argv, directory=directory, environment=environment)
 
 
 @dataclass

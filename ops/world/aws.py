@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
-from ops.model import Secret
+from ops.model import AccessKey, Secret
 
 # Two attempts and short time-outs: an operator waits for the answer, and every verb can be run again.
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
+
+# Stages are labels that point at versions. The first two are AWS's own; ours stays with the version that Terraform wrote.
+CURRENT, PENDING, FIRST = "AWSCURRENT", "AWSPENDING", "FIRST"
 
 
 class Aws:
@@ -23,11 +26,58 @@ class Aws:
     def __init__(self, region: str, endpoint_url: str = "") -> None:
         self._session = boto3.Session(region_name=region)
         self._endpoint_url = endpoint_url or None
+        self._clients: dict[str, Any] = {}
 
-    def secret(self, name: str) -> Secret:
-        """Return the current value of a secret in Secrets Manager; raises OpsError when it is not there."""
+    def secret(self, name: str, stage: str = CURRENT) -> Secret:
+        """Return the value of a secret in Secrets Manager; raises OpsError when the secret or that stage is not there."""
         with _explained(f"secret {name}"):
-            return Secret(self._client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+            found = self._client("secretsmanager").get_secret_value(SecretId=name, VersionStage=stage)
+            return Secret(found["SecretString"])
+
+    def secret_stages(self, name: str) -> Mapping[str, str]:
+        """Return the version that each stage of a secret points at; empty for a secret that has no value yet."""
+        with _explained(f"secret {name}"):
+            described = self._client("secretsmanager").describe_secret(SecretId=name)
+        stages = described.get("VersionIdsToStages") or {}
+        return {stage: version for version, labels in stages.items() for stage in labels}
+
+    def put_pending_secret(self, name: str, value: Secret) -> str:
+        """Keep a value beside the current one and return its version. AWS makes a secret's first version current at once."""
+        with _explained(f"secret {name}"):
+            wish = {"SecretId": name, "SecretString": value.reveal(), "VersionStages": [PENDING]}
+            return str(self._client("secretsmanager").put_secret_value(**wish)["VersionId"])
+
+    def promote_secret(self, name: str, version: str) -> None:
+        """Make a version the current one; the one before is AWSPREVIOUS then. Promoting twice is no error."""
+        stages = self.secret_stages(name)
+        if stages.get(CURRENT) == version:
+            return
+        with _explained(f"secret {name}"):
+            client = self._client("secretsmanager")
+            before = {"RemoveFromVersionId": stages[CURRENT]} if CURRENT in stages else {}
+            if before and FIRST not in stages:
+                # AWS forgets versions without a label, and Terraform would make a new value for the one it wrote.
+                client.update_secret_version_stage(SecretId=name, VersionStage=FIRST, MoveToVersionId=stages[CURRENT])
+            client.update_secret_version_stage(SecretId=name, VersionStage=CURRENT, MoveToVersionId=version, **before)
+
+    def access_keys(self, user: str) -> tuple[AccessKey, ...]:
+        """Return the keys of an IAM user, of which there are at most two."""
+        with _explained(f"IAM user {user}"):
+            found = self._client("iam").list_access_keys(UserName=user)["AccessKeyMetadata"]
+        return tuple(AccessKey(each["AccessKeyId"], each["Status"] == "Active") for each in found)
+
+    def make_access_key(self, user: str) -> tuple[str, Secret]:
+        """Make a key for an IAM user and return its id and its secret, which AWS shows this once."""
+        with _explained(f"IAM user {user}"):
+            made = self._client("iam").create_access_key(UserName=user)["AccessKey"]
+        return made["AccessKeyId"], Secret(made["SecretAccessKey"])
+
+    def delete_access_key(self, user: str, identity: str) -> None:
+        """Deactivate a key of an IAM user, then delete it."""
+        with _explained(f"IAM user {user}"):
+            client = self._client("iam")
+            client.update_access_key(UserName=user, AccessKeyId=identity, Status="Inactive")
+            client.delete_access_key(UserName=user, AccessKeyId=identity)
 
     def caller(self) -> str:
         """Return the ARN of the identity in use; raises Unavailable when there is none."""
@@ -50,7 +100,9 @@ class Aws:
         return True
 
     def _client(self, service: str) -> Any:
-        return self._session.client(service, endpoint_url=self._endpoint_url, config=_CONFIG)
+        if service not in self._clients:
+            self._clients[service] = self._session.client(service, endpoint_url=self._endpoint_url, config=_CONFIG)
+        return self._clients[service]
 
 
 @contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +18,19 @@ from ops.errors import OpsError, Unavailable
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Service:
-    """One container of the stack: its Compose service, image, engine state and health ("" without a health check)."""
+    """One container of the stack: its Compose service, image, engine state, health ("" without a health check) and start."""
 
     name: str
     image: str
     state: str
     health: str
     restarts: int
+    started: datetime = _NEVER
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,18 @@ class Containers:
         Raises OpsError when the service has no running container.
         """
         with _explained():
-            found = self._docker.containers.list(
-                filters={"label": [f"{_COMPOSE_PROJECT}={project}", f"{_COMPOSE_SERVICE}={service}"]}
-            )
-            if not found:
-                raise OpsError(f"{service} is not running", f"docker compose --project-name {project} up -d {service}")
-            code, output = found[0].exec_run(list(argv), user=user, environment=dict(environment or {}))
+            container = self._running(project, service)
+            code, output = container.exec_run(list(argv), user=user, environment=dict(environment or {}))
         return Ran(int(code), output.decode("utf-8", "replace"))
+
+    def restart(self, project: str, service: str) -> None:
+        """Stop the container of a service, with the time it may take for that, and start it again.
+
+        Raises OpsError when the service has no running container.
+        """
+        with _explained():
+            container = self._running(project, service)
+            container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 10)
 
     def image_id(self, reference: str) -> str:
         """Return the sha256:... id of a local image, or "" when the engine has none of that name."""
@@ -94,11 +104,18 @@ class Containers:
 
     def save(self, reference: str, archive: Path) -> None:
         """Write an image as a `docker save` archive; the file appears only when it is whole."""
-        partial = archive.with_suffix(".partial")
+        partial = archive.with_suffix(f".{os.getpid()}.partial")
         with _explained(), partial.open("wb") as file:
             for chunk in self._docker.images.get(reference).save(named=True):
                 file.write(chunk)
         partial.replace(archive)
+
+    def _running(self, project: str, service: str) -> Any:
+        labels = [f"{_COMPOSE_PROJECT}={project}", f"{_COMPOSE_SERVICE}={service}"]
+        found = self._docker.containers.list(filters={"label": labels})
+        if not found:
+            raise OpsError(f"{service} is not running", f"docker compose --project-name {project} up -d {service}")
+        return found[0]
 
 
 def _service(attributes: Mapping[str, Any], labels: Mapping[str, str]) -> Service:
@@ -109,7 +126,13 @@ def _service(attributes: Mapping[str, Any], labels: Mapping[str, str]) -> Servic
         state=state["Status"],
         health=state.get("Health", {}).get("Status", ""),
         restarts=attributes["RestartCount"],
+        started=_moment(state["StartedAt"]),
     )
+
+
+def _moment(text: str) -> datetime:
+    """The engine tells nanoseconds; a datetime holds microseconds (0001-01-01 is a container that never started)."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
 
 
 @contextmanager

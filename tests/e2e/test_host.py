@@ -47,7 +47,7 @@ def test_only_the_site_s_own_ports_are_open(site: DeployedSite) -> None:
 def test_secrets_lie_in_memory_readable_by_their_reader_alone(host: Host) -> None:
     assert host.check_output("stat --file-system --format %T /run/gitea-suite/secrets") == "tmpfs"
     modes = host.check_output("stat --format '%n %a' /run/gitea-suite/secrets/*").splitlines()
-    assert len(modes) == 5
+    assert len(modes) == 7
     assert {line.split()[1] for line in modes} <= {"400", "440"}
 
 

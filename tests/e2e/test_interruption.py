@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Account, DeployedSite
+from tests.e2e.conftest import Account, DeployedSite, aws_client
 
 BACK_SECONDS = 300
 
@@ -24,16 +25,27 @@ def ssh(site: DeployedSite, ssh_config: Path) -> Ssh:
     return lambda command: subprocess.run([*argv, command], capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_a_reboot_brings_everything_back(site: DeployedSite, account: Account, ssh: Ssh) -> None:
+def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(
+    site: DeployedSite, account: Account, ssh: Ssh
+) -> None:
     wish = {"name": "kept", "auto_init": True}
     assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
     before = _head(site, account)
+    _leave_a_password_in_use_that_never_becomes_current(site, ssh)
     booted = _started(ssh)
     ssh("sudo systemctl reboot")
     _until(lambda: _started(ssh) not in {booted, ""}, "the host is back")
     _until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well again")
     assert ssh("systemctl list-units --failed --plain --no-legend").stdout == ""
     assert _head(site, account) == before
+
+
+def _leave_a_password_in_use_that_never_becomes_current(site: DeployedSite, ssh: Ssh) -> None:
+    name = f"{site.document['name']}/database-password"
+    wish = {"SecretId": name, "SecretString": secrets.token_hex(20), "VersionStages": ["AWSPENDING"]}
+    aws_client(site.document, "secretsmanager").put_secret_value(**wish)
+    done = ssh("sudo ops secrets apply --pending database-password --json")
+    assert "gitea" in json.loads(done.stdout)["restarted"]
 
 
 def _started(ssh: Ssh) -> str:

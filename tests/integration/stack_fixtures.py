@@ -27,7 +27,15 @@ from ground.fixture import RUN_LABEL
 COMPOSE = Path(__file__).parents[2] / "compose"
 DOMAIN = "git.gitea.test"
 UPLOAD_LIMIT_MIB = 8
-SECRETS = ("database-password", "gitea-secret-key", "gitea-internal-token", "gitea-jwt-secret", "metrics-token")
+SECRETS = (
+    "database-password",
+    "gitea-secret-key",
+    "gitea-internal-token",
+    "gitea-jwt-secret",
+    "metrics-token",
+    "smtp-username",
+    "smtp-password",
+)
 # Loopback and whatever port is free, so that runs side by side do not meet; and health asked often, so that none waits.
 _OVERRIDES: Mapping[str, Mapping[str, str]] = {
     "postgres": {},
@@ -213,7 +221,6 @@ def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
         "MAIL_SENDER": "gitea@gitea.test",
         "SMTP_HOST": "mail.gitea.test",
         "SMTP_PORT": "1025",
-        "SMTP_PROTOCOL": "smtp",
         "ACME_DIRECTORY": "https://acme.gitea.test/dir",
         "DATA_DIRECTORY": str(folder / "data"),
         "SECRETS_DIRECTORY": str(folder / "secrets"),

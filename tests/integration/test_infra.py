@@ -17,12 +17,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ground import aws, run
-from ops import deploy, destroy, inputs
+from ops import deploy, destroy, inputs, rotation
 from ops.config import Site, site_from
 from ops.deploy import Workshop
 from ops.destroy import Wish
 from ops.errors import Locked, OpsError
-from ops.model import Outputs
+from ops.model import AccessKey, Outputs, Secret
+from ops.secrets import credentials_from
 from ops.world import World
 from ops.world.terraform import Terraform
 from tests import fakes
@@ -354,6 +355,20 @@ def test_no_policy_names_everything_or_allows_everything(cloud: Cloud, applied: 
                 name
             )
             assert statement["Effect"] == "Deny" or "*" not in str(statement.get("Principal", "")), name
+
+
+def test_secrets_that_were_rotated_and_the_key_of_mail_are_nothing_to_the_next_deployment(
+    cloud: Cloud, applied: Outputs
+) -> None:
+    name, vault = applied.secret_names["metrics-token"], cloud.world.aws
+    for value in ("rotated once", "rotated twice"):
+        vault.promote_secret(name, vault.put_pending_secret(name, Secret(value)))
+    assert rotation.ensure_smtp(cloud.site, cloud.world).changed is True
+    assert cloud.terraform().plan(cloud.variables(), "-target=module.secrets", "-target=aws_iam_user.mail") is False
+    assert vault.secret(name).reveal() == "rotated twice"
+    credentials = credentials_from(vault.secret(applied.secret_names["smtp-credentials"]))
+    assert vault.access_keys("test-mail") == (AccessKey(credentials.username, active=True),)
+    assert credentials.password.reveal() not in json.dumps(cloud.state())
 
 
 def _listed(value: str | list[str]) -> list[str]:

@@ -26,6 +26,8 @@ _LEVELS = {
     "accounts": 6,
     "notify": 6,
     "image": 6,
+    "credentials": 7,
+    "rotation": 7,
     "certs": 7,
     "health": 7,
     "preflight": 7,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 from pathlib import Path
 
 import pytest
 
-from ops import cli, health
+from ops import cli, health, rotation
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.model import Report
 from ops.world.process import Terminated, interrupt_code
+from tests import fakes
 
 EXAMPLE = Path(__file__).parents[2] / "sites/production.example.toml"
 
@@ -114,3 +116,53 @@ def test_an_interrupt_ends_with_the_signal_s_code(
 def test_a_wrong_invocation_is_exit_2_and_says_where_help_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert _main("health", "--adress", "1") == 2
     assert "--help" in capsys.readouterr().err
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _rotation_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stdin: io.StringIO, *more: str
+) -> tuple[int, list[str]]:
+    site = tmp_path / "site.json"
+    site.write_text(json.dumps(fakes.site_document(host={"ssh_key": "k", "address": "192.0.2.9"})))
+    outputs = {"public_address": "", "instance_id": "", "data_volume_id": "", "backup_bucket": "", "secret_names": {}}
+    (tmp_path / ".state/test").mkdir(parents=True)
+    (tmp_path / ".state/test/outputs.json").write_text(json.dumps(outputs))
+    rotated: list[str] = []
+
+    def rotate(*_: object, name: str, lock: Path) -> Report:
+        assert lock == tmp_path / ".state/test/deploy.lock"
+        rotated.append(name)
+        return Report("secrets", True, "done")
+
+    monkeypatch.setattr(rotation, "rotate", rotate)
+    monkeypatch.setattr("sys.stdin", stdin)
+    return _main("secrets", "rotate", "metrics-token", "--site", str(site), *more), rotated
+
+
+def test_a_rotation_says_what_it_interrupts_and_goes_on_when_the_site_s_name_is_typed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _rotation_ends(monkeypatch, tmp_path, _Terminal("test\n")) == (0, ["metrics-token"])
+    assert "Gitea is restarted; whoever reads /metrics needs the new token\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "stdin", [_Terminal("yes\n"), _Terminal(""), io.StringIO("test\n")], ids=["yes", "end", "pipe"]
+)
+def test_a_rotation_that_no_one_agrees_to_changes_nothing(
+    stdin: io.StringIO, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert _rotation_ends(monkeypatch, tmp_path, stdin) == (4, [])
+
+
+def test_a_rotation_in_a_script_says_yes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert _rotation_ends(monkeypatch, tmp_path, io.StringIO(), "--yes") == (0, ["metrics-token"])
+
+
+@pytest.mark.parametrize(("name", "code"), [("gitea-secret-key", 4), ("no-such-secret", 2), ("", 2)])
+def test_what_cannot_be_rotated_is_said_before_anyone_is_asked(name: str, code: int) -> None:
+    assert _main("secrets", "rotate", *filter(None, [name]), "--site", str(EXAMPLE)) == code

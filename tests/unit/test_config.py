@@ -72,6 +72,11 @@ def test_a_sender_outside_the_zone_cannot_be_proven_to_ses() -> None:
     assert 'mail.sender = "gitea@example.com" does not lie in zone' in _problems(fakes.site_document(mail=mail))
 
 
+def test_ses_of_another_region_has_not_verified_the_sender() -> None:
+    mail = {"sender": "gitea@example.org", "smtp_host": "email-smtp.eu-west-1.amazonaws.com"}
+    assert "is SES of another region than aws.region" in _problems(fakes.site_document(mail=mail))
+
+
 def test_a_replica_in_the_same_region_would_be_lost_with_it() -> None:
     backup = {"bucket": "bucket", "replica_region": "eu-central-1"}
     assert 'backup.replica_region = "eu-central-1" is the region of the bucket' in _problems(

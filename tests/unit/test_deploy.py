@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_the_host_s_key_is_learnt_once_and_kept_with_the_site(tmp_path: Path) ->
     ]
     assert f"UserKnownHostsFile={tmp_path}/known" in arguments
     assert "StrictHostKeyChecking=accept-new" in arguments
+
+
+def test_the_host_of_a_deployed_site_is_known_without_terraform(tmp_path: Path) -> None:
+    workshop = deploy.Workshop(tmp_path, tmp_path, tmp_path)
+    with pytest.raises(Refused, match="site test was not deployed from here"):
+        deploy.connection_of(fakes.site(), workshop)
+    workshop.outputs.write_text(json.dumps(OUTPUTS))
+    assert deploy.connection_of(fakes.site(), workshop)["ansible_host"] == "192.0.2.1"
 
 
 @pytest.mark.parametrize("bucket", ["abc", "a" * 63])

@@ -25,7 +25,9 @@ def owners(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _world(value: str = "value") -> fakes.FakeWorld:
-    return fakes.FakeWorld(aws=fakes.FakeAws({f"test/{short}": f"{value} of {short}" for short in secrets.PLACES}))
+    values = {f"test/{short}": f"{value} of {short}" for short in secrets.PLACES if not short.startswith("smtp-")}
+    values["test/smtp-credentials"] = json.dumps({"username": "AKIA", "password": f"{value} of smtp-password"})
+    return fakes.FakeWorld(aws=fakes.FakeAws(values))
 
 
 def _fetch(world: fakes.FakeWorld, directory: Path) -> bool:
@@ -37,6 +39,12 @@ def test_each_secret_is_a_file_that_only_its_reader_may_read(tmp_path: Path) -> 
     assert {file.name for file in tmp_path.iterdir()} == set(secrets.PLACES)
     assert (tmp_path / "metrics-token").read_text() == "value of metrics-token"
     assert all(file.stat().st_mode & 0o7777 == secrets.PLACES[file.name].mode for file in tmp_path.iterdir())
+
+
+def test_the_mail_server_s_credentials_are_one_secret_and_two_files(tmp_path: Path) -> None:
+    _fetch(_world(), tmp_path)
+    assert (tmp_path / "smtp-username").read_text() == "AKIA"
+    assert (tmp_path / "smtp-password").read_text() == "value of smtp-password"
 
 
 def test_the_administrator_s_password_stays_away_from_the_host_s_files(tmp_path: Path) -> None:

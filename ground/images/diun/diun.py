@@ -277,7 +277,14 @@ def send(mail: Mapping[str, str], message: EmailMessage) -> None:
         server.ehlo()
         if server.has_extn("starttls"):
             server.starttls(context=trust(mail))
+        if user := secret(mail, "USERNAME"):
+            server.login(user, secret(mail, "PASSWORD"))
         server.send_message(message)
+
+
+def secret(mail: Mapping[str, str], name: str) -> str:
+    """Return a setting given as it is or by its file, read anew for each mail; raises OSError for a file that is not there."""
+    return mail.get(name, "") or (Path(mail[f"{name}FILE"]).read_text() if f"{name}FILE" in mail else "")
 
 
 def trust(mail: Mapping[str, str]) -> ssl.SSLContext:

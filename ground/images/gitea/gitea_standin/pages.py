@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 from urllib.parse import quote, urlsplit
 
-from . import accounts, repositories
+from . import accounts, mailer, repositories
 from .context import SESSION_COOKIE, Context, Handler, Route, route
 from .documents import clone_urls
 from .messages import HttpError, Request, Response, redirect, text_response
@@ -30,6 +30,7 @@ def routes() -> list[Route]:
         route("GET", "/user/login", login_form),
         route("POST", "/user/login", login),
         route("POST", "/user/logout", logout),
+        route("POST", "/user/forgot_password", forgot_password),
         route("GET", "/user/events", events),
         route("GET", "/", _for_eyes(start)),
         route("GET", "/explore/repos", _for_eyes(start)),
@@ -109,6 +110,19 @@ def login(context: Context) -> Response:
     accounts.edit_user(context.database, user, last_login_unix=int(time.time()))
     cookie = f"{SESSION_COOKIE}={context.instance.sessions.begin(user)}; {_cookie_attributes(context)}"
     return redirect("/", {"Set-Cookie": cookie})
+
+
+def forgot_password(context: Context) -> Response:
+    """Says that a mail was sent, whoever asked for whom, and sends it when there is such an account. Raises HttpError."""
+    if not context.settings.mail.enabled:
+        raise HttpError(404, "Page Not Found")
+    email = context.request.form().get("email", "")
+    user = accounts.find_user_by_login(context.database, email)
+    if user is not None:
+        text = f"Hi {user.name}, somebody asked for a new password. The stand-in has no page to set one.\n"
+        mailer.send(context.settings.mail, user.email, "Recover your account", text)
+    said = f"<p>A new confirmation email has been sent to <b>{escape(email)}</b>.</p>"
+    return _page(context, "Forgot Password", said)
 
 
 def logout(context: Context) -> Response:

@@ -28,6 +28,19 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True)
+class MailSettings:
+    """The mail server, whom mails come from, and with whom it speaks ("" for no credentials)."""
+
+    enabled: bool = False
+    starttls: bool = False
+    host: str = ""
+    port: int = 587
+    sender: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class Settings:
     """One reading of app.ini; secrets stay out of its repr."""
 
@@ -51,6 +64,7 @@ class Settings:
     log_level: str = "info"
     grace_seconds: float = 60.0
     database: DatabaseSettings = DatabaseSettings("", "", 0, "", "", "")
+    mail: MailSettings = MailSettings()
 
     @property
     def https(self) -> bool:
@@ -97,6 +111,19 @@ def settings_from(sections: Sections, path: Path) -> Settings:
         log_level=keys.text("log", "LEVEL", "info"),
         grace_seconds=keys.seconds("server", "GRACEFUL_HAMMER_TIME", 60.0),
         database=_database_from(keys),
+        mail=_mail_from(keys),
+    )
+
+
+def _mail_from(keys: Keys) -> MailSettings:
+    return MailSettings(
+        enabled=keys.truth("mailer", "ENABLED"),
+        starttls=keys.text("mailer", "PROTOCOL", "smtp+starttls") == "smtp+starttls",
+        host=keys.text("mailer", "SMTP_ADDR", ""),
+        port=keys.number("mailer", "SMTP_PORT", 587),
+        sender=keys.text("mailer", "FROM", ""),
+        user=keys.text("mailer", "USER", ""),
+        password=keys.text("mailer", "PASSWD", ""),
     )
 
 
