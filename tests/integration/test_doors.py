@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import docker
@@ -19,8 +20,8 @@ from ground.fixture import RUN_LABEL, Place
 from ground.images import ImageSet
 from ground.mail import Mailbox
 from ops.errors import Locked, OpsError, Unavailable
-from ops.model import Secret, SmtpCredentials
-from ops.world.aws import Aws
+from ops.model import AccessKey, Secret, SmtpCredentials
+from ops.world.aws import PENDING, Aws
 from ops.world.clock import Clock
 from ops.world.containers import Containers, Ran, Service
 from ops.world.lock import exclusive
@@ -35,12 +36,13 @@ both = pytest.mark.parametrize("kind", ["fake", "real"])
 @pytest.fixture
 def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
     if kind == "fake":
-        return FakeAws({"doors/a": "b"}, {"ours"})
+        return FakeAws({"doors/a": "b"}, {"ours"}, {"doors/a": "c"})
     endpoint = request.getfixturevalue("aws_endpoint")
     os.environ.update(aws.CREDENTIALS)
     secrets = aws.client(endpoint, "secretsmanager")
     if not secrets.list_secrets(Filters=[{"Key": "name", "Values": ["doors/a"]}])["SecretList"]:
         secrets.create_secret(Name="doors/a", SecretString="b")
+        Aws(aws.REGION, endpoint).put_pending_secret("doors/a", Secret("c"))
     place = {"LocationConstraint": aws.REGION}
     if "ours" not in [each["Name"] for each in aws.client(endpoint, "s3").list_buckets()["Buckets"]]:
         aws.client(endpoint, "s3").create_bucket(Bucket="ours", CreateBucketConfiguration=place)
@@ -50,6 +52,7 @@ def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
 @both
 def test_a_secret_is_read_by_name_and_a_missing_one_is_named(cloud: FakeAws | Aws) -> None:
     assert cloud.secret("doors/a").reveal() == "b"
+    assert cloud.secret("doors/a", PENDING).reveal() == "c"
     with pytest.raises(OpsError, match=r"secret doors/nothing: AWS says ResourceNotFoundException"):
         cloud.secret("doors/nothing")
 
@@ -58,6 +61,19 @@ def test_a_secret_is_read_by_name_and_a_missing_one_is_named(cloud: FakeAws | Aw
 def test_a_bucket_is_there_or_not(cloud: FakeAws | Aws) -> None:
     assert cloud.bucket_exists("ours")
     assert not cloud.bucket_exists("not-there")
+
+
+def test_a_mail_user_s_key_is_made_listed_and_deleted(aws_endpoint: str) -> None:
+    os.environ.update(aws.CREDENTIALS)
+    doors = Aws(aws.REGION, aws_endpoint)
+    aws.client(aws_endpoint, "iam").create_user(UserName="doors-mail")
+    identity, key = doors.make_access_key("doors-mail")
+    assert len(key.reveal()) == 40
+    assert doors.access_keys("doors-mail") == (AccessKey(identity, active=True),)
+    doors.delete_access_key("doors-mail", identity)
+    assert doors.access_keys("doors-mail") == ()
+    with pytest.raises(OpsError, match="IAM user nobody: AWS says NoSuchEntity"):
+        doors.access_keys("nobody")
 
 
 def test_an_aws_that_does_not_answer_is_unavailable() -> None:
@@ -75,7 +91,9 @@ def engine(
         yield FakeContainers(found, {"mail": lambda argv: Ran(3, "said\n") if argv[0] == "sh" else Ran(127, "")})
         return
     labels = {RUN_LABEL: place.run, "com.docker.compose.project": "doors", "com.docker.compose.service": "mail"}
-    container = docker_client.containers.run(built.local("mail"), labels=labels, detach=True)
+    container = docker_client.containers.run(
+        built.local("mail"), ["sleep", "600"], labels=labels, detach=True, init=True
+    )
     yield Containers()
     container.remove(force=True)
 
@@ -92,9 +110,20 @@ def test_a_command_in_a_service_gives_its_code_and_output(engine: FakeContainers
 
 
 @both
+def test_a_restarted_service_runs_since_then(engine: FakeContainers | Containers) -> None:
+    (before,) = engine.services("doors")
+    engine.restart("doors", "mail")
+    (after,) = engine.services("doors")
+    assert after.state == "running"
+    assert before.started < after.started <= datetime.now(UTC)
+
+
+@both
 def test_a_service_that_does_not_run_is_named(engine: FakeContainers | Containers) -> None:
     with pytest.raises(OpsError, match="web is not running"):
         engine.execute("doors", "web", ["true"])
+    with pytest.raises(OpsError, match="web is not running"):
+        engine.restart("doors", "web")
 
 
 def test_an_image_that_is_not_there_has_no_identity(docker_client: docker.DockerClient) -> None:
