@@ -92,8 +92,8 @@ resource "aws_volume_attachment" "data" {
   volume_id   = aws_ebs_volume.data.id
   instance_id = aws_instance.host.id
 
-  # The host is stopped before the disk is taken from it.
-  stop_instance_before_detaching = true
+  # EC2 itself takes the disk from a machine that ends, once that has shut down in good order: no wait for it beforehand.
+  skip_destroy = true
 }
 
 resource "aws_eip" "host" {
