@@ -76,6 +76,7 @@ def _raise(place: Place, folder: Path, built: ImageSet, template: Path, tell: Te
     authorities.write_text(issuer.result().authorities + mailbox.result().authority, encoding="utf-8")
     changes: Mapping[str, Mapping[str, Any]] = {
         "aws": {"endpoint_url": cloud.result().endpoint_url},
+        "network": {"admin_cidrs": [place.subnet]},
         "host": _host_keys(machine.result().address, key, mirror.result(), cloud.result().ami),
         "tls": _issuer_keys(issuer.result(), authorities),
         "mail": {"smtp_host": mailbox.result().smtp_host, "smtp_port": mailbox.result().smtp_port},

@@ -70,6 +70,11 @@ def host_document(site: Site) -> dict[str, Any]:
     return dataclasses.asdict(dataclasses.replace(site, tls=dataclasses.replace(site.tls, acme_ca="")))
 
 
+def open_ports(site: Site) -> list[int]:
+    """Return the TCP ports that everyone may reach: the web's two, and git over ssh."""
+    return [80, 443, site.gitea.ssh_port]
+
+
 def volume_device(volume_id: str) -> str:
     """Return where a Nitro instance shows an EBS volume (Amazon EC2 User Guide, "Map NVMe volumes to device names")."""
     return f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
@@ -88,10 +93,16 @@ def ansible_variables(
     """Return the variables of every role in playbooks/roles (each role's defaults/main.yml is its whole interface)."""
     return {
         "base_hostname": site.domain.split(".")[0],
+        "base_timezone": site.timezone,
+        "base_reboot_time": site.host.reboot_time,
+        "base_ssh_sources": list(site.network.admin_cidrs),
+        "base_ssh_port": site.host.ssh_port,
+        "base_open_ports": open_ports(site),
         "base_data_device": site.host.data_device or volume_device(data_volume_id),
         "docker_registry_mirrors": list(site.host.registry_mirrors),
         "gitea_compose_source": str(compose_source),
         "gitea_environment": compose_environment(site, images),
+        "gitea_ports": open_ports(site),
         "gitea_acme_ca": Path(site.tls.acme_ca).read_text(encoding="utf-8") if site.tls.acme_ca else "",
         "gitea_data_directory": DATA_DIRECTORY,
         "gitea_secrets_directory": SECRETS_DIRECTORY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import threading
 import time
@@ -28,6 +29,8 @@ VARIABLES = {
     "base_hostname": "git",
     "base_data_device": ground_host.DATA_DEVICE,
     "docker_registry_mirrors": [MIRROR],
+    # The tests come from the run's own network.
+    "base_ssh_sources": ["10.0.0.0/8"],
 }
 SSH_OPTIONS = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
 
@@ -152,9 +155,22 @@ def test_a_second_run_changes_nothing(healed: Healed) -> None:
 
 
 def test_check_mode_on_a_deployed_host_finds_nothing_to_change(healed: Healed) -> None:
-    checked = healed.machine.play(tags="docker --check")
+    checked = healed.machine.play(tags="base,docker --check")
     assert checked.rc == 0, _reasons(checked)
     assert checked.stats["changed"] == {}
+
+
+def test_check_mode_names_what_was_changed_by_hand_and_leaves_it(healed: Healed, host: Host) -> None:
+    host.check_output("systemctl stop fail2ban && echo '# by hand' >>/etc/sysctl.d/60-gitea-suite.conf")
+    checked = healed.machine.play(tags="base --check")
+    assert _changed(checked) == {
+        "Write the settings that differ",
+        "Restart them",
+        "Start firewall, bans, upgrades and clock at every boot",
+    }
+    assert "by hand" in host.file("/etc/sysctl.d/60-gitea-suite.conf").content_string
+    assert not host.service("fail2ban").is_running
+    host.check_output("sed --in-place '$d' /etc/sysctl.d/60-gitea-suite.conf && systemctl start fail2ban")
 
 
 def test_the_engine_runs_now_and_after_a_boot(host: Host) -> None:
@@ -186,6 +202,57 @@ def test_sshd_takes_keys_alone(healed: Healed) -> None:
     assert "Permission denied (publickey)." in refused.stderr
 
 
+def test_sshd_speaks_modern_algorithms_alone(host: Host) -> None:
+    spoken = dict(line.split(" ", 1) for line in host.check_output("sshd -T").splitlines())
+    assert "aes256-gcm@openssh.com" in spoken["ciphers"]
+    old = ("cbc", "aes128-ctr", "umac-64", "sha1", "ecdsa", "diffie", "nistp")
+    kinds = ("ciphers", "macs", "kexalgorithms", "hostkeyalgorithms")
+    assert [(kind, each) for kind in kinds for each in old if each in spoken[kind]] == []
+
+
+def test_only_the_site_s_ports_and_the_administrators_ssh_are_let_in(healed: Healed, host: Host) -> None:
+    for port in ("8080", "80"):
+        host.check_output("systemd-run --quiet --unit listener-%s python3 -m http.server %s", port, port)
+    host.check_output(
+        "timeout 10 sh -c 'until ss -Hlt sport = :80 | grep -q . && ss -Hlt sport = :8080 | grep -q .; do sleep 0.1; done'"
+    )
+    address = healed.machine.ground.address
+    socket.create_connection((address, 80), timeout=5).close()
+    socket.create_connection((address, 22), timeout=5).close()
+    with pytest.raises(TimeoutError):
+        socket.create_connection((address, 8080), timeout=2)
+    assert host.run("curl --silent --max-time 5 http://127.0.0.1:8080/").rc == 0
+    host.check_output("systemctl stop listener-8080 listener-80")
+
+
+def test_the_firewall_leaves_docker_s_tables_alone_and_is_whole_after_a_restart(host: Host) -> None:
+    before = host.check_output("nft list tables")
+    assert "table ip nat" in before
+    host.check_output("systemctl restart gitea-suite-firewall")
+    assert sorted(host.check_output("nft list tables").splitlines()) == sorted(before.splitlines())
+    assert host.check_output("nft list table inet gitea_suite").count("chain ") == 2
+
+
+def test_whoever_guesses_at_ssh_is_banned_and_an_administrator_never(host: Host) -> None:
+    assert "Currently banned" in host.check_output("fail2ban-client status sshd")
+    assert "10.0.0.0/8" in host.check_output("fail2ban-client get sshd ignoreip")
+
+
+def test_the_kernel_takes_no_one_s_word_for_another_way(host: Host) -> None:
+    assert host.sysctl("net.ipv4.conf.all.accept_redirects") == 0
+    assert host.sysctl("net.ipv4.conf.all.send_redirects") == 0
+
+
+def test_security_updates_come_by_themselves_and_reboots_wait_for_their_hour(host: Host) -> None:
+    known = host.check_output("apt-config dump")
+    assert 'Unattended-Upgrade::Automatic-Reboot-Time "04:30";' in known
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in known
+    assert host.service("apt-daily-upgrade.timer").is_enabled
+    planned = host.check_output("unattended-upgrade --dry-run --debug 2>&1")
+    assert "Allowed origins are" in planned
+    assert "Security" in planned.split("Allowed origins are")[1].splitlines()[0]
+
+
 def test_the_data_lies_on_a_disk_of_its_own_that_can_be_photographed(host: Host) -> None:
     assert host.mount_point("/srv/gitea").filesystem == "btrfs"
     assert host.run("btrfs subvolume snapshot -r /srv/gitea /srv/gitea/picture").rc == 0
@@ -205,18 +272,37 @@ def test_every_wrong_variable_is_refused_by_name_and_remedy_before_anything_is_t
     assert refused.rc != 0
     assert 'base_timezone is "Berlin time": give a name of the time zone database' in _reasons(refused)
     assert 'base_data_device is "/dev/sdb": give its path below /dev/disk/by-id' in _reasons(refused)
-    assert _done(refused) == {"Gathering Facts"}
+    assert _done(refused) == _FACTS
 
 
 def test_a_mirror_without_its_scheme_is_refused_before_anything_is_touched(healed: Healed) -> None:
     refused = healed.machine.play({"docker_registry_mirrors": ["registry:5000"]})
     assert refused.rc != 0
     assert 'docker_registry_mirrors is ["registry:5000"]: give a list of http(s) URLs' in _reasons(refused)
-    assert _done(refused) == {"Gathering Facts", "Refuse wrong variables of base"}
+    assert _done(refused) == _FACTS | {"Refuse wrong variables of base"}
+
+
+_FACTS = {"Reach the host", "Know its release and what kind of machine it is"}
+
+
+def _changed(played: Any) -> set[str]:
+    happened = (event for event in played.events if event["event"] == "runner_on_ok")
+    return {event["event_data"]["task"] for event in happened if event["event_data"]["res"].get("changed")}
 
 
 def _done(played: Any) -> set[str]:
     return {event["event_data"]["task"] for event in played.events if event["event"] == "runner_on_ok"}
+
+
+def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touched(healed: Healed, host: Host) -> None:
+    host.check_output("systemd-run --quiet --unit squatter python3 -m http.server 443")
+    host.check_output("timeout 10 sh -c 'until ss -Hlt sport = :443 | grep -q .; do sleep 0.1; done'")
+    stack = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": {"DOMAIN": "git.gitea.test"}}
+    refused = healed.machine.play(stack, tags="gitea")
+    host.check_output("systemctl stop squatter")
+    assert '0.0.0.0:443 is taken by "python3"' in _reasons(refused)
+    assert "stop that program for good" in _reasons(refused)
+    assert refused.stats["changed"] == {}
 
 
 @pytest.fixture

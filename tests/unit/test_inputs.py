@@ -50,3 +50,22 @@ def test_the_host_is_told_where_aws_is_only_where_that_is_not_aws_s_own_endpoint
 
 def test_the_data_disk_is_found_by_its_volume_s_id_unless_the_site_names_another() -> None:
     assert inputs.volume_device("vol-0abc") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0abc"
+
+
+def test_the_host_s_firewall_opens_what_the_security_group_opens() -> None:
+    site = fakes.site(gitea={"admin_username": "keeper", "admin_email": "keeper@example.org", "ssh_port": 2200})
+    host = inputs.ansible_variables(
+        site,
+        {},
+        data_volume_id="vol-1",
+        compose_source=ROOT,
+        image_archive=ROOT,
+        image_id="sha256:0",
+        image_name="ops:0",
+    )
+    cloud = inputs.terraform_variables(site, "ssh-ed25519 A")
+    rules = (ROOT / "infra/network.tf").read_text()
+    named = re.search(r"\{ http = (\d+), https = (\d+), git = var\.git_ssh_port \}", rules)
+    assert named
+    assert host["base_open_ports"] == [int(named[1]), int(named[2]), cloud["git_ssh_port"]]
+    assert host["base_ssh_sources"] == cloud["admin_cidrs"]

@@ -1,11 +1,15 @@
 #!/bin/sh
-# Names each running unit of the arguments (UNIT=SETTINGS FILE) that started before its settings were last written.
+# Names each unit of the arguments (UNIT=SETTINGS FILE) that started before its settings were last written, or not at all, and
+# the firewall, too, when someone took its table away.
 set -eu
 for argument in "$@"; do
     unit=${argument%%=*}
     settings=${argument#*=}
     started=$(systemctl show --timestamp=us+utc --property=ExecMainStartTimestamp --value "$unit")
-    if [ -n "$started" ] && [ -e "$settings" ] && [ -n "$(find "$settings" -newermt "$started")" ]; then
+    if [ -e "$settings" ] && { [ -z "$started" ] || [ -n "$(find "$settings" -newermt "$started")" ]; }; then
         echo "$unit"
     fi
 done
+if systemctl --quiet is-active gitea-suite-firewall && ! nft list table inet gitea_suite >/dev/null 2>&1; then
+    echo gitea-suite-firewall
+fi
