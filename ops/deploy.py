@@ -290,6 +290,8 @@ def host(
         variables=variables,
         tell=world.tell,
         check=check,
+        # Its key is not known yet: a machine that was made a moment ago, and boots.
+        boot_seconds=20 if workshop.known_hosts.exists() else 240,
     )
 
 

@@ -14,6 +14,9 @@ import ansible_runner
 
 from ops.errors import OpsError, Unavailable
 
+# The task of site.yml that waits for the host; when it gives up, the host is away.
+_REACH = "Reach the host"
+
 
 @dataclass(frozen=True)
 class Played:
@@ -33,17 +36,21 @@ def play(
     variables: Mapping[str, Any],
     tell: Callable[[str], None],
     check: bool = False,
+    boot_seconds: int = 20,
 ) -> Played:
     """Run a playbook against one host and return what changed; with ``check``, what would change, and change nothing.
 
-    ``host`` holds the connection variables (ansible_host, ansible_user, ...). ``state`` takes the inventory, the
-    variables and Ansible's artifacts. Raises Unavailable for a host that cannot be reached, and OpsError naming the
-    failed task for everything else.
+    ``boot_seconds`` is how long the host may take until it answers: long for a machine that was made a moment ago.
+    ``host`` holds the connection variables (ansible_host, ansible_user, ...). ``state`` takes the inventory, the variables
+    and Ansible's artifacts. Raises Unavailable for a host that cannot be reached, and OpsError naming the failed task for
+    everything else.
     """
     inventory, extra = state / "inventory.json", state / "variables.json"
     state.mkdir(parents=True, exist_ok=True)
     inventory.write_text(json.dumps({"all": {"hosts": {"site": dict(host)}}}, indent=2), encoding="utf-8")
-    extra.write_text(json.dumps(dict(variables), indent=2, default=str), encoding="utf-8")
+    extra.write_text(
+        json.dumps({**variables, "site_boot_seconds": boot_seconds}, indent=2, default=str), encoding="utf-8"
+    )
     events = _Events(tell)
     runner = ansible_runner.run(
         private_data_dir=str(state),
@@ -105,6 +112,8 @@ class _Events:
         self.seconds.append((name, round(float(data.get("duration", 0.0)), 1)))
         if kind == "runner_on_failed" and not data.get("ignore_errors"):
             self.failure = f"{name}: {_reason(result)}"
+            if name == _REACH:
+                self.unreachable = _reason(result)
         elif result.get("changed") and "results" not in result:
             self.changed.append(f"{name}: {path}" if (path := _path(result)) else name)
 

@@ -59,7 +59,9 @@ def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_i
     wish = {"name": "kept", "auto_init": True}
     assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
     before = _head(site, account)
-    tampered = _tamper_with_aws(site) | {"host  Write the settings of the journal and of sshd: /etc/ssh/"}
+    tampered = _tamper_with_aws(site) | {
+        "host  Write the settings that differ: /etc/ssh/sshd_config.d/10-gitea-suite.conf"
+    }
     ssh("echo '# by hand' | sudo tee -a /etc/ssh/sshd_config.d/10-gitea-suite.conf")
     ssh("sudo systemctl disable --now gitea-suite-health.timer")
     checked = _ops("deploy", "--check")
