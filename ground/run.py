@@ -82,7 +82,11 @@ def _removed(client: docker.DockerClient, run: str) -> list[str]:
     """Ask the engine to remove all that carries the run's label; returns what it would not let go of yet."""
     chosen = {"label": f"{RUN_LABEL}={run}"}
     left = []
-    for kind, options in ((client.containers, {"all": True}), (client.volumes, {}), (client.networks, {})):
+    for kind, options in (
+        (client.containers, {"all": True, "ignore_removed": True}),
+        (client.volumes, {}),
+        (client.networks, {}),
+    ):
         for each in kind.list(filters=chosen, **options):
             try:
                 each.remove(**({"force": True, "v": True} if options else {}))
@@ -119,7 +123,9 @@ def _runs(client: docker.DockerClient) -> set[str]:
     chosen = {"label": RUN_LABEL}
     found = [*client.networks.list(filters=chosen), *client.volumes.list(filters=chosen)]
     labelled = {each.attrs["Labels"][RUN_LABEL] for each in found}
-    labelled |= {each.labels[RUN_LABEL] for each in client.containers.list(all=True, filters=chosen)}
+    labelled |= {
+        each.labels[RUN_LABEL] for each in client.containers.list(all=True, ignore_removed=True, filters=chosen)
+    }
     labelled = {name for name in labelled if name.startswith(_PREFIX)}
     return labelled | ({folder.name for folder in RUNS.glob(f"{_PREFIX}*")} if RUNS.is_dir() else set())
 

@@ -51,11 +51,17 @@ def _is_url(*schemes: str) -> Check:
     return lambda value: urlsplit(value).scheme in schemes and bool(urlsplit(value).hostname)
 
 
-def _is_cidr(value: str) -> bool:
-    try:
-        return bool(ipaddress.ip_network(value))
-    except ValueError:
-        return False
+def _is_network(shortest: int, longest: int) -> Check:
+    """An IPv4 network by its first address, with a prefix between the two lengths: what infra/variables.tf takes."""
+
+    def check(value: str) -> bool:
+        try:
+            network = ipaddress.IPv4Network(value)
+        except ValueError:
+            return False
+        return "/" in value and shortest <= network.prefixlen <= longest
+
+    return check
 
 
 def _is_address(value: str) -> bool:
@@ -99,8 +105,15 @@ class Aws:
 class Network:
     """The private network and who may reach the administrator's ssh port."""
 
-    cidr: str = _key(_is_cidr, 'give a network in CIDR form, for example "10.40.0.0/16"', "10.40.0.0/16")
-    admin_cidrs: tuple[str, ...] = _key(_each(_is_cidr), 'give networks in CIDR form, for example ["203.0.113.7/32"]')
+    cidr: str = _key(
+        _is_network(16, 24),
+        'give an IPv4 network by its first address, /16 to /24, such as "10.40.0.0/16"',
+        "10.40.0.0/16",
+    )
+    admin_cidrs: tuple[str, ...] = _key(
+        _each(_is_network(8, 32)),
+        'give IPv4 networks by their first address, /8 or narrower, such as ["203.0.113.7/32"]; an empty list closes the port',
+    )
     ipv6: bool = _key(_anything, "give true or false", False)
     flow_logs: bool = _key(_anything, "give true or false", False)
 

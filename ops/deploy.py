@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ def deploy(site: Site, world: World, *, workshop: Workshop, replace: Agree | Non
     site is under way, Unavailable when something is out of reach, Degraded when the site is deployed but not well.
     """
     key = public_key(Path(site.host.ssh_key).expanduser())
+    require_way_in(site, world)
     options = []
     if replace:
         replace(site.name, REPLACED)
@@ -296,14 +298,37 @@ def host(
 
 
 def connection(site: Site, outputs: Outputs, known_hosts: Path) -> dict[str, Any]:
-    """Return Ansible's connection variables for the host. Its key is learnt at the first contact and held to from then on."""
+    """Return Ansible's connection variables for the host. Its key is learnt at the first contact and held to from then on.
+
+    Where no address may reach the host's ssh port, ssh goes through Session Manager (AWS Systems Manager User Guide, "Allow
+    and control permissions for SSH connections through Session Manager").
+    """
+    options = [f"UserKnownHostsFile={known_hosts}", "StrictHostKeyChecking=accept-new", "IdentitiesOnly=yes"]
+    if not site.network.admin_cidrs:
+        options.append(f"ProxyCommand={SESSION_MANAGER} --region {site.aws.region}")
     return {
-        "ansible_host": site.host.address or outputs.public_address,
+        "ansible_host": (site.host.address or outputs.public_address)
+        if site.network.admin_cidrs
+        else outputs.instance_id,
         "ansible_port": site.host.ssh_port,
         "ansible_user": site.host.ssh_user,
         "ansible_ssh_private_key_file": str(Path(site.host.ssh_key).expanduser().absolute()),
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=accept-new -o IdentitiesOnly=yes",
+        "ansible_ssh_common_args": shlex.join(part for option in options for part in ("-o", option)),
     }
+
+
+SESSION_MANAGER = "aws ssm start-session --target %h --document-name AWS-StartSSHSession --parameters portNumber=%p"
+
+
+def require_way_in(site: Site, world: World) -> None:
+    """Raise Refused when the host can be reached through Session Manager alone and this machine has not its programs."""
+    needed = () if site.network.admin_cidrs else ("aws", "session-manager-plugin")
+    missing = [program for program in needed if not world.processes.installed(program)]
+    if missing:
+        raise Refused(
+            f"network.admin_cidrs is empty, and the way through Session Manager needs {' and '.join(missing)}",
+            "install the AWS CLI and its Session Manager plugin, or name your address in network.admin_cidrs",
+        )
 
 
 def connection_of(site: Site, workshop: Workshop) -> dict[str, Any]:

@@ -19,6 +19,7 @@ def check(site: Site, world: World, *, workshop: Workshop) -> Report:
     """
     if not world.aws.bucket_exists(deploy.state_bucket(site)):
         raise Refused(f"{site.name} is not deployed: it has no Terraform state", "ops deploy")
+    deploy.require_way_in(site, world)
     terraform, variables = deploy.prepared(site, world, workshop)
     world.tell("== infrastructure: compare")
     changes = terraform.changes(variables)

@@ -167,6 +167,10 @@ class FakeProcesses:
 
     program: Callable[[Sequence[str]], Finished] = lambda argv: Finished(0, "")
     ran: list[list[str]] = field(default_factory=list)
+    programs: set[str] = field(default_factory=set)
+
+    def installed(self, program: str) -> bool:
+        return program in self.programs
 
     def run(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +58,10 @@ def interrupt_code(interrupt: KeyboardInterrupt) -> int:
 
 class Processes:
     """Runs programs found on PATH."""
+
+    def installed(self, program: str) -> bool:
+        """Tell whether the program is there to be run."""
+        return shutil.which(program) is not None
 
     def run(
         self,

@@ -175,12 +175,26 @@ def ssh_config(site: DeployedSite, tmp_path_factory: pytest.TempPathFactory) -> 
     """An ssh configuration that knows how the administrator reaches the host at its address."""
     settings = site.document["host"]
     config = tmp_path_factory.mktemp("ssh") / "config"
+    through = "" if site.document["network"]["admin_cidrs"] else f"  ProxyCommand {_session_manager(site.document)}\n"
     config.write_text(
         f"Host {site.address}\n  User {settings['ssh_user']}\n  Port {settings.get('ssh_port', 22)}\n"
         f"  IdentityFile {Path(settings['ssh_key']).expanduser()}\n  IdentitiesOnly yes\n"
-        f"  StrictHostKeyChecking accept-new\n  UserKnownHostsFile {config.with_name('known_hosts')}\n"
+        f"  StrictHostKeyChecking accept-new\n  UserKnownHostsFile {config.with_name('known_hosts')}\n{through}"
     )
     return config
+
+
+def _session_manager(document: dict[str, Any]) -> str:
+    """The way to a host whose ssh port no address may reach."""
+    chosen = [
+        {"Name": "tag:Name", "Values": [document["name"]]},
+        {"Name": "instance-state-name", "Values": ["running"]},
+    ]
+    ((instance,),) = [
+        each["Instances"] for each in aws_client(document, "ec2").describe_instances(Filters=chosen)["Reservations"]
+    ]
+    session = f"aws ssm start-session --target {instance['InstanceId']} --region {document['aws']['region']}"
+    return f"{session} --document-name AWS-StartSSHSession --parameters portNumber=%p"
 
 
 @pytest.fixture(scope="session")

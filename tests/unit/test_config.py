@@ -115,3 +115,14 @@ def test_the_host_reads_back_the_site_it_was_given(tmp_path: Path) -> None:
 def test_no_document_does_anything_but_load_or_explain(extra: dict[str, Any]) -> None:
     with contextlib.suppress(ConfigError):
         assert config.site_from(fakes.site_document() | extra).schema == 1
+
+
+@pytest.mark.parametrize("source", ["2001:db8::/32", "0.0.0.0/1", "203.0.113.7", "203.0.113.7/24"])
+def test_an_administrator_s_address_that_terraform_would_refuse_is_refused_at_once(source: str) -> None:
+    assert f'network.admin_cidrs = ["{source}"]' in _problems(fakes.site_document(network={"admin_cidrs": [source]}))
+
+
+@pytest.mark.parametrize("cidr", ["10.0.0.0/8", "10.40.0.1/16", "10.40.0.0/28", "fd00::/16"])
+def test_a_network_that_terraform_would_refuse_is_refused_at_once(cidr: str) -> None:
+    network = {"admin_cidrs": [], "cidr": cidr}
+    assert f'network.cidr = "{cidr}"' in _problems(fakes.site_document(network=network))

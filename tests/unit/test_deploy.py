@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,36 @@ def test_the_host_of_a_deployed_site_is_known_without_terraform(tmp_path: Path) 
         deploy.connection_of(fakes.site(), workshop)
     workshop.outputs.write_text(json.dumps(OUTPUTS))
     assert deploy.connection_of(fakes.site(), workshop)["ansible_host"] == "192.0.2.1"
+
+
+CLOSED: dict[str, Any] = {"network": {"admin_cidrs": []}}
+
+
+def test_a_host_whose_ssh_port_is_closed_is_reached_by_its_instance_through_session_manager(tmp_path: Path) -> None:
+    reached = deploy.connection(fakes.site(**CLOSED), deploy.outputs_from(OUTPUTS), tmp_path / "known")
+    assert reached["ansible_host"] == "i-1"
+    options = shlex.split(reached["ansible_ssh_common_args"])
+    (proxy,) = [each for each in options if each.startswith("ProxyCommand=")]
+    assert proxy.split()[:3] == ["ProxyCommand=aws", "ssm", "start-session"]
+    assert "--target %h" in proxy
+    assert "--parameters portNumber=%p" in proxy
+    assert proxy.endswith("--region eu-central-1")
+
+
+@pytest.mark.parametrize("present", [set(), {"aws"}, {"session-manager-plugin"}])
+def test_session_manager_without_its_programs_is_refused_by_name(present: set[str]) -> None:
+    world: Any = fakes.FakeWorld(processes=fakes.FakeProcesses(programs=present))
+    with pytest.raises(Refused) as caught:
+        deploy.require_way_in(fakes.site(**CLOSED), world)
+    missing = {"aws", "session-manager-plugin"} - present
+    assert all(program in caught.value.message for program in missing)
+    world.processes.programs = {"aws", "session-manager-plugin"}
+    deploy.require_way_in(fakes.site(**CLOSED), world)
+
+
+def test_an_open_ssh_port_needs_no_session_manager() -> None:
+    world: Any = fakes.FakeWorld()
+    deploy.require_way_in(fakes.site(), world)
 
 
 @pytest.mark.parametrize("bucket", ["abc", "a" * 63])
