@@ -52,7 +52,9 @@ class Containers:
     def services(self, project: str) -> tuple[Service, ...]:
         """Return the containers of a Compose project, stopped ones included, sorted by service."""
         with _explained():
-            found = self._docker.containers.list(all=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"})
+            found = self._docker.containers.list(
+                all=True, ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
+            )
         return tuple(sorted((_service(each.attrs, each.labels) for each in found), key=lambda each: each.name))
 
     def execute(
@@ -112,7 +114,7 @@ class Containers:
 
     def _running(self, project: str, service: str) -> Any:
         labels = [f"{_COMPOSE_PROJECT}={project}", f"{_COMPOSE_SERVICE}={service}"]
-        found = self._docker.containers.list(filters={"label": labels})
+        found = self._docker.containers.list(ignore_removed=True, filters={"label": labels})
         if not found:
             raise OpsError(f"{service} is not running", f"docker compose --project-name {project} up -d {service}")
         return found[0]

@@ -415,3 +415,25 @@ def test_compose_file_is_read_without_a_warning(stack: Stack) -> None:
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr) == (0, "")
     assert sorted(said.stdout.split()) == sorted([*SERVICES, "certbot"])
+
+
+def test_an_upgrade_starts_anew_only_what_changed(stack: Stack) -> None:
+    before = {service: stack.container(service) for service in SERVICES}
+    settings = stack.folder / ".env"
+    settings.write_text(settings.read_text().replace("CONTACT=operator@", "CONTACT=another@"))
+    stack.compose("up", "--detach", "--wait")
+    assert {service for service in SERVICES if stack.container(service) != before[service]} == {"diun"}
+
+
+def test_a_service_whose_mounted_file_was_written_since_its_start_is_named_and_no_other(
+    stack: Stack, tmp_path: Path
+) -> None:
+    for service, age in (("nginx", 0), ("diun", 86400)):
+        (tmp_path / service).mkdir()
+        (tmp_path / service / "file").touch()
+        then = time.time() - age
+        for written in (tmp_path / service / "file", tmp_path / service):
+            os.utime(written, (then, then))
+    script = COMPOSE.parent / "playbooks/roles/gitea/files/stale-services.sh"
+    environment = {**os.environ, "COMPOSE_PROJECT_NAME": stack.project}
+    assert run("sh", str(script), str(tmp_path), env=environment).split() == ["nginx"]
