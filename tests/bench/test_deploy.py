@@ -1,4 +1,4 @@
-"""A deployment of an unchanged site, against the same deployment from nothing in the same run."""
+"""A deployment of an unchanged site, against the same deployment from nothing in the same run; and where the time goes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,19 @@ from ground.images import OPS_BASE
 from ground.stand import Stand
 
 REPORT = run.REPOSITORY / "reports/bench.json"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """How long a deployment took, in seconds: each step, and the slowest tasks of the host's."""
+
+    steps: dict[str, float]
+    tasks: list[list[Any]]
+    whole: float
+
+    def share(self, step: str) -> float:
+        """Which part of the whole a step was, in percent."""
+        return round(100 * self.steps[step] / self.whole, 1)
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +43,48 @@ def ground() -> Iterator[tuple[Stand, float]]:
         yield raised, time.monotonic() - began
 
 
-def _deploy(site: Path) -> dict[str, float]:
-    """The seconds of each step of a deployment, and of the whole."""
+def _deploy(site: Path) -> Deployment:
+    done, seconds = _timed("deploy", "--site", str(site), "--json")
+    document = json.loads(done)
+    return Deployment(document["seconds"], document["slowest_tasks"], seconds)
+
+
+def _timed(*arguments: str) -> tuple[str, float]:
     began = time.monotonic()
-    argv = [sys.executable, "-m", "ops", "deploy", "--site", str(site), "--json"]
+    argv = [sys.executable, "-m", "ops", *arguments]
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True)
-    steps: dict[str, float] = json.loads(done.stdout)["seconds"]
-    return steps | {"whole": round(time.monotonic() - began, 1)}
+    return done.stdout, round(time.monotonic() - began, 1)
 
 
 def test_a_second_deployment_against_the_first(ground: tuple[Stand, float]) -> None:
     raised, seconds = ground
     first = _deploy(raised.site_file)
     second = _deploy(raised.site_file)
-    ratios = {step: round(second[step] / first[step], 3) for step in first if first[step]}
-    figures = {"ground_raised": round(seconds, 1), "from_nothing": first, "unchanged": second, "ratio": ratios}
+    plan, plan_seconds = _timed("deploy", "--dry-run", "--site", str(raised.site_file))
+    check, check_seconds = _timed("deploy", "--check", "--site", str(raised.site_file))
+    assert "nothing to do in AWS" in plan
+    assert "no drift" in check
+    assert second.steps.keys() == first.steps.keys()
+    figures = {
+        "ground_raised": round(seconds, 1),
+        "from_nothing": vars(first),
+        "unchanged": vars(second),
+        "ratio": round(second.whole / first.whole, 3),
+        "plan_without_a_change": plan_seconds,
+        "check_without_drift": check_seconds,
+    }
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps({"deploy": figures}, indent=2) + "\n")
-    print(f"\nground raised in {seconds:.1f} s")
-    for step in first:
-        print(f"{step:16} from nothing {first[step]:6.1f} s   unchanged {second[step]:6.1f} s   {ratios.get(step, '')}")
-    assert second.keys() == first.keys()
+    print("\n".join(["", f"ground raised in {seconds:.1f} s", *_table(first, second)]))
+    print(f"plan without a change {plan_seconds} s, check without drift {check_seconds} s")
+    for name, deployment in (("from nothing", first), ("unchanged", second)):
+        print(f"slowest tasks {name}: " + ", ".join(f"{task} {taken} s" for task, taken in deployment.tasks))
+
+
+def _table(first: Deployment, second: Deployment) -> Iterator[str]:
+    yield f"{'':16}{'from nothing':>22}{'unchanged':>22}   ratio"
+    for step in first.steps:
+        ratio = f"{second.steps[step] / first.steps[step]:.3f}" if first.steps[step] else ""
+        columns = (f"{each.steps[step]:.1f} s ({each.share(step):.0f} %)" for each in (first, second))
+        yield f"{step:16}" + "".join(f"{column:>22}" for column in columns) + f"   {ratio}"
+    yield f"{'whole':16}{first.whole:>20.1f} s{second.whole:>20.1f} s   {second.whole / first.whole:.3f}"
