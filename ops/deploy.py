@@ -16,7 +16,7 @@ from ops.config import Site
 from ops.errors import Degraded, Refused
 from ops.image import OpsImage
 from ops.model import Change, Outputs, Report
-from ops.secrets import PLACES
+from ops.secrets import NAMES
 from ops.world import World
 from ops.world.ansible import Played, play
 from ops.world.lock import exclusive
@@ -108,7 +108,7 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Seq
     with timeline.step("images"):
         material = material_of(world, workshop)
     with timeline.step("infrastructure"):
-        outputs = infrastructure(site, world, workshop, key, *options)
+        outputs, built = _infrastructure(site, world, workshop, key, options)
     with timeline.step("mail"):
         world.tell(rotation.ensure_smtp(site, world).summary)
     with timeline.step("host"):
@@ -121,6 +121,7 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Seq
         "url": f"https://{site.domain}/",
         "images": {**material.pins, "OPS_IMAGE": f"{material.ops.reference}@{material.ops.identity}"},
         "seconds": timeline.seconds,
+        "infrastructure_changed": built,
         "host_changes": list(played.changed),
         "slowest_tasks": [list(each) for each in played.slowest],
         "health": wellness.facts,
@@ -129,9 +130,9 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Seq
         raise Degraded(
             f"deployed, but {wellness.summary}\n" + "\n".join(wellness.lines), "mend what is red and deploy again"
         )
-    return Report(
-        "deploy", bool(played.changed), f"https://{site.domain}/ is deployed and healthy", facts, _story(timeline)
-    )
+    changed = built or bool(played.changed)
+    said = "is deployed and healthy" if changed else "is as it was: nothing was changed, and it is healthy"
+    return Report("deploy", changed, f"https://{site.domain}/ {said}", facts, _story(timeline))
 
 
 def rehearse(site: Site, world: World, *, workshop: Workshop) -> Report:
@@ -148,7 +149,7 @@ def rehearse(site: Site, world: World, *, workshop: Workshop) -> Report:
     else:
         unknown = preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket))
         changes = _first_changes(site, world, workshop, variables)
-    charges = cost.monthly(site, secrets=len(PLACES) + 1)
+    charges = cost.monthly(site, secrets=len(NAMES))
     lines = [
         f"{each.action:8} {each.address}" + "".join(f"\n{'':11}{one}" for one in each.differences) for each in changes
     ]
@@ -188,15 +189,21 @@ def infrastructure(site: Site, world: World, workshop: Workshop, key: str, *opti
     ``options`` are Terraform's own. Raises Locked, Unavailable or OpsError with Terraform's words; run again, it goes on
     where it stopped. A site that is not there yet is refused for every reason that the account gives.
     """
+    return _infrastructure(site, world, workshop, key, options)[0]
+
+
+def _infrastructure(
+    site: Site, world: World, workshop: Workshop, key: str, options: Sequence[str]
+) -> tuple[Outputs, bool]:
     ensure_state_bucket(site, world, workshop)
     terraform = terraform_of(site, world, workshop)
     terraform.init(backend(site))
-    terraform.apply(_variables(site, workshop, key), *options)
-    firewall.close(terraform, world)
+    changed = terraform.apply(_variables(site, workshop, key), *options)
+    closed = firewall.close(terraform, world)
     values = terraform.outputs()
     _forget_another_machine(workshop, values)
     _write(workshop.outputs, values)
-    return outputs_from(values)
+    return outputs_from(values), changed or closed
 
 
 def _forget_another_machine(workshop: Workshop, values: Mapping[str, Any]) -> None:

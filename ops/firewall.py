@@ -16,8 +16,10 @@ def foreign_rules(terraform: Terraform, world: World) -> dict[tuple[str, str], s
     }
 
 
-def close(terraform: Terraform, world: World) -> None:
-    """Take the rules that someone else made out of the site's security groups, and say which."""
-    for (group, rule), words in foreign_rules(terraform, world).items():
+def close(terraform: Terraform, world: World) -> bool:
+    """Take the rules that someone else made out of the site's security groups, say which, and return whether there were any."""
+    found = foreign_rules(terraform, world)
+    for (group, rule), words in found.items():
         world.account.revoke(group, rule, egress=words.startswith("egress"))
         world.tell(f"{group}: revoked a rule that is not ours: {words}")
+    return bool(found)

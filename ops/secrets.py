@@ -39,6 +39,17 @@ PLACES = {
 
 SMTP = "smtp-credentials"
 
+# What the site has in Secrets Manager.
+NAMES = (
+    "admin-password",
+    "database-password",
+    "gitea-internal-token",
+    "gitea-jwt-secret",
+    "gitea-secret-key",
+    "metrics-token",
+    SMTP,
+)
+
 
 def secret_name(site: Site, short: str) -> str:
     """Return the name that a secret has in Secrets Manager."""

@@ -46,13 +46,15 @@ class Terraform:
         options = [f"-backend-config={key}={value}" for key, value in sorted(backend.items())]
         self._run(["init", "-input=false", "-no-color", "-reconfigure", *options])
 
-    def apply(self, variables: Path, *options: str) -> None:
-        """Make the world as the root says; raises Locked when another run holds the state, OpsError when a resource fails.
+    def apply(self, variables: Path, *options: str) -> bool:
+        """Make the world as the root says and return whether that changed anything.
+
+        Raises Locked when another run holds the state, OpsError when a resource fails.
 
         What an apply that was broken off has made is kept, where that is safe, and finished.
         """
         self._keep_what_was_begun()
-        self._run(
+        done = self._run(
             [
                 "apply",
                 "-input=false",
@@ -63,6 +65,7 @@ class Terraform:
                 *options,
             ]
         )
+        return "Resources: 0 added, 0 changed, 0 destroyed" not in done.output
 
     def destroy(self, variables: Path, *options: str) -> None:
         """Destroy all that the root made, or what ``options`` name; raises as apply does."""

@@ -23,8 +23,9 @@ REPORT = run.REPOSITORY / "reports/bench.json"
 
 @dataclass(frozen=True)
 class Deployment:
-    """How long a deployment took, in seconds: each step, and the slowest tasks of the host's."""
+    """Whether a deployment changed anything, and how long it took, in seconds: each step, and the slowest tasks of the host's."""
 
+    changed: bool
     steps: dict[str, float]
     tasks: list[list[Any]]
     whole: float
@@ -46,7 +47,7 @@ def ground() -> Iterator[tuple[Stand, float]]:
 def _deploy(site: Path) -> Deployment:
     done, seconds = _timed("deploy", "--site", str(site), "--json")
     document = json.loads(done)
-    return Deployment(document["seconds"], document["slowest_tasks"], seconds)
+    return Deployment(document["changed"], document["seconds"], document["slowest_tasks"], seconds)
 
 
 def _timed(*arguments: str) -> tuple[str, float]:
@@ -62,6 +63,7 @@ def test_a_second_deployment_against_the_first(ground: tuple[Stand, float]) -> N
     second = _deploy(raised.site_file)
     plan, plan_seconds = _timed("deploy", "--dry-run", "--site", str(raised.site_file))
     check, check_seconds = _timed("deploy", "--check", "--site", str(raised.site_file))
+    assert (first.changed, second.changed) == (True, False)
     assert "nothing to do in AWS" in plan
     assert "no drift" in check
     assert second.steps.keys() == first.steps.keys()

@@ -79,7 +79,8 @@ def test_a_rule_made_by_hand_is_foreign_and_is_taken_out_and_ours_stay() -> None
     world: Any = fakes.FakeWorld(account=account)
     terraform: Any = _Terraform()
     assert firewall.foreign_rules(terraform, world) == {("sg-1", "sgr-2"): "ingress tcp 8080 from 0.0.0.0/0"}
-    firewall.close(terraform, world)
+    assert firewall.close(terraform, world) is True
+    assert firewall.close(terraform, world) is False
     assert firewall.foreign_rules(terraform, world) == {}
     assert world.account.rules("sg-1").keys() == {"sgr-1"}
     assert world.told == ["sg-1: revoked a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0"]

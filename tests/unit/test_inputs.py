@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from ops import images, inputs
+from ops import images, inputs, secrets
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +16,13 @@ ROOT = Path(__file__).parents[2]
 def test_terraform_s_variables_are_exactly_those_derived_from_the_site() -> None:
     declared = set(re.findall(r'^variable "(\w+)"', (ROOT / "infra/variables.tf").read_text(), re.MULTILINE))
     assert set(inputs.terraform_variables(fakes.site(), "ssh-ed25519 A")) == declared
+
+
+def test_terraform_makes_the_secrets_that_are_named_here_and_no_other() -> None:
+    text = (ROOT / "infra/secrets.tf").read_text() + (ROOT / "infra/mail.tf").read_text()
+    made = set(re.findall(r'^    "([a-z-]+)"\s*= \d+$', text, re.MULTILINE))
+    made |= set(re.findall(r"\$\{var\.name\}/([a-z-]+)", text))
+    assert made == set(secrets.NAMES)
 
 
 def test_compose_s_variables_are_exactly_those_derived_from_the_site() -> None:
