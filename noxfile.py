@@ -39,7 +39,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(name="deploy-e2e")
 def deploy_e2e(session: nox.Session) -> None:
-    """Deploy a site from nothing and try it from outside; takes -- --keep and -- --site sites/NAME.toml."""
+    """Deploy a site from nothing and try it from outside; takes -- --rehearse, --keep, --site sites/NAME.toml."""
     _stage(session, "deploy-e2e", "integration", "-m", "ground", "deploy-e2e", *session.posargs)
 
 

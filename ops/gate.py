@@ -23,6 +23,8 @@ from ops.model import Case, Circumstances, Proof, Verdict
 
 STAGES = ("lint", "unit", "integration", "deploy-e2e")
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+# The tests of deploy-e2e that take minutes, and that only a release waits for.
+REHEARSAL = "tests.e2e.test_rehearsal::"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 KEY_ID = "gitea-suite-checkout"
@@ -155,11 +157,19 @@ def require_start(stage: str, verdicts: Sequence[Verdict], changed_files: Sequen
 def manifest_from(
     version: str, commit: str, tree: str, verdicts: Sequence[Verdict], digests: Mapping[str, str], made: datetime
 ) -> dict[str, Any]:
-    """Return the release manifest of a tree that every stage has proven; raises Refused when one has not, or for no version."""
+    """Return the release manifest of a tree that every stage has proven, rehearsals included.
+
+    Raises Refused when one has not, or for what is no version.
+    """
     if not _VERSION.fullmatch(version):
         raise Refused(f"{version!r} is no version", "give one such as 1.2.3")
     if unproven := [verdict for verdict in verdicts if not verdict.proven]:
         raise Refused(f"{unproven[0].stage} is not proven for this tree: {unproven[0].reason}", unproven[0].remedy)
+    if not any(case.name.startswith(REHEARSAL) for case in verdicts[-1].cases):
+        raise Refused(
+            "the site was deployed and tried, but neither a change by hand nor the loss of the host was rehearsed",
+            "./noxw -s deploy-e2e -- --rehearse",
+        )
     last = facts_of(verdicts[-1].statement)
     return {
         "schema": 1,

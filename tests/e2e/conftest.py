@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -20,10 +21,15 @@ import testinfra
 from requests.adapters import HTTPAdapter
 from testinfra.host import Host
 
+# A replaced machine has another key.
+_ANY_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
+
+LAST = ("test_interruption.py", "test_rehearsal.py")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What interrupts the site comes last."""
-    items.sort(key=lambda item: item.path.name == "test_interruption.py")
+    items.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,22 @@ def _session_manager(document: dict[str, Any]) -> str:
 def host(site: DeployedSite, ssh_config: Path) -> Host:
     """The host over ssh, as its administrator."""
     return testinfra.get_host(f"ssh://{site.address}", ssh_config=str(ssh_config), sudo=True)
+
+
+Ssh = Callable[[str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def ssh(site: DeployedSite, ssh_config: Path) -> Ssh:
+    """Run a command on the host over a connection of its own; code 255 is a host that is away."""
+    argv = ["ssh", "-F", str(ssh_config), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", *_ANY_KEY, site.address]
+    return lambda command: subprocess.run([*argv, command], capture_output=True, text=True, check=False, timeout=120)
+
+
+def head_of(site: DeployedSite, account: Account, repository: str) -> str:
+    """Return the commit that the main branch of an account's repository is at."""
+    answer = account.session.get(f"{site.url}/api/v1/repos/{account.name}/{repository}/branches/main")
+    return str(json.loads(answer.text)["commit"]["id"])
 
 
 def tls_connection(site: DeployedSite, version: ssl.TLSVersion) -> str | None:

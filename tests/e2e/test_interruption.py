@@ -1,33 +1,15 @@
-"""The site is interrupted, tampered with, and its host replaced; it comes back with all it had. These run last."""
+"""The site is interrupted for good reason, and comes back with all it had. These run last but for the rehearsals."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import pytest
-from botocore.exceptions import ClientError
-
-from tests.e2e.conftest import Account, DeployedSite, aws_client
+from tests.e2e.conftest import Account, DeployedSite, Ssh, aws_client, head_of
 
 BACK_SECONDS = 300
-# A replaced machine has another key.
-_ANY_KEY = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-
-Ssh = Callable[[str], subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def ssh(site: DeployedSite, ssh_config: Path) -> Ssh:
-    """Run a command on the host over a connection of its own; code 255 is a host that is away."""
-    argv = ["ssh", "-F", str(ssh_config), *["-o", "BatchMode=yes", "-o", "ConnectTimeout=5"], *_ANY_KEY, site.address]
-    return lambda command: subprocess.run([*argv, command], capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(
@@ -35,14 +17,14 @@ def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(
 ) -> None:
     wish = {"name": "kept", "auto_init": True}
     assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
-    before = _head(site, account)
+    before = head_of(site, account, "kept")
     _leave_a_password_in_use_that_never_becomes_current(site, ssh)
     booted = _started(ssh)
     ssh("sudo systemctl reboot")
     _until(lambda: _started(ssh) not in {booted, ""}, "the host is back")
     _until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well again")
     assert ssh("systemctl list-units --failed --plain --no-legend").stdout == ""
-    assert _head(site, account) == before
+    assert head_of(site, account, "kept") == before
 
 
 def _leave_a_password_in_use_that_never_becomes_current(site: DeployedSite, ssh: Ssh) -> None:
@@ -53,76 +35,8 @@ def _leave_a_password_in_use_that_never_becomes_current(site: DeployedSite, ssh:
     assert "gitea" in json.loads(done.stdout)["restarted"]
 
 
-def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_it_and_finds_everything_again(
-    site: DeployedSite, account: Account, ssh: Ssh
-) -> None:
-    wish = {"name": "kept", "auto_init": True}
-    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
-    before = _head(site, account)
-    said = _tamper_with_aws(site)
-    ssh("echo '# by hand' | sudo tee -a /etc/ssh/sshd_config.d/10-gitea-suite.conf")
-    ssh("sudo systemctl disable --now gitea-suite-health.timer")
-    said |= {
-        "host  Write the settings that differ: /etc/ssh/sshd_config.d/10-gitea-suite.conf",
-        "host  Restart them: ssh",
-        "host  Arm the timers: gitea-suite-health.timer",
-    }
-    checked = _ops("deploy", "--check")
-    # These and nothing else: all that was left alone is as the first deployment made it.
-    assert set(checked.stdout.splitlines()[:-1]) == said
-    assert checked.returncode == 3
-
-    machine = ssh("cat /etc/machine-id").stdout
-    replaced = _ops("deploy", "--replace-host", "--yes")
-    assert replaced.returncode == 0, replaced.stdout
-    assert ssh("cat /etc/machine-id").stdout not in {machine, ""}
-    assert _head(site, account) == before
-    assert _open_ports(site) == {80, 443, site.ssh_port}
-
-
-def _ops(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the operator's program; its progress goes where the tests' own does."""
-    argv = [sys.executable, "-m", "ops", *arguments, "--site", os.environ["E2E_SITE"]]
-    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
-
-
-def _tamper_with_aws(site: DeployedSite) -> set[str]:
-    """Do by hand what no one should; returns what has to be said of it."""
-    storage = aws_client(site.document, "s3")
-    backups, state = site.document["backup"]["bucket"], f"{site.document['backup']['bucket'][:49]}-terraform"
-    with pytest.raises(ClientError, match="InvalidBucketState"):
-        storage.put_bucket_versioning(Bucket=backups, VersioningConfiguration={"Status": "Suspended"})
-    storage.put_bucket_versioning(Bucket=state, VersioningConfiguration={"Status": "Suspended"})
-    storage.delete_public_access_block(Bucket=backups)
-    compute, group = aws_client(site.document, "ec2"), _group(site)
-    anyone = {"FromPort": 8080, "ToPort": 8080, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-    compute.authorize_security_group_ingress(GroupId=group, IpPermissions=[anyone])
-    return {
-        f"AWS   {group}: a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0",
-        f"AWS   bucket {state}: versioning is off",
-        "AWS   create module.backup.aws_s3_bucket_public_access_block.this",
-    }
-
-
-def _group(site: DeployedSite) -> str:
-    chosen = [{"Name": "group-name", "Values": [f"{site.document['name']}-host"]}]
-    (group,) = aws_client(site.document, "ec2").describe_security_groups(Filters=chosen)["SecurityGroups"]
-    return str(group["GroupId"])
-
-
-def _open_ports(site: DeployedSite) -> set[int]:
-    chosen = [{"Name": "group-id", "Values": [_group(site)]}]
-    rules = aws_client(site.document, "ec2").describe_security_group_rules(Filters=chosen)["SecurityGroupRules"]
-    return {rule["FromPort"] for rule in rules if not rule["IsEgress"] and rule.get("CidrIpv4") == "0.0.0.0/0"}
-
-
 def _started(ssh: Ssh) -> str:
     return ssh("systemctl show --property UserspaceTimestamp --value").stdout.strip()
-
-
-def _head(site: DeployedSite, account: Account) -> str:
-    answer = account.session.get(f"{site.url}/api/v1/repos/{account.name}/kept/branches/main")
-    return str(json.loads(answer.text)["commit"]["id"])
 
 
 def _until(ready: Callable[[], bool], what: str) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -209,8 +210,28 @@ def test_a_first_stage_needs_nothing() -> None:
     gate.require_start("lint", gate.judge_chain(TREE, {}, KEY), ())
 
 
-def test_a_manifest_names_tree_images_and_evidence() -> None:
+def _rehearsed() -> dict[str, Proof]:
+    proofs = _chain(3)
+    junit = _junit("passed").replace(b"tests.a", b"tests.e2e.test_rehearsal")
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=gate.previous_digest("deploy-e2e", proofs))
+    return proofs
+
+
+def test_a_site_whose_loss_was_not_rehearsed_is_proven_and_not_promoted() -> None:
     verdicts = gate.judge_chain(TREE, _chain(4), KEY)
+    assert all(verdict.proven for verdict in verdicts)
+    with pytest.raises(Refused, match="rehearsed") as caught:
+        gate.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
+    assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+
+
+def test_the_rehearsals_are_where_the_gate_looks_for_them() -> None:
+    path = Path(__file__).parents[2] / f"{gate.REHEARSAL.removesuffix('::').replace('.', '/')}.py"
+    assert "def test_" in path.read_text()
+
+
+def test_a_manifest_names_tree_images_and_evidence() -> None:
+    verdicts = gate.judge_chain(TREE, _rehearsed(), KEY)
     manifest = gate.manifest_from("1.2.3", "c0ffee", TREE, verdicts, {"lint": "00"}, datetime(2026, 11, 23, tzinfo=UTC))
     assert (manifest["tree"], manifest["commit"], manifest["image_set"]) == (TREE, "c0ffee", "hermetic")
     assert manifest["images"] == dict(UNDER.images)

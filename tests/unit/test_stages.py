@@ -16,7 +16,7 @@ from ops.stages import Gatehouse
 from ops.world.evidence import Evidence
 from tests import fakes
 
-PASSED = '<testsuite><testcase classname="a" name="test_b" time="1"/></testsuite>'
+PASSED = '<testsuite><testcase classname="tests.e2e.test_rehearsal" name="test_b" time="1"/></testsuite>'
 FAILED = '<testsuite><testcase classname="a" name="test_b" time="1"><failure/></testcase></testsuite>'
 SKIPPED = '<testsuite><testcase classname="a" name="test_b" time="1"><skipped/></testcase></testsuite>'
 

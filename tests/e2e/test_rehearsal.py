@@ -1,0 +1,75 @@
+"""What an operator fears is rehearsed on the running site: a change by hand, the loss of the host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.e2e.conftest import Account, DeployedSite, Ssh, aws_client, head_of
+
+
+def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_it_and_finds_everything_again(
+    site: DeployedSite, account: Account, ssh: Ssh
+) -> None:
+    wish = {"name": "kept", "auto_init": True}
+    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    before = head_of(site, account, "kept")
+    said = _tamper_with_aws(site)
+    ssh("echo '# by hand' | sudo tee -a /etc/ssh/sshd_config.d/10-gitea-suite.conf")
+    ssh("sudo systemctl disable --now gitea-suite-health.timer")
+    said |= {
+        "host  Write the settings that differ: /etc/ssh/sshd_config.d/10-gitea-suite.conf",
+        "host  Restart them: ssh",
+        "host  Arm the timers: gitea-suite-health.timer",
+    }
+    checked = _ops("deploy", "--check")
+    # These and nothing else: all that was left alone is as the first deployment made it.
+    assert set(checked.stdout.splitlines()[:-1]) == said
+    assert checked.returncode == 3
+
+    machine = ssh("cat /etc/ssh/ssh_host_ed25519_key.pub").stdout
+    replaced = _ops("deploy", "--replace-host", "--yes")
+    assert replaced.returncode == 0, replaced.stdout
+    assert ssh("cat /etc/ssh/ssh_host_ed25519_key.pub").stdout not in {machine, ""}
+    assert head_of(site, account, "kept") == before
+    assert _open_ports(site) == {80, 443, site.ssh_port}
+
+
+def _ops(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the operator's program; its progress goes where the tests' own does."""
+    argv = [sys.executable, "-m", "ops", *arguments, "--site", os.environ["E2E_SITE"]]
+    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+
+
+def _tamper_with_aws(site: DeployedSite) -> set[str]:
+    """Do by hand what no one should; returns what has to be said of it."""
+    storage = aws_client(site.document, "s3")
+    backups, state = site.document["backup"]["bucket"], f"{site.document['backup']['bucket'][:49]}-terraform"
+    with pytest.raises(ClientError, match="InvalidBucketState"):
+        storage.put_bucket_versioning(Bucket=backups, VersioningConfiguration={"Status": "Suspended"})
+    storage.put_bucket_versioning(Bucket=state, VersioningConfiguration={"Status": "Suspended"})
+    storage.delete_public_access_block(Bucket=backups)
+    compute, group = aws_client(site.document, "ec2"), _group(site)
+    anyone = {"FromPort": 8080, "ToPort": 8080, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    compute.authorize_security_group_ingress(GroupId=group, IpPermissions=[anyone])
+    return {
+        f"AWS   {group}: a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0",
+        f"AWS   bucket {state}: versioning is off",
+        "AWS   create module.backup.aws_s3_bucket_public_access_block.this",
+    }
+
+
+def _group(site: DeployedSite) -> str:
+    chosen = [{"Name": "group-name", "Values": [f"{site.document['name']}-host"]}]
+    (group,) = aws_client(site.document, "ec2").describe_security_groups(Filters=chosen)["SecurityGroups"]
+    return str(group["GroupId"])
+
+
+def _open_ports(site: DeployedSite) -> set[int]:
+    chosen = [{"Name": "group-id", "Values": [_group(site)]}]
+    rules = aws_client(site.document, "ec2").describe_security_group_rules(Filters=chosen)["SecurityGroupRules"]
+    return {rule["FromPort"] for rule in rules if not rule["IsEgress"] and rule.get("CidrIpv4") == "0.0.0.0/0"}
