@@ -24,7 +24,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gite
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one verb and exit with the code that says in what state the system was left."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     sys.exit(_guarded(arguments))
 
 
@@ -53,9 +53,10 @@ def _guarded(arguments: argparse.Namespace) -> int:
     return done.exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="ops", description="Operate a Gitea site: deploy it, prove it, keep it alive.")
-    verbs = parser.add_subparsers(dest="command", required=True, metavar="VERB")
+def parser() -> argparse.ArgumentParser:
+    """Return what understands every verb and its options."""
+    whole = _Parser(prog="ops", description="Operate a Gitea site: deploy it, prove it, keep it alive.")
+    verbs = whole.add_subparsers(dest="command", required=True, metavar="VERB")
     _verb(verbs, "site", "check the site file and say what it describes", _site_check)
     deploy = _verb(verbs, "deploy", "make the site what its file says, from nothing or from any state", _deploy)
     ways = deploy.add_mutually_exclusive_group()
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     notice = _verb(verbs, "notify", "mail a text, read from standard input, to the site's contact", _notify)
     notice.add_argument("subject")
     _gate_parser(verbs)
-    return parser
+    return whole
 
 
 class _Parser(argparse.ArgumentParser):
