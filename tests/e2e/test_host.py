@@ -59,10 +59,24 @@ def test_the_administrator_is_made_only_once(host: Host) -> None:
     assert json.loads(host.check_output("ops accounts ensure-admin --json"))["changed"] is False
 
 
-def test_timers_are_waiting(host: Host) -> None:
+def test_timers_are_waiting_and_tell_the_operator_when_their_service_fails(host: Host) -> None:
     timers = host.check_output("systemctl list-timers --all --no-pager")
-    assert "gitea-suite-certificates.timer" in timers
-    assert "gitea-suite-health.timer" in timers
+    for name in ("certificates", "health"):
+        assert f"gitea-suite-{name}.timer" in timers
+        told = host.check_output("systemctl show --property OnFailure --value gitea-suite-%s.service", name)
+        assert told == f"gitea-suite-notify@gitea-suite-{name}.service.service"
+
+
+def test_the_host_s_own_firewall_and_updates_are_up(host: Host) -> None:
+    for unit in ("gitea-suite-firewall", "fail2ban", "unattended-upgrades"):
+        assert host.service(unit).is_running, unit
+        assert host.service(unit).is_enabled, unit
+    assert "policy drop" in host.check_output("nft list chain inet gitea_suite input")
+
+
+def test_database_and_repositories_lie_on_subvolumes_that_a_backup_can_photograph(host: Host) -> None:
+    listed = host.check_output("btrfs subvolume list /srv/gitea")
+    assert {line.split()[-1] for line in listed.splitlines()} >= {"gitea", "postgresql"}
 
 
 def test_ops_health_from_outside_is_green_and_names_the_certificate_s_end(site: DeployedSite) -> None:

@@ -62,14 +62,17 @@ def _database_takes(host: Host, password: str) -> bool:
     return bool(host.run(f"docker exec gitea-suite-postgres-1 sh -c {shlex.quote(client)}").rc == 0)
 
 
-def test_the_host_and_diun_send_mail_to_the_contact_with_the_site_s_key(site: DeployedSite, host: Host) -> None:
+def test_a_unit_that_fails_on_the_host_and_diun_send_mail_to_the_contact_with_the_site_s_key(
+    site: DeployedSite, host: Host
+) -> None:
     before, contact = len(_mails()), site.document["contact"]
-    assert host.run("echo 'its last words' | ops notify 'something failed'").rc == 0
-    assert all(
-        (mail["user"], mail["from"], mail["text"].strip())
-        == (_key(site), site.document["mail"]["sender"], "its last words")
-        for mail in _arrived(before, contact)
-    )
+    fails = "systemd-run --quiet --unit drill --property OnFailure=gitea-suite-notify@%n.service"
+    host.check_output(f"{fails} sh -c 'echo its last words; exit 1'")
+    for mail in _arrived(before, contact):
+        assert (mail["user"], mail["from"]) == (_key(site), site.document["mail"]["sender"])
+        assert f"[{site.document['name']}] drill.service failed on" in mail["subject"]
+        assert "its last words" in mail["text"]
+    host.check_output("systemctl reset-failed drill.service")
     before = len(_mails())
     host.run_expect([0], "docker exec gitea-suite-diun-1 diun notif test")
     assert all(mail["user"] == _key(site) for mail in _arrived(before, contact))
