@@ -127,8 +127,8 @@ run "the_host_keeps_its_metadata_and_its_disks_to_itself" {
   }
 
   assert {
-    condition     = aws_ebs_volume.data.availability_zone == aws_subnet.public["a"].availability_zone && aws_volume_attachment.data.stop_instance_before_detaching
-    error_message = "the data disk cannot be attached, or would be torn from a running host"
+    condition     = aws_ebs_volume.data.availability_zone == aws_subnet.public["a"].availability_zone && aws_volume_attachment.data.skip_destroy
+    error_message = "the data disk cannot be attached, or would be torn from a running host instead of leaving an ended one"
   }
 
   assert {
