@@ -104,7 +104,15 @@ def test_an_unreachable_host_is_unavailable_soon(tmp_path: Path) -> None:
         )
         began = time.monotonic()
         with pytest.raises(OpsError) as caught:
-            play(run.REPOSITORY / "playbooks", "site.yml", state=tmp_path, host=host, variables=variables, tell=print)
+            play(
+                run.REPOSITORY / "playbooks",
+                "site.yml",
+                state=tmp_path,
+                host=host,
+                variables=variables,
+                tell=print,
+                boot_seconds=4,
+            )
     assert caught.value.exit_code == 7
     assert "ssh key" in caught.value.hint
     assert time.monotonic() - began < 60
