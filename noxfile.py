@@ -21,26 +21,25 @@ nox.options.sessions = ["lint", "unit", "integration"]
 @nox.session
 def lint(session: nox.Session) -> None:
     """Every linter, type checker and validator over every file, side by side."""
-    _stage(session, "lint", "lint", "-m", "pytest", "tests/lint", "-n", "2", "--dist=worksteal")
+    _stage(session, "lint", "lint")
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
     """The decisions of ops: fakes and in-process moto, no sockets, no processes, within seconds."""
-    _stage(session, "unit", "unit", "-m", "pytest", "tests/unit", "--disable-socket", "--allow-unix-socket", "--cov")
+    _stage(session, "unit", "unit")
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
     """Every adapter on the real thing: LocalStack, Docker, Terraform, Ansible, Pebble, a registry, all on this machine."""
-    spread = ("-n", "3", "--dist=loadfile", "--no-loadscope-reorder")
-    _stage(session, "integration", "integration", "-m", "pytest", "tests/integration", *spread)
+    _stage(session, "integration", "integration")
 
 
 @nox.session(name="deploy-e2e")
 def deploy_e2e(session: nox.Session) -> None:
     """Deploy a site from nothing and try it from outside; takes -- --rehearse, --keep, --site sites/NAME.toml."""
-    _stage(session, "deploy-e2e", "integration", "-m", "ground", "deploy-e2e", *session.posargs)
+    _stage(session, "deploy-e2e", "integration")
 
 
 @nox.session
@@ -88,9 +87,9 @@ def lock(session: nox.Session) -> None:
     _compile(session, *localstack, "-o", "requirements/localstack.txt")
 
 
-def _stage(session: nox.Session, stage: str, group: str, *command: str) -> None:
+def _stage(session: nox.Session, stage: str, group: str) -> None:
     _install(session, group)
-    _run(session, "-m", "ops", "gate", "run", stage, "--", *command)
+    _run(session, "-m", "ops", "gate", "run", stage, "--", *session.posargs)
 
 
 def _install(session: nox.Session, group: str) -> None:

@@ -243,9 +243,9 @@ def _gate_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     actions.add_parser("status", help="say which stages are proven for this tree")
     promote = actions.add_parser("promote", help="write the release manifest and tag the commit")
     promote.add_argument("version")
-    run = actions.add_parser("run", help="run a stage's command and keep its evidence")
+    run = actions.add_parser("run", help="run a stage and keep its evidence")
     run.add_argument("stage", choices=STAGES)
-    run.add_argument("argv", nargs="+", metavar="-- ARGUMENT", help="what Python is to run")
+    run.add_argument("options", nargs="*", metavar="-- OPTION", help="of deploy-e2e: --rehearse, --keep, --site FILE")
 
 
 def _gate(arguments: argparse.Namespace) -> Report:
@@ -254,5 +254,5 @@ def _gate(arguments: argparse.Namespace) -> Report:
 
     house = stages.Gatehouse.of(REPOSITORY, _tell)
     if arguments.action == "run":
-        return stages.run(house, stage=arguments.stage, command=arguments.argv)
+        return stages.run(house, stage=arguments.stage, options=arguments.options)
     return stages.promote(house, version=arguments.version) if arguments.action == "promote" else stages.status(house)

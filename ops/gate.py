@@ -18,10 +18,18 @@ from typing import Any
 
 from defusedxml import ElementTree
 
-from ops.errors import Refused
+from ops.errors import ConfigError, Refused
 from ops.model import Case, Circumstances, Proof, Verdict
 
-STAGES = ("lint", "unit", "integration", "deploy-e2e")
+# What Python runs for each stage. A stage is proven by its own command alone, for a part of it proves a part.
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "lint": ("-m", "pytest", "tests/lint", "-n", "2", "--dist=worksteal"),
+    "unit": ("-m", "pytest", "tests/unit", "--disable-socket", "--allow-unix-socket", "--cov"),
+    "integration": ("-m", "pytest", "tests/integration", "-n", "3", "--dist=loadfile", "--no-loadscope-reorder"),
+    "deploy-e2e": ("-m", "ground", "deploy-e2e"),
+}
+STAGES = tuple(COMMANDS)
+_WITH_OPTIONS = "deploy-e2e"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 # The tests of deploy-e2e that take minutes, and that only a release waits for.
 REHEARSAL = "tests.e2e.test_rehearsal::"
@@ -33,6 +41,17 @@ _VERSION = re.compile(r"v?\d+\.\d+\.\d+")
 
 
 _NOTHING = Proof(None, None)
+
+
+def command_of(stage: str, options: Sequence[str]) -> tuple[str, ...]:
+    """Return what Python runs for a stage; raises ConfigError for options of a stage that takes none."""
+    if options and stage != _WITH_OPTIONS:
+        whole = f"./noxw -s {stage}"
+        part = f".nox/{stage}/bin/python -m pytest tests/{stage} {' '.join(options)}"
+        raise ConfigError(
+            f"{stage} takes no options, for a part of it proves nothing", f"{whole}, or for a part: {part}"
+        )
+    return (*COMMANDS[stage], *options)
 
 
 def cases_from(junit: bytes) -> tuple[Case, ...]:
@@ -189,7 +208,7 @@ def digest(content: bytes) -> str:
 
 
 def facts_of(statement: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a statement says of its stage: stage, previous, image_set, started, finished, seconds."""
+    """Return what a statement says of its stage: stage, command, previous, image_set, started, finished, seconds."""
     descriptors = statement.get("predicate", {}).get("configuration", [])
     about = [each["annotations"] for each in descriptors if str(each.get("name", "")).startswith("stage:")]
     return dict(about[0]) if about else {}
@@ -224,6 +243,7 @@ def _stage_descriptor(
 ) -> dict[str, Any]:
     annotations = {
         "stage": stage,
+        "command": list(circumstances.command),
         "previous": previous,
         "image_set": circumstances.image_set,
         "started": circumstances.started,
@@ -261,9 +281,16 @@ def _examine(stage: str, tree: str, proof: Proof, key: bytes, previous: str) -> 
         raise ValueError("its evidence is about another tree")
     if facts.get("stage") != stage:
         raise ValueError(f"its evidence is about {facts.get('stage')}")
+    if not _is_command_of(stage, facts.get("command")):
+        raise ValueError("its evidence is of another command than the stage's own")
     if facts.get("previous", "") != previous:
         raise ValueError("its evidence stands on an earlier stage's evidence that is not there any more")
     return statement, _examine_junit(statement, proof)
+
+
+def _is_command_of(stage: str, command: Any) -> bool:
+    own = list(COMMANDS[stage])
+    return command == own or (stage == _WITH_OPTIONS and isinstance(command, list) and command[: len(own)] == own)
 
 
 def _is_of_this_form(statement: Any) -> bool:

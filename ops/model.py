@@ -128,13 +128,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Under what a stage ran: the images (reference to digest) and which set they are of, the tools, and when (ISO 8601)."""
+    """Under what a stage ran: the images (reference to digest) and which set they are of, the tools, when (ISO 8601), and what."""
 
     image_set: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     started: str = ""
     finished: str = ""
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

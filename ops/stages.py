@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ops import gate
 from ops.errors import OpsError, Refused
-from ops.model import Report, Verdict
+from ops.model import Circumstances, Report, Verdict
 from ops.report_page import page_from
 from ops.world.clock import Clock
 from ops.world.evidence import IMAGES_VARIABLE, Evidence
@@ -40,18 +40,19 @@ class Gatehouse:
         return cls(root, git, Evidence(root / "reports", git.directory()), Processes(), Clock(), tell, versions)
 
 
-def run(house: Gatehouse, *, stage: str, command: Sequence[str]) -> Report:
-    """Run a stage's command if the chain before it is proven for this tree, and leave evidence if it passes.
+def run(house: Gatehouse, *, stage: str, options: Sequence[str]) -> Report:
+    """Run a stage's own command if the chain before it is proven for this tree, and leave evidence if it passes.
 
-    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start; the report carries the
-    command's own exit code.
+    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for options
+    that would make it another; the report carries the command's own exit code.
     """
+    command = gate.command_of(stage, options)
     if stage == "deploy-e2e" and (missing := gate.missing_before(stage, verdicts(house))):
         _run_before(house, missing)
     # Asked anew, for the stages before may have taken minutes.
     changed = house.git.changed_files()
     gate.require_start(stage, verdicts(house), changed)
-    attempt = _begin(house, stage, clean=not changed)
+    attempt = _begin(house, stage, command, clean=not changed)
     code = house.processes.passthrough([sys.executable, *command], attempt.environment)
     if code:
         _record_failure(house, attempt)
@@ -65,6 +66,7 @@ class _Attempt:
     """A run of a stage: about which tree, whether that was all there was, and where it leaves its files."""
 
     stage: str
+    command: tuple[str, ...]
     tree: str
     clean: bool
     junit: Path
@@ -72,7 +74,7 @@ class _Attempt:
     environment: Mapping[str, str]
 
 
-def _begin(house: Gatehouse, stage: str, *, clean: bool) -> _Attempt:
+def _begin(house: Gatehouse, stage: str, command: tuple[str, ...], *, clean: bool) -> _Attempt:
     tree, started = house.git.tree(), house.clock.now().isoformat(timespec="seconds")
     if clean:
         house.evidence.forget(stage, tree)
@@ -82,7 +84,7 @@ def _begin(house: Gatehouse, stage: str, *, clean: bool) -> _Attempt:
         "PYTEST_ADDOPTS": shlex.quote(f"--junitxml={junit}"),
         IMAGES_VARIABLE: str(house.evidence.images_note(stage)),
     }
-    return _Attempt(stage, tree, clean, junit, started, environment)
+    return _Attempt(stage, command, tree, clean, junit, started, environment)
 
 
 def status(house: Gatehouse) -> Report:
@@ -187,7 +189,8 @@ def _is_still_clean(house: Gatehouse, attempt: _Attempt) -> bool:
 
 def _keep(house: Gatehouse, attempt: _Attempt, junit: bytes) -> None:
     stage, tree, finished = attempt.stage, attempt.tree, house.clock.now().isoformat(timespec="seconds")
-    circumstances = house.evidence.circumstances(stage, house.tools(), attempt.started, finished)
+    under = Circumstances(tools=house.tools(), started=attempt.started, finished=finished, command=attempt.command)
+    circumstances = house.evidence.circumstances(stage, under)
     previous = gate.previous_digest(stage, house.evidence.proofs(tree, gate.STAGES))
     statement = gate.statement_from(stage, tree, junit, circumstances, previous)
     house.evidence.keep(stage, tree, junit, gate.sealed(statement, house.evidence.key()))

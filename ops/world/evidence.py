@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,11 @@ class Evidence:
         _replace(self._junit(tree, stage), junit)
         _replace(self._envelope(tree, stage), envelope)
 
-    def circumstances(self, stage: str, tools: Mapping[str, str], started: str, finished: str) -> Circumstances:
-        """Return under what a stage ran; its images are what the ground noted."""
+    def circumstances(self, stage: str, known: Circumstances) -> Circumstances:
+        """Return under what a stage ran: what is known of it, and the images that the ground noted."""
         path = self.images_note(stage)
         noted: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return Circumstances(noted.get("set", ""), noted.get("images", {}), tools, started, finished)
+        return replace(known, image_set=noted.get("set", ""), images=noted.get("images", {}))
 
     def drop(self, name: str) -> None:
         """Take back a file of the report."""

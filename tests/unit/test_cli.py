@@ -166,3 +166,8 @@ def test_a_rotation_in_a_script_says_yes(monkeypatch: pytest.MonkeyPatch, tmp_pa
 @pytest.mark.parametrize(("name", "code"), [("gitea-secret-key", 4), ("no-such-secret", 2), ("", 2)])
 def test_what_cannot_be_rotated_is_said_before_anyone_is_asked(name: str, code: int) -> None:
     assert _main("secrets", "rotate", *filter(None, [name]), "--site", str(EXAMPLE)) == code
+
+
+@pytest.mark.parametrize(("given", "options"), [((), []), (("--",), []), (("--", "--site", "x"), ["--site", "x"])])
+def test_what_stands_behind_two_dashes_is_for_the_stage(given: tuple[str, ...], options: list[str]) -> None:
+    assert cli.parser().parse_args(["gate", "run", "deploy-e2e", *given]).options == options

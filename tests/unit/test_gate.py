@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops import gate
-from ops.errors import Refused
+from ops.errors import ConfigError, Refused
 from ops.gate import STAGES
 from ops.model import Case, Circumstances, Proof
 
@@ -38,10 +39,17 @@ def _junit(*outcomes: str) -> bytes:
 
 
 def _proof(
-    stage: str = "lint", tree: str = TREE, junit: bytes | None = None, previous: str = "", key: bytes = KEY
+    stage: str = "lint",
+    tree: str = TREE,
+    junit: bytes | None = None,
+    previous: str = "",
+    key: bytes = KEY,
+    under: Circumstances = UNDER,
+    command: tuple[str, ...] = (),
 ) -> Proof:
     content = _junit("passed", "passed") if junit is None else junit
-    return Proof(gate.sealed(gate.statement_from(stage, tree, content, UNDER, previous), key), content)
+    ran = replace(under, command=command or gate.COMMANDS[stage])
+    return Proof(gate.sealed(gate.statement_from(stage, tree, content, ran, previous), key), content)
 
 
 def _chain(through: int) -> dict[str, Proof]:
@@ -68,6 +76,8 @@ def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
         (_proof(tree="0" * 40), "about another tree"),
         (_proof(stage="unit"), "about unit"),
         (_proof(previous="00"), "an earlier stage's evidence that is not there"),
+        (_proof(command=("-m", "pytest", "tests/lint", "-k", "one")), "of another command than the stage's own"),
+        (_proof(command=(*gate.COMMANDS["lint"], "-k", "one")), "of another command than the stage's own"),
         (_proof(key=bytes(32)), "altered, or made in another checkout"),
         (Proof(_proof().envelope, None), "JUnit file is missing"),
         (Proof(_proof().envelope, _junit("passed")), "JUnit file was altered"),
@@ -105,6 +115,22 @@ def test_a_signed_statement_of_another_form_is_none(other: dict[str, object]) ->
 def test_a_signed_list_is_no_statement() -> None:
     verdict = gate.judge_stage("lint", TREE, Proof(gate.sealed([], KEY), _junit("passed")), KEY)  # type: ignore[arg-type]
     assert not verdict.proven
+
+
+@pytest.mark.parametrize("stage", ["lint", "unit", "integration"])
+def test_a_part_of_a_stage_is_refused_with_the_command_for_a_part(stage: str) -> None:
+    with pytest.raises(ConfigError, match=f"{stage} takes no options") as caught:
+        gate.command_of(stage, ("-k", "one"))
+    assert f"tests/{stage} -k one" in caught.value.hint
+    assert gate.command_of(stage, ()) == gate.COMMANDS[stage]
+
+
+def test_a_deployment_says_in_its_evidence_with_which_options_it_ran() -> None:
+    command = gate.command_of("deploy-e2e", ("--site", "sites/production.toml"))
+    proof = _proof("deploy-e2e", command=command)
+    verdict = gate.judge_stage("deploy-e2e", TREE, proof, KEY)
+    assert verdict.proven
+    assert gate.facts_of(verdict.statement)["command"] == list(command)
 
 
 def test_a_stage_that_failed_shows_the_tests_it_ran() -> None:

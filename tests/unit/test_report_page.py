@@ -26,6 +26,7 @@ def _lint(name: str = "test_a_push_comes_back") -> Proof:
         {"python": "3.11"},
         "2026-11-23T11:00:00+00:00",
         "2026-11-23T11:01:05+00:00",
+        gate.COMMANDS["lint"],
     )
     return Proof(gate.sealed(gate.statement_from("lint", TREE, junit, under), KEY), junit)
 
@@ -59,7 +60,9 @@ def test_a_name_cannot_become_markup() -> None:
 def test_a_failed_test_stands_first_and_is_called_so() -> None:
     junit = b"""<testsuite><testcase classname="a" name="test_slow" time="9"/>
         <testcase classname="a" name="test_broken" time="0"><failure/></testcase></testsuite>"""
-    proof = Proof(gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances()), KEY), junit)
+    proof = Proof(
+        gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances(command=gate.COMMANDS["lint"])), KEY), junit
+    )
     page = _page({"lint": proof})
     assert page.index("Broken") < page.index("Slow")
     assert page.count(">failed<") == 1
@@ -68,14 +71,18 @@ def test_a_failed_test_stands_first_and_is_called_so() -> None:
 def test_a_bar_is_as_long_as_its_test_took() -> None:
     junit = b"""<testsuite><testcase classname="a" name="test_a" time="8"/>
         <testcase classname="a" name="test_b" time="6"/><testcase classname="a" name="test_c" time="0"/></testsuite>"""
-    proof = Proof(gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances()), KEY), junit)
+    proof = Proof(
+        gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances(command=gate.COMMANDS["lint"])), KEY), junit
+    )
     assert re.findall(r"--share:([\d.]+)", _page({"lint": proof})) == ["1.0", "0.75", "0.0"]
 
 
 def test_every_test_is_listed_however_many_there_are() -> None:
     cases = "".join(f'<testcase classname="a" name="test_number_{each}" time="0"/>' for each in range(900))
     junit = f"<testsuite>{cases}</testsuite>".encode()
-    proof = Proof(gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances()), KEY), junit)
+    proof = Proof(
+        gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances(command=gate.COMMANDS["lint"])), KEY), junit
+    )
     assert _page({"lint": proof}).count("Number ") == 900
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ops import gate, stages
-from ops.errors import OpsError, Refused
+from ops.errors import ConfigError, OpsError, Refused
 from ops.stages import Gatehouse
 from ops.world.evidence import Evidence
 from tests import fakes
@@ -86,7 +87,7 @@ def _house(root: Path) -> Gatehouse:
 
 def _run(house: Gatehouse, *names: str) -> None:
     for name in names:
-        assert stages.run(house, stage=name, command=["-m", "x"]).exit_code == 0
+        assert stages.run(house, stage=name, options=()).exit_code == 0
 
 
 def test_a_stage_that_passes_is_proven_and_the_next_may_start(house: Gatehouse) -> None:
@@ -102,10 +103,20 @@ def test_a_stage_out_of_turn_is_refused_and_its_command_never_runs(house: Gateho
     assert house.processes.ran == []  # type: ignore[attr-defined]
 
 
+def test_a_stage_runs_its_own_command_and_no_part_of_it(house: Gatehouse) -> None:
+    with pytest.raises(ConfigError, match="lint takes no options"):
+        stages.run(house, stage="lint", options=["-k", "one"])
+    assert house.processes.ran == []  # type: ignore[attr-defined]
+    _run(house, "lint", "unit", "integration")
+    stages.run(house, stage="deploy-e2e", options=["--rehearse"])
+    assert house.processes.ran[-1] == [sys.executable, *gate.COMMANDS["deploy-e2e"], "--rehearse"]  # type: ignore[attr-defined]
+    assert gate.facts_of(stages.verdicts(house)[3].statement)["command"][-1] == "--rehearse"
+
+
 def test_a_stage_that_fails_keeps_its_exit_code_and_takes_its_old_evidence_away(house: Gatehouse) -> None:
     _run(house, "lint")
     house.processes.program = _writes(PASSED, 1)  # type: ignore[attr-defined]
-    assert stages.run(house, stage="lint", command=["x"]).exit_code == 1
+    assert stages.run(house, stage="lint", options=()).exit_code == 1
     assert stages.status(house).exit_code == 3
 
 
@@ -157,14 +168,14 @@ def test_a_run_on_a_changed_tree_keeps_the_evidence_of_the_committed_one(house: 
 
 def test_a_stage_that_fails_says_which_test_and_not_that_it_never_ran(house: Gatehouse) -> None:
     house.processes.program = _writes(FAILED, 1)  # type: ignore[attr-defined]
-    assert stages.run(house, stage="lint", command=["x"]).exit_code == 1
+    assert stages.run(house, stage="lint", options=()).exit_code == 1
     assert stages.status(house).facts["stages"][0]["reason"] == "1 of its tests failed: a::test_b"
     assert "1 of its tests failed" in (house.evidence.reports / "index.html").read_text()
 
 
 def test_a_stage_that_ends_badly_though_its_tests_passed_proves_nothing(house: Gatehouse) -> None:
     house.processes.program = _writes(PASSED, 2)  # type: ignore[attr-defined]
-    assert stages.run(house, stage="lint", command=["x"]).exit_code == 2
+    assert stages.run(house, stage="lint", options=()).exit_code == 2
     assert stages.status(house).facts["stages"][0]["reason"] == "it has not run for this tree"
 
 
@@ -175,10 +186,10 @@ def test_a_stage_that_leaves_no_readable_junit_file_proves_nothing_and_is_no_cra
 ) -> None:
     house.processes.program = (lambda argv, environment: code) if left is None else _writes(left, code)  # type: ignore[attr-defined]
     if code:
-        assert stages.run(house, stage="lint", command=["x"]).exit_code == 1
+        assert stages.run(house, stage="lint", options=()).exit_code == 1
     else:
         with pytest.raises(Refused, match="left no JUnit file that can be read"):
-            stages.run(house, stage="lint", command=["x"])
+            stages.run(house, stage="lint", options=())
     assert stages.status(house).facts["stages"][0]["proven"] is False
 
 
