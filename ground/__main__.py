@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,12 +15,12 @@ from docker.errors import DockerException
 from ground import aws, engine, images, run, stand
 from ground.images import OPS_BASE
 from ground.stand import Stand
-from ops import config, report
+from ops import config, image, report
 from ops.errors import OpsError, Unavailable
-from ops.world.evidence import IMAGES_VARIABLE
+from ops.images import resolve
+from ops.world import World, evidence
 from ops.world.process import Processes, interrupt_code, signals_unwind
 
-REPORTS = run.REPOSITORY / "reports"
 _LOCAL = run.REPOSITORY / "sites/local.toml"
 
 
@@ -56,10 +57,13 @@ def down(_: argparse.Namespace) -> int:
 def deploy_e2e(arguments: argparse.Namespace) -> int:
     """Deploy a site from nothing and run the e2e suite on it: on ground of its own, unless the site stands elsewhere."""
     if arguments.site.resolve() != _LOCAL.resolve():
-        site = config.load(arguments.site)
+        world = World(config.load(arguments.site), _tell)
         engine.ensure(run.CACHE, _tell)
-        code = _deploy(arguments.site)
-        return code or _e2e(arguments.site, {"E2E_AUTHORITIES": site.tls.acme_ca}, rehearse=arguments.rehearse)
+        if code := _deploy(arguments.site):
+            return code
+        evidence.note(image_set="upstream", images=_pinned_digests(world))
+        _note_site(arguments.site, world)
+        return _e2e(arguments.site, {"E2E_AUTHORITIES": world.site.tls.acme_ca}, rehearse=arguments.rehearse)
     return _on_ground(
         arguments.site,
         keep=arguments.keep,
@@ -70,11 +74,12 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
 def _on_ground(template: Path, *, keep: bool, then: Callable[[Stand], int]) -> int:
     deployed: list[bool] = []
     with stand.standing(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
-        _write_images(ground)
+        evidence.note(image_set=ground.images.name, images=images.digests(ground.place.client, ground.images))
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=ground.images.local(OPS_BASE))
         code = _deploy(ground.site_file)
         if code:
             return code
+        _note_site(template, World(config.load(ground.site_file), _tell))
         deployed.append(True)
         code = then(ground)
         if keep:
@@ -99,9 +104,16 @@ def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
     return Processes().passthrough([sys.executable, *arguments], environment)
 
 
-def _write_images(ground: Stand) -> None:
-    note = Path(os.environ.get(IMAGES_VARIABLE) or REPORTS / "images.json")
-    images.note(ground.place.client, ground.images, note)
+def _pinned_digests(world: World) -> dict[str, str]:
+    """The digests that the site's registry has for the pins, as the deployment looked them up."""
+    return dict(each.split("@", 1) for each in resolve(images.pinned(), world.registry).values())
+
+
+def _note_site(written: Path, world: World) -> None:
+    """Note the site by the file that describes it, and the very image of ``ops`` that was brought to its host."""
+    made = image.ensure(run.REPOSITORY, run.CACHE, world)
+    described = f"sha256:{hashlib.sha256(written.read_bytes()).hexdigest()}"
+    evidence.note(images={made.reference: made.identity}, sites={world.site.name: described})
 
 
 def _directions(ground: Stand) -> str:

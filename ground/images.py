@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ import docker
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
 from ground import debian
+from ops import images as pins
 from ops.errors import ConfigError, OpsError
 from ops.world import vendor
 
@@ -68,10 +68,9 @@ def recipes() -> tuple[Recipe, ...]:
     return tuple(_recipe(each.parent) for each in sorted(HERE.glob("*/image.toml")))
 
 
-def pinned(repository: Path = REPOSITORY) -> dict[str, str]:
+def pinned() -> dict[str, str]:
     """Return the stack's pins as compose/images.env has them: ``{"GITEA_IMAGE": "gitea/gitea:28.1.0", ...}``."""
-    lines = (repository / "compose/images.env").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return pins.pinned(REPOSITORY / "compose")
 
 
 def choose(client: docker.DockerClient) -> str:
@@ -98,18 +97,10 @@ def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[s
     return ImageSet(chosen, references)
 
 
-def note(client: docker.DockerClient, made: ImageSet, path: Path) -> None:
-    """Write which images these are for the gate's evidence: the set's name, and each image's digest by its reference."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"set": made.name, "images": digests(client, made)}, indent=2), encoding="utf-8")
-    partial.replace(path)
-
-
 def digests(client: docker.DockerClient, made: ImageSet) -> dict[str, str]:
     """Return the digest of each image by its reference: the engine's for what was built here, the registry's for pins."""
-    pins = set(pinned().values()) if made.name == "upstream" else set()
-    said = {pin: client.api.inspect_distribution(pin)["Descriptor"]["digest"] for pin in sorted(pins)}
+    asked = set(pinned().values()) if made.name == "upstream" else set()
+    said = {pin: client.api.inspect_distribution(pin)["Descriptor"]["digest"] for pin in sorted(asked)}
     return said | {name: client.images.get(reference).id for name, reference in made.references.items()}
 
 

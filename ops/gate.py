@@ -13,6 +13,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -85,6 +86,7 @@ def statement_from(
             "configuration": [
                 _stage_descriptor(stage, junit, cases, circumstances, previous),
                 *(_descriptor("image", name, digest) for name, digest in sorted(circumstances.images.items())),
+                *(_descriptor("site", name, digest) for name, digest in sorted(circumstances.sites.items())),
                 *(_tool(name, version) for name, version in sorted(circumstances.tools.items())),
             ],
             "passedTests": passed,
@@ -134,10 +136,12 @@ def judge_stage(stage: str, tree: str, proof: Proof, key: bytes, previous: str =
 
 
 def judge_chain(tree: str, proofs: Mapping[str, Proof], key: bytes) -> tuple[Verdict, ...]:
-    """Return the verdict on every stage in order; each stands on the one before."""
-    return tuple(
-        judge_stage(stage, tree, proofs.get(stage, _NOTHING), key, previous_digest(stage, proofs)) for stage in STAGES
-    )
+    """Return the verdict on every stage in order; each stands on the one before, and ran on images of the same set."""
+    verdicts: tuple[Verdict, ...] = ()
+    for stage in STAGES:
+        verdict = judge_stage(stage, tree, proofs.get(stage, _NOTHING), key, previous_digest(stage, proofs))
+        verdicts += (_judge_image_set(verdict, verdicts),)
+    return verdicts
 
 
 def previous_digest(stage: str, proofs: Mapping[str, Proof]) -> str:
@@ -178,7 +182,7 @@ def manifest_from(
 ) -> dict[str, Any]:
     """Return the release manifest of a tree that every stage has proven, rehearsals included.
 
-    Raises Refused when one has not, or for what is no version.
+    Raises Refused when one has not, when two of them ran on different images of one name, or for what is no version.
     """
     if not _VERSION.fullmatch(version):
         raise Refused(f"{version!r} is no version", "give one such as 1.2.3")
@@ -189,6 +193,7 @@ def manifest_from(
             "the site was deployed and tried, but neither a change by hand nor the loss of the host was rehearsed",
             "./noxw -s deploy-e2e -- --rehearse",
         )
+    _require_same_images(verdicts)
     last = facts_of(verdicts[-1].statement)
     return {
         "schema": 1,
@@ -196,6 +201,7 @@ def manifest_from(
         "commit": commit,
         "tree": tree,
         "made": made.isoformat(),
+        "sites": sites_of(verdicts[-1].statement),
         "image_set": last["image_set"],
         "images": images_of(verdicts[-1].statement),
         "evidence": dict(digests),
@@ -209,23 +215,32 @@ def digest(content: bytes) -> str:
 
 def facts_of(statement: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a statement says of its stage: stage, command, previous, image_set, started, finished, seconds."""
-    descriptors = statement.get("predicate", {}).get("configuration", [])
-    about = [each["annotations"] for each in descriptors if str(each.get("name", "")).startswith("stage:")]
-    return dict(about[0]) if about else {}
+    return next((dict(each["annotations"]) for each in _described("stage", statement).values()), {})
 
 
 def images_of(statement: Mapping[str, Any]) -> dict[str, str]:
     """Return the images a statement speaks of, reference to digest."""
-    descriptors = statement.get("predicate", {}).get("configuration", [])
-    chosen = [each for each in descriptors if str(each.get("name", "")).startswith("image:")]
-    return {each["name"].removeprefix("image:"): f"sha256:{each['digest']['sha256']}" for each in chosen}
+    return _digests_of("image", statement)
+
+
+def sites_of(statement: Mapping[str, Any]) -> dict[str, str]:
+    """Return the sites a statement speaks of, name to the digest of its site file, which may be in no tree."""
+    return _digests_of("site", statement)
 
 
 def tools_of(statement: Mapping[str, Any]) -> dict[str, str]:
     """Return the tools a statement speaks of, name to version."""
+    return {name: each["annotations"]["version"] for name, each in _described("tool", statement).items()}
+
+
+def _digests_of(kind: str, statement: Mapping[str, Any]) -> dict[str, str]:
+    return {name: f"sha256:{each['digest']['sha256']}" for name, each in _described(kind, statement).items()}
+
+
+def _described(kind: str, statement: Mapping[str, Any]) -> dict[str, Any]:
     descriptors = statement.get("predicate", {}).get("configuration", [])
-    chosen = [each for each in descriptors if str(each.get("name", "")).startswith("tool:")]
-    return {each["name"].removeprefix("tool:"): each["annotations"]["version"] for each in chosen}
+    named = ((str(each.get("name", "")).partition(":"), each) for each in descriptors)
+    return {name: each for (prefix, _, name), each in named if prefix == kind}
 
 
 def _case(element: Any) -> Case:
@@ -318,6 +333,28 @@ def _examine_junit(statement: Mapping[str, Any], proof: Proof) -> tuple[Case, ..
     if _about(statement)["digest"]["sha256"] != digest(proof.junit):
         raise ValueError("its JUnit file was altered")
     return cases_from(proof.junit)
+
+
+def _judge_image_set(verdict: Verdict, before: Sequence[Verdict]) -> Verdict:
+    own = facts_of(verdict.statement).get("image_set")
+    for earlier in before:
+        other = facts_of(earlier.statement).get("image_set")
+        if verdict.proven and own and other and own != other:
+            reason = f"it ran on the {own} images, and {earlier.stage} on the {other} ones"
+            return replace(verdict, proven=False, reason=reason, remedy=f"./noxw -s {earlier.stage}")
+    return verdict
+
+
+def _require_same_images(verdicts: Sequence[Verdict]) -> None:
+    first: dict[str, tuple[str, str]] = {}
+    for verdict in verdicts:
+        for name, identity in images_of(verdict.statement).items():
+            stage, known = first.setdefault(name, (verdict.stage, identity))
+            if identity != known:
+                raise Refused(
+                    f"{name} is another image in {verdict.stage} than in {stage}",
+                    f"./noxw -s {stage}, then ./noxw -s deploy-e2e -- --rehearse",
+                )
 
 
 def _objection(cases: Sequence[Case]) -> str:

@@ -128,7 +128,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Under what a stage ran: the images (reference to digest) and which set they are of, the tools, when (ISO 8601), and what."""
+    """Under what a stage ran: the images (reference to digest) and which set they are of, the tools, when (ISO 8601), what, where.
+
+    ``sites`` has the digest of each deployed site's file by the site's name.
+    """
 
     image_set: str = ""
     images: Mapping[str, str] = field(default_factory=dict)
@@ -136,6 +139,7 @@ class Circumstances:
     started: str = ""
     finished: str = ""
     command: tuple[str, ...] = ()
+    sites: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

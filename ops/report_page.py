@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from ops.gate import facts_of, images_of, tools_of
+from ops.gate import facts_of, images_of, sites_of, tools_of
 from ops.model import Case, Verdict
 
 
@@ -95,6 +95,7 @@ def _section(verdict: Verdict) -> str:
         reason=escape(verdict.reason),
         remedy=f"<code>{escape(verdict.remedy)}</code>" if verdict.remedy else "",
         started=escape(str(facts_of(verdict.statement).get("started", ""))),
+        sites="".join(f"site {escape(name)}" for name in sites_of(verdict.statement)),
         cases="".join(_case(case, top) for case in ordered),
         opened="open" if not verdict.proven or 0 < len(ordered) <= 12 else "",
     )

@@ -15,7 +15,7 @@ from ops.errors import OpsError, Refused
 from ops.model import Circumstances, Report, Verdict
 from ops.report_page import page_from
 from ops.world.clock import Clock
-from ops.world.evidence import IMAGES_VARIABLE, Evidence
+from ops.world.evidence import NOTE_VARIABLE, Evidence
 from ops.world.git import Git
 from ops.world.process import Processes, Tell
 from ops.world.tools import versions
@@ -82,7 +82,7 @@ def _begin(house: Gatehouse, stage: str, command: tuple[str, ...], *, clean: boo
     # pytest takes its option wherever in the stage it runs, and splits it as a shell would.
     environment = {
         "PYTEST_ADDOPTS": shlex.quote(f"--junitxml={junit}"),
-        IMAGES_VARIABLE: str(house.evidence.images_note(stage)),
+        NOTE_VARIABLE: str(house.evidence.note_path(stage)),
     }
     return _Attempt(stage, command, tree, clean, junit, started, environment)
 

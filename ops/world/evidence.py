@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -14,7 +15,25 @@ from ops.errors import ConfigError
 from ops.model import Circumstances, Proof
 
 KEY_VARIABLE = "GATE_KEY"
-IMAGES_VARIABLE = "GATE_IMAGES"
+NOTE_VARIABLE = "GATE_NOTE"
+
+
+def note(
+    *, image_set: str = "", images: Mapping[str, str] | None = None, sites: Mapping[str, str] | None = None
+) -> None:
+    """Add to what the gate is told about the stage that runs: its images and sites, name to digest. Outside of a gate, nothing."""
+    if not (named := os.environ.get(NOTE_VARIABLE)):
+        return
+    path = Path(named)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = _noted(path)
+        document = {
+            "set": image_set or known["set"],
+            "images": {**known["images"], **(images or {})},
+            "sites": {**known["sites"], **(sites or {})},
+        }
+        _replace(path, json.dumps(document, indent=2).encode())
 
 
 class Evidence:
@@ -48,14 +67,14 @@ class Evidence:
     def begin(self, stage: str) -> Path:
         """Forget the pending files of an earlier run of the stage, and return where its JUnit file goes."""
         pending = self.reports / "junit" / f"{stage}.xml"
-        for stale in (pending, self.images_note(stage)):
+        for stale in (pending, self.note_path(stage)):
             stale.unlink(missing_ok=True)
         pending.parent.mkdir(parents=True, exist_ok=True)
         return pending
 
-    def images_note(self, stage: str) -> Path:
-        """Return where the stage notes its images; each has a file of its own, for stages may run side by side."""
-        return self.reports / "junit" / f"{stage}.images.json"
+    def note_path(self, stage: str) -> Path:
+        """Return where the stage notes what it runs on; each has a file of its own, for stages may run side by side."""
+        return self.reports / "junit" / f"{stage}.note.json"
 
     def forget(self, stage: str, tree: str) -> None:
         """Forget the evidence that the stage has for a tree."""
@@ -68,10 +87,9 @@ class Evidence:
         _replace(self._envelope(tree, stage), envelope)
 
     def circumstances(self, stage: str, known: Circumstances) -> Circumstances:
-        """Return under what a stage ran: what is known of it, and the images that the ground noted."""
-        path = self.images_note(stage)
-        noted: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return replace(known, image_set=noted.get("set", ""), images=noted.get("images", {}))
+        """Return under what a stage ran: what is known of it, and what it noted itself."""
+        noted = _noted(self.note_path(stage))
+        return replace(known, image_set=noted["set"], images=noted["images"], sites=noted["sites"])
 
     def drop(self, name: str) -> None:
         """Take back a file of the report."""
@@ -97,6 +115,11 @@ def _from_hex(text: str) -> bytes:
     if len(key) < 32:
         raise ConfigError(f"{KEY_VARIABLE} is no key", "give 32 bytes or more in hex: openssl rand -hex 32")
     return key
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"set": "", "images": {}, "sites": {}}
+    return nothing | (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
 
 
 def _content(path: Path) -> bytes | None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import docker
 import pytest
@@ -16,11 +14,10 @@ from ground.acme import Acme
 from ground.fixture import Place
 from ground.images import ImageSet
 from ground.mail import Mailbox
-from ops.world.evidence import IMAGES_VARIABLE
+from ops.world import evidence
 
 # Those that wait longest begin first: most of their time is no one's work.
 SLOWEST_FIRST = ("test_infra.py", "test_host.py", "test_stack.py", "test_gitea_contract.py", "test_bad_input.py")
-REPORTS = run.REPOSITORY / "reports"
 
 
 def _tell(line: str) -> None:
@@ -40,7 +37,7 @@ def built() -> ImageSet:
     with (run.CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         client, made = stand.prepare(_tell)
-        images.note(client, made, Path(os.environ.get(IMAGES_VARIABLE) or REPORTS / "images.json"))
+        evidence.note(image_set=made.name, images=images.digests(client, made))
     return made
 
 

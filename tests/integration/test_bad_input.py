@@ -147,7 +147,8 @@ def test_an_issuer_that_does_not_know_the_domain_refuses_in_words(
 def test_a_run_that_is_interrupted_leaves_nothing(
     docker_client: docker.DockerClient, tmp_path: Path, number: signal.Signals, code: int, moment: str
 ) -> None:
-    environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY), "GATE_IMAGES": str(tmp_path / "images.json")}
+    environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
+    environment.pop("GATE_NOTE", None)
     argv = [sys.executable, "-u", "-m", "ground", "up"]
     with subprocess.Popen(
         argv, cwd=run.REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True

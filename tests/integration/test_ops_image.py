@@ -16,14 +16,16 @@ from ground.images import OPS_BASE, ImageSet
 from ops import image
 from ops.image import OpsImage
 from ops.inputs import host_document
-from ops.world import World
+from ops.world import World, evidence
 from tests import fakes
 
 
 @pytest.fixture(scope="module")
 def ops_image(built: ImageSet) -> Iterator[OpsImage]:
     os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
-    yield image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=print))
+    made = image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=print))
+    evidence.note(images={made.reference: made.identity})
+    yield made
     del os.environ["OPS_BASE_IMAGE"]
 
 

@@ -26,6 +26,7 @@ UNDER = Circumstances(
     {"terraform": "1.11.4"},
     "2026-11-23T12:00:00+00:00",
     "2026-11-23T12:01:00+00:00",
+    sites={"local": "sha256:" + "12" * 32},
 )
 
 
@@ -256,11 +257,44 @@ def test_the_rehearsals_are_where_the_gate_looks_for_them() -> None:
     assert "def test_" in path.read_text()
 
 
+def _rehearsed_under(circumstances: Circumstances) -> dict[str, Proof]:
+    proofs = _rehearsed()
+    junit = proofs["deploy-e2e"].junit
+    previous = gate.previous_digest("deploy-e2e", proofs)
+    return proofs | {"deploy-e2e": _proof("deploy-e2e", junit=junit, previous=previous, under=circumstances)}
+
+
+def test_a_deployment_of_other_images_than_integration_ran_on_proves_nothing_and_says_so() -> None:
+    *before, last = gate.judge_chain(TREE, _rehearsed_under(replace(UNDER, image_set="upstream")), KEY)
+    assert all(verdict.proven for verdict in before)
+    assert not last.proven
+    assert last.reason == "it ran on the upstream images, and lint on the hermetic ones"
+    assert last.remedy == "./noxw -s lint"
+
+
+def test_a_stage_that_runs_no_images_says_nothing_of_their_set() -> None:
+    proofs = _chain(1) | {"lint": _proof("lint", under=replace(UNDER, image_set="", images={}))}
+    proofs["unit"] = _proof("unit", previous=gate.previous_digest("unit", proofs))
+    assert _proven(proofs) == ["lint", "unit"]
+
+
+def test_what_is_released_is_what_every_stage_ran_on() -> None:
+    rebuilt = replace(UNDER, images={**UNDER.images, "nginx:1.30.4": "sha256:" + "ef" * 32})
+    verdicts = gate.judge_chain(TREE, _rehearsed_under(rebuilt), KEY)
+    assert gate.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))["images"] == dict(rebuilt.images)
+    other = replace(UNDER, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
+    verdicts = gate.judge_chain(TREE, _rehearsed_under(other), KEY)
+    with pytest.raises(Refused, match=r"gitea/gitea:28\.1\.0 is another image in deploy-e2e than in lint") as caught:
+        gate.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
+    assert caught.value.hint == "./noxw -s lint, then ./noxw -s deploy-e2e -- --rehearse"
+
+
 def test_a_manifest_names_tree_images_and_evidence() -> None:
     verdicts = gate.judge_chain(TREE, _rehearsed(), KEY)
     manifest = gate.manifest_from("1.2.3", "c0ffee", TREE, verdicts, {"lint": "00"}, datetime(2026, 11, 23, tzinfo=UTC))
     assert (manifest["tree"], manifest["commit"], manifest["image_set"]) == (TREE, "c0ffee", "hermetic")
     assert manifest["images"] == dict(UNDER.images)
+    assert manifest["sites"] == {"local": "sha256:" + "12" * 32}
     assert manifest["evidence"] == {"lint": "00"}
 
 

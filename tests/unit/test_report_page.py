@@ -27,6 +27,7 @@ def _lint(name: str = "test_a_push_comes_back") -> Proof:
         "2026-11-23T11:00:00+00:00",
         "2026-11-23T11:01:05+00:00",
         gate.COMMANDS["lint"],
+        {"production": "sha256:" + "cd" * 32},
     )
     return Proof(gate.sealed(gate.statement_from("lint", TREE, junit, under), KEY), junit)
 
@@ -47,6 +48,7 @@ def test_a_proven_stage_shows_its_tests_time_and_images() -> None:
         "nginx:1.30.4",
         "ab" * 32,
         "hermetic",
+        "site production",
         "<svg></svg>",
     ):
         assert shown in page

@@ -14,6 +14,7 @@ import pytest
 from ops import gate, stages
 from ops.errors import ConfigError, OpsError, Refused
 from ops.stages import Gatehouse
+from ops.world import evidence
 from ops.world.evidence import Evidence
 from tests import fakes
 
@@ -80,9 +81,9 @@ def house(tmp_path: Path) -> Gatehouse:
 
 def _house(root: Path) -> Gatehouse:
     told: list[str] = []
-    evidence = Evidence(root / "reports", root)
+    kept = Evidence(root / "reports", root)
     programs = FakePrograms(_writes(PASSED))
-    return Gatehouse(root, FakeGit(), evidence, programs, fakes.FakeClock(), told.append, lambda: {"ruff": "0.14"})  # type: ignore[arg-type]
+    return Gatehouse(root, FakeGit(), kept, programs, fakes.FakeClock(), told.append, lambda: {"ruff": "0.14"})  # type: ignore[arg-type]
 
 
 def _run(house: Gatehouse, *names: str) -> None:
@@ -200,12 +201,41 @@ def test_a_checkout_may_lie_in_a_folder_with_a_space(tmp_path: Path) -> None:
     assert stages.status(house).facts["stages"][0]["proven"] is True
 
 
-def test_another_stage_that_starts_meanwhile_takes_no_images_from_the_evidence(house: Gatehouse) -> None:
+def test_the_evidence_names_the_images_and_the_site_that_the_stage_noted(
+    house: Gatehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing = _writes(PASSED)
+
+    def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        monkeypatch.setenv(evidence.NOTE_VARIABLE, environment[evidence.NOTE_VARIABLE])
+        evidence.note(image_set="upstream", images={"a:1": "sha256:" + "1" * 64})
+        evidence.note(images={"b:1": "sha256:" + "2" * 64}, sites={"local": "sha256:" + "3" * 64})
+        return passing(argv, environment)
+
+    house.processes.program = program  # type: ignore[attr-defined]
+    _run(house, "lint")
+    statement = stages.verdicts(house)[0].statement
+    assert gate.facts_of(statement)["image_set"] == "upstream"
+    assert gate.images_of(statement) == {"a:1": "sha256:" + "1" * 64, "b:1": "sha256:" + "2" * 64}
+    assert gate.sites_of(statement) == {"local": "sha256:" + "3" * 64}
+
+
+def test_what_runs_outside_of_a_gate_notes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(evidence.NOTE_VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    evidence.note(image_set="upstream")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_stage_that_starts_meanwhile_takes_no_images_from_the_evidence(
+    house: Gatehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _run(house, "lint", "unit")
     passing = _writes(PASSED)
 
     def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-        Path(environment["GATE_IMAGES"]).write_text('{"set": "hermetic", "images": {}}')
+        monkeypatch.setenv(evidence.NOTE_VARIABLE, environment[evidence.NOTE_VARIABLE])
+        evidence.note(image_set="hermetic")
         house.processes.program = passing  # type: ignore[attr-defined]
         house.git.changed = ("a.py",)  # type: ignore[attr-defined]
         _run(house, "unit")
