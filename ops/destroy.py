@@ -13,7 +13,7 @@ from ops.errors import Refused
 from ops.model import BucketContents, Report
 from ops.world import World
 from ops.world.lock import exclusive
-from ops.world.terraform import Terraform, altered, resources_from
+from ops.world.terraform import altered, resources_from
 
 # What refuses to be destroyed otherwise; an override merges into the resource's own lifecycle block.
 _LIFTED = """
@@ -62,15 +62,21 @@ def destroy(site: Site, world: World, *, workshop: Workshop, wish: Wish, agree: 
     bucket = deploy.state_bucket(site)
     if not world.aws.bucket_exists(bucket):
         return Report("destroy", changed=False, summary=f"{site.name} is not there: nothing to do")
-    with exclusive(workshop.lock, world.clock.now()):
-        terraform, _ = deploy.prepared(site, world, workshop)
-        losses = _losses(site, world, terraform)
+    with exclusive(workshop.lock, world.clock.now()), altered(workshop.repository / "infra", _LIFTED) as root:
+        terraform, variables = deploy.prepared(site, world, workshop, root)
+        doomed = [each for each in resources_from(terraform.state()) if not each.startswith(_BACKUPS)]
+        losses = _losses(site, world, len(doomed))
         if problems := judge(losses, wish):
             raise Refused("\n".join(problems), "nothing was touched")
-        if not losses.resources and not wish.with_backups:
+        if not doomed and not wish.with_backups:
             return Report("destroy", changed=False, summary=f"{site.name} has nothing left but its backups")
         agree(site.name, in_words(site, losses, wish))
-        _destroy(site, world, workshop, wish)
+        if wish.with_backups:
+            _empty_backups(site, world)
+            terraform.destroy(variables)
+        else:
+            terraform.destroy(variables, *(f"-target={each}" for each in doomed))
+        _forget(site, world, workshop, wish)
     return Report("destroy", changed=True, summary=_ended(site, wish), facts={"resources": losses.resources})
 
 
@@ -99,26 +105,18 @@ def in_words(site: Site, losses: Losses, wish: Wish) -> tuple[str, ...]:
     )
 
 
-def _losses(site: Site, world: World, terraform: Terraform) -> Losses:
+def _losses(site: Site, world: World, resources: int) -> Losses:
     contents = world.account.contents(site.backup.bucket)
     ends = contents.locked_until
-    return Losses(
-        len(_doomed(terraform)), site.host.data_gib, contents, ends if ends and ends > world.clock.now() else None
-    )
+    return Losses(resources, site.host.data_gib, contents, ends if ends and ends > world.clock.now() else None)
 
 
-def _doomed(terraform: Terraform) -> list[str]:
-    return [each for each in resources_from(terraform.state()) if not each.startswith(_BACKUPS)]
-
-
-def _destroy(site: Site, world: World, workshop: Workshop, wish: Wish) -> None:
-    buckets = [site.backup.bucket, *([deploy.replica_bucket(site)] if site.backup.replica_region else [])]
-    for bucket in buckets if wish.with_backups else []:
+def _empty_backups(site: Site, world: World) -> None:
+    for bucket in [site.backup.bucket, *([deploy.replica_bucket(site)] if site.backup.replica_region else [])]:
         world.account.empty(bucket, world.tell)
-    with altered(workshop.repository / "infra", _LIFTED) as root:
-        terraform, variables = deploy.prepared(site, world, workshop, root)
-        targets = [] if wish.with_backups else [f"-target={each}" for each in _doomed(terraform)]
-        terraform.destroy(variables, *targets)
+
+
+def _forget(site: Site, world: World, workshop: Workshop, wish: Wish) -> None:
     for path in (workshop.outputs, workshop.known_hosts):
         path.unlink(missing_ok=True)
     if wish.with_backups:
