@@ -175,11 +175,23 @@ class Mail:
 
 @dataclass(frozen=True, kw_only=True)
 class Backup:
-    """Where backups go, how many days no one can delete a version of them, and in which second region a replica lies."""
+    """Where backups go, how often, what is kept of them, and how much the site may lose (RPO) and be away (RTO).
+
+    No one can delete a version of them for ``lock_days``; a replica lies in a second region where one is named. The
+    ``keep_`` numbers are how many backups of each kind are kept: the newest, and the last of so many days, weeks, months.
+    """
 
     bucket: str = _key(_matches(_BUCKET), "give a bucket name: 3 to 63 of a-z, 0-9 and -, unique in all of AWS")
     lock_days: int = _key(_between(1, 365), "give a number of days from 1 to 365", 30)
     replica_region: str = _key(_or_empty(_matches(_REGION)), "give an AWS region, or leave it out for no replica", "")
+    every_minutes: int = _key(_between(5, 1440), "give a number of minutes from 5 to 1440", 15)
+    keep_last: int = _key(_between(1, 1000), "give a number from 1 to 1000", 96)
+    keep_daily: int = _key(_between(0, 1000), "give a number from 0 to 1000", 14)
+    keep_weekly: int = _key(_between(0, 1000), "give a number from 0 to 1000", 8)
+    keep_monthly: int = _key(_between(0, 1000), "give a number from 0 to 1000", 12)
+    rpo_minutes: int = _key(_between(5, 10080), "give a number of minutes from 5 to 10080", 30)
+    rto_minutes: int = _key(_between(5, 10080), "give a number of minutes from 5 to 10080", 60)
+    drill_days: int = _key(_between(1, 90), "give a number of days from 1 to 90", 7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +314,11 @@ def _contradictions(site: Site) -> list[str]:
     if site.backup.replica_region == site.aws.region:
         problems.append(
             f'backup.replica_region = "{site.aws.region}" is the region of the bucket itself: give another, or leave it out'
+        )
+    if site.backup.rpo_minutes < site.backup.every_minutes:
+        problems.append(
+            f"backup.rpo_minutes = {site.backup.rpo_minutes} is less than backup.every_minutes = "
+            f"{site.backup.every_minutes}: back up more often, or allow for more loss"
         )
     if site.gitea.ssh_port == site.host.ssh_port:
         problems.append(f"gitea.ssh_port = {site.gitea.ssh_port} is the host's own ssh port: give another")

@@ -18,6 +18,8 @@ _LEVELS = {
     "cost": 2,
     "inputs": 2,
     "images": 2,
+    "manifest": 2,
+    "retention": 3,
     "gate": 2,
     "report": 2,
     "report_page": 3,
@@ -32,6 +34,8 @@ _LEVELS = {
     "health": 7,
     "preflight": 7,
     "firewall": 7,
+    "backup": 8,
+    "restore": 9,
     "deploy": 8,
     "drift": 9,
     "destroy": 9,
@@ -39,7 +43,7 @@ _LEVELS = {
     "cli": 10,
     "__main__": 11,
 }
-_PURE = ("errors", "model", "config", "cost", "inputs", "gate", "report")
+_PURE = ("errors", "model", "config", "cost", "inputs", "gate", "manifest", "report")
 _EFFECTS = {
     "boto3",
     "botocore",

@@ -1,0 +1,125 @@
+"""What a backup says of itself: one JSON document in the bucket, written when all its parts lie there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ops.errors import OpsError
+
+SCHEMA = 1
+PREFIX = "manifests/"
+# Of every backup: the database's dump, Gitea's data as it was at that moment, and the host's configuration.
+PARTS = ("database", "data", "configuration")
+
+
+class Unreadable(OpsError):
+    """A manifest that is not whole, or was written by a newer suite. What it tells of is no backup."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One restic snapshot of a backup: its id in the remote repository and in the local one, and its size in bytes."""
+
+    remote: str
+    local: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One backup. ``moment`` is when the site stood still; everything in it is of that moment.
+
+    ``parts`` maps each of PARTS to its snapshot. ``stored`` is how many bytes the backup added to the remote repository.
+    ``versions`` has gitea, postgresql, restic and suite; ``migration`` is Gitea's number of the database's schema.
+    ``images`` maps a service to its image with digest. ``rows`` counts the rows of the main tables. ``repositories`` maps
+    owner/name.git to a digest of all its refs. ``paused`` is for how many seconds nothing could be written. ``durations``
+    has the seconds of each step.
+    """
+
+    identity: str
+    site: str
+    domain: str
+    moment: datetime
+    finished: datetime
+    parts: Mapping[str, Part]
+    stored: int
+    versions: Mapping[str, str]
+    migration: int
+    images: Mapping[str, str]
+    rows: Mapping[str, int]
+    repositories: Mapping[str, str]
+    paused: float
+    photographed: bool
+    durations: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup as the bucket shows it: whole, or ``broken`` says why it is none. ``verified`` is when it last proved itself.
+
+    ``drilled`` is when it was last restored into a scratch site.
+    """
+
+    identity: str
+    manifest: Manifest | None
+    broken: str = ""
+    verified: datetime | None = None
+    drilled: datetime | None = None
+
+
+def identity_of(moment: datetime) -> str:
+    """Return the name of a backup: its moment in UTC to the second, which sorts as time does."""
+    return f"{moment:%Y%m%dT%H%M%SZ}"
+
+
+def key_of(identity: str) -> str:
+    """Return the bucket's key of a backup's manifest."""
+    return f"{PREFIX}{identity}.json"
+
+
+def written(manifest: Manifest) -> bytes:
+    """Return the manifest as the bucket keeps it."""
+    document = {"schema": SCHEMA, **dataclasses.asdict(manifest)}
+    return json.dumps(document, indent=1, sort_keys=True, default=_moment_as_text).encode()
+
+
+def read(content: bytes) -> Manifest:
+    """Return the manifest that the bucket keeps; raises Unreadable for one that is cut off, foreign or newer."""
+    try:
+        document = json.loads(content)
+        schema = document.pop("schema")
+        if schema != SCHEMA:
+            raise Unreadable(f"its schema is {schema}, this suite reads {SCHEMA}", "use the suite that wrote it")
+        document["parts"] = {name: Part(**part) for name, part in document["parts"].items()}
+        for name in ("moment", "finished"):
+            document[name] = datetime.fromisoformat(document[name])
+        return Manifest(**document)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Unreadable("its manifest is cut off or not one of ours", "take a new backup: ops backup take") from error
+
+
+def judge(identity: str, content: bytes, remote: Collection[str]) -> Backup:
+    """Return the backup that a manifest tells of; ``remote`` has the ids of all snapshots in the remote repository.
+
+    A manifest that cannot be read, names another backup, or whose parts are not all there makes a broken one.
+    """
+    try:
+        manifest = read(content)
+    except Unreadable as error:
+        return Backup(identity, None, error.message)
+    missing = [name for name in PARTS if name not in manifest.parts or manifest.parts[name].remote not in remote]
+    if manifest.identity != identity:
+        return Backup(identity, None, f"its manifest is that of {manifest.identity}")
+    if missing:
+        return Backup(identity, None, f"{' and '.join(missing)} missing from the remote repository")
+    return Backup(identity, manifest)
+
+
+def _moment_as_text(value: Any) -> str:
+    assert isinstance(value, datetime)
+    return value.isoformat()
