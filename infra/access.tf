@@ -21,11 +21,18 @@ data "aws_iam_policy_document" "host" {
     resources = [module.backup.arn]
   }
 
-  # DeleteObject leaves a marker and the version behind it; DeleteObjectVersion, which is not here, would be the end of it.
   statement {
     sid       = "ReadAndWriteBackups"
-    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
     resources = ["${module.backup.arn}/*"]
+  }
+
+  # A host that is taken over must not be able to do away with backups, so it can take away only what restic's runs put there
+  # for as long as they last. The operator prunes, from elsewhere.
+  statement {
+    sid       = "EndOwnLocks"
+    actions   = ["s3:DeleteObject"]
+    resources = ["${module.backup.arn}/restic/locks/*"]
   }
 
   statement {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops import accounts, certs, config, credentials, health, notify, report, secrets
+from ops import accounts, backup, certs, config, credentials, health, notify, report, secrets
 from ops.errors import ConfigError, OpsError, Refused
 from ops.gate import STAGES
 from ops.model import Report
@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     outside = _verb(verbs, "health", "say whether the site is well (exit 3 when a probe is red)", _health)
     outside.add_argument("--address", help="probe from outside, at this address, instead of from the site's own host")
     _choice(_verb(verbs, "certs", "issue or renew the certificate (on the host)", _certs), "renew")
+    _choice(_verb(verbs, "backup", "take a backup, list them (on the host)", _backup), "take")
     _secrets_parser(verbs)
     _choice(_verb(verbs, "accounts", "make sure of the administrator (on the host)", _accounts), "ensure-admin")
     notice = _verb(verbs, "notify", "mail a text, read from standard input, to the site's contact", _notify)
@@ -194,6 +195,11 @@ def _health(arguments: argparse.Namespace) -> Report:
 def _certs(arguments: argparse.Namespace) -> Report:
     world = _world(arguments)
     return certs.renew(world.site, world)
+
+
+def _backup(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    return backup.take(world.site, world)
 
 
 def _secrets_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:

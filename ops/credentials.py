@@ -31,6 +31,7 @@ READERS: Mapping[str, tuple[str, ...]] = {
     "gitea-internal-token": ("gitea",),
     "gitea-jwt-secret": ("gitea",),
     "metrics-token": ("gitea",),
+    "restic-password": (),
     "smtp-username": ("gitea",),
     "smtp-password": ("gitea",),
 }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ops.errors import Degraded, Refused
 from ops.image import OpsImage
 from ops.model import Change, Outputs, Report
 from ops.secrets import NAMES
+from ops.timeline import Timeline
 from ops.world import World
 from ops.world.ansible import Played, play
 from ops.world.lock import exclusive
@@ -45,22 +45,6 @@ class Workshop:
     def outputs(self) -> Path:
         """The file that keeps Terraform's outputs."""
         return self.state / "outputs.json"
-
-
-@dataclass
-class _Timeline:
-    """How long each step took, in seconds."""
-
-    world: World
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        self.world.tell(f"== {name}")
-        began = self.world.clock.monotonic()
-        yield
-        self.seconds[name] = round(self.world.clock.monotonic() - began, 1)
-        self.world.tell(f"== {name}: {self.seconds[name]} s")
 
 
 Agree = Callable[[str, Sequence[str]], None]
@@ -104,7 +88,7 @@ def outputs_from(values: Mapping[str, Any]) -> Outputs:
 
 
 def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Sequence[str]) -> Report:
-    timeline = _Timeline(world)
+    timeline = Timeline(world)
     with timeline.step("images"):
         material = material_of(world, workshop)
     with timeline.step("infrastructure"):
@@ -352,5 +336,5 @@ def _write(path: Path, document: Mapping[str, Any]) -> Path:
     return path
 
 
-def _story(timeline: _Timeline) -> tuple[str, ...]:
+def _story(timeline: Timeline) -> tuple[str, ...]:
     return tuple(f"{name}: {seconds} s" for name, seconds in timeline.seconds.items())

@@ -10,6 +10,7 @@ from typing import Any
 from ops.config import Site
 
 DATA_DIRECTORY = "/srv/gitea"
+BACKUP_DIRECTORY = "/var/backups/gitea-suite"
 SECRETS_DIRECTORY = "/run/gitea-suite/secrets"
 HOST_SITE_FILE = "/etc/gitea-suite/site.json"
 
@@ -111,4 +112,6 @@ def ansible_variables(
         "ops_image_reference": image_name,
         "ops_facts": host_document(site),
         "ops_environment": ops_environment(site),
+        "ops_backup_directory": BACKUP_DIRECTORY,
+        "ops_backup_minutes": site.backup.every_minutes,
     }

@@ -34,11 +34,11 @@ class Part:
 class Manifest:
     """One backup. ``moment`` is when the site stood still; everything in it is of that moment.
 
-    ``parts`` maps each of PARTS to its snapshot. ``stored`` is how many bytes the backup added to the remote repository.
+    ``parts`` maps each of PARTS to its snapshot. ``stored`` is how many bytes the backup added to a repository.
     ``versions`` has gitea, postgresql, restic and suite; ``migration`` is Gitea's number of the database's schema.
     ``images`` maps a service to its image with digest. ``rows`` counts the rows of the main tables. ``repositories`` maps
-    owner/name.git to a digest of all its refs. ``paused`` is for how many seconds nothing could be written. ``durations``
-    has the seconds of each step.
+    owner/name.git to a digest of all its refs. ``paused`` is for how many seconds nothing could be written, ``photographed``
+    whether the file system took the data's picture. ``durations`` has the seconds of each step.
     """
 
     identity: str

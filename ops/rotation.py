@@ -39,7 +39,8 @@ _REFUSED = {
     "gitea-secret-key": (
         "Gitea encrypts columns of its database with it (two-factor secrets, passwords of mirrors and of authentication "
         "sources, Actions secrets) and cannot encrypt them anew: they would be lost"
-    )
+    ),
+    "restic-password": "every backup in both repositories is encrypted with it",
 }
 _LETTERS = string.ascii_letters + string.digits
 # IAM is eventually consistent: a key is known everywhere within seconds, seldom a minute (IAM user guide, "Troubleshoot IAM").

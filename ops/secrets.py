@@ -33,6 +33,7 @@ PLACES = {
     "gitea-internal-token": Place(_GITEA, _GITEA),
     "gitea-jwt-secret": Place(_GITEA, _GITEA),
     "metrics-token": Place(_GITEA, _GITEA),
+    "restic-password": Place(_ROOT, _ROOT),
     "smtp-username": Place(_ROOT, _ROOT),
     "smtp-password": Place(_ROOT, _ROOT),
 }
@@ -47,6 +48,7 @@ NAMES = (
     "gitea-jwt-secret",
     "gitea-secret-key",
     "metrics-token",
+    "restic-password",
     SMTP,
 )
 

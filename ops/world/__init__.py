@@ -12,9 +12,12 @@ from ops.world.account import Account
 from ops.world.aws import Aws
 from ops.world.clock import Clock
 from ops.world.containers import Containers
+from ops.world.database import Database
 from ops.world.mail import Mail
 from ops.world.process import Processes
 from ops.world.registry import Registry
+from ops.world.restic import Restic
+from ops.world.subvolumes import Subvolumes
 from ops.world.web import Web
 
 
@@ -26,6 +29,7 @@ class World:
     tell: Callable[[str], None]
     clock: Clock = field(default_factory=Clock)
     processes: Processes = field(default_factory=Processes)
+    database: Database = field(default_factory=Database)
 
     @cached_property
     def aws(self) -> Aws:
@@ -56,6 +60,15 @@ class World:
     def mail(self) -> Mail:
         """The site's mail server, trusted as the web's servers are."""
         return Mail(self.site.mail.smtp_host, self.site.mail.smtp_port, self._extra_authorities())
+
+    @cached_property
+    def subvolumes(self) -> Subvolumes:
+        """The subvolumes of this machine's btrfs disks."""
+        return Subvolumes(self.processes)
+
+    def restic(self, repository: str, *, password_file: Path, cache: Path) -> Restic:
+        """A repository of snapshots."""
+        return Restic(self.processes, repository, password_file, cache)
 
     def _extra_authorities(self) -> str:
         named = self.site.tls.acme_ca

@@ -99,6 +99,27 @@ class Aws:
             raise Unavailable(f"S3 did not answer: {error}", "check the network and the credentials") from error
         return True
 
+    def objects(self, bucket: str, prefix: str) -> tuple[str, ...]:
+        """Return the keys in a bucket that begin with ``prefix``, sorted."""
+        with _explained(f"bucket {bucket}"):
+            pages = self._client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            return tuple(sorted(each["Key"] for page in pages for each in page.get("Contents", ())))
+
+    def read_object(self, bucket: str, key: str) -> bytes:
+        """Return the content of an object; raises OpsError when it is not there."""
+        with _explained(f"{key} in bucket {bucket}"):
+            return bytes(self._client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    def write_object(self, bucket: str, key: str, content: bytes) -> None:
+        """Write an object; what is there under its key stays as an older version."""
+        with _explained(f"{key} in bucket {bucket}"):
+            self._client("s3").put_object(Bucket=bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256")
+
+    def hide_object(self, bucket: str, key: str) -> None:
+        """Put a delete marker on an object; its versions stay until lock and lifecycle end them."""
+        with _explained(f"{key} in bucket {bucket}"):
+            self._client("s3").delete_object(Bucket=bucket, Key=key)
+
     def _client(self, service: str) -> Any:
         if service not in self._clients:
             self._clients[service] = self._session.client(service, endpoint_url=self._endpoint_url, config=_CONFIG)

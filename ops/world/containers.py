@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,6 +83,77 @@ class Containers:
             container = self._running(project, service)
             container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 10)
 
+    def name(self, project: str, service: str) -> str:
+        """Return the name of the running container of a service; raises OpsError when there is none."""
+        with _explained():
+            return str(self._running(project, service).name)
+
+    def once(self, image: str, script: str, *, folder: Path, target: str, user: str, writable: bool = False) -> Ran:
+        """Run a shell script in a new container of an image, a folder of this machine mounted at ``target``, and remove it.
+
+        It has no network. Returns its exit code, and its standard output, or its errors when it failed.
+        """
+        mount = {str(folder): {"bind": target, "mode": "rw" if writable else "ro"}}
+        with _explained():
+            made = self._docker.containers.create(
+                image, ["-c", script], entrypoint=["sh"], user=user, network_mode="none", volumes=mount
+            )
+            try:
+                made.start()
+                code = int(made.wait()["StatusCode"])
+                output = made.logs(stdout=not code, stderr=bool(code)).decode("utf-8", "replace")
+            finally:
+                made.remove(force=True)
+        return Ran(code, output)
+
+    def guard(self, container: str, *, watchman: str, seconds: float) -> str:
+        """Put someone on duty who lets a frozen container go on after so many seconds, whoever froze it and then died.
+
+        ``watchman`` is an image with a shell and Docker's client; returns the id of its container.
+        """
+        script = f"echo on duty; sleep {seconds}; docker unpause {container}"
+        with _explained():
+            watch = self._docker.containers.run(
+                watchman,
+                ["-c", script],
+                entrypoint=["sh"],
+                init=True,
+                detach=True,
+                remove=True,
+                network_mode="none",
+                volumes={"/var/run/docker.sock": {"bind": "/var/run/docker.sock", "mode": "rw"}},
+            )
+            next(iter(watch.logs(stream=True, follow=True)))
+        return str(watch.id)
+
+    def freeze(self, container: str) -> None:
+        """Stop every process of a container where it stands."""
+        with _explained():
+            self._docker.api.pause(container)
+
+    def thaw(self, container: str) -> bool:
+        """Let a frozen container go on, and tell whether it stood still until now."""
+        with _explained():
+            still = bool(self._docker.containers.get(container).attrs["State"]["Paused"])
+            if still:
+                self._docker.api.unpause(container)
+        return still
+
+    def dismiss(self, watch: str) -> None:
+        """End the duty of a watchman; one whose duty has ended is no error."""
+        with _explained(), suppress(APIError):
+            self._docker.api.kill(watch)
+
+    def pinned(self, project: str) -> Mapping[str, str]:
+        """Return the image of each service of a project, by NAME:TAG@DIGEST where a registry told the digest."""
+        with _explained():
+            running = self._docker.containers.list(
+                ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
+            )
+            return {
+                each.labels[_COMPOSE_SERVICE]: _pinned(each.attrs["Config"]["Image"], each.image) for each in running
+            }
+
     def image_id(self, reference: str) -> str:
         """Return the sha256:... id of a local image, or "" when the engine has none of that name."""
         with _explained():
@@ -130,6 +201,11 @@ def _service(attributes: Mapping[str, Any], labels: Mapping[str, str]) -> Servic
         restarts=attributes["RestartCount"],
         started=_moment(state["StartedAt"]),
     )
+
+
+def _pinned(reference: str, image: Any) -> str:
+    digests = image.attrs.get("RepoDigests") or [f"@{image.id}"]
+    return reference if "@" in reference else f"{reference}@{digests[0].partition('@')[2]}"
 
 
 def _moment(text: str) -> datetime:

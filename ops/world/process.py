@@ -6,12 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from ops.errors import Unavailable
 
@@ -97,6 +98,34 @@ class Processes:
             raise _missing(argv[0]) from error
         return Finished(done.returncode, done.stdout)
 
+    def pipe(
+        self, source: Sequence[str], sink: Sequence[str], *, environment: Mapping[str, str], tell: Tell
+    ) -> Finished:
+        """Run two programs, the second reading what the first writes, and return how they ended: the first that failed.
+
+        Each line the second writes goes to ``tell``; the errors of the first are in the output when it is the one that failed.
+        """
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+            try:
+                first = subprocess.Popen(source, env=os.environ | environment, stdout=subprocess.PIPE, stderr=errors)
+            except FileNotFoundError as error:
+                raise _missing(source[0]) from error
+            second = self._started(sink, None, None, stdin=first.stdout)
+            assert first.stdout is not None
+            first.stdout.close()
+            lines: list[str] = []
+
+            def hear(line: str) -> None:
+                lines.append(line)
+                tell(line.rstrip())
+
+            _until_end(second, lambda: _read(second, hear))
+            first.wait()
+            errors.seek(0)
+            if second.returncode:
+                return Finished(second.returncode, "".join(lines[-_LINES_KEPT:]))
+            return Finished(first.returncode, errors.read())
+
     def passthrough(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
         """Run a program on this process's own terminal and return its exit code.
 
@@ -110,14 +139,18 @@ class Processes:
         return process.returncode
 
     def _started(
-        self, argv: Sequence[str], directory: Path | None, environment: Mapping[str, str] | None
+        self,
+        argv: Sequence[str],
+        directory: Path | None,
+        environment: Mapping[str, str] | None,
+        stdin: IO[bytes] | int | None = subprocess.DEVNULL,
     ) -> subprocess.Popen[str]:
         try:
             return subprocess.Popen(
                 argv,
                 cwd=directory,
                 env=os.environ | (environment or {}),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

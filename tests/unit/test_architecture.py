@@ -25,6 +25,7 @@ _LEVELS = {
     "report_page": 3,
     "world": 4,
     "secrets": 5,
+    "timeline": 5,
     "accounts": 6,
     "notify": 6,
     "image": 6,

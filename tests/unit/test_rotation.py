@@ -341,6 +341,8 @@ def test_a_rotation_beside_a_deployment_waits_for_no_one_and_says_who_is_there(c
 def test_gitea_s_secret_key_is_refused_with_what_would_be_lost(cloud: Cloud) -> None:
     with pytest.raises(Refused, match=r"two-factor secrets.*would be lost"):
         cloud.rotate("gitea-secret-key")
+    with pytest.raises(Refused, match="every backup in both repositories is encrypted with it"):
+        cloud.rotate("restic-password")
     assert cloud.cut.calls == []
 
 
@@ -352,7 +354,10 @@ def test_an_unknown_secret_is_answered_with_the_known_ones(cloud: Cloud) -> None
 
 def test_every_secret_of_the_site_can_be_rotated_or_is_refused_with_a_reason() -> None:
     files = {name for name in secrets.PLACES if not name.startswith("smtp-")}
-    assert {*rotation.CONSEQUENCES, "gitea-secret-key"} == files | {"admin-password", "smtp-credentials"}
+    assert {*rotation.CONSEQUENCES, "gitea-secret-key", "restic-password"} == files | {
+        "admin-password",
+        "smtp-credentials",
+    }
 
 
 # Computed with OpenSSL from the key and the algorithm that AWS's documentation prints.

@@ -1,0 +1,301 @@
+"""Backups of one moment. The site stands still for a picture, and is copied while it goes on.
+
+What a backup is of: the database as PostgreSQL exported it, Gitea's data as the file system photographed it, both while
+Gitea was frozen; and the host's configuration. Each is a restic snapshot in the repository on this host, copied to the
+one in the bucket; the manifest, written last, makes a backup of the three.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import ops
+from ops import manifest
+from ops.accounts import PROJECT
+from ops.config import Site
+from ops.errors import OpsError, Refused
+from ops.inputs import BACKUP_DIRECTORY, DATA_DIRECTORY, SECRETS_DIRECTORY
+from ops.manifest import Manifest, Part
+from ops.model import Report
+from ops.timeline import Timeline
+from ops.world import World, database
+from ops.world.database import Session
+from ops.world.lock import exclusive
+from ops.world.restic import Restic, Stored
+
+# Longer than that no one waits for a write; then the site goes on, and the picture is not used.
+FROZEN_SECONDS = 5.0
+DUMP = "gitea.dump"
+REPOSITORIES = "git/repositories"
+# Counted in every backup, as far as this version of Gitea has them.
+MAIN_TABLES = (
+    "access_token", "action", "attachment", "comment", "issue", "label", "lfs_meta_object", "milestone", "org_user",
+    "package", "public_key", "pull_request", "release", "repository", "team", "user", "webhook",
+)  # fmt: skip
+# A digest of a repository's refs is that of these lines.
+_REFS = f"""cd /data/{REPOSITORIES} 2>/dev/null || exit 0
+find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each; do
+    echo "= ${{each#./}}"
+    git -C "$each" symbolic-ref HEAD
+    git -C "$each" for-each-ref --format='%(objectname) %(refname)' || exit 1
+done"""
+_VERSION = re.compile(r"\d+(\.\d+)+")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where on the host everything is that a backup is made of or with. ``watchman`` is the image of ``ops`` itself."""
+
+    data: Path = Path(DATA_DIRECTORY)
+    secrets: Path = Path(SECRETS_DIRECTORY)
+    local: Path = Path(BACKUP_DIRECTORY, "restic")
+    cache: Path = Path(BACKUP_DIRECTORY, "cache")
+    lock: Path = Path("/run/gitea-suite/operation.lock")
+    configuration: tuple[Path, ...] = (
+        Path("/etc/gitea-suite"),
+        Path("/opt/gitea-suite"),
+        Path(DATA_DIRECTORY, "letsencrypt"),
+    )
+    project: str = PROJECT
+    watchman: str = field(default_factory=lambda: os.environ.get("OPS_IMAGE", ""))
+
+    @property
+    def live(self) -> Path:
+        """Gitea's data."""
+        return self.data / "gitea"
+
+    @property
+    def picture(self) -> Path:
+        """Where a picture of Gitea's data is while it is copied: always there, so that restic knows it again."""
+        return self.data / ".moment" / "gitea"
+
+
+@dataclass(frozen=True)
+class Repositories:
+    """The two repositories: on this host, and in the bucket."""
+
+    local: Restic
+    remote: Restic
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What was so while the site stood still: when, for how long, and the content of the database.
+
+    ``data`` is the snapshot of Gitea's data where no picture of it could be taken, and ``refs`` what git said of it then.
+    """
+
+    when: datetime
+    paused: float
+    export: str
+    data: Stored | None = None
+    refs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the database said of itself at the moment."""
+
+    migration: int
+    rows: Mapping[str, int]
+
+
+def repositories(site: Site, world: World, places: Places) -> Repositories:
+    """Return both repositories of a site, which need not be there yet."""
+    endpoint = site.aws.endpoint_url or f"https://s3.{site.aws.region}.amazonaws.com"
+    password = places.secrets / "restic-password"
+    return Repositories(
+        world.restic(str(places.local), password_file=password, cache=places.cache),
+        world.restic(f"s3:{endpoint}/{site.backup.bucket}/restic", password_file=password, cache=places.cache),
+    )
+
+
+def take(site: Site, world: World, *, places: Places | None = None) -> Report:
+    """Take a backup of this moment: here and in the bucket, whole or not at all.
+
+    What a run that was cut off has left is removed by the next. Raises Locked while another operation runs, OpsError when
+    Gitea or the database does not run or a part could not be stored: then no manifest is written, and so there is no backup.
+    """
+    places = places or Places()
+    with exclusive(places.lock, world.clock.now()):
+        made = _taken(site, world, places)
+    facts = {"identity": made.identity, "paused": made.paused, "stored": made.stored, "durations": dict(made.durations)}
+    summary = f"backup {made.identity}: writes stood still for {made.paused:.2f} s, {in_bytes(made.stored)} added"
+    return Report("backup", True, summary, facts)
+
+
+def refs_from(output: str) -> dict[str, str]:
+    """Return a digest of the refs of each repository, from what ``_REFS`` prints of them."""
+    refs: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in output.splitlines():
+        if line.startswith("= "):
+            lines = refs.setdefault(line[2:], [])
+        else:
+            lines.append(line)
+    return {name: hashlib.sha256("\n".join(sorted(each)).encode()).hexdigest() for name, each in refs.items()}
+
+
+def in_bytes(size: int) -> str:
+    """Return a number of bytes as a person reads it."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _taken(site: Site, world: World, places: Places) -> Manifest:
+    timeline = Timeline(world)
+    postgres = world.containers.name(places.project, "postgres")
+    with ExitStack() as undo:
+        with timeline.step("repositories"):
+            both = _ready(site, world, places)
+            undo.callback(world.subvolumes.remove, places.picture)
+        session = undo.enter_context(world.database.session(postgres))
+        moment = _moment(site, world, places, both, session, timeline)
+        tag = manifest.identity_of(moment.when)
+        with timeline.step("database"):
+            content = _content(session)
+            dump = database.dump(postgres, moment.export)
+            stored = {"database": both.local.store_output(dump, filename=DUMP, host=site.name, tags=[tag, "database"])}
+        with timeline.step("data"):
+            stored["data"] = moment.data or both.local.store([places.picture], host=site.name, tags=[tag, "data"])
+            refs = moment.refs if moment.data else _refs(world, places, places.picture)
+        with timeline.step("configuration"):
+            present = [each for each in places.configuration if each.exists()]
+            stored["configuration"] = both.local.store(present, host=site.name, tags=[tag, "configuration"])
+    with timeline.step("copy"):
+        parts = _copied(both, stored)
+    made = Manifest(
+        identity=tag,
+        site=site.name,
+        domain=site.domain,
+        moment=moment.when,
+        finished=world.clock.now(),
+        parts=parts,
+        stored=sum(each.added for each in stored.values()),
+        versions=_versions(world, places),
+        migration=content.migration,
+        images=world.containers.pinned(places.project),
+        rows=content.rows,
+        repositories=refs,
+        paused=round(moment.paused, 4),
+        photographed=moment.data is None,
+        durations=timeline.seconds,
+    )
+    with timeline.step("manifest"):
+        world.aws.write_object(site.backup.bucket, manifest.key_of(tag), manifest.written(made))
+    return made
+
+
+def _ready(site: Site, world: World, places: Places) -> Repositories:
+    """Both repositories, made where they are not there, and nothing left of a run that was cut off."""
+    both = repositories(site, world, places)
+    # One that is made anew is made like the other, so that a copy shares what both have.
+    if not both.local.exists():
+        both.local.make(both.remote if both.remote.exists() else None)
+    if not both.remote.exists():
+        both.remote.make(both.local)
+    # No one else works in the local one: the lock of all operations is ours.
+    both.local.unlock(every=True)
+    both.remote.unlock()
+    world.subvolumes.remove(places.picture)
+    return both
+
+
+def _moment(
+    site: Site, world: World, places: Places, both: Repositories, session: Session, timeline: Timeline
+) -> Moment:
+    gitea = world.containers.name(places.project, "gitea")
+    photographs = world.subvolumes.can_photograph(places.live)
+    with timeline.step("settle"):
+        world.subvolumes.settle(places.data)
+        if not photographs:
+            world.tell(
+                f"{places.live} is no btrfs subvolume: it is copied now, and what changes meanwhile while Gitea is frozen"
+            )
+            both.local.store([places.live], host=site.name, tags=["first-pass"])
+    data, refs = None, {}
+    with timeline.step("freeze"), _frozen(world, places, gitea) as still:
+        session.ask("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        ((export,),) = session.ask("SELECT pg_export_snapshot()")
+        when = world.clock.now()
+        if photographs:
+            world.subvolumes.photograph(places.live, places.picture)
+        else:
+            tags = [manifest.identity_of(when), "data"]
+            data, refs = both.local.store([places.live], host=site.name, tags=tags), _refs(world, places, places.live)
+    return Moment(when, still.seconds, export, data, refs)
+
+
+@dataclass
+class _Still:
+    """For how many seconds the site stood still."""
+
+    seconds: float = 0.0
+
+
+@contextmanager
+def _frozen(world: World, places: Places, gitea: str) -> Iterator[_Still]:
+    """Freeze Gitea for the length of the block; raises OpsError when someone had to let it go on before that ended."""
+    if not places.watchman:
+        raise Refused("OPS_IMAGE is not set", "run ops on the site's host, by /usr/local/bin/ops")
+    still, began, held = _Still(), 0.0, False
+    watch = world.containers.guard(gitea, watchman=places.watchman, seconds=FROZEN_SECONDS)
+    try:
+        began = world.clock.monotonic()
+        world.containers.freeze(gitea)
+        yield still
+    finally:
+        held = world.containers.thaw(gitea)
+        still.seconds = world.clock.monotonic() - began
+        world.containers.dismiss(watch)
+    if not held:
+        raise OpsError(
+            f"the site would have stood still for more than {FROZEN_SECONDS:.0f} s, and was let go on: no backup was made",
+            "is the disk overloaded? Gitea's data on btrfs (host.data_device) makes this an instant",
+        )
+
+
+def _content(session: Session) -> Content:
+    ((migration,),) = session.ask("SELECT version FROM version")
+    names = ", ".join(f"'{name}'" for name in MAIN_TABLES)
+    there = session.ask(
+        f"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename IN ({names})"  # noqa: S608 - ours
+    )
+    counts = {name: session.ask(f'SELECT count(*) FROM "{name}"') for (name,) in there}  # noqa: S608
+    return Content(int(migration), {name: int(count) for name, ((count,),) in counts.items()})
+
+
+def _refs(world: World, places: Places, folder: Path) -> dict[str, str]:
+    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
+    done = world.containers.once(image, _REFS, folder=folder, target="/data", user="1000:1000")
+    if done.code:
+        raise OpsError(f"git cannot read the refs of a repository: {done.output.strip()[-400:]}", "gitea doctor check")
+    return refs_from(done.output)
+
+
+def _copied(both: Repositories, stored: Mapping[str, Stored]) -> dict[str, Part]:
+    both.remote.copy([each.snapshot for each in stored.values()], both.local)
+    there = {each.original: each.identity for each in both.remote.snapshots()}
+    missing = [name for name, each in stored.items() if each.snapshot not in there]
+    if missing:
+        raise OpsError(f"{' and '.join(missing)} did not arrive in the bucket", "run the backup again")
+    return {name: Part(there[each.snapshot], each.snapshot, each.size) for name, each in stored.items()}
+
+
+def _versions(world: World, places: Places) -> dict[str, str]:
+    said = {
+        "gitea": world.containers.execute(places.project, "gitea", ["gitea", "--version"], user="git").output,
+        "postgresql": world.containers.execute(places.project, "postgres", ["postgres", "--version"]).output,
+        "restic": world.processes.run(["restic", "version"]).output,
+    }
+    numbers = {name: _VERSION.search(words) for name, words in said.items()}
+    return {name: found[0] if found else "unknown" for name, found in numbers.items()} | {"suite": ops.__version__}

@@ -1,0 +1,26 @@
+"""How long each step of a verb takes: told as it begins and ends, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ops.world import World
+
+
+@dataclass
+class Timeline:
+    """The steps taken so far, in seconds."""
+
+    world: World
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Take the time of the block."""
+        self.world.tell(f"== {name}")
+        began = self.world.clock.monotonic()
+        yield
+        self.seconds[name] = round(self.world.clock.monotonic() - began, 2)
+        self.world.tell(f"== {name}: {self.seconds[name]:.1f} s")

@@ -1,0 +1,87 @@
+"""The door to the site's database: one session of psql inside its container, and its own dump and restore programs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ops.errors import OpsError
+
+USER = "gitea"
+_END = "-- end of the answer"
+
+
+class Session:
+    """An open session. What is asked in a transaction is of the one moment at which that began."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(self, statement: str) -> list[list[str]]:
+        """Return the rows that a statement gives, their columns as text; raises OpsError with the database's words."""
+        assert self._process.stdin
+        assert self._process.stdout
+        try:
+            self._process.stdin.write(f"{statement};\n\\echo '{_END}'\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._gone() from error
+        rows: list[list[str]] = []
+        for line in self._process.stdout:
+            if line.rstrip("\n") == _END:
+                return rows
+            rows.append(line.rstrip("\n").split("\t"))
+        raise self._gone(rows)
+
+    def _gone(self, rows: list[list[str]] | None = None) -> OpsError:
+        self._process.wait()
+        said = " ".join("\t".join(row) for row in rows or [])
+        return OpsError(f"the database ended the session: {said}", "look at the log of postgres")
+
+
+class Database:
+    """Opens sessions with databases in running containers."""
+
+    @contextmanager
+    def session(self, container: str, database: str = USER) -> Iterator[Session]:
+        """Open a session, and close it at the end of the block; an open transaction is rolled back."""
+        argv = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--field-separator=\t"]
+        process = subprocess.Popen(
+            [*inside(container, interactive=True), *argv, "--set=ON_ERROR_STOP=1", f"--username={USER}", database],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield Session(process)
+        finally:
+            assert process.stdin
+            assert process.stdout
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.stdout.close()
+            process.wait()
+
+
+def dump(container: str, snapshot: str) -> list[str]:
+    """Return the program that writes a dump of the exported snapshot. It is not compressed: restic finds what is the same."""
+    options = ["--format=custom", "--compress=0", f"--snapshot={snapshot}", f"--username={USER}", USER]
+    return [*inside(container), "pg_dump", *options]
+
+
+def load(container: str, database: str) -> list[str]:
+    """Return the program that fills an empty database with the dump it reads, wholly or not at all."""
+    options = ["--exit-on-error", "--single-transaction", "--no-owner", f"--username={USER}", f"--dbname={database}"]
+    return [*inside(container, interactive=True), "pg_restore", *options]
+
+
+def contents(container: str) -> list[str]:
+    """Return the program that lists what is in the dump it reads."""
+    return [*inside(container, interactive=True), "pg_restore", "--list"]
+
+
+def inside(container: str, *, interactive: bool = False) -> list[str]:
+    """Return how a program is run inside a container."""
+    return ["docker", "exec", *(["--interactive"] if interactive else []), container]

@@ -1,0 +1,214 @@
+"""The door to restic: repositories of snapshots, encrypted and each byte kept once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ops.errors import Locked, OpsError, Unavailable
+from ops.world.process import Processes
+
+# What restic's exit codes mean (restic manual, "Scripting").
+_PARTIAL, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 3, 10, 11, 12
+# A lock is refreshed every five minutes, and stale after thirty without (restic 0.18, internal/restic/lock.go).
+_LOCK_PATIENCE = "5m"
+
+
+class WrongPassword(OpsError):
+    """The repository was made with another password."""
+
+
+class Damaged(OpsError):
+    """A check found that something in the repository is not what was once stored."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a backup came to: the snapshot's id, the bytes it shows, and those it added to the repository."""
+
+    snapshot: str
+    size: int
+    added: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot of a repository. ``original`` is the id it had where it was copied from, or its own."""
+
+    identity: str
+    original: str
+    tags: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Restic:
+    """One repository: a folder, or s3:URL/bucket/path. ``environment`` is added to this process's own."""
+
+    processes: Processes
+    repository: str
+    password_file: Path
+    cache: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def exists(self) -> bool:
+        """Tell whether the repository is there; raises WrongPassword, or Unavailable when no one can tell."""
+        done = self._run(["cat", "config"], accept={0, _NO_REPOSITORY})
+        return done == 0
+
+    def make(self, like: Restic | None = None) -> None:
+        """Make the repository. One that is made ``like`` another cuts files at the same places, so that copies share."""
+        origin = ["--copy-chunker-params", *_origin(like)] if like else []
+        self._run(["init", "--repository-version", "2", *origin])
+
+    def store(self, folders: Sequence[Path], *, host: str, tags: Sequence[str]) -> Stored:
+        """Back up folders. Only what differs from the last snapshot of the same host and folders is read."""
+        return self._stored(["backup", *_named(host, tags), *map(str, folders)])
+
+    def store_output(self, argv: Sequence[str], *, filename: str, host: str, tags: Sequence[str]) -> Stored:
+        """Back up what a program writes, as a file of that name; when the program fails, nothing is kept of it."""
+        named = _named(host, tags)
+        return self._stored(["backup", *named, "--stdin-filename", filename, "--stdin-from-command", "--", *argv])
+
+    def copy(self, snapshots: Sequence[str], origin: Restic) -> None:
+        """Bring snapshots of another repository here. What is here already is not brought again."""
+        self._run(["copy", *_origin(origin), *snapshots])
+
+    def snapshots(self, tag: str = "") -> tuple[Snapshot, ...]:
+        """Return the repository's snapshots, or those with a tag."""
+        (found,) = self._documents(["snapshots", *(["--tag", tag] if tag else [])])
+        return tuple(
+            Snapshot(
+                each["id"],
+                each.get("original", each["id"]),
+                tuple(each.get("tags") or ()),
+                tuple(each.get("paths") or ()),
+            )
+            for each in found
+        )
+
+    def forget(self, snapshots: Sequence[str]) -> None:
+        """Take snapshots out of the repository; their bytes stay until ``prune``."""
+        self._run(["forget", *snapshots])
+
+    def prune(self) -> None:
+        """Remove what no snapshot needs any more."""
+        self._run(["prune"])
+
+    def check(self, share: str = "") -> None:
+        """Check the repository's structure, and read a share of its packs ("3/7", "2.5%"); raises Damaged."""
+        try:
+            self._run(["check", *([f"--read-data-subset={share}"] if share else [])])
+        except _Failed as error:
+            raise Damaged(
+                f"{self.repository} is damaged: {error.said}",
+                "copy the snapshots from the other repository; restic's manual, Troubleshooting",
+            ) from error
+
+    def restore(self, snapshot: str, target: Path, *, include: str = "") -> None:
+        """Write a snapshot, or what lies below one path of it, under ``target``."""
+        chosen = f"{snapshot}:{include}" if include else snapshot
+        self._run(["restore", chosen, "--target", str(target), "--sparse"])
+
+    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
+        """Give a file of a snapshot to a program's standard input; raises OpsError when either of the two fails."""
+        source = [*self._argv("dump"), snapshot, filename]
+        done = self.processes.pipe(source, argv, environment=self._environment(), tell=hear)
+        if done.code:
+            raise OpsError(f"{argv[0]} with {filename} of {snapshot[:8]} failed: {done.output.strip()[-600:]}")
+
+    def read(self, snapshot: str, filename: str) -> str:
+        """Return the text of a small file in a snapshot."""
+        done = self.processes.output(
+            [*self._argv("dump"), snapshot, filename], directory=Path("/"), environment=self._environment()
+        )
+        self._judge(done.code, f"{filename} is not in {snapshot[:8]}", {0})
+        return done.output
+
+    def unlock(self, *, every: bool = False) -> None:
+        """Remove locks of runs that are gone: those not refreshed for half an hour, or ``every`` one where no one else can be."""
+        self._run(["unlock", *(["--remove-all"] if every else [])])
+
+    def _stored(self, arguments: Sequence[str]) -> Stored:
+        summaries = [each for each in self._documents(arguments) if each.get("message_type") == "summary"]
+        if not summaries or not summaries[-1].get("snapshot_id"):
+            raise OpsError(f"restic made no snapshot in {self.repository}", "run the backup again")
+        (last,) = summaries[-1:]
+        return Stored(last["snapshot_id"], last["total_bytes_processed"], last["data_added_packed"])
+
+    def _documents(self, arguments: Sequence[str]) -> list[Any]:
+        done = self.processes.output(
+            [*self._argv(arguments[0]), "--json", *arguments[1:]], directory=Path("/"), environment=self._environment()
+        )
+        self._judge(done.code, done.output, {0})
+        return [json.loads(line) for line in done.output.splitlines() if line.strip()]
+
+    def _run(self, arguments: Sequence[str], accept: frozenset[int] | set[int] = frozenset({0})) -> int:
+        done = self.processes.run([*self._argv(arguments[0]), *arguments[1:]], environment=self._environment())
+        self._judge(done.code, done.output, accept)
+        return done.code
+
+    def _argv(self, command: str) -> list[str]:
+        return ["restic", "--retry-lock", _LOCK_PATIENCE, "--option", "s3.bucket-lookup=path", command]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "RESTIC_REPOSITORY": self.repository,
+            "RESTIC_PASSWORD_FILE": str(self.password_file),
+            "RESTIC_CACHE_DIR": str(self.cache),
+            "RESTIC_PROGRESS_FPS": "0.016",
+            **self.environment,
+        }
+
+    def _judge(self, code: int, said: str, accept: frozenset[int] | set[int]) -> None:
+        if code in accept:
+            return
+        words = " ".join(said.split())[-600:]
+        if code == _WRONG_PASSWORD:
+            raise WrongPassword(
+                f"{self.repository} was made with another password",
+                "put the password it was made with into the secret restic-password",
+            )
+        if code == _LOCKED:
+            raise Locked(f"{self.repository} is in use: {words}", "wait until the other run has ended")
+        if code == _NO_REPOSITORY:
+            raise OpsError(f"{self.repository} does not exist", "ops backup take makes it")
+        if code == _PARTIAL:
+            raise OpsError(f"some files could not be read, so this is no backup: {words}", "look at the files named")
+        kind = Unavailable if _is_away(words) else _Failed
+        raise kind(f"restic fails on {self.repository}: {words}", "check disk, bucket, network and credentials")
+
+
+class _Failed(OpsError):
+    """Restic ended with a code that says no more than that."""
+
+    @property
+    def said(self) -> str:
+        return self.message
+
+
+def _named(host: str, tags: Sequence[str]) -> list[str]:
+    return ["--host", host, *(word for tag in tags for word in ("--tag", tag))]
+
+
+def _origin(other: Restic) -> list[str]:
+    return ["--from-repo", other.repository, "--from-password-file", str(other.password_file)]
+
+
+def _is_away(words: str) -> bool:
+    signs = (
+        "connection refused",
+        "no such host",
+        "timeout",
+        "timed out",
+        "503",
+        "500",
+        "Access Denied",
+        "ExpiredToken",
+    )
+    return any(sign.lower() in words.lower() for sign in signs)

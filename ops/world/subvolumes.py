@@ -1,0 +1,55 @@
+"""The door to btrfs: subvolumes, and read-only pictures of them that take an instant whatever their size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ops.errors import OpsError
+from ops.world.process import Processes
+
+# The inode number of every subvolume's root (btrfs-subvolume(8)).
+_ROOT_INODE = 256
+
+
+class Subvolumes:
+    """Makes, photographs and removes subvolumes."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    def can_photograph(self, folder: Path) -> bool:
+        """Tell whether the folder is a subvolume of btrfs."""
+        if not folder.is_dir() or folder.stat().st_ino != _ROOT_INODE:
+            return False
+        return self._processes.run(["btrfs", "subvolume", "show", str(folder)]).code == 0
+
+    def settle(self, folder: Path) -> None:
+        """Have what is written in the folder's file system on the disk, so that a picture of it need not wait for that."""
+        self._do(["sync", "--file-system", str(folder)])
+
+    def photograph(self, folder: Path, picture: Path) -> None:
+        """Make ``picture`` a read-only copy of the subvolume as it is now."""
+        picture.parent.mkdir(mode=0o700, exist_ok=True)
+        self._do(["btrfs", "subvolume", "snapshot", "-r", str(folder), str(picture)])
+
+    def make(self, folder: Path) -> None:
+        """Make an empty subvolume."""
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        self._do(["btrfs", "subvolume", "create", str(folder)])
+
+    def remove(self, folder: Path) -> None:
+        """Remove a subvolume with all that is in it. One that is not there is no error."""
+        if folder.is_dir():
+            self._do(["btrfs", "subvolume", "delete", str(folder)])
+
+    def rename(self, folder: Path, name: Path) -> None:
+        """Give a subvolume or folder another name on the same disk, in an instant; what has that name must not exist."""
+        if name.exists():
+            raise OpsError(f"{name} exists already", "look at what it is, then remove it")
+        folder.rename(name)
+
+    def _do(self, argv: Sequence[str]) -> None:
+        done = self._processes.run(argv)
+        if done.code:
+            raise OpsError(f"{' '.join(argv[:3])} failed: {done.output.strip()}", "dmesg; btrfs filesystem usage")
