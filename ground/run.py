@@ -53,14 +53,17 @@ def keep(folder: Path) -> None:
 
 def remove_leftovers(client: docker.DockerClient, tell: Tell, *, kept_too: bool = False) -> list[str]:
     """Remove every run whose owner is gone (and, if asked, those kept on purpose); returns their names."""
-    removed = []
-    for run in sorted(_runs(client)):
-        folder = RUNS / run
-        if not _owned(folder) and (kept_too or not (folder / _KEPT).exists()):
-            tell(f"removing what is left of {run}")
-            remove(client, run)
-            removed.append(run)
+    removed = leftovers(client, kept_too=kept_too)
+    for run in removed:
+        tell(f"removing what is left of {run}")
+        remove(client, run)
     return removed
+
+
+def leftovers(client: docker.DockerClient, *, kept_too: bool = False) -> list[str]:
+    """The runs whose owner is gone; those kept on purpose are among them only if asked for."""
+    gone = (run for run in sorted(_runs(client)) if not _owned(RUNS / run))
+    return [run for run in gone if kept_too or not (RUNS / run / _KEPT).exists()]
 
 
 def remove(client: docker.DockerClient, run: str) -> None:

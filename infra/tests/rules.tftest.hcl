@@ -309,6 +309,11 @@ run "the_role_is_bound_to_what_the_site_owns" {
     condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : [for resource in statement.resources : startswith(resource, module.backup.arn)] if strcontains(statement.sid, "Backups")])) == toset([true])
     error_message = "the host may use others' buckets"
   }
+
+  assert {
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if contains(statement.actions, "s3:DeleteObject")])) == toset(["${module.backup.arn}/restic/locks/*"])
+    error_message = "the host can take away more than its own locks"
+  }
 }
 
 run "mail_leaves_by_a_user_who_may_do_nothing_but_send_as_the_site" {
@@ -496,7 +501,7 @@ run "a_secret_for_everyone_who_reads_one" {
   command = plan
 
   assert {
-    condition     = toset(keys(output.secret_names)) == toset(["admin-password", "database-password", "gitea-internal-token", "gitea-jwt-secret", "gitea-secret-key", "metrics-token", "smtp-credentials"])
+    condition     = toset(keys(output.secret_names)) == toset(["admin-password", "database-password", "gitea-internal-token", "gitea-jwt-secret", "gitea-secret-key", "metrics-token", "restic-password", "smtp-credentials"])
     error_message = "a secret is missing, or there is one that no one reads"
   }
 }

@@ -23,7 +23,7 @@ from ops.deploy import Workshop
 from ops.destroy import Wish
 from ops.errors import Locked, OpsError
 from ops.model import AccessKey, Outputs, Secret
-from ops.secrets import credentials_from
+from ops.secrets import NAMES, credentials_from
 from ops.world import World
 from ops.world.terraform import Terraform
 from tests import fakes
@@ -154,7 +154,8 @@ def test_every_secret_has_a_value_that_no_state_plan_or_message_holds(
     secrets = cloud.client("secretsmanager")
     names = {short: name for short, name in applied.secret_names.items() if short != "smtp-credentials"}
     values = [secrets.get_secret_value(SecretId=name)["SecretString"] for name in names.values()]
-    assert len(set(values)) == 6
+    assert set(names) == {name for name in NAMES if name != "smtp-credentials"}
+    assert len(set(values)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9]{32,}", value) for value in values)
     state = json.dumps(cloud.state())
     kept = [path.read_text(errors="replace") for path in cloud.workshop.state.rglob("*.json") if path.is_file()]
@@ -321,7 +322,9 @@ def test_the_host_s_role_is_bound_to_what_the_site_owns_and_destroys_no_backup(c
     secrets = cloud.client("secretsmanager")
     owned = {secrets.describe_secret(SecretId=name)["ARN"] for name in applied.secret_names.values()}
     bucket = f"arn:aws:s3:::{applied.backup_bucket}"
-    assert bound == {bucket, f"{bucket}/*"} | owned
+    assert bound == {bucket, f"{bucket}/*", f"{bucket}/restic/locks/*"} | owned
+    ends = [_listed(each["Resource"]) for each in statements if "s3:DeleteObject" in _listed(each["Action"])]
+    assert ends == [[f"{bucket}/restic/locks/*"]]
     allowed = {action for statement in statements for action in _listed(statement["Action"])}
     assert not {action for action in allowed if re.search(r"\*|DeleteObjectVersion|Bypass|^iam:|PutBucket", action)}
 
