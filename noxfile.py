@@ -108,9 +108,11 @@ def _run(session: nox.Session, *arguments: str) -> None:
     An interrupt reaches the child through the terminal; it gets the time it needs to undo what it did.
     """
     path = os.pathsep.join([session.bin, os.environ["PATH"]])
-    process = subprocess.Popen(
-        [f"{session.bin}/python", *arguments], cwd=ROOT, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    )
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
+        # Nothing is left beside the code then, yet compiling it anew takes longer than many a program runs.
+        environment["PYTHONPYCACHEPREFIX"] = str(ROOT / ".nox/bytecode")
+    process = subprocess.Popen([f"{session.bin}/python", *arguments], cwd=ROOT, env=environment)
     while (code := _wait(process)) is None:
         pass
     if code:

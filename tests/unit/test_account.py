@@ -82,6 +82,7 @@ def account() -> Iterator[Account]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "test")
         patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # thousands, and none is asked for
         patch.setattr(SESV2Response, "get_account", lambda _: answer, raising=False)
         with mock_aws():
             yield Account(REGION)
@@ -109,9 +110,8 @@ def test_what_is_there_already_is_found(account: Account) -> None:
     _client("secretsmanager").create_secret(Name="testimony/unrelated", SecretString="a")
     _client("secretsmanager").create_secret(Name="test/old", SecretString="a")
     _client("secretsmanager").delete_secret(SecretId="test/old")
-    image = _client("ec2").describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "Site", "Value": "test"}]}]
-    started = _client("ec2").run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=tags)
+    started = _client("ec2").run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1, TagSpecifications=tags)
     facts = account.facts(name="test", zone="example.org", instance_type="t3.medium", buckets=("mine",))
     assert facts.zone_found is True
     assert facts.buckets == {"mine": "ours"}

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import botocore.client
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.iam.models import iam_backends
+from moto.secretsmanager.models import secretsmanager_backends
 
 from ops import credentials, rotation, secrets
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
@@ -26,6 +28,7 @@ from ops.world.lock import exclusive
 from tests import fakes
 
 SITE = fakes.site()
+REGION = "eu-central-1"
 USER = "test-mail"
 VALUES = {name: f"first-value-of-{name}" for name in secrets.PLACES if not name.startswith("smtp-")}
 CALL = botocore.client.BaseClient._make_api_call
@@ -66,23 +69,18 @@ class Cloud:
     directory: Path
     aws: Aws
     cut: Cut = field(default_factory=Cut)
-    keys: dict[str, str] = field(default_factory=dict)
     letters: list[fakes.Letter] = field(default_factory=list)
     verifier: str = ""
     broken: str = ""
 
     def call(self, client: Any, operation: str, parameters: Any) -> Any:
-        result = self.cut.through(operation, lambda: CALL(client, operation, parameters))
-        if operation == "CreateAccessKey":
-            self.keys[result["AccessKey"]["AccessKeyId"]] = result["AccessKey"]["SecretAccessKey"]
-        return result
+        return self.cut.through(operation, lambda: CALL(client, operation, parameters))
 
     def knows(self, given: SmtpCredentials) -> bool:
         """Whether the mail server would let someone in: the key is active, the password follows from it."""
-        found = CALL(_client("iam"), "ListAccessKeys", {"UserName": USER})["AccessKeyMetadata"]
-        active = {each["AccessKeyId"] for each in found if each["Status"] == "Active"}
-        key = Secret(self.keys.get(given.username, ""))
-        return given.username in active and given.password == rotation.smtp_password(key, "eu-central-1")
+        keys = {key.access_key_id: Secret(key.secret_access_key) for key in _keys() if key.status == "Active"}
+        key = keys.get(given.username)
+        return key is not None and given.password == rotation.smtp_password(key, REGION)
 
     def send(self, given: SmtpCredentials, **letter: str) -> None:
         def deed() -> None:
@@ -113,7 +111,7 @@ class Cloud:
             Service("nginx", "image", "running", "healthy", 0),
         )
         world = fakes.FakeWorld(containers=fakes.FakeContainers(services, {"postgres": self._postgres}))
-        world.aws = self.aws  # type: ignore[assignment]
+        world.aws = fakes.FakeAws(_values(CURRENT), pending=_values(PENDING))
         return credentials.apply(SITE, world, pending=pending, directory=self.directory)  # type: ignore[arg-type]
 
     def _postgres(self, argv: Any) -> Ran:
@@ -131,7 +129,7 @@ class Cloud:
         return rotation.rotate(SITE, self.world, self, name=name, lock=self.directory.parent / "lock")  # type: ignore[arg-type]
 
     def value(self, name: str, stage: str = CURRENT) -> str:
-        return self.aws.secret(f"test/{name}", stage).reveal()
+        return _values(stage)[f"test/{name}"]
 
     def in_use(self, file: str) -> str:
         return (self.directory / file).read_text()
@@ -144,7 +142,7 @@ class Cloud:
         return self.knows(now) and self.knows(current) and database
 
     def key_names(self) -> set[str]:
-        return {key.identity for key in self.aws.access_keys(USER) if key.active}
+        return {key.access_key_id for key in _keys() if key.status == "Active"}
 
 
 @pytest.fixture(autouse=True)
@@ -159,12 +157,31 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @functools.cache
 def _aws() -> Aws:
-    return Aws("eu-central-1")
+    return Aws(REGION)
 
 
-@functools.cache
-def _client(service: str) -> Any:
-    return boto3.client(service, region_name="eu-central-1")
+# What the tests themselves, and the host at each of its hundreds of starts, want to know of AWS is asked of moto itself:
+# the way through botocore and back takes a hundred times as long, and is shown by what the rotation does.
+def _vault() -> Any:
+    return secretsmanager_backends[DEFAULT_ACCOUNT_ID][REGION]
+
+
+def _create(name: str, value: str | None) -> None:
+    nothing = dict.fromkeys(("secret_binary", "description", "tags", "kms_key_id", "client_request_token"))
+    _vault().create_secret(name, value, replica_regions=[], force_overwrite=False, **nothing)
+
+
+def _values(stage: str) -> dict[str, str]:
+    return {
+        secret.name: version["secret_string"]
+        for secret in _vault().secrets.values()
+        for version in secret.versions.values()
+        if stage in version["version_stages"]
+    }
+
+
+def _keys() -> Any:
+    return iam_backends[DEFAULT_ACCOUNT_ID]["global"].list_access_keys(USER)
 
 
 @pytest.fixture
@@ -178,9 +195,9 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call)
     made.directory.mkdir()
     for name, value in {**VALUES, "admin-password": "first-value-of-admin-password"}.items():
-        _client("secretsmanager").create_secret(Name=f"test/{name}", SecretString=value)
-    _client("secretsmanager").create_secret(Name="test/smtp-credentials")
-    _client("iam").create_user(UserName=USER)
+        _create(f"test/{name}", value)
+    _create("test/smtp-credentials", None)
+    iam_backends[DEFAULT_ACCOUNT_ID]["global"].create_user(REGION, USER)
     rotation.ensure_smtp(SITE, made.world)
     made.ops("secrets", "apply")
     made.letters.clear()
