@@ -46,9 +46,10 @@ def test_only_the_site_s_own_ports_are_open(site: DeployedSite) -> None:
 
 def test_secrets_lie_in_memory_readable_by_their_reader_alone(host: Host) -> None:
     assert host.check_output("stat --file-system --format %T /run/gitea-suite/secrets") == "tmpfs"
-    modes = host.check_output("stat --format '%n %a' /run/gitea-suite/secrets/*").splitlines()
-    assert len(modes) == 7
-    assert {line.split()[1] for line in modes} <= {"400", "440"}
+    found = host.check_output("find /run/gitea-suite/secrets -type f -printf '%P %m\\n'").splitlines()
+    modes = dict(line.split() for line in found)
+    assert {"database-password", "gitea-secret-key", "restic-password", "smtp-password"} <= set(modes)
+    assert set(modes.values()) <= {"400", "440"}
 
 
 def test_certificate_renewal_that_is_not_due_changes_nothing(host: Host) -> None:
@@ -61,7 +62,7 @@ def test_the_administrator_is_made_only_once(host: Host) -> None:
 
 def test_timers_are_waiting_and_tell_the_operator_when_their_service_fails(host: Host) -> None:
     timers = host.check_output("systemctl list-timers --all --no-pager")
-    for name in ("certificates", "health"):
+    for name in ("backup", "certificates", "health"):
         assert f"gitea-suite-{name}.timer" in timers
         told = host.check_output("systemctl show --property OnFailure --value gitea-suite-%s.service", name)
         assert told == f"gitea-suite-notify@gitea-suite-{name}.service.service"
