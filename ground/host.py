@@ -25,6 +25,7 @@ PACKAGE_CACHE_VOLUME = "gitea-suite-apt-cache"
 
 # What the host keeps on its root disk, where the engine cannot work on the layers of a container.
 _ROOT_VOLUME = "docker"
+_DATA_VOLUME = "data"
 
 _BOOT_SECONDS = 60
 _SHUTDOWN_SECONDS = 90
@@ -101,6 +102,11 @@ def power_off(docker_client: docker.DockerClient, host: HostGround) -> None:
     docker_client.volumes.get(f"{run_id}-{_ROOT_VOLUME}").remove()
 
 
+def blank_disk(docker_client: docker.DockerClient, run_id: str) -> None:
+    """Do away with the data volume of a host that is gone. The next host has a blank one."""
+    docker_client.volumes.get(f"{run_id}-{_DATA_VOLUME}").remove()
+
+
 def _command(client: docker.DockerClient) -> list[str]:
     return ["/sbin/init"] if str(client.info().get("CgroupVersion")) == "2" else _CGROUP_V1_COMMAND
 
@@ -119,7 +125,7 @@ def _rights() -> dict[str, Any]:
 
 
 def _volumes(client: docker.DockerClient, run_id: str) -> dict[str, dict[str, str]]:
-    own = {_ROOT_VOLUME: "/var/lib/docker", "data": "/var/lib/ground"}
+    own = {_ROOT_VOLUME: "/var/lib/docker", _DATA_VOLUME: "/var/lib/ground"}
     for name in own:
         client.volumes.create(f"{run_id}-{name}", labels={RUN_LABEL: run_id})
     paths = {f"{run_id}-{name}": path for name, path in own.items()}

@@ -121,8 +121,11 @@ def _succession(stand: Stand, tell: Tell) -> AbstractContextManager[None]:
         tell("ground: the instance has ended; its machine goes, and leaves its data volume")
         host.power_off(stand.place.client, machine)
 
-    def power_on() -> None:
+    def power_on(same_disk: bool) -> None:
         tell("ground: another instance is there; a bare machine takes its place")
+        if not same_disk:
+            tell("ground: its data volume is gone as well; the machine has a blank one")
+            host.blank_disk(stand.place.client, stand.place.run)
         _machine(stand.place, stand.images, public_key)
 
     return succession.following(site.aws.endpoint_url, site.name, power_off=power_off, power_on=power_on)

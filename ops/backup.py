@@ -72,6 +72,11 @@ class Places:
         return self.data / "gitea"
 
     @property
+    def lineage(self) -> Path:
+        """On a data disk that backups were made of, or that was restored from one."""
+        return self.data / ".backed-up"
+
+    @property
     def picture(self) -> Path:
         """Where a picture of Gitea's data is while it is copied: always there, so that restic knows it again."""
         return self.data / ".moment" / "gitea"
@@ -117,15 +122,23 @@ def repositories(site: Site, world: World, places: Places) -> Repositories:
     )
 
 
-def take(site: Site, world: World, *, places: Places | None = None) -> Report:
+def take(site: Site, world: World, *, begin_anew: bool = False, places: Places | None = None) -> Report:
     """Take a backup of this moment: here and in the bucket, whole or not at all.
 
     What a run that was cut off has left is removed by the next. Raises Locked while another operation runs, OpsError when
     Gitea or the database does not run or a part could not be stored: then no manifest is written, and so there is no backup.
+    Raises Refused on a new data disk while there are backups of the site, unless it is to ``begin_anew``: the newest backup
+    would be of a site that has lost everything.
     """
     places = places or Places()
     with exclusive(places.lock, world.clock.now()):
+        if not begin_anew and not places.lineage.exists() and world.aws.objects(site.backup.bucket, manifest.PREFIX):
+            raise Refused(
+                "this data disk is new, and there are backups of the site: one of a site without its data would be the newest",
+                "bring the data back: ops restore; or begin without it: ops backup take --begin-anew",
+            )
         made = _taken(site, world, places)
+        places.lineage.touch()
     facts = {"identity": made.identity, "paused": made.paused, "stored": made.stored, "durations": dict(made.durations)}
     summary = f"backup {made.identity}: writes stood still for {made.paused:.2f} s, {in_bytes(made.stored)} added"
     return Report("backup", True, summary, facts)
@@ -162,12 +175,12 @@ def _taken(site: Site, world: World, places: Places) -> Manifest:
         moment = _moment(site, world, places, both, session, timeline)
         tag = manifest.identity_of(moment.when)
         with timeline.step("database"):
-            content = _content(session)
+            said = content(session)
             dump = database.dump(postgres, moment.export)
             stored = {"database": both.local.store_output(dump, filename=DUMP, host=site.name, tags=[tag, "database"])}
         with timeline.step("data"):
             stored["data"] = moment.data or both.local.store([places.picture], host=site.name, tags=[tag, "data"])
-            refs = moment.refs if moment.data else _refs(world, places, places.picture)
+            digests = moment.refs if moment.data else refs(world, places, places.picture)
         with timeline.step("configuration"):
             present = [each for each in places.configuration if each.exists()]
             stored["configuration"] = both.local.store(present, host=site.name, tags=[tag, "configuration"])
@@ -181,11 +194,12 @@ def _taken(site: Site, world: World, places: Places) -> Manifest:
         finished=world.clock.now(),
         parts=parts,
         stored=sum(each.added for each in stored.values()),
-        versions=_versions(world, places),
-        migration=content.migration,
+        versions=versions(world, places),
+        migration=said.migration,
         images=world.containers.pinned(places.project),
-        rows=content.rows,
-        repositories=refs,
+        rows=said.rows,
+        repositories=digests,
+        secret_key=secret_key(places),
         paused=round(moment.paused, 4),
         photographed=moment.data is None,
         durations=timeline.seconds,
@@ -222,7 +236,7 @@ def _moment(
                 f"{places.live} is no btrfs subvolume: it is copied now, and what changes meanwhile while Gitea is frozen"
             )
             both.local.store([places.live], host=site.name, tags=["first-pass"])
-    data, refs = None, {}
+    data, digests = None, {}
     with timeline.step("freeze"), _frozen(world, places, gitea) as still:
         session.ask("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         ((export,),) = session.ask("SELECT pg_export_snapshot()")
@@ -231,8 +245,9 @@ def _moment(
             world.subvolumes.photograph(places.live, places.picture)
         else:
             tags = [manifest.identity_of(when), "data"]
-            data, refs = both.local.store([places.live], host=site.name, tags=tags), _refs(world, places, places.live)
-    return Moment(when, still.seconds, export, data, refs)
+            data = both.local.store([places.live], host=site.name, tags=tags)
+            digests = refs(world, places, places.live)
+    return Moment(when, still.seconds, export, data, digests)
 
 
 @dataclass
@@ -264,7 +279,8 @@ def _frozen(world: World, places: Places, gitea: str) -> Iterator[_Still]:
         )
 
 
-def _content(session: Session) -> Content:
+def content(session: Session) -> Content:
+    """Return what a database says of itself; in a transaction, as it was when that began."""
     ((migration,),) = session.ask("SELECT version FROM version")
     names = ", ".join(f"'{name}'" for name in MAIN_TABLES)
     there = session.ask(
@@ -274,12 +290,18 @@ def _content(session: Session) -> Content:
     return Content(int(migration), {name: int(count) for name, ((count,),) in counts.items()})
 
 
-def _refs(world: World, places: Places, folder: Path) -> dict[str, str]:
+def refs(world: World, places: Places, folder: Path) -> dict[str, str]:
+    """Return a digest of the refs of every repository in a folder like Gitea's; raises OpsError when git cannot read one."""
     (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
     done = world.containers.once(image, _REFS, folder=folder, target="/data", user="1000:1000")
     if done.code:
         raise OpsError(f"git cannot read the refs of a repository: {done.output.strip()[-400:]}", "gitea doctor check")
     return refs_from(done.output)
+
+
+def secret_key(places: Places) -> str:
+    """Return a digest of Gitea's SECRET_KEY. It is 64 random characters: no one finds them by it."""
+    return hashlib.sha256((places.secrets / "gitea-secret-key").read_bytes()).hexdigest()
 
 
 def _copied(both: Repositories, stored: Mapping[str, Stored]) -> dict[str, Part]:
@@ -291,7 +313,8 @@ def _copied(both: Repositories, stored: Mapping[str, Stored]) -> dict[str, Part]
     return {name: Part(there[each.snapshot], each.snapshot, each.size) for name, each in stored.items()}
 
 
-def _versions(world: World, places: Places) -> dict[str, str]:
+def versions(world: World, places: Places) -> dict[str, str]:
+    """Return the versions of gitea, postgresql, restic and this suite."""
     said = {
         "gitea": world.containers.execute(places.project, "gitea", ["gitea", "--version"], user="git").output,
         "postgresql": world.containers.execute(places.project, "postgres", ["postgres", "--version"]).output,

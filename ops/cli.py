@@ -7,10 +7,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ops import accounts, backup, certs, config, credentials, health, notify, report, secrets
+from ops import accounts, backup, certs, config, credentials, drill, health, notify, report, restore, secrets
 from ops.errors import ConfigError, OpsError, Refused
 from ops.gate import STAGES
 from ops.model import Report
@@ -77,7 +78,12 @@ def parser() -> argparse.ArgumentParser:
     outside = _verb(verbs, "health", "say whether the site is well (exit 3 when a probe is red)", _health)
     outside.add_argument("--address", help="probe from outside, at this address, instead of from the site's own host")
     _choice(_verb(verbs, "certs", "issue or renew the certificate (on the host)", _certs), "renew")
-    _choice(_verb(verbs, "backup", "take a backup, list them (on the host)", _backup), "take")
+    backups = _verb(verbs, "backup", "take a backup, list them (on the host)", _backup)
+    _choice(backups, "take")
+    backups.add_argument(
+        "--begin-anew", action="store_true", help="even of a new data disk while older backups are there"
+    )
+    _restore_parser(verbs)
     _secrets_parser(verbs)
     _choice(_verb(verbs, "accounts", "make sure of the administrator (on the host)", _accounts), "ensure-admin")
     notice = _verb(verbs, "notify", "mail a text, read from standard input, to the site's contact", _notify)
@@ -199,7 +205,38 @@ def _certs(arguments: argparse.Namespace) -> Report:
 
 def _backup(arguments: argparse.Namespace) -> Report:
     world = _world(arguments)
-    return backup.take(world.site, world)
+    return backup.take(world.site, world, begin_anew=arguments.begin_anew)
+
+
+def _restore_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _verb(verbs, "restore", "make the site what a backup says it was (on the host)", _restore)
+    parser.add_argument("backup", nargs="?", default="", help="which backup (default: the newest whole one)")
+    parser.add_argument("--at", type=_moment, metavar="TIME", help="the newest backup at or before 2026-11-24T04:30Z")
+    parser.add_argument("--repository", default="", metavar="OWNER/NAME", help="this repository alone")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--dry-run", action="store_true", help="say what would be restored; touch nothing")
+    ways.add_argument("--resume", action="store_true", help="go back to the site before a restore that was cut off")
+    ways.add_argument(
+        "--drill", action="store_true", help="restore the newest backup into a scratch site, and judge it"
+    )
+    parser.add_argument("--when-due", action="store_true", help="drill only when the last one is too long ago")
+    _consent(parser)
+
+
+def _restore(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    if arguments.resume:
+        return restore.resume(world.site, world)
+    if arguments.drill:
+        return drill.drill(world.site, world, when_due=arguments.when_due)
+    wish = restore.Wish(arguments.backup, arguments.at, arguments.repository, arguments.dry_run)
+    return restore.restore(world.site, world, wish=wish, agree=_agree(arguments))
+
+
+def _moment(text: str) -> datetime:
+    """A time without a zone is UTC, as all times of backups are."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _secrets_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:

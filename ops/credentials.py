@@ -18,6 +18,7 @@ from ops import accounts, secrets
 from ops.accounts import PROJECT
 from ops.config import Site
 from ops.errors import OpsError
+from ops.health import await_healthy
 from ops.inputs import SECRETS_DIRECTORY
 from ops.model import Report
 from ops.world import World
@@ -56,7 +57,7 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
     for service in restarted:
         world.tell(f"restarting {service}")
         world.containers.restart(PROJECT, service)
-    _await_health(world, restarted)
+    await_healthy(world, restarted, seconds=_HEALTHY_SECONDS)
     if "gitea" in running:
         stage = secrets.stage_of("admin-password", pending)
         password = world.aws.secret(secrets.secret_name(site, "admin-password"), stage)
@@ -113,20 +114,6 @@ def _sql(world: World, statement: str) -> str:
 def _written_at(directory: Path) -> dict[str, datetime]:
     files = {name: directory / name for name in READERS}
     return {name: datetime.fromtimestamp(file.stat().st_mtime, UTC) for name, file in files.items() if file.is_file()}
-
-
-def _await_health(world: World, services: Iterable[str]) -> None:
-    waiting, began = set(services), world.clock.monotonic()
-    while waiting:
-        found = world.containers.services(PROJECT)
-        waiting -= {each.name for each in found if (each.state, each.health) == ("running", "healthy")}
-        if waiting and world.clock.monotonic() - began > _HEALTHY_SECONDS:
-            raise OpsError(
-                f"{', '.join(sorted(waiting))}: not healthy {_HEALTHY_SECONDS} s after the restart",
-                f"docker compose --project-name {PROJECT} logs {min(waiting)}",
-            )
-        if waiting:
-            world.clock.sleep(1)
 
 
 def _base64(content: bytes) -> str:

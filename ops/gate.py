@@ -33,7 +33,7 @@ STAGES = tuple(COMMANDS)
 _WITH_OPTIONS = "deploy-e2e"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 # The tests of deploy-e2e that take minutes, and that only a release waits for.
-REHEARSAL = "tests.e2e.test_rehearsal::"
+REHEARSALS = "tests.e2e.rehearsals."
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 KEY_ID = "gitea-suite-checkout"
@@ -188,7 +188,7 @@ def manifest_from(
         raise Refused(f"{version!r} is no version", "give one such as 1.2.3")
     if unproven := [verdict for verdict in verdicts if not verdict.proven]:
         raise Refused(f"{unproven[0].stage} is not proven for this tree: {unproven[0].reason}", unproven[0].remedy)
-    if not any(case.name.startswith(REHEARSAL) for case in verdicts[-1].cases):
+    if not any(case.name.startswith(REHEARSALS) for case in verdicts[-1].cases):
         raise Refused(
             "the site was deployed and tried, but neither a change by hand nor the loss of the host was rehearsed",
             "./noxw -s deploy-e2e -- --rehearse",

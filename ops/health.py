@@ -27,6 +27,21 @@ def health_from_outside(site: Site, world: World, *, address: str) -> Report:
     return judge(_outside(site, world, address))
 
 
+def await_healthy(world: World, services: Iterable[str], *, project: str = PROJECT, seconds: int) -> None:
+    """Wait until the services are healthy by their own checks; raises OpsError naming those that are not after so long."""
+    waiting, began = set(services), world.clock.monotonic()
+    while waiting:
+        found = world.containers.services(project)
+        waiting -= {each.name for each in found if (each.state, each.health) == ("running", "healthy")}
+        if waiting and world.clock.monotonic() - began > seconds:
+            raise OpsError(
+                f"{', '.join(sorted(waiting))}: not healthy {seconds} s after the restart",
+                f"docker compose --project-name {project} logs {min(waiting)}",
+            )
+        if waiting:
+            world.clock.sleep(1)
+
+
 def judge(probes: Iterable[Probe]) -> Report:
     """Return the report of the probes: healthy only when there are some and all of them are."""
     seen = tuple(probes)

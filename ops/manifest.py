@@ -38,7 +38,8 @@ class Manifest:
     ``versions`` has gitea, postgresql, restic and suite; ``migration`` is Gitea's number of the database's schema.
     ``images`` maps a service to its image with digest. ``rows`` counts the rows of the main tables. ``repositories`` maps
     owner/name.git to a digest of all its refs. ``paused`` is for how many seconds nothing could be written, ``photographed``
-    whether the file system took the data's picture. ``durations`` has the seconds of each step.
+    whether the file system took the data's picture. ``secret_key`` is a digest of Gitea's, without which columns of the
+    database cannot be read. ``durations`` has the seconds of each step.
     """
 
     identity: str
@@ -55,6 +56,7 @@ class Manifest:
     repositories: Mapping[str, str]
     paused: float
     photographed: bool
+    secret_key: str
     durations: Mapping[str, float] = field(default_factory=dict)
 
 

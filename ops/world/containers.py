@@ -83,6 +83,20 @@ class Containers:
             container = self._running(project, service)
             container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 10)
 
+    def stop(self, project: str, service: str) -> None:
+        """Stop the container of a service, with the time it may take for that; one that is stopped is no error."""
+        with _explained():
+            for container in self._all(project, service):
+                container.stop(timeout=container.attrs["Config"].get("StopTimeout") or 10)
+
+    def start(self, project: str, service: str) -> None:
+        """Start the container of a service that was stopped; raises OpsError when there is none."""
+        with _explained():
+            found = self._all(project, service)
+            if not found:
+                raise OpsError(f"there is no container of {service}", "systemctl restart gitea-suite")
+            found[0].start()
+
     def name(self, project: str, service: str) -> str:
         """Return the name of the running container of a service; raises OpsError when there is none."""
         with _explained():
@@ -182,6 +196,10 @@ class Containers:
             for chunk in self._docker.images.get(reference).save(named=True):
                 file.write(chunk)
         partial.replace(archive)
+
+    def _all(self, project: str, service: str) -> list[Any]:
+        labels = [f"{_COMPOSE_PROJECT}={project}", f"{_COMPOSE_SERVICE}={service}"]
+        return list(self._docker.containers.list(all=True, ignore_removed=True, filters={"label": labels}))
 
     def _running(self, project: str, service: str) -> Any:
         labels = [f"{_COMPOSE_PROJECT}={project}", f"{_COMPOSE_SERVICE}={service}"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,9 +41,21 @@ class Subvolumes:
         self._do(["btrfs", "subvolume", "create", str(folder)])
 
     def remove(self, folder: Path) -> None:
-        """Remove a subvolume with all that is in it. One that is not there is no error."""
-        if folder.is_dir():
+        """Remove a subvolume or folder with all that is in it. One that is not there is no error."""
+        if self.can_photograph(folder):
             self._do(["btrfs", "subvolume", "delete", str(folder)])
+        elif folder.is_dir():
+            shutil.rmtree(folder)
+
+    def own_like(self, model: Path, folder: Path) -> None:
+        """Give a folder the owner and mode of another."""
+        known = model.stat()
+        os.chown(folder, known.st_uid, known.st_gid)
+        folder.chmod(known.st_mode & 0o7777)
+
+    def free(self, folder: Path) -> int:
+        """Return how many bytes the folder's file system has room for."""
+        return shutil.disk_usage(folder).free
 
     def rename(self, folder: Path, name: Path) -> None:
         """Give a subvolume or folder another name on the same disk, in an instant; what has that name must not exist."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import socket
 import ssl
 import subprocess
@@ -24,7 +25,8 @@ from testinfra.host import Host
 # A replaced machine has another key.
 _ANY_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 
-LAST = ("test_interruption.py", "test_rehearsal.py")
+# In this order: what interrupts the site, what does so again and again, what takes it down to the ground.
+LAST = ("test_interruption.py", "test_cut_off.py", "test_loss.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -223,6 +225,32 @@ def head_of(site: DeployedSite, account: Account, repository: str) -> str:
     """Return the commit that the main branch of an account's repository is at."""
     answer = account.session.get(f"{site.url}/api/v1/repos/{account.name}/{repository}/branches/main")
     return str(json.loads(answer.text)["commit"]["id"])
+
+
+def ops(ssh: Ssh, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """Run a verb on the host, and return its document once it ended with ``code``."""
+    done = ssh(f"sudo ops {shlex.join(arguments)} --json")
+    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def push(git: Git, remote: str, work: Path, message: str, *options: str) -> str:
+    """Commit and push; returns the commit."""
+    git("commit", "--allow-empty", "--message", message, directory=work)
+    git("push", *options, remote, "HEAD:refs/heads/main", directory=work)
+    return git("rev-parse", "HEAD", directory=work).stdout.strip()
+
+
+@pytest.fixture
+def repository(site: DeployedSite, account: Account, git: Git, tmp_path: Path) -> str:
+    """The remote of a repository with one push, cloned into ``work``."""
+    wish = {"name": "kept", "auto_init": True, "default_branch": "main"}
+    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    remote = f"https://{account.name}:{account.password}@{site.domain}/{account.name}/kept.git"
+    git("clone", remote, "work")
+    push(git, remote, tmp_path / "work", "before")
+    return remote
 
 
 def tls_connection(site: DeployedSite, version: ssl.TLSVersion) -> str | None:

@@ -29,7 +29,7 @@ _LEVELS = {
     "accounts": 6,
     "notify": 6,
     "image": 6,
-    "credentials": 7,
+    "credentials": 8,
     "rotation": 7,
     "certs": 7,
     "health": 7,
@@ -41,8 +41,9 @@ _LEVELS = {
     "drift": 9,
     "destroy": 9,
     "stages": 8,
-    "cli": 10,
-    "__main__": 11,
+    "drill": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 _PURE = ("errors", "model", "config", "cost", "inputs", "gate", "manifest", "report")
 _EFFECTS = {

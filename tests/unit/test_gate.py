@@ -239,7 +239,7 @@ def test_a_first_stage_needs_nothing() -> None:
 
 def _rehearsed() -> dict[str, Proof]:
     proofs = _chain(3)
-    junit = _junit("passed").replace(b"tests.a", b"tests.e2e.test_rehearsal")
+    junit = _junit("passed").replace(b"tests.a", b"tests.e2e.rehearsals.test_loss")
     proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=gate.previous_digest("deploy-e2e", proofs))
     return proofs
 
@@ -253,8 +253,8 @@ def test_a_site_whose_loss_was_not_rehearsed_is_proven_and_not_promoted() -> Non
 
 
 def test_the_rehearsals_are_where_the_gate_looks_for_them() -> None:
-    path = Path(__file__).parents[2] / f"{gate.REHEARSAL.removesuffix('::').replace('.', '/')}.py"
-    assert "def test_" in path.read_text()
+    folder = Path(__file__).parents[2] / gate.REHEARSALS.replace(".", "/")
+    assert any("def test_" in path.read_text() for path in folder.glob("test_*.py"))
 
 
 def _rehearsed_under(circumstances: Circumstances) -> dict[str, Proof]:

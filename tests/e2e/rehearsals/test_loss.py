@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.conftest import Account, DeployedSite, Ssh, aws_client, head_of
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of
 
 
 def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_it_and_finds_everything_again(
@@ -37,6 +41,50 @@ def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_i
     assert ssh("cat /etc/ssh/ssh_host_ed25519_key.pub").stdout not in {machine, ""}
     assert head_of(site, account, "kept") == before
     assert _open_ports(site) == {80, 443, site.ssh_port}
+
+
+def test_a_site_that_burned_down_with_its_disk_comes_back_from_the_bucket(
+    site: DeployedSite, account: Account, ssh: Ssh, git: Git, tmp_path: Path
+) -> None:
+    wish = {"name": "saved", "auto_init": True, "default_branch": "main"}
+    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    before = head_of(site, account, "saved")
+    taken = json.loads(ssh("sudo ops backup take --json").stdout)
+    _burn_down(site)
+    began = time.monotonic()
+    deployed = _ops("deploy", "--yes")
+    assert deployed.returncode == 0, deployed.stdout
+    assert account.session.get(f"{site.url}/api/v1/user").status_code == 401
+    # What an empty site would back up is not taken for the newest state of the one that was lost.
+    refused = ssh("sudo ops backup take --json")
+    assert (refused.returncode, "ops restore" in refused.stdout) == (4, True), refused.stdout
+    restored = json.loads(ssh("sudo ops restore --yes --json").stdout)
+    away = time.monotonic() - began
+    print(f"RTO from nothing: {away:.0f} s, {restored['away']} s of it the switch", file=sys.stderr)
+    assert restored["identity"] == taken["identity"]
+    assert head_of(site, account, "saved") == before
+    git("clone", f"https://{account.name}:{account.password}@{site.domain}/{account.name}/saved.git", "copy")
+    git("fsck", "--strict", directory=tmp_path / "copy")
+    assert git("rev-parse", "HEAD", directory=tmp_path / "copy").stdout.strip() == before
+    assert json.loads(ssh("sudo ops backup take --json").stdout)["changed"] is True
+    assert ssh("sudo ops health --json").returncode == 0
+
+
+def _burn_down(site: DeployedSite) -> None:
+    """Do away with the host and its disk, as no one wants to see it."""
+    compute, name = aws_client(site.document, "ec2"), site.document["name"]
+    (instance,) = [
+        one["InstanceId"]
+        for each in compute.describe_instances(Filters=[{"Name": "tag:Name", "Values": [name]}])["Reservations"]
+        for one in each["Instances"]
+        if one["State"]["Name"] == "running"
+    ]
+    (disk,) = compute.describe_volumes(Filters=[{"Name": "tag:Name", "Values": [f"{name}-data"]}])["Volumes"]
+    compute.modify_instance_attribute(InstanceId=instance, DisableApiTermination={"Value": False})
+    compute.terminate_instances(InstanceIds=[instance])
+    with suppress(ClientError):  # ended instances let go of their disks sooner or later
+        compute.detach_volume(VolumeId=disk["VolumeId"], Force=True)
+    compute.delete_volume(VolumeId=disk["VolumeId"])
 
 
 def _ops(*arguments: str) -> subprocess.CompletedProcess[str]:

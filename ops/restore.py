@@ -1,0 +1,465 @@
+"""A backup becomes the site again. All of it is fetched and compared beside the running site, and only then put in its place.
+
+Until the switch nothing of the site is touched. The switch itself is renaming: of Gitea's folder and of its database, and
+the way back is renaming again. The journal says that a switch is under way; whoever finds it goes back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ops import accounts, backup, health, manifest
+from ops.backup import DUMP, REPOSITORIES, Places, Repositories, in_bytes
+from ops.config import Site
+from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
+from ops.manifest import Backup, Manifest
+from ops.model import Report
+from ops.timeline import Timeline
+from ops.world import World, database
+from ops.world.lock import exclusive
+from ops.world.restic import Restic
+
+Agree = Callable[[str, Sequence[str]], None]
+
+# The database as it is fetched, and the one that was in its place.
+STAGED, ASIDE = "gitea_restored", "gitea_before"
+_HEALTHY_SECONDS = 300
+# More than the data itself, for what a file system keeps of its own.
+_ROOM = 1.1
+_REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be restored: a backup by its identity, else the newest at or before ``at``, else the newest of all.
+
+    With ``repository`` (owner/name) it is that repository alone. ``rehearse`` only tells the plan.
+    """
+
+    identity: str = ""
+    at: datetime | None = None
+    repository: str = ""
+    rehearse: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What there is before a restore: Gitea's version here, room on the data disk in bytes, a digest of the SECRET_KEY in use."""
+
+    version: str
+    free: int
+    secret_key: str
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where on the data disk a restore works: what is fetched, what was in its place, and the journal of the switch."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        """What was fetched and is not in its place yet."""
+        return self.folder / "gitea"
+
+    @property
+    def aside(self) -> Path:
+        """What was in its place before."""
+        return self.folder / "before"
+
+    @property
+    def journal(self) -> Path:
+        """There while a switch is under way; says to which backup, and of which repository if it is of one alone."""
+        return self.folder / "journal.json"
+
+
+@dataclass(frozen=True)
+class Single:
+    """One repository of Gitea's data: where it is, and where it is fetched and kept aside, on the same subvolume."""
+
+    data: Path
+    name: str
+
+    @property
+    def live(self) -> Path:
+        """The repository that people use."""
+        return self.data / REPOSITORIES / self.name
+
+    @property
+    def root(self) -> Path:
+        """A folder like Gitea's own, with nothing but this repository."""
+        return self.data / ".restored"
+
+    @property
+    def staged(self) -> Path:
+        """What was fetched and is not in its place yet."""
+        return self.root / REPOSITORIES / self.name
+
+    @property
+    def aside(self) -> Path:
+        """What was in its place before."""
+        return self.root / "before"
+
+
+def restore(site: Site, world: World, *, wish: Wish, agree: Agree, places: Places | None = None) -> Report:
+    """Make the site what a backup says it was.
+
+    Raises Refused when there is no such backup, it does not fit, it is not what its manifest says or no one agrees: then
+    nothing was touched. Raises OpsError when it could not be fetched, RolledBack when the restored site does not come up
+    and the one before is back, Stranded when that does not come up either, and Degraded when all is done except that the
+    administrator of the backup's time cannot sign in with today's password.
+    """
+    places = places or Places()
+    with exclusive(places.lock, world.clock.now()):
+        _resume(world, places)
+        both = backup.repositories(site, world, places)
+        chosen = choose(known(site, world, both), wish)
+        facts = _facts(world, places)
+        if problems := judge(chosen, facts):
+            raise Refused("\n".join(problems), "nothing was touched")
+        lines = plan(chosen, facts, wish, world.clock.now())
+        if wish.rehearse:
+            return Report("restore", False, f"would restore {chosen.identity}", {"identity": chosen.identity}, lines)
+        agree(site.name, lines)
+        if wish.repository:
+            return _restore_repository(world, places, both, chosen, wish.repository)
+        return _restore_site(site, world, places, both, chosen)
+
+
+def resume(site: Site, world: World, *, places: Places | None = None) -> Report:
+    """Go back to the site as it was when a restore was cut off in its switch; else change nothing."""
+    places = places or Places()
+    with exclusive(places.lock, world.clock.now()):
+        undone = _resume(world, places)
+    summary = (
+        f"a restore of {site.name} was cut off: the site is as it was before" if undone else "no restore was cut off"
+    )
+    return Report("restore", undone, summary)
+
+
+def choose(backups: Iterable[Backup], wish: Wish) -> Manifest:
+    """Return the backup that is wished for; raises Refused when there is none, or only a broken one."""
+    known = {each.identity: each for each in backups}
+    whole = sorted((each.manifest for each in known.values() if each.manifest), key=lambda each: each.moment)
+    if wish.identity:
+        named = known.get(wish.identity)
+        if named is None:
+            near = ", ".join(each.identity for each in whole[-3:]) or "there is none"
+            raise Refused(f"there is no backup {wish.identity}", f"the newest: {near}; all of them: ops backup list")
+        if named.manifest is None:
+            raise Refused(f"backup {wish.identity} is broken: {named.broken}", "choose another: ops backup list")
+        return named.manifest
+    early = [each for each in whole if wish.at is None or each.moment <= wish.at]
+    if not early:
+        when = f" from {wish.at:%Y-%m-%d %H:%M:%S} or before" if wish.at else ""
+        raise Refused(f"there is no whole backup{when}", "ops backup list; is backup.bucket the right one?")
+    return early[-1]
+
+
+def judge(chosen: Manifest, facts: Facts) -> tuple[str, ...]:
+    """Return each reason not to restore, with what would remove it."""
+    problems = []
+    if _order(facts.version) < _order(chosen.versions["gitea"]):
+        problems.append(
+            f"the backup is of Gitea {chosen.versions['gitea']}, {facts.version} runs here and refuses a newer database: "
+            f"deploy Gitea {chosen.versions['gitea']} or newer (compose/images.env), then restore"
+        )
+    if facts.secret_key != chosen.secret_key:
+        problems.append(
+            "the backup was made under another SECRET_KEY, without which two-factor secrets, mirrors' passwords and Actions "
+            'secrets cannot be read: docs/runbooks/restore.md, "Another SECRET_KEY"'
+        )
+    needed = int(chosen.parts["data"].size * _ROOM) + chosen.parts["database"].size
+    if facts.free < needed:
+        problems.append(
+            f"{in_bytes(facts.free)} are free on the data disk, the backup needs {in_bytes(needed)} beside the site: "
+            "make room, or enlarge host.data_gib and deploy"
+        )
+    return tuple(problems)
+
+
+def plan(chosen: Manifest, facts: Facts, wish: Wish, now: datetime) -> tuple[str, ...]:
+    """Return what a restore will do, as a person has to read it before agreeing."""
+    age = now - chosen.moment
+    what = f"repository {wish.repository}" if wish.repository else f"{chosen.domain}, whole"
+    lines = [
+        f"restored: {what}, as it was at {chosen.moment:%Y-%m-%d %H:%M:%S} UTC (backup {chosen.identity})",
+        f"fetched: {in_bytes(sum(part.size for part in chosen.parts.values()))}, {len(chosen.repositories)} repositories",
+        f"lost: what was written since, {_span(age.total_seconds())}; it is kept aside until the next restore",
+    ]
+    if _order(facts.version) > _order(chosen.versions["gitea"]):
+        lines.append(
+            f"migrated: the database, from Gitea {chosen.versions['gitea']} to {facts.version}, as Gitea starts"
+        )
+    if not wish.repository:
+        lines.append("away: Gitea, from the switch until it is healthy again; the fetching before that disturbs no one")
+    return tuple(lines)
+
+
+def _restore_site(site: Site, world: World, places: Places, both: Repositories, chosen: Manifest) -> Report:
+    timeline, staging = Timeline(world), _staging(places)
+    with ExitStack() as undo:
+        undo.callback(_clear, world, places)
+        with timeline.step("fetch"):
+            _stage(world, places, both, chosen)
+        with timeline.step("compare"):
+            differing = compare(chosen, *_staged(world, places))
+            if differing:
+                raise Refused(
+                    f"what was fetched is not what backup {chosen.identity} says: {'; '.join(differing[:5])}",
+                    "the site was not touched; restore another backup: ops backup list",
+                )
+        undo.pop_all()
+    began = world.clock.monotonic()
+    try:
+        with timeline.step("switch"):
+            _switch(world, places, chosen)
+        with timeline.step("start"):
+            world.containers.start(places.project, "gitea")
+            health.await_healthy(world, ["gitea"], project=places.project, seconds=_HEALTHY_SECONDS)
+    except OpsError as failed:
+        raise _gone_back(world, places, failed) from failed
+    except BaseException:
+        _go_back(world, places)
+        raise
+    staging.journal.unlink()
+    places.lineage.touch()
+    _let_in(site, world)
+    away = round(world.clock.monotonic() - began, 2)
+    facts = {"identity": chosen.identity, "away": away, "durations": timeline.seconds}
+    return Report(
+        "restore",
+        True,
+        f"the site is that of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC again; it was away for {away:.1f} s",
+        facts,
+        (f"kept aside until the next restore: {staging.aside}, database {ASIDE}",),
+    )
+
+
+def _let_in(site: Site, world: World) -> None:
+    """The administrator's password may have been rotated since the backup: Secrets Manager's is the one that counts."""
+    try:
+        accounts.ensure_admin(site, world)
+    except OpsError as failed:
+        raise Degraded(
+            f"the site is restored, but its administrator cannot sign in: {failed.message}", "ops accounts ensure-admin"
+        ) from failed
+
+
+def _stage(world: World, places: Places, both: Repositories, chosen: Manifest) -> None:
+    """Fetch data and database beside those in use."""
+    _clear(world, places)
+    staging = _staging(places)
+    source, snapshots = source_of(chosen, both)
+    if world.subvolumes.can_photograph(places.live):
+        world.subvolumes.make(staging.data)
+    paths = {each.identity: each.paths for each in source.snapshots()}
+    source.restore(snapshots["data"], staging.data, include=paths[snapshots["data"]][0])
+    world.subvolumes.own_like(places.live, staging.data)
+    postgres = world.containers.name(places.project, "postgres")
+    with world.database.session(postgres, "postgres") as session:
+        session.ask(f"CREATE DATABASE {STAGED} TEMPLATE template0")
+    source.dump_into(snapshots["database"], DUMP, database.load(postgres, STAGED), world.tell)
+
+
+def source_of(chosen: Manifest, both: Repositories) -> tuple[Restic, dict[str, str]]:
+    """Return the repository to fetch a backup from, and its snapshots there: this host's, where all of it is, else the bucket's."""
+    local = {name: part.local for name, part in chosen.parts.items()}
+    if both.local.exists() and set(local.values()) <= {each.identity for each in both.local.snapshots()}:
+        return both.local, local
+    return both.remote, {name: part.remote for name, part in chosen.parts.items()}
+
+
+def _clear(world: World, places: Places) -> None:
+    """Remove what a restore has left. What the last one kept aside was kept until now."""
+    staging = _staging(places)
+    for folder in (staging.data, staging.aside):
+        world.subvolumes.remove(folder)
+    staging.folder.mkdir(mode=0o700, exist_ok=True)
+    with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
+        for name in (STAGED, ASIDE):
+            session.ask(f"DROP DATABASE IF EXISTS {name}")
+
+
+def _staged(world: World, places: Places) -> tuple[dict[str, int], dict[str, str]]:
+    postgres = world.containers.name(places.project, "postgres")
+    with world.database.session(postgres, STAGED) as session:
+        rows = dict(backup.content(session).rows)
+    return rows, backup.refs(world, places, _staging(places).data)
+
+
+def compare(chosen: Manifest, rows: dict[str, int], refs: dict[str, str]) -> list[str]:
+    """Return each difference between a manifest and what was fetched: counts of rows, and the refs of every repository."""
+    tables = [
+        f"table {name} has {rows.get(name, 'no')} rows of {count}"
+        for name, count in chosen.rows.items()
+        if rows.get(name) != count
+    ]
+    names = sorted({*chosen.repositories, *refs})
+    return tables + [f"repository {name} differs" for name in names if chosen.repositories.get(name) != refs.get(name)]
+
+
+def _switch(world: World, places: Places, chosen: Manifest) -> None:
+    """Stop Gitea and put what was fetched in the place of what is there."""
+    staging = _staging(places)
+    _write(staging.journal, {"schema": 1, "identity": chosen.identity, "repository": ""})
+    world.containers.stop(places.project, "gitea")
+    with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
+        _rename_database(session, database.USER, ASIDE)
+        _rename_database(session, STAGED, database.USER)
+    world.subvolumes.rename(places.live, staging.aside)
+    world.subvolumes.rename(staging.data, places.live)
+
+
+def _gone_back(world: World, places: Places, failed: OpsError) -> OpsError:
+    """Put back what was there, and return how that went."""
+    aside = _staging(places).aside
+    try:
+        _go_back(world, places)
+        health.await_healthy(world, ["gitea"], project=places.project, seconds=_HEALTHY_SECONDS)
+        _clear(world, places)
+    except OpsError as again:
+        return Stranded(
+            f"the restored site does not come up ({failed.message}), nor does the one before: {again.message}",
+            f"look at the logs of gitea; the data before is in {aside}, or in its place; then: ops restore --resume",
+        )
+    return RolledBack(
+        f"the restored site does not come up, and the one before is back: {failed.message}",
+        "restore another backup: ops backup list",
+    )
+
+
+def _resume(world: World, places: Places) -> bool:
+    journal = _staging(places).journal
+    if not journal.exists():
+        return False
+    world.tell("a restore was cut off in its switch: going back to what was there before")
+    repository = json.loads(journal.read_text(encoding="utf-8"))["repository"]
+    if repository:
+        _go_back_to(world, places, Single(places.live, repository))
+    else:
+        _go_back(world, places)
+    return True
+
+
+def _go_back(world: World, places: Places) -> None:
+    """Whatever of a switch was done, undo it, and start Gitea on what was there before."""
+    staging = _staging(places)
+    world.containers.stop(places.project, "gitea")
+    if staging.aside.exists():
+        if places.live.exists():
+            world.subvolumes.rename(places.live, staging.data)
+        world.subvolumes.rename(staging.aside, places.live)
+    with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
+        there = {name for (name,) in session.ask("SELECT datname FROM pg_database")}
+        if ASIDE in there:
+            if database.USER in there:
+                _rename_database(session, database.USER, STAGED)
+            _rename_database(session, ASIDE, database.USER)
+    world.containers.start(places.project, "gitea")
+    staging.journal.unlink()
+
+
+def _rename_database(session: database.Session, name: str, new: str) -> None:
+    session.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608 - ours
+    session.ask(f"ALTER DATABASE {name} RENAME TO {new}")
+
+
+def _restore_repository(world: World, places: Places, both: Repositories, chosen: Manifest, repository: str) -> Report:
+    """Put one bare repository in the place of the one that is there. Its issues and settings in the database stay as they are."""
+    name = f"{repository.lower()}.git"
+    if not _REPOSITORY.fullmatch(repository) or name not in chosen.repositories:
+        raise Refused(
+            f"backup {chosen.identity} has no repository {repository}", "give it as OWNER/NAME; ops backup list"
+        )
+    single = Single(places.live, name)
+    if not single.live.is_dir():
+        raise Refused(
+            f"{repository} is not there: Gitea would not know what is restored",
+            f"make an empty {repository}, then restore",
+        )
+    source, snapshots = source_of(chosen, both)
+    paths = {each.identity: each.paths for each in source.snapshots()}
+    world.subvolumes.remove(single.root)
+    source.restore(snapshots["data"], single.staged, include=f"{paths[snapshots['data']][0]}/{REPOSITORIES}/{name}")
+    for folder in (single.staged, *single.staged.parents):
+        if folder == places.live:
+            break
+        world.subvolumes.own_like(single.live, folder)
+    if backup.refs(world, places, single.root).get(name) != chosen.repositories[name]:
+        raise Refused(
+            f"what was fetched of {repository} is not what the backup says",
+            "nothing was touched; restore it out of another backup: ops backup list",
+        )
+    journal = _staging(places).journal
+    journal.parent.mkdir(mode=0o700, exist_ok=True)
+    _write(journal, {"schema": 1, "identity": chosen.identity, "repository": name})
+    world.subvolumes.rename(single.live, single.aside)
+    world.subvolumes.rename(single.staged, single.live)
+    journal.unlink()
+    facts = {"identity": chosen.identity, "repository": repository}
+    return Report(
+        "restore", True, f"{repository} is that of {chosen.identity} again", facts, (f"kept aside: {single.aside}",)
+    )
+
+
+def _go_back_to(world: World, places: Places, single: Single) -> None:
+    """Whatever of putting one repository in place was done, undo it."""
+    if single.aside.exists():
+        if single.live.exists():
+            world.subvolumes.rename(single.live, single.staged)
+        world.subvolumes.rename(single.aside, single.live)
+    _staging(places).journal.unlink()
+
+
+def _staging(places: Places) -> Staging:
+    return Staging(places.data / ".restore")
+
+
+def known(site: Site, world: World, both: Repositories) -> tuple[Backup, ...]:
+    """Return the backups that the bucket tells of, each whole or broken."""
+    if not both.remote.exists():
+        return ()
+    there = {each.identity for each in both.remote.snapshots()}
+    keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
+    names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
+    return tuple(
+        manifest.judge(name, world.aws.read_object(site.backup.bucket, key), there) for key, name in names.items()
+    )
+
+
+def _facts(world: World, places: Places) -> Facts:
+    # The image's tag and not what the program says of itself: a Gitea that does not come up is a reason to restore.
+    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
+    version = image.partition("@")[0].rpartition(":")[2]
+    return Facts(version, world.subvolumes.free(places.data), backup.secret_key(places))
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _span(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    days, hours = divmod(minutes // 60, 24)
+    return f"{days} days {hours} h" if days else f"{hours} h {minutes % 60} min"
+
+
+def _write(path: Path, document: dict[str, object]) -> None:
+    """On the disk for certain before anything else happens."""
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)

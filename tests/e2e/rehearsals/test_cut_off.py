@@ -1,0 +1,118 @@
+"""Backups and restores that are cut off, and a site that stands still when no one is there any more to let it go on."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push
+
+GITEA, POSTGRES = "gitea-suite-gitea-1", "gitea-suite-postgres-1"
+# The site goes on after at most five seconds; the rest is Docker's and ssh's.
+THAWED_SECONDS = 8
+
+
+def steps_of(said: str) -> list[str]:
+    """Return the steps that a verb went through, as it told them."""
+    return [line.removeprefix("== ") for line in said.splitlines() if line.startswith("== ") and ":" not in line]
+
+
+def cut_off_at(ssh: Ssh, step: str, *arguments: str) -> None:
+    """Run a verb on the host and kill it, with no chance to undo anything, when it begins a step."""
+    kill = "docker kill --signal KILL $(docker ps --quiet --filter label=gitea-suite.verb)"
+    script = (
+        f'ops {shlex.join(arguments)} 2>&1 | while read -r line; do [ "$line" = "== {step}" ] && {kill}; done; true'
+    )
+    done = ssh(f"sudo sh -c {shlex.quote(script)}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_site_that_stands_still_goes_on_by_itself_when_the_one_who_stopped_it_hangs_or_is_killed(
+    site: DeployedSite, ssh: Ssh, web: requests.Session
+) -> None:
+    for killed in (False, True):
+        # A database that stops to answer once Gitea is frozen: the moment cannot be had.
+        script = (
+            f'ops backup take --json 2>&1 | while read -r line; do echo "$line"; '
+            f'[ "$line" = "== freeze" ] && docker pause {POSTGRES} >&2; done'
+        )
+        told: list[subprocess.CompletedProcess[str]] = []
+        command = f"sudo sh -c {shlex.quote(script)}"
+        hang = threading.Thread(target=lambda into, what: into.append(ssh(what)), args=(told, command))
+        hang.start()
+        try:
+            _until(lambda: _state(ssh, GITEA) == "paused", "Gitea stands still", 60)
+            stood = time.monotonic()
+            if killed:
+                ssh("sudo docker kill --signal KILL $(sudo docker ps --quiet --filter label=gitea-suite.verb)")
+            _until(lambda: _state(ssh, GITEA) == "running", "Gitea goes on", THAWED_SECONDS)
+            assert time.monotonic() - stood < THAWED_SECONDS
+        finally:
+            ssh(f"sudo docker unpause {POSTGRES}")
+            hang.join(timeout=60)
+        said = told[0].stdout
+        assert killed or "let go on: no backup was made" in said, said
+    assert web.get(f"{site.url}/api/healthz").status_code == 200
+    ops(ssh, "backup", "take")
+
+
+def test_a_backup_that_is_killed_at_any_step_leaves_none_behind_and_the_next_one_is_whole(
+    site: DeployedSite, ssh: Ssh
+) -> None:
+    steps = steps_of(ssh("sudo ops backup take").stderr)
+    assert {"freeze", "database", "data", "copy", "manifest"} <= set(steps)
+    for step in steps[:-1]:
+        before = _manifests(site)
+        cut_off_at(ssh, step, "backup", "take")
+        assert _manifests(site) == before
+    taken = ops(ssh, "backup", "take")
+    assert f"manifests/{taken['identity']}.json" in _manifests(site)
+    assert ssh("sudo ls /srv/gitea/.moment").stdout == ""
+
+
+def test_a_restore_that_is_killed_at_any_step_is_undone_or_done_by_the_next_run(
+    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path
+) -> None:
+    before = head_of(site, account, "kept")
+    ops(ssh, "backup", "take")
+    later = push(git, repository, tmp_path / "work", "later")
+    steps = steps_of(ssh("sudo ops restore --yes").stderr)
+    assert {"fetch", "compare", "switch", "start"} == set(steps)
+    assert head_of(site, account, "kept") == before
+    push(git, repository, tmp_path / "work", "later still", "--force")
+    now = head_of(site, account, "kept")
+    assert now != later != before
+    for step in steps:
+        cut_off_at(ssh, step, "restore", "--yes")
+        ops(ssh, "restore", "--resume")
+        _until(lambda: _health(ssh, GITEA) == "healthy", "Gitea is back", 60)
+        assert head_of(site, account, "kept") == now
+    ops(ssh, "restore", "--yes")
+    assert head_of(site, account, "kept") == before
+
+
+def _manifests(site: DeployedSite) -> set[str]:
+    bucket = site.document["backup"]["bucket"]
+    found = aws_client(site.document, "s3").list_objects_v2(Bucket=bucket, Prefix="manifests/")
+    return {each["Key"] for each in found.get("Contents", [])}
+
+
+def _state(ssh: Ssh, container: str) -> str:
+    return ssh(f"sudo docker inspect --format '{{{{.State.Status}}}}' {container}").stdout.strip()
+
+
+def _health(ssh: Ssh, container: str) -> str:
+    return ssh(f"sudo docker inspect --format '{{{{.State.Health.Status}}}}' {container}").stdout.strip()
+
+
+def _until(ready: Callable[[], bool], what: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.1)

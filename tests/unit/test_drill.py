@@ -1,0 +1,62 @@
+"""When a drill is due, what it keeps of itself, and when it is red."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops import drill
+from ops.drill import Drill
+from ops.errors import OpsError
+from tests import fakes
+
+SITE = fakes.site()
+NOW = datetime(2026, 11, 23, 5, 30, tzinfo=UTC)
+
+
+def held(days: float, *findings: str) -> Drill:
+    return Drill(NOW - timedelta(days=days), "20261123T110000Z", 41.2, 540.0, findings, {"fetch": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("drills", "due"),
+    [
+        ([], True),
+        ([held(1)], False),
+        ([held(6.4)], False),
+        ([held(6.6)], True),
+        ([held(1, "row counts differ")], True),
+        ([held(9), held(3), held(1, "row counts differ")], False),
+    ],
+)
+def test_a_drill_is_due_when_the_last_passed_one_is_a_week_old(drills: list[Drill], due: bool) -> None:
+    assert drill.due(drills, 7, NOW) is due
+
+
+def test_what_the_bucket_keeps_of_a_drill_is_read_again() -> None:
+    for each in (held(0), held(0, "one", "two")):
+        assert drill.read(drill.written(each)) == each
+    whole = drill.written(held(0))
+    for length in range(len(whole) - 1):
+        with pytest.raises(OpsError, match="cut off"):
+            drill.read(whole[:length])
+
+
+def test_a_drill_that_found_something_or_took_too_long_is_red() -> None:
+    assert drill.report_of(held(0), SITE).exit_code == 0
+    found = drill.report_of(held(0, "git fsck of a/b.git: broken link"), SITE)
+    assert (found.exit_code, found.lines) == (3, ("git fsck of a/b.git: broken link",))
+    late = drill.report_of(Drill(NOW, "20261123T110000Z", 3601.0, 1.0), SITE)
+    assert late.exit_code == 3
+    assert "3601 s, more than backup.rto_minutes = 60" in late.lines[0]
+
+
+@given(st.sets(st.integers(0, 999)))
+def test_a_few_repositories_from_all_over_are_cloned(numbers: set[int]) -> None:
+    names = [f"a/{number}.git" for number in numbers]
+    chosen = drill.sample([*names, *(f"a/{number}.wiki.git" for number in numbers)])
+    assert set(chosen) <= set(names)
+    assert len(chosen) == min(len(names), 3) or (len(names) == 4 and len(chosen) == 2)

@@ -1,0 +1,400 @@
+"""What a restore decides, and that one which is cut off anywhere leaves one site or the other, whole."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import accounts, backup, manifest, restore
+from ops.backup import Places
+from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
+from ops.manifest import Backup, Manifest, Part
+from ops.restore import ASIDE, STAGED, Facts, Wish
+from ops.world.containers import Ran, Service
+from ops.world.restic import Snapshot
+from tests import fakes
+
+NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)
+REFS = "= a/b.git\nref: refs/heads/main\n0001 refs/heads/main\n"
+MADE = Manifest(
+    identity="20261123T110000Z",
+    site="test",
+    domain="git.example.org",
+    moment=NOON,
+    finished=NOON,
+    parts={name: Part(f"remote-{name}", f"local-{name}", 1000) for name in manifest.PARTS},
+    stored=1,
+    versions={"gitea": "28.1.0"},
+    migration=300,
+    images={},
+    rows={"user": 3},
+    repositories=backup.refs_from(REFS),
+    paused=0.1,
+    photographed=True,
+    secret_key="",
+)
+SITE = fakes.site()
+FACTS = Facts("28.1.0", 10**9, "")
+
+
+def at(hours: int) -> Backup:
+    moment = NOON + timedelta(hours=hours)
+    made = replace(MADE, identity=manifest.identity_of(moment), moment=moment)
+    return Backup(made.identity, made)
+
+
+@pytest.mark.parametrize(
+    ("wish", "chosen"),
+    [
+        (Wish(), "20261123T120000Z"),
+        (Wish(identity="20261123T100000Z"), "20261123T100000Z"),
+        (Wish(at=NOON), "20261123T110000Z"),
+        (Wish(at=NOON - timedelta(seconds=1)), "20261123T100000Z"),
+    ],
+)
+def test_the_newest_whole_backup_that_is_not_too_new_is_chosen(wish: Wish, chosen: str) -> None:
+    broken = Backup("20261123T130000Z", None, "data missing from the remote repository")
+    assert restore.choose([at(0), broken, at(1), at(-1)], wish).identity == chosen
+
+
+@pytest.mark.parametrize(
+    ("wish", "words", "remedy"),
+    [
+        (Wish(identity="20261123T130000Z"), "is broken: data missing", "choose another"),
+        (Wish(identity="never"), "there is no backup never", "20261123T110000Z"),
+        (Wish(at=NOON - timedelta(days=1)), "from 2026-11-22 11:00:00 or before", "ops backup list"),
+    ],
+)
+def test_a_backup_that_is_not_there_or_broken_is_refused(wish: Wish, words: str, remedy: str) -> None:
+    broken = Backup("20261123T130000Z", None, "data missing from the remote repository")
+    with pytest.raises(Refused, match=words) as refused:
+        restore.choose([at(0), broken], wish)
+    assert remedy in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (replace(FACTS, version="28.0.9"), "of Gitea 28.1.0, 28.0.9 runs here"),
+        (replace(FACTS, version="1.27.3"), "of Gitea 28.1.0, 1.27.3 runs here"),
+        (replace(FACTS, secret_key="other"), "another SECRET_KEY"),
+        (replace(FACTS, free=2000), "2.0 KiB are free on the data disk, the backup needs 2.1 KiB"),
+    ],
+)
+def test_what_could_not_be_restored_is_refused_before_anything_is_fetched(facts: Facts, words: str) -> None:
+    (problem,) = restore.judge(MADE, facts)
+    assert words in problem
+
+
+def test_what_fits_is_restored_and_by_a_newer_gitea_migrated() -> None:
+    assert restore.judge(MADE, replace(FACTS, free=2100)) == ()
+    newer = replace(FACTS, version="28.2.0")
+    assert restore.judge(MADE, newer) == ()
+    now = NOON + timedelta(hours=26, minutes=5)
+    assert not any("migrated" in line for line in restore.plan(MADE, FACTS, Wish(), now))
+    said = "\n".join(restore.plan(MADE, newer, Wish(), now))
+    assert "from Gitea 28.1.0 to 28.2.0" in said
+    assert "as it was at 2026-11-23 11:00:00 UTC" in said
+    assert "lost: what was written since, 1 days 2 h" in said
+
+
+def test_every_difference_from_the_manifest_is_named() -> None:
+    assert restore.compare(MADE, {"user": 3, "more": 1}, dict(MADE.repositories)) == []
+    found = restore.compare(MADE, {}, {"a/b.git": "else", "c/d.git": "new"})
+    assert found == ["table user has no rows of 3", "repository a/b.git differs", "repository c/d.git differs"]
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would still have done happens."""
+
+
+@dataclass
+class Machine(fakes.FakeWorld):
+    """A host with a data disk, a database server and a bucket. The process dies before its ``dies_before``th deed."""
+
+    directory: Path = field(kw_only=True)
+    databases: dict[str, str] = field(default_factory=lambda: {"gitea": "now"})
+    running: bool = True
+    comes_up: Callable[[str], bool] = lambda content: True
+    stored: str = "then"
+    refs: Mapping[str, str] = field(default_factory=lambda: {"then": REFS})
+    deeds: list[str] = field(default_factory=list)
+    dies_before: int = -1
+
+    def __post_init__(self) -> None:
+        self.places = Places(
+            self.directory / "data", self.directory / "secrets", self.directory / "backup", lock=self.directory / "lock"
+        )
+        (self.places.live / "git/repositories/a/b.git").mkdir(parents=True)
+        (self.places.live / "git/repositories/a/b.git/content").write_text("now")
+        self.places.secrets.mkdir()
+        (self.places.secrets / "gitea-secret-key").write_text("k")
+        self.containers: Any = self
+        self.subvolumes: Any = self
+        self.database: Any = self
+        made = replace(MADE, secret_key=backup.secret_key(self.places))
+        self.aws: Any = Bucket({manifest.key_of(made.identity): manifest.written(made)})
+
+    def deed(self, what: str) -> None:
+        if self.dies_before == len(self.deeds):
+            raise Killed
+        self.deeds.append(what)
+
+    # The engine.
+    def services(self, project: str) -> tuple[Service, ...]:
+        health = "healthy" if self.running and self.comes_up(self.content()) else "starting"
+        return (Service("gitea", "gitea/gitea:28.1.0@sha256:0", "running" if self.running else "exited", health, 0),)
+
+    def name(self, project: str, service: str) -> str:
+        return f"{project}-{service}-1"
+
+    def stop(self, project: str, service: str) -> None:
+        self.deed("stop")
+        self.running = False
+
+    def start(self, project: str, service: str) -> None:
+        self.deed("start")
+        self.running = True
+
+    def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
+        found = sorted((folder / "git/repositories").glob("*/*.git/content"))
+        return Ran(0, "".join(self.refs.get(each.read_text(), "") for each in found))
+
+    # The disk.
+    def can_photograph(self, folder: Path) -> bool:
+        return False
+
+    def remove(self, folder: Path) -> None:
+        if folder.is_dir():
+            self.deed(f"remove {folder.name}")
+            for each in sorted(folder.rglob("*"), reverse=True):
+                each.rmdir() if each.is_dir() else each.unlink()
+            folder.rmdir()
+
+    def rename(self, folder: Path, name: Path) -> None:
+        self.deed(f"rename {folder.name}")
+        assert not name.exists()
+        folder.rename(name)
+
+    def own_like(self, model: Path, folder: Path) -> None:
+        assert model.is_dir()
+        assert folder.is_dir()
+
+    def free(self, folder: Path) -> int:
+        return 10**9
+
+    # The database.
+    @contextmanager
+    def session(self, container: str, name: str = "gitea") -> Iterator[Machine]:
+        assert name == "postgres" or name in self.databases
+        yield self
+
+    def ask(self, statement: str) -> list[list[str]]:
+        words = statement.split()
+        match words:
+            case ["DROP", "DATABASE", "IF", "EXISTS", name]:
+                self.deed(statement)
+                self.databases.pop(name, None)
+            case ["CREATE", "DATABASE", name, *_]:
+                self.deed(statement)
+                assert name not in self.databases
+                self.databases[name] = ""
+            case ["ALTER", "DATABASE", name, "RENAME", "TO", new]:
+                self.deed(statement)
+                assert new not in self.databases
+                self.databases[new] = self.databases.pop(name)
+            case ["SELECT", "datname", *_]:
+                return [[name] for name in ("postgres", *self.databases)]
+            case ["SELECT", "version", *_]:
+                return [["300"]]
+            case ["SELECT", "tablename", *_]:
+                return [["user"]]
+            case ["SELECT", "count(*)", *_]:
+                return [["3"]]
+        return []
+
+    # The repositories.
+    def restic(self, repository: str, **_: Any) -> Machine:
+        return self
+
+    def exists(self) -> bool:
+        return True
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        ids = [name for part in MADE.parts.values() for name in (part.local, part.remote)]
+        return tuple(Snapshot(each, each, paths=("/data/.moment/gitea",)) for each in ids)
+
+    def restore(self, snapshot: str, target: Path, *, include: str) -> None:
+        self.deed("restore data")
+        inner = "" if include.endswith(".git") else "git/repositories/a/b.git"
+        (target / inner).mkdir(parents=True)
+        (target / inner / "content").write_text(self.stored)
+
+    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
+        self.deed("restore database")
+        self.databases[STAGED] = self.stored
+
+    # What the test sees.
+    def content(self) -> str:
+        """What Gitea shows: what its folder and its database agree on."""
+        found = (self.places.live / "git/repositories/a/b.git/content").read_text()
+        return found if found == self.databases["gitea"] else f"{found} with the database of {self.databases['gitea']}"
+
+    def ops(self, **wish: Any) -> Any:
+        return restore.restore(SITE, self, wish=Wish(**wish), agree=lambda *_: None, places=self.places)  # type: ignore[arg-type]
+
+    def resume(self) -> Any:
+        self.dies_before = -1
+        return restore.resume(SITE, self, places=self.places)  # type: ignore[arg-type]
+
+
+@dataclass
+class Bucket:
+    """The bucket's objects."""
+
+    content: dict[str, bytes]
+
+    def objects(self, bucket: str, prefix: str) -> list[str]:
+        return [key for key in self.content if key.startswith(prefix)]
+
+    def read_object(self, bucket: str, key: str) -> bytes:
+        return self.content[key]
+
+
+@pytest.fixture(autouse=True)
+def let_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    asked: list[str] = []
+    monkeypatch.setattr(accounts, "ensure_admin", lambda site, world: asked.append(world.content()))
+    return asked
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(directory=tmp_path)
+
+
+def test_a_restored_site_runs_and_the_one_before_is_kept_aside(machine: Machine) -> None:
+    report = machine.ops()
+    assert (machine.content(), machine.running) == ("then", True)
+    assert machine.databases == {"gitea": "then", ASIDE: "now"}
+    assert (machine.places.data / ".restore/before/git/repositories/a/b.git/content").read_text() == "now"
+    assert report.facts["identity"] == MADE.identity
+    machine.databases["gitea"] = "now"
+    (machine.places.live / "git/repositories/a/b.git/content").write_text("now")
+    machine.ops()  # what was kept aside makes room for what is kept aside now
+    assert machine.databases == {"gitea": "then", ASIDE: "now"}
+
+
+def test_the_administrator_of_the_backup_s_time_may_sign_in_with_today_s_password(
+    machine: Machine, let_in: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.ops()
+    assert let_in == ["then"]
+
+    def refuse(site: Any, world: Any) -> None:
+        raise OpsError("Gitea answers 500", "")
+
+    monkeypatch.setattr(accounts, "ensure_admin", refuse)
+    with pytest.raises(Degraded, match="cannot sign in: Gitea answers 500"):
+        machine.ops()
+    assert (machine.content(), machine.running) == ("then", True)
+    assert machine.resume().changed is False
+
+
+def test_a_rehearsed_restore_and_one_that_no_one_agrees_to_do_nothing(machine: Machine) -> None:
+    assert not machine.ops(rehearse=True).changed
+
+    def never(name: str, lines: Sequence[str]) -> None:
+        raise Refused("no one agreed")
+
+    with pytest.raises(Refused):
+        restore.restore(SITE, machine, wish=Wish(), agree=never, places=machine.places)  # type: ignore[arg-type]
+    assert machine.deeds == []
+
+
+def test_what_is_not_what_the_manifest_says_is_never_put_in_place(machine: Machine) -> None:
+    machine.refs = {"then": REFS.replace("0001", "0002")}
+    with pytest.raises(OpsError, match=r"repository a/b\.git differs"):
+        machine.ops()
+    assert (machine.content(), machine.running) == ("now", True)
+    assert machine.databases == {"gitea": "now"}
+    assert list((machine.places.data / ".restore").iterdir()) == []
+    assert "stop" not in machine.deeds
+
+
+def test_a_restored_site_that_does_not_come_up_is_taken_back(machine: Machine) -> None:
+    machine.comes_up = lambda content: content == "now"
+    with pytest.raises(RolledBack):
+        machine.ops()
+    assert (machine.content(), machine.running) == ("now", True)
+    assert machine.databases == {"gitea": "now"}
+    machine.comes_up = lambda content: False
+    with pytest.raises(Stranded) as stranded:
+        machine.ops()
+    assert "ops restore --resume" in stranded.value.hint
+    assert machine.content() == "now"
+
+
+@pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
+def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_whole(
+    tmp_path: Path, wish: Mapping[str, str]
+) -> None:
+    database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
+    whole = Machine(directory=tmp_path / "whole")
+    whole.ops(**wish)
+    for number in range(len(whole.deeds)):
+        machine = Machine(directory=tmp_path / str(number), dies_before=number)
+        with pytest.raises(Killed):
+            machine.ops(**wish)
+        machine.resume()
+        content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
+        assert machine.databases["gitea"] == database[content], whole.deeds[number]
+        assert machine.running
+        assert not machine.resume().changed
+        machine.ops(**wish)
+        restored = (machine.places.live / "git/repositories/a/b.git/content").read_text()
+        assert (restored, machine.databases["gitea"]) == ("then", database["then"])
+
+
+@pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
+def test_going_back_may_be_killed_anywhere_too(tmp_path: Path, wish: Mapping[str, str]) -> None:
+    database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
+    whole = Machine(directory=tmp_path / "whole")
+    whole.ops(**wish)
+    for first in range(len(whole.deeds)):
+        for second in itertools.count():
+            machine = Machine(directory=tmp_path / f"{first}-{second}", dies_before=first)
+            with pytest.raises(Killed):
+                machine.ops(**wish)
+            machine.dies_before = len(machine.deeds) + second
+            try:
+                restore.resume(SITE, machine, places=machine.places)  # type: ignore[arg-type]
+            except Killed:
+                machine.resume()
+            else:
+                break
+            content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
+            assert machine.databases["gitea"] == database[content]
+            assert machine.running
+
+
+@pytest.mark.parametrize("name", ["a/never", "a", "../b", "a/b.git"])
+def test_a_repository_that_the_backup_has_not_is_refused(machine: Machine, name: str) -> None:
+    with pytest.raises(Refused, match="has no repository"):
+        machine.ops(repository=name)
+    assert machine.deeds == []
+
+
+def test_a_single_repository_changes_neither_the_database_nor_whether_gitea_runs(machine: Machine) -> None:
+    machine.ops(repository="A/b")
+    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
+    assert machine.databases == {"gitea": "now"}
+    assert "stop" not in machine.deeds
+    assert not (machine.places.data / ".restore/journal.json").exists()
