@@ -235,6 +235,18 @@ def ops(ssh: Ssh, *arguments: str, code: int = 0) -> dict[str, Any]:
     return document
 
 
+@pytest.fixture
+def by_hand(ssh: Ssh) -> Iterator[None]:
+    """Nothing backs up but the test: the host's timers stand still, and what they began has ended."""
+    timers = "gitea-suite-backup.timer gitea-suite-drill.timer"
+    assert ssh(f"sudo systemctl stop {timers}").returncode == 0
+    services = "gitea-suite-backup.service gitea-suite-drill.service"
+    running = f"systemctl list-units --no-legend --state=activating {services} | grep --quiet ."
+    assert ssh(f"while {running}; do sleep 0.2; done").returncode == 0
+    yield
+    assert ssh(f"sudo systemctl start {timers}").returncode == 0
+
+
 def push(git: Git, remote: str, work: Path, message: str, *options: str) -> str:
     """Commit and push; returns the commit."""
     git("commit", "--allow-empty", "--message", message, directory=work)

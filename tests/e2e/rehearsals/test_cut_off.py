@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push
+
+pytestmark = pytest.mark.usefixtures("by_hand")
 
 GITEA, POSTGRES = "gitea-suite-gitea-1", "gitea-suite-postgres-1"
 # The site goes on after at most five seconds; the rest is Docker's and ssh's.
@@ -37,10 +40,10 @@ def test_a_site_that_stands_still_goes_on_by_itself_when_the_one_who_stopped_it_
     site: DeployedSite, ssh: Ssh, web: requests.Session
 ) -> None:
     for killed in (False, True):
-        # A database that stops to answer once Gitea is frozen: the moment cannot be had.
+        # A database that answers no more when Gitea is frozen: the moment cannot be had.
         script = (
             f'ops backup take --json 2>&1 | while read -r line; do echo "$line"; '
-            f'[ "$line" = "== freeze" ] && docker pause {POSTGRES} >&2; done'
+            f'[ "$line" = "== settle" ] && docker pause {POSTGRES} >&2; done'
         )
         told: list[subprocess.CompletedProcess[str]] = []
         command = f"sudo sh -c {shlex.quote(script)}"

@@ -1,0 +1,123 @@
+"""The drill finds what is wrong with a backup, and a backup that was taken under load has nothing wrong."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, ops, push
+
+pytestmark = pytest.mark.usefixtures("by_hand")
+
+
+def test_a_drill_makes_a_site_of_the_newest_backup_and_leaves_nothing_of_it(
+    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path
+) -> None:
+    assert repository
+    taken = ops(ssh, "backup", "take")
+    passed = ops(ssh, "restore", "--drill")
+    assert (passed["identity"], passed["findings"]) == (taken["identity"], [])
+    assert ops(ssh, "restore", "--drill", "--when-due")["changed"] is False
+    # A backup that is not what its manifest says.
+    storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
+    key = f"manifests/{taken['identity']}.json"
+    written = json.loads(storage.get_object(Bucket=bucket, Key=key)["Body"].read())
+    lying = written | {"rows": written["rows"] | {"user": written["rows"]["user"] + 1}}
+    lying["repositories"] = dict.fromkeys(written["repositories"], "0" * 64)
+    storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(lying), ChecksumAlgorithm="SHA256")
+    failed = ops(ssh, "restore", "--drill", code=3)
+    assert any("table user has" in each for each in failed["findings"])
+    assert any(f"repository {account.name}/kept.git differs" in each for each in failed["findings"])
+    # And the restore itself refuses what it fetched, before it touches the site.
+    refused = ops(ssh, "restore", "--yes", code=4)
+    assert "is not what backup" in str(refused["summary"])
+    storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(written), ChecksumAlgorithm="SHA256")
+    drills = storage.list_objects_v2(Bucket=bucket, Prefix="drills/")["Contents"]
+    assert len(drills) >= 2
+    assert ssh("sudo docker ps --all --quiet --filter label=com.docker.compose.project=gitea-drill").stdout == ""
+    assert ssh("sudo docker network ls --quiet --filter label=com.docker.compose.project=gitea-drill").stdout == ""
+    assert ssh("sudo ls -A /srv/gitea/.drill").returncode != 0
+
+
+@dataclass
+class Acknowledged:
+    """What people were told is done, with when they asked and when they were told, in seconds of this machine's clock."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+    pushes: list[tuple[float, float, str]] = field(default_factory=list)
+    issues: list[tuple[float, float, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def busy(site: DeployedSite, account: Account, git: Git, repository: str, tmp_path: Path) -> Iterator[Acknowledged]:
+    """People who push and who write issues, without a pause, until the fixture is told that it is over."""
+    noted = Acknowledged()
+
+    def pusher() -> None:
+        while not noted.over.is_set():
+            began = time.time()
+            noted.pushes.append((began, 0.0, ""))
+            commit = push(git, repository, tmp_path / "work", secrets.token_hex(4))
+            noted.pushes[-1] = (began, time.time(), commit)
+
+    def writer() -> None:
+        while not noted.over.is_set():
+            began, title = time.time(), secrets.token_hex(8)
+            where = f"{site.url}/api/v1/repos/{account.name}/kept/issues"
+            assert account.session.post(where, json={"title": title}).status_code == 201
+            noted.issues.append((began, time.time(), title))
+
+    people = [threading.Thread(target=pusher), threading.Thread(target=writer)]
+    for each in people:
+        each.start()
+    yield noted
+    noted.over.set()
+    for each in people:
+        each.join()
+
+
+def test_a_backup_under_load_has_all_that_was_acknowledged_before_its_moment_and_nothing_torn(
+    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, busy: Acknowledged, tmp_path: Path
+) -> None:
+    time.sleep(1)
+    began = time.time()
+    taken = ops(ssh, "backup", "take")
+    ended = time.time()
+    busy.over.set()
+    time.sleep(1)
+    assert [each for each in busy.pushes if began < each[0] and each[1] and each[1] < ended], "no one pushed meanwhile"
+    ops(ssh, "restore", "--yes")
+    git("clone", repository, "copy")
+    git("fsck", "--strict", directory=tmp_path / "copy")
+    there = git("log", "--format=%H", directory=tmp_path / "copy").stdout.split()
+    # What was told before the backup began is there; so is no issue that was asked for after it had ended.
+    assert {commit for _, told, commit in busy.pushes if told and told < began} <= set(there)
+    titles = _titles(site, account, "kept")
+    assert {title for _, told, title in busy.issues if told < began} <= titles
+    assert not {title for asked, _, title in busy.issues if asked > ended} & titles
+    # Of one moment: whatever one of them was told before another asked is not missing when that is there.
+    last_push = max((asked for asked, _, commit in busy.pushes if commit in there), default=0.0)
+    assert {title for _, told, title in busy.issues if told < last_push} <= titles
+    last_issue = max((asked for asked, _, title in busy.issues if title in titles), default=0.0)
+    assert {commit for _, told, commit in busy.pushes if told and told < last_issue} <= set(there)
+    assert taken["identity"]
+
+
+def _titles(site: DeployedSite, account: Account, repository: str) -> set[str]:
+    """The titles of a repository's issues; Gitea gives 50 at a time."""
+    titles: set[str] = set()
+    for page in itertools.count(1):
+        where = f"{site.url}/api/v1/repos/{account.name}/{repository}/issues"
+        found = account.session.get(where, params={"state": "all", "limit": "50", "page": str(page)}).json()
+        if not found:
+            return titles
+        titles |= {each["title"] for each in found}
+    raise AssertionError
