@@ -45,7 +45,10 @@ class Database:
 
     @contextmanager
     def session(self, container: str, database: str = USER) -> Iterator[Session]:
-        """Open a session, and close it at the end of the block; an open transaction is rolled back."""
+        """Open a session, and close it at the end of the block; an open transaction is rolled back.
+
+        It is connected when the block begins: what is asked while the site stands still is answered at once.
+        """
         argv = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--field-separator=\t"]
         process = subprocess.Popen(
             [*inside(container, interactive=True), *argv, "--set=ON_ERROR_STOP=1", f"--username={USER}", database],
@@ -55,7 +58,9 @@ class Database:
             text=True,
         )
         try:
-            yield Session(process)
+            opened = Session(process)
+            opened.ask("SELECT 1")
+            yield opened
         finally:
             assert process.stdin
             assert process.stdout
