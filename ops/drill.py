@@ -22,6 +22,7 @@ from ops.errors import OpsError
 from ops.health import await_healthy
 from ops.manifest import Manifest
 from ops.model import Report
+from ops.picture import Course, Limit, Mark, document_of
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
@@ -133,8 +134,21 @@ def report_of(made: Drill, site: Site) -> Report:
         if made.passed
         else f"backup {made.identity} did not become the site that it is of"
     )
-    facts = {**json.loads(written(made)), "site": site.name}
+    facts = {**json.loads(written(made)), "site": site.name, "course": document_of(course_of(made, site))}
     return Report("drill", True, summary, facts, tuple(findings), 3 if findings else 0)
+
+
+def course_of(made: Drill, site: Site) -> Course:
+    """Return a drill as it is drawn: its steps, when the scratch site was there, and both measures against what they may be."""
+    return Course(
+        f"Restore drill of backup {made.identity}",
+        made.durations,
+        (Mark("the site is there", made.rto_seconds),) if made.rto_seconds else (),
+        (
+            Limit("RTO: until the site is there", made.rto_seconds, site.backup.rto_minutes * 60),
+            Limit("RPO: how old the backup was", made.rpo_seconds, site.backup.rpo_minutes * 60),
+        ),
+    )
 
 
 def sample(repositories: Sequence[str]) -> tuple[str, ...]:

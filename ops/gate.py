@@ -250,7 +250,8 @@ def _case(element: Any) -> Case:
     elif element.find("skipped") is not None:
         outcome = "skipped"
     name = f"{element.get('classname', '')}::{element.get('name', '')}"
-    return Case(name, outcome, float(element.get("time") or 0.0))
+    recorded = {each.get("name", ""): each.get("value", "") for each in element.iterfind("properties/property")}
+    return Case(name, outcome, float(element.get("time") or 0.0), recorded)
 
 
 def _stage_descriptor(

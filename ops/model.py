@@ -152,11 +152,12 @@ class Proof:
 
 @dataclass(frozen=True)
 class Case:
-    """One test of a JUnit file: its full name, how it ended (passed, failed, skipped) and its seconds."""
+    """One test of a JUnit file: its full name, how it ended (passed, failed, skipped), its seconds, and what it recorded."""
 
     name: str
     outcome: str
     seconds: float
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from importlib.resources import files
 from string import Template
 
+from ops import picture
+from ops.figures import Bench, Figure
 from ops.gate import facts_of, images_of, sites_of, tools_of
 from ops.model import Case, Verdict
 
@@ -18,9 +20,9 @@ def page_from(
     commit: str,
     changed_files: Sequence[str],
     made: datetime,
-    figures: Mapping[str, str] | None = None,
+    benches: Sequence[Bench] = (),
 ) -> str:
-    """Return the page as HTML. ``figures`` are SVG drawings by their captions, shown below the stages."""
+    """Return the page as HTML. ``benches`` are what was measured, of this tree or another; the page says of which."""
     longest = max((_seconds(verdict) for verdict in verdicts), default=0.0)
     proven = sum(verdict.proven for verdict in verdicts)
     return _template("page").substitute(
@@ -35,7 +37,8 @@ def page_from(
         stages="".join(_section(verdict) for verdict in verdicts),
         images=_images(verdicts),
         tools=_tools(verdicts),
-        figures="".join(_figure(caption, drawing) for caption, drawing in (figures or {}).items()),
+        courses=_courses(verdicts),
+        figures=_figures(benches, tree),
         made=f"{made:%Y-%m-%d %H:%M} UTC",
     )
 
@@ -133,8 +136,46 @@ def _tools(verdicts: Sequence[Verdict]) -> str:
     return f"<table>{rows}</table>" if rows else "<p>None noted.</p>"
 
 
-def _figure(caption: str, drawing: str) -> str:
-    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+def _courses(verdicts: Sequence[Verdict]) -> str:
+    """The time lines that tests recorded, from the very JUnit files that the evidence is about."""
+    cases = [case for verdict in verdicts for case in verdict.cases if picture.PROPERTY in case.properties]
+    drawn = "".join(_course(case) for case in cases if case.outcome == "passed")
+    return f"<h2>How long it took, step by step</h2>{drawn}" if drawn else ""
+
+
+def _course(case: Case) -> str:
+    try:
+        course = picture.course_from(case.properties[picture.PROPERTY])
+    except ValueError:
+        return ""
+    measured = f"<figcaption>Measured by: {escape(sentence_from(case.name))}.</figcaption>"
+    return f"<figure><strong>{escape(course.title)}</strong>{picture.drawing_of(course)}{measured}</figure>"
+
+
+def _figures(benches: Sequence[Bench], tree: str) -> str:
+    measured = "".join(_bench(bench, tree) for bench in benches)
+    return f"<h2>What was measured</h2>{measured}" if measured else ""
+
+
+def _bench(bench: Bench, tree: str) -> str:
+    which = "this tree" if bench.tree == tree else f"another tree, <code>{escape(bench.tree[:12])}</code>"
+    rows = "".join(_measured(figure) for figure in bench.figures)
+    return (
+        f'<div class="wide"><p class="lead">{escape(bench.name)}: measured {bench.when:%Y-%m-%d %H:%M} UTC of {which} by '
+        "<code>./noxw -s bench</code>, each figure and its alternative in the same run.</p>"
+        '<table class="figures"><thead><tr><th>what</th><th>measured</th><th>ratio</th><th>target</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _measured(figure: Figure) -> str:
+    chip = '<span class="chip">met</span>' if figure.met else '<span class="chip bad">missed</span>'
+    ratio = "" if figure.ratio is None else f"{figure.ratio:.3g}"
+    against = f"<small>against {escape(figure.against)}</small>" if figure.against else ""
+    return (
+        f"<tr><td>{escape(figure.what)}</td><td>{escape(figure.measured)}{against}</td>"
+        f'<td class="ratio">{ratio}</td><td>{escape(figure.target)} {chip}</td></tr>'
+    )
 
 
 _SETS = {

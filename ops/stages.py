@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops import gate
+from ops import figures, gate
 from ops.errors import OpsError, Refused
 from ops.model import Circumstances, Report, Verdict
 from ops.report_page import page_from
@@ -198,9 +198,9 @@ def _keep(house: Gatehouse, attempt: _Attempt, junit: bytes) -> None:
 
 def _write_page(house: Gatehouse) -> Path:
     tree, commit = house.git.tree(), house.git.commit()
-    return house.evidence.write(
-        "index.html", page_from(verdicts(house), tree, commit, house.git.changed_files(), house.clock.now())
-    )
+    measured = figures.read(house.evidence.measured())
+    page = page_from(verdicts(house), tree, commit, house.git.changed_files(), house.clock.now(), measured)
+    return house.evidence.write("index.html", page)
 
 
 def _line(verdict: Verdict) -> str:

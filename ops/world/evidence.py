@@ -16,6 +16,7 @@ from ops.model import Circumstances, Proof
 
 KEY_VARIABLE = "GATE_KEY"
 NOTE_VARIABLE = "GATE_NOTE"
+BENCHMARKS = "bench.json"
 
 
 def note(
@@ -90,6 +91,10 @@ class Evidence:
         """Return under what a stage ran: what is known of it, and what it noted itself."""
         noted = _noted(self.note_path(stage))
         return replace(known, image_set=noted["set"], images=noted["images"], sites=noted["sites"])
+
+    def measured(self) -> bytes | None:
+        """Return what the benchmarks have written, None where none has run."""
+        return _content(self.reports / BENCHMARKS)
 
     def drop(self, name: str) -> None:
         """Take back a file of the report."""

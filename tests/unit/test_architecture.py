@@ -20,6 +20,8 @@ _LEVELS = {
     "images": 2,
     "manifest": 2,
     "retention": 3,
+    "picture": 2,
+    "figures": 2,
     "gate": 2,
     "report": 2,
     "report_page": 3,
@@ -45,7 +47,7 @@ _LEVELS = {
     "cli": 11,
     "__main__": 12,
 }
-_PURE = ("errors", "model", "config", "cost", "inputs", "gate", "manifest", "report")
+_PURE = ("errors", "model", "config", "cost", "inputs", "gate", "manifest", "report", "picture", "figures")
 _EFFECTS = {
     "boto3",
     "botocore",

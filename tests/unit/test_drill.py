@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ops import drill
 from ops.drill import Drill
 from ops.errors import OpsError
+from ops.picture import Mark, course_from
 from tests import fakes
 
 SITE = fakes.site()
@@ -52,6 +54,18 @@ def test_a_drill_that_found_something_or_took_too_long_is_red() -> None:
     late = drill.report_of(Drill(NOW, "20261123T110000Z", 3601.0, 1.0), SITE)
     assert late.exit_code == 3
     assert "3601 s, more than backup.rto_minutes = 60" in late.lines[0]
+
+
+def test_a_drill_is_drawn_with_both_its_measures_against_the_site_s_own() -> None:
+    facts = drill.report_of(held(0), SITE).facts
+    drawn = course_from(json.dumps(facts["course"]))
+    assert drawn.title.endswith("20261123T110000Z")
+    assert (drawn.steps, drawn.marks) == ({"fetch": 1.5}, (Mark("the site is there", 41.2),))
+    assert [(each.seconds, each.allowed) for each in drawn.limits] == [(41.2, 3600.0), (540.0, 1800.0)]
+
+
+def test_a_site_that_never_came_up_has_no_moment_at_which_it_was_there() -> None:
+    assert drill.course_of(Drill(NOW, "20261123T110000Z", 0.0, 1.0, ("no database",)), SITE).marks == ()
 
 
 @given(st.sets(st.integers(0, 999)))

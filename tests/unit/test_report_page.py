@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from xml.sax.saxutils import quoteattr
 
 import pytest
 
 from ops import gate
+from ops.figures import Bench, Figure
 from ops.model import Circumstances, Proof
 from ops.report_page import page_from, sentence_from
 
 KEY, TREE, NOW = bytes(32), "a" * 40, datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def _page(proofs: dict[str, Proof], changed: tuple[str, ...] = ()) -> str:
-    return page_from(gate.judge_chain(TREE, proofs, KEY), TREE, "c" * 40, changed, NOW, {"a caption": "<svg></svg>"})
+def _page(proofs: dict[str, Proof], changed: tuple[str, ...] = (), benches: tuple[Bench, ...] = ()) -> str:
+    return page_from(gate.judge_chain(TREE, proofs, KEY), TREE, "c" * 40, changed, NOW, benches)
 
 
 def _lint(name: str = "test_a_push_comes_back") -> Proof:
@@ -49,7 +51,6 @@ def test_a_proven_stage_shows_its_tests_time_and_images() -> None:
         "ab" * 32,
         "hermetic",
         "site production",
-        "<svg></svg>",
     ):
         assert shown in page
 
@@ -86,6 +87,58 @@ def test_every_test_is_listed_however_many_there_are() -> None:
         gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances(command=gate.COMMANDS["lint"])), KEY), junit
     )
     assert _page({"lint": proof}).count("Number ") == 900
+
+
+def _recording(course: str, result: str = "") -> Proof:
+    junit = (
+        f'<testsuite><testcase classname="a" name="test_a_drill" time="9"><properties><property name="course" '
+        f"value={quoteattr(course)}/></properties>{result}</testcase></testsuite>"
+    ).encode()
+    under = Circumstances(command=gate.COMMANDS["lint"])
+    return Proof(gate.sealed(gate.statement_from("lint", TREE, junit, under), KEY), junit)
+
+
+DRILL = '{"title": "Restore drill", "steps": {"fetch": 3.0}, "marks": [], "limits": []}'
+
+
+def test_a_course_that_a_test_recorded_is_drawn_and_says_which_test() -> None:
+    page = _page({"lint": _recording(DRILL)})
+    assert '<svg class="course"' in page
+    assert "<strong>Restore drill</strong>" in page
+    assert "Measured by: A drill." in page
+
+
+def test_a_course_that_was_altered_after_the_run_is_not_drawn() -> None:
+    known = _recording(DRILL)
+    assert known.junit
+    altered = Proof(known.envelope, known.junit.replace(b"3.0", b"1.0"))
+    assert "its JUnit file was altered" in _page({"lint": altered})
+    assert "<svg" not in _page({"lint": altered})
+
+
+def test_neither_a_failed_test_s_course_nor_one_that_is_none_is_drawn() -> None:
+    assert "<svg" not in _page({"lint": _recording(DRILL, "<failure/>")})
+    assert "<svg" not in _page({"lint": _recording("{")})
+
+
+def test_what_was_measured_is_shown_with_its_alternative_and_whether_it_is_good_enough() -> None:
+    good = Figure("unchanged backup", "1.2 s", "backup.sh: 24 s", 0.05, "at most 0.1", met=True)
+    bad = Figure("the <pause>", "0.9 s", "", None, "at most 0.5 s", met=False)
+    page = _page({}, benches=(Bench("backup", TREE, NOW, (good, bad)),))
+    for shown in ("1.2 s", "against backup.sh: 24 s", "0.05", "at most 0.1", "2026-11-23 12:00 UTC of this tree"):
+        assert shown in page
+    assert (page.count(">met<"), page.count(">missed<")) == (1, 1)
+    assert "the &lt;pause&gt;" in page
+
+
+def test_figures_of_another_tree_are_called_so() -> None:
+    assert f"another tree, <code>{'b' * 12}</code>" in _page({}, benches=(Bench("backup", "b" * 40, NOW, ()),))
+
+
+def test_without_courses_and_figures_no_empty_heading_is_left() -> None:
+    page = _page({})
+    assert "step by step" not in page
+    assert "What was measured" not in page
 
 
 def test_the_page_asks_nothing_of_the_network() -> None:

@@ -7,12 +7,14 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ops import gate, stages
 from ops.errors import ConfigError, OpsError, Refused
+from ops.figures import Bench, Figure, added
 from ops.stages import Gatehouse
 from ops.world import evidence
 from ops.world.evidence import Evidence
@@ -218,6 +220,16 @@ def test_the_evidence_names_the_images_and_the_site_that_the_stage_noted(
     assert gate.facts_of(statement)["image_set"] == "upstream"
     assert gate.images_of(statement) == {"a:1": "sha256:" + "1" * 64, "b:1": "sha256:" + "2" * 64}
     assert gate.sites_of(statement) == {"local": "sha256:" + "3" * 64}
+
+
+def test_the_page_shows_what_the_benchmarks_wrote(house: Gatehouse) -> None:
+    figure = Figure("a second backup", "1.2 s", "backup.sh", 0.05, "at most 0.1", met=True)
+    bench = Bench("backup", "f" * 40, datetime(2026, 11, 23, tzinfo=UTC), (figure,))
+    house.evidence.write("bench.json", added(None, bench).decode())
+    stages.status(house)
+    page = (house.evidence.reports / "index.html").read_text()
+    assert "a second backup" in page
+    assert "of this tree" in page
 
 
 def test_what_runs_outside_of_a_gate_notes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
