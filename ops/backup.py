@@ -17,10 +17,10 @@ from datetime import datetime
 from pathlib import Path
 
 import ops
-from ops import manifest
+from ops import bases, manifest
 from ops.accounts import PROJECT
 from ops.config import Site
-from ops.errors import OpsError, Refused
+from ops.errors import Degraded, OpsError, Refused
 from ops.inputs import BACKUP_DIRECTORY, DATA_DIRECTORY, SECRETS_DIRECTORY
 from ops.manifest import Manifest, Part
 from ops.model import Report
@@ -72,6 +72,11 @@ class Places:
         return self.data / "gitea"
 
     @property
+    def wal(self) -> Path:
+        """Where the database's log is received and waits for the bucket."""
+        return self.local.parent / "wal"
+
+    @property
     def lineage(self) -> Path:
         """On a data disk that backups were made of, or that was restored from one."""
         return self.data / ".backed-up"
@@ -94,12 +99,16 @@ class Repositories:
 class Moment:
     """What was so while the site stood still: when, for how long, and the content of the database.
 
+    ``position`` is that in the database's log, of the database ``system``.
+
     ``data`` is the snapshot of Gitea's data where no picture of it could be taken, and ``refs`` what git said of it then.
     """
 
     when: datetime
     paused: float
     export: str
+    system: str
+    position: str
     data: Stored | None = None
     refs: Mapping[str, str] = field(default_factory=dict)
 
@@ -139,9 +148,21 @@ def take(site: Site, world: World, *, begin_anew: bool = False, places: Places |
             )
         made = _taken(site, world, places)
         places.lineage.touch()
+        _renew_base(site, world, places, made)
     facts = {"identity": made.identity, "paused": made.paused, "stored": made.stored, "durations": dict(made.durations)}
     summary = f"backup {made.identity}: writes stood still for {made.paused:.2f} s, {in_bytes(made.stored)} added"
     return Report("backup", True, summary, facts)
+
+
+def _renew_base(site: Site, world: World, places: Places, made: Manifest) -> None:
+    """After the backup, and under its lock: no one else works in the repositories then."""
+    both = repositories(site, world, places)
+    try:
+        bases.refresh(site, world, both.local, both.remote, world.containers.name(places.project, "postgres"))
+    except OpsError as failed:
+        raise Degraded(
+            f"backup {made.identity} is whole, but there is no new base of the database: {failed.message}", failed.hint
+        ) from failed
 
 
 def refs_from(output: str) -> dict[str, str]:
@@ -203,6 +224,8 @@ def _taken(site: Site, world: World, places: Places) -> Manifest:
         paused=round(moment.paused, 4),
         photographed=moment.data is None,
         durations=timeline.seconds,
+        system=moment.system,
+        position=moment.position,
     )
     with timeline.step("manifest"):
         world.aws.write_object(site.backup.bucket, manifest.key_of(tag), manifest.written(made))
@@ -239,7 +262,7 @@ def _moment(
     data, digests = None, {}
     with timeline.step("freeze"), _frozen(world, places, gitea) as still:
         session.ask("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        ((export,),) = session.ask("SELECT pg_export_snapshot()")
+        ((export, position),) = session.ask("SELECT pg_export_snapshot(), pg_current_wal_insert_lsn()")
         when = world.clock.now()
         if photographs:
             world.subvolumes.photograph(places.live, places.picture)
@@ -247,7 +270,9 @@ def _moment(
             tags = [manifest.identity_of(when), "data"]
             data = both.local.store([places.live], host=site.name, tags=tags)
             digests = refs(world, places, places.live)
-    return Moment(when, still.seconds, export, data, digests)
+    # The log is not to wait for the next write before it leads up to this moment.
+    ((system, _),) = session.ask("SELECT system_identifier, pg_switch_wal() FROM pg_control_system()")
+    return Moment(when, still.seconds, export, system, position, data, digests)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ops import accounts, backup, certs, config, credentials, drill, health, notify, report, restore, secrets
+from ops import accounts, backup, certs, config, credentials, drill, health, notify, report, restore, secrets, stream
 from ops.errors import ConfigError, OpsError, Refused
 from ops.gate import STAGES
 from ops.model import Report
@@ -78,8 +78,8 @@ def parser() -> argparse.ArgumentParser:
     outside = _verb(verbs, "health", "say whether the site is well (exit 3 when a probe is red)", _health)
     outside.add_argument("--address", help="probe from outside, at this address, instead of from the site's own host")
     _choice(_verb(verbs, "certs", "issue or renew the certificate (on the host)", _certs), "renew")
-    backups = _verb(verbs, "backup", "take a backup, list them (on the host)", _backup)
-    _choice(backups, "take")
+    backups = _verb(verbs, "backup", "take a backup, bring the database's log away (on the host)", _backup)
+    _choice(backups, "take", "stream")
     backups.add_argument(
         "--begin-anew", action="store_true", help="even of a new data disk while older backups are there"
     )
@@ -205,6 +205,8 @@ def _certs(arguments: argparse.Namespace) -> Report:
 
 def _backup(arguments: argparse.Namespace) -> Report:
     world = _world(arguments)
+    if arguments.action == "stream":
+        return stream.stream(world.site, world)
     return backup.take(world.site, world, begin_anew=arguments.begin_anew)
 
 
@@ -213,6 +215,15 @@ def _restore_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("backup", nargs="?", default="", help="which backup (default: the newest whole one)")
     parser.add_argument("--at", type=_moment, metavar="TIME", help="the newest backup at or before 2026-11-24T04:30Z")
     parser.add_argument("--repository", default="", metavar="OWNER/NAME", help="this repository alone")
+    logs = parser.add_mutually_exclusive_group()
+    logs.add_argument(
+        "--from-log", action="store_true", help="make the database of that moment out of base and log, not of the dump"
+    )
+    logs.add_argument(
+        "--newest-database",
+        action="store_true",
+        help="with the newest database that base and log make, newer than the data",
+    )
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--dry-run", action="store_true", help="say what would be restored; touch nothing")
     ways.add_argument("--resume", action="store_true", help="go back to the site before a restore that was cut off")
@@ -229,7 +240,14 @@ def _restore(arguments: argparse.Namespace) -> Report:
         return restore.resume(world.site, world)
     if arguments.drill:
         return drill.drill(world.site, world, when_due=arguments.when_due)
-    wish = restore.Wish(arguments.backup, arguments.at, arguments.repository, arguments.dry_run)
+    wish = restore.Wish(
+        arguments.backup,
+        arguments.at,
+        arguments.repository,
+        arguments.dry_run,
+        arguments.from_log,
+        arguments.newest_database,
+    )
     return restore.restore(world.site, world, wish=wish, agree=_agree(arguments))
 
 

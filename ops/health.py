@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 
+from ops import wal
 from ops.accounts import LOCALHOST, PROJECT
 from ops.config import Site
 from ops.errors import OpsError
+from ops.inputs import BACKUP_DIRECTORY
 from ops.model import Probe, Report
 from ops.world import World
 from ops.world.containers import Service
 
 # certbot renews when a third of a certificate's life is left; half of that is still unused when this turns red.
 CERTIFICATE_LEFT = timedelta(days=10)
+STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "gitea", "nginx", "postgres"})
 
 
-def health(site: Site, world: World) -> Report:
-    """Probe the site from its own host: every container, and what its users see. Exit code 3 when a probe is red."""
-    return judge([*_inside(world), *_outside(site, world, LOCALHOST)])
+def health(site: Site, world: World, *, stream: Path = STREAM) -> Report:
+    """Probe the site from its own host: every container, its log's way to the bucket, and what its users see.
+
+    ``stream`` is the file in which the log's stream says how far it is. Exit code 3 when a probe is red.
+    """
+    return judge([*_inside(world), _log(world, stream), *_outside(site, world, LOCALHOST)])
 
 
 def health_from_outside(site: Site, world: World, *, address: str) -> Report:
@@ -75,6 +82,11 @@ def _service_probe(name: str, service: Service | None) -> Probe:
 
 def _inside(world: World) -> list[Probe]:
     return list(judge_services(world.containers.services(PROJECT)))
+
+
+def _log(world: World, stream: Path) -> Probe:
+    text = stream.read_text(encoding="utf-8") if stream.exists() else ""
+    return wal.judge_stream(wal.read_state(text), world.clock.now())
 
 
 def _outside(site: Site, world: World, address: str) -> list[Probe]:

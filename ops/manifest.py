@@ -39,7 +39,8 @@ class Manifest:
     ``images`` maps a service to its image with digest. ``rows`` counts the rows of the main tables. ``repositories`` maps
     owner/name.git to a digest of all its refs. ``paused`` is for how many seconds nothing could be written, ``photographed``
     whether the file system took the data's picture. ``secret_key`` is a digest of Gitea's, without which columns of the
-    database cannot be read. ``durations`` has the seconds of each step.
+    database cannot be read. ``durations`` has the seconds of each step. ``position`` is that of the moment in the log of the
+    database whose own number is ``system``; "" in a backup from before the log was kept.
     """
 
     identity: str
@@ -58,6 +59,8 @@ class Manifest:
     photographed: bool
     secret_key: str
     durations: Mapping[str, float] = field(default_factory=dict)
+    system: str = ""
+    position: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,16 +108,16 @@ def read(content: bytes) -> Manifest:
         raise Unreadable("its manifest is cut off or not one of ours", "take a new backup: ops backup take") from error
 
 
-def judge(identity: str, content: bytes, remote: Collection[str]) -> Backup:
+def judge(identity: str, content: bytes, remote: Collection[str], needed: Collection[str] = PARTS) -> Backup:
     """Return the backup that a manifest tells of; ``remote`` has the ids of all snapshots in the remote repository.
 
-    A manifest that cannot be read, names another backup, or whose parts are not all there makes a broken one.
+    A manifest that cannot be read, names another backup, or whose ``needed`` parts are not all there makes a broken one.
     """
     try:
         manifest = read(content)
     except Unreadable as error:
         return Backup(identity, None, error.message)
-    missing = [name for name in PARTS if name not in manifest.parts or manifest.parts[name].remote not in remote]
+    missing = [name for name in needed if name not in manifest.parts or manifest.parts[name].remote not in remote]
     if manifest.identity != identity:
         return Backup(identity, None, f"its manifest is that of {manifest.identity}")
     if missing:

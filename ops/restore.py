@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ops import accounts, backup, health, manifest
+from ops import accounts, backup, bases, health, manifest, replay, wal
 from ops.backup import DUMP, REPOSITORIES, Places, Repositories, in_bytes
 from ops.config import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.manifest import Backup, Manifest
 from ops.model import Report
 from ops.timeline import Timeline
+from ops.wal import Base, Replay
 from ops.world import World, database
 from ops.world.lock import exclusive
 from ops.world.restic import Restic
@@ -40,13 +41,23 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 class Wish:
     """What is to be restored: a backup by its identity, else the newest at or before ``at``, else the newest of all.
 
-    With ``repository`` (owner/name) it is that repository alone. ``rehearse`` only tells the plan.
+    With ``repository`` (owner/name) it is that repository alone. ``rehearse`` only tells the plan. With ``replay`` the
+    database is made of a base and its log instead of the dump, as it was at the same moment; with ``newest_database`` it is
+    the newest that they make, on the data of the backup.
     """
 
     identity: str = ""
     at: datetime | None = None
     repository: str = ""
     rehearse: bool = False
+    replay: bool = False
+    newest_database: bool = False
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Which parts of a backup the restore cannot do without."""
+        spared = ("database",) if self.replay or self.newest_database else ()
+        return tuple(each for each in manifest.PARTS if each not in spared)
 
 
 @dataclass(frozen=True)
@@ -120,17 +131,18 @@ def restore(site: Site, world: World, *, wish: Wish, agree: Agree, places: Place
     with exclusive(places.lock, world.clock.now()):
         _resume(world, places)
         both = backup.repositories(site, world, places)
-        chosen = choose(known(site, world, both), wish)
+        chosen = choose(known(site, world, both, wish.needed), wish)
         facts = _facts(world, places)
-        if problems := judge(chosen, facts):
+        log = _log(site, world, places, chosen, wish)
+        if problems := judge(chosen, facts, log.plan.base.size if log else 0):
             raise Refused("\n".join(problems), "nothing was touched")
-        lines = plan(chosen, facts, wish, world.clock.now())
+        lines = (*plan(chosen, facts, wish, world.clock.now()), *_log_lines(chosen, log))
         if wish.rehearse:
             return Report("restore", False, f"would restore {chosen.identity}", {"identity": chosen.identity}, lines)
         agree(site.name, lines)
         if wish.repository:
             return _restore_repository(world, places, both, chosen, wish.repository)
-        return _restore_site(site, world, places, both, chosen)
+        return _restore_site(site, world, places, both, chosen, log)
 
 
 def resume(site: Site, world: World, *, places: Places | None = None) -> Report:
@@ -163,8 +175,8 @@ def choose(backups: Iterable[Backup], wish: Wish) -> Manifest:
     return early[-1]
 
 
-def judge(chosen: Manifest, facts: Facts) -> tuple[str, ...]:
-    """Return each reason not to restore, with what would remove it."""
+def judge(chosen: Manifest, facts: Facts, base: int = 0) -> tuple[str, ...]:
+    """Return each reason not to restore, with what would remove it; ``base`` is the size of a base that is needed, too."""
     problems = []
     if _order(facts.version) < _order(chosen.versions["gitea"]):
         problems.append(
@@ -176,7 +188,7 @@ def judge(chosen: Manifest, facts: Facts) -> tuple[str, ...]:
             "the backup was made under another SECRET_KEY, without which two-factor secrets, mirrors' passwords and Actions "
             'secrets cannot be read: docs/runbooks/restore.md, "Another SECRET_KEY"'
         )
-    needed = int(chosen.parts["data"].size * _ROOM) + chosen.parts["database"].size
+    needed = int(chosen.parts["data"].size * _ROOM) + chosen.parts["database"].size + base
     if facts.free < needed:
         problems.append(
             f"{in_bytes(facts.free)} are free on the data disk, the backup needs {in_bytes(needed)} beside the site: "
@@ -203,14 +215,40 @@ def plan(chosen: Manifest, facts: Facts, wish: Wish, now: datetime) -> tuple[str
     return tuple(lines)
 
 
-def _restore_site(site: Site, world: World, places: Places, both: Repositories, chosen: Manifest) -> Report:
+def plan_log(chosen: Manifest, known: Iterable[Base], names: Iterable[str], *, newest: bool) -> Replay:
+    """Return how base and log make the database of a backup's moment, or the newest; raises Refused when they do not."""
+    if not chosen.position:
+        raise Refused(f"backup {chosen.identity} is from before the log was kept", "restore its dump: ops restore")
+    return wal.plan_replay(known, names, chosen.system, None if newest else wal.position_from(chosen.position))
+
+
+def log_lines(chosen: Manifest, replaying: Replay, *, newest: bool) -> tuple[str, ...]:
+    """Return what a person has to read of a restore that takes the database from its log."""
+    base = replaying.base
+    until = "its end" if replaying.stop is None else f"position {wal.position_as_text(replaying.stop)}"
+    names = len(replaying.names)
+    lines = [f"database: base {base.identity} ({in_bytes(base.size)}) and {names} files of its log, until {until}"]
+    if newest:
+        lines.append(
+            f"may disagree: the database is as new as its log, the repositories are of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC. "
+            "Issues, comments and accounts since are there; pushes since are not, though the database may tell of them, and a "
+            "repository that was made since has no content"
+        )
+    return tuple(lines)
+
+
+def _restore_site(
+    site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, log: _Log | None
+) -> Report:
     timeline, staging = Timeline(world), _staging(places)
     with ExitStack() as undo:
         undo.callback(_clear, world, places)
         with timeline.step("fetch"):
-            _stage(world, places, both, chosen)
+            until = _stage(site, world, places, both, chosen, log)
         with timeline.step("compare"):
-            differing = compare(chosen, *_staged(world, places))
+            rows, refs = _staged(world, places)
+            # Of a newer database no one knows beforehand how many rows it has.
+            differing = compare(chosen, dict(chosen.rows) if log and log.newest else rows, refs)
             if differing:
                 raise Refused(
                     f"what was fetched is not what backup {chosen.identity} says: {'; '.join(differing[:5])}",
@@ -233,11 +271,12 @@ def _restore_site(site: Site, world: World, places: Places, both: Repositories, 
     places.lineage.touch()
     _let_in(site, world)
     away = round(world.clock.monotonic() - began, 2)
-    facts = {"identity": chosen.identity, "away": away, "durations": timeline.seconds}
+    facts = {"identity": chosen.identity, "away": away, "durations": timeline.seconds, "database_until": until}
+    newer = f", its database that of {until}" if log and log.newest else ""
     return Report(
         "restore",
         True,
-        f"the site is that of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC again; it was away for {away:.1f} s",
+        f"the site is that of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC again{newer}; it was away for {away:.1f} s",
         facts,
         (f"kept aside until the next restore: {staging.aside}, database {ASIDE}",),
     )
@@ -253,8 +292,53 @@ def _let_in(site: Site, world: World) -> None:
         ) from failed
 
 
-def _stage(world: World, places: Places, both: Repositories, chosen: Manifest) -> None:
-    """Fetch data and database beside those in use."""
+@dataclass(frozen=True)
+class _Log:
+    """The database out of its log: how, of which it is the newest, and where that is done."""
+
+    plan: Replay
+    newest: bool
+    place: replay.Place
+
+
+def _log(site: Site, world: World, places: Places, chosen: Manifest, wish: Wish) -> _Log | None:
+    """How the log makes the database that is wished for; None when it is the dump that is wished for."""
+    if not (wish.replay or wish.newest_database) or wish.repository:
+        return None
+    left = replay.left_in(wal.Waiting(places.wal / (chosen.system or "none")))
+    known = bases.recorded(site, world)
+    names = {*bases.shipped(site, world, chosen.system), *left} if chosen.system else {*left}
+    planned = plan_log(chosen, known, names, newest=wish.newest_database)
+    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "postgres"]
+    folder, container = _scratch(places)
+    place = replay.Place(folder, image, bases.key_of(places.secrets), container, left)
+    return _Log(planned, wish.newest_database, place)
+
+
+def _scratch(places: Places) -> tuple[Path, str]:
+    """Where a database is made of its log: the folder, and the container's name."""
+    return places.data / ".replay", f"{places.project}-replay"
+
+
+def _log_lines(chosen: Manifest, log: _Log | None) -> tuple[str, ...]:
+    return log_lines(chosen, log.plan, newest=log.newest) if log else ()
+
+
+def _load_log(site: Site, world: World, both: Repositories, postgres: str, log: _Log) -> str:
+    """Fill the staged database with that of base and log, and return until when it goes."""
+    local = both.local.exists() and log.plan.base.local in {each.identity for each in both.local.snapshots(bases.TAG)}
+    source = both.local if local else both.remote
+    with replay.database_of(site, world, log.plan, source, log.place) as container:
+        until = replay.until(world, container)
+        dump, load = database.dump(container), database.load(postgres, STAGED)
+        done = world.processes.pipe(dump, load, environment={}, tell=world.tell)
+        if done.code:
+            raise OpsError(f"the replayed database cannot be brought over: {done.output.strip()[-600:]}")
+    return until
+
+
+def _stage(site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, log: _Log | None) -> str:
+    """Fetch data and database beside those in use; returns until when the database goes, where that is told by its log."""
     _clear(world, places)
     staging = _staging(places)
     source, snapshots = source_of(chosen, both)
@@ -266,7 +350,19 @@ def _stage(world: World, places: Places, both: Repositories, chosen: Manifest) -
     postgres = world.containers.name(places.project, "postgres")
     with world.database.session(postgres, "postgres") as session:
         session.ask(f"CREATE DATABASE {STAGED} TEMPLATE template0")
-    source.dump_into(snapshots["database"], DUMP, database.load(postgres, STAGED), world.tell)
+    if log:
+        return _load_log(site, world, both, postgres, log)
+    try:
+        source.dump_into(snapshots["database"], DUMP, database.load(postgres, STAGED), world.tell)
+    except OpsError as failed:
+        world.tell(f"the dump cannot be used, so its moment is made of base and log: {failed.message}")
+        try:
+            spare = _log(site, world, places, chosen, Wish(replay=True))
+        except OpsError as again:
+            raise OpsError(f"{failed.message}\nand of its log: {again.message}", failed.hint) from failed
+        assert spare
+        return _load_log(site, world, both, postgres, spare)
+    return ""
 
 
 def source_of(chosen: Manifest, both: Repositories) -> tuple[Restic, dict[str, str]]:
@@ -282,6 +378,7 @@ def _clear(world: World, places: Places) -> None:
     staging = _staging(places)
     for folder in (staging.data, staging.aside):
         world.subvolumes.remove(folder)
+    replay.clear(world, *_scratch(places))
     staging.folder.mkdir(mode=0o700, exist_ok=True)
     with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
         for name in (STAGED, ASIDE):
@@ -423,15 +520,16 @@ def _staging(places: Places) -> Staging:
     return Staging(places.data / ".restore")
 
 
-def known(site: Site, world: World, both: Repositories) -> tuple[Backup, ...]:
-    """Return the backups that the bucket tells of, each whole or broken."""
+def known(site: Site, world: World, both: Repositories, needed: Collection[str] = manifest.PARTS) -> tuple[Backup, ...]:
+    """Return the backups that the bucket tells of, each whole in its ``needed`` parts or broken."""
     if not both.remote.exists():
         return ()
     there = {each.identity for each in both.remote.snapshots()}
     keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
     names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
     return tuple(
-        manifest.judge(name, world.aws.read_object(site.backup.bucket, key), there) for key, name in names.items()
+        manifest.judge(name, world.aws.read_object(site.backup.bucket, key), there, needed)
+        for key, name in names.items()
     )
 
 

@@ -99,10 +99,11 @@ class Aws:
             raise Unavailable(f"S3 did not answer: {error}", "check the network and the credentials") from error
         return True
 
-    def objects(self, bucket: str, prefix: str) -> tuple[str, ...]:
-        """Return the keys in a bucket that begin with ``prefix``, sorted."""
+    def objects(self, bucket: str, prefix: str, *, after: str = "") -> tuple[str, ...]:
+        """Return the keys in a bucket that begin with ``prefix``, sorted; with ``after`` only those behind that one."""
         with _explained(f"bucket {bucket}"):
-            pages = self._client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            wish = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
+            pages = self._client("s3").get_paginator("list_objects_v2").paginate(**wish)
             return tuple(sorted(each["Key"] for page in pages for each in page.get("Contents", ())))
 
     def read_object(self, bucket: str, key: str) -> bytes:

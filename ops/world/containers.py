@@ -120,6 +120,31 @@ class Containers:
                 made.remove(force=True)
         return Ran(code, output)
 
+    def serve(self, image: str, argv: Sequence[str], *, name: str, user: str, folder: Path, target: str) -> None:
+        """Start a program of an image in a new container without a network, a folder of this machine mounted at ``target``."""
+        mount = {str(folder): {"bind": target, "mode": "rw"}}
+        entry, *rest = argv
+        with _explained():
+            self._docker.containers.run(
+                image,
+                rest,
+                entrypoint=[entry],
+                name=name,
+                user=user,
+                detach=True,
+                network_mode="none",
+                cap_drop=["ALL"],
+                volumes=mount,
+            )
+
+    def last_words(self, container: str) -> str:
+        """Return the end of the log of a container that has ended, or "" while it runs."""
+        with _explained():
+            found = self._docker.containers.get(container)
+            if found.attrs["State"]["Running"]:
+                return ""
+            return str(found.logs(tail=20).decode("utf-8", "replace")) or "it said nothing"
+
     def guard(self, container: str, *, watchman: str, seconds: float) -> str:
         """Put someone on duty who lets a frozen container go on after so many seconds, whoever froze it and then died.
 
@@ -157,6 +182,11 @@ class Containers:
         """End the duty of a watchman; one whose duty has ended is no error."""
         with _explained(), suppress(APIError):
             self._docker.api.kill(watch)
+
+    def discard(self, container: str) -> None:
+        """End and remove a container of that name; none is no error."""
+        with _explained(), suppress(NotFound):
+            self._docker.containers.get(container).remove(force=True)
 
     def pinned(self, project: str) -> Mapping[str, str]:
         """Return the image of each service of a project, by NAME:TAG@DIGEST where a registry told the digest."""

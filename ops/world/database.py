@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from ops.errors import OpsError
 
@@ -70,9 +71,13 @@ class Database:
             process.wait()
 
 
-def dump(container: str, snapshot: str) -> list[str]:
-    """Return the program that writes a dump of the exported snapshot. It is not compressed: restic finds what is the same."""
-    options = ["--format=custom", "--compress=0", f"--snapshot={snapshot}", f"--username={USER}", USER]
+def dump(container: str, snapshot: str = "") -> list[str]:
+    """Return the program that writes a dump, of an exported snapshot or of now.
+
+    It is not compressed: restic finds what is the same.
+    """
+    moment = [f"--snapshot={snapshot}"] if snapshot else []
+    options = ["--format=custom", "--compress=0", *moment, f"--username={USER}", USER]
     return [*inside(container), "pg_dump", *options]
 
 
@@ -85,6 +90,32 @@ def load(container: str, database: str) -> list[str]:
 def contents(container: str) -> list[str]:
     """Return the program that lists what is in the dump it reads."""
     return [*inside(container, interactive=True), "pg_restore", "--list"]
+
+
+def base(container: str) -> list[str]:
+    """Return the program that writes the database's files as one tar archive; it needs the log of that time to be of use."""
+    options = ["--format=tar", "--pgdata=-", "--wal-method=none", "--checkpoint=fast", f"--username={USER}"]
+    return [*inside(container), "pg_basebackup", *options]
+
+
+def receive(container: str, image: str, folder: Path, *, slot: str, name: str) -> list[str]:
+    """Return the program that writes the log of the database in a container into a folder of this machine, as it grows.
+
+    It runs in a container of its own, named so, from the database's own image. It is on the database's network, where
+    initdb's rules let the loopback in without a password; nothing of it is left when it ends.
+    """
+    shut_in = ["--user=0:0", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", "--memory=128m"]
+    place = [f"--name={name}", f"--network=container:{container}", f"--volume={folder}:/wal", "--log-driver=none"]
+    options = [
+        "--host=127.0.0.1",
+        f"--username={USER}",
+        "--no-password",
+        "--directory=/wal",
+        f"--slot={slot}",
+        "--no-loop",
+    ]
+    run = ["docker", "run", "--rm", "--pull=never", "--entrypoint=pg_receivewal", *place, *shut_in]
+    return [*run, image, *options]
 
 
 def inside(container: str, *, interactive: bool = False) -> list[str]:

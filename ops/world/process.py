@@ -19,6 +19,7 @@ from ops.errors import Unavailable
 Tell = Callable[[str], None]
 _LINES_KEPT = 400
 _PATIENCE = 2
+_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,20 @@ def signals_unwind() -> Iterator[None]:
 def interrupt_code(interrupt: KeyboardInterrupt) -> int:
     """Return the exit code that tells of an interrupt: 128 and the signal's number."""
     return 128 + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+class Companion:
+    """A program that runs while this one does something else."""
+
+    def __init__(self, process: subprocess.Popen[str], output: IO[str]) -> None:
+        self._process, self._output = process, output
+
+    def ended(self) -> Finished | None:
+        """Return how the program ended, or None while it runs."""
+        if self._process.poll() is None:
+            return None
+        self._output.seek(0)
+        return Finished(self._process.returncode, "".join(self._output.readlines()[-_LINES_KEPT:]))
 
 
 class Processes:
@@ -125,6 +140,26 @@ class Processes:
             if second.returncode:
                 return Finished(second.returncode, "".join(lines[-_LINES_KEPT:]))
             return Finished(first.returncode, errors.read())
+
+    @contextmanager
+    def beside(self, argv: Sequence[str]) -> Iterator[Companion]:
+        """Run a program for the length of the block. At its end the program is asked to stop, and killed if it does not."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+            try:
+                process = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, text=True
+                )
+            except FileNotFoundError as error:
+                raise _missing(argv[0]) from error
+            try:
+                yield Companion(process, output)
+            finally:
+                process.terminate()
+                try:
+                    process.wait(_STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
     def passthrough(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
         """Run a program on this process's own terminal and return its exit code.

@@ -22,6 +22,8 @@ _LEVELS = {
     "retention": 3,
     "picture": 2,
     "figures": 2,
+    "wal": 2,
+    "seal": 2,
     "gate": 2,
     "report": 2,
     "report_page": 3,
@@ -37,8 +39,11 @@ _LEVELS = {
     "health": 7,
     "preflight": 7,
     "firewall": 7,
+    "bases": 7,
+    "replay": 8,
     "backup": 8,
     "restore": 9,
+    "stream": 9,
     "deploy": 8,
     "drift": 9,
     "destroy": 9,
@@ -47,7 +52,20 @@ _LEVELS = {
     "cli": 11,
     "__main__": 12,
 }
-_PURE = ("errors", "model", "config", "cost", "inputs", "gate", "manifest", "report", "picture", "figures")
+_PURE = (
+    "errors",
+    "model",
+    "config",
+    "cost",
+    "inputs",
+    "gate",
+    "manifest",
+    "report",
+    "picture",
+    "figures",
+    "seal",
+    "wal",
+)
 _EFFECTS = {
     "boto3",
     "botocore",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import health
+from ops import health, wal
 from ops.model import Probe
+from ops.wal import Streamed
 from ops.world.containers import Service
 from ops.world.web import Answer
 from tests import fakes
@@ -23,6 +25,15 @@ def _world(
 ) -> fakes.FakeWorld:
     web = fakes.FakeWeb(lambda *_: Answer(status, {}, b"", ends))
     return fakes.FakeWorld(web=web, containers=fakes.FakeContainers(found=services))
+
+
+@pytest.fixture(autouse=True)
+def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the stream of a site that is well says of itself."""
+    said = tmp_path / "state.json"
+    said.write_text(wal.written_state(Streamed("7345", NOW, "000000010000000000000003")))
+    monkeypatch.setitem(health.health.__kwdefaults__, "stream", said)
+    return said
 
 
 def _red(world: fakes.FakeWorld) -> list[str]:
@@ -72,6 +83,13 @@ def test_another_server_on_git_s_ssh_port_is_red() -> None:
 def test_a_certificate_turns_red_exactly_when_too_little_of_it_is_left(days: int) -> None:
     probe = health.judge_certificate(NOW + timedelta(days=days), NOW)
     assert probe.healthy == (timedelta(days=days) > health.CERTIFICATE_LEFT)
+
+
+def test_a_log_that_does_not_arrive_in_the_bucket_any_more_is_red(stream: Path) -> None:
+    stream.write_text(wal.written_state(Streamed("7345", NOW - timedelta(minutes=4), "000000010000000000000003")))
+    assert _red(_world()) == ["database log"]
+    stream.unlink()
+    assert _red(_world()) == ["database log"]
 
 
 def test_a_red_probe_tells_its_remedy() -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from ops import accounts, backup, manifest, restore
+from ops import accounts, backup, manifest, restore, wal
 from ops.backup import Places
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.manifest import Backup, Manifest, Part
 from ops.restore import ASIDE, STAGED, Facts, Wish
+from ops.wal import Base
 from ops.world.containers import Ran, Service
 from ops.world.restic import Snapshot
 from tests import fakes
@@ -111,6 +112,48 @@ def test_every_difference_from_the_manifest_is_named() -> None:
     assert found == ["table user has no rows of 3", "repository a/b.git differs", "repository c/d.git differs"]
 
 
+LOGGED = replace(MADE, system="7345", position=wal.position_as_text(7 * wal.SEGMENT_BYTES + 500))
+BASE = Base(
+    "20261123T030000Z", "7345", 1, 5 * wal.SEGMENT_BYTES, 5 * wal.SEGMENT_BYTES + 9, NOON, "l", "r", 2**20, "18.6"
+)
+SEGMENTS = [wal.Segment(number, 1).name() for number in range(4, 12)]
+
+
+def test_base_and_log_make_the_database_of_the_backup_s_moment_or_the_newest() -> None:
+    moment = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
+    assert (moment.stop, moment.names) == (wal.position_from(LOGGED.position), tuple(SEGMENTS[1:5]))
+    newest = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
+    assert (newest.stop, newest.names) == (None, tuple(SEGMENTS[1:]))
+    with pytest.raises(Refused, match="from before the log was kept"):
+        restore.plan_log(MADE, [BASE], SEGMENTS, newest=False)
+
+
+def test_a_restore_with_a_newer_database_says_plainly_what_may_disagree() -> None:
+    moment = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
+    assert restore.log_lines(LOGGED, moment, newest=False) == (
+        "database: base 20261123T030000Z (1.0 MiB) and 4 files of its log, until position 0/70001F4",
+    )
+    (_, warning) = restore.log_lines(LOGGED, restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=True), newest=True)
+    assert warning.startswith(
+        "may disagree: the database is as new as its log, the repositories are of 2026-11-23 11:00:00 UTC"
+    )
+
+
+def test_a_backup_whose_dump_is_gone_is_whole_for_a_restore_that_makes_the_database_of_its_log() -> None:
+    there = [part.remote for name, part in LOGGED.parts.items() if name != "database"]
+    written = manifest.written(LOGGED)
+    assert manifest.judge(LOGGED.identity, written, there).broken == "database missing from the remote repository"
+    for wish in (Wish(replay=True), Wish(newest_database=True)):
+        assert manifest.judge(LOGGED.identity, written, there, wish.needed).manifest == LOGGED
+    assert manifest.judge(LOGGED.identity, written, [], Wish(replay=True).needed).manifest is None
+
+
+def test_a_base_needs_room_beside_the_site_too() -> None:
+    assert restore.judge(MADE, replace(FACTS, free=2100)) == ()
+    (problem,) = restore.judge(MADE, replace(FACTS, free=2100), base=1)
+    assert "are free on the data disk" in problem
+
+
 class Killed(BaseException):
     """The process is gone: nothing that it would still have done happens."""
 
@@ -127,6 +170,7 @@ class Machine(fakes.FakeWorld):
     refs: Mapping[str, str] = field(default_factory=lambda: {"then": REFS})
     deeds: list[str] = field(default_factory=list)
     dies_before: int = -1
+    unreadable: bool = False
 
     def __post_init__(self) -> None:
         self.places = Places(
@@ -162,6 +206,9 @@ class Machine(fakes.FakeWorld):
     def start(self, project: str, service: str) -> None:
         self.deed("start")
         self.running = True
+
+    def discard(self, container: str) -> None:
+        assert container == "gitea-suite-replay"
 
     def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
         found = sorted((folder / "git/repositories").glob("*/*.git/content"))
@@ -239,6 +286,8 @@ class Machine(fakes.FakeWorld):
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
         self.deed("restore database")
+        if self.unreadable:
+            raise OpsError(f"the pack of {filename} is damaged")
         self.databases[STAGED] = self.stored
 
     # What the test sees.
@@ -327,6 +376,14 @@ def test_what_is_not_what_the_manifest_says_is_never_put_in_place(machine: Machi
     assert machine.databases == {"gitea": "now"}
     assert list((machine.places.data / ".restore").iterdir()) == []
     assert "stop" not in machine.deeds
+
+
+def test_a_dump_that_cannot_be_read_and_has_no_log_leaves_the_site_as_it_is(machine: Machine) -> None:
+    machine.unreadable = True
+    with pytest.raises(OpsError, match=r"is damaged\nand of its log: backup .* is from before the log was kept"):
+        machine.ops()
+    assert (machine.content(), machine.running) == ("now", True)
+    assert "the dump cannot be used, so its moment is made of base and log" in machine.told[-1]
 
 
 def test_a_restored_site_that_does_not_come_up_is_taken_back(machine: Machine) -> None:

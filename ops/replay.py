@@ -1,0 +1,145 @@
+"""A database out of a base and its log, in a scratch container that no one reaches: the database of any moment since the base."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ops import bases, seal, wal
+from ops.config import Site
+from ops.errors import OpsError
+from ops.wal import Replay
+from ops.world import World
+from ops.world.restic import Restic
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a replay works: a folder of its own, an image of the database, the key of the log, and log that lies on this host."""
+
+    folder: Path
+    image: str
+    key: bytes
+    container: str
+    left: Mapping[str, Path] = field(default_factory=dict)
+
+
+def left_in(waiting: wal.Waiting) -> dict[str, Path]:
+    """Return what this host has of a database's log and the bucket has not: by segment, even that which is not whole."""
+    folders = [folder for folder in (waiting.received, waiting.sealed) if folder.is_dir()]
+    files = sorted((file for folder in folders for file in folder.iterdir()), key=lambda each: each.name, reverse=True)
+    # A whole segment comes after its own beginning here, and takes its place.
+    return {
+        name: file for file in files if wal.is_finished(name := file.name.removesuffix(".partial")) and file.is_file()
+    }
+
+
+@contextmanager
+def database_of(site: Site, world: World, plan: Replay, source: Restic, place: Place) -> Iterator[str]:
+    """Make the database of a plan and yield the name of the container it runs in; it is removed after the block.
+
+    Raises OpsError when the base or a part of the log cannot be read, or does not make a database.
+    """
+    clear(world, place.folder, place.container)
+    try:
+        owner = _fetch_base(world, plan, source, place)
+        _fetch_log(site, world, plan, place)
+        signal = place.folder / "data/recovery.signal"
+        signal.touch(mode=0o600)
+        os.chown(signal, *owner)
+        world.containers.serve(
+            place.image,
+            ["postgres", "-D", "/replay/data", *_settings(plan)],
+            name=place.container,
+            user=f"{owner[0]}:{owner[1]}",
+            folder=place.folder,
+            target="/replay",
+        )
+        _await_end(world, place)
+        yield place.container
+    finally:
+        clear(world, place.folder, place.container)
+
+
+def clear(world: World, folder: Path, container: str) -> None:
+    """Remove what a replay has made; nothing is no error."""
+    world.containers.discard(container)
+    world.subvolumes.remove(folder)
+
+
+def until(world: World, container: str) -> str:
+    """Return when the last transaction ended that a replayed database has, in PostgreSQL's words, "" when it has none."""
+    with world.database.session(container, "postgres") as session:
+        ((when,),) = session.ask("SELECT coalesce(pg_last_xact_replay_timestamp()::timestamptz(0)::text, '')")
+    return when
+
+
+def _fetch_base(world: World, plan: Replay, source: Restic, place: Place) -> tuple[int, int]:
+    data = place.folder / "data"
+    place.folder.mkdir(mode=0o711)
+    data.mkdir(mode=0o700)
+    snapshot = (
+        plan.base.local if plan.base.local in {each.identity for each in source.snapshots()} else plan.base.remote
+    )
+    unpack = ["tar", "--extract", "--same-owner", "--numeric-owner", f"--directory={data}"]
+    source.dump_into(snapshot, bases.ARCHIVE, unpack, world.tell)
+    known = (data / "PG_VERSION").stat()
+    os.chown(data, known.st_uid, known.st_gid)
+    return known.st_uid, known.st_gid
+
+
+def _fetch_log(site: Site, world: World, plan: Replay, place: Place) -> None:
+    """Packed as it was sealed: whole segments would need far more room, and PostgreSQL asks for one after the other."""
+    folder = place.folder / "wal"
+    folder.mkdir(mode=0o755)
+    for name in plan.names:
+        file = folder / f"{name}.gz"
+        file.write_bytes(_packed(site, world, plan.base.system, name, place))
+        file.chmod(0o644)
+
+
+def _packed(site: Site, world: World, system: str, name: str, place: Place) -> bytes:
+    key = wal.key_of(system, name)
+    here = place.left.get(name)
+    if here is None:
+        return seal.opened(world.aws.read_object(site.backup.bucket, key), place.key, key)
+    content = here.read_bytes()
+    return seal.opened(content, place.key, key) if seal.is_sealed(content) else gzip.compress(content, compresslevel=1)
+
+
+def _settings(plan: Replay) -> list[str]:
+    settings = {
+        "restore_command": 'test -f "/replay/wal/%f.gz" && gunzip -c "/replay/wal/%f.gz" >"%p"',
+        "listen_addresses": "",
+        "hot_standby": "on",
+        # It is thrown away when it was read.
+        "fsync": "off",
+        "full_page_writes": "off",
+    }
+    if plan.stop is not None:
+        # Everything before the position, and nothing that begins there.
+        settings |= {
+            "recovery_target_lsn": wal.position_as_text(plan.stop),
+            "recovery_target_inclusive": "off",
+            "recovery_target_action": "promote",
+        }
+    return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+
+def _await_end(world: World, place: Place) -> None:
+    """Replaying takes as long as it takes; it ends when it is done, or with the container."""
+    while True:
+        ended = world.containers.last_words(place.container)
+        if ended:
+            raise OpsError(
+                f"base and log do not make a database: {ended[-600:]}", "restore the dump of a backup: ops restore"
+            )
+        with suppress(OpsError), world.database.session(place.container, "postgres") as session:
+            ((recovering,),) = session.ask("SELECT pg_is_in_recovery()")
+            if recovering == "f":
+                return
+        world.clock.sleep(0.5)

@@ -1,0 +1,192 @@
+"""The database's log on its way to the bucket, all the time: received beside the database, sealed, sent, and only then let go.
+
+PostgreSQL keeps the log until it was received (a replication slot), the host until it is in the bucket. Whoever is killed
+anywhere finds by names alone what is left to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+
+from ops import bases, seal, wal
+from ops.backup import Places
+from ops.bases import Log
+from ops.config import Site
+from ops.errors import OpsError
+from ops.model import Report
+from ops.wal import Coverage, Streamed, Waiting
+from ops.world import World, database
+from ops.world.database import Session
+from ops.world.lock import exclusive
+
+SLOT = "gitea_suite"
+_PACE_SECONDS = 1.0
+_PATIENCE_SECONDS = 5.0
+
+
+def stream(site: Site, world: World, *, places: Places | None = None) -> Report:
+    """Bring the database's log into the bucket until someone ends this: what is committed arrives within the minute.
+
+    A database or a bucket that is away is waited for, and told of in the state that ``ops health`` reads. Raises Locked
+    while another stream runs.
+    """
+    places = places or Places()
+    places.wal.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with exclusive(places.lock.with_name("wal.lock"), world.clock.now()):
+        while True:
+            try:
+                _attend(site, world, places)
+            except OpsError as error:
+                world.tell(f"{error.message}; trying again")
+                _note(places, error.message)
+            world.clock.sleep(_PATIENCE_SECONDS)
+
+
+def state_of(places: Places) -> Streamed | None:
+    """Return what the stream said last of itself, None before it has said anything."""
+    file = _state(places)
+    return wal.read_state(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def ship(
+    site: Site, world: World, waiting: Waiting, system: str, key: bytes, shipped: Collection[str] = frozenset()
+) -> str:
+    """Bring into the bucket what was received wholly, and return the last name, or "" when there was nothing.
+
+    ``shipped`` is what is there already, of a run that was cut off. Raises Unavailable when the bucket is out of reach:
+    then all that was received waits, sealed.
+    """
+    received, sealed = _names(waiting.received), _names(waiting.sealed)
+    plan = wal.plan_shipping(received, sealed, shipped)
+    for name in plan.drop_received:
+        (waiting.received / name).unlink()
+    for name in plan.seal:
+        content = (waiting.received / name).read_bytes()
+        _write(waiting.sealed / name, seal.sealed(content, key, wal.key_of(system, name)))
+        (waiting.received / name).unlink()
+    for name in plan.drop_sealed:
+        (waiting.sealed / name).unlink()
+    last = ""
+    for name in sorted(_names(waiting.sealed)):
+        world.aws.write_object(site.backup.bucket, wal.key_of(system, name), (waiting.sealed / name).read_bytes())
+        (waiting.sealed / name).unlink()
+        last = name if wal.segment_from(name) else last
+    return last
+
+
+def waiting_for(places: Places, system: str) -> Waiting:
+    """Return where the log of a database waits, made where it is not there."""
+    found = Waiting(places.wal / system)
+    for folder in (found.received, found.sealed):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return found
+
+
+def _attend(site: Site, world: World, places: Places) -> None:
+    """Receive and ship until something is away; raises OpsError then."""
+    postgres = world.containers.name(places.project, "postgres")
+    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "postgres"]
+    key, receiver = bases.key_of(places.secrets), f"{places.project}-wal"
+    with world.database.session(postgres, "postgres") as session:
+        log = bases.log_of(session)
+        _ship_left_behind(site, world, places, key)
+        waiting, shipped = waiting_for(places, log.system), bases.shipped(site, world, log.system)
+        last = max((name for name in shipped if wal.segment_from(name)), default="")
+        world.containers.discard(receiver)
+        _hold(world, session)
+        program = database.receive(postgres, image, waiting.received, slot=SLOT, name=receiver)
+        with world.processes.beside(program) as companion:
+            known = Coverage(_covered(places, log))
+            while not (ended := companion.ended()):
+                known, last = _look(site, world, session, log, waiting, key, known, last)
+                if known.covered:
+                    _write_state(places, Streamed(log.system, known.covered, last))
+                world.clock.sleep(_PACE_SECONDS)
+    raise OpsError(f"pg_receivewal ended: {ended.output.strip()[-400:]}", "look at the log of postgres")
+
+
+def _look(
+    site: Site,
+    world: World,
+    session: Session,
+    log: Log,
+    waiting: Waiting,
+    key: bytes,
+    known: Coverage,
+    last: str,
+) -> tuple[Coverage, str]:
+    """Do once what there is to do: end a segment that has been written to, ship what is whole."""
+    now = world.clock.now()
+    ((transactions,),) = session.ask("SELECT pg_current_snapshot()")
+    if known.wants_switch(transactions, now):
+        ((position,),) = session.ask("SELECT pg_switch_wal()")
+        ended = wal.segment_before(wal.position_from(position), log.timeline, log.segment_bytes)
+        known = known.after_switch(transactions, ended.name(log.segment_bytes), now)
+    last = ship(site, world, waiting, log.system, key) or last
+    return known.after_look(transactions, last, now), last
+
+
+def _hold(world: World, session: Session) -> None:
+    """Have PostgreSQL keep what is not received yet. One receiver at a time: that of a run that was killed is sent away."""
+    question = f"SELECT wal_status, coalesce(active_pid, 0) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"  # noqa: S608 - ours
+    found = session.ask(question)
+    lost = [status for status, _ in found if status == "lost"]
+    for _, process in found:
+        session.ask(f"SELECT pg_terminate_backend({int(process)}) WHERE {int(process)} <> 0")
+    if lost:
+        world.tell("the database could not keep its log any longer: there is a gap in it, until the next base")
+        session.ask(f"SELECT pg_drop_replication_slot('{SLOT}')")
+    if lost or not found:
+        session.ask(f"SELECT pg_create_physical_replication_slot('{SLOT}', true)")
+        # Something of the segment that is written to now, so that it is ended and sent even if nothing else comes.
+        session.ask("SELECT pg_create_restore_point('the stream begins')")
+
+
+def _ship_left_behind(site: Site, world: World, places: Places, key: bytes) -> None:
+    """What a database that is no more has left here is worth as much as that of the one that runs."""
+    for folder in sorted(each for each in places.wal.iterdir() if each.name.isdigit()):
+        waiting = waiting_for(places, folder.name)
+        if any(wal.is_finished(name) for name in [*_names(waiting.received), *_names(waiting.sealed)]):
+            ship(site, world, waiting, folder.name, key, bases.shipped(site, world, folder.name))
+
+
+def _covered(places: Places, log: Log) -> datetime | None:
+    known = state_of(places)
+    return known.covered if known and known.system == log.system else None
+
+
+def _note(places: Places, trouble: str) -> None:
+    known = state_of(places)
+    if known:
+        _write_state(places, Streamed(known.system, known.covered, known.shipped, trouble))
+
+
+def _state(places: Places) -> Path:
+    return places.wal / "state.json"
+
+
+def _write_state(places: Places, state: Streamed) -> None:
+    """Whole or not at all; after a loss of power it may be the one before."""
+    partial = _state(places).with_suffix(".partial")
+    partial.write_text(wal.written_state(state), encoding="utf-8")
+    partial.replace(_state(places))
+
+
+def _names(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir() if not each.name.endswith(".partial-seal")]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """On the disk for certain before what it was made of is let go."""
+    partial = path.with_name(f"{path.name}.partial-seal")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)

@@ -1,0 +1,314 @@
+"""The database's write-ahead log as it lies in the bucket: what its segments are called, and which of them make a database.
+
+A segment is a piece of the log, always of one size; a position (LSN) is a byte of it. A base is a copy of the database's
+files: with every segment from its start on, it becomes the database of any later position.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ops.errors import OpsError, Refused
+from ops.model import Probe
+
+PREFIX, BASES = "wal/", "bases/"
+SEGMENT_BYTES = 2**24
+# Whatever was written for so long is on its way to the bucket: less than the minute that may be lost.
+SWITCH_SECONDS = 30.0
+LATE = timedelta(minutes=3)
+BASE_HOURS = 24
+KEPT_DAYS = 14
+_NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
+_HISTORY = re.compile(r"([0-9A-F]{8})\.history")
+_KEY = re.compile(rf"{PREFIX}(?P<system>\d+)/[0-9A-F]{{8}}/(?P<name>[0-9A-F]{{24}}|[0-9A-F]{{8}}\.history)")
+_SCHEMA = 1
+
+
+class Gap(Refused):
+    """A segment is missing between two that are there: what came after it can not be reached."""
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """One piece of the log, by its number from the log's very beginning, and the timeline that it was written on."""
+
+    number: int
+    timeline: int
+
+    def name(self, size: int = SEGMENT_BYTES) -> str:
+        """Return what PostgreSQL calls it (src/include/access/xlog_internal.h, XLogFileName)."""
+        high, low = divmod(self.number, 2**32 // size)
+        return f"{self.timeline:08X}{high:08X}{low:08X}"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A copy of the database's files, as the bucket tells of it.
+
+    It needs the log from position ``start`` on, and is a database from ``end`` on. ``local`` and ``remote`` are its
+    snapshots in the two restic repositories, ``size`` its bytes, ``segment_bytes`` the size of the log's segments.
+    """
+
+    identity: str
+    system: str
+    timeline: int
+    start: int
+    end: int
+    moment: datetime
+    local: str
+    remote: str
+    size: int
+    version: str
+    segment_bytes: int = SEGMENT_BYTES
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How a database is made again: a base, the files of the log that it needs, and the position to stop at.
+
+    ``stop`` of None is the end of the log.
+    """
+
+    base: Base
+    names: tuple[str, ...]
+    stop: int | None
+
+
+@dataclass(frozen=True)
+class Shipping:
+    """What to do with the files of a receiver, in this order: ``seal`` and ``put`` by name; ``drop`` is there already."""
+
+    drop_received: tuple[str, ...]
+    seal: tuple[str, ...]
+    drop_sealed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """What is no longer needed: bases, and the keys of segments."""
+
+    bases: tuple[Base, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What the stream says of itself: all that was committed until ``covered`` is in the bucket.
+
+    ``system`` is the database's own number, ``shipped`` the last segment that arrived, ``trouble`` what hinders it now.
+    """
+
+    system: str
+    covered: datetime
+    shipped: str
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Where the log of one database waits on a host: as it is received, and sealed for the bucket."""
+
+    folder: Path
+
+    @property
+    def received(self) -> Path:
+        """What pg_receivewal writes; the segment that is not whole yet ends in .partial."""
+        return self.folder / "received"
+
+    @property
+    def sealed(self) -> Path:
+        """What goes to the bucket as it is."""
+        return self.folder / "sealed"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How far the bucket keeps up with the database. ``covered`` is the moment until which it has all that was committed.
+
+    ``seen`` is which transactions were over when the segment was last switched, at ``switched``; ``waiting`` is the
+    segment that has to arrive before the bucket has them.
+    """
+
+    covered: datetime | None = None
+    seen: str = ""
+    switched: datetime | None = None
+    waiting: str = ""
+
+    def wants_switch(self, transactions: str, now: datetime) -> bool:
+        """Tell whether what was written since the last switch has to be sent on its way. An idle database needs none."""
+        rested = self.switched is None or (now - self.switched).total_seconds() >= SWITCH_SECONDS
+        return rested and not self.waiting and transactions != self.seen
+
+    def after_switch(self, transactions: str, segment: str, now: datetime) -> Coverage:
+        """Return the coverage once the segment that has all of ``transactions`` was ended at ``now``."""
+        return Coverage(self.covered, transactions, now, segment)
+
+    def after_look(self, transactions: str, shipped: str, now: datetime) -> Coverage:
+        """Return the coverage once ``shipped`` was the last segment that arrived, and these transactions were over."""
+        if self.waiting and shipped >= self.waiting:
+            return Coverage(self.switched, self.seen, self.switched, "")
+        if self.seen == transactions and not self.waiting:
+            return Coverage(now, self.seen, self.switched, "")
+        return self
+
+
+def position_from(text: str) -> int:
+    """Return the position that PostgreSQL writes as 16/B374D848."""
+    high, _, low = text.partition("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def position_as_text(position: int) -> str:
+    """Return a position as PostgreSQL writes it."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+
+
+def segment_from(name: str, size: int = SEGMENT_BYTES) -> Segment | None:
+    """Return the segment of a file's name, or None for a file that is no whole segment."""
+    found = _NAME.fullmatch(name)
+    if not found:
+        return None
+    timeline, high, low = (int(part, 16) for part in found.groups())
+    return Segment(high * (2**32 // size) + low, timeline)
+
+
+def segment_before(position: int, timeline: int, size: int = SEGMENT_BYTES) -> Segment:
+    """Return the segment that the byte before a position lies in."""
+    return Segment((position - 1) // size, timeline)
+
+
+def is_finished(name: str) -> bool:
+    """Tell whether a receiver's file is whole: a segment, or the history of a timeline."""
+    return bool(_NAME.fullmatch(name) or _HISTORY.fullmatch(name))
+
+
+def key_of(system: str, name: str) -> str:
+    """Return the bucket's key of a segment or history: below the number of its database, and its timeline."""
+    return f"{PREFIX}{system}/{name[:8]}/{name}"
+
+
+def name_from(key: str) -> str:
+    """Return the name of the segment or history that lies under a key."""
+    return key.rpartition("/")[2]
+
+
+def plan_shipping(received: Iterable[str], sealed: Collection[str], shipped: Collection[str]) -> Shipping:
+    """Return what to do after a stop anywhere: no file is sealed twice, none put that is in the bucket, none left behind."""
+    whole = sorted(name for name in received if is_finished(name))
+    known = {*sealed, *shipped}
+    return Shipping(
+        tuple(name for name in whole if name in known),
+        tuple(name for name in whole if name not in known),
+        tuple(sorted(name for name in sealed if name in shipped)),
+    )
+
+
+def plan_replay(bases: Iterable[Base], names: Iterable[str], system: str, target: int | None) -> Replay:
+    """Return how to make the database of a position, or with a ``target`` of None the newest that there is.
+
+    ``names`` are the segments and histories that are there of the database ``system``. Raises Refused when no base is
+    old enough or the log does not reach the position, Gap naming the first segment that is missing in between.
+    """
+    ours = [each for each in bases if each.system == system and (target is None or each.end <= target)]
+    if not ours:
+        before = "" if target is None else f" from {position_as_text(target)} or before"
+        raise Refused(f"there is no base of database {system}{before}", "restore the dump of a backup: ops restore")
+    base = max(ours, key=lambda each: each.end)
+    size, there = base.segment_bytes, tuple(names)
+    segments = [found for name in there if (found := segment_from(name, size)) and found.timeline >= base.timeline]
+    first = base.start // size
+    last = max((each.number for each in segments), default=-1)
+    # Of the position itself nothing is needed, but all before it.
+    wanted = range(first, (last if target is None else (target - 1) // size) + 1)
+    missing = sorted({*wanted} - {each.number for each in segments})
+    if missing or (last + 1) * size < base.end:
+        absent = Segment(missing[0] if missing else max(first, last + 1), base.timeline).name(size)
+        if missing and missing[0] < last:
+            raise Gap(f"the log has a gap: segment {absent} is missing", "restore the dump of a backup: ops restore")
+        raise Refused(f"the log ends before segment {absent}", "ops health says whether the stream runs")
+    # One more, if it is there: PostgreSQL sees by the next record that a position is reached.
+    needed = {each.name(size) for each in segments if first <= each.number <= (wanted[-1] + 1 if wanted else first)}
+    histories = {name for name in there if _HISTORY.fullmatch(name)}
+    return Replay(base, tuple(sorted(needed | histories)), None if target == (last + 1) * size else target)
+
+
+def plan_wal_retention(bases: Iterable[Base], keys: Iterable[str], now: datetime, days: int = KEPT_DAYS) -> Doomed:
+    """Return what no restore to a moment of the last ``days`` needs: older bases but one, and the log before that one.
+
+    Of a database without any base nothing is doomed: its first may be under way.
+    """
+    known, doomed, gone = tuple(bases), [], []
+    found = [(match, key) for key in keys if (match := _KEY.fullmatch(key))]
+    newest = max(known, key=lambda each: each.moment, default=None)
+    for system in {each.system for each in known}:
+        ours = sorted((each for each in known if each.system == system), key=lambda each: each.moment)
+        old = [each for each in ours if now - each.moment > timedelta(days=days)]
+        # Another database's last base is older than all that may be wished for once its own successor's is.
+        ended = newest is not None and newest.system != system and len(old) == len(ours)
+        kept = [] if ended else ours[max(0, len(old) - 1) :]
+        doomed += [each for each in ours if each not in kept]
+        gone += [key for match, key in found if match["system"] == system and not _is_needed(match["name"], kept)]
+    return Doomed(tuple(sorted(doomed, key=lambda each: each.moment)), tuple(sorted(gone)))
+
+
+def judge_stream(known: Streamed | None, now: datetime) -> Probe:
+    """Return whether the database's log arrives in the bucket: red when what is not there yet is older than LATE."""
+    remedy = "journalctl --unit gitea-suite-wal; systemctl restart gitea-suite-wal"
+    if known is None:
+        return Probe("database log", False, "none has arrived in the bucket yet", remedy)
+    age = (now - known.covered).total_seconds()
+    trouble = f": {known.trouble}" if known.trouble else ""
+    return Probe("database log", age <= LATE.total_seconds(), f"in the bucket until {age:.0f} s ago{trouble}", remedy)
+
+
+def base_due(bases: Iterable[Base], system: str, timeline: int, now: datetime) -> bool:
+    """Tell whether it is time for a base: none of this database and timeline is young enough."""
+    return not any(
+        (each.system, each.timeline) == (system, timeline) and now - each.moment < timedelta(hours=BASE_HOURS)
+        for each in bases
+    )
+
+
+def written_base(base: Base) -> bytes:
+    """Return a base as the bucket keeps it."""
+    document = {"schema": _SCHEMA, **dataclasses.asdict(base), "moment": base.moment.isoformat()}
+    return json.dumps(document, indent=1, sort_keys=True).encode()
+
+
+def read_base(content: bytes) -> Base:
+    """Return a base that the bucket keeps; raises OpsError for one that is cut off, foreign or newer."""
+    try:
+        document = json.loads(content)
+        if document.pop("schema") != _SCHEMA:
+            raise OpsError("a base's record was written by a newer suite", "use that one")
+        return Base(**document | {"moment": datetime.fromisoformat(document["moment"])})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OpsError("a base's record is cut off or not one of ours", "ops backup take makes a new one") from error
+
+
+def written_state(state: Streamed) -> str:
+    """Return what the stream says of itself as it is kept on the host."""
+    return json.dumps(dataclasses.asdict(state) | {"covered": state.covered.isoformat()}, sort_keys=True)
+
+
+def read_state(text: str) -> Streamed | None:
+    """Return what the stream said of itself, or None when it said nothing that can be read."""
+    try:
+        document = json.loads(text)
+        return Streamed(**document | {"covered": datetime.fromisoformat(document["covered"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _is_needed(name: str, kept: Collection[Base]) -> bool:
+    for base in kept:
+        found = segment_from(name, base.segment_bytes)
+        if found is None or found.number >= base.start // base.segment_bytes:
+            return True
+    return False

@@ -1,0 +1,176 @@
+"""The log on its way to the bucket: killed at any deed, it arrives once and whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import replay, seal, stream, wal
+from ops.backup import Places
+from ops.errors import OpsError, Unavailable
+from ops.wal import Segment, Waiting
+from tests import fakes
+
+SITE = fakes.site()
+SYSTEM = "7345"
+KEY = seal.key_from("a password of 43 letters and digits, as made")
+NAMES = [Segment(number, 1).name() for number in range(1, 4)]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@dataclass
+class Bucket:
+    """A bucket that counts what it is given, and before or after taking it may end the process or be away."""
+
+    content: dict[str, bytes] = field(default_factory=dict)
+    given: list[str] = field(default_factory=list)
+    before: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+
+    def objects(self, bucket: str, prefix: str, *, after: str = "") -> tuple[str, ...]:
+        return tuple(sorted(key for key in self.content if key.startswith(prefix) and key > after))
+
+    def write_object(self, bucket: str, key: str, content: bytes) -> None:
+        self.before()
+        self.content[key] = content
+        self.given.append(key)
+        self.after()
+
+
+@dataclass
+class Host(fakes.FakeWorld):
+    """A host on which three segments were received wholly and a fourth in part."""
+
+    aws: Any = field(default_factory=Bucket)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path / "data", tmp_path / "secrets", tmp_path / "backup/restic", lock=tmp_path / "operation.lock")
+
+
+@pytest.fixture
+def waiting(places: Places) -> Waiting:
+    made = stream.waiting_for(places, SYSTEM)
+    for number, name in enumerate(NAMES):
+        (made.received / name).write_bytes(bytes([number]) * 1000)
+    (made.received / f"{Segment(4, 1).name()}.partial").write_bytes(b"half")
+    return made
+
+
+def ship(host: Host, waiting: Waiting) -> str:
+    """Ship as the first look of a run does, which knows what is in the bucket."""
+    shipped = [wal.name_from(key) for key in host.aws.objects("", "wal/")]
+    return stream.ship(SITE, host, waiting, SYSTEM, KEY, shipped)  # type: ignore[arg-type]
+
+
+def content(host: Host) -> dict[str, bytes]:
+    return {
+        wal.name_from(key): seal.unpacked(seal.opened(sealed, KEY, key)) for key, sealed in host.aws.content.items()
+    }
+
+
+def test_what_is_whole_arrives_and_what_is_not_waits(waiting: Waiting) -> None:
+    host = Host()
+    assert ship(host, waiting) == NAMES[-1]
+    assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
+    assert [each.name for each in waiting.received.iterdir()] == [f"{Segment(4, 1).name()}.partial"]
+    assert list(waiting.sealed.iterdir()) == []
+    assert ship(host, waiting) == ""
+    assert len(host.aws.given) == 3
+
+
+def test_a_bucket_that_is_away_costs_nothing_but_time_and_little_room(waiting: Waiting) -> None:
+    def away() -> None:
+        raise Unavailable("the bucket is away")
+
+    host = Host(aws=Bucket(before=away))
+    with pytest.raises(Unavailable):
+        ship(host, waiting)
+    assert sorted(each.name for each in waiting.sealed.iterdir()) == NAMES
+    host.aws.before = lambda: None
+    assert ship(host, waiting) == NAMES[-1]
+    assert sorted(content(host)) == NAMES
+
+
+def test_an_answer_that_was_lost_makes_no_second_version(waiting: Waiting) -> None:
+    def lost() -> None:
+        raise Unavailable("no answer came")
+
+    host = Host(aws=Bucket(after=lost))
+    for _ in NAMES:
+        with pytest.raises(Unavailable):
+            ship(host, waiting)
+    assert ship(host, waiting) == ""
+    assert host.aws.given == [wal.key_of(SYSTEM, name) for name in NAMES]
+
+
+@pytest.mark.parametrize("deed", range(30))
+def test_wherever_it_is_killed_the_next_run_ships_the_rest_and_nothing_twice(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch, deed: int
+) -> None:
+    done = 0
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def do(*arguments: Any, **named: Any) -> Any:
+            nonlocal done
+            if done == deed:
+                raise Killed
+            done += 1
+            return function(*arguments, **named)
+
+        return do
+
+    host = Host()
+    with monkeypatch.context() as patch:
+        for name in ("unlink", "replace", "open"):
+            patch.setattr(Path, name, dying(getattr(Path, name)))
+        host.aws.before = host.aws.after = dying(lambda: None)
+        try:
+            ship(host, waiting)
+        except Killed:
+            assert done == deed
+    host.aws.before = host.aws.after = lambda: None
+    ship(host, waiting)
+    assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
+    assert len(host.aws.given) == 3
+    assert not [each for each in waiting.received.iterdir() if wal.is_finished(each.name)]
+
+
+def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host()
+    places.wal.mkdir(parents=True)
+    said = wal.Streamed(SYSTEM, host.clock.now(), NAMES[0])
+    (places.wal / "state.json").write_text(wal.written_state(said))
+
+    class Engine:
+        def name(self, project: str, service: str) -> str:
+            if host.clock.monotonic() > 60:
+                raise Killed
+            raise OpsError("postgres is not running")
+
+    host.containers = Engine()  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        stream.stream(SITE, host, places=places)  # type: ignore[arg-type]
+    assert len(host.told) > 5
+    known = stream.state_of(places)
+    assert known
+    assert (known.covered, known.trouble) == (said.covered, "postgres is not running")
+
+
+def test_what_this_host_has_of_a_log_is_found_whole_before_part(waiting: Waiting) -> None:
+    half = f"{Segment(4, 1).name()}.partial"
+    left = replay.left_in(waiting)
+    assert left == {name: waiting.received / name for name in NAMES} | {Segment(4, 1).name(): waiting.received / half}
+    (waiting.received / Segment(4, 1).name()).write_bytes(b"whole")
+    assert replay.left_in(waiting)[Segment(4, 1).name()].name == Segment(4, 1).name()
+    assert replay.left_in(Waiting(waiting.folder / "nothing")) == {}
