@@ -66,9 +66,9 @@ def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: s
         if not _is_due(site, world, log):
             return None
         world.tell("a base of the database is due: copying its files")
-        now, before = world.clock.now(), _position(session)
+        now, before = world.clock.now(), position_of(session)
         stored = local.store_output(database.base(postgres), filename=ARCHIVE, host=site.name, tags=[TAG])
-        after = _position(session)
+        after = position_of(session)
         # What it needs of the log is not to wait for the next write.
         session.ask("SELECT pg_switch_wal()")
         ((version,),) = session.ask("SHOW server_version")
@@ -113,6 +113,7 @@ def _newest(known: Iterable[Base], system: str) -> Base:
     return max((each for each in known if each.system == system), key=lambda each: each.moment)
 
 
-def _position(session: Session) -> int:
+def position_of(session: Session) -> int:
+    """Return the position that a database has written its log up to."""
     ((text,),) = session.ask("SELECT pg_current_wal_lsn()")
     return wal.position_from(text)

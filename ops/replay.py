@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ops import bases, seal, wal
 from ops.config import Site
 from ops.errors import OpsError
-from ops.wal import Replay
+from ops.wal import Replay, Waiting
 from ops.world import World
 from ops.world.restic import Restic
+
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a replay works: a folder of its own, an image of the database, the key of the log, and log that lies on this host."""
+    """Where a replay works: a folder of its own, an image of the database, a container's name, and the key of the log.
+
+    ``left`` are the files of the log that are in ``waiting`` on this host and were not in the bucket.
+    """
 
     folder: Path
+    container: str
     image: str
     key: bytes
-    container: str
-    left: Mapping[str, Path] = field(default_factory=dict)
+    waiting: Waiting
+    left: frozenset[str] = frozenset()
 
 
-def left_in(waiting: wal.Waiting) -> dict[str, Path]:
-    """Return what this host has of a database's log and the bucket has not: by segment, even that which is not whole."""
+def left_in(waiting: Waiting) -> frozenset[str]:
+    """Return what this host still has of a database's log, by name: even the segment that is not whole."""
     folders = [folder for folder in (waiting.received, waiting.sealed) if folder.is_dir()]
-    files = sorted((file for folder in folders for file in folder.iterdir()), key=lambda each: each.name, reverse=True)
-    # A whole segment comes after its own beginning here, and takes its place.
-    return {
-        name: file for file in files if wal.is_finished(name := file.name.removesuffix(".partial")) and file.is_file()
-    }
+    names = {file.name.removesuffix(PARTIAL) for folder in folders for file in folder.iterdir()}
+    return frozenset(name for name in names if wal.is_finished(name))
 
 
 @contextmanager
@@ -103,12 +106,18 @@ def _fetch_log(site: Site, world: World, plan: Replay, place: Place) -> None:
 
 
 def _packed(site: Site, world: World, system: str, name: str, place: Place) -> bytes:
-    key = wal.key_of(system, name)
-    here = place.left.get(name)
-    if here is None:
-        return seal.opened(world.aws.read_object(site.backup.bucket, key), place.key, key)
-    content = here.read_bytes()
-    return seal.opened(content, place.key, key) if seal.is_sealed(content) else gzip.compress(content, compresslevel=1)
+    key, waiting = wal.key_of(system, name), place.waiting
+    # In the order in which a file moves on: the stream does not wait for a replay.
+    steps = (waiting.received / f"{name}{PARTIAL}", waiting.received / name, waiting.sealed / name)
+    for step in steps if name in place.left else ():
+        with suppress(FileNotFoundError):
+            content = step.read_bytes()
+            return (
+                seal.opened(content, place.key, key)
+                if seal.is_sealed(content)
+                else gzip.compress(content, compresslevel=1)
+            )
+    return seal.opened(world.aws.read_object(site.backup.bucket, key), place.key, key)
 
 
 def _settings(plan: Replay) -> list[str]:

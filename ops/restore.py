@@ -217,8 +217,6 @@ def plan(chosen: Manifest, facts: Facts, wish: Wish, now: datetime) -> tuple[str
 
 def plan_log(chosen: Manifest, known: Iterable[Base], names: Iterable[str], *, newest: bool) -> Replay:
     """Return how base and log make the database of a backup's moment, or the newest; raises Refused when they do not."""
-    if not chosen.position:
-        raise Refused(f"backup {chosen.identity} is from before the log was kept", "restore its dump: ops restore")
     return wal.plan_replay(known, names, chosen.system, None if newest else wal.position_from(chosen.position))
 
 
@@ -305,13 +303,14 @@ def _log(site: Site, world: World, places: Places, chosen: Manifest, wish: Wish)
     """How the log makes the database that is wished for; None when it is the dump that is wished for."""
     if not (wish.replay or wish.newest_database) or wish.repository:
         return None
-    left = replay.left_in(wal.Waiting(places.wal / (chosen.system or "none")))
-    known = bases.recorded(site, world)
-    names = {*bases.shipped(site, world, chosen.system), *left} if chosen.system else {*left}
-    planned = plan_log(chosen, known, names, newest=wish.newest_database)
+    if not chosen.system:
+        raise Refused(f"backup {chosen.identity} is from before the log was kept", "restore its dump: ops restore")
+    waiting = wal.Waiting(places.wal / chosen.system)
+    shipped = frozenset(bases.shipped(site, world, chosen.system))
+    left = replay.left_in(waiting) - shipped
+    planned = plan_log(chosen, bases.recorded(site, world), shipped | left, newest=wish.newest_database)
     (image,) = [each.image for each in world.containers.services(places.project) if each.name == "postgres"]
-    folder, container = _scratch(places)
-    place = replay.Place(folder, image, bases.key_of(places.secrets), container, left)
+    place = replay.Place(*_scratch(places), image=image, key=bases.key_of(places.secrets), waiting=waiting, left=left)
     return _Log(planned, wish.newest_database, place)
 
 

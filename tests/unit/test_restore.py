@@ -124,8 +124,6 @@ def test_base_and_log_make_the_database_of_the_backup_s_moment_or_the_newest() -
     assert (moment.stop, moment.names) == (wal.position_from(LOGGED.position), tuple(SEGMENTS[1:5]))
     newest = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
     assert (newest.stop, newest.names) == (None, tuple(SEGMENTS[1:]))
-    with pytest.raises(Refused, match="from before the log was kept"):
-        restore.plan_log(MADE, [BASE], SEGMENTS, newest=False)
 
 
 def test_a_restore_with_a_newer_database_says_plainly_what_may_disagree() -> None:
