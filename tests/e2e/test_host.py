@@ -68,6 +68,14 @@ def test_timers_are_waiting_and_tell_the_operator_when_their_service_fails(host:
         assert told == f"gitea-suite-notify@gitea-suite-{name}.service.service"
 
 
+def test_the_database_s_log_is_brought_away_all_the_time(host: Host) -> None:
+    stream = host.service("gitea-suite-wal")
+    assert stream.is_running
+    assert stream.is_enabled
+    limit = 'docker exec gitea-suite-postgres-1 psql --username=gitea --tuples-only --no-align --command="SHOW max_slot_wal_keep_size"'
+    assert host.check_output(limit) == "4GB"
+
+
 def test_the_host_s_own_firewall_and_updates_are_up(host: Host) -> None:
     for unit in ("gitea-suite-firewall", "fail2ban", "unattended-upgrades"):
         assert host.service(unit).is_running, unit
