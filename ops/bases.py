@@ -63,7 +63,7 @@ def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: s
     """Take a base into both repositories when one is due, and return it. Raises OpsError when it could not be stored."""
     with world.database.session(postgres, "postgres") as session:
         log = log_of(session)
-        if not _is_due(site, world, log):
+        if not _is_due(site, world, log, position_of(session)):
             return None
         world.tell("a base of the database is due: copying its files")
         now, before = world.clock.now(), position_of(session)
@@ -93,11 +93,14 @@ def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: s
     return made
 
 
-def _is_due(site: Site, world: World, log: Log) -> bool:
+def _is_due(site: Site, world: World, log: Log, position: int) -> bool:
     known = recorded(site, world)
     if wal.base_due(known, log.system, log.timeline, world.clock.now()):
         return True
     last = _newest(known, log.system)
+    if last.end > position:
+        world.tell("the database was taken back to before its last base")
+        return True
     try:
         wal.plan_replay([last], shipped(site, world, log.system, since=last), log.system, None)
     except Gap as gap:

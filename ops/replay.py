@@ -16,8 +16,6 @@ from ops.wal import Replay, Waiting
 from ops.world import World
 from ops.world.restic import Restic
 
-PARTIAL = ".partial"
-
 
 @dataclass(frozen=True)
 class Place:
@@ -37,7 +35,7 @@ class Place:
 def left_in(waiting: Waiting) -> frozenset[str]:
     """Return what this host still has of a database's log, by name: even the segment that is not whole."""
     folders = [folder for folder in (waiting.received, waiting.sealed) if folder.is_dir()]
-    names = {file.name.removesuffix(PARTIAL) for folder in folders for file in folder.iterdir()}
+    names = {file.name.removesuffix(wal.PARTIAL) for folder in folders for file in folder.iterdir()}
     return frozenset(name for name in names if wal.is_finished(name))
 
 
@@ -108,7 +106,7 @@ def _fetch_log(site: Site, world: World, plan: Replay, place: Place) -> None:
 def _packed(site: Site, world: World, system: str, name: str, place: Place) -> bytes:
     key, waiting = wal.key_of(system, name), place.waiting
     # In the order in which a file moves on: the stream does not wait for a replay.
-    steps = (waiting.received / f"{name}{PARTIAL}", waiting.received / name, waiting.sealed / name)
+    steps = (waiting.received / f"{name}{wal.PARTIAL}", waiting.received / name, waiting.sealed / name)
     for step in steps if name in place.left else ():
         with suppress(FileNotFoundError):
             content = step.read_bytes()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def ship(
     return last
 
 
+def ship_left_behind(site: Site, world: World, places: Places, key: bytes) -> None:
+    """Bring into the bucket what an earlier run has left, of this database or of one that is no more; nothing twice.
+
+    Raises Unavailable when the bucket is out of reach.
+    """
+    for folder in sorted(each for each in places.wal.iterdir() if each.name.isdigit()):
+        waiting = waiting_for(places, folder.name)
+        left = {name for name in [*_names(waiting.received), *_names(waiting.sealed)] if wal.is_finished(name)}
+        there = left.intersection(bases.shipped(site, world, folder.name)) if left else set()
+        same = {name for name in there if _is_same(site, world, waiting, folder.name, name, key)}
+        ship(site, world, waiting, folder.name, key, same)
+
+
 def waiting_for(places: Places, system: str) -> Waiting:
     """Return where the log of a database waits, made where it is not there."""
     found = Waiting(places.wal / system)
@@ -92,10 +106,13 @@ def _attend(site: Site, world: World, places: Places) -> None:
     key, receiver = bases.key_of(places.secrets), f"{places.project}-wal"
     with world.database.session(postgres, "postgres") as session:
         log = bases.log_of(session)
-        _ship_left_behind(site, world, places, key)
-        waiting, shipped = waiting_for(places, log.system), bases.shipped(site, world, log.system)
-        last = max((name for name in shipped if wal.segment_from(name)), default="")
+        here = wal.Segment(bases.position_of(session) // log.segment_bytes, log.timeline)
+        waiting = waiting_for(places, log.system)
         world.containers.discard(receiver)
+        if wal.is_taken_back(_known(places, waiting, log), here, log.segment_bytes):
+            _abandon(world, session, places, waiting)
+        ship_left_behind(site, world, places, key)
+        last = wal.last_before(bases.shipped(site, world, log.system), here, log.segment_bytes)
         _hold(world, session)
         program = database.receive(postgres, image, waiting.received, slot=SLOT, name=receiver)
         with world.processes.beside(program) as companion:
@@ -131,11 +148,9 @@ def _look(
 
 def _hold(world: World, session: Session) -> None:
     """Have PostgreSQL keep what is not received yet. One receiver at a time: that of a run that was killed is sent away."""
-    question = f"SELECT wal_status, coalesce(active_pid, 0) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"  # noqa: S608 - ours
-    found = session.ask(question)
-    lost = [status for status, _ in found if status == "lost"]
-    for _, process in found:
-        session.ask(f"SELECT pg_terminate_backend({int(process)}) WHERE {int(process)} <> 0")
+    found = session.ask(f"SELECT wal_status FROM pg_replication_slots WHERE slot_name = '{SLOT}'")  # noqa: S608 - ours
+    lost = [status for (status,) in found if status == "lost"]
+    _send_away(session)
     if lost:
         world.tell("the database could not keep its log any longer: there is a gap in it, until the next base")
         session.ask(f"SELECT pg_drop_replication_slot('{SLOT}')")
@@ -145,12 +160,41 @@ def _hold(world: World, session: Session) -> None:
         session.ask("SELECT pg_create_restore_point('the stream begins')")
 
 
-def _ship_left_behind(site: Site, world: World, places: Places, key: bytes) -> None:
-    """What a database that is no more has left here is worth as much as that of the one that runs."""
-    for folder in sorted(each for each in places.wal.iterdir() if each.name.isdigit()):
-        waiting = waiting_for(places, folder.name)
-        if any(wal.is_finished(name) for name in [*_names(waiting.received), *_names(waiting.sealed)]):
-            ship(site, world, waiting, folder.name, key, bases.shipped(site, world, folder.name))
+def _send_away(session: Session) -> None:
+    """Whoever receives is not who is about to, and may not know yet that it has ended."""
+    session.ask(
+        f"SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots "  # noqa: S608 - ours
+        f"WHERE slot_name = '{SLOT}' AND active_pid IS NOT NULL"
+    )
+
+
+def _known(places: Places, waiting: Waiting, log: Log) -> set[str]:
+    """The segments of this database that this host knows to have been written to."""
+    said = state_of(places)
+    local = {name.removesuffix(wal.PARTIAL) for name in [*_names(waiting.received), *_names(waiting.sealed)]}
+    return local | ({said.shipped} if said and said.system == log.system else set())
+
+
+def _abandon(world: World, session: Session, places: Places, waiting: Waiting) -> None:
+    """Begin anew with a database that was taken back: it writes segments of the same names, with other content."""
+    world.tell(
+        "the database was taken back to an earlier state; its log goes on from there, the next backup takes a base"
+    )
+    for file in [*waiting.received.iterdir(), *waiting.sealed.iterdir(), _state(places)]:
+        file.unlink(missing_ok=True)
+    _send_away(session)
+    session.ask(f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'")  # noqa: S608 - ours
+
+
+def _is_same(site: Site, world: World, waiting: Waiting, system: str, name: str, key: bytes) -> bool:
+    """Whether what waits is what the bucket has under its name. A database that was taken back writes names twice."""
+    there = world.aws.read_object(site.backup.bucket, wal.key_of(system, name))
+    if (waiting.sealed / name).exists():
+        return (waiting.sealed / name).read_bytes() == there
+    with suppress(OpsError):
+        content = seal.unpacked(seal.opened(there, key, wal.key_of(system, name)))
+        return content == (waiting.received / name).read_bytes()
+    return False
 
 
 def _covered(places: Places, log: Log) -> datetime | None:

@@ -18,6 +18,7 @@ from ops.errors import OpsError, Refused
 from ops.model import Probe
 
 PREFIX, BASES = "wal/", "bases/"
+PARTIAL = ".partial"
 SEGMENT_BYTES = 2**24
 # Whatever was written for so long is on its way to the bucket: less than the minute that may be lost.
 SWITCH_SECONDS = 30.0
@@ -188,6 +189,18 @@ def is_finished(name: str) -> bool:
     return bool(_NAME.fullmatch(name) or _HISTORY.fullmatch(name))
 
 
+def is_taken_back(known: Iterable[str], here: Segment, size: int = SEGMENT_BYTES) -> bool:
+    """Tell whether a database that writes ``here`` wrote segments before that are still to come: a disk of earlier is back."""
+    found = (segment_from(name, size) for name in known)
+    return any(each.timeline == here.timeline and each.number > here.number for each in found if each)
+
+
+def last_before(names: Iterable[str], here: Segment, size: int = SEGMENT_BYTES) -> str:
+    """Return the name of the last segment before ``here``, "" when there is none."""
+    found = (segment_from(name, size) for name in names)
+    return max((each.name(size) for each in found if each and each.number < here.number), default="")
+
+
 def key_of(system: str, name: str) -> str:
     """Return the bucket's key of a segment or history: below the number of its database, and its timeline."""
     return f"{PREFIX}{system}/{name[:8]}/{name}"
@@ -219,7 +232,8 @@ def plan_replay(bases: Iterable[Base], names: Iterable[str], system: str, target
     if not ours:
         before = "" if target is None else f" from {position_as_text(target)} or before"
         raise Refused(f"there is no base of database {system}{before}", "restore the dump of a backup: ops restore")
-    base = max(ours, key=lambda each: each.end)
+    # By its moment: a database that was taken back writes the same positions once more.
+    base = max(ours, key=lambda each: (each.moment, each.end))
     size, there = base.segment_bytes, tuple(names)
     segments = [found for name in there if (found := segment_from(name, size)) and found.timeline >= base.timeline]
     first = base.start // size

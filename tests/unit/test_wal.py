@@ -138,6 +138,21 @@ def test_the_log_goes_on_on_the_next_timeline() -> None:
     assert sorted([Segment(4, 1), Segment(3, 2), Segment(3, 1)]) == [Segment(3, 1), Segment(3, 2), Segment(4, 1)]
 
 
+def test_a_database_that_was_taken_back_is_known_by_segments_that_are_still_to_come() -> None:
+    here = Segment(5, 1)
+    assert not wal.is_taken_back([*names(3, 4, 5), "00000002.history", ""], here)
+    assert wal.is_taken_back(names(4, 6), here)
+    # Another timeline writes other names.
+    assert not wal.is_taken_back(names(6, timeline=2), here)
+    assert wal.last_before([*names(3, 4, 5, 6), "00000002.history"], here) == names(4)[0]
+    assert wal.last_before(names(5), here) == ""
+
+
+def test_of_two_bases_the_later_one_counts_even_if_the_database_was_taken_back_before_it() -> None:
+    abandoned, later = base(9, hours=5), base(7, hours=1)
+    assert wal.plan_replay([abandoned, later], names(*range(6, 12)), OURS, None).base == later
+
+
 def test_the_log_is_kept_from_the_last_base_before_the_days_that_are_kept() -> None:
     bases = [base(2, hours=24 * 20), base(5, hours=24 * 15), base(9, hours=24 * 13), base(12, hours=1)]
     keys = [wal.key_of(OURS, name) for name in [*names(*range(1, 14)), "00000002.history"]]
