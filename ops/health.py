@@ -17,16 +17,17 @@ from ops.world.containers import Service
 
 # certbot renews when a third of a certificate's life is left; half of that is still unused when this turns red.
 CERTIFICATE_LEFT = timedelta(days=10)
+# In it the log's stream says how far it is.
 STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "gitea", "nginx", "postgres"})
 
 
-def health(site: Site, world: World, *, stream: Path = STREAM) -> Report:
+def health(site: Site, world: World) -> Report:
     """Probe the site from its own host: every container, its log's way to the bucket, and what its users see.
 
-    ``stream`` is the file in which the log's stream says how far it is. Exit code 3 when a probe is red.
+    Exit code 3 when a probe is red.
     """
-    return judge([*_inside(world), _log(world, stream), *_outside(site, world, LOCALHOST)])
+    return judge([*_inside(world), _log(world), *_outside(site, world, LOCALHOST)])
 
 
 def health_from_outside(site: Site, world: World, *, address: str) -> Report:
@@ -84,8 +85,8 @@ def _inside(world: World) -> list[Probe]:
     return list(judge_services(world.containers.services(PROJECT)))
 
 
-def _log(world: World, stream: Path) -> Probe:
-    text = stream.read_text(encoding="utf-8") if stream.exists() else ""
+def _log(world: World) -> Probe:
+    text = STREAM.read_text(encoding="utf-8") if STREAM.exists() else ""
     return wal.judge_stream(wal.read_state(text), world.clock.now())
 
 

@@ -32,7 +32,7 @@ def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the stream of a site that is well says of itself."""
     said = tmp_path / "state.json"
     said.write_text(wal.written_state(Streamed("7345", NOW, "000000010000000000000003")))
-    monkeypatch.setitem(health.health.__kwdefaults__, "stream", said)
+    monkeypatch.setattr(health, "STREAM", said)
     return said
 
 
