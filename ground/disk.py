@@ -12,11 +12,11 @@ from ops.errors import Refused
 NEEDED_GIB = 8
 
 
-def require_space(tell: Callable[[str], None], where: Path = Path("/var/lib")) -> None:
+def require_space(tell: Callable[[str], None], where: Path = Path("/var/lib"), *, needed_gib: int = NEEDED_GIB) -> None:
     """Raise Refused, with both numbers, when the disk that holds Docker's data has less room than a run needs."""
     free = shutil.disk_usage(where).free / 2**30
-    if free < NEEDED_GIB:
+    if free < needed_gib:
         raise Refused(
-            f"{free:.1f} GiB are free below {where}, a run needs {NEEDED_GIB}", "docker system prune, or a larger disk"
+            f"{free:.1f} GiB are free below {where}, a run needs {needed_gib}", "docker system prune, or a larger disk"
         )
-    tell(f"disk: {free:.0f} GiB free, {NEEDED_GIB} needed")
+    tell(f"disk: {free:.0f} GiB free, {needed_gib} needed")

@@ -15,6 +15,8 @@ from ops.world.process import Processes
 _PARTIAL, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 3, 10, 11, 12
 # A lock is refreshed every five minutes, and stale after thirty without (restic 0.18, internal/restic/lock.go).
 _LOCK_PATIENCE = "5m"
+# A picture of btrfs has a device number of its own. Without this every folder is stored anew for it (restic #3041).
+_FEATURES = "device-id-for-hardlinks=true"
 
 
 class WrongPassword(OpsError):
@@ -68,7 +70,8 @@ class Restic:
 
     def store(self, folders: Sequence[Path], *, host: str, tags: Sequence[str]) -> Stored:
         """Back up folders. Only what differs from the last snapshot of the same host and folders is read."""
-        return self._stored(["backup", *_named(host, tags), *map(str, folders)])
+        # Without a count of all files beforehand: no one looks at a percentage.
+        return self._stored(["backup", "--no-scan", *_named(host, tags), *map(str, folders)])
 
     def store_output(self, argv: Sequence[str], *, filename: str, host: str, tags: Sequence[str]) -> Stored:
         """Back up what a program writes, as a file of that name; when the program fails, nothing is kept of it."""
@@ -162,6 +165,7 @@ class Restic:
             "RESTIC_PASSWORD_FILE": str(self.password_file),
             "RESTIC_CACHE_DIR": str(self.cache),
             "RESTIC_PROGRESS_FPS": "0.016",
+            "RESTIC_FEATURES": _FEATURES,
             **self.environment,
         }
 

@@ -1,0 +1,31 @@
+"""What a benchmark measured goes into reports/bench.json, beside what the others did, and is printed as a table."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ground import run
+from ops.figures import Bench, Figure, added
+
+REPORT = run.REPOSITORY / "reports/bench.json"
+
+
+def _git(*arguments: str) -> str:
+    asked = ["git", "-C", str(run.REPOSITORY), *arguments]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def record(name: str, figures: Sequence[Figure], details: Mapping[str, Any]) -> None:
+    """Keep a benchmark's figures for the tree that is checked out."""
+    tree = _git("rev-parse", "HEAD^{tree}") + (" and changes" if _git("status", "--porcelain") else "")
+    made = Bench(name, tree, datetime.now(UTC).replace(microsecond=0), tuple(figures), dict(details))
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_bytes(added(REPORT.read_bytes() if REPORT.exists() else None, made))
+    print()
+    for each in figures:
+        ratio = "" if each.ratio is None else f"{each.ratio:.4g}"
+        verdict = "met" if each.met else "MISSED"
+        print(f"{each.what:62} {each.measured:>14}  {each.against:34} {ratio:>8}  {each.target:14} {verdict}")

@@ -1,0 +1,307 @@
+"""Backups against the roadmap's backup.sh (pg_dump and a gzipped tar, copied whole to S3), on the same site in the same run.
+
+The site is the local one, deployed from nothing; `ops` runs on its host as the host's timers run it. What is asserted is a ratio or a
+target of the design; the seconds themselves are this machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from ground import aws, run, stand
+from ground.disk import require_space
+from ground.images import OPS_BASE
+from ops import config
+from ops.backup import in_bytes
+from ops.figures import Figure
+from ops.world.process import Processes
+from tests.bench import content
+from tests.bench.host import Host, Memory, Run, percentile
+from tests.bench.record import record
+
+# The site itself, its copy on the host, that in the bucket, and one that is restored beside it; and what the ground needs.
+_COPIES, _GROUND_GIB = 4, 8
+_GITEA = "gitea-suite-gitea-1"
+_SCRIPTS = "bench-scripts"
+_AGAIN, _PAUSES = 3, 20
+_LOCAL = "/var/backups/gitea-suite"
+_MIB = 2**20
+
+
+# Of eight gigabytes, each copied more than once.
+pytestmark = pytest.mark.timeout(3 * 60 * 60)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that runs: its host, its bucket, and a client for that."""
+
+    host: Host
+    bucket: str
+    storage: Any
+
+
+@dataclass
+class Taken:
+    """What was measured of a size: the first backup, those of what had not changed, how long writes stood still, and memory."""
+
+    gigabytes: float
+    first: Run
+    again: list[Run] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
+
+
+@pytest.fixture(scope="module")
+def sizes(request: pytest.FixtureRequest) -> list[float]:
+    return [float(each) for each in request.config.getoption("--gigabytes").split(",")]
+
+
+@pytest.fixture(scope="module")
+def site(sizes: list[float]) -> Iterator[Site]:
+    """The local site, where its disk has the room that all of this takes."""
+    require_space(print, needed_gib=round(_GROUND_GIB + _COPIES * max(sizes)))
+    with stand.standing(run.REPOSITORY / "sites/local.toml", print) as raised:
+        os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=raised.images.local(OPS_BASE))
+        assert Processes().passthrough([sys.executable, "-m", "ops", "deploy", "--site", str(raised.site_file)]) == 0
+        known = config.load(raised.site_file)
+        yield at(raised.place.name("host"), known.backup.bucket, known.aws.endpoint_url)
+
+
+def at(container: str, bucket: str, endpoint: str) -> Site:
+    """Return a site that is deployed, its timers at rest and a bucket for the script beside its own."""
+    host, storage = Host(container), aws.client(endpoint, "s3")
+    host.shell("systemctl stop gitea-suite-backup.timer gitea-suite-drill.timer")
+    host.shell("while systemctl is-active --quiet gitea-suite-backup.service; do sleep 0.2; done")
+    where = {"LocationConstraint": aws.REGION}
+    storage.create_bucket(Bucket=_SCRIPTS, CreateBucketConfiguration=where)
+    return Site(host, bucket, storage)
+
+
+def test_backups_against_a_dump_and_a_tar_that_are_copied_whole(site: Site, sizes: list[float]) -> None:
+    measured: list[Taken] = []
+    figures: list[Figure] = []
+    details: dict[str, Any] = {"load": os.getloadavg()}
+    for gigabytes in sizes:
+        grow(site, gigabytes)
+        begin_anew(site)
+        script = [the_script(site)] if gigabytes == _compared(sizes) else []
+        taken = take(site, gigabytes)
+        if script:
+            script.append(the_script(site))
+            details["script"] = [asdict(each) for each in script]
+            figures += against_the_script(taken, script)
+        stand_still(site, taken)
+        if script:
+            restored = restore(site)
+            details["restore"] = {name: asdict(each) for name, each in restored.items()}
+            figures += of_restores(restored)
+        measured.append(taken)
+    figures = [*of_pauses(measured), *figures, *of_memory(measured)]
+    record("backup", figures, details | {"sizes": [asdict(each) for each in measured]})
+    assert [each.what for each in figures if not each.met] == []
+
+
+def _compared(sizes: list[float]) -> float:
+    return 2.0 if 2.0 in sizes else sizes[-1]
+
+
+def grow(site: Site, gigabytes: float) -> None:
+    """Bring the site to a size: what it has stays."""
+    count = int(site.host.shell("ls /srv/gitea/gitea/git/repositories/bench 2>/dev/null | wc -l || true"))
+    wanted = round(gigabytes * 100)
+    with tempfile.TemporaryDirectory() as folder:
+        for begin in range(count, wanted, 50):
+            part = Path(folder, "part")
+            part.mkdir()
+            content.make(part, range(begin, min(begin + 50, wanted)))
+            site.host.put(part, "/srv/gitea/gitea")
+            Processes().run(["rm", "-r", str(part)])
+    rows = round(gigabytes * 200_000)
+    table = (
+        f"DROP TABLE IF EXISTS bench; CREATE TABLE bench AS SELECT i, md5(i::text) FROM generate_series(1, {rows}) i"
+    )
+    site.host.shell(f'docker exec gitea-suite-postgres-1 psql -q -U gitea gitea -c "{table}"; sync')
+    files, size = site.host.shell(
+        "cd /srv/gitea/gitea; find . -type f | wc -l; du --apparent-size --summarize --bytes . | cut -f1"
+    ).split()
+    print(f"the site has {int(files):,} files and {int(size) / 1e9:.2f} GB", flush=True)
+
+
+def begin_anew(site: Site) -> None:
+    """No backup is there, neither here nor in the bucket."""
+    site.host.shell(f"rm -rf {_LOCAL}/restic {_LOCAL}/cache")
+    pages = site.storage.get_paginator("list_object_versions").paginate(Bucket=site.bucket)
+    for page in pages:
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        chosen = [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
+        if chosen:
+            site.storage.delete_objects(Bucket=site.bucket, Delete={"Objects": chosen}, BypassGovernanceRetention=True)
+    assert not site.storage.list_objects_v2(Bucket=site.bucket).get("Contents")
+
+
+def the_script(site: Site) -> Run:
+    """One run of backup.sh. Its second does what its first did."""
+    image = site.host.shell("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").strip()
+    written = (Path(__file__).parent / "backup.sh").read_text(encoding="utf-8")
+    site.host.shell(f"cat > /usr/local/bin/backup.sh <<'END'\n{written}END")
+    return _told(f"backup.sh, {image}", site.host.timed(f"sh /usr/local/bin/backup.sh {_SCRIPTS} {image}"))
+
+
+def take(site: Site, gigabytes: float) -> Taken:
+    with site.host.memory() as memory:
+        taken = Taken(gigabytes, _told(f"first backup of {gigabytes} GB", site.host.ops("backup take")))
+        taken.again = [_told("unchanged", site.host.ops("backup take")) for _ in range(_AGAIN)]
+    taken.memory = memory
+    return taken
+
+
+def stand_still(site: Site, taken: Taken) -> None:
+    """Back up again and again while something writes a few megabytes a second."""
+    with writing(site.host), site.host.frozen(_GITEA) as taken.pauses:
+        for _ in range(_PAUSES):
+            site.host.ops("backup take")
+    assert len(taken.pauses) == _PAUSES
+    print(f"writes stood still: {', '.join(f'{each:.3f}' for each in sorted(taken.pauses))} s", flush=True)
+
+
+@contextmanager
+def writing(host: Host) -> Iterator[None]:
+    """A process in Gitea's container that writes to its data until the block ends."""
+    script = (
+        "mkdir -p /data/bench; n=0; while [ -d /data/bench ]; do n=$(( (n + 1) % 20 ));"
+        " head -c 100000 /dev/urandom > /data/bench/$n || true; sleep 0.03; done"
+    )
+    argv = f"docker exec {_GITEA} sh -c '{script}'"
+    writer = threading.Thread(target=host.shell, args=(argv,))
+    writer.start()
+    try:
+        yield
+    finally:
+        host.shell(
+            f"docker exec {_GITEA} sh -c 'while [ -d /data/bench ]; do rm -rf /data/bench 2>/dev/null || true; done'"
+        )
+        writer.join()
+
+
+def restore(site: Site) -> dict[str, Run]:
+    """The whole site out of the bucket alone, as on a new host; then out of the copy on this one; and what to compare with."""
+    host = site.host
+    measured = {"copying": copying(site), "the script's": the_script_s(site)}
+    host.shell(f"mv {_LOCAL}/restic {_LOCAL}/away; rm -rf {_LOCAL}/cache")
+    with host.memory() as memory:
+        measured["bucket"] = host.ops("restore --yes")
+    host.shell(f"mv {_LOCAL}/away {_LOCAL}/restic")
+    measured["here"] = host.ops("restore --yes")
+    for name, each in measured.items():
+        _told(f"restore: {name}", each)
+    measured["bucket"].document["memory"] = vars(memory)
+    return measured
+
+
+def copying(site: Site) -> Run:
+    """Bring the site's bytes, one object that is not compressed, from S3 to the data disk."""
+    image = site.host.shell("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").strip()
+    client = f"docker run --rm --interactive --network host --env-file /etc/gitea-suite/ops.env --volume /srv/gitea:/srv/gitea --entrypoint python3 {image} -c"
+    site.host.shell(
+        f"tar --create --directory /srv/gitea gitea | {client} \"import boto3, sys; boto3.client('s3').upload_fileobj(sys.stdin.buffer, '{_SCRIPTS}', 'data.tar')\""
+    )
+    fetch = (
+        f"{client} \"import boto3; boto3.client('s3').download_file('{_SCRIPTS}', 'data.tar', '/srv/gitea/bench.tar')\""
+    )
+    taken = site.host.timed(f"{fetch}; sync --file-system /srv/gitea")
+    site.host.shell("rm /srv/gitea/bench.tar")
+    return taken
+
+
+def the_script_s(site: Site) -> Run:
+    """What backup.sh stored becomes a folder and a database again."""
+    image = site.host.shell("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").strip()
+    client = f"docker run --rm --network host --env-file /etc/gitea-suite/ops.env --volume /var/backups:/var/backups --entrypoint python3 {image} -c"
+    fetch = " && ".join(
+        f"{client} \"import boto3; boto3.client('s3').download_file('{_SCRIPTS}', '{each}', '/var/backups/{each}')\""
+        for each in ("data.tar.gz", "database.sql.gz")
+    )
+    postgres = "docker exec --interactive gitea-suite-postgres-1"
+    taken = site.host.timed(
+        f"{fetch}; mkdir /srv/gitea/bench; tar --extract --gzip --file /var/backups/data.tar.gz --directory /srv/gitea/bench;"
+        f"{postgres} createdb --username gitea bench; gunzip --stdout /var/backups/database.sql.gz | {postgres} psql --quiet --username gitea bench >/dev/null;"
+        "sync --file-system /srv/gitea"
+    )
+    site.host.shell(
+        f"rm -r /srv/gitea/bench /var/backups/data.tar.gz /var/backups/database.sql.gz; {postgres} dropdb --username gitea bench"
+    )
+    return taken
+
+
+def against_the_script(taken: Taken, script: list[Run]) -> list[Figure]:
+    seconds, sent = median(each.seconds for each in script), median(each.sent for each in script)
+    unchanged = median(each.seconds for each in taken.again)
+    bytes_again = round(median(each.sent for each in taken.again))
+    size = f"{taken.gigabytes:g} GB"
+    return [
+        _ratio(f"first backup of {size}", f"{taken.first.seconds:.1f} s", f"backup.sh: {seconds:.1f} s", taken.first.seconds / seconds, 1),
+        _ratio(f"unchanged backup of {size}: time", f"{unchanged:.1f} s", f"backup.sh: {seconds:.1f} s", unchanged / seconds, 0.1),
+        _ratio(f"unchanged backup of {size}: sent", in_bytes(bytes_again), f"backup.sh: {in_bytes(round(sent))}", bytes_again / sent, 0.01),
+    ]  # fmt: skip
+
+
+def of_restores(restored: dict[str, Run]) -> list[Figure]:
+    copied, script = restored["copying"].seconds, restored["the script's"].seconds
+    bucket, here = restored["bucket"].seconds, restored["here"].seconds
+    return [
+        _ratio("restore out of the bucket, to a healthy site", f"{bucket:.1f} s", f"copying its bytes: {copied:.1f} s", bucket / copied, 1.2),
+        _ratio("restore out of the host's own copy", f"{here:.1f} s", f"copying its bytes: {copied:.1f} s", here / copied, 1.2),
+        _ratio("restore out of the bucket, to a healthy site", f"{bucket:.1f} s", f"the script's, unchecked: {script:.1f} s", bucket / script, 1),
+    ]  # fmt: skip
+
+
+def of_pauses(measured: list[Taken]) -> list[Figure]:
+    figures = []
+    for taken in measured:
+        slow = percentile(taken.pauses, 0.95)
+        words = f"writes stand still, {taken.gigabytes:g} GB, 95th percentile"
+        figures.append(Figure(words, f"{slow:.2f} s", "", None, "at most 0.5 s", met=slow <= 0.5))
+    small, large = (median(each.pauses) for each in (measured[0], measured[-1]))
+    factor = measured[-1].gigabytes / measured[0].gigabytes
+    if factor > 1:
+        words = f"writes stand still with {factor:g} times the data, median"
+        figures.append(
+            _ratio(words, f"{large:.3f} s", f"{measured[0].gigabytes:g} GB: {small:.3f} s", large / small, 2)
+        )
+    return figures
+
+
+def of_memory(measured: list[Taken]) -> list[Figure]:
+    return [
+        Figure(
+            f"memory of ops beside restic, {taken.gigabytes:g} GB",
+            f"{taken.memory.ops / _MIB:.0f} MiB",
+            f"restic beside it: {taken.memory.restic / _MIB:.0f} MiB",
+            None,
+            "at most 150 MB",
+            met=taken.memory.ops <= 150e6,
+        )
+        for taken in measured
+    ]
+
+
+def _ratio(what: str, measured: str, against: str, ratio: float, most: float) -> Figure:
+    return Figure(what, measured, against, round(ratio, 5), f"at most {most:g}", met=ratio <= most)
+
+
+def _told(what: str, taken: Run) -> Run:
+    steps = taken.document.get("durations", {})
+    print(f"{what}: {taken.seconds} s, {in_bytes(taken.sent)} sent {steps}", flush=True)
+    return taken

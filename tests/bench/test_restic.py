@@ -1,0 +1,205 @@
+"""restic's settings against its defaults, on the same files in the same run: what docs/decisions says of them was measured here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ground import aws, run, stand
+from ground.disk import require_space
+from ground.fixture import RUN_LABEL, Place
+from ground.images import OPS_BASE
+from ops import config, image
+from ops.figures import Figure
+from ops.world import World
+from tests.bench import content
+from tests.bench.record import record
+
+# 25,000 files and half a gigabyte.
+_REPOSITORIES = 50
+_NEEDED_GIB = 16
+_MEASURED = """
+import json, os, resource, subprocess, sys, time
+began = time.monotonic()
+done = subprocess.run(["restic", "--option", "s3.bucket-lookup=path", *sys.argv[1:]], stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([round(time.monotonic() - began, 2), round(used.ru_utime + used.ru_stime, 2), used.ru_maxrss // 1024]))
+sys.exit(done.returncode)
+"""
+
+
+pytestmark = pytest.mark.timeout(60 * 60)
+
+
+@dataclass(frozen=True)
+class Took:
+    """What one run of restic came to: seconds, those of the processor, and the most memory it had, in MiB."""
+
+    seconds: float
+    processor: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A folder of files, one for repositories, and S3."""
+
+    folder: Path
+    endpoint: str
+    restic: Callable[..., Took]
+
+    def local(self, name: str) -> list[str]:
+        return ["--repo", f"/bench/{name}"]
+
+    def remote(self, name: str) -> list[str]:
+        return ["--repo", f"s3:{self.endpoint}/bench/{name}"]
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Bytes and packs of a repository in the folder."""
+        packs = [each.stat().st_size for each in (self.folder / name / "data").rglob("*") if each.is_file()]
+        return sum(packs), len(packs)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Gone afterwards: pytest keeps what lies in its own."""
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def bench(folder: Path) -> Iterator[Bench]:
+    require_space(print, needed_gib=_NEEDED_GIB)
+    client, built = stand.prepare(print, only=("localstack", "metadata"))
+    place, _, lock = run.new_place(client, print)
+    try:
+        endpoint = aws.start(place, built).endpoint_url
+        storage = aws.client(endpoint, "s3")
+        storage.create_bucket(Bucket="bench", CreateBucketConfiguration={"LocationConstraint": aws.REGION})
+        os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
+        site = config.load(run.REPOSITORY / "sites/local.toml")
+        made = image.ensure(run.REPOSITORY, run.CACHE, World(site, print))
+        (folder / "files").mkdir()
+        content.make(folder / "files", range(_REPOSITORIES))
+        (folder / "password").write_text("bench")
+        yield Bench(folder, endpoint, _restic(place, made.reference, folder))
+    finally:
+        run.remove(client, place.run)
+        lock.close()
+
+
+def _restic(place: Place, reference: str, folder: Path) -> Callable[..., Took]:
+    def restic(*arguments: str, **environment: str) -> Took:
+        known = {**aws.CREDENTIALS, "RESTIC_PASSWORD_FILE": "/bench/password", "RESTIC_CACHE_DIR": "/bench/cache"}
+        settings = [f"--env={name}={value}" for name, value in {**known, **environment}.items()]
+        where = ["--network", place.network, "--label", f"{RUN_LABEL}={place.run}", "--volume", f"{folder}:/bench"]
+        where += ["--user", f"{os.getuid()}:{os.getgid()}"]
+        argv = ["docker", "run", "--rm", *where, *settings, "--entrypoint", "python3", reference, "-c", _MEASURED]
+        done = subprocess.run([*argv, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{arguments}\n{done.stderr[-2000:]}"
+        return Took(*json.loads(done.stdout.splitlines()[-1]))
+
+    return restic
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What was measured, by name; of a repository also its bytes and packs."""
+
+    bench: Bench
+    took: dict[str, Took] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def back_up(self, name: str, *options: str, keep: bool = False, **environment: str) -> None:
+        """The files, into a new repository, which is removed again unless it is to be kept."""
+        where = self.bench.local(name)
+        self.bench.restic(*where, "init")
+        self.note(name, self.bench.restic(*where, "backup", *options, "/bench/files", **environment))
+        self.sizes[name] = self.bench.size(name)
+        if not keep:
+            shutil.rmtree(self.bench.folder / name)
+
+    def copy(self, name: str, origin: str, *options: str) -> None:
+        """A repository of the folder, to a new one in S3."""
+        source = ["--from-repo", f"/bench/{origin}", "--from-password-file", "/bench/password"]
+        where = self.bench.remote(name)
+        self.bench.restic(*where, "init", *source, "--copy-chunker-params")
+        self.note(name, self.bench.restic(*where, *options, "copy", *source))
+
+    def note(self, name: str, took: Took) -> None:
+        self.took[name] = took
+        print(name, took, flush=True)
+
+
+def test_settings_of_restic_against_its_defaults(bench: Bench) -> None:
+    notes = Notes(bench)
+    # Whoever reads the files first reads them from the disk.
+    notes.back_up("first", keep=True)
+    _of_backups(notes)
+    _of_copies(notes)
+    again = [*bench.local("first"), "backup", "/bench/files"]
+    notes.note("unchanged", bench.restic(*again))
+    notes.note("unchanged-no-scan", bench.restic(*again, "--no-scan"))
+    notes.note("open", bench.restic(*bench.local("first"), "cat", "config"))
+    details = {name: {**asdict(each), "stored": notes.sizes.get(name, ())} for name, each in notes.took.items()}
+    record("restic", [_figure(name, base, notes.took) for name, base in _PAIRS.items()], details)
+    stored = {name: size for name, (size, _) in notes.sizes.items()}
+    assert stored["compression-max"] <= stored["compression-auto"] < stored["compression-off"]
+
+
+def _of_backups(notes: Notes) -> None:
+    notes.back_up("default")
+    for setting in ("auto", "off", "max"):
+        notes.back_up(f"compression-{setting}", "--compression", setting)
+    for setting in ("1", "4", "8"):
+        notes.back_up(f"read-concurrency-{setting}", "--read-concurrency", setting)
+    for setting in ("20", "50", "200"):
+        notes.back_up(f"gogc-{setting}", GOGC=setting)
+
+
+def _of_copies(notes: Notes) -> None:
+    for setting in ("16", "64", "128"):
+        notes.back_up(f"packs-of-{setting}", "--pack-size", setting, keep=True)
+        notes.copy(f"copy-packs-of-{setting}", f"packs-of-{setting}", "--pack-size", setting)
+    for setting in ("2", "5", "10", "20"):
+        notes.copy(f"copy-connections-{setting}", "packs-of-16", "--option", f"s3.connections={setting}")
+    for setting in ("16", "64", "128"):
+        name = f"packs-of-{setting}"
+        out_of = [*notes.bench.remote(f"copy-{name}"), "restore", "latest", "--target", f"/bench/restored-{setting}"]
+        notes.note(f"restore-{name}", notes.bench.restic(*out_of))
+
+
+_PAIRS: Mapping[str, str] = {
+    "compression-off": "compression-auto",
+    "compression-max": "compression-auto",
+    "read-concurrency-1": "default",
+    "read-concurrency-4": "default",
+    "read-concurrency-8": "default",
+    "gogc-20": "default",
+    "gogc-50": "default",
+    "gogc-200": "default",
+    "copy-packs-of-64": "copy-packs-of-16",
+    "copy-packs-of-128": "copy-packs-of-16",
+    "restore-packs-of-64": "restore-packs-of-16",
+    "restore-packs-of-128": "restore-packs-of-16",
+    "copy-connections-2": "copy-connections-5",
+    "copy-connections-10": "copy-connections-5",
+    "copy-connections-20": "copy-connections-5",
+    "unchanged-no-scan": "unchanged",
+}
+
+
+def _figure(name: str, base: str, took: Mapping[str, Took]) -> Figure:
+    """A setting against another; there is nothing that it has to be."""
+    mine, other = took[name], took[base]
+    told = f"{mine.seconds:.1f} s, {mine.processor:.1f} s of processor, {mine.memory} MiB"
+    against = f"{base}: {other.seconds:.1f} s, {other.processor:.1f} s, {other.memory} MiB"
+    return Figure(name.replace("-", " "), told, against, round(mine.seconds / other.seconds, 3), "", met=True)
