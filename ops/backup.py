@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 import ops
-from ops import bases, manifest
+from ops import bases, catalogue, manifest, tidy
 from ops.accounts import PROJECT
 from ops.config import Site
 from ops.errors import Degraded, OpsError, Refused
@@ -123,18 +123,24 @@ class Content:
 
 def repositories(site: Site, world: World, places: Places) -> Repositories:
     """Return both repositories of a site, which need not be there yet."""
-    endpoint = site.aws.endpoint_url or f"https://s3.{site.aws.region}.amazonaws.com"
     password = places.secrets / "restic-password"
     return Repositories(
         world.restic(str(places.local), password_file=password, cache=places.cache),
-        world.restic(f"s3:{endpoint}/{site.backup.bucket}/restic", password_file=password, cache=places.cache),
+        world.restic(remote_address(site), password_file=password, cache=places.cache),
     )
+
+
+def remote_address(site: Site) -> str:
+    """Return restic's name for the repository in the bucket."""
+    endpoint = site.aws.endpoint_url or f"https://s3.{site.aws.region}.amazonaws.com"
+    return f"s3:{endpoint}/{site.backup.bucket}/restic"
 
 
 def take(site: Site, world: World, *, begin_anew: bool = False, places: Places | None = None) -> Report:
     """Take a backup of this moment: here and in the bucket, whole or not at all.
 
-    What a run that was cut off has left is removed by the next. Raises Locked while another operation runs, OpsError when
+    What a run that was cut off has left is removed by the next. Once a day the repository on this host is
+    tidied at the end; exit code 3 when that fails. Raises Locked while another operation runs, OpsError when
     Gitea or the database does not run or a part could not be stored: then no manifest is written, and so there is no backup.
     Raises Refused on a new data disk while there are backups of the site, unless it is to ``begin_anew``: the newest backup
     would be of a site that has lost everything.
@@ -148,10 +154,11 @@ def take(site: Site, world: World, *, begin_anew: bool = False, places: Places |
             )
         made = _taken(site, world, places)
         places.lineage.touch()
+        left = _tidied(site, world, places, made.finished)
         _renew_base(site, world, places, made)
     facts = {"identity": made.identity, "paused": made.paused, "stored": made.stored, "durations": dict(made.durations)}
     summary = f"backup {made.identity}: writes stood still for {made.paused:.2f} s, {in_bytes(made.stored)} added"
-    return Report("backup", True, summary, facts)
+    return Report("backup", True, summary, facts, left, 3 if left else 0)
 
 
 def _renew_base(site: Site, world: World, places: Places, made: Manifest) -> None:
@@ -183,6 +190,21 @@ def in_bytes(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.1f} {unit}"
     return f"{size} bytes"
+
+
+def _tidied(site: Site, world: World, places: Places, now: datetime) -> tuple[str, ...]:
+    """Once a day the host's own repository is tidied. The backup is made, whatever comes of that: what went wrong is returned."""
+    note = places.local.with_name("tidied")
+    if not tidy.is_due(note, now):
+        return ()
+    try:
+        verified = {each.identity for each in catalogue.verifications(site, world) if each.passed}
+        removed = tidy.tidy(repositories(site, world, places).local, site.backup, verified)
+    except OpsError as error:
+        return (f"the backup is made, but this host's repository was not tidied: {error.message}",)
+    tidy.done(note, now)
+    world.tell(f"{removed} snapshots removed from this host's own repository")
+    return ()
 
 
 def _taken(site: Site, world: World, places: Places) -> Manifest:

@@ -11,7 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ops import accounts, backup, certs, config, credentials, drill, health, notify, report, restore, secrets, stream
+from ops import (
+    accounts,
+    backup,
+    certs,
+    config,
+    credentials,
+    drill,
+    health,
+    notify,
+    report,
+    restore,
+    secrets,
+    standing,
+    stream,
+    verify,
+)
 from ops.errors import ConfigError, OpsError, Refused
 from ops.gate import STAGES
 from ops.model import Report
@@ -73,16 +88,26 @@ def parser() -> argparse.ArgumentParser:
     end.add_argument(
         "--with-backups", action="store_true", help="delete the backups, their replica and the secrets, too"
     )
-    end.add_argument("--without-verified-backup", action="store_true", help="even though no backup was ever verified")
+    end.add_argument(
+        "--without-verified-backup", action="store_true", help="even though the newest backup is not verified"
+    )
     _consent(end)
     outside = _verb(verbs, "health", "say whether the site is well (exit 3 when a probe is red)", _health)
     outside.add_argument("--address", help="probe from outside, at this address, instead of from the site's own host")
     _choice(_verb(verbs, "certs", "issue or renew the certificate (on the host)", _certs), "renew")
-    backups = _verb(verbs, "backup", "take a backup, bring the database's log away (on the host)", _backup)
-    _choice(backups, "take", "stream")
+    backups = _verb(
+        verbs,
+        "backup",
+        "take, list, verify and judge backups, bring the log away (on the host); prune and rewind (from here)",
+        _backup,
+    )
+    _choice(backups, "take", "list", "verify", "status", "stream", "prune", "rewind")
     backups.add_argument(
         "--begin-anew", action="store_true", help="even of a new data disk while older backups are there"
     )
+    backups.add_argument("--dry-run", action="store_true", help="prune, rewind: say what would be done; touch nothing")
+    backups.add_argument("--at", type=_moment, metavar="TIME", help="rewind: to this moment, such as 2026-11-24T04:30Z")
+    _consent(backups)
     _restore_parser(verbs)
     _secrets_parser(verbs)
     _choice(_verb(verbs, "accounts", "make sure of the administrator (on the host)", _accounts), "ensure-admin")
@@ -204,10 +229,28 @@ def _certs(arguments: argparse.Namespace) -> Report:
 
 
 def _backup(arguments: argparse.Namespace) -> Report:
+    if arguments.action in {"prune", "rewind"}:
+        return _backups_from_afar(arguments)
+    if arguments.dry_run or arguments.at:
+        raise ConfigError(f"backup {arguments.action} takes neither --dry-run nor --at", "ops backup --help")
     world = _world(arguments)
-    if arguments.action == "stream":
-        return stream.stream(world.site, world)
+    verbs = {"list": standing.backups, "verify": verify.verify, "status": standing.status, "stream": stream.stream}
+    if arguments.action in verbs:
+        return verbs[arguments.action](world.site, world)
     return backup.take(world.site, world, begin_anew=arguments.begin_anew)
+
+
+def _backups_from_afar(arguments: argparse.Namespace) -> Report:
+    # Of the machine that deploys, as deploy is.
+    from ops import prune, rewind
+
+    world, workshop = _workshop(arguments)
+    agree = _agree(arguments)
+    if arguments.action == "prune":
+        return prune.prune(world.site, world, workshop=workshop, agree=agree, rehearse=arguments.dry_run)
+    if arguments.at is None:
+        raise ConfigError("rewind to when?", "--at TIME, such as --at 2026-11-24T04:30Z")
+    return rewind.rewind(world.site, world, workshop=workshop, at=arguments.at, agree=agree, rehearse=arguments.dry_run)
 
 
 def _restore_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops import deploy
+from ops import catalogue, deploy, manifest
 from ops.config import Site
 from ops.deploy import Agree, Workshop
 from ops.errors import Refused
@@ -44,12 +44,16 @@ class Wish:
 
 @dataclass(frozen=True)
 class Losses:
-    """What there is to lose. ``locked_until`` is None when no lock holds, ``verified_backup`` when there was never one."""
+    """What there is to lose. ``locked_until`` is None when no lock holds.
+
+    ``newest_backup`` is its name, "" when there is none, and ``verified_backup`` when that very one was last verified.
+    """
 
     resources: int
     data_gib: int
     backups: BucketContents
     locked_until: datetime | None = None
+    newest_backup: str = ""
     verified_backup: datetime | None = None
 
 
@@ -57,7 +61,7 @@ def destroy(site: Site, world: World, *, workshop: Workshop, wish: Wish, agree: 
     """Destroy the site's infrastructure with its data, and leave its backups unless ``wish`` says otherwise.
 
     ``agree`` is given the site's name and what is lost, and raises Refused when that is not wanted. Raises Refused, too,
-    while no backup is verified or the backups that are to go are locked; then nothing was touched.
+    while the newest backup is not verified or the backups that are to go are locked; then nothing was touched.
     """
     bucket = deploy.state_bucket(site)
     if not world.aws.bucket_exists(bucket):
@@ -84,8 +88,10 @@ def judge(losses: Losses, wish: Wish) -> tuple[str, ...]:
     """Return each reason not to destroy, with what would remove it."""
     problems = []
     if losses.resources and not losses.verified_backup and not wish.without_verified_backup:
+        newest = losses.newest_backup
+        why = f"the newest backup, {newest}, is not verified" if newest else "there is no backup of this site"
         problems.append(
-            "no backup of this site was ever verified, and its data disk goes: verify one first, "
+            f"{why}, and its data disk goes: ops backup take and ops backup verify on the host first, "
             "or say --without-verified-backup"
         )
     if wish.with_backups and losses.locked_until:
@@ -108,7 +114,17 @@ def in_words(site: Site, losses: Losses, wish: Wish) -> tuple[str, ...]:
 def _losses(site: Site, world: World, resources: int) -> Losses:
     contents = world.account.contents(site.backup.bucket)
     ends = contents.locked_until
-    return Losses(resources, site.host.data_gib, contents, ends if ends and ends > world.clock.now() else None)
+    locked = ends if ends and ends > world.clock.now() else None
+    return Losses(resources, site.host.data_gib, contents, locked, *_newest_backup(site, world))
+
+
+def _newest_backup(site: Site, world: World) -> tuple[str, datetime | None]:
+    moments = catalogue.moments(site, world) if world.aws.bucket_exists(site.backup.bucket) else ()
+    if not moments:
+        return "", None
+    newest = manifest.identity_of(moments[-1])
+    passed = [each.began for each in catalogue.verifications(site, world) if each.passed and each.identity == newest]
+    return newest, max(passed, default=None)
 
 
 def _empty_backups(site: Site, world: World) -> None:

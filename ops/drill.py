@@ -5,16 +5,14 @@ The scratch site is fetched from the bucket alone, as after the loss of the host
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
-from ops import accounts, backup, restore
+from ops import accounts, backup, catalogue, proofs, restore
 from ops.backup import DUMP, REPOSITORIES, Places, Repositories
 from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
@@ -23,12 +21,12 @@ from ops.health import await_healthy
 from ops.manifest import Manifest
 from ops.model import Report
 from ops.picture import Course, Limit, Mark, document_of
+from ops.proofs import Drill, due, written
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
 
 PROJECT = "gitea-drill"
-PREFIX = "drills/"
 _HEALTHY_SECONDS = 300
 # How many repositories are cloned; all of them are checked by git where they lie.
 _SAMPLE = 3
@@ -43,82 +41,24 @@ _CLONED = (
 )
 
 
-@dataclass(frozen=True)
-class Drill:
-    """What a drill came to.
-
-    ``rto_seconds`` is from its begin until the scratch site was healthy, ``rpo_seconds`` how old the backup was at its
-    begin: how long a site that is lost then is away, and how much of it is lost. ``findings`` are what was wrong, each in
-    words; none is a drill that was passed. ``durations`` has the seconds of each step.
-    """
-
-    began: datetime
-    identity: str
-    rto_seconds: float
-    rpo_seconds: float
-    findings: tuple[str, ...] = ()
-    durations: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the backup became a site that is what its manifest says."""
-        return not self.findings
-
-
 def drill(
     site: Site, world: World, *, when_due: bool = False, places: Places | None = None, compose: Path = COMPOSE_DIRECTORY
 ) -> Report:
     """Restore the newest backup into a scratch site, look whether it is what its manifest says, and remove it.
 
-    The result is kept in the bucket. With ``when_due`` nothing is done while the last passed drill is young enough. Exit
+    The result is kept in the bucket. With ``when_due`` nothing is done while the last drill was passed and is young enough. Exit
     code 3 when something was found. Raises Locked while another drill runs, Refused when there is no backup.
     """
     places = places or Places()
     began = world.clock.now()
     with exclusive(places.lock.with_name("drill.lock"), began):
-        if when_due and not due(records(site, world), site.backup.drill_days, began):
+        if when_due and not due(catalogue.drills(site, world), site.backup.drill_days, began):
             return Report("drill", False, "no drill is due")
         both = backup.repositories(site, world, places)
         chosen = restore.choose(restore.known(site, world, both), restore.Wish())
         made = _drilled(site, world, places, both, chosen, began, compose)
-    key = f"{PREFIX}{began:%Y%m%dT%H%M%SZ}.json"
-    world.aws.write_object(site.backup.bucket, key, written(made))
+    world.aws.write_object(site.backup.bucket, proofs.key_of(proofs.DRILLS, began), written(made))
     return report_of(made, site)
-
-
-def due(drills: Iterable[Drill], days: int, now: datetime) -> bool:
-    """Tell whether it is time for a drill. One that is passed counts for so many days, less the half day that a timer may be late."""
-    return not any(each.passed and now - each.began < timedelta(days=days - 0.5) for each in drills)
-
-
-def written(made: Drill) -> bytes:
-    """Return a drill as the bucket keeps it."""
-    document = {"schema": 1, "passed": made.passed, **dataclasses.asdict(made), "began": made.began.isoformat()}
-    return json.dumps(document, indent=1, sort_keys=True).encode()
-
-
-def read(content: bytes) -> Drill:
-    """Return a drill that the bucket keeps; raises OpsError for one that is cut off or not ours."""
-    try:
-        known = json.loads(content)
-        return Drill(
-            datetime.fromisoformat(known["began"]),
-            known["identity"],
-            known["rto_seconds"],
-            known["rpo_seconds"],
-            tuple(known["findings"]),
-            known["durations"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise OpsError(
-            "a drill's record is cut off or not one of ours", "ops restore --drill makes a new one"
-        ) from error
-
-
-def records(site: Site, world: World) -> tuple[Drill, ...]:
-    """Return the drills that the bucket tells of, oldest first."""
-    keys = world.aws.objects(site.backup.bucket, PREFIX)
-    return tuple(read(world.aws.read_object(site.backup.bucket, key)) for key in keys)
 
 
 def report_of(made: Drill, site: Site) -> Report:

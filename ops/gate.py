@@ -34,6 +34,8 @@ _WITH_OPTIONS = "deploy-e2e"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 # The tests of deploy-e2e that take minutes, and that only a release waits for.
 REHEARSALS = "tests.e2e.rehearsals."
+# The one in which a backup is restored for practice: nothing is released that may not be able to bring a site back.
+DRILL = f"{REHEARSALS}test_drill::test_a_drill_"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 KEY_ID = "gitea-suite-checkout"
@@ -191,6 +193,11 @@ def manifest_from(
     if not any(case.name.startswith(REHEARSALS) for case in verdicts[-1].cases):
         raise Refused(
             "the site was deployed and tried, but neither a change by hand nor the loss of the host was rehearsed",
+            "./noxw -s deploy-e2e -- --rehearse",
+        )
+    if not any(case.name.startswith(DRILL) for case in verdicts[-1].cases):
+        raise Refused(
+            "no backup was restored for practice: the drill is not among the rehearsals that were run",
             "./noxw -s deploy-e2e -- --rehearse",
         )
     _require_same_images(verdicts)

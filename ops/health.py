@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ops import wal
+from ops import catalogue, proofs, wal
 from ops.accounts import LOCALHOST, PROJECT
 from ops.config import Site
 from ops.errors import OpsError
 from ops.inputs import BACKUP_DIRECTORY
 from ops.model import Probe, Report
 from ops.world import World
-from ops.world.containers import Service
+from ops.world.containers import NEVER, Service
 
 # certbot renews when a third of a certificate's life is left; half of that is still unused when this turns red.
 CERTIFICATE_LEFT = timedelta(days=10)
 # In it the log's stream says how far it is.
 STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
+# A clock that is corrected by a little is no clock that was set back.
+CLOCK_DRIFT = timedelta(minutes=5)
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "gitea", "nginx", "postgres"})
 
 
+@dataclass(frozen=True)
+class Records:
+    """What was proven of backups, oldest first."""
+
+    verifications: tuple[proofs.Verification, ...] = ()
+    drills: tuple[proofs.Drill, ...] = ()
+
+
 def health(site: Site, world: World) -> Report:
-    """Probe the site from its own host: every container, its log's way to the bucket, and what its users see.
+    """Probe the site from its own host: every container, its log's way to the bucket, what its users see, and its backups.
 
     Exit code 3 when a probe is red.
     """
-    return judge([*_inside(world), _log(world), *_outside(site, world, LOCALHOST)])
+    services = world.containers.services(PROJECT)
+    seen = [*judge_services(services), _log(world), *_outside(site, world, LOCALHOST)]
+    return judge([*seen, *_kept(site, world, services)])
 
 
 def health_from_outside(site: Site, world: World, *, address: str) -> Report:
@@ -57,7 +70,7 @@ def judge(probes: Iterable[Probe]) -> Report:
     healthy = bool(seen) and not red
     summary = f"healthy: {len(seen)} probes" if healthy else f"{len(red)} of {len(seen)} probes are red"
     facts = {"healthy": healthy, "probes": [vars(probe) for probe in seen]}
-    return Report("health", False, summary, facts, tuple(_line(probe) for probe in seen), 0 if healthy else 3)
+    return Report("health", False, summary, facts, tuple(line(probe) for probe in seen), 0 if healthy else 3)
 
 
 def judge_services(services: Iterable[Service]) -> tuple[Probe, ...]:
@@ -81,10 +94,6 @@ def _service_probe(name: str, service: Service | None) -> Probe:
     return Probe(f"container {name}", well, f"{service.state}, {service.health or 'no health check'}", remedy)
 
 
-def _inside(world: World) -> list[Probe]:
-    return list(judge_services(world.containers.services(PROJECT)))
-
-
 def _log(world: World) -> Probe:
     text = STREAM.read_text(encoding="utf-8") if STREAM.exists() else ""
     return wal.judge_stream(wal.read_state(text), world.clock.now())
@@ -96,6 +105,37 @@ def _outside(site: Site, world: World, address: str) -> list[Probe]:
         _attempt("certificate", lambda: _certificate(site, world, address)),
         _attempt("git over ssh", lambda: _ssh(site, world, address)),
     ]
+
+
+def judge_backups(
+    newest: datetime | None, started: datetime, since: datetime | None, records: Records, site: Site, now: datetime
+) -> tuple[Probe, ...]:
+    """Return whether the newest backup is young enough, and whether verifications and drills are passed and not overdue.
+
+    ``started`` is when Gitea started: a host that was off owes no backup of that time. ``since`` is the oldest backup's moment.
+    """
+    allowed = timedelta(minutes=site.backup.rpo_minutes)
+    seen = f"the newest is of {newest:%Y-%m-%d %H:%M} UTC" if newest else "there is none yet"
+    young = -CLOCK_DRIFT <= now - max(newest or started, started) <= allowed
+    unverified = proofs.judge_verifications(records.verifications, since, now)
+    undrilled = proofs.judge_drills(records.drills, site.backup.drill_days, since, now)
+    return (
+        Probe("backup", young, f"{seen}; {site.backup.rpo_minutes} min may be lost", "ops backup take"),
+        Probe("verification of backups", not unverified, unverified or "passed, or not due yet", "ops backup verify"),
+        Probe("drill", not undrilled, undrilled or "passed, or not due yet", "ops restore --drill"),
+    )
+
+
+def _kept(site: Site, world: World, services: Iterable[Service]) -> list[Probe]:
+    """The names of backups alone are read, and the newest manifest: this runs every five minutes."""
+    try:
+        moments, newest = catalogue.moments(site, world), catalogue.newest(site, world)
+        records = Records(catalogue.verifications(site, world), catalogue.drills(site, world))
+    except OpsError as error:
+        return [Probe("backup", False, error.message, error.hint)]
+    started = max((each.started for each in services if each.name == "gitea"), default=NEVER)
+    since = moments[0] if moments else None
+    return list(judge_backups(newest.moment if newest else None, started, since, records, site, world.clock.now()))
 
 
 def _attempt(name: str, probe: Callable[[], Probe]) -> Probe:
@@ -122,6 +162,7 @@ def _ssh(site: Site, world: World, address: str) -> Probe:
     return Probe("git over ssh", banner.startswith("SSH-2.0-"), banner or "says nothing", "docker logs of gitea")
 
 
-def _line(probe: Probe) -> str:
+def line(probe: Probe) -> str:
+    """Return a probe as a person reads it: well or red, what was seen, and the remedy."""
     mark = "ok " if probe.healthy else "RED"
     return f"{mark} {probe.name}: {probe.seen}" + ("" if probe.healthy or not probe.remedy else f" -> {probe.remedy}")

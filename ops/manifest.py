@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ops.errors import OpsError
@@ -67,7 +67,7 @@ class Manifest:
 class Backup:
     """A backup as the bucket shows it: whole, or ``broken`` says why it is none. ``verified`` is when it last proved itself.
 
-    ``drilled`` is when it was last restored into a scratch site.
+    ``drilled`` is when it was last restored into a scratch site. ``lost`` is one whose parts are missing from the repository.
     """
 
     identity: str
@@ -75,11 +75,20 @@ class Backup:
     broken: str = ""
     verified: datetime | None = None
     drilled: datetime | None = None
+    lost: bool = False
 
 
 def identity_of(moment: datetime) -> str:
     """Return the name of a backup: its moment in UTC to the second, which sorts as time does."""
     return f"{moment:%Y%m%dT%H%M%SZ}"
+
+
+def moment_of(identity: str) -> datetime:
+    """Return the moment that a backup's name tells; raises Unreadable when it tells none."""
+    try:
+        return datetime.strptime(identity, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise Unreadable(f"{identity} is no name of a backup", "only ops writes below manifests/") from error
 
 
 def key_of(identity: str) -> str:
@@ -121,7 +130,7 @@ def judge(identity: str, content: bytes, remote: Collection[str], needed: Collec
     if manifest.identity != identity:
         return Backup(identity, None, f"its manifest is that of {manifest.identity}")
     if missing:
-        return Backup(identity, None, f"{' and '.join(missing)} missing from the remote repository")
+        return Backup(identity, None, f"{' and '.join(missing)} missing from the remote repository", lost=True)
     return Backup(identity, manifest)
 
 

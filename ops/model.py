@@ -102,6 +102,19 @@ class AccountFacts:
 
 
 @dataclass(frozen=True)
+class ObjectVersion:
+    """One version of an object in a bucket, or a ``marker`` that it was taken away. ``latest`` is what the bucket shows."""
+
+    key: str
+    version: str
+    modified: datetime
+    latest: bool
+    marker: bool = False
+    etag: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
 class BucketContents:
     """What a bucket holds: how many versions of objects, how many delete markers, and how many bytes in all.
 

@@ -521,9 +521,16 @@ def _staging(places: Places) -> Staging:
 
 def known(site: Site, world: World, both: Repositories, needed: Collection[str] = manifest.PARTS) -> tuple[Backup, ...]:
     """Return the backups that the bucket tells of, each whole in its ``needed`` parts or broken."""
-    if not both.remote.exists():
+    return known_in(site, world, both.remote, needed)
+
+
+def known_in(
+    site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS
+) -> tuple[Backup, ...]:
+    """Return the backups that the bucket tells of, by whichever door its repository is reached."""
+    if not remote.exists():
         return ()
-    there = {each.identity for each in both.remote.snapshots()}
+    there = {each.identity for each in remote.snapshots()}
     keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
     names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
     return tuple(

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ops import manifest
 from ops.config import Site, site_from
 from ops.errors import OpsError, Unavailable
+from ops.manifest import Manifest, Part
 from ops.model import AccountFacts, Secret, SmtpCredentials
 from ops.world.aws import CURRENT
 from ops.world.containers import Ran, Service
@@ -41,6 +43,21 @@ class FakeAws:
     secrets: dict[str, str] = field(default_factory=dict)
     buckets: set[str] = field(default_factory=set)
     pending: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, bytes] = field(default_factory=dict)
+
+    def objects(self, bucket: str, prefix: str) -> tuple[str, ...]:
+        return tuple(sorted(key for key in self.stored if key.startswith(prefix)))
+
+    def read_object(self, bucket: str, key: str) -> bytes:
+        if key not in self.stored:
+            raise OpsError(f"{key} in bucket {bucket}: AWS says NoSuchKey")
+        return self.stored[key]
+
+    def write_object(self, bucket: str, key: str, content: bytes) -> None:
+        self.stored[key] = content
+
+    def hide_object(self, bucket: str, key: str) -> None:
+        self.stored.pop(key, None)
 
     def secret(self, name: str, stage: str = CURRENT) -> Secret:
         found = self.secrets if stage == CURRENT else self.pending
@@ -256,3 +273,26 @@ def site_document(**changes: Any) -> dict[str, Any]:
 def site(**changes: Any) -> Site:
     """Return the small valid site."""
     return site_from(site_document(**changes))
+
+
+def made(moment: datetime, **changes: Any) -> Manifest:
+    """Return the manifest of a small backup of that moment; ``changes`` replace what it says."""
+    identity = manifest.identity_of(moment)
+    whole = Manifest(
+        identity=identity,
+        site="test",
+        domain="git.example.org",
+        moment=moment,
+        finished=moment,
+        parts={name: Part(f"remote-{name}-{identity}", f"local-{name}-{identity}", 1000) for name in manifest.PARTS},
+        stored=2**20,
+        versions={"gitea": "28.1.0"},
+        migration=300,
+        images={},
+        rows={"user": 3},
+        repositories={"a/b.git": "0" * 64},
+        paused=0.1,
+        photographed=True,
+        secret_key="",
+    )
+    return replace(whole, **changes)

@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
-from ops.model import AccountFacts, BucketContents
+from ops.model import AccountFacts, BucketContents, ObjectVersion
 
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
 _ALIVE = ["pending", "running", "stopping", "stopped"]
@@ -84,6 +84,26 @@ class Account:
         days = self._lock_days(bucket) if newest else 0
         ends = newest + timedelta(days=days) if newest and days else None
         return BucketContents(len(versions), markers, sum(each["Size"] for each in versions), ends)
+
+    def history(self, bucket: str) -> Iterator[ObjectVersion]:
+        """Return every version and every delete marker of a bucket's objects."""
+        for page in self._versions(bucket):
+            for each in page.get("Versions", []):
+                yield _version(each, marker=False)
+            for each in page.get("DeleteMarkers", []):
+                yield _version(each, marker=True)
+
+    def hidden(self, bucket: str, prefix: str) -> tuple[str, ...]:
+        """Return the keys that begin with ``prefix`` and that a delete marker hides, sorted."""
+        pages = self._versions(bucket, prefix)
+        found = (each for page in pages for each in page.get("DeleteMarkers", []) if each["IsLatest"])
+        return tuple(sorted(each["Key"] for each in found))
+
+    def bring_back(self, bucket: str, key: str, version: str) -> None:
+        """Make a version of an object the newest once more, by a copy of it."""
+        origin = {"Bucket": bucket, "Key": key, "VersionId": version}
+        wish = {"Bucket": bucket, "Key": key, "CopySource": origin, "ChecksumAlgorithm": "SHA256"}
+        self._answered(f"{key} in bucket {bucket}", lambda: self._client("s3").copy_object(**wish))
 
     def _lock_days(self, bucket: str) -> int:
         try:
@@ -189,8 +209,8 @@ class Account:
         found = pages.paginate(IncludePlannedDeletion=True, Filters=chosen)
         return [each for page in found for each in page["SecretList"] if each["Name"].startswith(prefix)]
 
-    def _versions(self, bucket: str) -> Iterator[dict[str, Any]]:
-        pages = self._client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket)
+    def _versions(self, bucket: str, prefix: str = "") -> Iterator[dict[str, Any]]:
+        pages = self._client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
         try:
             yield from pages
         except ClientError as error:
@@ -230,6 +250,13 @@ class _Questions:
         except BotoCoreError as error:
             self.unanswered.append(f"{what}: {error}")
         return None
+
+
+def _version(listed: dict[str, Any], *, marker: bool) -> ObjectVersion:
+    key, version, modified = listed["Key"], listed["VersionId"], listed["LastModified"]
+    return ObjectVersion(
+        key, version, modified, listed["IsLatest"], marker, listed.get("ETag", ""), listed.get("Size", 0)
+    )
 
 
 def _words(rule: dict[str, Any]) -> str:

@@ -84,6 +84,20 @@ class Aws:
         with _explained("AWS credentials"):
             return str(self._client("sts").get_caller_identity()["Arn"])
 
+    def credentials(self) -> Secret:
+        """Return the identity in use as the text of a shared credentials file, for a program that reads one.
+
+        Those of a role or of single sign-on end after a while, and the program's work with them. Raises Unavailable for none.
+        """
+        with _explained("AWS credentials"):
+            found = self._session.get_credentials()
+            known = found.get_frozen_credentials() if found else None
+        if known is None:
+            raise Unavailable("there are no AWS credentials here", "aws sso login, or AWS_PROFILE of an administrator")
+        lines = ["[default]", f"aws_access_key_id = {known.access_key}", f"aws_secret_access_key = {known.secret_key}"]
+        token = [f"aws_session_token = {known.token}"] if known.token else []
+        return Secret("\n".join([*lines, *token, ""]))
+
     def bucket_exists(self, bucket: str) -> bool:
         """Tell whether the bucket exists and is ours."""
         client = self._client("s3")

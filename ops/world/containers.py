@@ -18,7 +18,8 @@ from ops.errors import OpsError, Unavailable
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
-_NEVER = datetime.min.replace(tzinfo=UTC)
+# When a container started that never did.
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Service:
     state: str
     health: str
     restarts: int
-    started: datetime = _NEVER
+    started: datetime = NEVER
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,10 @@ from ops.world.process import Processes
 
 # What restic's exit codes mean (restic manual, "Scripting").
 _PARTIAL, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 3, 10, 11, 12
+# The numbers are HTTP's, and not part of a pack's name.
+_AWAY = re.compile(
+    r"connection refused|no such host|timeout|timed out|\b50[03]\b|Access Denied|ExpiredToken", re.IGNORECASE
+)
 # A lock is refreshed every five minutes, and stale after thirty without (restic 0.18, internal/restic/lock.go).
 _LOCK_PATIENCE = "5m"
 # A picture of btrfs has a device number of its own. Without this every folder is stored anew for it (restic #3041).
@@ -103,15 +108,32 @@ class Restic:
         """Remove what no snapshot needs any more."""
         self._run(["prune"])
 
-    def check(self, share: str = "") -> None:
-        """Check the repository's structure, and read a share of its packs ("3/7", "2.5%"); raises Damaged."""
+    def check(self, share: str = "", *, alone: bool = True) -> None:
+        """Check the repository's structure, and read a share of its packs ("3/7", "2.5%"); raises Damaged.
+
+        Unless it is to be ``alone`` there, others may store meanwhile; what one of them removes then looks like damage.
+        """
+        locking = [] if alone else ["--no-lock"]
         try:
-            self._run(["check", *([f"--read-data-subset={share}"] if share else [])])
+            self._run(["check", *locking, *([f"--read-data-subset={share}"] if share else [])])
         except _Failed as error:
             raise Damaged(
                 f"{self.repository} is damaged: {error.said}",
                 "copy the snapshots from the other repository; restic's manual, Troubleshooting",
             ) from error
+
+    def size(self, snapshot: str) -> int:
+        """Return how many bytes the files of a snapshot have, hard links once; raises OpsError when its folders cannot be read."""
+        (found,) = self._documents(["stats", "--mode", "restore-size", snapshot])
+        return int(found["total_size"])
+
+    def folders(self, snapshot: str, paths: Sequence[str]) -> tuple[str, ...]:
+        """Return the folders that lie directly in the given folders of a snapshot, by their whole paths."""
+        wanted = frozenset(paths)
+        nodes = self._documents(["ls", snapshot, *paths]) if paths else []
+        return tuple(
+            each["path"] for each in nodes if each.get("type") == "dir" and each["path"].rpartition("/")[0] in wanted
+        )
 
     def restore(self, snapshot: str, target: Path, *, include: str = "") -> None:
         """Write a snapshot, or what lies below one path of it, under ``target``."""
@@ -132,6 +154,21 @@ class Restic:
         )
         self._judge(done.code, f"{filename} is not in {snapshot[:8]}", {0})
         return done.output
+
+    def locks(self) -> dict[str, str]:
+        """Return the repository's locks, each with the name of the host that holds it; one that ends meanwhile is left out."""
+        listed = self.processes.output(
+            self._argv("list", "--no-lock", "locks"), directory=Path("/"), environment=self._environment()
+        )
+        self._judge(listed.code, listed.output, {0, _NO_REPOSITORY})
+        found = {}
+        for identity in listed.output.split() if not listed.code else ():
+            shown = self.processes.output(
+                self._argv("cat", "--no-lock", "lock", identity), directory=Path("/"), environment=self._environment()
+            )
+            if not shown.code:
+                found[identity] = str(json.loads(shown.output)["hostname"])
+        return found
 
     def unlock(self, *, every: bool = False) -> None:
         """Remove locks of runs that are gone: those not refreshed for half an hour, or ``every`` one where no one else can be."""
@@ -156,8 +193,8 @@ class Restic:
         self._judge(done.code, done.output, accept)
         return done.code
 
-    def _argv(self, command: str) -> list[str]:
-        return ["restic", "--retry-lock", _LOCK_PATIENCE, "--option", "s3.bucket-lookup=path", command]
+    def _argv(self, *command: str) -> list[str]:
+        return ["restic", "--retry-lock", _LOCK_PATIENCE, "--option", "s3.bucket-lookup=path", *command]
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -205,14 +242,4 @@ def _origin(other: Restic) -> list[str]:
 
 
 def _is_away(words: str) -> bool:
-    signs = (
-        "connection refused",
-        "no such host",
-        "timeout",
-        "timed out",
-        "503",
-        "500",
-        "Access Denied",
-        "ExpiredToken",
-    )
-    return any(sign.lower() in words.lower() for sign in signs)
+    return _AWAY.search(words) is not None

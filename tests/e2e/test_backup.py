@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, ops, push
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
@@ -43,3 +43,26 @@ def test_a_single_repository_comes_back_and_nothing_else_changes(
     assert account.session.get(f"{site.url}/api/v1/repos/{account.name}/later").status_code == 200
     refused = ops(ssh, "restore", "--repository", f"{account.name}/never", "--yes", code=4)
     assert "has no repository" in str(refused["summary"])
+
+
+def test_a_backup_is_listed_verified_and_judged(site: DeployedSite, ssh: Ssh, repository: str) -> None:
+    assert repository
+    taken = ops(ssh, "backup", "take")
+    listed = {each["identity"]: each for each in ops(ssh, "backup", "list")["backups"]}
+    assert listed[taken["identity"]]["whole"] is True
+    assert listed[taken["identity"]]["verified"] is None
+    verified = ops(ssh, "backup", "verify")
+    assert (verified["identity"], verified["findings"]) == (taken["identity"], [])
+    listed = {each["identity"]: each for each in ops(ssh, "backup", "list")["backups"]}
+    assert listed[taken["identity"]]["verified"]
+    found = {each["name"]: each for each in ops(ssh, "backup", "status")["findings"]}
+    assert "this host's repository, the bucket" in found["copies"]["seen"]
+    assert "0 min old" in found["age"]["seen"]
+    # What only looks like a backup is named, and is none.
+    storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
+    storage.put_object(Bucket=bucket, Key="manifests/20991231T000000Z.json", Body=b"{", ChecksumAlgorithm="SHA256")
+    broken = [each for each in ops(ssh, "backup", "list")["backups"] if not each["whole"]]
+    assert [each["identity"] for each in broken] == ["20991231T000000Z"]
+    status = ops(ssh, "backup", "status", code=3)["findings"]
+    assert "backup 20991231T000000Z" in [each["name"] for each in status if not each["healthy"]]
+    storage.delete_object(Bucket=bucket, Key="manifests/20991231T000000Z.json")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ops import destroy
+from ops import destroy, manifest, proofs
 from ops.deploy import Workshop
 from ops.destroy import Losses, Wish
 from ops.model import BucketContents
+from ops.proofs import Verification
 from tests import fakes
 
 WHEN = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)
@@ -23,11 +24,30 @@ def test_a_site_with_a_verified_backup_may_go() -> None:
     assert destroy.judge(LOSSES, Wish()) == ()
 
 
-def test_data_without_a_verified_backup_goes_only_when_that_is_said() -> None:
-    losses = dataclasses.replace(LOSSES, verified_backup=None)
+@pytest.mark.parametrize(
+    ("newest", "words"),
+    [("20261123T110000Z", "the newest backup, 20261123T110000Z, is not verified"), ("", "there is no backup")],
+)
+def test_data_without_a_verified_backup_goes_only_when_that_is_said(newest: str, words: str) -> None:
+    losses = dataclasses.replace(LOSSES, newest_backup=newest, verified_backup=None)
     (problem,) = destroy.judge(losses, Wish())
-    assert "no backup of this site was ever verified" in problem
+    assert words in problem
     assert destroy.judge(losses, Wish(without_verified_backup=True)) == ()
+
+
+@pytest.mark.parametrize(
+    ("verified", "findings", "when"),
+    [(0, (), True), (1, (), False), (0, ("a bit",), False)],
+    ids=["the newest", "an older one", "the newest, and it failed"],
+)
+def test_it_is_the_newest_backup_that_has_to_be_verified(verified: int, findings: tuple[str, ...], when: bool) -> None:
+    newest, older = fakes.made(WHEN), fakes.made(WHEN - timedelta(hours=1))
+    record = Verification(WHEN, (newest, older)[verified].identity, 1, findings)
+    stored = {manifest.key_of(each.identity): manifest.written(each) for each in (newest, older)}
+    stored[proofs.key_of(proofs.VERIFICATIONS, WHEN)] = proofs.written(record)
+    site = fakes.site()
+    world = fakes.FakeWorld(aws=fakes.FakeAws(stored=stored, buckets={site.backup.bucket}))
+    assert destroy._newest_backup(site, world) == (newest.identity, WHEN if when else None)  # type: ignore[arg-type]
 
 
 def test_locked_backups_stay_and_the_end_of_the_lock_is_named() -> None:

@@ -239,7 +239,8 @@ def test_a_first_stage_needs_nothing() -> None:
 
 def _rehearsed() -> dict[str, Proof]:
     proofs = _chain(3)
-    junit = _junit("passed").replace(b"tests.a", b"tests.e2e.rehearsals.test_loss")
+    junit = _junit("passed").replace(b"tests.a", b"tests.e2e.rehearsals.test_drill")
+    junit = junit.replace(b'"test_0"', b'"test_a_drill_makes_a_site"')
     proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=gate.previous_digest("deploy-e2e", proofs))
     return proofs
 
@@ -250,6 +251,36 @@ def test_a_site_whose_loss_was_not_rehearsed_is_proven_and_not_promoted() -> Non
     with pytest.raises(Refused, match="rehearsed") as caught:
         gate.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
     assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+
+
+@pytest.mark.parametrize(
+    ("classname", "name"),
+    [
+        (b"tests.e2e.rehearsals.test_loss", b"test_a_drill_"),
+        (b"tests.e2e.rehearsals.test_drill", b"test_a_backup_under_load"),
+    ],
+)
+def test_nothing_is_promoted_when_no_backup_was_restored_for_practice(classname: bytes, name: bytes) -> None:
+    proofs = _rehearsed()
+    junit = _junit("passed").replace(b"tests.a", classname).replace(b"test_0", name)
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=gate.previous_digest("deploy-e2e", proofs))
+    with pytest.raises(Refused, match="no backup was restored for practice") as caught:
+        gate.manifest_from("1.2.3", "c", TREE, gate.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
+    assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+
+
+def test_a_drill_that_failed_in_the_rehearsal_proves_nothing() -> None:
+    proofs = _rehearsed()
+    junit = (proofs["deploy-e2e"].junit or b"").replace(b"></testcase>", b"><failure/></testcase>")
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=gate.previous_digest("deploy-e2e", proofs))
+    with pytest.raises(Refused, match="deploy-e2e is not proven for this tree: 1 of its tests failed"):
+        gate.manifest_from("1.2.3", "c", TREE, gate.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
+
+
+def test_the_drill_is_where_the_gate_looks_for_it() -> None:
+    module, _, name = gate.DRILL.partition("::")
+    path = Path(__file__).parents[2] / f"{module.replace('.', '/')}.py"
+    assert f"def {name}" in path.read_text()
 
 
 def test_the_rehearsals_are_where_the_gate_looks_for_them() -> None:

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import health, wal
+from ops import health, manifest, proofs, wal
+from ops.health import Records
 from ops.model import Probe
+from ops.proofs import Drill, Verification
 from ops.wal import Streamed
 from ops.world.containers import Service
 from ops.world.web import Answer
 from tests import fakes
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+FRESH = fakes.made(NOW - timedelta(minutes=10))
 ALL_WELL = tuple(Service(name, f"{name}:1", "running", "healthy", 0) for name in sorted(health.EXPECTED_SERVICES))
 
 
@@ -24,7 +27,8 @@ def _world(
     status: int = 200, ends: datetime = NOW + timedelta(days=60), services: tuple[Service, ...] = ALL_WELL
 ) -> fakes.FakeWorld:
     web = fakes.FakeWeb(lambda *_: Answer(status, {}, b"", ends))
-    return fakes.FakeWorld(web=web, containers=fakes.FakeContainers(found=services))
+    aws = fakes.FakeAws(stored={manifest.key_of(FRESH.identity): manifest.written(FRESH)})
+    return fakes.FakeWorld(web=web, containers=fakes.FakeContainers(found=services), aws=aws)
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +99,59 @@ def test_a_log_that_does_not_arrive_in_the_bucket_any_more_is_red(stream: Path) 
 def test_a_red_probe_tells_its_remedy() -> None:
     report = health.judge([Probe("disk", False, "full", "make room")])
     assert report.lines == ("RED disk: full -> make room",)
+
+
+LONG_AGO = NOW - timedelta(days=400)
+PASSED = Records((Verification(NOW, "one", 1),), (Drill(NOW, "one", 60.0, 60.0),))
+
+
+@pytest.mark.parametrize(
+    ("newest", "started", "healthy"),
+    [
+        (NOW - timedelta(minutes=30), LONG_AGO, True),
+        (NOW - timedelta(minutes=31), LONG_AGO, False),
+        # Taken by a clock that was wrong.
+        (NOW + timedelta(minutes=6), LONG_AGO, False),
+        # A host that was off owes no backup of that time, yet one soon after.
+        (NOW - timedelta(days=3), NOW - timedelta(minutes=29), True),
+        (None, NOW - timedelta(minutes=29), True),
+        (None, NOW - timedelta(minutes=31), False),
+    ],
+)
+def test_a_backup_older_than_may_be_lost_is_red(newest: datetime | None, started: datetime, healthy: bool) -> None:
+    probes = health.judge_backups(newest, started, newest, PASSED, fakes.site(), NOW)
+    assert {probe.name: probe.healthy for probe in probes} == {
+        "backup": healthy,
+        "verification of backups": True,
+        "drill": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("records", "red"),
+    [
+        (PASSED, []),
+        (Records(PASSED.verifications, (Drill(NOW, "one", 1.0, 1.0, ("row counts differ",)),)), ["drill"]),
+        (Records((Verification(NOW, "one", 1, ("a bit",)),), PASSED.drills), ["verification of backups"]),
+        (Records(PASSED.verifications), ["drill"]),
+        (Records(), ["verification of backups", "drill"]),
+    ],
+)
+def test_a_failed_or_overdue_drill_or_verification_is_red(records: Records, red: list[str]) -> None:
+    since = NOW - timedelta(days=8, seconds=1)
+    probes = health.judge_backups(NOW, LONG_AGO, since, records, fakes.site(), NOW)
+    assert [probe.name for probe in probes if not probe.healthy] == red
+
+
+def test_the_host_s_health_reads_what_the_bucket_says_of_backups() -> None:
+    world = _world()
+    failed = Drill(NOW - timedelta(days=1), FRESH.identity, 1.0, 1.0, ("row counts differ",))
+    world.aws.stored[proofs.key_of(proofs.DRILLS, failed.began)] = proofs.written(failed)
+    assert _red(world) == ["drill"]
+    passed = Drill(NOW, FRESH.identity, 1.0, 1.0)
+    world.aws.stored[proofs.key_of(proofs.DRILLS, passed.began)] = proofs.written(passed)
+    assert _red(world) == []
+    world.aws.stored["verifications/20261123T120000Z.json"] = b"{}"
+    assert _red(world) == ["verification of backups"]
+    world.aws.stored = {"manifests/20261123T115000Z.json": b"{}"}
+    assert _red(world) == ["backup"]

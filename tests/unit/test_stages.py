@@ -20,7 +20,7 @@ from ops.world import evidence
 from ops.world.evidence import Evidence
 from tests import fakes
 
-PASSED = '<testsuite><testcase classname="tests.e2e.rehearsals.test_loss" name="test_b" time="1"/></testsuite>'
+PASSED = '<testsuite><testcase classname="tests.e2e.rehearsals.test_drill" name="test_a_drill_b" time="1"/></testsuite>'
 FAILED = '<testsuite><testcase classname="a" name="test_b" time="1"><failure/></testcase></testsuite>'
 SKIPPED = '<testsuite><testcase classname="a" name="test_b" time="1"><skipped/></testcase></testsuite>'
 

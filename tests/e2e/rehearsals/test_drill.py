@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,15 +39,23 @@ def test_a_drill_makes_a_site_of_the_newest_backup_and_leaves_nothing_of_it(
     failed = ops(ssh, "restore", "--drill", code=3)
     assert any("table user has" in each for each in failed["findings"])
     assert any(f"repository {account.name}/kept.git differs" in each for each in failed["findings"])
+    # The site is not well while its backups may be worth nothing.
+    assert _red(ops(ssh, "health", code=3)) == ["drill"]
     # And the restore itself refuses what it fetched, before it touches the site.
     refused = ops(ssh, "restore", "--yes", code=4)
     assert "is not what backup" in str(refused["summary"])
     storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(written), ChecksumAlgorithm="SHA256")
+    assert ops(ssh, "restore", "--drill", "--when-due")["findings"] == []
+    assert ops(ssh, "health")["healthy"] is True
     drills = storage.list_objects_v2(Bucket=bucket, Prefix="drills/")["Contents"]
-    assert len(drills) >= 2
+    assert len(drills) >= 3
     assert ssh("sudo docker ps --all --quiet --filter label=com.docker.compose.project=gitea-drill").stdout == ""
     assert ssh("sudo docker network ls --quiet --filter label=com.docker.compose.project=gitea-drill").stdout == ""
     assert ssh("sudo ls -A /srv/gitea/.drill").returncode != 0
+
+
+def _red(report: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in report["probes"] if not each["healthy"]]
 
 
 @dataclass

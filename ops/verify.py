@@ -1,0 +1,139 @@
+"""A backup is looked at where it lies: that its bytes are what was once stored, and that they are what its manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from ops import backup, catalogue, proofs, restore
+from ops.backup import DUMP, REPOSITORIES, Places, Repositories
+from ops.config import Site
+from ops.errors import Locked, OpsError, Refused, Unavailable
+from ops.manifest import Backup, Manifest
+from ops.model import Report
+from ops.proofs import SHARES, Verification
+from ops.timeline import Timeline
+from ops.world import World, database
+from ops.world.lock import exclusive
+from ops.world.restic import Damaged, Restic, WrongPassword
+
+
+def verify(site: Site, world: World, *, places: Places | None = None) -> Report:
+    """Check both repositories, read the next share of their packs, and compare the newest backup with its manifest.
+
+    The result is kept in the bucket. Exit code 3 when something was found. Raises Locked while another verification runs,
+    Refused when there is no backup, Unavailable when the bucket is out of reach: then nothing was found out, nor kept.
+    """
+    places = places or Places()
+    began = world.clock.now()
+    with exclusive(places.lock.with_name("verify.lock"), began):
+        both = backup.repositories(site, world, places)
+        if not catalogue.identities(site, world):
+            raise Refused("there is no backup yet", "ops backup take")
+        share = proofs.choose_share(catalogue.verifications(site, world))
+        made = _verified(site, world, places, both, share, began)
+    world.aws.write_object(site.backup.bucket, proofs.key_of(proofs.VERIFICATIONS, began), proofs.written(made))
+    return report_of(made)
+
+
+def report_of(made: Verification) -> Report:
+    """Return the report of a verification, red where something was found."""
+    read = f"share {made.share}/{SHARES} of the packs was read"
+    whole = f"backup {made.identity} is what its manifest says, and {read}"
+    summary = whole if made.passed else f"the backups are not what they were: {len(made.findings)} findings"
+    facts = {
+        "identity": made.identity,
+        "share": f"{made.share}/{SHARES}",
+        "findings": made.findings,
+        "durations": made.durations,
+    }
+    return Report("backup", True, summary, facts, made.findings, 0 if made.passed else 3)
+
+
+def newer_broken(backups: Iterable[Backup], chosen: Manifest) -> list[str]:
+    """Return a finding for each backup that would be newer than the newest whole one, were it not broken."""
+    return [
+        f"backup {each.identity} is broken: {each.broken}"
+        for each in backups
+        if each.manifest is None and each.identity > chosen.identity
+    ]
+
+
+def compare(chosen: Manifest, sizes: dict[str, int], repositories: set[str]) -> list[str]:
+    """Return each difference between a manifest and what lies in the repository.
+
+    Hard links are counted as often as they are there when a backup is taken, and once when it is looked at: Gitea's data, which
+    has such, may show less.
+    """
+    findings = []
+    for name, part in chosen.parts.items():
+        seen = sizes[name]
+        fits = seen == part.size or (name == "data" and 0 < seen < part.size)
+        if not fits:
+            findings.append(f"{name} of {chosen.identity} has {seen} bytes of {part.size}")
+    for name in sorted(repositories ^ {*chosen.repositories}):
+        where = "in its manifest" if name in chosen.repositories else "in its data"
+        findings.append(f"repository {name} of {chosen.identity} is only {where}")
+    return findings
+
+
+def missing_tables(chosen: Manifest, listed: Iterable[str]) -> list[str]:
+    """Return a finding for each table that a manifest counts and that is not in the list of its dump's contents."""
+    lines = [line.split() for line in listed]
+    data = {line[line.index("DATA") + 2] for line in lines if "DATA" in line[:-2]}
+    return [f"table {name} is not in the dump of {chosen.identity}" for name in chosen.rows if name not in data]
+
+
+def _verified(
+    site: Site, world: World, places: Places, both: Repositories, share: int, began: datetime
+) -> Verification:
+    timeline, findings = Timeline(world), list[str]()
+    here = [both.local] if both.local.exists() else []
+    for name, repository in [("remote", both.remote), *(("local", each) for each in here)]:
+        with timeline.step(name):
+            findings += _damage(repository, f"{share}/{SHARES}")
+    identity = ""
+    try:
+        known = restore.known(site, world, both)
+        chosen = restore.choose(known, restore.Wish())
+        identity = chosen.identity
+        findings += newer_broken(known, chosen)
+        with timeline.step("dump"):
+            findings += _dump(world, places, both.remote, chosen)
+        with timeline.step("content"):
+            findings += _content(both.remote, chosen)
+    except (Unavailable, Locked, WrongPassword):
+        raise
+    except OpsError as error:
+        findings.append(error.message)
+    return Verification(began, identity, share, tuple(findings), timeline.seconds)
+
+
+def _damage(repository: Restic, share: str) -> list[str]:
+    """What a check finds. Before it is believed the repository is checked alone: another may have pruned it meanwhile."""
+    try:
+        repository.check(share, alone=False)
+    except Damaged:
+        try:
+            repository.check(share)
+        except Damaged as damaged:
+            return [damaged.message]
+    return []
+
+
+def _dump(world: World, places: Places, remote: Restic, chosen: Manifest) -> list[str]:
+    listed: list[str] = []
+    hear: Callable[[str], None] = listed.append
+    argv = database.contents(world.containers.name(places.project, "postgres"))
+    remote.dump_into(chosen.parts["database"].remote, DUMP, argv, hear)
+    return missing_tables(chosen, listed)
+
+
+def _content(remote: Restic, chosen: Manifest) -> list[str]:
+    sizes = {name: remote.size(part.remote) for name, part in chosen.parts.items()}
+    data = chosen.parts["data"].remote
+    (root,) = {each.paths[0] for each in remote.snapshots() if each.identity == data}
+    top = f"{root}/{REPOSITORIES}"
+    owners = remote.folders(data, [top])
+    found = remote.folders(data, owners)
+    return compare(chosen, sizes, {each.removeprefix(f"{top}/") for each in found if each.endswith(".git")})
