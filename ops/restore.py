@@ -524,9 +524,7 @@ def known(site: Site, world: World, both: Repositories, needed: Collection[str] 
     return known_in(site, world, both.remote, needed)
 
 
-def known_in(
-    site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS
-) -> tuple[Backup, ...]:
+def known_in(site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS) -> tuple[Backup, ...]:
     """Return the backups that the bucket tells of, by whichever door its repository is reached."""
     if not remote.exists():
         return ()

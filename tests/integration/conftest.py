@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
@@ -12,9 +13,12 @@ import pytest
 from ground import acme, aws, images, mail, run, stand
 from ground.acme import Acme
 from ground.fixture import Place
-from ground.images import ImageSet
+from ground.images import OPS_BASE, ImageSet
 from ground.mail import Mailbox
-from ops.world import evidence
+from ops import image
+from ops.image import OpsImage
+from ops.world import World, evidence
+from tests import fakes
 
 # Those that wait longest begin first: most of their time is no one's work.
 SLOWEST_FIRST = ("test_infra.py", "test_host.py", "test_stack.py", "test_gitea_contract.py", "test_bad_input.py")
@@ -85,6 +89,16 @@ def postgres_image(built: ImageSet) -> str:
 def host_image(built: ImageSet) -> str:
     """The local image of the host."""
     return built.local("host")
+
+
+@pytest.fixture(scope="session")
+def ops_image(built: ImageSet) -> Iterator[OpsImage]:
+    """The operator's own image, built of this tree."""
+    os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
+    made = image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=print))
+    evidence.note(images={made.reference: made.identity})
+    yield made
+    del os.environ["OPS_BASE_IMAGE"]
 
 
 @pytest.fixture(scope="session")

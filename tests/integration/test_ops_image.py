@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
 
 from ground import run
-from ground.images import OPS_BASE, ImageSet
 from ops import image
 from ops.image import OpsImage
 from ops.inputs import host_document
-from ops.world import World, evidence
+from ops.world import World
 from tests import fakes
-
-
-@pytest.fixture(scope="module")
-def ops_image(built: ImageSet) -> Iterator[OpsImage]:
-    os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
-    made = image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=print))
-    evidence.note(images={made.reference: made.identity})
-    yield made
-    del os.environ["OPS_BASE_IMAGE"]
 
 
 def test_an_unchanged_tree_builds_nothing_a_second_time(ops_image: OpsImage) -> None:

@@ -1,0 +1,68 @@
+"""What the host keeps in its own repository. It judges by the snapshots there alone: whatever becomes of the bucket, this copy stays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from ops import manifest
+from ops.config import Backup as Policy
+from ops.manifest import PARTS, Unreadable
+from ops.retention import Candidate, plan_retention
+from ops.world.restic import Restic, Snapshot
+
+
+def tidy(local: Restic, policy: Policy, verified: Collection[str]) -> int:
+    """Remove from the host's own repository what the policy does not keep, and return how many snapshots that were.
+
+    ``verified`` has the names of backups that were verified. Cut off anywhere, the next run goes on.
+    """
+    doomed = plan(local.snapshots(), policy, verified)
+    if doomed:
+        local.forget(doomed)
+    local.prune()
+    return len(doomed)
+
+
+def plan(snapshots: Iterable[Snapshot], policy: Policy, verified: Collection[str]) -> tuple[str, ...]:
+    """Return the snapshots that go: of backups that the policy does not keep, of those that never became one, and passes of old."""
+    backups: dict[str, dict[str, str]] = {}
+    passes = []
+    for each in snapshots:
+        if identity := backup_of(each):
+            (part,) = set(each.tags) & set(PARTS)
+            backups.setdefault(identity, {})[part] = each.identity
+        elif "first-pass" in each.tags:
+            passes.append(each.identity)
+    candidates = [
+        Candidate(identity, manifest.moment_of(identity), whole, whole and identity in verified, lost=not whole)
+        for identity, parts in backups.items()
+        for whole in [set(parts) == set(PARTS)]
+    ]
+    gone = [each.identity for each in plan_retention(candidates, policy) if not each.kept]
+    # The newest pass is what the next one is compared with.
+    return (*(one for identity in gone for one in backups[identity].values()), *passes[:-1])
+
+
+def backup_of(snapshot: Snapshot) -> str:
+    """Return the name of the backup that a snapshot is a part of, or "" when it is part of none."""
+    if len(set(snapshot.tags) & set(PARTS)) != 1:
+        return ""
+    for tag in snapshot.tags:
+        try:
+            manifest.moment_of(tag)
+        except Unreadable:
+            continue
+        return tag
+    return ""
+
+
+def is_due(note: Path, now: datetime) -> bool:
+    """Tell whether the last tidying, which ``note`` tells of, was on another day."""
+    return not note.is_file() or note.read_text(encoding="utf-8") != f"{now:%Y-%m-%d}"
+
+
+def done(note: Path, now: datetime) -> None:
+    """Note that the host's repository was tidied today."""
+    note.write_text(f"{now:%Y-%m-%d}", encoding="utf-8")
