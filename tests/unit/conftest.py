@@ -8,11 +8,21 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 from botocore.client import BaseClient, ClientCreator
+
+# Whoever works on a live site has its AWS in the environment; here moto's is meant.
+for _name in [each for each in os.environ if each.startswith("AWS_")]:
+    del os.environ[_name]
+
+# A busy machine is no reason for a test to fail.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # They make hundreds of thousands of objects that live to the end, and the collector would look at them over and over.
 gc.set_threshold(100_000, 50, 50)
