@@ -39,12 +39,14 @@ SECRETS = (
 # Loopback and whatever port is free, so that runs side by side do not meet; and health asked often, so that none waits.
 _OVERRIDES: Mapping[str, Mapping[str, str]] = {
     "postgres": {},
-    "gitea": {"ports": '!override ["127.0.0.1::22"]'},
+    # A test waits until one that hangs is found out.
+    "gitea": {"ports": '!override ["127.0.0.1::22"]', "healthcheck": "{interval: 1s, timeout: 3s, retries: 3}"},
     "nginx": {"ports": '!override ["127.0.0.1::80", "127.0.0.1::443"]'},
     "diun": {},
     "docker-socket-proxy": {},
 }
-_HEALTH = "{interval: 1s, timeout: 2s, retries: 2}"
+# On a machine that builds images beside, a program that answers within a tenth of a second may take several.
+_HEALTH = "{interval: 1s, timeout: 10s, retries: 5}"
 _NETWORKS = ("database", "web", "watch", "outside")
 
 
