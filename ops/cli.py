@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import sys
 import traceback
@@ -29,7 +30,7 @@ from ops import (
 )
 from ops.errors import ConfigError, OpsError, Refused
 from ops.gate import STAGES
-from ops.model import Report
+from ops.model import Report, Secret
 from ops.world import World
 from ops.world.process import interrupt_code, signals_unwind
 from ops.world.remote import Remote
@@ -271,6 +272,9 @@ def _restore_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     ways.add_argument("--dry-run", action="store_true", help="say what would be restored; touch nothing")
     ways.add_argument("--resume", action="store_true", help="go back to the site before a restore that was cut off")
     ways.add_argument(
+        "--secret-key", action="store_true", help="put the backup's SECRET_KEY into a file in memory, for a site made anew"
+    )
+    ways.add_argument(
         "--drill", action="store_true", help="restore the newest backup into a scratch site, and judge it"
     )
     parser.add_argument("--when-due", action="store_true", help="drill only when the last one is too long ago")
@@ -291,6 +295,8 @@ def _restore(arguments: argparse.Namespace) -> Report:
         arguments.from_log,
         arguments.newest_database,
     )
+    if arguments.secret_key:
+        return restore.keep_secret_key(world.site, world, wish=wish)
     return restore.restore(world.site, world, wish=wish, agree=_agree(arguments))
 
 
@@ -302,14 +308,14 @@ def _moment(text: str) -> datetime:
 
 def _secrets_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     parser = _verb(verbs, "secrets", "fetch and apply the secrets (on the host), rotate them (from here)", _secrets)
-    parser.add_argument("action", choices=("fetch", "apply", "rotate", "rotate-smtp"))
-    parser.add_argument("name", nargs="?", default="", help="which secret to rotate")
+    parser.add_argument("action", choices=("fetch", "apply", "rotate", "rotate-smtp", "set"))
+    parser.add_argument("name", nargs="?", default="", help="which secret to rotate, or to set from standard input")
     parser.add_argument("--pending", default="", metavar="NAME", help="apply: of this one, the value to become current")
     _consent(parser)
 
 
 def _secrets(arguments: argparse.Namespace) -> Report:
-    if arguments.action in {"rotate", "rotate-smtp"}:
+    if arguments.action in {"rotate", "rotate-smtp", "set"}:
         return _rotate(arguments)
     world = _world(arguments)
     if arguments.action == "fetch":
@@ -322,11 +328,23 @@ def _rotate(arguments: argparse.Namespace) -> Report:
     from ops import deploy, rotation
 
     name = secrets.SMTP if arguments.action == "rotate-smtp" else arguments.name
-    rotation.refuse(name)
+    adopted = arguments.action == "set"
+    (rotation.require_adoptable if adopted else rotation.refuse)(name)
     world, workshop = _workshop(arguments)
     host = Remote(deploy.connection_of(world.site, workshop), world.processes)
+    if adopted:
+        value = Secret(_one_line(f"the value of {name}"))
+        _agree(arguments)(world.site.name, [rotation.ADOPTED[name]])
+        return rotation.adopt(world.site, world, host, name=name, value=value, lock=workshop.lock)
     _agree(arguments)(world.site.name, [rotation.CONSEQUENCES[name]])
     return rotation.rotate(world.site, world, host, name=name, lock=workshop.lock)
+
+
+def _one_line(what: str) -> str:
+    """What no one may see is asked for at a terminal without showing it, and read from a pipe otherwise."""
+    if sys.stdin.isatty():
+        return getpass.getpass(f"{what}: ", stream=sys.stderr)
+    return sys.stdin.readline().rstrip("\n")
 
 
 def _accounts(arguments: argparse.Namespace) -> Report:

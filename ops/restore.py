@@ -6,6 +6,8 @@ the way back is renaming again. The journal says that a switch is under way; who
 
 from __future__ import annotations
 
+import configparser
+import hashlib
 import json
 import os
 import re
@@ -20,7 +22,7 @@ from ops.backup import DUMP, REPOSITORIES, Places, Repositories, in_bytes
 from ops.config import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.manifest import Backup, Manifest
-from ops.model import Report
+from ops.model import Report, Secret
 from ops.timeline import Timeline
 from ops.wal import Base, Replay
 from ops.world import World, database
@@ -154,6 +156,42 @@ def resume(site: Site, world: World, *, places: Places | None = None) -> Report:
         f"a restore of {site.name} was cut off: the site is as it was before" if undone else "no restore was cut off"
     )
     return Report("restore", undone, summary)
+
+
+def keep_secret_key(site: Site, world: World, *, wish: Wish, places: Places | None = None) -> Report:
+    """Write the SECRET_KEY of a backup's Gitea to a file in memory that root alone can read, and say where it is.
+
+    That is where the operator has it from, who gives it to a site made anew: ops secrets set gitea-secret-key. Raises Refused
+    when there is no such backup, OpsError when its app.ini has not the key that its manifest tells of.
+    """
+    places = places or Places()
+    both = backup.repositories(site, world, places)
+    chosen = choose(known(site, world, both), wish)
+    source, snapshots = source_of(chosen, both)
+    (folder, *_) = next(each.paths for each in source.snapshots() if each.identity == snapshots["data"])
+    key = secret_key_from(source.read(snapshots["data"], f"{folder}/gitea/conf/app.ini"))
+    if hashlib.sha256(key.reveal().encode()).hexdigest() != chosen.secret_key:
+        raise OpsError(
+            f"app.ini of backup {chosen.identity} has not the SECRET_KEY that its manifest tells of",
+            "choose another backup: ops backup list",
+        )
+    path = places.secrets.parent / f"secret-key-of-{chosen.identity}"
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w", encoding="utf-8") as file:
+        file.write(key.reveal())
+    facts = {"identity": chosen.identity, "file": str(path)}
+    return Report("restore", True, f"the SECRET_KEY of backup {chosen.identity} is in {path} until it boots", facts)
+
+
+def secret_key_from(ini: str) -> Secret:
+    """Return the SECRET_KEY that an app.ini has; raises OpsError when it has none."""
+    # What stands before the first section is the app's own, such as its name.
+    parser = configparser.RawConfigParser(strict=False)
+    parser.read_string(f"[DEFAULT]\n{ini}")
+    key = parser.get("security", "SECRET_KEY", fallback="").strip("`\"")
+    if not key:
+        raise OpsError("the backup's app.ini has no SECRET_KEY", "choose another backup: ops backup list")
+    return Secret(key)
 
 
 def choose(backups: Iterable[Backup], wish: Wish) -> Manifest:

@@ -42,6 +42,11 @@ _REFUSED = {
     ),
     "restic-password": "every backup in both repositories is encrypted with it",
 }
+# What a backup was made with, and a site that is made anew has to be told: what the operator is told before.
+ADOPTED: Mapping[str, str] = {
+    "gitea-secret-key": "Gitea is restarted, and cannot read what it encrypted under the key that it has now",
+    "restic-password": "backups are read and made with this password; what was backed up with the present one cannot be read",
+}
 _LETTERS = string.ascii_letters + string.digits
 # IAM is eventually consistent: a key is known everywhere within seconds, seldom a minute (IAM user guide, "Troubleshoot IAM").
 _SPREADING_SECONDS, _PAUSE_SECONDS = 90, 3
@@ -77,6 +82,32 @@ def refuse(name: str) -> None:
         raise Refused(f"{name} cannot be rotated: {_REFUSED[name]}", f"rotate one of {', '.join(CONSEQUENCES)}")
     if name not in CONSEQUENCES:
         raise ConfigError(f"{name} is no secret of the site", f"name one of {', '.join(CONSEQUENCES)}")
+
+
+def adopt(site: Site, world: World, host: Remote, *, name: str, value: Secret, lock: Path) -> Report:
+    """Have the site use a value that a lost site had, so that the backups of that one can be read and restored.
+
+    Raises ConfigError for an unknown name or what cannot be a value, Refused for a secret that no backup needs, and
+    otherwise as ``rotate`` does.
+    """
+    require_adoptable(name)
+    if value.reveal().split() != [value.reveal()]:
+        raise ConfigError("what was given is not a secret of one word", "give it on standard input, as one line")
+    with exclusive(lock, world.clock.now()):
+        _begin_from_what_is_current(world, host)
+        if world.aws.secret(secret_name(site, name)) == value:
+            return Report("secrets", False, f"{name} has that value already", {"name": name})
+        _put_into_use(site, world, host, name, value)
+    return Report("secrets", True, f"{name} has the value that was given, which is in use", {"name": name})
+
+
+def require_adoptable(name: str) -> None:
+    """Raise Refused for a secret that no backup needs, ConfigError for one that the site does not have."""
+    if name in ADOPTED:
+        return
+    if name in CONSEQUENCES:
+        raise Refused(f"{name} is of this site alone: no backup needs its old value", f"ops secrets rotate {name}")
+    raise ConfigError(f"{name} is no secret of the site", f"name one of {', '.join(ADOPTED)}")
 
 
 def value_like(value: Secret) -> Secret:

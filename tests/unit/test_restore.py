@@ -165,6 +165,7 @@ class Machine(fakes.FakeWorld):
     running: bool = True
     comes_up: Callable[[str], bool] = lambda content: True
     stored: str = "then"
+    ini: str = "APP_NAME = Gitea\n[security]\nINSTALL_LOCK = true\nSECRET_KEY = k\n[server]\nDOMAIN = d\n"
     refs: Mapping[str, str] = field(default_factory=lambda: {"then": REFS})
     deeds: list[str] = field(default_factory=list)
     dies_before: int = -1
@@ -281,6 +282,10 @@ class Machine(fakes.FakeWorld):
         inner = "" if include.endswith(".git") else "git/repositories/a/b.git"
         (target / inner).mkdir(parents=True)
         (target / inner / "content").write_text(self.stored)
+
+    def read(self, snapshot: str, filename: str) -> str:
+        assert (snapshot, filename) == ("local-data", "/data/.moment/gitea/gitea/conf/app.ini")
+        return self.ini
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
         self.deed("restore database")
@@ -453,3 +458,25 @@ def test_a_single_repository_changes_neither_the_database_nor_whether_gitea_runs
     assert machine.databases == {"gitea": "now"}
     assert "stop" not in machine.deeds
     assert not (machine.places.data / ".restore/journal.json").exists()
+
+
+def test_the_secret_key_of_a_backup_is_put_where_root_alone_can_read_it_and_is_not_said(machine: Machine) -> None:
+    made = restore.keep_secret_key(SITE, machine, wish=Wish(), places=machine.places)  # type: ignore[arg-type]
+    file = Path(made.facts["file"])
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("k", 0o400)
+    assert file.parent == machine.places.secrets.parent
+    restore.keep_secret_key(SITE, machine, wish=Wish(), places=machine.places)  # type: ignore[arg-type]
+    machine.ini = machine.ini.replace("= k", "= another")
+    with pytest.raises(OpsError, match="has not the SECRET_KEY that its manifest tells of"):
+        restore.keep_secret_key(SITE, machine, wish=Wish(), places=machine.places)  # type: ignore[arg-type]
+    assert machine.deeds == []
+
+
+@pytest.mark.parametrize("ini", ["", "[security]\n", "[security]\nSECRET_KEY =\n"])
+def test_an_app_ini_without_a_secret_key_is_said(ini: str) -> None:
+    with pytest.raises(OpsError, match="has no SECRET_KEY"):
+        restore.secret_key_from(ini)
+
+
+def test_a_secret_key_is_read_as_gitea_writes_it() -> None:
+    assert restore.secret_key_from("A = b % c\n[security]\nSECRET_KEY = `a=b;c#%d`\n").reveal() == "a=b;c#%d"

@@ -128,6 +128,10 @@ class Cloud:
     def rotate(self, name: str) -> Report:
         return rotation.rotate(SITE, self.world, self, name=name, lock=self.directory.parent / "lock")  # type: ignore[arg-type]
 
+    def adopt(self, name: str, value: str) -> Report:
+        lock = self.directory.parent / "lock"
+        return rotation.adopt(SITE, self.world, self, name=name, value=Secret(value), lock=lock)  # type: ignore[arg-type]
+
     def value(self, name: str, stage: str = CURRENT) -> str:
         return _values(stage)[f"test/{name}"]
 
@@ -360,6 +364,45 @@ def test_gitea_s_secret_key_is_refused_with_what_would_be_lost(cloud: Cloud) -> 
         cloud.rotate("gitea-secret-key")
     with pytest.raises(Refused, match="every backup in both repositories is encrypted with it"):
         cloud.rotate("restic-password")
+    assert cloud.cut.calls == []
+
+
+@pytest.mark.parametrize("name", ["gitea-secret-key", "restic-password"])
+def test_a_value_of_a_lost_site_is_put_into_use(name: str, cloud: Cloud) -> None:
+    assert cloud.adopt(name, "value-of-the-lost-site").changed is True
+    assert cloud.value(name) == cloud.in_use(name) == "value-of-the-lost-site"
+    assert cloud.adopt(name, "value-of-the-lost-site").changed is False
+
+
+def test_wherever_the_value_of_a_lost_site_is_cut_off_on_its_way_the_next_run_ends_it(cloud: Cloud) -> None:
+    name = "gitea-secret-key"
+    cloud.adopt(name, "first")
+    cloud.cut = Cut()
+    cloud.adopt(name, "second")
+    for number, _ in enumerate(tuple(cloud.cut.calls)):
+        for kind in ("before", "after"):
+            cloud.cut = Cut(number, kind)
+            with pytest.raises(OpsError):
+                cloud.adopt(name, f"value-{number}-{kind}")
+            cloud.cut = Cut()
+            cloud.adopt(name, f"value-{number}-{kind}")
+            assert cloud.value(name) == cloud.in_use(name) == f"value-{number}-{kind}"
+
+
+def test_only_what_backups_were_made_with_is_taken_from_elsewhere(cloud: Cloud) -> None:
+    with pytest.raises(Refused, match="metrics-token is of this site alone") as refused:
+        cloud.adopt("metrics-token", "value")
+    assert "ops secrets rotate metrics-token" in refused.value.hint
+    with pytest.raises(ConfigError, match="is no secret of the site"):
+        cloud.adopt("secret-key", "value")
+    assert cloud.cut.calls == []
+
+
+@pytest.mark.parametrize("value", ["", "two words", "one\ntwo"])
+def test_a_value_that_no_site_can_have_had_is_refused_and_not_said(value: str, cloud: Cloud) -> None:
+    with pytest.raises(ConfigError, match="not a secret of one word") as refused:
+        cloud.adopt("restic-password", value)
+    assert not value or value not in refused.value.message + refused.value.hint
     assert cloud.cut.calls == []
 
 

@@ -51,6 +51,7 @@ def test_a_site_that_burned_down_with_its_disk_comes_back_from_the_bucket(
     before = head_of(site, account, "saved")
     taken = json.loads(ssh("sudo ops backup take --json").stdout)
     _burn_down(site)
+    secret_key = _forget_secret_key(site)
     began = time.monotonic()
     deployed = _ops("deploy", "--yes")
     assert deployed.returncode == 0, deployed.stdout
@@ -58,6 +59,14 @@ def test_a_site_that_burned_down_with_its_disk_comes_back_from_the_bucket(
     # What an empty site would back up is not taken for the newest state of the one that was lost.
     refused = ssh("sudo ops backup take --json")
     assert (refused.returncode, "ops restore" in refused.stdout) == (4, True), refused.stdout
+    # Nor is the new site's SECRET_KEY taken for the one that the backup's columns are encrypted with.
+    refused = ssh("sudo ops restore --yes --json")
+    assert (refused.returncode, "another SECRET_KEY" in refused.stdout) == (4, True), refused.stdout
+    kept = json.loads(ssh("sudo ops restore --secret-key --json").stdout)["file"]
+    key = ssh(f"sudo cat {kept}").stdout
+    assert key == secret_key
+    told = _ops("secrets", "set", "gitea-secret-key", "--yes", given=key)
+    assert told.returncode == 0, told.stdout
     restored = json.loads(ssh("sudo ops restore --yes --json").stdout)
     away = time.monotonic() - began
     print(f"RTO from nothing: {away:.0f} s, {restored['away']} s of it the switch", file=sys.stderr)
@@ -87,10 +96,22 @@ def _burn_down(site: DeployedSite) -> None:
     compute.delete_volume(VolumeId=disk["VolumeId"])
 
 
-def _ops(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _forget_secret_key(site: DeployedSite) -> str:
+    """Give the site another SECRET_KEY, as one that is made anew in another account has; returns the one it had."""
+    vault, name = aws_client(site.document, "secretsmanager"), f"{site.document['name']}/gitea-secret-key"
+    found = vault.get_secret_value(SecretId=name)
+    had, version = str(found["SecretString"]), found["VersionId"]
+    if "FIRST" not in found["VersionStages"]:
+        # AWS forgets versions without a label, and this is the one that Terraform made.
+        vault.update_secret_version_stage(SecretId=name, VersionStage="FIRST", MoveToVersionId=version)
+    vault.put_secret_value(SecretId=name, SecretString="of-another-account-" * 3)
+    return had
+
+
+def _ops(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """Run the operator's program; its progress goes where the tests' own does."""
     argv = [sys.executable, "-m", "ops", *arguments, "--site", os.environ["E2E_SITE"]]
-    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+    return subprocess.run(argv, stdout=subprocess.PIPE, input=given, text=True, check=False)
 
 
 def _tamper_with_aws(site: DeployedSite) -> set[str]:
