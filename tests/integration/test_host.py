@@ -253,10 +253,16 @@ def test_the_data_lies_on_a_disk_of_its_own_that_can_be_photographed(host: Host)
     assert host.run("btrfs subvolume delete /srv/gitea/picture").rc == 0
 
 
-def test_a_reboot_brings_name_disk_and_engine_back(healed: Healed, host: Host) -> None:
-    host.check_output("touch /srv/gitea/mark")
+def test_a_reboot_brings_name_disk_and_engine_back_and_a_disk_that_has_grown_meanwhile_is_used_whole(
+    healed: Healed, host: Host
+) -> None:
+    host.check_output("touch /srv/gitea/mark && truncate --size +1G /var/lib/ground/data.img")
     ground_host.restart(healed.machine.client, healed.machine.ground)
     assert host.file("/srv/gitea/mark").exists
+    size = int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1"))
+    grown = healed.machine.play(tags="base")
+    assert "Let the file system have all of its disk" in _changed(grown), _reasons(grown)
+    assert int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1")) == size + 2**30
     assert host.check_output("hostname") == "git"
     assert host.run("docker info").rc == 0
 
