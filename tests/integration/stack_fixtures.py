@@ -46,7 +46,7 @@ _OVERRIDES: Mapping[str, Mapping[str, str]] = {
     "docker-socket-proxy": {},
 }
 # On a machine that builds images beside, a program that answers within a tenth of a second may take several.
-_HEALTH = "{interval: 1s, timeout: 10s, retries: 5}"
+_HEALTH = "{interval: 2s, timeout: 10s, retries: 5}"
 _NETWORKS = ("database", "web", "watch", "outside")
 
 
