@@ -272,7 +272,9 @@ def _restore_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     ways.add_argument("--dry-run", action="store_true", help="say what would be restored; touch nothing")
     ways.add_argument("--resume", action="store_true", help="go back to the site before a restore that was cut off")
     ways.add_argument(
-        "--secret-key", action="store_true", help="put the backup's SECRET_KEY into a file in memory, for a site made anew"
+        "--secret-key",
+        action="store_true",
+        help="put the backup's SECRET_KEY into a file in memory, for a site made anew",
     )
     ways.add_argument(
         "--drill", action="store_true", help="restore the newest backup into a scratch site, and judge it"

@@ -188,7 +188,7 @@ def secret_key_from(ini: str) -> Secret:
     # What stands before the first section is the app's own, such as its name.
     parser = configparser.RawConfigParser(strict=False)
     parser.read_string(f"[DEFAULT]\n{ini}")
-    key = parser.get("security", "SECRET_KEY", fallback="").strip("`\"")
+    key = parser.get("security", "SECRET_KEY", fallback="").strip('`"')
     if not key:
         raise OpsError("the backup's app.ini has no SECRET_KEY", "choose another backup: ops backup list")
     return Secret(key)
