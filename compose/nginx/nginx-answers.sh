@@ -4,6 +4,10 @@ set -eu
 
 if grep -q /tls.conf /etc/nginx/conf.d/site.conf; then scheme=https port=443; else scheme=http port=80; fi
 
+# Whoever turned visitors away (nginx-away) has died before letting them in again.
+until=$(cat /run/away/until 2>/dev/null || true)
+if [ -n "$until" ] && [ "$(date +%s)" -gt "$until" ]; then rm -rf /run/away; fi
+
 # The name is enough here; whether the certificate is trusted and for how long is watched from outside.
 curl --fail --silent --show-error --insecure --max-time 4 --output /dev/null \
     --resolve "${DOMAIN:?}:$port:127.0.0.1" "$scheme://$DOMAIN/.well-known/nginx-health"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import ssl
 import subprocess
@@ -184,6 +185,79 @@ def test_name_that_is_not_the_sites_gets_no_handshake_and_no_answer(front: Stack
 def test_missing_gitea_is_told_as_away_for_a_while(away: Answer) -> None:
     assert (away.status, away.all("Retry-After"), away.all("Cache-Control")) == (503, ["30"], ["no-store"])
     assert b"Gitea is away" in away.body
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "words"),
+    [
+        ("/owner/project/issues?q=api/v1", "text/html", "<h1>Gitea is away for a moment</h1>"),
+        ("/owner/project.git/info/refs?service=git-upload-pack", "text/plain", "Gitea is away for a moment. It is"),
+        ("/owner/project/git-receive-pack", "text/plain", "try again in half a minute"),
+        ("/api/v1/repos/search", "application/json", '"message": "Gitea is away for a moment.'),
+        ("/v2/", "application/json", '"errors": [{"code": "UNAVAILABLE"'),
+        ("/owner/project.git/info/lfs/objects/batch", "application/json", '"message": "Gitea is away for a moment.'),
+        ("/user/events", "text/html", "Nothing is lost"),
+    ],
+)
+def test_whoever_asks_while_gitea_is_missing_is_told_in_a_form_it_can_show(
+    front: Stack, path: str, kind: str, words: str
+) -> None:
+    for method in ("GET", "POST"):
+        answer = front.ask(path, method=method, body=b"{}" if method == "POST" else None)
+        assert (answer.status, answer.all("Retry-After"), answer.all("Cache-Control")) == (503, ["30"], ["no-store"])
+        assert answer.all("Content-Type") == [f"{kind}; charset=utf-8"]
+        assert words in answer.body.decode()
+        assert kind != "application/json" or json.loads(answer.body)["code"] == "unavailable"
+        assert {name: len(answer.all(name)) for name in HEADERS} == dict.fromkeys(HEADERS, 1)
+
+
+def test_git_shows_its_user_the_sentence_of_an_absence(front: Stack, away: Answer) -> None:
+    environment = git_environment(front, {"Authorization": "none"})
+    address = f"https://{DOMAIN}:{front.port('nginx', 443)}/owner/project.git"
+    done = subprocess.run(["git", "ls-remote", address], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 128
+    assert "remote: Gitea is away for a moment. It is being restarted or updated." in done.stderr
+    assert "error: 503" in done.stderr
+
+
+PUSHES = ("/a/b.git/info/refs?service=git-receive-pack", "/a/b/git-receive-pack")
+OTHERS = ("/", "/a/b.git/info/refs?service=git-upload-pack", "/a/b/git-upload-pack", "/api/v1/version", "/user/events")
+
+
+def test_pushes_are_turned_away_ahead_of_a_stop_then_everyone_and_then_no_one(echo: Stack) -> None:
+    def statuses() -> dict[str, set[int]]:
+        return {
+            "pushes": {echo.ask(path).status for path in PUSHES},
+            "others": {echo.ask(path).status for path in OTHERS},
+            "nginx itself": {echo.ask("/.well-known/nginx-health").status},
+        }
+
+    turn_away(echo, "push", "60", "It is about to be updated.")
+    assert statuses() == {"pushes": {503}, "others": {200}, "nginx itself": {204}}
+    assert b"away for a moment. It is about to be updated. Nothing is lost" in echo.ask(PUSHES[0]).body
+    turn_away(echo, "all", "60", "It is being updated to 28.1.0.")
+    assert statuses() == {"pushes": {503}, "others": {503}, "nginx itself": {204}}
+    for path in ("/", PUSHES[0], "/api/v1/version"):
+        assert b"It is being updated to 28.1.0." in echo.ask(path).body
+    turn_away(echo, "none")
+    assert statuses() == {"pushes": {200}, "others": {200}, "nginx itself": {204}}
+
+
+def test_visitors_are_let_in_again_when_who_turned_them_away_has_died(echo: Stack) -> None:
+    turn_away(echo, "all", "2", "It is being updated.")
+    assert echo.ask("/").status == 503
+    wait_until(lambda: echo.ask("/").status == 200, seconds=10)
+
+
+def test_a_sentence_that_is_not_plain_does_not_reach_a_page(echo: Stack) -> None:
+    with pytest.raises(AssertionError, match="a plain sentence"):
+        turn_away(echo, "all", "60", "<script>alert(1)</script>")
+    assert echo.ask("/").status == 200
+
+
+def turn_away(stack: Stack, *arguments: str) -> None:
+    """Do what `ops` does before Gitea is stopped and when it is back."""
+    stack.compose("exec", "-T", "nginx", "nginx-away", *arguments)
 
 
 @pytest.mark.parametrize(
