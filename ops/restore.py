@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ops import accounts, backup, bases, health, manifest, replay, wal
+from ops.away import Absence, away
 from ops.backup import DUMP, REPOSITORIES, Places, Repositories, in_bytes
 from ops.config import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
@@ -291,28 +292,19 @@ def _restore_site(
                     "the site was not touched; restore another backup: ops backup list",
                 )
         undo.pop_all()
-    began = world.clock.monotonic()
-    try:
-        with timeline.step("switch"):
-            _switch(world, places, chosen)
-        with timeline.step("start"):
-            world.containers.start(places.project, "gitea")
-            health.await_healthy(world, ["gitea"], project=places.project, seconds=_HEALTHY_SECONDS)
-    except OpsError as failed:
-        raise _gone_back(world, places, failed) from failed
-    except BaseException:
-        _go_back(world, places)
-        raise
+    with away(site, world, "A backup is being put in its place.", project=places.project) as absence:
+        began = world.clock.monotonic()
+        _put_in_place(world, places, chosen, absence, timeline)
     staging.journal.unlink()
     places.lineage.touch()
     _let_in(site, world)
-    away = round(world.clock.monotonic() - began, 2)
-    facts = {"identity": chosen.identity, "away": away, "durations": timeline.seconds, "database_until": until}
+    seconds = round(world.clock.monotonic() - began, 2)
+    facts = {"identity": chosen.identity, "away": seconds, "durations": timeline.seconds, "database_until": until}
     newer = f", its database that of {until}" if log and log.newest else ""
     return Report(
         "restore",
         True,
-        f"the site is that of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC again{newer}; it was away for {away:.1f} s",
+        f"the site is that of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC again{newer}; it was away for {seconds:.1f} s",
         facts,
         (f"kept aside until the next restore: {staging.aside}, database {ASIDE}",),
     )
@@ -440,11 +432,27 @@ def compare(chosen: Manifest, rows: dict[str, int], refs: dict[str, str]) -> lis
     return tables + [f"repository {name} differs" for name in names if chosen.repositories.get(name) != refs.get(name)]
 
 
-def _switch(world: World, places: Places, chosen: Manifest) -> None:
+def _put_in_place(world: World, places: Places, chosen: Manifest, absence: Absence, timeline: Timeline) -> None:
+    try:
+        with timeline.step("switch"):
+            _switch(world, places, chosen, absence)
+        with timeline.step("start"):
+            absence.start()
+            health.await_healthy(world, ["gitea"], project=places.project, seconds=_HEALTHY_SECONDS)
+    except OpsError as failed:
+        absence.give_back()
+        raise _gone_back(world, places, failed) from failed
+    except BaseException:
+        absence.give_back()
+        _go_back(world, places)
+        raise
+
+
+def _switch(world: World, places: Places, chosen: Manifest, absence: Absence) -> None:
     """Stop Gitea and put what was fetched in the place of what is there."""
     staging = _staging(places)
     _write(staging.journal, {"schema": 1, "identity": chosen.identity, "repository": ""})
-    world.containers.stop(places.project, "gitea")
+    absence.stop()
     with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
         _rename_database(session, database.USER, ASIDE)
         _rename_database(session, STAGED, database.USER)

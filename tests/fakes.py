@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -119,6 +120,23 @@ class FakeContainers:
             replace(each, health=health, started=datetime.now(UTC)) if each.name == service else each
             for each in self.found
         )
+
+
+@dataclass
+class FakeSsh:
+    """Whoever connects is told; ``told`` has each sentence, and when it ended. A port that is not ``free`` has none."""
+
+    told: list[str] = field(default_factory=list)
+    free: bool = True
+
+    @contextmanager
+    def sentence(self, port: int, sentence: str) -> Iterator[bool]:
+        if not self.free:
+            yield False
+            return
+        self.told.append(f"ssh {port}: {sentence}")
+        yield True
+        self.told.append("ssh is silent")
 
 
 Handler = Callable[[str, str, Mapping[str, str], Any], Answer]
@@ -245,6 +263,7 @@ class FakeWorld:
     mail: FakeMail = field(default_factory=FakeMail)
     processes: FakeProcesses = field(default_factory=FakeProcesses)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
+    ssh: FakeSsh = field(default_factory=FakeSsh)
     web: FakeWeb = field(default_factory=FakeWeb)
     told: list[str] = field(default_factory=list)
 

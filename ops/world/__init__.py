@@ -17,6 +17,7 @@ from ops.world.mail import Mail
 from ops.world.process import Processes
 from ops.world.registry import Registry
 from ops.world.restic import Restic
+from ops.world.ssh import Ssh
 from ops.world.subvolumes import Subvolumes
 from ops.world.web import Web
 
@@ -30,6 +31,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     processes: Processes = field(default_factory=Processes)
     database: Database = field(default_factory=Database)
+    ssh: Ssh = field(default_factory=Ssh)
 
     @cached_property
     def aws(self) -> Aws:

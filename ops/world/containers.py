@@ -98,6 +98,12 @@ class Containers:
                 raise OpsError(f"there is no container of {service}", "systemctl restart gitea-suite")
             found[0].start()
 
+    def command_lines(self, project: str, service: str) -> tuple[str, ...]:
+        """Return the command line of each process in the running container of a service."""
+        with _explained():
+            top = self._running(project, service).top()
+        return tuple(row[-1] for row in top["Processes"] or ())
+
     def name(self, project: str, service: str) -> str:
         """Return the name of the running container of a service; raises OpsError when there is none."""
         with _explained():

@@ -168,6 +168,7 @@ class Machine(fakes.FakeWorld):
     ini: str = "APP_NAME = Gitea\n[security]\nINSTALL_LOCK = true\nSECRET_KEY = k\n[server]\nDOMAIN = d\n"
     refs: Mapping[str, str] = field(default_factory=lambda: {"then": REFS})
     deeds: list[str] = field(default_factory=list)
+    turned_away: list[str] = field(default_factory=list)
     dies_before: int = -1
     unreadable: bool = False
 
@@ -208,6 +209,14 @@ class Machine(fakes.FakeWorld):
 
     def discard(self, container: str) -> None:
         assert container == "gitea-suite-replay"
+
+    def command_lines(self, project: str, service: str) -> tuple[str, ...]:
+        return ()
+
+    def execute(self, project: str, service: str, argv: Sequence[str]) -> Ran:
+        assert (service, argv[0]) == ("nginx", "nginx-away")
+        self.turned_away.append(argv[1])
+        return Ran(0, "")
 
     def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
         found = sorted((folder / "git/repositories").glob("*/*.git/content"))
@@ -335,6 +344,7 @@ def machine(tmp_path: Path) -> Machine:
 def test_a_restored_site_runs_and_the_one_before_is_kept_aside(machine: Machine) -> None:
     report = machine.ops()
     assert (machine.content(), machine.running) == ("then", True)
+    assert machine.turned_away == ["push", "all", "none"]
     assert machine.databases == {"gitea": "then", ASIDE: "now"}
     assert (machine.places.data / ".restore/before/git/repositories/a/b.git/content").read_text() == "now"
     assert report.facts["identity"] == MADE.identity
