@@ -43,6 +43,7 @@ class Gate(fakes.FakeContainers):
 
     told: list[str] = field(default_factory=list)
     busy_looks: int = 0
+    late_look: int = -1
     nginx: Ran | None = field(default_factory=lambda: Ran(0, ""))
 
     def execute(self, project: str, service: str, argv: Sequence[str], *_: object, **__: object) -> Ran:
@@ -54,7 +55,8 @@ class Gate(fakes.FakeContainers):
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         self.busy_looks -= 1
-        return (*OTHERS, PUSHES[0]) if self.busy_looks >= 0 else OTHERS
+        self.late_look -= 1
+        return (*OTHERS, PUSHES[0]) if self.busy_looks >= 0 or self.late_look == 0 else OTHERS
 
     def stop(self, project: str, service: str) -> None:
         self.told.append(f"stop {service}")
@@ -84,6 +86,12 @@ def test_pushes_are_turned_away_then_everyone_then_ssh_and_all_are_let_in_again(
         "nginx-away none",
     ]
     assert 0.8 <= world.clock.monotonic() < 2
+
+
+def test_a_push_that_was_let_in_a_moment_ago_and_had_no_process_yet_is_waited_for() -> None:
+    world, _ = host(late_look=2)
+    with away.away(SITE, world, REASON):  # type: ignore[arg-type]
+        assert world.clock.monotonic() >= 0.6
 
 
 def test_a_push_that_does_not_end_is_cut_after_the_limit_and_that_is_said() -> None:
