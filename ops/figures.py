@@ -14,7 +14,8 @@ from typing import Any
 class Figure:
     """One thing that was measured, in words as a person reads them.
 
-    ``ratio`` is that to the alternative ``against`` which it was measured; None where the target is an absolute one.
+    ``ratio`` is that to the alternative ``against`` which it was measured; None where the target is an absolute one. Without
+    a ``target`` it is there to be known.
     """
 
     what: str

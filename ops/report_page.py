@@ -169,7 +169,9 @@ def _bench(bench: Bench, tree: str) -> str:
 
 
 def _measured(figure: Figure) -> str:
-    chip = '<span class="chip">met</span>' if figure.met else '<span class="chip bad">missed</span>'
+    chip = ""
+    if figure.target:
+        chip = '<span class="chip">met</span>' if figure.met else '<span class="chip bad">missed</span>'
     ratio = "" if figure.ratio is None else f"{figure.ratio:.3g}"
     against = f"<small>against {escape(figure.against)}</small>" if figure.against else ""
     return (

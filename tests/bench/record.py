@@ -27,5 +27,5 @@ def record(name: str, figures: Sequence[Figure], details: Mapping[str, Any]) -> 
     print()
     for each in figures:
         ratio = "" if each.ratio is None else f"{each.ratio:.4g}"
-        verdict = "met" if each.met else "MISSED"
+        verdict = ("met" if each.met else "MISSED") if each.target else ""
         print(f"{each.what:62} {each.measured:>14}  {each.against:34} {ratio:>8}  {each.target:14} {verdict}")

@@ -1,4 +1,4 @@
-"""restic's settings against its defaults, on the same files in the same run: what docs/decisions says of them was measured here."""
+"""restic's settings against its defaults, on the same files in the same run: what docs/decisions/ says of them was measured here."""
 
 from __future__ import annotations
 
@@ -122,8 +122,9 @@ class Notes:
         """The files, into a new repository, which is removed again unless it is to be kept."""
         where = self.bench.local(name)
         self.bench.restic(*where, "init")
-        self.note(name, self.bench.restic(*where, "backup", *options, "/bench/files", **environment))
+        took = self.bench.restic(*where, "backup", *options, "/bench/files", **environment)
         self.sizes[name] = self.bench.size(name)
+        self.note(name, took)
         if not keep:
             shutil.rmtree(self.bench.folder / name)
 
@@ -136,7 +137,7 @@ class Notes:
 
     def note(self, name: str, took: Took) -> None:
         self.took[name] = took
-        print(name, took, flush=True)
+        print(name, took, self.sizes.get(name, ""), flush=True)
 
 
 def test_settings_of_restic_against_its_defaults(bench: Bench) -> None:

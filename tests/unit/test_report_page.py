@@ -124,7 +124,8 @@ def test_neither_a_failed_test_s_course_nor_one_that_is_none_is_drawn() -> None:
 def test_what_was_measured_is_shown_with_its_alternative_and_whether_it_is_good_enough() -> None:
     good = Figure("unchanged backup", "1.2 s", "backup.sh: 24 s", 0.05, "at most 0.1", met=True)
     bad = Figure("the <pause>", "0.9 s", "", None, "at most 0.5 s", met=False)
-    page = _page({}, benches=(Bench("backup", TREE, NOW, (good, bad)),))
+    known = Figure("packs of 64 MiB", "16.4 s", "packs of 16: 13.5 s", 1.21, "", met=True)
+    page = _page({}, benches=(Bench("backup", TREE, NOW, (good, bad, known)),))
     for shown in ("1.2 s", "against backup.sh: 24 s", "0.05", "at most 0.1", "2026-11-23 12:00 UTC of this tree"):
         assert shown in page
     assert (page.count(">met<"), page.count(">missed<")) == (1, 1)
