@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ops.world.process import Finished, Processes, Tell
 
@@ -24,17 +26,6 @@ class Contained(Processes):
     name: str
     folders: tuple[Path, ...] = ()
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        directory: Path | None = None,
-        environment: Mapping[str, str] | None = None,
-        tell: Tell | None = None,
-    ) -> Finished:
-        """Run a program to its end, as ``Processes.run`` does."""
-        return Processes().run(self._around(argv, environment), directory=directory, environment=environment, tell=tell)
-
     def output(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> Finished:
         """Run a program to its end, as ``Processes.output`` does."""
         return Processes().output(self._around(argv, environment), directory=directory, environment=environment)
@@ -44,6 +35,17 @@ class Contained(Processes):
     ) -> Finished:
         """Run two programs, the first of them in the image, as ``Processes.pipe`` does."""
         return Processes().pipe(self._around(source, environment), sink, environment=environment, tell=tell)
+
+    def _started(
+        self,
+        argv: Sequence[str],
+        directory: Path | None,
+        environment: Mapping[str, str] | None,
+        *rest: Any,
+        **named: Any,
+    ) -> subprocess.Popen[str]:
+        """Whatever ``Processes`` starts and attends to, it starts by this."""
+        return super()._started(self._around(argv, environment), directory, environment, *rest, **named)
 
     def at_work(self) -> bool:
         """Tell whether a container of that name is at work: its own run may have been killed, and it not with it."""
