@@ -7,16 +7,17 @@ not there, and the next run goes on: snapshots whose manifest was taken away are
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from ops import afar, catalogue, image, manifest, proofs, restore, retention
+from ops import afar, bases, catalogue, image, manifest, proofs, restore, retention, wal
 from ops.config import Site
 from ops.deploy import Agree, Workshop
 from ops.manifest import Backup
 from ops.model import Report
 from ops.retention import Fate
 from ops.tidy import backup_of
+from ops.wal import Base, Doomed
 from ops.world import World
 from ops.world.restic import Restic, Snapshot
 
@@ -26,11 +27,16 @@ UNFINISHED = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is kept and what goes, and the snapshots of backups that have no manifest (any more)."""
+    """What is kept and what goes, and the snapshots of backups that have no manifest (any more).
+
+    ``log`` is what goes of the database's log, ``bases`` the snapshots of bases that no record tells of then.
+    """
 
     fates: tuple[Fate, ...]
     snapshots: tuple[str, ...]
     orphans: tuple[str, ...]
+    log: Doomed = field(default_factory=lambda: Doomed((), ()))
+    bases: tuple[str, ...] = ()
 
     @property
     def removed(self) -> tuple[str, ...]:
@@ -41,7 +47,20 @@ class Plan:
     def lines(self) -> tuple[str, ...]:
         """The plan as a person has to read it before agreeing."""
         left = [f"and {len(self.orphans)} snapshots of backups that were never finished or never wholly removed"]
-        return (*retention.table(self.fates), *(left if self.orphans else []))
+        log = [
+            f"and {len(self.log.bases)} bases of the database with {len(self.log.keys)} files of its log, "
+            f"which no restore to a moment of the last {wal.KEPT_DAYS} days needs"
+        ]
+        return (
+            *retention.table(self.fates),
+            *(left if self.orphans else []),
+            *(log if self.log.bases or self.log.keys else []),
+        )
+
+    @property
+    def loses(self) -> bool:
+        """Whether anything goes."""
+        return bool(self.removed or self.orphans or self.log.bases or self.log.keys or self.bases)
 
 
 def prune(site: Site, world: World, *, workshop: Workshop, agree: Agree, rehearse: bool = False) -> Report:
@@ -56,7 +75,14 @@ def prune(site: Site, world: World, *, workshop: Workshop, agree: Agree, rehears
         backups = proofs.with_proofs(
             restore.known_in(site, world, remote), catalogue.verifications(site, world), catalogue.drills(site, world)
         )
-        chosen = plan(site, backups, remote.snapshots(), afar.hidden(site, world), world.clock.now())
+        snapshots, now = remote.snapshots(), world.clock.now()
+        chosen = with_log(
+            plan(site, backups, snapshots, afar.hidden(site, world), now),
+            bases.recorded(site, world),
+            world.aws.objects(site.backup.bucket, wal.PREFIX),
+            snapshots,
+            now,
+        )
         facts = {
             "removed": chosen.removed,
             "kept": len(chosen.fates) - len(chosen.removed),
@@ -64,12 +90,11 @@ def prune(site: Site, world: World, *, workshop: Workshop, agree: Agree, rehears
         }
         if rehearse:
             return Report("backup", False, f"would remove {len(chosen.removed)} backups", facts, chosen.lines)
-        lossy = bool(chosen.removed or chosen.orphans)
-        if lossy:
+        if chosen.loses:
             agree(site.name, chosen.lines)
         remove(site, world, remote, chosen)
     summary = f"{len(chosen.removed)} backups removed, {facts['kept']} kept"
-    return Report("backup", lossy, summary, facts, chosen.lines if lossy else ())
+    return Report("backup", chosen.loses, summary, facts, chosen.lines if chosen.loses else ())
 
 
 def plan(
@@ -92,11 +117,30 @@ def plan(
     return Plan(fates, tuple(doomed), tuple(orphans))
 
 
+def with_log(
+    chosen: Plan, known: Iterable[Base], keys: Iterable[str], snapshots: Iterable[Snapshot], now: datetime
+) -> Plan:
+    """Return the plan with what goes of the database's log.
+
+    A base's snapshot goes when no record tells of it: its own was taken away, or never written. The newest may be of a base
+    that is being taken.
+    """
+    there = tuple(known)
+    log = wal.plan_wal_retention(there, keys, now)
+    told = {each.remote for each in there if each not in log.bases}
+    tagged = [each.identity for each in snapshots if bases.TAG in each.tags]
+    return replace(chosen, log=log, bases=tuple(each for each in tagged[:-1] if each not in told))
+
+
 def remove(site: Site, world: World, remote: Restic, chosen: Plan) -> None:
     """Do what a plan says, in the order that may be cut off anywhere."""
     for identity in chosen.removed:
         world.aws.hide_object(site.backup.bucket, manifest.key_of(identity))
-    doomed = [*chosen.snapshots, *chosen.orphans]
+    for base in chosen.log.bases:
+        world.aws.hide_object(site.backup.bucket, f"{wal.BASES}{base.identity}.json")
+    for key in chosen.log.keys:
+        world.aws.hide_object(site.backup.bucket, key)
+    doomed = [*chosen.snapshots, *chosen.orphans, *chosen.bases]
     if doomed:
         remote.forget(doomed)
     # Always: one that was cut off here has left bytes that nothing tells of.

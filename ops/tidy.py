@@ -12,6 +12,10 @@ from ops.manifest import PARTS, Unreadable
 from ops.retention import Candidate, plan_retention
 from ops.world.restic import Restic, Snapshot
 
+# What lies beside backups, by its tag, and how many of the newest stay on the host: the pass that the next one is compared with, and
+# bases of the database; the bucket has all of those.
+KEPT_BESIDE = {"first-pass": 1, "base": 2}
+
 
 def tidy(local: Restic, policy: Policy, verified: Collection[str]) -> int:
     """Remove from the host's own repository what the policy does not keep, and return how many snapshots that were.
@@ -26,23 +30,25 @@ def tidy(local: Restic, policy: Policy, verified: Collection[str]) -> int:
 
 
 def plan(snapshots: Iterable[Snapshot], policy: Policy, verified: Collection[str]) -> tuple[str, ...]:
-    """Return the snapshots that go: of backups that the policy does not keep, of those that never became one, and passes of old."""
+    """Return the snapshots that go: of backups that the policy does not keep or that never became one, and what is old beside them."""
     backups: dict[str, dict[str, str]] = {}
-    passes = []
+    beside: dict[str, list[str]] = {tag: [] for tag in KEPT_BESIDE}
     for each in snapshots:
         if identity := backup_of(each):
             (part,) = set(each.tags) & set(PARTS)
             backups.setdefault(identity, {})[part] = each.identity
-        elif "first-pass" in each.tags:
-            passes.append(each.identity)
+        for tag in set(each.tags) & set(KEPT_BESIDE):
+            beside[tag].append(each.identity)
     candidates = [
         Candidate(identity, manifest.moment_of(identity), whole, whole and identity in verified, lost=not whole)
         for identity, parts in backups.items()
         for whole in [set(parts) == set(PARTS)]
     ]
     gone = [each.identity for each in plan_retention(candidates, policy) if not each.kept]
-    # The newest pass is what the next one is compared with.
-    return (*(one for identity in gone for one in backups[identity].values()), *passes[:-1])
+    return (
+        *(one for identity in gone for one in backups[identity].values()),
+        *(one for tag, count in KEPT_BESIDE.items() for one in beside[tag][:-count]),
+    )
 
 
 def backup_of(snapshot: Snapshot) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import backup, tidy
+from ops import backup, bases, tidy
 from ops.backup import Places
 from ops.config import Backup as Policy
 from ops.errors import OpsError
@@ -38,10 +38,11 @@ def test_a_backup_that_is_not_finished_and_the_newest_verified_one_stay() -> Non
     assert set(tidy.plan(there, TWO, [identity_of(NOW - timedelta(hours=9))])) == {f"3-{name}" for name in PARTS}
 
 
-def test_of_first_passes_the_newest_stays_and_what_is_no_one_s_stays_too() -> None:
+def test_of_first_passes_the_newest_stays_of_bases_two_and_what_is_no_one_s_stays_too() -> None:
     there = [Snapshot(f"pass-{number}", "", ("first-pass",)) for number in range(3)]
+    there += [Snapshot(f"base-{number}", "", (bases.TAG,)) for number in range(4)]
     strange = [Snapshot("a", "", ("data",)), Snapshot("b", "", (identity_of(NOW),)), Snapshot("c", "")]
-    assert tidy.plan([*there, *strange], TWO, []) == ("pass-0", "pass-1")
+    assert tidy.plan([*there, *strange], TWO, []) == ("pass-0", "pass-1", "base-0", "base-1")
 
 
 @dataclass
