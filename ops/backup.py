@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import ops
 from ops import bases, catalogue, manifest, tidy
 from ops.accounts import PROJECT
 from ops.config import Site
-from ops.errors import Degraded, OpsError, Refused
+from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Unavailable
 from ops.inputs import BACKUP_DIRECTORY, DATA_DIRECTORY, SECRETS_DIRECTORY
 from ops.manifest import Manifest, Part
 from ops.model import Report
@@ -32,6 +33,9 @@ from ops.world.restic import Restic, Stored
 
 # Longer than that no one waits for a write; then the site goes on, and the picture is not used.
 FROZEN_SECONDS = 5.0
+# A clock that is behind the newest backup by more is wrong, or was when that was taken.
+_CLOCK_BEHIND = timedelta(minutes=1)
+_HOT = "first-pass"
 DUMP = "gitea.dump"
 REPOSITORIES = "git/repositories"
 # Counted in every backup, as far as this version of Gitea has them.
@@ -80,6 +84,11 @@ class Places:
     def lineage(self) -> Path:
         """On a data disk that backups were made of, or that was restored from one."""
         return self.data / ".backed-up"
+
+    @property
+    def pending(self) -> Path:
+        """Manifests of backups that are on this host and not in the bucket yet."""
+        return self.local.parent / "pending"
 
     @property
     def picture(self) -> Path:
@@ -137,27 +146,47 @@ def remote_address(site: Site) -> str:
 
 
 def take(site: Site, world: World, *, begin_anew: bool = False, places: Places | None = None) -> Report:
-    """Take a backup of this moment: here and in the bucket, whole or not at all.
+    """Take a backup of this moment, on this host and then in the bucket; bring there what earlier runs could not.
 
-    What a run that was cut off has left is removed by the next. Once a day the repository on this host is
-    tidied at the end; exit code 3 when that fails. Raises Locked while another operation runs, OpsError when
-    Gitea or the database does not run or a part could not be stored: then no manifest is written, and so there is no backup.
-    Raises Refused on a new data disk while there are backups of the site, unless it is to ``begin_anew``: the newest backup
-    would be of a site that has lost everything.
+    What a run that was cut off has left is removed by the next. Once a day the repository on this host is tidied at the end.
+    Raises Locked while another operation runs, RolledBack when a part could not be stored on this host: then there is no
+    backup, and nothing of it. Raises Unavailable or Degraded when it is on this host and could not be brought to the bucket:
+    the next run does that. Raises Refused on a new data disk while there are backups of the site, unless it is to
+    ``begin_anew``: the newest backup would be of a site that has lost everything. Exit code 3 when the clock is behind the
+    newest backup, or tidying fails.
     """
     places = places or Places()
-    with exclusive(places.lock, world.clock.now()):
-        if not begin_anew and not places.lineage.exists() and world.aws.objects(site.backup.bucket, manifest.PREFIX):
+    with exclusive(places.lock, world.clock.now(), "ops backup take"):
+        timeline, known = Timeline(world), _in_bucket(site, world)
+        if not begin_anew and not places.lineage.exists() and known.all_of_them():
             raise Refused(
                 "this data disk is new, and there are backups of the site: one of a site without its data would be the newest",
                 "bring the data back: ops restore; or begin without it: ops backup take --begin-anew",
             )
-        made = _taken(site, world, places)
+        behind = manifest.behind(world.clock.now(), known.identities)
+        try:
+            made = _taken(site, world, places, known, timeline)
+        except OpsError as failed:
+            raise _nothing_kept(failed) from failed
         places.lineage.touch()
+        try:
+            known.all_of_them()
+            made = _bring(site, world, places, timeline)[made.identity]
+        except OpsError as failed:
+            raise _kept_here(made, failed) from failed
         left = _tidied(site, world, places, made.finished)
         _renew_base(site, world, places, made)
-    facts = {"identity": made.identity, "paused": made.paused, "stored": made.stored, "durations": dict(made.durations)}
+    facts: dict[str, Any] = {
+        "identity": made.identity,
+        "paused": made.paused,
+        "stored": made.stored,
+        "durations": dict(made.durations),
+    }
     summary = f"backup {made.identity}: writes stood still for {made.paused:.2f} s, {in_bytes(made.stored)} added"
+    if behind > _CLOCK_BEHIND:
+        facts["clock_behind"] = behind.total_seconds()
+        wrong = f"this host's clock is {behind} behind the newest backup: one of the two is wrong (timedatectl, chronyc tracking)"
+        left = (*left, wrong)
     return Report("backup", True, summary, facts, left, 3 if left else 0)
 
 
@@ -170,6 +199,45 @@ def _renew_base(site: Site, world: World, places: Places, made: Manifest) -> Non
         raise Degraded(
             f"backup {made.identity} is whole, but there is no new base of the database: {failed.message}", failed.hint
         ) from failed
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The backups in the bucket, by their names, or why no one can tell."""
+
+    identities: frozenset[str]
+    away: Unavailable | None = None
+
+    def all_of_them(self) -> frozenset[str]:
+        """Return their names; raises Unavailable when no one can tell."""
+        if self.away:
+            raise self.away
+        return self.identities
+
+
+def _in_bucket(site: Site, world: World) -> _Known:
+    try:
+        keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
+    except Unavailable as away:
+        world.tell(f"the bucket is out of reach, the backup is kept on this host until it is not: {away.message}")
+        return _Known(frozenset(), away)
+    return _Known(frozenset(key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys))
+
+
+def _nothing_kept(failed: OpsError) -> OpsError:
+    """A failure without a name of its own is one after which all is as before."""
+    if failed.exit_code != OpsError.exit_code:
+        return failed
+    return RolledBack(f"no backup was made, and the site is as it was: {failed.message}", failed.hint)
+
+
+def _kept_here(made: Manifest, failed: OpsError) -> OpsError:
+    kinds: dict[int, type[OpsError]] = {each.exit_code: each for each in (Unavailable, Locked)}
+    kind = kinds.get(failed.exit_code, Degraded)
+    return kind(
+        f"backup {made.identity} is kept on this host, and not in the bucket yet: {failed.message}",
+        f"the next run of ops backup take brings it there; {failed.hint}",
+    )
 
 
 def refs_from(output: str) -> dict[str, str]:
@@ -207,15 +275,17 @@ def _tidied(site: Site, world: World, places: Places, now: datetime) -> tuple[st
     return ()
 
 
-def _taken(site: Site, world: World, places: Places) -> Manifest:
-    timeline = Timeline(world)
+def _taken(site: Site, world: World, places: Places, known: _Known, timeline: Timeline) -> Manifest:
+    """Take a backup on this host; what could not be finished is taken back."""
     postgres = world.containers.name(places.project, "postgres")
     with ExitStack() as undo:
         with timeline.step("repositories"):
-            both = _ready(site, world, places)
+            both = _ready(site, world, places, known)
             undo.callback(world.subvolumes.remove, places.picture)
+            undo.enter_context(both.local.as_before_on_failure())
         session = undo.enter_context(world.database.session(postgres))
-        moment = _moment(site, world, places, both, session, timeline)
+        earlier = {*known.identities, *(each.stem for each in places.pending.glob("*.json"))}
+        moment = _moment(site, world, places, both, session, timeline, earlier)
         tag = manifest.identity_of(moment.when)
         with timeline.step("database"):
             said = content(session)
@@ -227,50 +297,77 @@ def _taken(site: Site, world: World, places: Places) -> Manifest:
         with timeline.step("configuration"):
             present = [each for each in places.configuration if each.exists()]
             stored["configuration"] = both.local.store(present, host=site.name, tags=[tag, "configuration"])
-    with timeline.step("copy"):
-        parts = _copied(both, stored)
-    made = Manifest(
-        identity=tag,
-        site=site.name,
-        domain=site.domain,
-        moment=moment.when,
-        finished=world.clock.now(),
-        parts=parts,
-        stored=sum(each.added for each in stored.values()),
-        versions=versions(world, places),
-        migration=said.migration,
-        images=world.containers.pinned(places.project),
-        rows=said.rows,
-        repositories=digests,
-        secret_key=secret_key(places),
-        paused=round(moment.paused, 4),
-        photographed=moment.data is None,
-        durations=timeline.seconds,
-        system=moment.system,
-        position=moment.position,
-    )
-    with timeline.step("manifest"):
-        world.aws.write_object(site.backup.bucket, manifest.key_of(tag), manifest.written(made))
+        made = Manifest(
+            identity=tag,
+            site=site.name,
+            domain=site.domain,
+            moment=moment.when,
+            finished=world.clock.now(),
+            parts={name: Part("", each.snapshot, each.size) for name, each in stored.items()},
+            stored=sum(each.added for each in stored.values()),
+            versions=versions(world, places),
+            migration=said.migration,
+            images=world.containers.pinned(places.project),
+            rows=said.rows,
+            repositories=digests,
+            secret_key=secret_key(places),
+            paused=round(moment.paused, 4),
+            photographed=moment.data is None,
+            durations=timeline.seconds,
+            system=moment.system,
+            position=moment.position,
+        )
+        write_for_certain(places.pending / f"{tag}.json", manifest.written(made))
     return made
 
 
-def _ready(site: Site, world: World, places: Places) -> Repositories:
-    """Both repositories, made where they are not there, and nothing left of a run that was cut off."""
+def _ready(site: Site, world: World, places: Places, known: _Known) -> Repositories:
+    """Both repositories, the local one made where it is not there, and nothing left of a run that was cut off."""
     both = repositories(site, world, places)
     # One that is made anew is made like the other, so that a copy shares what both have.
     if not both.local.exists():
+        known.all_of_them()
         both.local.make(both.remote if both.remote.exists() else None)
-    if not both.remote.exists():
-        both.remote.make(both.local)
     # No one else works in the local one: the lock of all operations is ours.
     both.local.unlock(every=True)
-    both.remote.unlock()
     world.subvolumes.remove(places.picture)
     return both
 
 
+def _bring(site: Site, world: World, places: Places, timeline: Timeline) -> dict[str, Manifest]:
+    """Bring to the bucket what is on this host alone, oldest first, each with its manifest; return what was brought."""
+    both = repositories(site, world, places)
+    with timeline.step("bucket"):
+        if not both.remote.exists():
+            both.remote.make(both.local)
+        both.remote.unlock()
+        here = {each.identity for each in both.local.snapshots()}
+    brought = {}
+    for file in sorted(places.pending.glob("*.json")):
+        waiting = manifest.read(file.read_bytes())
+        if not {part.local for part in waiting.parts.values()} <= here:
+            world.tell(f"backup {waiting.identity} was on this host alone, and is no more")
+            file.unlink()
+            continue
+        with timeline.step("copy"):
+            parts = _copied(both, waiting.parts)
+        durations = {**waiting.durations, "copy": timeline.seconds["copy"]}
+        made = replace(waiting, parts=parts, finished=world.clock.now(), durations=durations)
+        with timeline.step("manifest"):
+            world.aws.write_object(site.backup.bucket, manifest.key_of(made.identity), manifest.written(made))
+            file.unlink()
+        brought[made.identity] = made
+    return brought
+
+
 def _moment(
-    site: Site, world: World, places: Places, both: Repositories, session: Session, timeline: Timeline
+    site: Site,
+    world: World,
+    places: Places,
+    both: Repositories,
+    session: Session,
+    timeline: Timeline,
+    earlier: Collection[str],
 ) -> Moment:
     gitea = world.containers.name(places.project, "gitea")
     photographs = world.subvolumes.can_photograph(places.live)
@@ -280,21 +377,38 @@ def _moment(
             world.tell(
                 f"{places.live} is no btrfs subvolume: it is copied now, and what changes meanwhile while Gitea is frozen"
             )
-            both.local.store([places.live], host=site.name, tags=["first-pass"])
+            both.local.store([places.live], host=site.name, tags=[_HOT])
     data, digests = None, {}
     with timeline.step("freeze"), _frozen(world, places, gitea) as still:
         session.ask("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         ((export, position),) = session.ask("SELECT pg_export_snapshot(), pg_current_wal_insert_lsn()")
-        when = world.clock.now()
+        when = manifest.moment_after(world.clock.now(), earlier)
         if photographs:
             world.subvolumes.photograph(places.live, places.picture)
         else:
             tags = [manifest.identity_of(when), "data"]
             data = both.local.store([places.live], host=site.name, tags=tags)
             digests = refs(world, places, places.live)
+    if not photographs:
+        # It made the files known, and is of no moment.
+        both.local.forget([each.identity for each in both.local.snapshots(_HOT)])
     # The log is not to wait for the next write before it leads up to this moment.
     ((system, _),) = session.ask("SELECT system_identifier, pg_switch_wal() FROM pg_control_system()")
     return Moment(when, still.seconds, export, system, position, data, digests)
+
+
+def write_for_certain(path: Path, content: bytes) -> None:
+    """Have a file on the disk, whole, before anything else happens."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
 
 
 @dataclass
@@ -351,13 +465,13 @@ def secret_key(places: Places) -> str:
     return hashlib.sha256((places.secrets / "gitea-secret-key").read_bytes()).hexdigest()
 
 
-def _copied(both: Repositories, stored: Mapping[str, Stored]) -> dict[str, Part]:
-    both.remote.copy([each.snapshot for each in stored.values()], both.local)
+def _copied(both: Repositories, parts: Mapping[str, Part]) -> dict[str, Part]:
+    both.remote.copy([each.local for each in parts.values()], both.local)
     there = {each.original: each.identity for each in both.remote.snapshots()}
-    missing = [name for name, each in stored.items() if each.snapshot not in there]
+    missing = [name for name, each in parts.items() if each.local not in there]
     if missing:
         raise OpsError(f"{' and '.join(missing)} did not arrive in the bucket", "run the backup again")
-    return {name: Part(there[each.snapshot], each.snapshot, each.size) for name, each in stored.items()}
+    return {name: replace(each, remote=there[each.local]) for name, each in parts.items()}
 
 
 def versions(world: World, places: Places) -> dict[str, str]:

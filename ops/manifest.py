@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.errors import OpsError
@@ -15,6 +15,7 @@ SCHEMA = 1
 PREFIX = "manifests/"
 # Of every backup: the database's dump, Gitea's data as it was at that moment, and the host's configuration.
 PARTS = ("database", "data", "configuration")
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Unreadable(OpsError):
@@ -91,6 +92,21 @@ def moment_of(identity: str) -> datetime:
         raise Unreadable(f"{identity} is no name of a backup", "only ops writes below manifests/") from error
 
 
+def behind(now: datetime, identities: Collection[str]) -> timedelta:
+    """Return by how much a clock is behind the newest backup; nothing when it is not."""
+    return max(timedelta(), max((_moment_or_none(each) for each in identities), default=_NEVER) - now)
+
+
+def moment_after(now: datetime, identities: Collection[str]) -> datetime:
+    """Return the moment of a backup that is taken now: after all that were taken before, whatever the clock says.
+
+    A clock that was set back, or two backups within one second, must not make a backup that is named like another, or
+    that is taken for older than one before it.
+    """
+    last = max((_moment_or_none(each) for each in identities), default=_NEVER)
+    return last + timedelta(seconds=1) if last >= now.replace(microsecond=0) else now
+
+
 def key_of(identity: str) -> str:
     """Return the bucket's key of a backup's manifest."""
     return f"{PREFIX}{identity}.json"
@@ -132,6 +148,13 @@ def judge(identity: str, content: bytes, remote: Collection[str], needed: Collec
     if missing:
         return Backup(identity, None, f"{' and '.join(missing)} missing from the remote repository", lost=True)
     return Backup(identity, manifest)
+
+
+def _moment_or_none(identity: str) -> datetime:
+    try:
+        return moment_of(identity)
+    except Unreadable:
+        return _NEVER
 
 
 def _moment_as_text(value: Any) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +28,7 @@ from ops.timeline import Timeline
 from ops.wal import Base, Replay
 from ops.world import World, database
 from ops.world.lock import exclusive
-from ops.world.restic import Restic
+from ops.world.restic import Full, Restic
 
 Agree = Callable[[str, Sequence[str]], None]
 
@@ -131,17 +131,20 @@ def restore(site: Site, world: World, *, wish: Wish, agree: Agree, places: Place
     administrator of the backup's time cannot sign in with today's password.
     """
     places = places or Places()
-    with exclusive(places.lock, world.clock.now()):
+    with exclusive(places.lock, world.clock.now(), "ops restore"):
         _resume(world, places)
         both = backup.repositories(site, world, places)
-        chosen = choose(known(site, world, both, wish.needed), wish)
+        backups = known(site, world, both, wish.needed)
+        chosen = choose(backups, wish)
         facts = _facts(world, places)
         log = _log(site, world, places, chosen, wish)
         if problems := judge(chosen, facts, log.plan.base.size if log else 0):
             raise Refused("\n".join(problems), "nothing was touched")
-        lines = (*plan(chosen, facts, wish, world.clock.now()), *_log_lines(chosen, log))
+        over = passed_over(backups, chosen, wish)
+        lines = (*plan(chosen, facts, wish, world.clock.now()), *_log_lines(chosen, log), *over)
         if wish.rehearse:
-            return Report("restore", False, f"would restore {chosen.identity}", {"identity": chosen.identity}, lines)
+            told = {"identity": chosen.identity, "passed_over": over}
+            return Report("restore", False, f"would restore {chosen.identity}", told, lines)
         agree(site.name, lines)
         if wish.repository:
             return _restore_repository(world, places, both, chosen, wish.repository)
@@ -151,8 +154,11 @@ def restore(site: Site, world: World, *, wish: Wish, agree: Agree, places: Place
 def resume(site: Site, world: World, *, places: Places | None = None) -> Report:
     """Go back to the site as it was when a restore was cut off in its switch; else change nothing."""
     places = places or Places()
-    with exclusive(places.lock, world.clock.now()):
+    with exclusive(places.lock, world.clock.now(), "ops restore --resume"):
         undone = _resume(world, places)
+        if not undone and _staging(places).data.exists():
+            world.tell("a restore was cut off while it fetched: what it had fetched is removed")
+            _clear_fetched(world, places)
     summary = (
         f"a restore of {site.name} was cut off: the site is as it was before" if undone else "no restore was cut off"
     )
@@ -168,7 +174,7 @@ def keep_secret_key(site: Site, world: World, *, wish: Wish, places: Places | No
     places = places or Places()
     both = backup.repositories(site, world, places)
     chosen = choose(known(site, world, both), wish)
-    source, snapshots = source_of(chosen, both)
+    source, snapshots = sources_of(chosen, both)[0]
     (folder, *_) = next(each.paths for each in source.snapshots() if each.identity == snapshots["data"])
     key = secret_key_from(source.read(snapshots["data"], f"{folder}/gitea/conf/app.ini"))
     if hashlib.sha256(key.reveal().encode()).hexdigest() != chosen.secret_key:
@@ -212,6 +218,18 @@ def choose(backups: Iterable[Backup], wish: Wish) -> Manifest:
         when = f" from {wish.at:%Y-%m-%d %H:%M:%S} or before" if wish.at else ""
         raise Refused(f"there is no whole backup{when}", "ops backup list; is backup.bucket the right one?")
     return early[-1]
+
+
+def passed_over(backups: Iterable[Backup], chosen: Manifest, wish: Wish) -> tuple[str, ...]:
+    """Return a line for each backup that would have been chosen, were it whole."""
+    if wish.identity:
+        return ()
+    last = manifest.identity_of(wish.at) if wish.at else "~"
+    return tuple(
+        f"passed over: backup {each.identity} is newer, and broken: {each.broken}"
+        for each in backups
+        if each.manifest is None and chosen.identity < each.identity <= last
+    )
 
 
 def judge(chosen: Manifest, facts: Facts, base: int = 0) -> tuple[str, ...]:
@@ -278,6 +296,43 @@ def _restore_site(
     site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, log: _Log | None
 ) -> Report:
     timeline, staging = Timeline(world), _staging(places)
+    try:
+        until = _have_beside(site, world, places, both, chosen, log, timeline)
+    except OpsError as failed:
+        if failed.exit_code != OpsError.exit_code:
+            raise
+        raise RolledBack(f"nothing was restored, the site was not touched: {failed.message}", failed.hint) from failed
+    with away(site, world, "A backup is being put in its place.", project=places.project) as absence:
+        began = world.clock.monotonic()
+        _put_in_place(world, places, chosen, absence, timeline)
+    staging.journal.unlink()
+    places.lineage.touch()
+    _let_in(site, world, places)
+    seconds = round(world.clock.monotonic() - began, 2)
+    facts = {"identity": chosen.identity, "away": seconds, "durations": timeline.seconds, "database_until": until}
+    newer = f", its database that of {until}" if log and log.newest else ""
+    return Report(
+        "restore",
+        True,
+        f"the site is that of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC again{newer}; it was away for {seconds:.1f} s",
+        facts,
+        (f"kept aside until the next restore: {staging.aside}, database {ASIDE}",),
+    )
+
+
+def _have_beside(
+    site: Site,
+    world: World,
+    places: Places,
+    both: Repositories,
+    chosen: Manifest,
+    log: _Log | None,
+    timeline: Timeline,
+) -> str:
+    """Fetch a backup and compare it with its manifest; nothing of it stays when it is not that.
+
+    Returns until when the database goes, where that is told by its log.
+    """
     with ExitStack() as undo:
         undo.callback(_clear, world, places)
         with timeline.step("fetch"):
@@ -292,26 +347,12 @@ def _restore_site(
                     "the site was not touched; restore another backup: ops backup list",
                 )
         undo.pop_all()
-    with away(site, world, "A backup is being put in its place.", project=places.project) as absence:
-        began = world.clock.monotonic()
-        _put_in_place(world, places, chosen, absence, timeline)
-    staging.journal.unlink()
-    places.lineage.touch()
-    _let_in(site, world)
-    seconds = round(world.clock.monotonic() - began, 2)
-    facts = {"identity": chosen.identity, "away": seconds, "durations": timeline.seconds, "database_until": until}
-    newer = f", its database that of {until}" if log and log.newest else ""
-    return Report(
-        "restore",
-        True,
-        f"the site is that of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC again{newer}; it was away for {seconds:.1f} s",
-        facts,
-        (f"kept aside until the next restore: {staging.aside}, database {ASIDE}",),
-    )
+    return until
 
 
-def _let_in(site: Site, world: World) -> None:
+def _let_in(site: Site, world: World, places: Places) -> None:
     """The administrator's password may have been rotated since the backup: Secrets Manager's is the one that counts."""
+    _write_hooks(world, places)
     try:
         accounts.ensure_admin(site, world)
     except OpsError as failed:
@@ -366,52 +407,115 @@ def _load_log(site: Site, world: World, both: Repositories, postgres: str, log: 
     return until
 
 
+def _write_hooks(world: World, places: Places) -> None:
+    """The hooks in a backup name Gitea's program and configuration where the Gitea of its time had them."""
+    hooks = ["gitea", "admin", "regenerate", "hooks"]
+    done = world.containers.execute(places.project, "gitea", hooks, user="git")
+    if done.code:
+        raise Degraded(
+            f"all is restored, but the repositories' hooks could not be written anew: {done.output.strip()[-400:]}",
+            "Gitea may not notice pushes: gitea doctor check; gitea admin regenerate hooks",
+        )
+
+
 def _stage(site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, log: _Log | None) -> str:
-    """Fetch data and database beside those in use; returns until when the database goes, where that is told by its log."""
+    """Fetch data and database beside those in use, from the bucket when this host's copy is damaged.
+
+    Returns until when the database goes, where that is told by its log.
+    """
+    *first, last = sources_of(chosen, both)
+    for source, snapshots in first:
+        _clear(world, places)
+        try:
+            _fetch(world, places, source, snapshots)
+            return _load(site, world, places, both, source, snapshots, log)
+        except OpsError as failed:
+            if not _is_damage(failed):
+                raise
+            world.tell(f"this host's copy is damaged, all is fetched from the bucket: {failed.message}")
     _clear(world, places)
+    _fetch(world, places, *last)
+    try:
+        return _load(site, world, places, both, *last, log)
+    except OpsError as failed:
+        if log or not _is_damage(failed):
+            raise
+        return _load_spare(site, world, places, both, chosen, failed)
+
+
+def _is_damage(failed: OpsError) -> bool:
+    """What has a code of its own, and a full disk, would be the same from elsewhere."""
+    return failed.exit_code == OpsError.exit_code and not isinstance(failed, Full)
+
+
+def _fetch(world: World, places: Places, source: Restic, snapshots: Mapping[str, str]) -> None:
     staging = _staging(places)
-    source, snapshots = source_of(chosen, both)
     if world.subvolumes.can_photograph(places.live):
         world.subvolumes.make(staging.data)
     paths = {each.identity: each.paths for each in source.snapshots()}
     source.restore(snapshots["data"], staging.data, include=paths[snapshots["data"]][0])
     world.subvolumes.own_like(places.live, staging.data)
-    postgres = world.containers.name(places.project, "postgres")
-    with world.database.session(postgres, "postgres") as session:
+    with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
         session.ask(f"CREATE DATABASE {STAGED} TEMPLATE template0")
+
+
+def _load(
+    site: Site,
+    world: World,
+    places: Places,
+    both: Repositories,
+    source: Restic,
+    snapshots: Mapping[str, str],
+    log: _Log | None,
+) -> str:
+    """Fill the staged database with the dump, or from the log; returns until when the latter goes."""
+    postgres = world.containers.name(places.project, "postgres")
     if log:
         return _load_log(site, world, both, postgres, log)
-    try:
-        source.dump_into(snapshots["database"], DUMP, database.load(postgres, STAGED), world.tell)
-    except OpsError as failed:
-        world.tell(f"the dump cannot be used, so its moment is made of base and log: {failed.message}")
-        try:
-            spare = _log(site, world, places, chosen, Wish(replay=True))
-        except OpsError as again:
-            raise OpsError(f"{failed.message}\nand of its log: {again.message}", failed.hint) from failed
-        assert spare
-        return _load_log(site, world, both, postgres, spare)
+    source.dump_into(snapshots["database"], DUMP, database.load(postgres, STAGED), world.tell)
     return ""
 
 
-def source_of(chosen: Manifest, both: Repositories) -> tuple[Restic, dict[str, str]]:
-    """Return the repository to fetch a backup from, and its snapshots there: this host's, where all of it is, else the bucket's."""
+def _load_spare(
+    site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, failed: OpsError
+) -> str:
+    """Fill the staged database with what base and log make of the dump's moment; returns until when that goes."""
+    world.tell(f"the dump cannot be used, so its moment is made of base and log: {failed.message}")
+    try:
+        spare = _log(site, world, places, chosen, Wish(replay=True))
+    except OpsError as again:
+        raise OpsError(f"{failed.message}\nand of its log: {again.message}", failed.hint) from failed
+    assert spare
+    return _load_log(site, world, both, world.containers.name(places.project, "postgres"), spare)
+
+
+def sources_of(chosen: Manifest, both: Repositories) -> list[tuple[Restic, dict[str, str]]]:
+    """Return the repositories to fetch a backup from, and its snapshots there: this host's, where all of it is, then the bucket's."""
+    remote = {name: part.remote for name, part in chosen.parts.items()}
     local = {name: part.local for name, part in chosen.parts.items()}
-    if both.local.exists() and set(local.values()) <= {each.identity for each in both.local.snapshots()}:
-        return both.local, local
-    return both.remote, {name: part.remote for name, part in chosen.parts.items()}
+    here = both.local.exists() and set(local.values()) <= {each.identity for each in both.local.snapshots()}
+    return [*([(both.local, local)] if here else []), (both.remote, remote)]
 
 
 def _clear(world: World, places: Places) -> None:
     """Remove what a restore has left. What the last one kept aside was kept until now."""
+    _clear_fetched(world, places)
+    world.subvolumes.remove(_staging(places).aside)
+    _drop_database(world, places, ASIDE)
+
+
+def _clear_fetched(world: World, places: Places) -> None:
     staging = _staging(places)
-    for folder in (staging.data, staging.aside):
-        world.subvolumes.remove(folder)
+    world.subvolumes.remove(staging.data)
     replay.clear(world, *_scratch(places))
     staging.folder.mkdir(mode=0o700, exist_ok=True)
+    _drop_database(world, places, STAGED)
+
+
+def _drop_database(world: World, places: Places, name: str) -> None:
     with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
-        for name in (STAGED, ASIDE):
-            session.ask(f"DROP DATABASE IF EXISTS {name}")
+        # By force: what a run that was killed began in the database's container may still be at work.
+        session.ask(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def _staged(world: World, places: Places) -> tuple[dict[str, int], dict[str, str]]:
@@ -527,7 +631,7 @@ def _restore_repository(world: World, places: Places, both: Repositories, chosen
             f"{repository} is not there: Gitea would not know what is restored",
             f"make an empty {repository}, then restore",
         )
-    source, snapshots = source_of(chosen, both)
+    source, snapshots = sources_of(chosen, both)[0]
     paths = {each.identity: each.paths for each in source.snapshots()}
     world.subvolumes.remove(single.root)
     source.restore(snapshots["data"], single.staged, include=f"{paths[snapshots['data']][0]}/{REPOSITORIES}/{name}")
@@ -546,6 +650,7 @@ def _restore_repository(world: World, places: Places, both: Repositories, chosen
     world.subvolumes.rename(single.live, single.aside)
     world.subvolumes.rename(single.staged, single.live)
     journal.unlink()
+    _write_hooks(world, places)
     facts = {"identity": chosen.identity, "repository": repository}
     return Report(
         "restore", True, f"{repository} is that of {chosen.identity} again", facts, (f"kept aside: {single.aside}",)
@@ -601,13 +706,4 @@ def _span(seconds: float) -> str:
 
 
 def _write(path: Path, document: dict[str, object]) -> None:
-    """On the disk for certain before anything else happens."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    backup.write_for_certain(path, json.dumps(document).encode())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ops.errors import OpsError
 from ops.world import World
 
 
@@ -18,9 +19,13 @@ class Timeline:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Take the time of the block."""
+        """Take the time of the block. What fails in it says so: its message begins with the step's name."""
         self.world.tell(f"== {name}")
         began = self.world.clock.monotonic()
-        yield
+        try:
+            yield
+        except OpsError as error:
+            error.message = f"{name}: {error.message}"
+            raise
         self.seconds[name] = round(self.world.clock.monotonic() - began, 2)
         self.world.tell(f"== {name}: {self.seconds[name]:.1f} s")

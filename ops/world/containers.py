@@ -18,6 +18,8 @@ from ops.errors import OpsError, Unavailable
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
+# On a busy machine with control groups of version 1, runc gives up when a process is just being made; it thaws what it froze.
+_FREEZES = 5
 # When a container started that never did.
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -175,7 +177,14 @@ class Containers:
     def freeze(self, container: str) -> None:
         """Stop every process of a container where it stands."""
         with _explained():
-            self._docker.api.pause(container)
+            for attempt in range(_FREEZES):
+                try:
+                    self._docker.api.pause(container)
+                except APIError as error:
+                    if "unable to freeze" not in str(error.explanation) or attempt == _FREEZES - 1:
+                        raise
+                else:
+                    return
 
     def thaw(self, container: str) -> bool:
         """Let a frozen container go on, and tell whether it stood still until now."""

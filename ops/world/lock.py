@@ -13,10 +13,10 @@ from ops.errors import Locked
 
 
 @contextmanager
-def exclusive(path: Path, now: datetime) -> Iterator[None]:
+def exclusive(path: Path, now: datetime, verb: str = "") -> Iterator[None]:
     """Hold the lock at ``path`` for the length of the block. The kernel frees it when the process ends, however it ends.
 
-    Raises Locked saying which process holds it and since when.
+    Raises Locked saying which ``verb`` in which process holds it and since when.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
@@ -26,6 +26,6 @@ def exclusive(path: Path, now: datetime) -> Iterator[None]:
             file.seek(0)
             raise Locked(f"{path.stem} is already running: {file.read().strip()}", "wait until it has ended") from error
         file.truncate(0)
-        file.write(f"process {os.getpid()}, since {now:%Y-%m-%d %H:%M:%S} UTC")
+        file.write(f"{verb}{verb and ', '}process {os.getpid()}, since {now:%Y-%m-%d %H:%M:%S} UTC")
         file.flush()
         yield

@@ -20,6 +20,7 @@ Tell = Callable[[str], None]
 _LINES_KEPT = 400
 _PATIENCE = 2
 _STOP_SECONDS = 10.0
+_POLITE_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,30 @@ class Processes:
             raise _missing(argv[0]) from error
         return Finished(done.returncode, done.stdout)
 
+    def attended(
+        self, argv: Sequence[str], *, environment: Mapping[str, str], hear: Callable[[str], bool]
+    ) -> tuple[Finished, str]:
+        """Run a program and return how it ended with all that it printed, and the last lines of its errors.
+
+        Each line of its errors goes to ``hear`` as it comes; when that says no, the program is ended, at first politely.
+        """
+        errors: list[str] = []
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+            process = self._started(argv, None, environment, stdout=printed, stderr=subprocess.PIPE)
+
+            def attend() -> None:
+                assert process.stderr is not None
+                for line in process.stderr:
+                    errors.append(line)
+                    if not hear(line.rstrip()):
+                        _end(process)
+                process.wait()
+
+            with process:
+                _until_end(process, attend)
+            printed.seek(0)
+            return Finished(process.returncode, printed.read()), "".join(errors[-_LINES_KEPT:])
+
     def pipe(
         self, source: Sequence[str], sink: Sequence[str], *, environment: Mapping[str, str], tell: Tell
     ) -> Finished:
@@ -179,6 +204,8 @@ class Processes:
         directory: Path | None,
         environment: Mapping[str, str] | None,
         stdin: IO[bytes] | int | None = subprocess.DEVNULL,
+        stdout: IO[str] | int = subprocess.PIPE,
+        stderr: int = subprocess.STDOUT,
     ) -> subprocess.Popen[str]:
         try:
             return subprocess.Popen(
@@ -186,8 +213,8 @@ class Processes:
                 cwd=directory,
                 env=os.environ | (environment or {}),
                 stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stdout=stdout,
+                stderr=stderr,
                 text=True,
             )
         except FileNotFoundError as error:
@@ -219,6 +246,14 @@ def _until_end(process: subprocess.Popen[Any], attend: Callable[[], object]) -> 
             attend = process.wait
     if interrupts:
         raise interrupts[0]
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    process.terminate()
+    try:
+        process.wait(_POLITE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _missing(program: str) -> Unavailable:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ops.errors import Locked, OpsError, Unavailable
-from ops.world.process import Processes
+from ops.errors import Locked, OpsError, Refused, Unavailable
+from ops.world.process import Finished, Processes
 
 # What restic's exit codes mean (restic manual, "Scripting").
 _PARTIAL, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 3, 10, 11, 12
@@ -19,13 +21,24 @@ _AWAY = re.compile(
     r"connection refused|no such host|timeout|timed out|\b50[03]\b|Access Denied|ExpiredToken", re.IGNORECASE
 )
 # A lock is refreshed every five minutes, and stale after thirty without (restic 0.18, internal/restic/lock.go).
-_LOCK_PATIENCE = "5m"
+LOCK_PATIENCE = "5m"
+# So long a repository may do nothing but fail. restic itself would go on for a quarter of an hour, at every one of its
+# commands (restic 0.18, internal/backend/retry), and the site's lock would be held for as long.
+PATIENCE_SECONDS = 120.0
+_FAILING, _WELL_AGAIN = re.compile(r" returned error, retrying after "), re.compile(r" operation successful after ")
+# What restic adds to when it stores; a lock it removes itself.
+_ADDED = ("data", "index", "snapshots")
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 # A picture of btrfs has a device number of its own. Without this every folder is stored anew for it (restic #3041).
 _FEATURES = "device-id-for-hardlinks=true"
 
 
-class WrongPassword(OpsError):
+class WrongPassword(Refused):
     """The repository was made with another password."""
+
+
+class Full(OpsError):
+    """The disk that a repository is on, or that it is to be restored to, has no room left."""
 
 
 class Damaged(OpsError):
@@ -65,7 +78,8 @@ class Restic:
 
     def exists(self) -> bool:
         """Tell whether the repository is there; raises WrongPassword, or Unavailable when no one can tell."""
-        done = self._run(["cat", "config"], accept={0, _NO_REPOSITORY})
+        # Without a lock: one that a run left which is gone would have to be removed first, and that needs a repository.
+        done = self._run(["cat", "config", "--no-lock"], accept={0, _NO_REPOSITORY})
         return done == 0
 
     def make(self, like: Restic | None = None) -> None:
@@ -145,22 +159,20 @@ class Restic:
         source = [*self._argv("dump"), snapshot, filename]
         done = self.processes.pipe(source, argv, environment=self._environment(), tell=hear)
         if done.code:
-            raise OpsError(f"{argv[0]} with {filename} of {snapshot[:8]} failed: {done.output.strip()[-600:]}")
+            words = " ".join(done.output.split())[-600:]
+            if _FULL.search(words):
+                raise _full(words)
+            kind = Unavailable if _is_away(words) else OpsError
+            raise kind(f"{argv[0]} with {filename} of {snapshot[:8]} failed: {words}")
 
     def read(self, snapshot: str, filename: str) -> str:
         """Return the text of a small file in a snapshot."""
-        done = self.processes.output(
-            [*self._argv("dump"), snapshot, filename], directory=Path("/"), environment=self._environment()
-        )
-        self._judge(done.code, f"{filename} is not in {snapshot[:8]}", {0})
+        done, _ = self._ended([*self._argv("dump"), snapshot, filename], {0})
         return done.output
 
     def locks(self) -> dict[str, str]:
         """Return the repository's locks, each with the name of the host that holds it; one that ends meanwhile is left out."""
-        listed = self.processes.output(
-            self._argv("list", "--no-lock", "locks"), directory=Path("/"), environment=self._environment()
-        )
-        self._judge(listed.code, listed.output, {0, _NO_REPOSITORY})
+        listed, _ = self._ended(self._argv("list", "--no-lock", "locks"), {0, _NO_REPOSITORY})
         found = {}
         for identity in listed.output.split() if not listed.code else ():
             shown = self.processes.output(
@@ -169,6 +181,23 @@ class Restic:
             if not shown.code:
                 found[identity] = str(json.loads(shown.output)["hostname"])
         return found
+
+    @contextmanager
+    def as_before_on_failure(self) -> Iterator[None]:
+        """Take out of a repository in a folder all that came into it, when the block does not end well: the disk's room, too.
+
+        restic only adds files when it stores. No one else may work in the repository meanwhile.
+        """
+        before = self._files()
+        try:
+            yield
+        except BaseException:
+            for each in self._files() - before:
+                each.unlink(missing_ok=True)
+            raise
+
+    def _files(self) -> frozenset[Path]:
+        return frozenset(each for kind in _ADDED for each in Path(self.repository, kind).rglob("*") if each.is_file())
 
     def unlock(self, *, every: bool = False) -> None:
         """Remove locks of runs that are gone: those not refreshed for half an hour, or ``every`` one where no one else can be."""
@@ -182,19 +211,26 @@ class Restic:
         return Stored(last["snapshot_id"], last["total_bytes_processed"], last["data_added_packed"])
 
     def _documents(self, arguments: Sequence[str]) -> list[Any]:
-        done = self.processes.output(
-            [*self._argv(arguments[0]), "--json", *arguments[1:]], directory=Path("/"), environment=self._environment()
-        )
-        self._judge(done.code, done.output, {0})
+        done, _ = self._ended([*self._argv(arguments[0]), "--json", *arguments[1:]], {0})
         return [json.loads(line) for line in done.output.splitlines() if line.strip()]
 
     def _run(self, arguments: Sequence[str], accept: frozenset[int] | set[int] = frozenset({0})) -> int:
-        done = self.processes.run([*self._argv(arguments[0]), *arguments[1:]], environment=self._environment())
-        self._judge(done.code, done.output, accept)
+        done, _ = self._ended([*self._argv(arguments[0]), *arguments[1:]], accept)
         return done.code
 
+    def _ended(self, argv: Sequence[str], accept: frozenset[int] | set[int]) -> tuple[Finished, str]:
+        patience = _Patience(PATIENCE_SECONDS)
+        done, errors = self.processes.attended(argv, environment=self._environment(), hear=patience.hear)
+        if patience.lost:
+            raise Unavailable(
+                f"{self.repository} did nothing but fail for {PATIENCE_SECONDS:.0f} s: {patience.last}",
+                "check bucket, network and credentials",
+            )
+        self._judge(done.code, errors or done.output, accept)
+        return done, errors
+
     def _argv(self, *command: str) -> list[str]:
-        return ["restic", "--retry-lock", _LOCK_PATIENCE, "--option", "s3.bucket-lookup=path", *command]
+        return ["restic", "--retry-lock", LOCK_PATIENCE, "--option", "s3.bucket-lookup=path", *command]
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -209,7 +245,8 @@ class Restic:
     def _judge(self, code: int, said: str, accept: frozenset[int] | set[int]) -> None:
         if code in accept:
             return
-        words = " ".join(said.split())[-600:]
+        said = " ".join(said.split())
+        words = said[-600:]
         if code == _WRONG_PASSWORD:
             raise WrongPassword(
                 f"{self.repository} was made with another password",
@@ -221,8 +258,28 @@ class Restic:
             raise OpsError(f"{self.repository} does not exist", "ops backup take makes it")
         if code == _PARTIAL:
             raise OpsError(f"some files could not be read, so this is no backup: {words}", "look at the files named")
-        kind = Unavailable if _is_away(words) else _Failed
+        if _FULL.search(said):
+            raise _full(words)
+        kind = Unavailable if _is_away(said) else _Failed
         raise kind(f"restic fails on {self.repository}: {words}", "check disk, bucket, network and credentials")
+
+
+class _Patience:
+    """Hears a restic that fails and tries again, and has enough of it after so many seconds without a success."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._since = seconds, 0.0
+        self.lost, self.last = False, ""
+
+    def hear(self, line: str) -> bool:
+        """Take note of a line, and tell whether to go on."""
+        if _WELL_AGAIN.search(line):
+            self._since = 0.0
+        if _FAILING.search(line):
+            self.last = line
+            self._since = self._since or time.monotonic()
+            self.lost = time.monotonic() - self._since > self._seconds
+        return not self.lost
 
 
 class _Failed(OpsError):
@@ -235,6 +292,10 @@ class _Failed(OpsError):
 
 def _named(host: str, tags: Sequence[str]) -> list[str]:
     return ["--host", host, *(word for tag in tags for word in ("--tag", tag))]
+
+
+def _full(words: str) -> Full:
+    return Full(f"the disk is full: {words}", "make room (df --human-readable), then run it again")
 
 
 def _origin(other: Restic) -> list[str]:

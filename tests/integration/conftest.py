@@ -93,9 +93,11 @@ def host_image(built: ImageSet) -> str:
 
 @pytest.fixture(scope="session")
 def ops_image(built: ImageSet) -> Iterator[OpsImage]:
-    """The operator's own image, built of this tree."""
+    """The operator's image, built by whichever test process comes first."""
     os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
-    made = image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=print))
+    with (run.CACHE / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=_tell))
     evidence.note(images={made.reference: made.identity})
     yield made
     del os.environ["OPS_BASE_IMAGE"]

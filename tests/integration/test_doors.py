@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import socket
 import sys
 import threading
@@ -140,6 +141,22 @@ def test_a_program_gives_its_code_and_what_it_wrote(kind: str) -> None:
     assert doors.run([sys.executable, "-c", written]) == Finished(4, "out\nerr\n")
 
 
+def test_a_program_that_is_attended_is_heard_as_it_speaks_and_ended_when_one_has_had_enough() -> None:
+    written = "import sys, time; print('out'); print('a', file=sys.stderr, flush=True); time.sleep({}); sys.exit(4)"
+    heard: list[str] = []
+
+    def hear(line: str) -> bool:
+        heard.append(line)
+        return enough is False
+
+    enough = False
+    done = Processes().attended([sys.executable, "-c", written.format(0)], environment={}, hear=hear)
+    assert (done, heard) == ((Finished(4, "out\n"), "a\n"), ["a"])
+    enough = True
+    (ended, _) = Processes().attended([sys.executable, "-c", written.format(60)], environment={}, hear=hear)
+    assert ended.code == -signal.SIGTERM
+
+
 def test_a_program_that_is_not_installed_is_named() -> None:
     with pytest.raises(Unavailable, match="no-such-program is not installed"):
         Processes().run(["no-such-program"])
@@ -182,9 +199,10 @@ def test_a_clock_moves_on_when_one_sleeps(kind: str) -> None:
 def test_a_lock_that_is_held_says_by_whom_and_since_when(tmp_path: Path) -> None:
     now = FakeClock().now()
     with (
-        exclusive(tmp_path / "deploy.lock", now),
+        exclusive(tmp_path / "deploy.lock", now, "ops deploy"),
         pytest.raises(
-            Locked, match=rf"deploy is already running: process {os.getpid()}, since 2026-11-23 12:00:00 UTC"
+            Locked,
+            match=rf"deploy is already running: ops deploy, process {os.getpid()}, since 2026-11-23 12:00:00 UTC",
         ),
         exclusive(tmp_path / "deploy.lock", now),
     ):

@@ -170,6 +170,10 @@ class Machine(fakes.FakeWorld):
     deeds: list[str] = field(default_factory=list)
     turned_away: list[str] = field(default_factory=list)
     dies_before: int = -1
+    executed: list[list[str]] = field(default_factory=list)
+    hooks: int = 0
+    # The repositories whose packs are damaged.
+    damaged: set[str] = field(default_factory=set)
     unreadable: bool = False
 
     def __post_init__(self) -> None:
@@ -213,7 +217,11 @@ class Machine(fakes.FakeWorld):
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         return ()
 
-    def execute(self, project: str, service: str, argv: Sequence[str]) -> Ran:
+    def execute(self, project: str, service: str, argv: Sequence[str], user: str = "") -> Ran:
+        if service == "gitea":
+            assert (user, self.running) == ("git", True)
+            self.executed.append(list(argv))
+            return Ran(self.hooks, "permission denied")
         assert (service, argv[0]) == ("nginx", "nginx-away")
         self.turned_away.append(argv[1])
         return Ran(0, "")
@@ -254,7 +262,7 @@ class Machine(fakes.FakeWorld):
     def ask(self, statement: str) -> list[list[str]]:
         words = statement.split()
         match words:
-            case ["DROP", "DATABASE", "IF", "EXISTS", name]:
+            case ["DROP", "DATABASE", "IF", "EXISTS", name, "WITH", "(FORCE)"]:
                 self.deed(statement)
                 self.databases.pop(name, None)
             case ["CREATE", "DATABASE", name, *_]:
@@ -276,31 +284,8 @@ class Machine(fakes.FakeWorld):
         return []
 
     # The repositories.
-    def restic(self, repository: str, **_: Any) -> Machine:
-        return self
-
-    def exists(self) -> bool:
-        return True
-
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        ids = [name for part in MADE.parts.values() for name in (part.local, part.remote)]
-        return tuple(Snapshot(each, each, paths=("/data/.moment/gitea",)) for each in ids)
-
-    def restore(self, snapshot: str, target: Path, *, include: str) -> None:
-        self.deed("restore data")
-        inner = "" if include.endswith(".git") else "git/repositories/a/b.git"
-        (target / inner).mkdir(parents=True)
-        (target / inner / "content").write_text(self.stored)
-
-    def read(self, snapshot: str, filename: str) -> str:
-        assert (snapshot, filename) == ("local-data", "/data/.moment/gitea/gitea/conf/app.ini")
-        return self.ini
-
-    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
-        self.deed("restore database")
-        if self.unreadable:
-            raise OpsError(f"the pack of {filename} is damaged")
-        self.databases[STAGED] = self.stored
+    def restic(self, repository: str, **_: Any) -> Repository:
+        return Repository(self, "remote" if repository.startswith("s3:") else "local")
 
     # What the test sees.
     def content(self) -> str:
@@ -314,6 +299,39 @@ class Machine(fakes.FakeWorld):
     def resume(self) -> Any:
         self.dies_before = -1
         return restore.resume(SITE, self, places=self.places)  # type: ignore[arg-type]
+
+
+@dataclass
+class Repository:
+    """One of the machine's two."""
+
+    machine: Machine
+    name: str
+
+    def exists(self) -> bool:
+        return True
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        ids = [getattr(part, self.name) for part in MADE.parts.values()]
+        return tuple(Snapshot(each, each, paths=("/data/.moment/gitea",)) for each in ids)
+
+    def restore(self, snapshot: str, target: Path, *, include: str) -> None:
+        self.machine.deed("restore data")
+        inner = "" if include.endswith(".git") else "git/repositories/a/b.git"
+        (target / inner).mkdir(parents=True)
+        (target / inner / "content").write_text(self.machine.stored)
+
+    def read(self, snapshot: str, filename: str) -> str:
+        assert (snapshot, filename) == ("local-data", "/data/.moment/gitea/gitea/conf/app.ini")
+        return self.machine.ini
+
+    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
+        self.machine.deed("restore database")
+        if self.machine.unreadable:
+            raise OpsError(f"the pack of {filename} is damaged")
+        if self.name in self.machine.damaged:
+            raise OpsError(f"{self.name}: ciphertext verification failed")
+        self.machine.databases[STAGED] = self.machine.stored
 
 
 @dataclass
@@ -368,6 +386,50 @@ def test_the_administrator_of_the_backup_s_time_may_sign_in_with_today_s_passwor
         machine.ops()
     assert (machine.content(), machine.running) == ("then", True)
     assert machine.resume().changed is False
+
+
+def test_hooks_are_written_anew_and_it_is_said_when_that_fails(machine: Machine) -> None:
+    machine.ops()
+    assert machine.executed == [["gitea", "admin", "regenerate", "hooks"]]
+    machine.hooks = 1
+    for wish in ({}, {"repository": "a/b"}):
+        with pytest.raises(Degraded, match="hooks could not be written anew: permission denied"):
+            machine.ops(**wish)
+        assert (machine.content(), machine.running) == ("then", True)
+
+
+def test_a_damaged_copy_on_the_host_gives_way_to_the_one_in_the_bucket(machine: Machine) -> None:
+    machine.damaged = {"local"}
+    machine.ops()
+    assert machine.content() == "then"
+    assert any("from the bucket: local: ciphertext verification failed" in line for line in machine.told)
+
+
+def test_a_backup_that_is_damaged_in_both_repositories_is_not_restored_and_the_step_is_named(machine: Machine) -> None:
+    machine.damaged = {"local", "remote"}
+    with pytest.raises(RolledBack) as failed:
+        machine.ops()
+    assert "the site was not touched: fetch: remote: ciphertext verification failed" in failed.value.message
+    assert (machine.content(), machine.running, machine.databases) == ("now", True, {"gitea": "now"})
+    assert list((machine.places.data / ".restore").iterdir()) == []
+
+
+def test_what_a_killed_restore_had_fetched_is_removed_and_what_is_kept_aside_stays(machine: Machine) -> None:
+    machine.ops()
+    (machine.places.data / ".restore/gitea/half").mkdir(parents=True)
+    machine.databases[STAGED] = "half"
+    assert not machine.resume().changed
+    assert [each.name for each in (machine.places.data / ".restore").iterdir()] == ["before"]
+    assert machine.databases == {"gitea": "then", ASIDE: "now"}
+
+
+def test_a_backup_that_is_passed_over_because_it_is_broken_is_named() -> None:
+    broken = [replace(at(hours), manifest=None, broken="its manifest is cut off") for hours in (-1, 1, 2)]
+    assert restore.passed_over([at(0), *broken], MADE, Wish()) == tuple(
+        f"passed over: backup 20261123T1{hour}0000Z is newer, and broken: its manifest is cut off" for hour in (2, 3)
+    )
+    assert len(restore.passed_over([at(0), *broken], MADE, Wish(at=NOON + timedelta(hours=1)))) == 1
+    assert restore.passed_over([at(0), *broken], MADE, Wish(identity=MADE.identity)) == ()
 
 
 def test_a_rehearsed_restore_and_one_that_no_one_agrees_to_do_nothing(machine: Machine) -> None:

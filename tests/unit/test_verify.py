@@ -141,7 +141,7 @@ def test_what_another_run_removed_meanwhile_is_no_damage(shelf: Shelf, places: P
         ({"listed": []}, f"table user is not in the dump of {MADE.identity}"),
         ({"repositories": ()}, f"repository a/b.git of {MADE.identity} is only in its manifest"),
         ({"repositories": ("a/b.git", "a/c.git")}, f"repository a/c.git of {MADE.identity} is only in its data"),
-        ({"damaged": {"dump": 1}}, "pg_restore: error: input file does not appear to be a valid archive"),
+        ({"damaged": {"dump": 1}}, "dump: pg_restore: error: input file does not appear to be a valid archive"),
         ({"damaged": {"snapshots": 1}}, "a snapshot cannot be read"),
     ],
 )
