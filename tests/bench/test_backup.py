@@ -80,9 +80,12 @@ def site(sizes: list[float]) -> Iterator[Site]:
 
 
 def at(container: str, bucket: str, endpoint: str) -> Site:
-    """Return a site that is deployed, its timers at rest and a bucket for the script beside its own."""
+    """Return a site that is deployed, and a bucket for the script beside its own.
+
+    Its timers are at rest, and so is the stream of the database's log: what is sent is what a backup sends.
+    """
     host, storage = Host(container), aws.client(endpoint, "s3")
-    host.shell("systemctl stop gitea-suite-backup.timer gitea-suite-drill.timer")
+    host.shell("systemctl stop 'gitea-suite-*.timer' 'gitea-suite-wal*'")
     host.shell("while systemctl is-active --quiet gitea-suite-backup.service; do sleep 0.2; done")
     where = {"LocationConstraint": aws.REGION}
     storage.create_bucket(Bucket=_SCRIPTS, CreateBucketConfiguration=where)
@@ -141,7 +144,7 @@ def grow(site: Site, gigabytes: float) -> None:
 
 def begin_anew(site: Site) -> None:
     """No backup is there, neither here nor in the bucket."""
-    site.host.shell(f"rm -rf {_LOCAL}/restic {_LOCAL}/cache")
+    site.host.shell(f"rm -rf {_LOCAL}/*")
     pages = site.storage.get_paginator("list_object_versions").paginate(Bucket=site.bucket)
     for page in pages:
         found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
