@@ -73,6 +73,12 @@ def pinned() -> dict[str, str]:
     return pins.pinned(REPOSITORY / "compose")
 
 
+def published(made: ImageSet) -> tuple[str, ...]:
+    """Return what the ground's registry has: the stack's pins, and every release that an update may be rehearsed with."""
+    gitea = pinned()["GITEA_IMAGE"].rpartition(":")[0]
+    return (*pinned().values(), *(name for name in made.references if name.startswith(f"{gitea}:")))
+
+
 def choose(client: docker.DockerClient) -> str:
     """Return "upstream" where a registry answers for the pinned images, else "hermetic"; IMAGE_SET decides if it is set."""
     named = os.environ.get("IMAGE_SET", "auto")

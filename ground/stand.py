@@ -95,7 +95,7 @@ def _mirror(place: Place, built: ImageSet) -> list[str]:
     if built.name == "upstream":
         return []
     url = registry.start(place, built.local("registry"))
-    registry.push(place, {image: built.local(image) for image in images.pinned().values()})
+    registry.push(place, {image: built.local(image) for image in images.published(built)})
     return [url]
 
 

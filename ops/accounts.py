@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ops.config import Site
 from ops.errors import OpsError
@@ -33,6 +34,20 @@ def ensure_admin(site: Site, world: World, *, password: Secret | None = None) ->
     _set_password(site, world, token, password)
     _delete_token(site, world, password, token_name)
     return Report("accounts", changed=True, summary=f"administrator {site.gitea.admin_username} was made")
+
+
+@contextmanager
+def token(site: Site, world: World) -> Iterator[Secret]:
+    """Give the administrator an access token for the length of the block. One that cannot be deleted again is told of."""
+    name = f"ops-{secrets.token_hex(4)}"
+    made = _token(site, world, name)
+    try:
+        yield made
+    finally:
+        try:
+            _delete_token(site, world, world.aws.secret(secret_name(site, "admin-password")), name)
+        except OpsError as error:
+            world.tell(f"the access token {name} of {site.gitea.admin_username} is left: {error.message}")
 
 
 def users_from(listing: str) -> frozenset[str]:

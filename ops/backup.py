@@ -240,6 +240,15 @@ def _kept_here(made: Manifest, failed: OpsError) -> OpsError:
     )
 
 
+def of_this_moment(site: Site, world: World, places: Places) -> Manifest:
+    """Take a backup as ``take`` does, here and in the bucket, for a verb that holds the lock of all operations already."""
+    known, timeline = _in_bucket(site, world), Timeline(world)
+    known.all_of_them()
+    made = _taken(site, world, places, known, timeline)
+    places.lineage.touch()
+    return _bring(site, world, places, timeline)[made.identity]
+
+
 def refs_from(output: str) -> dict[str, str]:
     """Return a digest of the refs of each repository, from what ``_REFS`` prints of them."""
     refs: dict[str, list[str]] = {}

@@ -21,11 +21,13 @@ from ops import (
     drill,
     health,
     notify,
+    offers,
     report,
     restore,
     secrets,
     standing,
     stream,
+    update,
     verify,
 )
 from ops.errors import ConfigError, OpsError, Refused
@@ -110,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     backups.add_argument("--at", type=_moment, metavar="TIME", help="rewind: to this moment, such as 2026-11-24T04:30Z")
     _consent(backups)
     _restore_parser(verbs)
+    _update_parser(verbs)
     _secrets_parser(verbs)
     _choice(_verb(verbs, "accounts", "make sure of the administrator (on the host)", _accounts), "ensure-admin")
     notice = _verb(verbs, "notify", "mail a text, read from standard input, to the site's contact", _notify)
@@ -300,6 +303,42 @@ def _restore(arguments: argparse.Namespace) -> Report:
     if arguments.secret_key:
         return restore.keep_secret_key(world.site, world, wish=wish)
     return restore.restore(world.site, world, wish=wish, agree=_agree(arguments))
+
+
+def _update_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _verb(verbs, "update", "take services a step further, wholly or not at all (on the host)", _update)
+    parser.add_argument(
+        "service", nargs="?", default="", help="which service, or: history (default: all but major steps)"
+    )
+    parser.add_argument("--to", default="", metavar="TAG", help="to this version (default: the newest)")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--check", action="store_true", help="say what there is, how big the step is, who may take it")
+    ways.add_argument("--dry-run", action="store_true", help="say what would be done; touch nothing")
+    ways.add_argument("--resume", action="store_true", help="finish or undo an update that was cut off")
+    ways.add_argument("--automatic", action="store_true", help="what needs no operator, when the window is open")
+    _consent(parser)
+    back = _verb(verbs, "rollback", "go back to before the last update, with the data of then (on the host)", _rollback)
+    back.add_argument("--dry-run", action="store_true", help="say what would be lost; touch nothing")
+    _consent(back)
+
+
+def _update(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    if arguments.check:
+        return offers.check(world.site, world)
+    if arguments.resume:
+        return update.resume(world.site, world)
+    if arguments.service == "history":
+        return update.history(world.site, world)
+    # No one is asked at the hour of the window: the site file has agreed.
+    arguments.yes = arguments.yes or arguments.automatic
+    wish = update.Wish(arguments.service, arguments.to, arguments.automatic, arguments.dry_run)
+    return update.update(world.site, world, wish=wish, agree=_agree(arguments))
+
+
+def _rollback(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    return update.rollback(world.site, world, agree=_agree(arguments), rehearse=arguments.dry_run)
 
 
 def _moment(text: str) -> datetime:

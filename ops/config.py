@@ -32,6 +32,8 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SES_HOST = re.compile(r"email-smtp(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com")
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _TIME_ZONE = re.compile(r"[A-Za-z]+(/[A-Za-z0-9_+-]+)*")
+_WINDOW = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01]\d|2[0-3]):[0-5]\d")
+_SERVICE = re.compile(r"[a-z][a-z0-9-]{0,40}")
 _RESERVED_GITEA_NAMES = frozenset({"admin", "api", "assets", "explore", "ghost", "login", "metrics", "user"})
 
 
@@ -194,6 +196,34 @@ class Backup:
     drill_days: int = _key(_between(1, 90), "give a number of days from 1 to 90", 7)
 
 
+_POLICY = 'give "operator", or up to which step updates happen of their own: "patch" or "minor"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """When updates happen of their own, and of which service up to which step; ``hold`` names services that stay as they are.
+
+    A release is taken when it is ``soak_hours`` old. A new version is watched for ``watch_seconds`` before it is the one to
+    stay, and has ``healthy_minutes`` to come up, its migration included. ``keep_days`` is how long one can go back.
+    """
+
+    window: str = _key(_matches(_WINDOW), 'give a time of the week such as "Sun 03:15"', "Sun 03:15")
+    soak_hours: int = _key(_between(0, 8760), "give a number of hours from 0 to 8760", 72)
+    watch_seconds: int = _key(_between(10, 3600), "give a number of seconds from 10 to 3600", 60)
+    healthy_minutes: int = _key(_between(1, 240), "give a number of minutes from 1 to 240", 15)
+    keep_days: int = _key(_between(1, 30), "give a number of days from 1 to 30", 7)
+    gitea: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
+    postgres: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
+    nginx: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
+    others: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
+    hold: tuple[str, ...] = _key(_each(_matches(_SERVICE)), 'give names of services, such as ["gitea"]', [])
+
+    def policy(self, service: str) -> str:
+        """Return up to which step updates of a service happen of their own, or "operator"."""
+        named = {"gitea": self.gitea, "postgres": self.postgres, "nginx": self.nginx}
+        return named.get(service, self.others)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What the site may cost. At 80 % of a budget, and when its forecast exceeds it, AWS writes to the contact; 0 is no budget."""
@@ -220,6 +250,7 @@ class Site:
     tls: Tls = field(default_factory=Tls)
     mail: Mail
     backup: Backup
+    update: Update = field(default_factory=Update)
     limits: Limits = field(default_factory=Limits)
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops import cost, firewall, health, image, images, inputs, preflight, rotation
+from ops import cost, firewall, health, image, images, inputs, pins, preflight, rotation
 from ops.config import Site
 from ops.errors import Degraded, Refused
 from ops.image import OpsImage
 from ops.model import Change, Outputs, Report
+from ops.pins import Pin
 from ops.secrets import NAMES
 from ops.timeline import Timeline
 from ops.world import World
@@ -90,7 +91,9 @@ def outputs_from(values: Mapping[str, Any]) -> Outputs:
 def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Sequence[str]) -> Report:
     timeline = Timeline(world)
     with timeline.step("images"):
-        material = material_of(world, workshop)
+        material = material_of(site, world, workshop)
+        for line in material.waiting:
+            world.tell(line)
     with timeline.step("infrastructure"):
         outputs, built = _infrastructure(site, world, workshop, key, options)
     with timeline.step("mail"):
@@ -250,16 +253,33 @@ def _variables(site: Site, workshop: Workshop, key: str) -> Path:
 
 @dataclass(frozen=True)
 class Material:
-    """What is brought to the host: every image by its digest, and the image of ``ops`` itself."""
+    """What is brought to the host: every image by its digest, and the image of ``ops`` itself.
+
+    ``waiting`` names what is newer in the suite than on the host, and is left to ``ops update``.
+    """
 
     pins: Mapping[str, str]
     ops: OpsImage
+    waiting: tuple[str, ...] = ()
 
 
-def material_of(world: World, workshop: Workshop) -> Material:
-    """Look up the digests of the pinned images, and build the image of ``ops`` where it is not built yet."""
-    pins = images.resolve(images.pinned(workshop.repository / "compose"), world.registry)
-    return Material(pins, image.ensure(workshop.repository, workshop.cache, world))
+def material_of(site: Site, world: World, workshop: Workshop) -> Material:
+    """Look up the digests of the pinned images, and build the image of ``ops`` where it is not built yet.
+
+    An image that an update has proven on the host stays.
+    """
+    shipped, known = images.pinned(workshop.repository / "compose"), proven(site, world)
+    resolved = images.resolve(pins.deployed(shipped, known), world.registry)
+    return Material(resolved, image.ensure(workshop.repository, workshop.cache, world), pins.waiting(shipped, known))
+
+
+def proven(site: Site, world: World) -> dict[str, Pin]:
+    """Return the pins that updates have proven, as the bucket keeps them; none where there is no bucket or no record yet."""
+    bucket = site.backup.bucket
+    stands = world.aws.bucket_exists(state_bucket(site)) and world.aws.bucket_exists(bucket)
+    if not stands or pins.KEY not in world.aws.objects(bucket, pins.KEY):
+        return {}
+    return pins.read(world.aws.read_object(bucket, pins.KEY))
 
 
 def host(

@@ -26,7 +26,7 @@ def check(site: Site, world: World, *, workshop: Workshop) -> Report:
     foreign = firewall.foreign_rules(terraform, world)
     world.tell("== host: compare")
     outputs = deploy.outputs_from(terraform.outputs())
-    material = deploy.material_of(world, workshop)
+    material = deploy.material_of(site, world, workshop)
     altered = deploy.host(site, world, workshop, outputs, material, check=True).changed
     unversioned = [] if world.account.versioned(deploy.state_bucket(site)) else [deploy.state_bucket(site)]
     return report_from(changes, foreign, altered, unversioned)

@@ -22,6 +22,7 @@ PARTIAL = ".partial"
 SEGMENT_BYTES = 2**24
 # Whatever was written for so long is on its way to the bucket: less than the minute that may be lost.
 SWITCH_SECONDS = 30.0
+PROBE = "database log"
 LATE = timedelta(minutes=3)
 BASE_HOURS = 24
 KEPT_DAYS = 14
@@ -275,10 +276,10 @@ def judge_stream(known: Streamed | None, now: datetime) -> Probe:
     """Return whether the database's log arrives in the bucket: red when what is not there yet is older than LATE."""
     remedy = "journalctl --unit gitea-suite-wal; systemctl restart gitea-suite-wal"
     if known is None:
-        return Probe("database log", False, "none has arrived in the bucket yet", remedy)
+        return Probe(PROBE, False, "none has arrived in the bucket yet", remedy)
     age = (now - known.covered).total_seconds()
     trouble = f": {known.trouble}" if known.trouble else ""
-    return Probe("database log", age <= LATE.total_seconds(), f"in the bucket until {age:.0f} s ago{trouble}", remedy)
+    return Probe(PROBE, age <= LATE.total_seconds(), f"in the bucket until {age:.0f} s ago{trouble}", remedy)
 
 
 def base_due(bases: Iterable[Base], system: str, timeline: int, now: datetime) -> bool:

@@ -224,14 +224,25 @@ class FakeProcesses:
 
 @dataclass
 class FakeRegistry:
-    """Digests by image."""
+    """Digests by image, and when those were made that say so."""
 
     digests: dict[str, str] = field(default_factory=dict)
+    times: dict[str, datetime] = field(default_factory=dict)
 
     def digest(self, image: str) -> str:
         if image not in self.digests:
             raise OpsError(f"image {image} is not in the registry")
         return self.digests[image]
+
+    def tags(self, name: str) -> tuple[str, ...]:
+        found = tuple(image.rpartition(":")[2] for image in self.digests if image.rpartition(":")[0] == name)
+        if not found:
+            raise OpsError(f"image {name} is not in the registry")
+        return found
+
+    def made(self, image: str) -> datetime | None:
+        self.digest(image)
+        return self.times.get(image)
 
 
 @dataclass

@@ -13,6 +13,8 @@ from ops.world.aws import Aws
 from ops.world.clock import Clock
 from ops.world.containers import Containers
 from ops.world.database import Database
+from ops.world.files import Files
+from ops.world.journal import Journal
 from ops.world.mail import Mail
 from ops.world.process import Processes
 from ops.world.registry import Registry
@@ -32,6 +34,7 @@ class World:
     processes: Processes = field(default_factory=Processes)
     database: Database = field(default_factory=Database)
     ssh: Ssh = field(default_factory=Ssh)
+    files: Files = field(default_factory=Files)
 
     @cached_property
     def aws(self) -> Aws:
@@ -71,6 +74,10 @@ class World:
     def restic(self, repository: str, *, password_file: Path, cache: Path) -> Restic:
         """A repository of snapshots."""
         return Restic(self.processes, repository, password_file, cache)
+
+    def journal(self, path: Path) -> Journal:
+        """What a process was about to do."""
+        return Journal(path)
 
     def _extra_authorities(self) -> str:
         named = self.site.tls.acme_ca

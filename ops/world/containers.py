@@ -214,6 +214,22 @@ class Containers:
                 each.labels[_COMPOSE_SERVICE]: _pinned(each.attrs["Config"]["Image"], each.image) for each in running
             }
 
+    def pull(self, name: str, digest: str) -> None:
+        """Have the image of that digest on this machine; raises Unavailable when no registry gives it."""
+        with _explained():
+            try:
+                self._docker.images.get(f"{name}@{digest}")
+            except ImageNotFound:
+                pass
+            else:
+                return
+            try:
+                self._docker.api.pull(name, tag=digest)
+            except APIError as error:
+                raise Unavailable(
+                    f"{name}@{digest[:19]} cannot be pulled: {error.explanation or error}", "try again later"
+                ) from error
+
     def image_id(self, reference: str) -> str:
         """Return the sha256:... id of a local image, or "" when the engine has none of that name."""
         with _explained():

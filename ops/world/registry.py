@@ -1,8 +1,12 @@
-"""The door to image registries: which digest a tag has (OCI distribution specification, section "Pull")."""
+"""The door to image registries: which tags there are, which digest one has, when its image was made (OCI distribution specification)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urljoin
 
 import requests
 
@@ -26,25 +30,71 @@ class Registry:
     def __init__(self, mirror: str = "") -> None:
         self._base = (mirror or _DOCKER_HUB).rstrip("/")
         self._session = requests.Session()
+        self._tokens: dict[str, str] = {}
 
     def digest(self, image: str) -> str:
         """Return the sha256:... digest of ``name:tag``; raises OpsError when there is no such tag."""
         name, tag = image.rsplit(":", 1)
-        repository = name if "/" in name else f"library/{name}"
-        answer = self._head(f"{self._base}/v2/{repository}/manifests/{tag}", repository)
+        repository = _repository(name)
+        answer = self._ask("HEAD", f"{self._base}/v2/{repository}/manifests/{tag}", repository)
         if answer.status_code == 404:
             raise OpsError(f"image {image} is not in the registry {self._base}", "mend compose/images.env")
         if not answer.ok:
             raise Unavailable(f"registry {self._base} answers {answer.status_code} for {image}", "try again later")
         return answer.headers["Docker-Content-Digest"]
 
-    def _head(self, url: str, repository: str) -> requests.Response:
+    def tags(self, name: str) -> tuple[str, ...]:
+        """Return every tag of an image, in the registry's order; raises OpsError when it has no such image."""
+        repository = _repository(name)
+        url = f"{self._base}/v2/{repository}/tags/list?n=1000"
+        found: list[str] = []
+        while url:
+            answer = self._ask("GET", url, repository)
+            if answer.status_code == 404:
+                raise OpsError(f"image {name} is not in the registry {self._base}", "mend compose/images.env")
+            found += self._document(answer, name).get("tags") or []
+            following = answer.links.get("next", {}).get("url", "")
+            url = urljoin(url, following) if following else ""
+        return tuple(found)
+
+    def made(self, image: str) -> datetime | None:
+        """Return when the image of ``name:tag`` was made, as its configuration says; None when it does not say.
+
+        Of an index the image for this suite's hosts counts (linux/amd64), else its first.
+        """
+        name, tag = image.rsplit(":", 1)
+        repository = _repository(name)
+        manifest = self._read(f"{repository}/manifests/{tag}", repository)
+        if manifest.get("manifests"):
+            chosen = min(manifest["manifests"], key=lambda each: not _is_ours(each))
+            manifest = self._read(f"{repository}/manifests/{chosen['digest']}", repository)
+        if "config" not in manifest:
+            return None
+        said = self._read(f"{repository}/blobs/{manifest['config']['digest']}", repository).get("created")
+        # Docker tells nanoseconds; a datetime holds microseconds.
+        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", said)) if said else None
+        return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    def _read(self, path: str, repository: str) -> Any:
+        return self._document(self._ask("GET", f"{self._base}/v2/{path}", repository), path)
+
+    def _document(self, answer: requests.Response, subject: str) -> Any:
+        if not answer.ok:
+            raise Unavailable(f"registry {self._base} answers {answer.status_code} for {subject}", "try again later")
+        return answer.json()
+
+    def _ask(self, method: str, url: str, repository: str) -> requests.Response:
+        headers = {"Accept": _MANIFESTS}
         try:
-            answer = self._session.head(url, headers={"Accept": _MANIFESTS}, timeout=15)
+            if token := self._tokens.get(repository):
+                headers["Authorization"] = f"Bearer {token}"
+            answer = self._session.request(method, url, headers=headers, timeout=15)
             if answer.status_code == 401:
                 token = self._token(answer.headers.get("WWW-Authenticate", ""), repository)
-                headers = {"Accept": _MANIFESTS, "Authorization": f"Bearer {token}"}
-                answer = self._session.head(url, headers=headers, timeout=15)
+                self._tokens[repository] = token
+                answer = self._session.request(
+                    method, url, headers=headers | {"Authorization": f"Bearer {token}"}, timeout=15
+                )
             return answer
         except requests.RequestException as error:
             raise Unavailable(
@@ -56,3 +106,12 @@ class Registry:
         scope = f"repository:{repository}:pull"
         query = {"service": asked.get("service", ""), "scope": scope}
         return str(self._session.get(asked["realm"], params=query, timeout=15).json()["token"])
+
+
+def _repository(name: str) -> str:
+    return name if "/" in name else f"library/{name}"
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    platform = entry.get("platform", {})
+    return (platform.get("os"), platform.get("architecture")) == ("linux", "amd64")

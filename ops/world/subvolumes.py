@@ -35,6 +35,11 @@ class Subvolumes:
         picture.parent.mkdir(mode=0o700, exist_ok=True)
         self._do(["btrfs", "subvolume", "snapshot", "-r", str(folder), str(picture)])
 
+    def revive(self, picture: Path, folder: Path) -> None:
+        """Make ``folder`` a copy of a picture that can be written to; the picture stays."""
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        self._do(["btrfs", "subvolume", "snapshot", str(picture), str(folder)])
+
     def make(self, folder: Path) -> None:
         """Make an empty subvolume."""
         folder.parent.mkdir(mode=0o700, exist_ok=True)

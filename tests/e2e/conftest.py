@@ -218,7 +218,7 @@ Ssh = Callable[[str], subprocess.CompletedProcess[str]]
 def ssh(site: DeployedSite, ssh_config: Path) -> Ssh:
     """Run a command on the host over a connection of its own; code 255 is a host that is away."""
     argv = ["ssh", "-F", str(ssh_config), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", *_ANY_KEY, site.address]
-    return lambda command: subprocess.run([*argv, command], capture_output=True, text=True, check=False, timeout=120)
+    return lambda command: subprocess.run([*argv, command], capture_output=True, text=True, check=False, timeout=600)
 
 
 def head_of(site: DeployedSite, account: Account, repository: str) -> str:
@@ -238,9 +238,9 @@ def ops(ssh: Ssh, *arguments: str, code: int = 0) -> dict[str, Any]:
 @pytest.fixture
 def by_hand(ssh: Ssh) -> Iterator[None]:
     """Nothing backs up but the test: the host's timers stand still, and what they began has ended."""
-    timers = "gitea-suite-backup.timer gitea-suite-drill.timer"
+    timers = "gitea-suite-backup.timer gitea-suite-drill.timer gitea-suite-update.timer"
     assert ssh(f"sudo systemctl stop {timers}").returncode == 0
-    services = "gitea-suite-backup.service gitea-suite-drill.service"
+    services = "gitea-suite-backup.service gitea-suite-drill.service gitea-suite-update.service"
     running = f"systemctl list-units --no-legend --state=activating {services} | grep --quiet ."
     assert ssh(f"while {running}; do sleep 0.2; done").returncode == 0
     yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import smtplib
 import socket
@@ -10,6 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import docker
@@ -23,6 +25,7 @@ from ground.images import ImageSet
 from ground.mail import Mailbox
 from ops.errors import OpsError, Refused, Unavailable
 from ops.world.registry import Registry
+from tests.fakes import FakeRegistry
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,21 @@ def test_the_registry_serves_images_under_upstream_s_names(mirror: str) -> None:
 def test_a_tag_that_is_not_in_the_registry_is_named(mirror: str) -> None:
     with pytest.raises(OpsError, match=r"somebody/mail:9.9 is not in the registry"):
         Registry(mirror).digest("somebody/mail:9.9")
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+def test_a_registry_tells_its_tags_and_when_an_image_was_made(
+    kind: str, mirror: str, built: ImageSet, docker_client: docker.DockerClient
+) -> None:
+    told = docker_client.images.get(built.local("mail")).attrs["Created"]
+    made = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", told))
+    known: Registry | FakeRegistry = Registry(mirror)
+    if kind == "fake":
+        known = FakeRegistry({"somebody/mail:1.0": "sha256:0"}, {"somebody/mail:1.0": made})
+    assert "1.0" in known.tags("somebody/mail")
+    assert known.made("somebody/mail:1.0") == made
+    with pytest.raises(OpsError, match="somebody/nothing is not in the registry"):
+        known.tags("somebody/nothing")
 
 
 def test_a_registry_that_does_not_answer_is_unavailable() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from ops import deploy
+from ops import deploy, pins
 from ops.errors import Refused
 from ops.model import Outputs
+from ops.pins import Pin
 from tests import fakes
 
 OUTPUTS = {
@@ -96,3 +97,14 @@ def test_the_state_s_bucket_has_a_name_that_s3_takes(bucket: str) -> None:
     name = deploy.state_bucket(fakes.site(backup={"bucket": bucket}))
     assert name.endswith("-terraform")
     assert 3 <= len(name) <= 63
+
+
+def test_what_updates_have_proven_is_read_from_the_bucket_where_there_is_one() -> None:
+    world = fakes.FakeWorld()
+    site = fakes.site()
+    assert deploy.proven(site, world) == {}  # type: ignore[arg-type]
+    world.aws.buckets = {site.backup.bucket, deploy.state_bucket(site)}
+    assert deploy.proven(site, world) == {}  # type: ignore[arg-type]
+    known = {"gitea": Pin("gitea/gitea", "28.1.1", "sha256:1")}
+    world.aws.write_object(site.backup.bucket, pins.KEY, pins.written(known))
+    assert deploy.proven(site, world) == known  # type: ignore[arg-type]

@@ -1,0 +1,70 @@
+"""The door to the journal: what a process was about to do, on the disk before it does it, and readable whatever ended it."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ops.world.files import settle
+
+
+class Journal:
+    """Records on one file, a line each: a checksum, and the record as JSON. Lines are only ever added.
+
+    A record is there wholly or not at all: a line that was cut off, or whose checksum is not its content's, ends the
+    journal, and what comes behind it counts for nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def records(self) -> tuple[Mapping[str, Any], ...]:
+        """Return the records, the oldest first; none where there is no journal."""
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return ()
+        return tuple(record for record, _ in _whole(content))
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record, which is on the disk for certain when this returns. What was cut off behind the last one goes first."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = not self._path.exists()
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            with open(file, "rb", closefd=False) as reader:
+                end = max((end for _, end in _whole(reader.read())), default=0)
+            os.ftruncate(file, end)
+            os.pwrite(file, _line(record), end)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if new:
+            settle(self._path.parent)
+
+    def close(self) -> None:
+        """Do away with the journal; one that is not there is no error."""
+        self._path.unlink(missing_ok=True)
+        if self._path.parent.is_dir():
+            settle(self._path.parent)
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    content = json.dumps(dict(record), sort_keys=True).encode()
+    return b"%08x %s\n" % (zlib.crc32(content), content)
+
+
+def _whole(content: bytes) -> list[tuple[Mapping[str, Any], int]]:
+    """The records up to the first that is not whole, each with where it ends."""
+    found, end = [], 0
+    for line in content.splitlines(keepends=True):
+        checksum, _, text = line.rstrip(b"\n").partition(b" ")
+        if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+            break
+        end += len(line)
+        found.append((json.loads(text), end))
+    return found

@@ -1,0 +1,558 @@
+"""A host in a temporary folder: its stack, its data disk, its bucket; people who write; and a process that may die anywhere.
+
+Whatever changes something is a deed, and the process dies before its ``dies_before``th. Nothing happens after that.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ops import proofs, update
+from ops.backup import Places
+from ops.errors import OpsError, RolledBack, Unavailable
+from ops.health import EXPECTED_SERVICES
+from ops.model import Report, Secret
+from ops.proofs import Drill
+from ops.world.containers import Ran, Service
+from ops.world.process import Finished
+from ops.world.restic import Snapshot, Stored
+from ops.world.web import Answer
+from tests import fakes
+
+CANARY = "c" * 40
+FOREVER = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a release of Gitea does: up to which number it migrates, and how it is broken."""
+
+    migration: int
+    fault: str = ""
+
+
+RELEASES = {
+    "28.0.1": Behaviour(336),
+    "28.0.2": Behaviour(336),
+    "28.1.0": Behaviour(338),
+    "28.1.1-crash": Behaviour(336, "crash"),
+    "28.1.1-hang": Behaviour(336, "hang"),
+    "28.1.1-sour": Behaviour(336, "sour"),
+    "28.1.1-sourmigration": Behaviour(340, "sour"),
+    "28.1.1-midmigration": Behaviour(340, "midmigration"),
+    "28.1.1-broken": Behaviour(340, "broken"),
+}
+PINS = {
+    "postgres": "postgres:18.6@sha256:18.6",
+    "gitea": "gitea/gitea:28.0.1@sha256:28.0.1",
+    "nginx": "nginx:1.30.4@sha256:1.30.4",
+}
+_VARIABLES = {"postgres": "POSTGRES_IMAGE", "gitea": "GITEA_IMAGE", "nginx": "NGINX_IMAGE"}
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would still have done happens."""
+
+
+@dataclass
+class Running:
+    """One container."""
+
+    image: str
+    state: str = "running"
+    restarts: int = 0
+    since: float = 0.0
+
+
+@dataclass
+class Journal:
+    """The records of one journal; they outlive the process."""
+
+    machine: Machine
+    kept: list[dict[str, Any]]
+
+    def records(self) -> tuple[dict[str, Any], ...]:
+        return tuple(self.kept)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        self.machine.deed(f"record {record['step']}")
+        self.kept.append(json.loads(json.dumps(dict(record))))
+
+    def close(self) -> None:
+        self.machine.deed("close the journal")
+        self.kept.clear()
+
+
+@dataclass
+class Machine(fakes.FakeWorld):
+    """A host on which a site runs."""
+
+    directory: Path = field(kw_only=True)
+    deeds: list[str] = field(default_factory=list)
+    dies_before: int = -1
+    acknowledged: list[str] = field(default_factory=list)
+    journals: dict[Path, list[dict[str, Any]]] = field(default_factory=dict)
+    snapshots: dict[str, str] = field(default_factory=dict)
+    bucket: dict[str, bytes] = field(default_factory=dict)
+    stack: dict[str, Running] = field(default_factory=dict)
+    bucket_is_away: bool = False
+    vanished: frozenset[str] = frozenset()
+    full: bool = False
+    files: Any = None
+    subvolumes: Any = None
+    database: Any = None
+
+    def __post_init__(self) -> None:
+        self.places = Places(
+            self.directory / "data",
+            self.directory / "secrets",
+            self.directory / "backup",
+            lock=self.directory / "lock",
+            watchman="ops",
+        )
+        self.compose = self.directory / "compose"
+        for folder in (self.places.live, self.places.data / "postgresql", self.places.secrets, self.compose):
+            folder.mkdir(parents=True)
+        for name in ("gitea-secret-key", "smtp-username", "smtp-password"):
+            (self.places.secrets / name).write_text("k")
+        (self.places.live / "writes").write_text("")
+        self._write_database({"migration": 336, "writes": []})
+        lines = [f"{_VARIABLES[service]}='{pin}'\n" for service, pin in PINS.items()]
+        (self.compose / ".env").write_text("".join(lines))
+        self.subvolumes = self.database = self
+        self.files = FileDoor(self)
+        self.containers: Any = self
+        self.processes: Any = self
+        self.aws: Any = Bucket(self)
+        self.web: Any = self
+        known = {f"gitea/gitea:{tag}": f"sha256:{tag}" for tag in RELEASES}
+        known |= {f"postgres:{tag}": f"sha256:{tag}" for tag in ("18.6", "18.7")}
+        known |= {f"nginx:{tag}": f"sha256:{tag}" for tag in ("1.30.4", "1.30.5")}
+        long_ago = {image: self.clock.now() - timedelta(days=30) for image in known}
+        self.registry = fakes.FakeRegistry(known, long_ago)
+        passed = Drill(self.clock.now() - timedelta(days=1), "20261122T110000Z", 1.0, 1.0)
+        self.bucket["drills/1.json"] = proofs.written(passed)
+        for service in EXPECTED_SERVICES:
+            self.stack[service] = Running(PINS.get(service, "a/b:1@sha256:0"))
+
+    def deed(self, what: str) -> None:
+        """Something is about to change."""
+        if self.dies_before == len(self.deeds):
+            raise Killed(what)
+        self.deeds.append(what)
+
+    # People.
+    def write(self, text: str) -> bool:
+        """Someone pushes and opens an issue; True when Gitea took it."""
+        if not self.serves():
+            return False
+        with (self.places.live / "writes").open("a") as file:
+            file.write(f"{text}\n")
+        known = self._database()
+        known["writes"].append(text)
+        self._write_database(known)
+        self.acknowledged.append(text)
+        return True
+
+    def content(self) -> list[str]:
+        """What Gitea shows: what its folder and its database agree on; raises AssertionError where they do not."""
+        written = (self.places.live / "writes").read_text().split()
+        assert written == self._database()["writes"]
+        return written
+
+    def serves(self) -> bool:
+        """Whether Gitea does what people want of it."""
+        return self.stack["nginx"].state == "running" and self._status("/user/login") == 200
+
+    def version(self) -> str:
+        """The tag of the Gitea that runs."""
+        return self.stack["gitea"].image.partition("@")[0].rpartition(":")[2]
+
+    def pinned_in_environment(self, service: str = "gitea") -> str:
+        """What .env says."""
+        lines = (self.compose / ".env").read_text().splitlines()
+        (line,) = [each for each in lines if each.startswith(_VARIABLES[service])]
+        return line.partition("'")[2].rstrip("'")
+
+    # What a test does.
+    def site(self, **changes: Any) -> Any:
+        return fakes.site(update={"watch_seconds": 30, "healthy_minutes": 1} | changes)
+
+    def update(self, service: str = "gitea", to: str = "", **more: Any) -> Report:
+        wish, world = update.Wish(service, to, **more), self._world()
+        return update.update(
+            self.site(), world, wish=wish, agree=lambda *_: None, places=self.places, compose=self.compose
+        )
+
+    def _world(self) -> Any:
+        return self
+
+    def resume(self) -> Report:
+        return update.resume(self.site(), self, places=self.places, compose=self.compose)  # type: ignore[arg-type]
+
+    def rollback(self) -> Report:
+        return update.rollback(self.site(), self, agree=lambda *_: None, places=self.places, compose=self.compose)  # type: ignore[arg-type]
+
+    def reboot(self) -> None:
+        """The host's power fails and it boots: what Docker starts by itself, and what the unit does first."""
+        for service, one in self.stack.items():
+            by_itself = service == "gitea" and one.state == "running"
+            one.state = "running" if by_itself else "exited"
+        if self.stack["gitea"].state == "running":
+            self._begin_gitea()
+        self.stack["postgres"].state = "running"
+
+    def compose_up(self, service: str) -> None:
+        """What Compose does for one service."""
+        image = self.pinned_in_environment(service) if service in _VARIABLES else self.stack[service].image
+        one = self.stack[service]
+        if one.image == image and one.state == "running":
+            return
+        self.stack[service] = Running(image, since=self.clock.monotonic())
+        if service == "gitea":
+            self._begin_gitea()
+
+    # Gitea.
+    def _behaviour(self) -> Behaviour:
+        return RELEASES[self.version()]
+
+    def _begin_gitea(self) -> None:
+        one, gitea = self.stack["gitea"], self._behaviour()
+        one.state, one.since = "running", self.clock.monotonic()
+        if gitea.fault == "hang":
+            return
+        known = self._database()
+        if gitea.fault == "crash" or self.stack["postgres"].state != "running" or known["migration"] > gitea.migration:
+            one.state = "exited"
+            return
+        if gitea.fault == "midmigration":
+            self._write_database(known | {"migration": gitea.migration - 1, "half": True})
+            one.state = "exited"
+            return
+        assert not known.get("half"), "an older Gitea reads half of a migration"
+        self._write_database(known | {"migration": gitea.migration})
+
+    def _status(self, path: str) -> int:
+        one = self.stack["gitea"]
+        fault = self._behaviour().fault
+        if one.state != "running" or fault == "hang" or self.stack["postgres"].state != "running":
+            return 503
+        soured = fault == "sour" and self.clock.monotonic() - one.since > 20
+        return 500 if soured or (fault == "broken" and path != "/api/healthz") else 200
+
+    # The web.
+    def https(
+        self, domain: str, address: str, method: str, path: str, headers: Any = None, document: Any = None
+    ) -> Answer:
+        def answer(status: int, said: Any = None) -> Answer:
+            return Answer(status, body=json.dumps(said).encode(), certificate_ends=FOREVER)
+
+        if self.stack["nginx"].state != "running":
+            raise Unavailable("nginx does not answer")
+        status = self._status(path)
+        canary = self.places.live / "canary"
+        if status != 200:
+            return answer(status)
+        if path == "/api/v1/version":
+            return answer(200, {"version": self.version().partition("-")[0]})
+        if method == "POST":
+            canary.write_text("")
+            return answer(201)
+        if path.endswith("/branches/main"):
+            return answer(200 if canary.exists() else 404, {"commit": {"id": CANARY}})
+        return answer(404 if "ops-canary" in path and not canary.exists() else 200, {})
+
+    def banner(self, address: str, port: int) -> str:
+        return "SSH-2.0-OpenSSH"
+
+    # The engine.
+    def services(self, project: str) -> tuple[Service, ...]:
+        found = []
+        for name, one in sorted(self.stack.items()):
+            health = "healthy" if one.state == "running" else ""
+            if name == "gitea" and one.state == "running":
+                health = "healthy" if self._status("/api/healthz") == 200 else "unhealthy"
+            found.append(Service(name, one.image, one.state, health, one.restarts))
+        return tuple(found)
+
+    def name(self, project: str, service: str) -> str:
+        if self.stack[service].state != "running":
+            raise OpsError(f"{service} is not running")
+        return service
+
+    def stop(self, project: str, service: str) -> None:
+        self.deed(f"stop {service}")
+        self.stack[service].state = "exited"
+
+    def start(self, project: str, service: str) -> None:
+        self.deed(f"start {service}")
+        self.stack[service].state = "running"
+        if service == "gitea":
+            self._begin_gitea()
+
+    def pull(self, name: str, digest: str) -> None:
+        self.deed(f"pull {name}")
+        if digest in self.vanished:
+            raise Unavailable(f"{name}@{digest} cannot be pulled")
+        if self.full:
+            raise OpsError("no space left on device")
+
+    def execute(self, project: str, service: str, argv: Sequence[str], **_: Any) -> Ran:
+        self.name(project, service)
+        words = " ".join(argv)
+        if argv[0] == "sh":
+            return Ran(0, f"{CANARY}\n") if self.serves() else Ran(128, "500")
+        if "list" in argv:
+            return Ran(0, "ID Username Email\n1 keeper keeper@example.org true\n")
+        if "generate-access-token" in argv:
+            return Ran(0, f"Access token was successfully created: {'a' * 40}\n")
+        return Ran(0, f"gitea version {self.version()}" if words.startswith("gitea") else "postgres 18.6")
+
+    def once(self, image: str, script: str, *, folder: Path, **_: Any) -> Ran:
+        return Ran(0, f"= a/b.git\n{(folder / 'writes').read_text()}")
+
+    def pinned(self, project: str) -> dict[str, str]:
+        return {name: one.image for name, one in self.stack.items()}
+
+    def guard(self, container: str, **_: Any) -> str:
+        return "watch"
+
+    def freeze(self, container: str) -> None:
+        self.deed("freeze")
+
+    def thaw(self, container: str) -> bool:
+        return True
+
+    def discard(self, container: str) -> None:
+        assert container not in self.stack
+
+    def dismiss(self, watch: str) -> None:
+        assert watch == "watch"
+
+    def run(self, argv: Sequence[str], **_: Any) -> Finished:
+        if "up" in argv:
+            services = [argv[-1]] if argv[-1] in self.stack else sorted(self.stack, key=lambda each: each == "gitea")
+            for service in services:
+                self.deed(f"compose up {service}")
+                self.compose_up(service)
+        return Finished(0, "restic 0.18.0")
+
+    # The disk.
+    def make(self, folder: Path) -> None:
+        self.deed(f"make {folder.name}")
+        folder.mkdir(parents=True)
+
+    def own_like(self, model: Path, folder: Path) -> None:
+        assert model.is_dir()
+        assert folder.is_dir()
+
+    def can_photograph(self, folder: Path) -> bool:
+        return folder.is_dir()
+
+    def settle(self, folder: Path) -> None:
+        assert folder.is_dir()
+
+    def free(self, folder: Path) -> int:
+        return 1 << 40
+
+    def photograph(self, folder: Path, picture: Path) -> None:
+        self.deed(f"photograph {folder.name}")
+        shutil.copytree(folder, picture)
+
+    def revive(self, picture: Path, folder: Path) -> None:
+        self.deed(f"revive {folder.name}")
+        shutil.copytree(picture, folder)
+
+    def rename(self, folder: Path, name: Path) -> None:
+        self.deed(f"rename {folder.name}")
+        assert not name.exists()
+        folder.rename(name)
+
+    def remove(self, folder: Path) -> None:
+        if folder.is_dir():
+            self.deed(f"remove {folder.name}")
+            shutil.rmtree(folder)
+
+    def journal(self, path: Path) -> Journal:
+        return Journal(self, self.journals.setdefault(path, []))
+
+    # The database.
+    def _database(self) -> dict[str, Any]:
+        return dict(json.loads((self.places.data / "postgresql/gitea").read_text()))
+
+    def _write_database(self, content: Mapping[str, Any]) -> None:
+        (self.places.data / "postgresql/gitea").write_text(json.dumps(content))
+
+    @contextmanager
+    def session(self, container: str, name: str = "gitea") -> Iterator[Session]:
+        if self.stack["postgres"].state != "running":
+            raise OpsError("the database ended the session")
+        yield Session(self, name)
+
+    # The repositories.
+    def restic(self, repository: str, **_: Any) -> Restic:
+        return Restic(self)
+
+
+@dataclass
+class FileDoor:
+    """Small files."""
+
+    machine: Machine
+
+    def write(self, path: Path, content: bytes) -> None:
+        self.machine.deed(f"write {path.name}")
+        path.write_bytes(content)
+
+    def append(self, path: Path, line: str) -> None:
+        self.machine.deed(f"add to {path.name}")
+        with path.open("a") as file:
+            file.write(f"{line}\n")
+
+    def remove(self, path: Path) -> None:
+        if path.exists():
+            self.machine.deed(f"remove {path.name}")
+            path.unlink()
+
+
+@dataclass
+class Session:
+    """One database of the server, each in a file of its folder."""
+
+    machine: Machine
+    name: str
+
+    def ask(self, statement: str) -> list[list[str]]:
+        folder = self.machine.places.data / "postgresql"
+        words = statement.split()
+        match words:
+            case ["DROP", "DATABASE", "IF", "EXISTS", name]:
+                (folder / name).unlink(missing_ok=True)
+            case ["CREATE", "DATABASE", name, *_]:
+                (folder / name).write_text("{}")
+            case ["ALTER", "DATABASE", name, "RENAME", "TO", new]:
+                (folder / name).rename(folder / new)
+            case ["SELECT", "datname", *_]:
+                return [[each.name] for each in folder.iterdir()]
+            case ["SELECT", "version", *_]:
+                return [[str(self._content()["migration"])]]
+            case ["SELECT", "tablename", *_]:
+                return [["user"], ["issue"]]
+            case ["SELECT", "count(*)", "FROM", table]:
+                return [[str(len(self._content()["writes"]) if "issue" in table else 1)]]
+        columns = 2 if "pg_export_snapshot" in statement or "system_identifier" in statement else 1
+        return [["1"] * columns] if words[0] == "SELECT" else []
+
+    def _content(self) -> dict[str, Any]:
+        return dict(json.loads((self.machine.places.data / "postgresql" / self.name).read_text()))
+
+
+@dataclass
+class Restic:
+    """Snapshots by their identity, which is the same in both repositories."""
+
+    machine: Machine
+
+    def exists(self) -> bool:
+        return True
+
+    def unlock(self, **_: Any) -> None:
+        pass
+
+    @contextmanager
+    def as_before_on_failure(self) -> Iterator[None]:
+        yield
+
+    def store(self, folders: Sequence[Path], *, tags: Sequence[str], **_: Any) -> Stored:
+        found = [each / "writes" for each in folders if (each / "writes").exists()]
+        return self._stored(tags, found[0].read_text() if found else "")
+
+    def store_output(self, argv: Sequence[str], *, tags: Sequence[str], **_: Any) -> Stored:
+        return self._stored(tags, (self.machine.places.data / "postgresql/gitea").read_text())
+
+    def copy(self, snapshots: Sequence[str], origin: Restic) -> None:
+        self.machine.deed("copy to the bucket")
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        return tuple(Snapshot(each, each, paths=("/data",)) for each in self.machine.snapshots)
+
+    def restore(self, snapshot: str, target: Path, **_: Any) -> None:
+        self.machine.deed("restore data")
+        (target / "writes").write_text(self.machine.snapshots[snapshot])
+
+    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Any) -> None:
+        self.machine.deed("restore database")
+        (self.machine.places.data / "postgresql/gitea_restored").write_text(self.machine.snapshots[snapshot])
+
+    def _stored(self, tags: Sequence[str], content: str) -> Stored:
+        self.machine.deed(f"store {tags[-1]}")
+        identity = f"{tags[0]}-{tags[-1]}"
+        self.machine.snapshots[identity] = content
+        return Stored(identity, 1000, 10)
+
+
+@dataclass
+class Bucket:
+    """The bucket, which may be away."""
+
+    machine: Machine
+
+    def objects(self, bucket: str, prefix: str) -> list[str]:
+        return [key for key in self.machine.bucket if key.startswith(prefix)]
+
+    def read_object(self, bucket: str, key: str) -> bytes:
+        return self.machine.bucket[key]
+
+    def write_object(self, bucket: str, key: str, content: bytes) -> None:
+        self.machine.deed(f"put {key.partition('/')[0]}")
+        if self.machine.bucket_is_away:
+            raise Unavailable("AWS is out of reach")
+        self.machine.bucket[key] = content
+
+    def secret(self, name: str, stage: str = "") -> Any:
+        return Secret("p")
+
+
+class Busy:
+    """People who write whenever anything is done, and while the new version is watched."""
+
+    @staticmethod
+    def on(machine: Machine) -> Machine:
+        deed, sleep = machine.deed, machine.clock.sleep
+
+        def busy_deed(what: str) -> None:
+            deed(what)
+            machine.write(f"w{len(machine.acknowledged)}")
+
+        def busy_sleep(seconds: float) -> None:
+            sleep(seconds)
+            machine.write(f"w{len(machine.acknowledged)}")
+
+        machine.deed = busy_deed  # type: ignore[method-assign]
+        machine.clock.sleep = busy_sleep  # type: ignore[method-assign]
+        return machine
+
+
+def one_end(machine: Machine, service: str, to: str) -> None:
+    """One of exactly two ends: the old version or the new one, well, with all that was acknowledged."""
+    assert machine.serves()
+    assert machine.content() == machine.acknowledged
+    image = machine.stack[service].image
+    assert image == machine.pinned_in_environment(service)
+    tag = image.partition("@")[0].rpartition(":")[2]
+    assert tag in {"28.0.1", "18.6", "1.30.4"} | ({to} if "-" not in to else set())
+    assert not any(machine.journals.values())
+    assert not machine.resume().changed
+
+
+def ended(verb: Any) -> None:
+    """Run a verb that may end well or with everything as it was before."""
+    with suppress(RolledBack):
+        verb()

@@ -1,0 +1,219 @@
+"""Which release is newer, how big a step is, who may take it, and when a window opens."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ops import releases
+from ops.errors import ConfigError, Refused
+from ops.releases import Choice, Release, Step, Taker
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def release(tag: str) -> Release:
+    found = releases.release_from(tag)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("service", "here", "there", "step"),
+    [
+        ("gitea", "1.27.2", "1.27.3", Step.PATCH),
+        ("gitea", "1.27.3", "28.0.0", Step.MAJOR),
+        ("gitea", "1.27.3", "28.1.0", Step.MAJOR),
+        ("gitea", "1.22.6", "1.27.3", Step.MAJOR),
+        ("gitea", "28.0.1", "28.1.0", Step.MINOR),
+        ("gitea", "28.1.0", "28.1.1", Step.PATCH),
+        ("gitea", "28.1.0", "29.0.0", Step.MAJOR),
+        ("gitea", "28.1.0", "28.0.1", Step.NONE),
+        ("gitea", "28.0.0", "1.27.3", Step.NONE),
+        ("gitea", "28.1.0-rc1", "28.1.0", Step.PATCH),
+        ("gitea", "28.1.0", "28.1.0-rc1", Step.NONE),
+        ("postgres", "18.6", "18.10", Step.MINOR),
+        ("postgres", "18.6", "19.0", Step.MAJOR),
+        ("nginx", "1.30.4", "1.30.10", Step.PATCH),
+        ("nginx", "1.30.4", "1.32.0", Step.MINOR),
+        ("certbot", "v5.8.0", "v5.9.0", Step.MINOR),
+        ("docker-socket-proxy", "v0.5.0", "v0.5.0", Step.NONE),
+    ],
+)
+def test_a_step_is_as_big_as_its_project_counts(service: str, here: str, there: str, step: Step) -> None:
+    assert releases.step_between(service, release(here), release(there)) is step
+
+
+@pytest.mark.parametrize(
+    ("service", "here", "tags", "expected"),
+    [
+        (
+            "gitea",
+            "1.27.3",
+            "latest 1 1.27 1.27.3 1.27.2 1.27.4 28 28.0 28.0.0 28.1.0 28.1.0-rootless 28.2.0-rc0 nightly 29.0.0-dev",
+            "28.1.0 28.0.0 1.27.4",
+        ),
+        ("gitea", "28.0.0-rootless", "28.1.0 28.1.0-rootless 1.27.3-rootless", "28.1.0-rootless"),
+        ("postgres", "18.6", "18 18.5 18.7 18.10 18.7-alpine 18.7-trixie 19.0 19beta3 latest", "19.0 18.10 18.7"),
+        ("nginx", "1.30.4", "1.30.5 1.31.6 1.32.0 1.32 stable mainline 1.30.5-alpine 1.33.0", "1.32.0 1.30.5"),
+        ("nginx", "1.31.4", "1.30.5 1.31.5 1.32.0", "1.32.0 1.31.5"),
+        ("certbot", "v5.8.0", "v5.8.1 v5.10.0 5.11.0 arm64v8-v5.9.0 nightly", "v5.10.0 v5.8.1"),
+        ("diun", "4.33.0", "4.33 4.33.1 5.0.0 edge", "5.0.0 4.33.1"),
+    ],
+)
+def test_what_follows_is_as_plain_and_as_stable_as_what_runs_and_the_newest_comes_first(
+    service: str, here: str, tags: str, expected: str
+) -> None:
+    found = releases.following(service, release(here), tags.split())
+    assert " ".join(each.tag for each in found) == expected
+
+
+versions = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+
+
+@settings(deadline=None)
+@given(st.lists(versions, max_size=8), versions)
+def test_what_follows_is_newer_sorted_and_nothing_newer_is_left_out(
+    numbers: list[tuple[int, int, int]], here: tuple[int, int, int]
+) -> None:
+    def tag(each: tuple[int, int, int]) -> str:
+        return ".".join(map(str, each))
+
+    for service in ("gitea", "diun"):
+        found = releases.following(service, release(tag(here)), map(tag, numbers))
+        assert all(releases.is_newer(service, each, release(tag(here))) for each in found)
+        assert all(not releases.is_newer(service, later, earlier) for earlier, later in pairwise(found))
+        rest = {tag(each) for each in numbers} - {each.tag for each in found}
+        assert not any(releases.is_newer(service, release(each), release(tag(here))) for each in rest)
+        assert all(releases.step_between(service, release(tag(here)), each) > Step.DIGEST for each in found)
+
+
+@pytest.mark.parametrize(
+    ("service", "step", "policy", "held", "taken_by"),
+    [
+        ("nginx", Step.PATCH, "minor", False, Taker.AUTOMATIC),
+        ("nginx", Step.MINOR, "minor", False, Taker.AUTOMATIC),
+        ("nginx", Step.MAJOR, "minor", False, Taker.OPERATOR),
+        ("nginx", Step.DIGEST, "patch", False, Taker.AUTOMATIC),
+        ("gitea", Step.PATCH, "patch", False, Taker.AUTOMATIC),
+        ("gitea", Step.MINOR, "patch", False, Taker.OPERATOR),
+        ("gitea", Step.MAJOR, "minor", False, Taker.OPERATOR),
+        ("gitea", Step.DIGEST, "operator", False, Taker.OPERATOR),
+        ("gitea", Step.NONE, "minor", False, Taker.OPERATOR),
+        ("postgres", Step.MINOR, "operator", False, Taker.OPERATOR),
+        ("postgres", Step.MAJOR, "minor", False, Taker.GUIDED),
+        ("nginx", Step.PATCH, "minor", True, Taker.NO_ONE),
+    ],
+)
+def test_the_policy_says_who_takes_a_step(service: str, step: Step, policy: str, held: bool, taken_by: Taker) -> None:
+    assert releases.taker(service, step, policy, held=held) is taken_by
+
+
+def chosen(made: dict[str, datetime | None], policy: str = "minor", *, held: bool = False) -> Choice:
+    here = release("4.33.0")
+    found = releases.following("diun", here, made)
+    return releases.choose("diun", here, found, policy=policy, held=held, made=made, soak=timedelta(hours=72), now=NOW)
+
+
+def test_a_release_that_is_too_fresh_waits_and_an_older_one_is_taken_meanwhile() -> None:
+    fresh, old = NOW - timedelta(hours=71), NOW - timedelta(hours=72)
+    choice = chosen({"4.33.1": old, "4.34.0": fresh, "5.0.0": old})
+    assert choice == Choice(release("5.0.0"), release("4.33.1"), release("4.34.0"), fresh)
+    assert chosen({"4.33.1": old, "4.34.0": old}).automatic == release("4.34.0")
+    assert chosen({"4.33.1": fresh, "4.34.0": old}).waiting is None
+
+
+@pytest.mark.parametrize("made", [None, datetime(1970, 1, 1, tzinfo=UTC), NOW + timedelta(hours=1)])
+def test_a_release_that_does_not_say_when_it_was_made_is_left_to_the_operator(made: datetime | None) -> None:
+    choice = chosen({"4.33.1": made})
+    assert (choice.newest, choice.automatic, choice.waiting) == (release("4.33.1"), None, release("4.33.1"))
+
+
+def test_nothing_is_taken_automatically_of_what_is_held_or_an_operator_s() -> None:
+    made: dict[str, datetime | None] = {"4.33.1": NOW - timedelta(days=9)}
+    assert chosen(made, held=True) == Choice(release("4.33.1"))
+    assert chosen(made, "operator") == Choice(release("4.33.1"))
+    assert chosen({}) == Choice()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ("latest", "names no version"),
+        ("28.2.0-rootless", "another kind of image"),
+        ("28.0.9", "is older than 28.1.0"),
+        ("1.27.3", "is older than 28.1.0"),
+        ("28.1.0-rc1", "is older than 28.1.0"),
+    ],
+)
+def test_an_operator_may_not_name_what_is_no_step_forward(wanted: str, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        releases.require_kin("gitea", release("28.1.0"), wanted)
+
+
+@pytest.mark.parametrize("wanted", ["28.1.0", "28.1.1", "29.0.0", "28.1.1-rc1"])
+def test_an_operator_may_name_any_step_forward(wanted: str) -> None:
+    assert releases.require_kin("gitea", release("28.1.0"), wanted).tag == wanted
+
+
+def moment(text: str, zone: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
+
+
+@pytest.mark.parametrize(
+    ("window", "now", "begin"),
+    [
+        # An ordinary week.
+        ("Sun 03:15", "2026-11-25T12:00", "2026-11-22T02:15+00:00"),
+        ("Sun 03:15", "2026-11-22T03:14", "2026-11-15T02:15+00:00"),
+        ("Sun 03:15", "2026-11-22T03:15", "2026-11-22T02:15+00:00"),
+        # 2026-03-29 in Berlin: 02:00 is followed by 03:00, and 02:30 never is.
+        ("Sun 02:30", "2026-03-29T03:29", "2026-03-22T01:30+00:00"),
+        ("Sun 02:30", "2026-03-29T03:30", "2026-03-29T01:30+00:00"),
+        # 2026-10-25: 02:30 comes twice, and the first counts.
+        ("Sun 02:30", "2026-10-25T12:00", "2026-10-25T00:30+00:00"),
+    ],
+)
+def test_a_window_begins_at_the_site_s_own_time(window: str, now: str, begin: str) -> None:
+    weekly = releases.window_from(window, "Europe/Berlin")
+    assert releases.begun(weekly, moment(now, "Europe/Berlin")) == datetime.fromisoformat(begin)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Etc/UTC", "Pacific/Auckland"]),
+    st.sampled_from(releases.WEEKDAYS),
+    st.times(),
+    st.timedeltas(timedelta(0), timedelta(days=1500)),
+)
+def test_no_week_is_skipped_and_none_has_two_windows(zone: str, day: str, at: object, later: timedelta) -> None:
+    window = releases.window_from(f"{day} {str(at)[:5]}", zone)
+    begin = releases.begun(window, NOW + later)
+    for _ in range(60):
+        following = releases.next_begin(window, begin)
+        assert timedelta(days=7, hours=-1) <= following - begin <= timedelta(days=7, hours=1)
+        assert releases.begun(window, following - timedelta(seconds=1)) == begin
+        begin = following
+
+
+def test_updates_are_due_once_in_a_window_and_not_long_after_it() -> None:
+    window = releases.window_from("Sun 03:15", "Europe/Berlin")
+    begin = datetime(2026, 11, 22, 2, 15, tzinfo=UTC)
+    assert releases.is_due(window, None, begin)
+    assert releases.is_due(window, begin - timedelta(days=7), begin + timedelta(hours=1))
+    assert not releases.is_due(window, begin, begin + timedelta(hours=1))
+    assert not releases.is_due(window, None, begin - timedelta(seconds=1))
+    assert not releases.is_due(window, None, begin + timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("text", "zone"), [("Sonntag 03:15", "Etc/UTC"), ("Sun 3", "Etc/UTC"), ("Sun 03:15", "Mars/Base")]
+)
+def test_a_window_that_is_none_is_said_to_be_none(text: str, zone: str) -> None:
+    with pytest.raises(ConfigError, match="no time of the week"):
+        releases.window_from(text, zone)

@@ -1,0 +1,346 @@
+"""An update succeeds or was never there: what it decides, and that it may be killed anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import pins, update
+from ops.errors import Degraded, Locked, Refused, RolledBack, Stranded, Unavailable
+from ops.manifest import Part
+from ops.offers import Offer
+from ops.pins import Pin
+from ops.releases import Choice, Step, release_from
+from ops.update import Facts, Move, Pending, Wish
+from ops.world.lock import exclusive
+from tests import fakes
+from tests.machine import Busy, Killed, Machine, ended, one_end
+from tests.unit.test_restore import MADE
+
+SITE = fakes.site()
+NOW = fakes.FakeClock().now()
+GITEA = Move("gitea", Pin("gitea/gitea", "28.0.1", "sha256:0"), Pin("gitea/gitea", "28.1.0", "sha256:1"), Step.MINOR)
+NGINX = Move("nginx", Pin("nginx", "1.30.4", "sha256:0"), Pin("nginx", "1.30.5", "sha256:1"), Step.PATCH)
+FACTS = Facts((), 1 << 40, 1 << 40, 1000, True, "")
+PENDING = Pending(GITEA, NOW, "20261123T110000Z", 336, "c", False)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(directory=tmp_path)
+
+
+def offer(service: str, image: str, newest: str = "", automatic: str = "") -> Offer:
+    pin = pins.pin_from(image)
+    return Offer(
+        service,
+        pin,
+        pin.digest,
+        Choice(release_from(newest) if newest else None, release_from(automatic) if automatic else None),
+    )
+
+
+OFFERS = [
+    offer("gitea", "gitea/gitea:28.0.1@sha256:g", "29.0.0"),
+    offer("postgres", "postgres:18.6@sha256:p", "19.0"),
+    offer("nginx", "nginx:1.30.4@sha256:n", "1.32.0", "1.30.5"),
+    offer("diun", "crazymax/diun:4.33.0@sha256:d"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wish", "moves"),
+    [
+        (Wish(), "nginx 1.32.0"),
+        (Wish(automatic=True), "nginx 1.30.5"),
+        (Wish("gitea"), "gitea 29.0.0"),
+        (Wish("gitea", "28.1.0"), "gitea 28.1.0"),
+        (Wish("postgres", "18.7"), "postgres 18.7"),
+        (Wish("diun"), ""),
+        (Wish("gitea", "28.0.1"), ""),
+    ],
+)
+def test_what_is_wished_for_becomes_moves_and_a_major_step_is_to_be_named(wish: Wish, moves: str) -> None:
+    assert ", ".join(f"{each.service} {each.there.tag}" for each in update.plan(OFFERS, wish, SITE)) == moves
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (Wish("postgres"), "another major version of PostgreSQL"),
+        (Wish("gitea", "1.27.3"), "is older than"),
+        (Wish("gitea", "28.1.0-rootless"), "another kind of image"),
+        (Wish("nothing"), "there is no service nothing"),
+        (Wish("nginx"), "update.hold has nginx"),
+    ],
+)
+def test_what_no_one_may_take_so_is_refused(wish: Wish, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        update.plan(OFFERS, wish, fakes.site(update={"hold": ["nginx"]}))
+
+
+@pytest.mark.parametrize(
+    ("move", "changes", "words"),
+    [
+        (NGINX, {"red": ("https: answers 502",)}, "the site is not well: https: answers 502"),
+        (NGINX, {"free_images": 1}, "are free for images"),
+        (GITEA, {"photographs": False}, "no btrfs"),
+        (GITEA, {"database": 1 << 41}, "enlarge host.data_gib"),
+        (GITEA, {"undrilled": "no drill was ever passed"}, "no drill was ever passed: ops restore --drill"),
+    ],
+)
+def test_what_stands_in_the_way_is_named_with_its_remedy(move: Move, changes: dict[str, Any], words: str) -> None:
+    facts = dataclasses.replace(FACTS, **changes)
+    (problem,) = update.objections([move], facts, Wish(automatic=True))
+    assert words in problem
+
+
+def test_an_operator_may_update_without_a_drill_and_is_warned() -> None:
+    facts = dataclasses.replace(FACTS, undrilled="no drill was ever passed")
+    assert update.objections([GITEA], facts, Wish("gitea")) == ()
+    assert any("beware" in line for line in update.consequences([GITEA], facts, SITE))
+    assert not any("beware" in line for line in update.consequences([GITEA], FACTS, SITE))
+    assert update.objections([NGINX], dataclasses.replace(facts, photographs=False), Wish()) == ()
+
+
+@pytest.mark.parametrize(
+    ("steps", "migration", "answers", "data"),
+    [
+        ((), 336, False, False),
+        (("stop", "picture", "pin"), 336, False, False),
+        (("stop", "picture", "pin", "up"), 336, False, True),
+        (("stop", "picture", "pin", "up"), 336, True, False),
+        (("stop", "picture", "pin", "up"), 338, True, True),
+        (("stop", "picture", "pin", "up", "judge"), 336, False, False),
+        (("stop", "picture", "pin", "up", "judge"), 340, False, True),
+        (("stop", "picture", "pin", "up", "judge"), None, False, True),
+    ],
+)
+def test_the_image_alone_goes_back_only_when_the_new_version_was_well_and_migrated_nothing(
+    steps: tuple[str, ...], migration: int | None, answers: bool, data: bool
+) -> None:
+    pending = dataclasses.replace(PENDING, steps=steps)
+    assert update.needs_data(pending, migration, answers=answers) is data
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"parts": {"database": Part("r", "l", 0)}}, "its database is empty"),
+        ({"rows": {"repository": 1}}, "it has no user"),
+        ({"rows": {"user": 1, "repository": 2}, "repositories": {}}, "it has none of 2 repositories"),
+    ],
+)
+def test_an_empty_backup_is_no_backup(changes: dict[str, Any], why: str) -> None:
+    assert update.empty(dataclasses.replace(MADE, **changes)) == why
+
+
+def test_a_good_update_is_pinned_told_and_recorded(machine: Machine) -> None:
+    machine.write("before")
+    report = machine.update(to="28.1.0")
+    assert (machine.version(), machine.pinned_in_environment()) == ("28.1.0", "gitea/gitea:28.1.0@sha256:28.1.0")
+    assert machine.content() == machine.acknowledged
+    assert pins.read(machine.bucket[pins.KEY])["gitea"] == Pin("gitea/gitea", "28.1.0", "sha256:28.1.0")
+    assert report.facts["outcome"] == "updated"
+    assert [letter.subject for letter in machine.mail.taken] == ["[test] gitea 28.0.1 -> 28.1.0: updated"]
+    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    assert (entry["from"], entry["outcome"]) == ("gitea/gitea:28.0.1@sha256:28.0.1", "updated")
+    assert [json.loads(content)["to"] for key, content in machine.bucket.items() if key.startswith(update.HISTORY)] == [
+        "gitea/gitea:28.1.0@sha256:28.1.0"
+    ]
+    deeds = machine.deeds
+    # The image is there and the backup whole before anything stops.
+    assert deeds.index("pull gitea/gitea") < deeds.index("put manifests") < deeds.index("stop gitea")
+    assert deeds.index("photograph postgresql") < deeds.index("write .env") < deeds.index("compose up gitea")
+
+
+@pytest.mark.parametrize(
+    ("to", "with_data", "words"),
+    [
+        ("28.1.1-crash", True, "gitea does not stay up"),
+        ("28.1.1-hang", True, "gitea is not well after 1 min"),
+        ("28.1.1-sour", False, "looks failed"),
+        ("28.1.1-midmigration", True, "gitea does not stay up"),
+        ("28.1.1-broken", True, "the sign-in page answers 500"),
+    ],
+)
+def test_a_broken_release_is_taken_back_and_nothing_that_was_written_is_missing(
+    machine: Machine, to: str, with_data: bool, words: str
+) -> None:
+    machine.write("before")
+    with pytest.raises(RolledBack, match=words) as caught:
+        machine.update(to=to)
+    assert caught.value.exit_code == 5
+    assert (machine.version(), machine.serves()) == ("28.0.1", True)
+    assert machine.pinned_in_environment() == "gitea/gitea:28.0.1@sha256:28.0.1"
+    assert machine.content() == machine.acknowledged
+    assert pins.KEY not in machine.bucket
+    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    assert (entry["outcome"], entry["with_data"]) == ("rolled back", with_data)
+    assert "rolled back" in machine.mail.taken[0].subject
+    assert machine.resume().changed is False
+
+
+def test_what_was_written_to_a_release_that_migrated_and_then_went_bad_is_kept_aside(machine: Machine) -> None:
+    machine.write("before")
+    with pytest.raises(RolledBack, match="kept aside"):
+        Busy.on(machine).update(to="28.1.1-sourmigration")
+    assert "before" in machine.content()
+    missing = set(machine.acknowledged) - set(machine.content())
+    assert missing <= set((machine.places.data / ".update/undone/gitea/writes").read_text().split())
+
+
+def test_killed_here_and_there_an_update_is_finished_or_undone(tmp_path: Path) -> None:
+    # At every step, of every kind of update: tests/integration/test_kills.py.
+    whole = Busy.on(Machine(directory=tmp_path / "whole"))
+    ended(lambda: whole.update(to="28.1.1-broken"))
+    one_end(whole, "gitea", "28.1.1-broken")
+    for number in range(0, len(whole.deeds), 7):
+        machine = Busy.on(Machine(directory=tmp_path / str(number), dies_before=number))
+        with pytest.raises(Killed):
+            machine.update(to="28.1.1-broken")
+        machine.dies_before = -1
+        ended(machine.resume)
+        one_end(machine, "gitea", "28.1.1-broken")
+
+
+def test_a_site_that_does_not_come_back_is_stranded_and_resuming_it_is_tried_again(machine: Machine) -> None:
+    machine.write("before")
+    compose_up = machine.compose_up
+    machine.compose_up = lambda service: None  # type: ignore[method-assign]
+    with pytest.raises(Stranded, match=r"28\.0\.1 does not come back") as caught:
+        machine.update(to="28.1.1-crash")
+    assert "ops update --resume" in caught.value.hint
+    assert "20261123T" in caught.value.hint
+    machine.compose_up = compose_up  # type: ignore[method-assign]
+    with pytest.raises(RolledBack):
+        machine.resume()
+    one_end(machine, "gitea", "28.1.0")
+
+
+def test_an_image_that_cannot_be_had_changes_nothing(machine: Machine) -> None:
+    machine.vanished = frozenset({"sha256:28.1.0"})
+    with pytest.raises(Unavailable, match="cannot be pulled"):
+        machine.update(to="28.1.0")
+    machine.vanished, machine.full = frozenset(), True
+    with pytest.raises(Refused, match="no space left"):
+        machine.update(to="28.1.0")
+    with pytest.raises(Refused, match="is not in the registry"):
+        machine.update(to="28.1.9")
+    assert "stop gitea" not in machine.deeds
+    one_end(machine, "gitea", "28.1.0")
+
+
+def test_a_notice_that_cannot_be_sent_changes_nothing_of_the_outcome(machine: Machine) -> None:
+    machine.mail.known = None
+    assert machine.update(to="28.1.0").changed
+    with pytest.raises(RolledBack):
+        machine.update(to="28.1.1-crash")
+
+
+def test_a_bucket_that_is_away_at_the_end_leaves_the_update_done_and_the_record_to_the_next_run(
+    machine: Machine,
+) -> None:
+    deed = machine.deed
+
+    def away(what: str) -> None:
+        machine.bucket_is_away = machine.bucket_is_away or what == "record commit"
+        deed(what)
+
+    machine.deed = away  # type: ignore[method-assign]
+    with pytest.raises(Degraded, match="the bucket does not know it"):
+        machine.update(to="28.1.0")
+    assert machine.version() == "28.1.0"
+    machine.deed = deed  # type: ignore[method-assign]
+    machine.bucket_is_away = False
+    assert machine.resume().changed
+    assert pins.read(machine.bucket[pins.KEY])["gitea"].tag == "28.1.0"
+    one_end(machine, "gitea", "28.1.0")
+
+
+def test_one_update_at_a_time(machine: Machine) -> None:
+    with exclusive(machine.places.lock, NOW), pytest.raises(Locked):
+        machine.update(to="28.1.0")
+    assert machine.deeds == []
+
+
+def test_a_rehearsed_update_and_one_that_no_one_agrees_to_do_nothing(machine: Machine) -> None:
+    report = machine.update(to="28.1.0", rehearse=True)
+    assert report.lines[0] == "gitea 28.0.1 -> 28.1.0 (minor)"
+
+    def never(name: str, lines: Sequence[str]) -> None:
+        raise Refused("no one agreed")
+
+    with pytest.raises(Refused):
+        update.update(
+            machine.site(),
+            machine,  # type: ignore[arg-type]
+            wish=Wish("gitea"),
+            agree=never,
+            places=machine.places,
+            compose=machine.compose,
+        )
+    assert machine.deeds == []
+
+
+def test_updates_of_their_own_happen_once_in_a_window(machine: Machine) -> None:
+    assert machine.update("", automatic=True).summary == "no update is due"
+    machine.clock.sleep(timedelta(days=5, hours=15, minutes=20).total_seconds())
+    machine.bucket["drills/1.json"] = machine.bucket["drills/1.json"].replace(b"2026-11-22", b"2026-11-28")
+    report = machine.update("", automatic=True)
+    assert (report.facts["service"], report.facts["to"]) == ("nginx", "nginx:1.30.5@sha256:1.30.5")
+    assert machine.version() == "28.0.1"
+    assert machine.update("", automatic=True).summary == "no update is due"
+
+
+def test_one_can_go_back_with_the_data_of_then_and_what_was_written_since_is_kept_aside(machine: Machine) -> None:
+    with pytest.raises(Refused, match="nothing is kept to go back to"):
+        machine.rollback()
+    machine.write("before")
+    machine.update(to="28.1.0")
+    machine.write("after")
+    report = machine.rollback()
+    assert (machine.version(), machine.content()) == ("28.0.1", ["before"])
+    assert (machine.places.data / ".update/undone/gitea/writes").read_text().split() == ["before", "after"]
+    assert pins.read(machine.bucket[pins.KEY])["gitea"].tag == "28.0.1"
+    assert report.changed
+    with pytest.raises(Refused, match="nothing is kept"):
+        machine.rollback()
+
+
+def test_what_is_kept_for_the_way_back_goes_when_it_is_old(machine: Machine) -> None:
+    machine.update(to="28.1.0")
+    machine.clock.sleep(timedelta(days=6).total_seconds())
+    machine.resume()
+    assert (machine.places.data / ".update/before/gitea").is_dir()
+    machine.clock.sleep(timedelta(days=2).total_seconds())
+    machine.resume()
+    assert not (machine.places.data / ".update/before/gitea").exists()
+    with pytest.raises(Refused, match="nothing is kept"):
+        machine.rollback()
+
+
+def test_a_site_that_is_not_well_is_not_updated(machine: Machine) -> None:
+    machine.stack["diun"].state = "exited"
+    with pytest.raises(Refused, match="the site is not well: container diun"):
+        machine.update(to="28.1.0")
+    assert machine.deeds == []
+
+
+def test_what_a_journal_says_is_under_way() -> None:
+    begin = update._begin(PENDING)
+    assert update.pending_from([]) is None
+    assert update.pending_from([begin]) == PENDING
+    steps = [{"step": "stop"}, {"step": "picture"}]
+    assert update.pending_from([begin, *steps]) == dataclasses.replace(PENDING, steps=("stop", "picture"))
+    undo = {"step": "undo", "with_data": True, "why": "red"}
+    undone = update.pending_from([begin, *steps, undo])
+    assert undone
+    assert (undone.undoing, undone.with_data, undone.why) == (True, True, "red")
