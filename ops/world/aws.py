@@ -19,6 +19,11 @@ _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempt
 # Stages are labels that point at versions. The first two are AWS's own; ours stays with the version that Terraform wrote.
 CURRENT, PENDING, FIRST = "AWSCURRENT", "AWSPENDING", "FIRST"
 
+# What AWS says with a code below 500, and would not say a little later: a role's credentials are renewed, a crowd goes.
+_LATER = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "SlowDown", "Throttling", "ThrottlingException"}
+)
+
 
 class Aws:
     """Reads and writes what the site keeps in AWS."""
@@ -147,7 +152,8 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        kind = Unavailable if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 else OpsError
+        away = error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 or code in _LATER
+        kind = Unavailable if away else OpsError
         raise kind(
             f"{what}: AWS says {code}", "check that `ops deploy` has run and that the role may read it"
         ) from error

@@ -1,0 +1,47 @@
+"""What AWS says no to, and what it says no to for now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSResponse
+
+from ops.errors import OpsError, Unavailable
+from ops.world.aws import Aws
+
+
+class Said:
+    """The body of an answer, as botocore reads it."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def stream(self, *_: Any) -> Iterator[bytes]:
+        yield f"<Error><Code>{self._code}</Code><Message>said the test</Message></Error>".encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "ExpiredToken", Unavailable),
+        (500, "InternalError", Unavailable),
+        (403, "AccessDenied", OpsError),
+        (404, "NoSuchBucket", OpsError),
+    ],
+)
+def test_credentials_that_expired_are_a_matter_of_time_as_an_error_of_aws_s_own_is(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, kind: type[OpsError]
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+    def send(_: Any, request: Any) -> AWSResponse:
+        return AWSResponse(request.url, status, {"Content-Type": "application/xml"}, Said(code))
+
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
+    with pytest.raises(OpsError, match=f"AWS says {code}") as failed:
+        Aws("eu-central-1").objects("bucket", "manifests/")
+    assert type(failed.value) is kind
