@@ -330,6 +330,10 @@ class Machine(fakes.FakeWorld):
     def thaw(self, container: str) -> bool:
         return True
 
+    def command_lines(self, project: str, service: str) -> tuple[str, ...]:
+        self.name(project, service)
+        return ()
+
     def discard(self, container: str) -> None:
         assert container not in self.stack
 
