@@ -92,8 +92,8 @@ def _deploy(site_file: Path) -> int:
 
 
 def _e2e(site_file: Path, facts: dict[str, str], *, rehearse: bool) -> int:
-    left_out = () if rehearse else ("--ignore=tests/e2e/rehearsals",)
-    return _python("-m", "pytest", "tests/e2e", *left_out, environment={"E2E_SITE": str(site_file), **facts})
+    chosen = ("tests/integration/rehearsals",) if rehearse else ("--ignore=tests/e2e/rehearsals",)
+    return _python("-m", "pytest", "tests/e2e", *chosen, environment={"E2E_SITE": str(site_file), **facts})
 
 
 def _facts(ground: Stand) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     whole.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")
     whole.add_argument("--keep", action="store_true", help="leave the local site running and say how to reach it")
     whole.add_argument(
-        "--rehearse", action="store_true", help="drift and the loss of the host, too; a release needs it"
+        "--rehearse", action="store_true", help="faults, attack, drift and loss, too; a release needs it"
     )
     whole.set_defaults(function=deploy_e2e)
     return parser

@@ -103,10 +103,9 @@ def test_a_container_that_dies_at_its_start_is_explained_by_its_last_words(place
     container.remove(force=True)
 
 
-def test_a_full_disk_is_refused_before_anything_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "NEEDED_GIB", 10**6)
+def test_a_full_disk_is_refused_before_anything_is_begun() -> None:
     with pytest.raises(Refused, match=r"GiB are free below .*, a run needs 1000000"):
-        disk.require_space(print)
+        disk.require_space(print, needed_gib=10**6)
 
 
 def _labelled(client: docker.DockerClient, name: str) -> list[str]:

@@ -58,7 +58,8 @@ def test_no_byte_can_change_without_its_record_and_those_after_it_counting_for_n
             assert list(Journal(path).records()) == RECORDS[:before], (index, other)
 
 
-@settings(max_examples=15, deadline=None)
+# Each record waits for the disk.
+@settings(max_examples=4)
 @given(
     st.lists(
         st.dictionaries(st.text(max_size=5), st.text(max_size=9) | st.integers() | st.booleans(), max_size=3),
