@@ -183,7 +183,8 @@ class Machine(fakes.FakeWorld):
 
     # What a test does.
     def site(self, **changes: Any) -> Any:
-        return fakes.site(update={"watch_seconds": 30, "healthy_minutes": 1} | changes)
+        policy = {"nginx": "minor", "others": "minor"}
+        return fakes.site(update={"watch_seconds": 30, "healthy_minutes": 1} | policy | changes)
 
     def update(self, service: str = "gitea", to: str = "", **more: Any) -> Report:
         wish, world = update.Wish(service, to, **more), self._world()

@@ -60,7 +60,7 @@ def test_each_service_has_its_newest_its_step_and_who_may_take_it(tmp_path: Path
         "crazymax/diun:4.33.2": "sha256:d2",
     }
     fake = world(there, **{"1_32_0": NOW - timedelta(hours=5), "4_33_2": OLD, "5_0_0": OLD})
-    found = check(tmp_path, fake)
+    found = check(tmp_path, fake, nginx="minor", others="minor")
     seen = {name: (each["to"], each["step"], each["taken_by"], each["automatic"]) for name, each in found.items()}
     assert seen == {
         "gitea": ("28.1.0", "minor", "operator", ""),
@@ -82,7 +82,8 @@ def test_the_policy_of_the_site_file_counts_and_a_hold_is_above_it(tmp_path: Pat
 
 
 def test_other_bytes_under_the_same_tag_are_a_step_too(tmp_path: Path) -> None:
-    found = check(tmp_path, world({"nginx:1.30.4": "sha256:mended", "gitea/gitea:28.0.1": "sha256:mended"}))
+    mended = {"nginx:1.30.4": "sha256:mended", "gitea/gitea:28.0.1": "sha256:mended"}
+    found = check(tmp_path, world(mended), nginx="minor")
     assert (found["nginx"]["step"], found["nginx"]["automatic"]) == ("digest", "1.30.4")
     assert (found["gitea"]["step"], found["gitea"]["automatic"]) == ("digest", "")
 
