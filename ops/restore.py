@@ -143,7 +143,7 @@ def restore(site: Site, world: World, *, wish: Wish, agree: Agree, places: Place
         over = passed_over(backups, chosen, wish)
         lines = (*plan(chosen, facts, wish, world.clock.now()), *_log_lines(chosen, log), *over)
         if wish.rehearse:
-            told = {"identity": chosen.identity, "passed_over": over}
+            told = {"identity": chosen.identity, "passed_over": over, "plan": list(lines)}
             return Report("restore", False, f"would restore {chosen.identity}", told, lines)
         agree(site.name, lines)
         if wish.repository:

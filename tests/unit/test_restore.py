@@ -433,7 +433,9 @@ def test_a_backup_that_is_passed_over_because_it_is_broken_is_named() -> None:
 
 
 def test_a_rehearsed_restore_and_one_that_no_one_agrees_to_do_nothing(machine: Machine) -> None:
-    assert not machine.ops(rehearse=True).changed
+    rehearsed = machine.ops(rehearse=True)
+    assert not rehearsed.changed
+    assert rehearsed.facts["plan"] == list(rehearsed.lines)
 
     def never(name: str, lines: Sequence[str]) -> None:
         raise Refused("no one agreed")

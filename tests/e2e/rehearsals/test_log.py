@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops
 
-pytestmark = pytest.mark.usefixtures("by_hand")
+pytestmark = pytest.mark.usefixtures("by_hand", "streaming")
 
 LOSS_SECONDS = 60
+
+
+@pytest.fixture
+def streaming(ssh: Ssh) -> Iterator[None]:
+    """Whatever a test came to, the next one finds the stream at work."""
+    yield
+    assert ssh("sudo systemctl start gitea-suite-wal").returncode == 0
 
 
 def test_an_issue_that_was_written_after_the_last_backup_is_found_again(
@@ -31,7 +39,7 @@ def test_an_issue_that_was_written_after_the_last_backup_is_found_again(
     assert account.session.post(where, json={"title": "never sent"}).status_code == 201
     assert ssh("sudo rm -r /var/backups/gitea-suite/wal").returncode == 0
     rehearsed = ops(ssh, "restore", "--newest-database", "--dry-run")
-    assert any(line.startswith("may disagree:") for line in rehearsed["lines"]), rehearsed
+    assert any(line.startswith("may disagree:") for line in rehearsed["plan"]), rehearsed
     ops(ssh, "restore", "--newest-database", "--yes")
     assert [each["title"] for each in account.session.get(where).json()] == ["after the backup"]
     assert head_of(site, account, "kept") == head
