@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from ops.accounts import PROJECT
 from ops.config import Site
@@ -66,6 +66,12 @@ def away(
         absence = Absence(site, world, project, reason, drained=drained)
         undo.callback(absence.give_back)
         yield absence
+
+
+def let_in(world: World, project: str = PROJECT) -> None:
+    """Let everyone in again whom a run that was killed has turned away. An nginx that does not run turns no one away."""
+    with suppress(OpsError):
+        world.containers.execute(project, NGINX, ["nginx-away", "none"])
 
 
 def pushes_in(processes: Iterable[str]) -> int:

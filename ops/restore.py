@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ops import accounts, backup, bases, health, manifest, replay, wal
-from ops.away import Absence, away
+from ops.away import Absence, away, let_in
 from ops.backup import DUMP, REPOSITORIES, Places, Repositories, in_bytes
 from ops.config import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
@@ -583,6 +583,13 @@ def _gone_back(world: World, places: Places, failed: OpsError) -> OpsError:
 
 
 def _resume(world: World, places: Places) -> bool:
+    undone = _undone(world, places)
+    # By a run that was killed in its switch, or just before it.
+    let_in(world, places.project)
+    return undone
+
+
+def _undone(world: World, places: Places) -> bool:
     journal = _staging(places).journal
     if not journal.exists():
         return False

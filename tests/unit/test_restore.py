@@ -362,7 +362,7 @@ def machine(tmp_path: Path) -> Machine:
 def test_a_restored_site_runs_and_the_one_before_is_kept_aside(machine: Machine) -> None:
     report = machine.ops()
     assert (machine.content(), machine.running) == ("then", True)
-    assert machine.turned_away == ["push", "all", "none"]
+    assert machine.turned_away == ["none", "push", "all", "none"]
     assert machine.databases == {"gitea": "then", ASIDE: "now"}
     assert (machine.places.data / ".restore/before/git/repositories/a/b.git/content").read_text() == "now"
     assert report.facts["identity"] == MADE.identity
@@ -488,6 +488,7 @@ def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_w
         with pytest.raises(Killed):
             machine.ops(**wish)
         machine.resume()
+        assert machine.turned_away[-1] == "none"
         content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
         assert machine.databases["gitea"] == database[content], whole.deeds[number]
         assert machine.running
