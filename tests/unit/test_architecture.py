@@ -45,6 +45,7 @@ _LEVELS = {
     "bases": 7,
     "replay": 8,
     "away": 7,
+    "succession": 8,
     "backup": 8,
     "afar": 9,
     "restore": 9,
