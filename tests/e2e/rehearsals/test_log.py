@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -62,9 +63,9 @@ def test_a_backup_whose_dump_is_damaged_is_restored_to_its_very_moment_from_base
     assert restored["database_until"]
     assert [each["title"] for each in account.session.get(where).json()] == ["before"]
     # Without a dump it is a backup still, for who asks for its log.
-    _lose_dump(site, taken["identity"])
-    assert "is broken: database missing" in str(ops(ssh, "restore", taken["identity"], "--yes", code=4)["summary"])
-    ops(ssh, "restore", taken["identity"], "--from-log", "--yes")
+    with _without_dump(site, taken["identity"]):
+        assert "is broken: database missing" in str(ops(ssh, "restore", taken["identity"], "--yes", code=4)["summary"])
+        ops(ssh, "restore", taken["identity"], "--from-log", "--yes")
     assert [each["title"] for each in account.session.get(where).json()] == ["before"]
 
 
@@ -104,9 +105,15 @@ def _covered(ssh: Ssh) -> datetime:
     return datetime.fromisoformat(json.loads(said)["covered"]) if said else datetime.min.replace(tzinfo=UTC)
 
 
-def _lose_dump(site: DeployedSite, identity: str) -> None:
+@contextmanager
+def _without_dump(site: DeployedSite, identity: str) -> Iterator[None]:
+    """A backup whose dump is lost: its manifest names a snapshot that is not there."""
     bucket, storage = site.document["backup"]["bucket"], aws_client(site.document, "s3")
     key = f"manifests/{identity}.json"
-    written = json.loads(storage.get_object(Bucket=bucket, Key=key)["Body"].read())
+    whole = storage.get_object(Bucket=bucket, Key=key)["Body"].read()
+    written = json.loads(whole)
     written["parts"]["database"]["remote"] = "0" * 64
     storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(written), ChecksumAlgorithm="SHA256")
+    yield
+    # The site's own judgement of its backups is another test's.
+    storage.put_object(Bucket=bucket, Key=key, Body=whole, ChecksumAlgorithm="SHA256")
