@@ -27,6 +27,7 @@ from ops import (
     secrets,
     standing,
     stream,
+    succession,
     update,
     verify,
 )
@@ -98,6 +99,9 @@ def parser() -> argparse.ArgumentParser:
     outside = _verb(verbs, "health", "say whether the site is well (exit 3 when a probe is red)", _health)
     outside.add_argument("--address", help="probe from outside, at this address, instead of from the site's own host")
     _choice(_verb(verbs, "certs", "issue or renew the certificate (on the host)", _certs), "renew")
+    _choice(
+        _verb(verbs, "nginx", "have another nginx take its place, no request fails (on the host)", _nginx), "replace"
+    )
     backups = _verb(
         verbs,
         "backup",
@@ -230,6 +234,11 @@ def _health(arguments: argparse.Namespace) -> Report:
 def _certs(arguments: argparse.Namespace) -> Report:
     world = _world(arguments)
     return certs.renew(world.site, world)
+
+
+def _nginx(arguments: argparse.Namespace) -> Report:
+    world = _world(arguments)
+    return succession.replace(world.site, world)
 
 
 def _backup(arguments: argparse.Namespace) -> Report:

@@ -37,6 +37,18 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One of the containers of a service: its id, the image it was asked for and that image's id, state, health, birth."""
+
+    identity: str
+    image: str
+    image_id: str
+    state: str
+    health: str
+    created: datetime = NEVER
+
+
+@dataclass(frozen=True)
 class Ran:
     """What a command in a container came to."""
 
@@ -99,6 +111,27 @@ class Containers:
             if not found:
                 raise OpsError(f"there is no container of {service}", "systemctl restart gitea-suite")
             found[0].start()
+
+    def members(self, project: str, service: str) -> tuple[Member, ...]:
+        """Return every container of a service, stopped ones included."""
+        with _explained():
+            return tuple(_member(each.attrs) for each in self._all(project, service))
+
+    def signal(self, identity: str, name: str) -> None:
+        """Send a signal to the first process of a container; one that does not run or is gone is no error."""
+        with _explained(), suppress(APIError):
+            self._docker.api.kill(identity, signal=name)
+
+    def remove(self, identity: str) -> None:
+        """Remove a container, whatever it does; one that is gone is no error."""
+        with _explained(), suppress(NotFound):
+            self._docker.api.remove_container(identity, force=True)
+
+    def address(self, project: str, service: str, network: str) -> str:
+        """Return the IP address of the running container of a service on a network; raises OpsError when there is none."""
+        with _explained():
+            networks = self._running(project, service).attrs["NetworkSettings"]["Networks"]
+        return str(networks[network]["IPAddress"])
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         """Return the command line of each process in the running container of a service."""
@@ -280,6 +313,18 @@ def _service(attributes: Mapping[str, Any], labels: Mapping[str, str]) -> Servic
         health=state.get("Health", {}).get("Status", ""),
         restarts=attributes["RestartCount"],
         started=_moment(state["StartedAt"]),
+    )
+
+
+def _member(attributes: Mapping[str, Any]) -> Member:
+    state = attributes["State"]
+    return Member(
+        identity=attributes["Id"],
+        image=attributes["Config"]["Image"],
+        image_id=attributes["Image"],
+        state=state["Status"],
+        health=state.get("Health", {}).get("Status", ""),
+        created=_moment(attributes["Created"]),
     )
 
 

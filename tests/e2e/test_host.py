@@ -13,7 +13,7 @@ from testinfra.host import Host
 
 from tests.e2e.conftest import DeployedSite
 
-SERVICES = ("diun", "docker-socket-proxy", "gitea", "nginx", "postgres")
+SERVICES = ("diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres")
 
 
 def test_ops_health_on_the_host_is_green(host: Host) -> None:

@@ -41,7 +41,8 @@ _OVERRIDES: Mapping[str, Mapping[str, str]] = {
     "postgres": {},
     # A test waits until one that hangs is found out.
     "gitea": {"ports": '!override ["127.0.0.1::22"]', "healthcheck": "{interval: 1s, timeout: 3s, retries: 3}"},
-    "nginx": {"ports": '!override ["127.0.0.1::80", "127.0.0.1::443"]'},
+    "door": {"ports": '!override ["127.0.0.1::80", "127.0.0.1::443"]'},
+    "nginx": {},
     "diun": {},
     "docker-socket-proxy": {},
 }
@@ -119,7 +120,7 @@ class Stack:
         trust: ssl.SSLContext | None = None,
     ) -> Answer:
         """Return nginx's answer, asked at its published port under `name`; raises OSError when it refuses the talk."""
-        port = self.port("nginx", 80 if plain else 443)
+        port = self.port("door", 80 if plain else 443)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
         connection.sock = socket.create_connection(("127.0.0.1", port), timeout=15)
         if not plain:

@@ -5,15 +5,25 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ops import away, succession
+from ops.errors import Refused
+from ops.succession import Front
+from ops.world import World
+from ops.world.containers import Containers
+from ops.world.web import Web
+from tests import fakes
 from tests.integration.stack_fixtures import (
     COMPOSE,
     DOMAIN,
@@ -25,8 +35,10 @@ from tests.integration.stack_fixtures import (
     lay_out,
     run,
 )
+from tests.visitors import Crowd, slow_way
 
-SERVICES = ("postgres", "gitea", "nginx", "diun", "docker-socket-proxy")
+SITE = replace(fakes.site(), domain=DOMAIN)
+SERVICES = ("postgres", "gitea", "door", "nginx", "diun", "docker-socket-proxy")
 HEADERS = ("Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options", "Referrer-Policy")
 CHALLENGE = "/.well-known/acme-challenge/token"
 # In Gitea's place: tells what reached it, and sends headers that the proxy sends too.
@@ -76,8 +88,8 @@ def front(bare: Stack, before_certificate: dict[str, Answer]) -> Stack:
     return bare
 
 
-@pytest.fixture(scope="module")
-def away(front: Stack) -> Answer:
+@pytest.fixture(scope="module", name="away")
+def away_(front: Stack) -> Answer:
     """What a visitor gets while there is no Gitea."""
     return front.ask("/")
 
@@ -213,7 +225,7 @@ def test_whoever_asks_while_gitea_is_missing_is_told_in_a_form_it_can_show(
 
 def test_git_shows_its_user_the_sentence_of_an_absence(front: Stack, away: Answer) -> None:
     environment = git_environment(front, {"Authorization": "none"})
-    address = f"https://{DOMAIN}:{front.port('nginx', 443)}/owner/project.git"
+    address = f"https://{DOMAIN}:{front.port('door', 443)}/owner/project.git"
     done = subprocess.run(["git", "ls-remote", address], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 128
     assert "remote: Gitea is away for a moment. It is being restarted or updated." in done.stderr
@@ -353,7 +365,7 @@ def test_push_of_several_megabytes_over_https_arrives(stack: Stack, operator: di
     )
     assert made.status == 201
     (tmp_path / "large.bin").write_bytes(ssl.RAND_bytes(3 * 1024 * 1024))
-    address = f"https://{DOMAIN}:{stack.port('nginx', 443)}/operator/large.git"
+    address = f"https://{DOMAIN}:{stack.port('door', 443)}/operator/large.git"
 
     def git(*arguments: str) -> str:
         return run("git", *arguments, cwd=tmp_path, env=git_environment(stack, operator))
@@ -365,10 +377,10 @@ def test_push_of_several_megabytes_over_https_arrives(stack: Stack, operator: di
     assert git("ls-remote", address, "refs/heads/main").split()[0] == git("rev-parse", "main").strip()
 
 
-def git_environment(stack: Stack, operator: Mapping[str, str]) -> dict[str, str]:
-    """Return what makes git find the site at its published port, trust its certificate and log in, and nothing else."""
+def git_environment(stack: Stack, operator: Mapping[str, str], port: int = 0) -> dict[str, str]:
+    """Return what makes git find the site at a port (its published one), trust its certificate and log in, no more."""
     settings = {
-        "http.curloptResolve": f"{DOMAIN}:{stack.port('nginx', 443)}:127.0.0.1",
+        "http.curloptResolve": f"{DOMAIN}:{port or stack.port('door', 443)}:127.0.0.1",
         "http.extraHeader": f"Authorization: {operator['Authorization']}",
         "user.name": "Tester",
         "user.email": "tester@gitea.test",
@@ -385,6 +397,116 @@ def git_environment(stack: Stack, operator: Mapping[str, str]) -> dict[str, str]
         "GIT_CONFIG_COUNT": str(len(settings)),
         **pairs,
     }
+
+
+@contextmanager
+def slow_push(stack: Stack, operator: dict[str, str], folder: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+    """A push to a new repository that is under way for about five seconds; it has begun."""
+    document = json.dumps({"name": name}).encode()
+    headers = {"Content-Type": "application/json", **operator}
+    assert stack.ask("/api/v1/user/repos", method="POST", body=document, headers=headers).status == 201
+    folder.mkdir()
+    (folder / "large.bin").write_bytes(ssl.RAND_bytes(1024 * 1024))
+    with slow_way("127.0.0.1", stack.port("door", 443), 220_000) as port:
+        environment = git_environment(stack, operator, port)
+        for argv in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "large"]):
+            run("git", *argv, cwd=folder, env=environment)
+        argv = ["git", "push", "--quiet", f"https://{DOMAIN}:{port}/operator/{name}.git", "main"]
+        with subprocess.Popen(argv, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as push:
+            containers = Containers()
+            wait_until(lambda: away.pushes_in(containers.command_lines(stack.project, "gitea")) > 0)
+            yield push
+
+
+def has_arrived(stack: Stack, operator: dict[str, str], folder: Path, name: str) -> bool:
+    """Tell whether the branch is there as it was pushed."""
+    address = f"https://{DOMAIN}:{stack.port('door', 443)}/operator/{name}.git"
+    there = run("git", "ls-remote", address, "refs/heads/main", env=git_environment(stack, operator))
+    return there.split()[:1] == run("git", "rev-parse", "main", cwd=folder).split()
+
+
+@pytest.fixture
+def world(stack: Stack) -> World:
+    """The doors of `ops`, of which the web's trusts the certificate made here."""
+    doors = World(SITE, print)
+    doors.web = Web((stack.folder / "ca.pem").read_text())
+    return doors
+
+
+@pytest.fixture
+def other_image(stack: Stack) -> Iterator[str]:
+    """Another name for nginx's image: what an update would run."""
+    name = f"{stack.project}/nginx:next"
+    run("docker", "tag", stack.images["NGINX_IMAGE"], name)
+    yield name
+    run("docker", "rmi", name)
+
+
+def front_of(stack: Stack) -> Front:
+    """Where `ops` finds nginx here."""
+    files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
+    return Front(stack.project, COMPOSE, files, ("--env-file", str(stack.folder / ".env")), stack.folder / "nginx.lock")
+
+
+def test_another_nginx_takes_over_under_load_with_a_push_in_flight_and_no_request_fails(
+    stack: Stack, operator: dict[str, str], world: World, other_image: str, tmp_path: Path
+) -> None:
+    way, front = (stack.address("door", "web"), 443), front_of(stack)
+    crowd = Crowd(*way, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
+    with crowd, slow_push(stack, operator, tmp_path / "work", "over") as push:
+        there = succession.replace_nginx(SITE, world, other_image, front=front, farewell_seconds=60)
+        assert push.wait(30) == 0, push.stderr and push.stderr.read()
+        back = succession.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], front=front, farewell_seconds=60)
+        crowd.await_served(1000, seconds=60)
+    assert crowd.failures == {}
+    assert crowd.reused > 100
+    assert crowd.served - crowd.reused > 100
+    assert [there.changed, there.cut, back.changed, back.cut] == [True, False, True, False]
+    assert has_arrived(stack, operator, tmp_path / "work", "over")
+    # It is what Compose would have made: it has nothing to do.
+    nginx = stack.container("nginx")
+    stack.compose("up", "--detach", "--wait")
+    assert stack.container("nginx") == nginx
+    assert stack.inspect("nginx")["HostConfig"]["ReadonlyRootfs"]
+
+
+def test_an_image_that_is_no_nginx_is_refused_and_no_visitor_meets_it(stack: Stack, world: World) -> None:
+    nginx = stack.container("nginx")
+    with pytest.raises(Refused, match="does not stand its trial"):
+        succession.replace_nginx(SITE, world, stack.images["DOOR_IMAGE"], front=front_of(stack))
+    assert stack.container("nginx") == nginx
+    for listed in (["container", "ls", "--all"], ["network", "ls"]):
+        assert run("docker", *listed, "--quiet", "--filter", f"name={stack.project}-trial") == ""
+
+
+def test_a_push_in_flight_ends_before_gitea_is_stopped_and_everyone_else_is_told_why(
+    stack: Stack, operator: dict[str, str], world: World, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    site = replace(SITE, gitea=replace(SITE.gitea, ssh_port=port))
+    reason = "It is being updated to 28.2.0."
+    with slow_push(stack, operator, tmp_path / "work", "drained") as push:
+        asked: list[Answer] = []
+        second = threading.Timer(1, lambda: asked.append(stack.ask(PUSHES[0])))
+        second.start()
+        with away.away(site, world, reason, project=stack.project) as absence:
+            assert push.wait(1) == 0, push.stderr and push.stderr.read()
+            absence.stop()
+            second.join()
+            assert [(each.status, reason.encode() in each.body) for each in asked] == [(503, True)]
+            page = stack.ask("/")
+            assert (page.status, page.all("Retry-After"), reason.encode() in page.body) == (503, ["30"], True)
+            options = [f"-o{each}" for each in ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")]
+            ssh = ["ssh", *options, "-oBatchMode=yes", "-p", str(port), "git@127.0.0.1"]
+            said = subprocess.run(ssh, capture_output=True, text=True, check=False, timeout=20)
+            assert f"Gitea is away for a moment. {reason} Try again in a minute." in said.stderr
+            absence.start()
+            wait_until(lambda: stack.inspect("gitea")["State"]["Health"]["Status"] == "healthy")
+    wait_until(lambda: stack.ask("/api/healthz").status == 200)
+    assert has_arrived(stack, operator, tmp_path / "work", "drained")
+    with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", port)):
+        pass
 
 
 def test_database_is_open_to_gitea_and_not_to_nginx(stack: Stack) -> None:

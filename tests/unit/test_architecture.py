@@ -48,6 +48,7 @@ _LEVELS = {
     "replay": 8,
     "away": 7,
     "offers": 8,
+    "succession": 8,
     "backup": 8,
     "afar": 9,
     "restore": 9,

@@ -67,6 +67,12 @@ def test_a_service_is_well_only_running_and_healthy_by_its_own_check(state: str,
     assert _red(_world(services=sick)) == [f"container {ALL_WELL[0].name}"]
 
 
+def test_while_one_nginx_takes_another_s_place_one_that_is_well_is_enough() -> None:
+    leaving = Service("nginx", "nginx:1", "running", "unhealthy", 0)
+    assert _red(_world(services=(leaving, *ALL_WELL))) == []
+    assert _red(_world(services=(*ALL_WELL, leaving))) == []
+
+
 def test_gitea_answering_that_its_database_is_away_is_red() -> None:
     assert _red(_world(status=424)) == ["https"]
 

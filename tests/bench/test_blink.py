@@ -1,0 +1,137 @@
+"""nginx replaced under load, against `docker compose up` that makes it anew in its place, which is what an update is elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pytest
+
+from ground import images as ground_images
+from ground import run as ground_run
+from ground import stand
+from ops import succession
+from ops.figures import Bench, Figure, added
+from ops.succession import Front
+from ops.world import World
+from ops.world.git import Git
+from ops.world.web import Web
+from tests import fakes
+from tests.integration.stack_fixtures import COMPOSE, DOMAIN, Stack, lay_out, run
+from tests.visitors import Crowd
+
+REPORT = ground_run.REPOSITORY / "reports/bench.json"
+SITE = replace(fakes.site(), domain=DOMAIN)
+REQUESTS = 20_000
+SWAPS = 4
+# The alternative fails at each of them; fewer requests show it.
+ALTERNATIVE_REQUESTS = 2_000
+_ANSWER = "server { listen 3000; location / { return 200 'from behind'; } }"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a crowd met while nginx was replaced several times."""
+
+    requests: int
+    on_kept_connections: int
+    failed: int
+    kinds: Mapping[str, int]
+    slowest_seconds: float
+    seconds_a_swap: float
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """nginx with a certificate, and something in Gitea's place that answers at once."""
+    client, made = stand.prepare(print)
+    place, _, lock = ground_run.new_place(client, print)
+    images = {variable: made.local(image) for variable, image in ground_images.pinned().items()}
+    stack = lay_out(place.run, "blink", tmp_path_factory.mktemp("blink"), images)
+    stack.install_certificate()
+    answer = stack.folder / "answer.conf"
+    answer.write_text(_ANSWER)
+    other = f"{stack.project}/nginx:next"
+    run("docker", "tag", images["NGINX_IMAGE"], other)
+    try:
+        stack.compose("up", "--detach", "--wait", "nginx")
+        mount = ["--volume", f"{answer}:/etc/nginx/conf.d/default.conf:ro"]
+        behind = stack.start_beside("behind", "--network-alias", "gitea", *mount)
+        while stack.ask("/").status != 200:
+            time.sleep(0.2)
+        yield stack
+        run("docker", "rm", "--force", behind)
+    finally:
+        stack.remove()
+        run("docker", "rmi", "--force", other)
+        ground_run.remove(client, place.run)
+        lock.close()
+
+
+def _crowded(stack: Stack, requests: int, swap: Callable[[str], None]) -> Figures:
+    """Swap nginx's image to and fro while a crowd asks, and go on until it has asked so often."""
+    images = [f"{stack.project}/nginx:next", stack.images["NGINX_IMAGE"]] * (SWAPS // 2)
+    seconds = 0.0
+    with Crowd(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as crowd:
+        for number, image in enumerate(images, 1):
+            began = time.monotonic()
+            swap(image)
+            seconds += time.monotonic() - began
+            crowd.await_served(requests * number // SWAPS)
+    return Figures(
+        crowd.served + crowd.failures.total(),
+        crowd.reused,
+        crowd.failures.total(),
+        dict(crowd.failures),
+        round(crowd.longest, 2),
+        round(seconds / SWAPS, 1),
+    )
+
+
+def test_no_request_fails_while_nginx_is_replaced_and_hundreds_do_where_compose_makes_it_anew(front: Stack) -> None:
+    files = (str(COMPOSE / "compose.yaml"), str(front.folder / "override.yaml"))
+    options = ("--env-file", str(front.folder / ".env"))
+    where = Front(front.project, COMPOSE, files, options, front.folder / "nginx.lock")
+    world = World(SITE, print)
+    world.web = Web((front.folder / "ca.pem").read_text())
+
+    def beside(image: str) -> None:
+        assert succession.replace_nginx(SITE, world, image, front=where, farewell_seconds=120).changed
+
+    def in_its_place(image: str) -> None:
+        command = [*where.compose(front.project), "up", "--detach", "--wait", "nginx"]
+        subprocess.run(command, cwd=COMPOSE, env={**os.environ, "NGINX_IMAGE": image}, check=True)
+
+    ours = _crowded(front, REQUESTS, beside)
+    theirs = _crowded(front, ALTERNATIVE_REQUESTS, in_its_place)
+    _report(ours, theirs)
+    assert ours.failed == 0
+    assert ours.requests >= REQUESTS
+    assert theirs.failed > 0
+
+
+def _report(ours: Figures, theirs: Figures) -> None:
+    share = theirs.failed / theirs.requests
+    figure = Figure(
+        what=f"requests that fail while nginx is replaced {SWAPS} times under load",
+        measured=f"{ours.failed} of {ours.requests}",
+        against=f"docker compose up: {theirs.failed} of {theirs.requests}",
+        ratio=round(ours.failed / ours.requests / share, 4) if share else None,
+        target="0 of >= 20,000",
+        met=ours.failed == 0 and ours.requests >= REQUESTS,
+    )
+    when = datetime.now(UTC).replace(microsecond=0)
+    made = Bench(
+        "nginx replaced",
+        Git(ground_run.REPOSITORY).tree(),
+        when,
+        (figure,),
+        {"ours": vars(ours), "theirs": vars(theirs)},
+    )
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_bytes(added(REPORT.read_bytes() if REPORT.exists() else None, made))
+    print(f"\n{figure}\n{ours}\n{theirs}")
