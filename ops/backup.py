@@ -326,7 +326,8 @@ def _taken(site: Site, world: World, places: Places, known: _Known, timeline: Ti
             system=moment.system,
             position=moment.position,
         )
-        write_for_certain(places.pending / f"{tag}.json", manifest.written(made))
+        places.pending.mkdir(mode=0o700, exist_ok=True)
+        world.files.write(places.pending / f"{tag}.json", manifest.written(made))
     return made
 
 
@@ -404,20 +405,6 @@ def _moment(
     # The log is not to wait for the next write before it leads up to this moment.
     ((system, _),) = session.ask("SELECT system_identifier, pg_switch_wal() FROM pg_control_system()")
     return Moment(when, still.seconds, export, system, position, data, digests)
-
-
-def write_for_certain(path: Path, content: bytes) -> None:
-    """Have a file on the disk, whole, before anything else happens."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
 
 
 @dataclass

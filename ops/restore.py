@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import configparser
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -91,7 +90,7 @@ class Staging:
     @property
     def journal(self) -> Path:
         """There while a switch is under way; says to which backup, and of which repository if it is of one alone."""
-        return self.folder / "journal.json"
+        return self.folder / "journal"
 
 
 @dataclass(frozen=True)
@@ -305,7 +304,7 @@ def _restore_site(
     with away(site, world, "A backup is being put in its place.", project=places.project) as absence:
         began = world.clock.monotonic()
         _put_in_place(world, places, chosen, absence, timeline)
-    staging.journal.unlink()
+    world.journal(staging.journal).close()
     places.lineage.touch()
     _let_in(site, world, places)
     seconds = round(world.clock.monotonic() - began, 2)
@@ -555,7 +554,7 @@ def _put_in_place(world: World, places: Places, chosen: Manifest, absence: Absen
 def _switch(world: World, places: Places, chosen: Manifest, absence: Absence) -> None:
     """Stop Gitea and put what was fetched in the place of what is there."""
     staging = _staging(places)
-    _write(staging.journal, {"schema": 1, "identity": chosen.identity, "repository": ""})
+    world.journal(staging.journal).append({"identity": chosen.identity, "repository": ""})
     absence.stop()
     with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
         _rename_database(session, database.USER, ASIDE)
@@ -590,12 +589,11 @@ def _resume(world: World, places: Places) -> bool:
 
 
 def _undone(world: World, places: Places) -> bool:
-    journal = _staging(places).journal
-    if not journal.exists():
+    records = world.journal(_staging(places).journal).records()
+    if not records:
         return False
     world.tell("a restore was cut off in its switch: going back to what was there before")
-    repository = json.loads(journal.read_text(encoding="utf-8"))["repository"]
-    if repository:
+    if repository := records[-1]["repository"]:
         _go_back_to(world, places, Single(places.live, repository))
     else:
         _go_back(world, places)
@@ -617,7 +615,7 @@ def _go_back(world: World, places: Places) -> None:
                 _rename_database(session, database.USER, STAGED)
             _rename_database(session, ASIDE, database.USER)
     world.containers.start(places.project, "gitea")
-    staging.journal.unlink()
+    world.journal(staging.journal).close()
 
 
 def _rename_database(session: database.Session, name: str, new: str) -> None:
@@ -651,12 +649,11 @@ def _restore_repository(world: World, places: Places, both: Repositories, chosen
             f"what was fetched of {repository} is not what the backup says",
             "nothing was touched; restore it out of another backup: ops backup list",
         )
-    journal = _staging(places).journal
-    journal.parent.mkdir(mode=0o700, exist_ok=True)
-    _write(journal, {"schema": 1, "identity": chosen.identity, "repository": name})
+    journal = world.journal(_staging(places).journal)
+    journal.append({"identity": chosen.identity, "repository": name})
     world.subvolumes.rename(single.live, single.aside)
     world.subvolumes.rename(single.staged, single.live)
-    journal.unlink()
+    journal.close()
     _write_hooks(world, places)
     facts = {"identity": chosen.identity, "repository": repository}
     return Report(
@@ -670,7 +667,7 @@ def _go_back_to(world: World, places: Places, single: Single) -> None:
         if single.live.exists():
             world.subvolumes.rename(single.live, single.staged)
         world.subvolumes.rename(single.aside, single.live)
-    _staging(places).journal.unlink()
+    world.journal(_staging(places).journal).close()
 
 
 def _staging(places: Places) -> Staging:
@@ -710,7 +707,3 @@ def _span(seconds: float) -> str:
     minutes = int(seconds // 60)
     days, hours = divmod(minutes // 60, 24)
     return f"{days} days {hours} h" if days else f"{hours} h {minutes % 60} min"
-
-
-def _write(path: Path, document: dict[str, object]) -> None:
-    backup.write_for_certain(path, json.dumps(document).encode())

@@ -6,7 +6,6 @@ anywhere finds by names alone what is left to do.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime
@@ -66,7 +65,7 @@ def ship(
         (waiting.received / name).unlink()
     for name in plan.seal:
         content = (waiting.received / name).read_bytes()
-        _write(waiting.sealed / name, seal.sealed(content, key, wal.key_of(system, name)))
+        world.files.write(waiting.sealed / name, seal.sealed(content, key, wal.key_of(system, name)))
         (waiting.received / name).unlink()
     for name in plan.drop_sealed:
         (waiting.sealed / name).unlink()
@@ -220,17 +219,5 @@ def _write_state(places: Places, state: Streamed) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    return [each.name for each in folder.iterdir() if not each.name.endswith(".partial-seal")]
-
-
-def _write(path: Path, content: bytes) -> None:
-    """On the disk for certain before what it was made of is let go."""
-    partial = path.with_name(f"{path.name}.partial-seal")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    # Without what is still being written (ops/world/files.py).
+    return [each.name for each in folder.iterdir() if not each.name.startswith(".")]

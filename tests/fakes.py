@@ -16,6 +16,8 @@ from ops.manifest import Manifest, Part
 from ops.model import AccountFacts, Secret, SmtpCredentials
 from ops.world.aws import CURRENT
 from ops.world.containers import Ran, Service
+from ops.world.files import Files
+from ops.world.journal import Journal
 from ops.world.mail import CredentialsRefused, MailRefused
 from ops.world.process import Finished
 from ops.world.web import Answer
@@ -271,6 +273,7 @@ class FakeWorld:
     aws: FakeAws = field(default_factory=FakeAws)
     clock: FakeClock = field(default_factory=FakeClock)
     containers: FakeContainers = field(default_factory=FakeContainers)
+    files: Files = field(default_factory=Files)
     mail: FakeMail = field(default_factory=FakeMail)
     processes: FakeProcesses = field(default_factory=FakeProcesses)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
@@ -280,6 +283,9 @@ class FakeWorld:
 
     def tell(self, line: str) -> None:
         self.told.append(line)
+
+    def journal(self, path: Path) -> Journal:
+        return Journal(path)
 
 
 def site_document(**changes: Any) -> dict[str, Any]:

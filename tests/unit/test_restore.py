@@ -532,7 +532,7 @@ def test_a_single_repository_changes_neither_the_database_nor_whether_gitea_runs
     assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
     assert machine.databases == {"gitea": "now"}
     assert "stop" not in machine.deeds
-    assert not (machine.places.data / ".restore/journal.json").exists()
+    assert not (machine.places.data / ".restore/journal").exists()
 
 
 def test_the_secret_key_of_a_backup_is_put_where_root_alone_can_read_it_and_is_not_said(machine: Machine) -> None:
