@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import aws, engine, images, run, stand
+from ground import aws, engine, host, images, run, stand
 from ground.images import OPS_BASE
 from ground.stand import Stand
 from ops import config, image, report
@@ -51,6 +52,12 @@ def down(_: argparse.Namespace) -> int:
         raise Unavailable(f"no Docker engine answers: {error}", "start it; its containers are not gone") from error
     removed = run.remove_leftovers(client, _tell, kept_too=True)
     _tell(f"removed {', '.join(removed)}" if removed else "nothing to remove")
+    return 0
+
+
+def cut_power(arguments: argparse.Namespace) -> int:
+    """End a run's host as a loss of power does, and give the power back."""
+    host.cut_power(docker.from_env(), arguments.run)
     return 0
 
 
@@ -97,7 +104,11 @@ def _e2e(site_file: Path, facts: dict[str, str], *, rehearse: bool) -> int:
 
 
 def _facts(ground: Stand) -> dict[str, str]:
-    return {"E2E_AUTHORITIES": str(ground.authorities), "E2E_INBOX": ground.inbox}
+    return {
+        "E2E_AUTHORITIES": str(ground.authorities),
+        "E2E_INBOX": ground.inbox,
+        "E2E_CUT_POWER": shlex.join([sys.executable, "-m", "ground", "cut-power", ground.place.run]),
+    }
 
 
 def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
@@ -140,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up").set_defaults(function=up)
     commands.add_parser("down").set_defaults(function=down)
+    power = commands.add_parser("cut-power")
+    power.add_argument("run", help="the run whose host loses its power, and has it again")
+    power.set_defaults(function=cut_power)
     whole = commands.add_parser("deploy-e2e")
     whole.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")
     whole.add_argument("--keep", action="store_true", help="leave the local site running and say how to reach it")

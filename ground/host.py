@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -30,6 +32,9 @@ _DATA_VOLUME = "data"
 _BOOT_SECONDS = 60
 _SHUTDOWN_SECONDS = 90
 _JOURNAL = ["journalctl", "--no-pager", "--lines=30", "--output=short-monotonic"]
+
+# Where version 1 of the control groups keeps who stands still; there is no such place in version 2.
+_FREEZER = Path("/sys/fs/cgroup/freezer")
 
 # What systemd 257 must be told where the machine's control groups are version 1.
 _CGROUP_V1_COMMAND = ["/sbin/init", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "systemd.unified_cgroup_hierarchy=0"]
@@ -68,7 +73,7 @@ def start(
     container = docker_client.containers.create(
         image,
         _command(docker_client),
-        name=f"{run_id}-host",
+        name=name_in(run_id),
         hostname="host",
         labels={RUN_LABEL: run_id},
         environment=environment,
@@ -83,6 +88,11 @@ def start(
     return _come_up(container)
 
 
+def name_in(run_id: str) -> str:
+    """Return the name of a run's host container."""
+    return f"{run_id}-host"
+
+
 def restart(docker_client: docker.DockerClient, host: HostGround) -> HostGround:
     """Reboot the host in good order and return it once sshd answers; its address may be another one.
 
@@ -91,6 +101,25 @@ def restart(docker_client: docker.DockerClient, host: HostGround) -> HostGround:
     container = docker_client.containers.get(host.name)
     container.restart(timeout=_SHUTDOWN_SECONDS)
     return _come_up(container)
+
+
+def cut_power(docker_client: docker.DockerClient, run_id: str) -> None:
+    """End a run's host as a loss of power does, and give the power back: returns once sshd answers.
+
+    Raises Unavailable as ``restart`` does.
+    """
+    container = docker_client.containers.get(name_in(run_id))
+    frozen = _said(container, ["docker", "ps", "--quiet", "--no-trunc", "--filter", "status=paused"]).split()
+    blow = threading.Thread(target=container.kill)
+    blow.start()
+    # Whoever stands still does not die either where control groups are version 1, and the whole machine waits for it: by now
+    # all others are dead, and it dies as it wakes.
+    blow.join(1)
+    for state in (state for each in frozen for state in _FREEZER.glob(f"**/{each}/freezer.state")):
+        state.write_text("THAWED")
+    blow.join()
+    container.start()
+    _come_up(container)
 
 
 def power_off(docker_client: docker.DockerClient, host: HostGround) -> None:
