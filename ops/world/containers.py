@@ -136,7 +136,8 @@ class Containers:
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         """Return the command line of each process in the running container of a service."""
         with _explained():
-            top = self._running(project, service).top()
+            # Whole, however wide the terminal was that the engine was started at.
+            top = self._running(project, service).top(ps_args="-efww")
         return tuple(row[-1] for row in top["Processes"] or ())
 
     def name(self, project: str, service: str) -> str:
