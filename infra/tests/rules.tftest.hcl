@@ -76,9 +76,11 @@ variables {
   monthly_budget_usd = 0
 }
 
-run "only_the_web_and_git_are_open_to_the_world" {
+# One plan for all that is so by default: a plan takes two seconds, a rule none.
+run "a_site_that_asks_for_nothing_more" {
   command = plan
 
+  # Only the web and git are open to the world.
   assert {
     condition     = toset([for rule in aws_vpc_security_group_ingress_rule.open : rule.from_port]) == toset([80, 443, 2222])
     error_message = "another port is open to the world"
@@ -93,24 +95,8 @@ run "only_the_web_and_git_are_open_to_the_world" {
     condition     = alltrue([for rule in aws_vpc_security_group_ingress_rule.ssh : rule.cidr_ipv4 == "203.0.113.7/32"])
     error_message = "someone else may reach the administrator's ssh port"
   }
-}
 
-run "no_administrators_means_no_ssh_at_all" {
-  command = plan
-
-  variables {
-    admin_cidrs = []
-  }
-
-  assert {
-    condition     = length(aws_vpc_security_group_ingress_rule.ssh) == 0
-    error_message = "port 22 is open to no one in particular"
-  }
-}
-
-run "the_host_keeps_its_metadata_and_its_disks_to_itself" {
-  command = plan
-
+  # The host keeps its metadata and its disks to itself.
   assert {
     condition     = one(aws_instance.host.metadata_options).http_tokens == "required" && one(aws_instance.host.metadata_options).http_put_response_hop_limit == 2
     error_message = "IMDSv2 is not required, or containers cannot reach it"
@@ -134,6 +120,242 @@ run "the_host_keeps_its_metadata_and_its_disks_to_itself" {
   assert {
     condition     = aws_ebs_volume.data.encrypted && aws_ebs_volume.data.size == 50
     error_message = "the data disk is not encrypted, or not of the size asked for"
+  }
+
+  # The role is bound to what the site owns.
+  assert {
+    condition     = alltrue([for statement in data.aws_iam_policy_document.host.statement : length(setintersection(statement.actions, ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:*", "*"])) == 0])
+    error_message = "the host could destroy backups"
+  }
+
+  assert {
+    condition     = alltrue([for statement in data.aws_iam_policy_document.host.statement : statement.effect != "Deny" && !contains(statement.resources, "*")])
+    error_message = "a statement is bound to nothing"
+  }
+
+  assert {
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if statement.sid == "ReadOwnSecrets"])) == toset(concat(module.secrets.arns, [aws_secretsmanager_secret.smtp.arn]))
+    error_message = "the host may read others' secrets, or not its own"
+  }
+
+  assert {
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : [for resource in statement.resources : startswith(resource, module.backup.arn)] if strcontains(statement.sid, "Backups")])) == toset([true])
+    error_message = "the host may use others' buckets"
+  }
+
+  assert {
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if contains(statement.actions, "s3:DeleteObject")])) == toset(["${module.backup.arn}/restic/locks/*"])
+    error_message = "the host can take away more than its own locks"
+  }
+
+  # Mail leaves by a user who may do nothing but send as the site.
+  assert {
+    condition     = one(data.aws_iam_policy_document.mail.statement).actions == toset(["ses:SendRawEmail"]) && one(data.aws_iam_policy_document.mail.statement).resources == toset([aws_ses_domain_identity.site.arn])
+    error_message = "the user may do more than send mail of this domain"
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.mail.statement).condition).variable == "ses:FromAddress" && one(one(data.aws_iam_policy_document.mail.statement).condition).values == tolist(["gitea@example.org"])
+    error_message = "the user may send in others' names"
+  }
+
+  assert {
+    condition     = aws_iam_user_policy.mail.user == "test-mail" && alltrue([for statement in data.aws_iam_policy_document.host.statement : alltrue([for action in statement.actions : !startswith(action, "ses:")])])
+    error_message = "someone else may send mail"
+  }
+
+  # Subnets lie in two zones that the account has.
+  assert {
+    condition     = { for key, subnet in aws_subnet.public : key => "${subnet.availability_zone} ${subnet.cidr_block}" } == { a = "eu-central-1a 10.40.0.0/20", b = "eu-central-1b 10.40.16.0/20" }
+    error_message = "the subnets lie elsewhere"
+  }
+
+  # The network speaks no IPv6, writes no logs and has no budget unless the site says so.
+  assert {
+    condition     = !aws_vpc.site.assign_generated_ipv6_cidr_block && alltrue([for subnet in aws_subnet.public : subnet.ipv6_cidr_block == null || subnet.ipv6_cidr_block == ""]) && length(aws_route53_record.site_ipv6) == 0
+    error_message = "the site has an IPv6 address that no one asked for"
+  }
+
+  assert {
+    condition     = toset([for rule in aws_vpc_security_group_ingress_rule.open : rule.cidr_ipv4]) == toset(["0.0.0.0/0"]) && length(aws_vpc_security_group_ingress_rule.open_ipv6) + length(aws_vpc_security_group_egress_rule.all_ipv6) == 0
+    error_message = "IPv6 is let in or out"
+  }
+
+  assert {
+    condition     = alltrue([for route in aws_route_table.public.route : route.cidr_block == "0.0.0.0/0"])
+    error_message = "there is a route for IPv6"
+  }
+
+  assert {
+    condition     = length(aws_flow_log.site) + length(aws_cloudwatch_log_group.flow_logs) + length(aws_iam_role.flow_logs) == 0
+    error_message = "something is made of flow logs that no one asked for"
+  }
+
+  assert {
+    condition     = length(aws_budgets_budget.site) == 0
+    error_message = "there is a budget that no one asked for"
+  }
+
+  # A host whose machine fails is recovered on another.
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.recovery.metric_name == "StatusCheckFailed_System" && aws_cloudwatch_metric_alarm.recovery.namespace == "AWS/EC2" && keys(aws_cloudwatch_metric_alarm.recovery.dimensions) == tolist(["InstanceId"])
+    error_message = "the alarm looks at something else"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.recovery.alarm_actions == toset(["arn:aws:automate:eu-central-1:ec2:recover"]) && aws_cloudwatch_metric_alarm.recovery.threshold == 1 && aws_cloudwatch_metric_alarm.recovery.comparison_operator == "GreaterThanOrEqualToThreshold"
+    error_message = "the alarm does not recover the host"
+  }
+
+  # The zone's own mail policy is left to its owner.
+  assert {
+    condition     = length(aws_route53_record.dmarc) == 0
+    error_message = "a policy for the whole zone would be written"
+  }
+
+  # A secret for everyone who reads one.
+  assert {
+    condition     = toset(keys(output.secret_names)) == toset(["admin-password", "database-password", "gitea-internal-token", "gitea-jwt-secret", "gitea-secret-key", "metrics-token", "restic-password", "smtp-credentials"])
+    error_message = "a secret is missing, or there is one that no one reads"
+  }
+}
+
+# Everything optional at once.
+run "a_site_with_everything_that_can_be_asked_for" {
+  command = plan
+
+  variables {
+    ipv6               = true
+    flow_logs          = true
+    replica_region     = "eu-west-1"
+    monthly_budget_usd = 100
+    mail_sender        = "gitea@git.example.org"
+  }
+
+  # With IPv6 the host has an address that it keeps, a name for it and the same open ports.
+  assert {
+    condition     = aws_vpc.site.assign_generated_ipv6_cidr_block && { for key, subnet in aws_subnet.public : key => subnet.ipv6_cidr_block } == { a = "2001:db8:40:aa00::/64", b = "2001:db8:40:aa01::/64" }
+    error_message = "the subnets have no networks of IPv6"
+  }
+
+  assert {
+    condition     = aws_network_interface.host.ipv6_addresses == toset(["2001:db8:40:aa00::10"]) && one(aws_route53_record.site_ipv6).records == toset(["2001:db8:40:aa00::10"]) && one(aws_route53_record.site_ipv6).type == "AAAA"
+    error_message = "the host has another address than the one it is known by"
+  }
+
+  assert {
+    condition     = toset([for rule in aws_vpc_security_group_ingress_rule.open_ipv6 : "${rule.cidr_ipv6} ${rule.from_port}-${rule.to_port}"]) == toset(["::/0 80-80", "::/0 443-443", "::/0 2222-2222"])
+    error_message = "IPv6 opens other ports than IPv4"
+  }
+
+  assert {
+    condition     = one(aws_vpc_security_group_egress_rule.all_ipv6).cidr_ipv6 == "::/0" && contains([for route in aws_route_table.public.route : route.ipv6_cidr_block], "::/0")
+    error_message = "IPv6 finds no way out"
+  }
+
+  # Flow logs are kept for thirty days by a role that writes nothing else.
+  assert {
+    condition     = one(aws_flow_log.site).vpc_id == aws_vpc.site.id && one(aws_flow_log.site).traffic_type == "ALL" && one(aws_flow_log.site).log_destination == one(aws_cloudwatch_log_group.flow_logs).arn && one(aws_flow_log.site).iam_role_arn == one(aws_iam_role.flow_logs).arn
+    error_message = "not all traffic is written, or elsewhere"
+  }
+
+  assert {
+    condition     = one(aws_cloudwatch_log_group.flow_logs).retention_in_days == 30
+    error_message = "flow logs are kept for ever, or not for long enough"
+  }
+
+  assert {
+    condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.flow_logs).statement : [for resource in statement.resources : resource == "${one(aws_cloudwatch_log_group.flow_logs).arn}:*"]]))
+    error_message = "the role may write others' logs"
+  }
+
+  # The replica is locked as the original and gets everything by a role that is bound to the two.
+  assert {
+    condition     = module.replica[0].name == "example-org-gitea-backup-replica" && module.replica[0].lock_days == module.backup.lock_days
+    error_message = "the replica lies elsewhere or is locked for another time"
+  }
+
+  assert {
+    condition     = one(aws_s3_bucket_replication_configuration.backup).bucket == module.backup.name && one(one(one(aws_s3_bucket_replication_configuration.backup).rule).destination).bucket == module.replica[0].arn && one(one(aws_s3_bucket_replication_configuration.backup).rule).status == "Enabled"
+    error_message = "backups are not copied to the replica"
+  }
+
+  assert {
+    condition     = alltrue([for statement in one(data.aws_iam_policy_document.replication).statement : alltrue([for resource in statement.resources : startswith(resource, statement.sid == "WriteTheReplica" ? module.replica[0].arn : module.backup.arn)])])
+    error_message = "replication may touch other buckets"
+  }
+
+  assert {
+    condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.replication).statement : [for action in statement.actions : !can(regex("[*]|Delete(Object|Version)|PutObject", action))]]))
+    error_message = "replication may do more than copy"
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.replication_is_s3.statement).principals).identifiers == toset(["s3.amazonaws.com"]) && one(one(data.aws_iam_policy_document.replication_is_s3.statement).condition).variable == "aws:SourceAccount"
+    error_message = "someone else may take the replication's role"
+  }
+
+  # A budget writes to the contact before it is spent.
+  assert {
+    condition     = one(aws_budgets_budget.site).limit_amount == "100" && one(aws_budgets_budget.site).limit_unit == "USD" && one(aws_budgets_budget.site).time_unit == "MONTHLY"
+    error_message = "the budget is another"
+  }
+
+  assert {
+    condition     = toset([for each in one(aws_budgets_budget.site).notification : "${each.notification_type} ${each.threshold} ${each.threshold_type} ${join(" ", each.subscriber_email_addresses)}"]) == toset(["ACTUAL 80 PERCENTAGE operator@example.org", "FORECASTED 100 PERCENTAGE operator@example.org"])
+    error_message = "no one hears of it in time"
+  }
+
+  # A mail domain of the site's own says what to do with forged mail.
+  assert {
+    condition     = one(aws_route53_record.dmarc).name == "_dmarc.git.example.org" && startswith(one(one(aws_route53_record.dmarc).records), "v=DMARC1; p=quarantine")
+    error_message = "no DMARC policy is published"
+  }
+
+  assert {
+    condition     = aws_route53_record.bounces["TXT"].name == "test-bounces.git.example.org"
+    error_message = "bounces come back elsewhere"
+  }
+}
+
+# What the site says otherwise.
+run "a_site_whose_host_is_elsewhere_and_that_no_one_administers_by_ssh" {
+  command = plan
+
+  variables {
+    host_address     = "192.0.2.1"
+    ipv6             = true
+    admin_cidrs      = []
+    backup_lock_days = 7
+  }
+
+  # The domain points where the site says.
+  assert {
+    condition     = aws_route53_record.site.records == toset(["192.0.2.1"])
+    error_message = "the domain points elsewhere"
+  }
+
+  # An address outside AWS gets no name for AWS's IPv6 address.
+  assert {
+    condition     = length(aws_route53_record.site_ipv6) == 0
+    error_message = "the domain would point to two machines"
+  }
+
+  # No administrators means no ssh at all.
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.ssh) == 0
+    error_message = "port 22 is open to no one in particular"
+  }
+
+  # Backups are locked for as long as the site says, and without a replica there is nothing of it.
+  assert {
+    condition     = module.backup.lock_days == 7 && module.backup.name == "example-org-gitea-backup"
+    error_message = "backups are locked for another time, or lie elsewhere"
+  }
+
+  assert {
+    condition     = length(module.replica) + length(aws_iam_role.replication) + length(aws_s3_bucket_replication_configuration.backup) == 0
+    error_message = "something is made of a replica that no one asked for"
   }
 }
 
@@ -190,57 +412,6 @@ run "no_bucket_is_public_and_every_version_is_kept" {
   }
 }
 
-run "backups_are_locked_for_as_long_as_the_site_says_and_without_a_replica_there_is_nothing_of_it" {
-  command = plan
-
-  variables {
-    backup_lock_days = 7
-  }
-
-  assert {
-    condition     = module.backup.lock_days == 7 && module.backup.name == "example-org-gitea-backup"
-    error_message = "backups are locked for another time, or lie elsewhere"
-  }
-
-  assert {
-    condition     = length(module.replica) + length(aws_iam_role.replication) + length(aws_s3_bucket_replication_configuration.backup) == 0
-    error_message = "something is made of a replica that no one asked for"
-  }
-}
-
-run "the_replica_is_locked_as_the_original_and_gets_everything_by_a_role_that_is_bound_to_the_two" {
-  command = plan
-
-  variables {
-    replica_region = "eu-west-1"
-  }
-
-  assert {
-    condition     = module.replica[0].name == "example-org-gitea-backup-replica" && module.replica[0].lock_days == module.backup.lock_days
-    error_message = "the replica lies elsewhere or is locked for another time"
-  }
-
-  assert {
-    condition     = one(aws_s3_bucket_replication_configuration.backup).bucket == module.backup.name && one(one(one(aws_s3_bucket_replication_configuration.backup).rule).destination).bucket == module.replica[0].arn && one(one(aws_s3_bucket_replication_configuration.backup).rule).status == "Enabled"
-    error_message = "backups are not copied to the replica"
-  }
-
-  assert {
-    condition     = alltrue([for statement in one(data.aws_iam_policy_document.replication).statement : alltrue([for resource in statement.resources : startswith(resource, statement.sid == "WriteTheReplica" ? module.replica[0].arn : module.backup.arn)])])
-    error_message = "replication may touch other buckets"
-  }
-
-  assert {
-    condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.replication).statement : [for action in statement.actions : !can(regex("[*]|Delete(Object|Version)|PutObject", action))]]))
-    error_message = "replication may do more than copy"
-  }
-
-  assert {
-    condition     = one(one(data.aws_iam_policy_document.replication_is_s3.statement).principals).identifiers == toset(["s3.amazonaws.com"]) && one(one(data.aws_iam_policy_document.replication_is_s3.statement).condition).variable == "aws:SourceAccount"
-    error_message = "someone else may take the replication's role"
-  }
-}
-
 run "the_state_bucket_is_as_closed_and_keeps_every_version" {
   command = plan
 
@@ -285,238 +456,6 @@ run "a_state_bucket_s_wrong_name_is_refused" {
   }
 
   expect_failures = [var.bucket]
-}
-
-run "the_role_is_bound_to_what_the_site_owns" {
-  command = plan
-
-  assert {
-    condition     = alltrue([for statement in data.aws_iam_policy_document.host.statement : length(setintersection(statement.actions, ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:*", "*"])) == 0])
-    error_message = "the host could destroy backups"
-  }
-
-  assert {
-    condition     = alltrue([for statement in data.aws_iam_policy_document.host.statement : statement.effect != "Deny" && !contains(statement.resources, "*")])
-    error_message = "a statement is bound to nothing"
-  }
-
-  assert {
-    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if statement.sid == "ReadOwnSecrets"])) == toset(concat(module.secrets.arns, [aws_secretsmanager_secret.smtp.arn]))
-    error_message = "the host may read others' secrets, or not its own"
-  }
-
-  assert {
-    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : [for resource in statement.resources : startswith(resource, module.backup.arn)] if strcontains(statement.sid, "Backups")])) == toset([true])
-    error_message = "the host may use others' buckets"
-  }
-
-  assert {
-    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if contains(statement.actions, "s3:DeleteObject")])) == toset(["${module.backup.arn}/restic/locks/*"])
-    error_message = "the host can take away more than its own locks"
-  }
-}
-
-run "mail_leaves_by_a_user_who_may_do_nothing_but_send_as_the_site" {
-  command = plan
-
-  assert {
-    condition     = one(data.aws_iam_policy_document.mail.statement).actions == toset(["ses:SendRawEmail"]) && one(data.aws_iam_policy_document.mail.statement).resources == toset([aws_ses_domain_identity.site.arn])
-    error_message = "the user may do more than send mail of this domain"
-  }
-
-  assert {
-    condition     = one(one(data.aws_iam_policy_document.mail.statement).condition).variable == "ses:FromAddress" && one(one(data.aws_iam_policy_document.mail.statement).condition).values == tolist(["gitea@example.org"])
-    error_message = "the user may send in others' names"
-  }
-
-  assert {
-    condition     = aws_iam_user_policy.mail.user == "test-mail" && alltrue([for statement in data.aws_iam_policy_document.host.statement : alltrue([for action in statement.actions : !startswith(action, "ses:")])])
-    error_message = "someone else may send mail"
-  }
-}
-
-run "subnets_lie_in_two_zones_that_the_account_has" {
-  command = plan
-
-  assert {
-    condition     = { for key, subnet in aws_subnet.public : key => "${subnet.availability_zone} ${subnet.cidr_block}" } == { a = "eu-central-1a 10.40.0.0/20", b = "eu-central-1b 10.40.16.0/20" }
-    error_message = "the subnets lie elsewhere"
-  }
-}
-
-run "the_network_speaks_no_ipv6_writes_no_logs_and_has_no_budget_unless_the_site_says_so" {
-  command = plan
-
-  assert {
-    condition     = !aws_vpc.site.assign_generated_ipv6_cidr_block && alltrue([for subnet in aws_subnet.public : subnet.ipv6_cidr_block == null || subnet.ipv6_cidr_block == ""]) && length(aws_route53_record.site_ipv6) == 0
-    error_message = "the site has an IPv6 address that no one asked for"
-  }
-
-  assert {
-    condition     = toset([for rule in aws_vpc_security_group_ingress_rule.open : rule.cidr_ipv4]) == toset(["0.0.0.0/0"]) && length(aws_vpc_security_group_ingress_rule.open_ipv6) + length(aws_vpc_security_group_egress_rule.all_ipv6) == 0
-    error_message = "IPv6 is let in or out"
-  }
-
-  assert {
-    condition     = alltrue([for route in aws_route_table.public.route : route.cidr_block == "0.0.0.0/0"])
-    error_message = "there is a route for IPv6"
-  }
-
-  assert {
-    condition     = length(aws_flow_log.site) + length(aws_cloudwatch_log_group.flow_logs) + length(aws_iam_role.flow_logs) == 0
-    error_message = "something is made of flow logs that no one asked for"
-  }
-
-  assert {
-    condition     = length(aws_budgets_budget.site) == 0
-    error_message = "there is a budget that no one asked for"
-  }
-}
-
-run "with_ipv6_the_host_has_an_address_that_it_keeps_a_name_for_it_and_the_same_open_ports" {
-  command = plan
-
-  variables {
-    ipv6 = true
-  }
-
-  assert {
-    condition     = aws_vpc.site.assign_generated_ipv6_cidr_block && { for key, subnet in aws_subnet.public : key => subnet.ipv6_cidr_block } == { a = "2001:db8:40:aa00::/64", b = "2001:db8:40:aa01::/64" }
-    error_message = "the subnets have no networks of IPv6"
-  }
-
-  assert {
-    condition     = aws_network_interface.host.ipv6_addresses == toset(["2001:db8:40:aa00::10"]) && one(aws_route53_record.site_ipv6).records == toset(["2001:db8:40:aa00::10"]) && one(aws_route53_record.site_ipv6).type == "AAAA"
-    error_message = "the host has another address than the one it is known by"
-  }
-
-  assert {
-    condition     = toset([for rule in aws_vpc_security_group_ingress_rule.open_ipv6 : "${rule.cidr_ipv6} ${rule.from_port}-${rule.to_port}"]) == toset(["::/0 80-80", "::/0 443-443", "::/0 2222-2222"])
-    error_message = "IPv6 opens other ports than IPv4"
-  }
-
-  assert {
-    condition     = one(aws_vpc_security_group_egress_rule.all_ipv6).cidr_ipv6 == "::/0" && contains([for route in aws_route_table.public.route : route.ipv6_cidr_block], "::/0")
-    error_message = "IPv6 finds no way out"
-  }
-}
-
-run "an_address_outside_aws_gets_no_name_for_aws_s_ipv6_address" {
-  command = plan
-
-  variables {
-    ipv6         = true
-    host_address = "192.0.2.1"
-  }
-
-  assert {
-    condition     = length(aws_route53_record.site_ipv6) == 0
-    error_message = "the domain would point to two machines"
-  }
-}
-
-run "flow_logs_are_kept_for_thirty_days_by_a_role_that_writes_nothing_else" {
-  command = plan
-
-  variables {
-    flow_logs = true
-  }
-
-  assert {
-    condition     = one(aws_flow_log.site).vpc_id == aws_vpc.site.id && one(aws_flow_log.site).traffic_type == "ALL" && one(aws_flow_log.site).log_destination == one(aws_cloudwatch_log_group.flow_logs).arn && one(aws_flow_log.site).iam_role_arn == one(aws_iam_role.flow_logs).arn
-    error_message = "not all traffic is written, or elsewhere"
-  }
-
-  assert {
-    condition     = one(aws_cloudwatch_log_group.flow_logs).retention_in_days == 30
-    error_message = "flow logs are kept for ever, or not for long enough"
-  }
-
-  assert {
-    condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.flow_logs).statement : [for resource in statement.resources : resource == "${one(aws_cloudwatch_log_group.flow_logs).arn}:*"]]))
-    error_message = "the role may write others' logs"
-  }
-}
-
-run "a_host_whose_machine_fails_is_recovered_on_another" {
-  command = plan
-
-  assert {
-    condition     = aws_cloudwatch_metric_alarm.recovery.metric_name == "StatusCheckFailed_System" && aws_cloudwatch_metric_alarm.recovery.namespace == "AWS/EC2" && keys(aws_cloudwatch_metric_alarm.recovery.dimensions) == tolist(["InstanceId"])
-    error_message = "the alarm looks at something else"
-  }
-
-  assert {
-    condition     = aws_cloudwatch_metric_alarm.recovery.alarm_actions == toset(["arn:aws:automate:eu-central-1:ec2:recover"]) && aws_cloudwatch_metric_alarm.recovery.threshold == 1 && aws_cloudwatch_metric_alarm.recovery.comparison_operator == "GreaterThanOrEqualToThreshold"
-    error_message = "the alarm does not recover the host"
-  }
-}
-
-run "a_budget_writes_to_the_contact_before_it_is_spent" {
-  command = plan
-
-  variables {
-    monthly_budget_usd = 100
-  }
-
-  assert {
-    condition     = one(aws_budgets_budget.site).limit_amount == "100" && one(aws_budgets_budget.site).limit_unit == "USD" && one(aws_budgets_budget.site).time_unit == "MONTHLY"
-    error_message = "the budget is another"
-  }
-
-  assert {
-    condition     = toset([for each in one(aws_budgets_budget.site).notification : "${each.notification_type} ${each.threshold} ${each.threshold_type} ${join(" ", each.subscriber_email_addresses)}"]) == toset(["ACTUAL 80 PERCENTAGE operator@example.org", "FORECASTED 100 PERCENTAGE operator@example.org"])
-    error_message = "no one hears of it in time"
-  }
-}
-
-run "a_mail_domain_of_the_site_s_own_says_what_to_do_with_forged_mail" {
-  command = plan
-
-  variables {
-    mail_sender = "gitea@git.example.org"
-  }
-
-  assert {
-    condition     = one(aws_route53_record.dmarc).name == "_dmarc.git.example.org" && startswith(one(one(aws_route53_record.dmarc).records), "v=DMARC1; p=quarantine")
-    error_message = "no DMARC policy is published"
-  }
-
-  assert {
-    condition     = aws_route53_record.bounces["TXT"].name == "test-bounces.git.example.org"
-    error_message = "bounces come back elsewhere"
-  }
-}
-
-run "the_zone_s_own_mail_policy_is_left_to_its_owner" {
-  command = plan
-
-  assert {
-    condition     = length(aws_route53_record.dmarc) == 0
-    error_message = "a policy for the whole zone would be written"
-  }
-}
-
-run "a_secret_for_everyone_who_reads_one" {
-  command = plan
-
-  assert {
-    condition     = toset(keys(output.secret_names)) == toset(["admin-password", "database-password", "gitea-internal-token", "gitea-jwt-secret", "gitea-secret-key", "metrics-token", "restic-password", "smtp-credentials"])
-    error_message = "a secret is missing, or there is one that no one reads"
-  }
-}
-
-run "the_domain_points_where_the_site_says" {
-  command = plan
-
-  variables {
-    host_address = "192.0.2.1"
-  }
-
-  assert {
-    condition     = aws_route53_record.site.records == toset(["192.0.2.1"])
-    error_message = "the domain points elsewhere"
-  }
 }
 
 run "keys_ports_domains_disks_locks_regions_and_budgets_that_cannot_be_are_refused" {
