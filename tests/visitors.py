@@ -87,6 +87,8 @@ class Crowd:
             if failure:
                 # What is away is asked again soon, and not as fast as it can refuse.
                 self._over.wait(0.02)
+        if connection:
+            connection.close()
 
     def _connected(self) -> http.client.HTTPSConnection:
         connection = http.client.HTTPSConnection(self.name, self.port, timeout=_TIMEOUT_SECONDS)

@@ -12,7 +12,9 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,57 @@ class Stack:
         sweep = ["--entrypoint", "rm", self.images["POSTGRES_IMAGE"], "-rf", "/folder/data"]
         run("docker", "run", "--rm", "--user", "0", "--volume", data, *sweep)
         shutil.rmtree(self.folder)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Return as soon as something holds; raises AssertionError when it did not in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not so after {seconds:g} s"
+        time.sleep(0.2)
+
+
+def git_environment(stack: Stack, operator: Mapping[str, str], port: int = 0) -> dict[str, str]:
+    """Return what makes git find the site at a port (its published one), trust its certificate and log in, no more."""
+    settings = {
+        "http.curloptResolve": f"{DOMAIN}:{port or stack.port('door', 443)}:127.0.0.1",
+        "http.extraHeader": f"Authorization: {operator['Authorization']}",
+        "user.name": "Tester",
+        "user.email": "tester@gitea.test",
+    }
+    named = enumerate(settings.items())
+    pairs = {
+        f"GIT_CONFIG_{part}_{n}": text for n, pair in named for part, text in zip(("KEY", "VALUE"), pair, strict=True)
+    }
+    return {
+        "PATH": os.environ["PATH"],
+        "GIT_SSL_CAINFO": str(stack.folder / "ca.pem"),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_COUNT": str(len(settings)),
+        **pairs,
+    }
+
+
+def make_operator(stack: Stack) -> dict[str, str]:
+    """Make an administrator on the command line and return their headers."""
+    account = ["--username", "operator", "--password", "Passw0rd-of-a-test", "--email", "operator@gitea.test"]
+    make = ["gitea", "admin", "user", "create", "--admin", "--must-change-password=false", *account]
+    stack.compose("exec", "-T", "--user", "git", "gitea", *make)
+    return basic("operator", "Passw0rd-of-a-test")
+
+
+@contextmanager
+def whole_stack(images: Mapping[str, str], run_id: str, folder: Path) -> Iterator[Stack]:
+    """The whole stack, with a certificate; removed afterwards."""
+    whole = lay_out(run_id, "stack", folder, images)
+    whole.install_certificate()
+    try:
+        whole.compose("up", "--detach", "--wait")
+        wait_until(lambda: whole.ask("/api/healthz").status == 200)
+        yield whole
+    finally:
+        whole.remove()
 
 
 def run(*command: str, check: bool = True, **options: Any) -> str:

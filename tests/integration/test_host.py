@@ -154,19 +154,6 @@ def test_a_second_run_changes_nothing(healed: Healed) -> None:
     assert second.stats["changed"] == {}
 
 
-def test_check_mode_names_what_was_changed_by_hand_and_nothing_else_and_leaves_it(healed: Healed, host: Host) -> None:
-    host.check_output("systemctl stop fail2ban && echo '# by hand' >>/etc/sysctl.d/60-gitea-suite.conf")
-    checked = healed.machine.play(tags="base --check")
-    assert _changed(checked) == {
-        "Write the settings that differ",
-        "Restart them",
-        "Start firewall, bans, upgrades and clock at every boot",
-    }
-    assert "by hand" in host.file("/etc/sysctl.d/60-gitea-suite.conf").content_string
-    assert not host.service("fail2ban").is_running
-    host.check_output("sed --in-place '$d' /etc/sysctl.d/60-gitea-suite.conf && systemctl start fail2ban")
-
-
 def test_the_engine_runs_now_and_after_a_boot(host: Host) -> None:
     assert host.service("docker").is_running
     assert host.service("docker").is_enabled

@@ -5,25 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import ssl
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ops import away, succession
-from ops.errors import Refused
-from ops.succession import Front
-from ops.world import World
-from ops.world.containers import Containers
-from ops.world.web import Web
-from tests import fakes
 from tests.integration.stack_fixtures import (
     COMPOSE,
     DOMAIN,
@@ -31,13 +21,14 @@ from tests.integration.stack_fixtures import (
     UPLOAD_LIMIT_MIB,
     Answer,
     Stack,
-    basic,
+    git_environment,
     lay_out,
+    make_operator,
     run,
+    wait_until,
+    whole_stack,
 )
-from tests.visitors import Crowd, slow_way
 
-SITE = replace(fakes.site(), domain=DOMAIN)
 SERVICES = ("postgres", "gitea", "door", "nginx", "diun", "docker-socket-proxy")
 HEADERS = ("Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options", "Referrer-Policy")
 CHALLENGE = "/.well-known/acme-challenge/token"
@@ -88,8 +79,8 @@ def front(bare: Stack, before_certificate: dict[str, Answer]) -> Stack:
     return bare
 
 
-@pytest.fixture(scope="module", name="away")
-def away_(front: Stack) -> Answer:
+@pytest.fixture(scope="module")
+def away(front: Stack) -> Answer:
     """What a visitor gets while there is no Gitea."""
     return front.ask("/")
 
@@ -111,31 +102,14 @@ def echo(front: Stack, away: Answer) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def stack(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole stack, with a certificate."""
-    whole = lay_out(run_id, "stack", tmp_path_factory.mktemp("stack"), images)
-    whole.install_certificate()
-    try:
-        whole.compose("up", "--detach", "--wait")
-        wait_until(lambda: whole.ask("/api/healthz").status == 200)
+    with whole_stack(images, run_id, tmp_path_factory.mktemp("stack")) as whole:
         yield whole
-    finally:
-        whole.remove()
 
 
 @pytest.fixture(scope="module")
 def operator(stack: Stack) -> dict[str, str]:
     """The headers of an administrator made on the command line."""
-    account = ["--username", "operator", "--password", "Passw0rd-of-a-test", "--email", "operator@gitea.test"]
-    make = ["gitea", "admin", "user", "create", "--admin", "--must-change-password=false", *account]
-    stack.compose("exec", "-T", "--user", "git", "gitea", *make)
-    return basic("operator", "Passw0rd-of-a-test")
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    """Return as soon as something holds; raises AssertionError when it did not in time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not so after {seconds:g} s"
-        time.sleep(0.2)
+    return make_operator(stack)
 
 
 def nginx_processes(stack: Stack) -> list[str]:
@@ -375,138 +349,6 @@ def test_push_of_several_megabytes_over_https_arrives(stack: Stack, operator: di
     git("commit", "--quiet", "--message=large")
     git("push", "--quiet", address, "main")
     assert git("ls-remote", address, "refs/heads/main").split()[0] == git("rev-parse", "main").strip()
-
-
-def git_environment(stack: Stack, operator: Mapping[str, str], port: int = 0) -> dict[str, str]:
-    """Return what makes git find the site at a port (its published one), trust its certificate and log in, no more."""
-    settings = {
-        "http.curloptResolve": f"{DOMAIN}:{port or stack.port('door', 443)}:127.0.0.1",
-        "http.extraHeader": f"Authorization: {operator['Authorization']}",
-        "user.name": "Tester",
-        "user.email": "tester@gitea.test",
-    }
-    named = enumerate(settings.items())
-    pairs = {
-        f"GIT_CONFIG_{part}_{n}": text for n, pair in named for part, text in zip(("KEY", "VALUE"), pair, strict=True)
-    }
-    return {
-        "PATH": os.environ["PATH"],
-        "GIT_SSL_CAINFO": str(stack.folder / "ca.pem"),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_CONFIG_COUNT": str(len(settings)),
-        **pairs,
-    }
-
-
-@contextmanager
-def slow_push(stack: Stack, operator: dict[str, str], folder: Path, name: str) -> Iterator[subprocess.Popen[str]]:
-    """A push to a new repository that is under way for about five seconds; it has begun."""
-    document = json.dumps({"name": name}).encode()
-    headers = {"Content-Type": "application/json", **operator}
-    assert stack.ask("/api/v1/user/repos", method="POST", body=document, headers=headers).status == 201
-    folder.mkdir()
-    (folder / "large.bin").write_bytes(ssl.RAND_bytes(1024 * 1024))
-    with slow_way("127.0.0.1", stack.port("door", 443), 220_000) as port:
-        environment = git_environment(stack, operator, port)
-        for argv in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "large"]):
-            run("git", *argv, cwd=folder, env=environment)
-        argv = ["git", "push", "--quiet", f"https://{DOMAIN}:{port}/operator/{name}.git", "main"]
-        with subprocess.Popen(argv, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as push:
-            containers = Containers()
-            wait_until(lambda: away.pushes_in(containers.command_lines(stack.project, "gitea")) > 0)
-            yield push
-
-
-def has_arrived(stack: Stack, operator: dict[str, str], folder: Path, name: str) -> bool:
-    """Tell whether the branch is there as it was pushed."""
-    address = f"https://{DOMAIN}:{stack.port('door', 443)}/operator/{name}.git"
-    there = run("git", "ls-remote", address, "refs/heads/main", env=git_environment(stack, operator))
-    return there.split()[:1] == run("git", "rev-parse", "main", cwd=folder).split()
-
-
-@pytest.fixture
-def world(stack: Stack) -> World:
-    """The doors of `ops`, of which the web's trusts the certificate made here."""
-    doors = World(SITE, print)
-    doors.web = Web((stack.folder / "ca.pem").read_text())
-    return doors
-
-
-@pytest.fixture
-def other_image(stack: Stack) -> Iterator[str]:
-    """Another name for nginx's image: what an update would run."""
-    name = f"{stack.project}/nginx:next"
-    run("docker", "tag", stack.images["NGINX_IMAGE"], name)
-    yield name
-    run("docker", "rmi", name)
-
-
-def front_of(stack: Stack) -> Front:
-    """Where `ops` finds nginx here."""
-    files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
-    return Front(stack.project, COMPOSE, files, ("--env-file", str(stack.folder / ".env")), stack.folder / "nginx.lock")
-
-
-def test_another_nginx_takes_over_under_load_with_a_push_in_flight_and_no_request_fails(
-    stack: Stack, operator: dict[str, str], world: World, other_image: str, tmp_path: Path
-) -> None:
-    way, front = (stack.address("door", "web"), 443), front_of(stack)
-    crowd = Crowd(*way, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
-    with crowd, slow_push(stack, operator, tmp_path / "work", "over") as push:
-        there = succession.replace_nginx(SITE, world, other_image, front=front, farewell_seconds=60)
-        assert push.wait(30) == 0, push.stderr and push.stderr.read()
-        back = succession.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], front=front, farewell_seconds=60)
-        crowd.await_served(1000, seconds=60)
-    assert crowd.failures == {}
-    assert crowd.reused > 100
-    assert crowd.served - crowd.reused > 100
-    assert [there.changed, there.cut, back.changed, back.cut] == [True, False, True, False]
-    assert has_arrived(stack, operator, tmp_path / "work", "over")
-    # It is what Compose would have made: it has nothing to do.
-    nginx = stack.container("nginx")
-    stack.compose("up", "--detach", "--wait")
-    assert stack.container("nginx") == nginx
-    assert stack.inspect("nginx")["HostConfig"]["ReadonlyRootfs"]
-
-
-def test_an_image_that_is_no_nginx_is_refused_and_no_visitor_meets_it(stack: Stack, world: World) -> None:
-    nginx = stack.container("nginx")
-    with pytest.raises(Refused, match="does not stand its trial"):
-        succession.replace_nginx(SITE, world, stack.images["DOOR_IMAGE"], front=front_of(stack))
-    assert stack.container("nginx") == nginx
-    for listed in (["container", "ls", "--all"], ["network", "ls"]):
-        assert run("docker", *listed, "--quiet", "--filter", f"name={stack.project}-trial") == ""
-
-
-def test_a_push_in_flight_ends_before_gitea_is_stopped_and_everyone_else_is_told_why(
-    stack: Stack, operator: dict[str, str], world: World, tmp_path: Path
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    site = replace(SITE, gitea=replace(SITE.gitea, ssh_port=port))
-    reason = "It is being updated to 28.2.0."
-    with slow_push(stack, operator, tmp_path / "work", "drained") as push:
-        asked: list[Answer] = []
-        second = threading.Timer(1, lambda: asked.append(stack.ask(PUSHES[0])))
-        second.start()
-        with away.away(site, world, reason, project=stack.project) as absence:
-            assert push.wait(1) == 0, push.stderr and push.stderr.read()
-            absence.stop()
-            second.join()
-            assert [(each.status, reason.encode() in each.body) for each in asked] == [(503, True)]
-            page = stack.ask("/")
-            assert (page.status, page.all("Retry-After"), reason.encode() in page.body) == (503, ["30"], True)
-            options = [f"-o{each}" for each in ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")]
-            ssh = ["ssh", *options, "-oBatchMode=yes", "-p", str(port), "git@127.0.0.1"]
-            said = subprocess.run(ssh, capture_output=True, text=True, check=False, timeout=20)
-            assert f"Gitea is away for a moment. {reason} Try again in a minute." in said.stderr
-            absence.start()
-            wait_until(lambda: stack.inspect("gitea")["State"]["Health"]["Status"] == "healthy")
-    wait_until(lambda: stack.ask("/api/healthz").status == 200)
-    assert has_arrived(stack, operator, tmp_path / "work", "drained")
-    with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", port)):
-        pass
 
 
 def test_database_is_open_to_gitea_and_not_to_nginx(stack: Stack) -> None:

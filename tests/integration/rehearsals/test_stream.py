@@ -24,7 +24,7 @@ from ops.world import World, database
 from ops.world.restic import Snapshot
 from tests import fakes
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BUCKET = "example-org-gitea-backup"
 LOSS_SECONDS = 60
 
@@ -46,7 +46,7 @@ class Stage:
     def start(self) -> subprocess.Popen[bytes]:
         """Start a stream as a process of its own, as the host's unit does."""
         program = (
-            "import sys; from pathlib import Path; from tests.integration.test_stream import run_stream; "
+            "import sys; from pathlib import Path; from tests.integration.rehearsals.test_stream import run_stream; "
             "run_stream(Path(sys.argv[1]), *sys.argv[2:])"
         )
         argv = [sys.executable, "-c", program, str(self.places.data.parent), self.places.project, self.endpoint]
