@@ -158,7 +158,92 @@ def test_a_good_update_is_pinned_told_and_recorded(machine: Machine) -> None:
     deeds = machine.deeds
     # The image is there and the backup whole before anything stops.
     assert deeds.index("pull gitea/gitea") < deeds.index("put manifests") < deeds.index("stop gitea")
-    assert deeds.index("photograph postgresql") < deeds.index("write .env") < deeds.index("compose up gitea")
+    assert deeds.index("photograph postgresql") < deeds.index("write .env") < deeds.index("compose create gitea")
+
+
+@pytest.mark.parametrize(
+    ("service", "to", "reason"),
+    [
+        ("gitea", "28.1.0", "It is being updated to 28.1.0."),
+        ("postgres", "18.7", "Its database is being updated to 18.7."),
+    ],
+)
+def test_while_gitea_is_stopped_visitors_are_told_why_and_they_are_in_again_when_it_is_judged(
+    machine: Machine, service: str, to: str, reason: str
+) -> None:
+    machine.ssh = fakes.FakeSsh(machine.deeds)
+    machine.update(service, to)
+    course = [each for each in machine.deeds if "away" in each or "ssh" in each or each in _COURSE]
+    assert course == [
+        "record stop",
+        "nginx-away push",
+        "nginx-away all",
+        "stop gitea",
+        f"ssh 2222: Gitea is away for a moment. {reason} Try again in a minute.",
+        "record up",
+        "ssh is silent",
+        "start gitea",
+        "nginx-away none",
+        "record judge",
+    ]
+
+
+_COURSE = ("record stop", "stop gitea", "record up", "start gitea", "record judge")
+
+
+def test_a_push_under_way_is_let_finish_before_gitea_is_stopped(machine: Machine) -> None:
+    machine.pushing_looks = 20
+    report = machine.update(to="28.1.0")
+    assert 4 <= report.facts["durations"]["stop"] < 6
+    # Whoever reads meanwhile is served, so it is not away yet.
+    assert report.facts["away"] < 1
+
+
+def test_a_push_to_a_version_that_is_not_well_is_not_waited_for(machine: Machine) -> None:
+    deed = machine.deed
+
+    def pushes(what: str) -> None:
+        machine.pushing_looks = 10**6 if what == "record undo" else machine.pushing_looks
+        deed(what)
+
+    machine.deed = pushes  # type: ignore[method-assign]
+    with pytest.raises(RolledBack):
+        machine.update(to="28.1.1-broken")
+    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    assert entry["durations"]["back"] < 1
+
+
+def test_visitors_are_told_of_the_way_back_and_are_in_again_after_it(machine: Machine) -> None:
+    machine.update(to="28.1.0")
+    machine.ssh = fakes.FakeSsh(machine.deeds)
+    machine.deeds.clear()
+    machine.rollback()
+    assert "ssh 2222: Gitea is away for a moment. It is being taken back to 28.0.1. Try again in a minute." in machine.deeds
+    assert machine.deeds.index("nginx-away all") < machine.deeds.index("stop gitea")
+    assert machine.turned_away == "none"
+    assert machine.serves()
+
+
+def test_visitors_whom_a_killed_update_turned_away_are_let_in_by_whoever_goes_on(tmp_path: Path) -> None:
+    whole = Machine(directory=tmp_path / "whole")
+    whole.update(to="28.1.0")
+    turned = whole.deeds.index("nginx-away all")
+    for number in (turned, turned + 1, whole.deeds.index("record up"), whole.deeds.index("nginx-away none")):
+        machine = Machine(directory=tmp_path / str(number), dies_before=number)
+        with pytest.raises(Killed):
+            machine.update(to="28.1.0")
+        machine.dies_before = -1
+        assert machine.turned_away != "none"
+        ended(machine.resume)
+        assert machine.turned_away == "none"
+        one_end(machine, "gitea", "28.1.0")
+
+
+def test_visitors_of_a_site_that_is_stranded_are_not_told_that_it_comes_back_in_a_moment(machine: Machine) -> None:
+    machine.start = lambda project, service: None  # type: ignore[method-assign]
+    with pytest.raises(Stranded):
+        machine.update(to="28.1.0")
+    assert machine.turned_away == "none"
 
 
 @pytest.mark.parametrize(
@@ -213,13 +298,13 @@ def test_killed_here_and_there_an_update_is_finished_or_undone(tmp_path: Path) -
 
 def test_a_site_that_does_not_come_back_is_stranded_and_resuming_it_is_tried_again(machine: Machine) -> None:
     machine.write("before")
-    compose_up = machine.compose_up
-    machine.compose_up = lambda service: None  # type: ignore[method-assign]
+    start = machine.start
+    machine.start = lambda project, service: None  # type: ignore[method-assign]
     with pytest.raises(Stranded, match=r"28\.0\.1 does not come back") as caught:
         machine.update(to="28.1.1-crash")
     assert "ops update --resume" in caught.value.hint
     assert "20261123T" in caught.value.hint
-    machine.compose_up = compose_up  # type: ignore[method-assign]
+    machine.start = start  # type: ignore[method-assign]
     with pytest.raises(RolledBack):
         machine.resume()
     one_end(machine, "gitea", "28.1.0")
