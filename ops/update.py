@@ -25,6 +25,7 @@ from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.manifest import Manifest
 from ops.model import Report
 from ops.offers import Offer
+from ops.picture import Course, Mark, document_of
 from ops.pins import WITH_DATA, Pin
 from ops.releases import Step, Taker
 from ops.timeline import Timeline
@@ -167,7 +168,8 @@ class Outage:
     def __init__(self, at: Place, since: float | None = None) -> None:
         self.seconds = 0.0
         self._at, self._since, self._cut_off = at, since, since is not None
-        self._ends, self._absence = ExitStack(), None
+        self._ends = ExitStack()
+        self._absence: Absence | None = None
 
     def __enter__(self) -> Outage:
         return self
@@ -181,12 +183,13 @@ class Outage:
 
     def stop_gitea(self, reason: str, *, drain_seconds: float) -> None:
         """Stop Gitea, when the pushes under way have ended or ``drain_seconds`` are over; visitors are told the reason."""
-        if self._absence is None:
-            at = self._at
-            absence = away(at.site, at.world, reason, project=at.places.project, drain_seconds=drain_seconds)
-            self._absence: Absence | None = self._ends.enter_context(absence)
+        at = self._at
+        absence = self._absence or self._ends.enter_context(
+            away(at.site, at.world, reason, project=at.places.project, drain_seconds=drain_seconds)
+        )
+        self._absence = absence
         self.begin()
-        self._absence.stop()
+        absence.stop()
 
     def give_back(self) -> None:
         """Free the port of git's ssh, before Gitea's container starts."""
@@ -255,7 +258,8 @@ def update(
             raise Refused("\n".join(problems), "nothing was changed; ops update --check")
         lines = (*map(str, moves), *consequences(moves, facts, site))
         if wish.rehearse:
-            return Report("update", False, f"would update {_names(moves)}", _documents(moves), lines)
+            told = {**_documents(moves), "plan": list(lines)}
+            return Report("update", False, f"would update {_names(moves)}", told, lines)
         agree(site.name, lines)
         reports = [_moved(at, each, automatic=wish.automatic) for each in moves]
     return _all_of(reports, moves)
@@ -303,7 +307,8 @@ def rollback(
             f"it is kept aside in {at.undone}",
         )
         if rehearse:
-            return Report("rollback", False, "would go back", {"service": known.move.service}, lines)
+            told = {"service": known.move.service, "plan": list(lines)}
+            return Report("rollback", False, "would go back", told, lines)
         agree(site.name, lines)
         for name in _DATA:
             world.subvolumes.remove(at.undone / name)
@@ -325,7 +330,23 @@ def history(site: Site, world: World, *, places: Places | None = None) -> Report
     at = Place(site, world, places or Places())
     entries = _entries(at)
     lines = tuple(map(_told, entries))
-    return Report("update", False, f"{len(entries)} updates", {"updates": entries}, lines)
+    drawn = [each | {"course": document_of(course_of(each))} for each in entries]
+    return Report("update", False, f"{len(entries)} updates", {"updates": drawn}, lines)
+
+
+def course_of(entry: Mapping[str, Any]) -> Course:
+    """Return an update of the history as it is drawn: its steps, and from when until when people were without Gitea."""
+    here, there = (pins.pin_from(entry[name]).tag for name in ("from", "to"))
+    steps: Mapping[str, float] = entry["durations"]
+    reached, marks = 0.0, []
+    for name, seconds in steps.items():
+        if name == "picture":
+            marks.append(Mark("Gitea is stopped", round(reached, 2)))
+        reached += seconds
+        # The last that is there of the two: one that was taken back came up only then.
+        if name == ("back" if "back" in steps else "up"):
+            marks.append(Mark("it answers", round(reached, 2)))
+    return Course(f"{entry['service']} {here} -> {there}: {entry['outcome']}", steps, tuple(marks))
 
 
 def plan(found: Iterable[Offer], wish: Wish, site: Site) -> tuple[Move, ...]:
@@ -728,7 +749,7 @@ def _commit(at: Place, pending: Pending, story: Story, pin: Pin, outcome: str) -
         at.world.files.write(at.kept, json.dumps(_begin(pending), sort_keys=True).encode())
     elif pending.rollback:
         at.world.files.remove(at.kept)
-    _record(at, pending, story, outcome, "")
+    entry = _record(at, pending, story, outcome, "")
     at.journal.close()
     move = pending.move
     summary = f"{move.service} is {pin.tag}; it was away for {story.away:.1f} s"
@@ -738,7 +759,9 @@ def _commit(at: Place, pending: Pending, story: Story, pin: Pin, outcome: str) -
         "update",
         True,
         summary,
-        facts | {"away": story.away, "backup": pending.backup, "durations": story.timeline.seconds},
+        facts
+        | {"away": story.away, "backup": pending.backup, "durations": story.timeline.seconds}
+        | {"course": document_of(course_of(entry))},
     )
 
 
@@ -913,8 +936,8 @@ def _pending(record: Mapping[str, Any]) -> Pending:
     )
 
 
-def _record(at: Place, pending: Pending, story: Story, outcome: str, why: str) -> None:
-    """Add to the history, on the disk and in the bucket. The bucket's silence changes nothing."""
+def _record(at: Place, pending: Pending, story: Story, outcome: str, why: str) -> dict[str, Any]:
+    """Add to the history, on the disk and in the bucket, and return what was added. The bucket's silence changes nothing."""
     entry = {
         "service": pending.move.service,
         "from": str(pending.move.here),
@@ -930,12 +953,14 @@ def _record(at: Place, pending: Pending, story: Story, outcome: str, why: str) -
         "durations": dict(story.timeline.seconds),
     }
     if not any(_same(each, entry) for each in _entries(at)[-1:]):
-        at.world.files.append(at.history, json.dumps(entry, sort_keys=True))
+        # Not sorted: the steps are in their order.
+        at.world.files.append(at.history, json.dumps(entry))
     key = f"{HISTORY}{pending.began:%Y%m%dT%H%M%SZ}-{pending.move.service}-{outcome.replace(' ', '-')}.json"
     try:
-        at.world.aws.write_object(at.site.backup.bucket, key, json.dumps(entry, sort_keys=True).encode())
+        at.world.aws.write_object(at.site.backup.bucket, key, json.dumps(entry).encode())
     except OpsError as error:
         at.world.tell(f"the bucket does not know of it: {error.message}")
+    return entry
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

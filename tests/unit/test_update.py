@@ -15,6 +15,7 @@ from ops import pins, update
 from ops.errors import Degraded, Locked, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Part
 from ops.offers import Offer
+from ops.picture import course_from
 from ops.pins import Pin
 from ops.releases import Choice, Step, release_from
 from ops.update import Facts, Move, Pending, Wish
@@ -218,7 +219,10 @@ def test_visitors_are_told_of_the_way_back_and_are_in_again_after_it(machine: Ma
     machine.ssh = fakes.FakeSsh(machine.deeds)
     machine.deeds.clear()
     machine.rollback()
-    assert "ssh 2222: Gitea is away for a moment. It is being taken back to 28.0.1. Try again in a minute." in machine.deeds
+    assert (
+        "ssh 2222: Gitea is away for a moment. It is being taken back to 28.0.1. Try again in a minute."
+        in machine.deeds
+    )
     assert machine.deeds.index("nginx-away all") < machine.deeds.index("stop gitea")
     assert machine.turned_away == "none"
     assert machine.serves()
@@ -429,3 +433,19 @@ def test_what_a_journal_says_is_under_way() -> None:
     undone = update.pending_from([begin, *steps, undo])
     assert undone
     assert (undone.undoing, undone.with_data, undone.why) == (True, True, "red")
+
+
+def test_an_update_and_one_that_is_taken_back_are_drawn_with_when_gitea_was_away(machine: Machine) -> None:
+    good = course_from(json.dumps(machine.update(to="28.0.2").facts["course"]))
+    assert good.title == "gitea 28.0.1 -> 28.0.2: updated"
+    assert [*good.steps][-5:] == ["stop", "picture", "pin", "up", "judge"]
+    assert [mark.name for mark in good.marks] == ["Gitea is stopped", "it answers"]
+    with pytest.raises(RolledBack):
+        machine.update(to="28.1.1-sour")
+    entries = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    back = course_from(json.dumps(entries[-1]["course"]))
+    assert back.title == "gitea 28.0.2 -> 28.1.1-sour: rolled back"
+    # The step that failed took its time, too.
+    assert [*back.steps][-2:] == ["judge", "back"]
+    assert back.steps["judge"] > 20
+    assert back.marks[-1].at == round(sum(back.steps.values()), 2)
