@@ -21,7 +21,7 @@ from ops.away import DRAIN_SECONDS, Absence, away, let_in
 from ops.backup import Places, in_bytes
 from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
-from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
+from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Manifest
 from ops.model import Report
 from ops.offers import Offer
@@ -247,8 +247,10 @@ def update(
         _resumed(at)
         if wish.automatic and not _is_due(at, now):
             return Report("update", False, "no update is due")
-        moves = plan(offers.gather(site, world, offers.running(compose), now), wish, site)
-        if wish.automatic:
+        found = offers.gather(site, world, offers.running(compose), now)
+        moves = tuple(_looked_up(at, each) for each in plan(found, wish, site))
+        # A registry that did not answer is asked again while the window is open.
+        if wish.automatic and (moves or not any(each.unknown for each in found)):
             at.folder.mkdir(mode=0o700, exist_ok=True)
             world.files.write(at.last, now.isoformat().encode())
         if not moves:
@@ -438,6 +440,8 @@ def _move(offer: Offer, wish: Wish, site: Site) -> Move | None:
         tag = offers.automatic(offer, site)
         return _move_to(offer, tag) if tag else None
     if offer.unknown:
+        if wish.service and offer.unreachable:
+            raise Unavailable(offer.unknown, "nothing was changed; try again later")
         if wish.service:
             raise Refused(offer.unknown, "nothing was changed")
         return None
@@ -489,7 +493,7 @@ def _moved(at: Place, move: Move, *, automatic: bool) -> Report:
     with Outage(at) as outage:
         story = Story(Timeline(at.world), outage)
         try:
-            move, pending = _prepared(at, move, story, automatic=automatic)
+            pending = _prepared(at, move, story, automatic=automatic)
         except OpsError as error:
             if error.exit_code == 1:
                 raise Refused(f"{move} cannot begin: {error.message}", error.hint or "nothing was changed") from error
@@ -506,16 +510,22 @@ def _moved(at: Place, move: Move, *, automatic: bool) -> Report:
         return _commit(at, pending, story, move.there, "updated")
 
 
-def _prepared(at: Place, move: Move, story: Story, *, automatic: bool) -> tuple[Move, Pending]:
+def _looked_up(at: Place, move: Move) -> Move:
+    """Name the bytes that a tag stands for now: these are agreed to, and no others are taken, though the tag may move on."""
+    try:
+        digest = move.there.digest or at.world.registry.digest(move.there.image)
+    except OpsError as error:
+        if error.exit_code != OpsError.exit_code:
+            raise
+        raise Refused(error.message, "nothing was changed; ops update --check") from error
+    return replace(move, there=replace(move.there, digest=digest))
+
+
+def _prepared(at: Place, move: Move, story: Story, *, automatic: bool) -> Pending:
     """All that disturbs no one: the image, the backup, what is so before. Nothing is changed when it fails."""
     world, places = at.world, at.places
     with story.timeline.step("pull"):
-        try:
-            digest = move.there.digest or world.registry.digest(move.there.image)
-        except OpsError as error:
-            raise Refused(error.message, "nothing was changed; ops update --check") from error
-        move = replace(move, there=replace(move.there, digest=digest))
-        world.containers.pull(move.there.name, digest)
+        world.containers.pull(move.there.name, move.there.digest)
     identity, migration, canary = "", 0, ""
     if move.with_data:
         with story.timeline.step("backup"):
@@ -525,7 +535,7 @@ def _prepared(at: Place, move: Move, story: Story, *, automatic: bool) -> tuple[
         identity, migration = made.identity, made.migration
         with story.timeline.step("canary"), accounts.token(at.site, world) as token:
             canary = trial.prepare(at.site, world, token)
-    return move, Pending(move, world.clock.now(), identity, migration, canary, automatic)
+    return Pending(move, world.clock.now(), identity, migration, canary, automatic)
 
 
 def _tidy(at: Place, move: Move) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from ops import pins, update
+from ops import pins, trial, update
 from ops.errors import Degraded, Locked, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Part
 from ops.offers import Offer
 from ops.picture import course_from
 from ops.pins import Pin
 from ops.releases import Choice, Step, release_from
+from ops.trial import Look
 from ops.update import Facts, Move, Pending, Wish
 from ops.world.lock import exclusive
 from tests import fakes
@@ -325,6 +326,91 @@ def test_an_image_that_cannot_be_had_changes_nothing(machine: Machine) -> None:
         machine.update(to="28.1.9")
     assert "stop gitea" not in machine.deeds
     one_end(machine, "gitea", "28.1.0")
+
+
+def test_what_was_agreed_to_is_taken_though_the_tag_names_other_bytes_meanwhile(machine: Machine) -> None:
+    def agree(name: str, lines: Sequence[str]) -> None:
+        machine.registry.digests["gitea/gitea:28.1.0"] = "sha256:moved"
+
+    wish = Wish("gitea", "28.1.0")
+    update.update(machine.site(), machine, wish=wish, agree=agree, places=machine.places, compose=machine.compose)  # type: ignore[arg-type]
+    assert machine.pinned_in_environment() == "gitea/gitea:28.1.0@sha256:28.1.0"
+
+
+def test_other_bytes_under_the_tag_in_use_are_taken_as_they_were_looked_up(machine: Machine) -> None:
+    machine.registry.digests["nginx:1.30.4"] = "sha256:mended"
+    del machine.registry.digests["nginx:1.30.5"]
+    assert machine.update("nginx").facts["to"] == "nginx:1.30.4@sha256:mended"
+    machine.registry.digests["nginx:1.30.4"] = "sha256:gone"
+    machine.vanished = frozenset({"sha256:gone"})
+    with pytest.raises(Unavailable, match="cannot be pulled"):
+        machine.update("nginx")
+    assert machine.pinned_in_environment("nginx") == "nginx:1.30.4@sha256:mended"
+    assert not any(machine.journals.values())
+
+
+def test_a_registry_that_does_not_answer_changes_nothing_and_is_asked_again_in_the_same_window(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(name: str) -> tuple[str, ...]:
+        raise Unavailable("registry is out of reach")
+
+    machine.clock.sleep(timedelta(days=5, hours=15, minutes=20).total_seconds())
+    with monkeypatch.context() as patched:
+        patched.setattr(machine.registry, "tags", away)
+        with pytest.raises(Unavailable, match="out of reach"):
+            machine.update("nginx")
+        assert machine.update("", automatic=True).summary == "there is nothing to update"
+    assert machine.deeds == []
+    machine.clock.sleep(900)
+    assert machine.update("", automatic=True).facts["to"] == "nginx:1.30.5@sha256:1.30.5"
+
+
+def test_a_registry_that_answers_no_more_once_the_plan_is_made_changes_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = machine.registry.digest
+
+    def refuses(image: str) -> str:
+        if image == "gitea/gitea:28.1.0":
+            raise Unavailable("registry answers 429")
+        return digest(image)
+
+    monkeypatch.setattr(machine.registry, "digest", refuses)
+    with pytest.raises(Unavailable, match="429"):
+        machine.update(to="28.1.0")
+    assert machine.deeds == []
+
+
+@pytest.mark.parametrize(
+    ("looks", "well"),
+    [
+        ("++++++", True),
+        ("+++-++", True),
+        ("+-+-++", False),
+        ("-+++++-+++++", True),
+        ("-+++-+++-+++", False),
+        ("++++--", False),
+        ("++--++", False),
+    ],
+)
+def test_one_look_that_fails_is_a_hiccup_and_health_that_flaps_is_none(looks: str, well: bool) -> None:
+    seen = [Look(each == "+", "answers 200" if each == "+" else "answers 500", 0) for each in looks]
+    assert (trial.judge(seen) == ()) is well
+
+
+def test_a_version_that_starts_anew_is_not_well_however_it_answers() -> None:
+    assert "it started anew 1 times" in trial.judge([Look(True, "", 1), Look(True, "", 2)])
+
+
+def test_a_second_operator_is_told_who_is_at_work(machine: Machine) -> None:
+    def meanwhile(name: str, lines: Sequence[str]) -> None:
+        with pytest.raises(Locked, match="ops update, process"):
+            machine.rollback()
+
+    wish = Wish("gitea", "28.1.0")
+    update.update(machine.site(), machine, wish=wish, agree=meanwhile, places=machine.places, compose=machine.compose)  # type: ignore[arg-type]
+    assert machine.version() == "28.1.0"
 
 
 def test_a_notice_that_cannot_be_sent_changes_nothing_of_the_outcome(machine: Machine) -> None:
