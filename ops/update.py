@@ -847,6 +847,10 @@ def _go_back(at: Place, pending: Pending, story: Story) -> None:
             _run_by_pin(at, "postgres")
             _await(at, "postgres")
         _serve(at, story, move)
+        if move.with_data:
+            # People are in already; the containers' own checks are due every few seconds, and the next verb asks for them.
+            seconds = 60 * at.site.update.healthy_minutes
+            health.await_healthy(world, ["gitea", "postgres"], project=project, seconds=seconds)
 
 
 def _put_back(at: Place, name: str) -> None:

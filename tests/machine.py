@@ -68,7 +68,7 @@ class Running:
     image: str
     state: str = "running"
     restarts: int = 0
-    since: float = 0.0
+    since: float = -60.0
 
 
 @dataclass
@@ -297,6 +297,8 @@ class Machine(fakes.FakeWorld):
             health = "healthy" if one.state == "running" else ""
             if name == "gitea" and one.state == "running":
                 health = "healthy" if self._status("/api/healthz") == 200 else "unhealthy"
+                # Its check is due every five seconds.
+                health = health if self.clock.monotonic() - one.since >= 5 else "starting"
             found.append(Service(name, one.image, one.state, health, one.restarts))
         return tuple(found)
 

@@ -212,7 +212,7 @@ def test_a_push_to_a_version_that_is_not_well_is_not_waited_for(machine: Machine
     with pytest.raises(RolledBack):
         machine.update(to="28.1.1-broken")
     (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
-    assert entry["durations"]["back"] < 1
+    assert entry["away"] < 1
 
 
 def test_visitors_are_told_of_the_way_back_and_are_in_again_after_it(machine: Machine) -> None:
@@ -227,6 +227,15 @@ def test_visitors_are_told_of_the_way_back_and_are_in_again_after_it(machine: Ma
     assert machine.deeds.index("nginx-away all") < machine.deeds.index("stop gitea")
     assert machine.turned_away == "none"
     assert machine.serves()
+
+
+def test_gone_back_or_taken_back_the_site_is_well_by_its_own_checks_too(machine: Machine) -> None:
+    machine.update(to="28.0.2")
+    machine.rollback()
+    assert machine.update(to="28.0.2").changed
+    with pytest.raises(RolledBack):
+        machine.update(to="28.1.1-broken")
+    assert machine.update(to="28.1.0").changed
 
 
 def test_visitors_whom_a_killed_update_turned_away_are_let_in_by_whoever_goes_on(tmp_path: Path) -> None:
