@@ -75,8 +75,8 @@ def pinned() -> dict[str, str]:
 
 def published(made: ImageSet) -> tuple[str, ...]:
     """Return what the ground's registry has: the stack's pins, and every release that an update may be rehearsed with."""
-    gitea = pinned()["GITEA_IMAGE"].rpartition(":")[0]
-    return (*pinned().values(), *(name for name in made.references if name.startswith(f"{gitea}:")))
+    names = {pin.rpartition(":")[0] for pin in pinned().values()}
+    return tuple(each for each in made.references if each.rpartition(":")[0] in names)
 
 
 def choose(client: docker.DockerClient) -> str:

@@ -33,6 +33,8 @@ class Absence:
     def stop(self) -> None:
         """Stop Gitea, if it runs, and have ssh clients told why."""
         self._world.containers.stop(self._project, GITEA)
+        # Told already, where it is stopped once more.
+        self.give_back()
         sentence = f"Gitea is away for a moment. {self._reason} Try again in a minute."
         if not self._said.enter_context(self._world.ssh.sentence(self._site.gitea.ssh_port, sentence)):
             self._world.tell("the port of git's ssh is taken: its users meet a refusal and not a sentence")

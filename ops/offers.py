@@ -12,7 +12,7 @@ from typing import Any
 from ops import pins, releases
 from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
-from ops.errors import OpsError, Refused
+from ops.errors import OpsError, Refused, Unavailable
 from ops.model import Report
 from ops.pins import Pin
 from ops.releases import Choice, Step, Taker
@@ -28,7 +28,7 @@ _ORDER = ("docker-socket-proxy", "diun", "certbot", "nginx", "postgres", "gitea"
 class Offer:
     """What there is for one service: its pin, the digest that the registry has under the same tag now, and the choice.
 
-    ``unknown`` says why the registry did not tell.
+    ``unknown`` says why the registry did not tell, ``unreachable`` that it may tell later.
     """
 
     service: str
@@ -36,6 +36,7 @@ class Offer:
     digest: str = ""
     choice: Choice = field(default_factory=Choice)
     unknown: str = ""
+    unreachable: bool = False
 
     @property
     def rebuilt(self) -> bool:
@@ -155,7 +156,7 @@ def _offer(site: Site, world: World, service: str, pin: Pin, now: datetime) -> O
         ]
         made = {each.tag: world.registry.made(f"{pin.name}:{each.tag}") for each in allowed[:_ASKED]}
     except OpsError as error:
-        return Offer(service, pin, unknown=error.message)
+        return Offer(service, pin, unknown=error.message, unreachable=isinstance(error, Unavailable))
     soak = timedelta(hours=site.update.soak_hours)
     choice = releases.choose(service, pin.release, found, policy=policy, held=held, made=made, soak=soak, now=now)
     return Offer(service, pin, digest, choice)

@@ -26,6 +26,7 @@ class Timeline:
             yield
         except OpsError as error:
             error.message = f"{name}: {error.message}"
+            self.seconds[name] = round(self.world.clock.monotonic() - began, 2)
             raise
         self.seconds[name] = round(self.world.clock.monotonic() - began, 2)
         self.world.tell(f"== {name}: {self.seconds[name]:.1f} s")

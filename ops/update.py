@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,13 +17,15 @@ from typing import Any
 
 from ops import accounts, backup, catalogue, health, notify, offers, pins, releases, trial
 from ops.accounts import LOCALHOST
+from ops.away import DRAIN_SECONDS, Absence, away, let_in
 from ops.backup import Places, in_bytes
 from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
-from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
+from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Manifest
 from ops.model import Report
 from ops.offers import Offer
+from ops.picture import Course, Mark, document_of
 from ops.pins import WITH_DATA, Pin
 from ops.releases import Step, Taker
 from ops.timeline import Timeline
@@ -39,6 +41,10 @@ HISTORY = "updates/history/"
 _DATA = ("gitea", "postgresql")
 # Room that an image needs beside those that are there, and what a migration may write beside the database's own size.
 _ROOM = 1 << 30
+# nginx asks for Gitea's address once a second; a Gitea that it does not reach then is the judgement's business.
+_REACHED_SECONDS = 10.0
+# Of Gitea itself, so that it can be asked while visitors are turned away.
+_WELL = ("curl", "--fail", "--silent", "--max-time", "2", "--output", "/dev/null", "http://127.0.0.1:3000/api/healthz")
 
 
 @dataclass(frozen=True)
@@ -153,18 +159,69 @@ class Place:
         return self.folder / "last-automatic"
 
 
+class Outage:
+    """The time for which a service is away, in ``seconds``. While Gitea is, visitors are turned away and told why.
+
+    ``since`` is when it began, where a process did that was cut off. Whatever ends the block, they are let in again.
+    """
+
+    def __init__(self, at: Place, since: float | None = None) -> None:
+        self.seconds = 0.0
+        self._at, self._since, self._cut_off = at, since, since is not None
+        self._ends = ExitStack()
+        self._absence: Absence | None = None
+
+    def __enter__(self) -> Outage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_in()
+
+    def begin(self) -> None:
+        """Take the time from now on, if it is not being taken yet."""
+        self._since = self._at.world.clock.monotonic() if self._since is None else self._since
+
+    def stop_gitea(self, reason: str, *, drain_seconds: float) -> None:
+        """Stop Gitea, when the pushes under way have ended or ``drain_seconds`` are over; visitors are told the reason."""
+        at = self._at
+        absence = self._absence or self._ends.enter_context(
+            away(at.site, at.world, reason, project=at.places.project, drain_seconds=drain_seconds)
+        )
+        self._absence = absence
+        self.begin()
+        absence.stop()
+
+    def give_back(self) -> None:
+        """Free the port of git's ssh, before Gitea's container starts."""
+        if self._absence:
+            self._absence.give_back()
+
+    def let_in(self) -> None:
+        """Let everyone in again, whether this process turned them away or one that was cut off."""
+        self._absence = None
+        self._ends.close()
+        if self._cut_off:
+            let_in(self._at.world, self._at.places.project)
+            self._cut_off = False
+
+    def end(self) -> None:
+        """The service answers again."""
+        if self._since is not None:
+            self.seconds = round(self.seconds + self._at.world.clock.monotonic() - self._since, 2)
+            self._since = None
+
+
 @dataclass
 class Story:
     """How an update went, for its report: the time of each step, and for how long the site was away."""
 
     timeline: Timeline
-    away: float = 0.0
-    since: float | None = None
+    outage: Outage
 
-    def back(self, now: float) -> None:
-        """Gitea answers again."""
-        if self.since is not None:
-            self.away, self.since = round(self.away + now - self.since, 2), None
+    @property
+    def away(self) -> float:
+        """For how many seconds it was away until now."""
+        return self.outage.seconds
 
 
 def update(
@@ -190,8 +247,10 @@ def update(
         _resumed(at)
         if wish.automatic and not _is_due(at, now):
             return Report("update", False, "no update is due")
-        moves = plan(offers.gather(site, world, offers.running(compose), now), wish, site)
-        if wish.automatic:
+        found = offers.gather(site, world, offers.running(compose), now)
+        moves = tuple(_looked_up(at, each) for each in plan(found, wish, site))
+        # A registry that did not answer is asked again while the window is open.
+        if wish.automatic and (moves or not any(each.unknown for each in found)):
             at.folder.mkdir(mode=0o700, exist_ok=True)
             world.files.write(at.last, now.isoformat().encode())
         if not moves:
@@ -201,7 +260,8 @@ def update(
             raise Refused("\n".join(problems), "nothing was changed; ops update --check")
         lines = (*map(str, moves), *consequences(moves, facts, site))
         if wish.rehearse:
-            return Report("update", False, f"would update {_names(moves)}", _documents(moves), lines)
+            told = {**_documents(moves), "plan": list(lines)}
+            return Report("update", False, f"would update {_names(moves)}", told, lines)
         agree(site.name, lines)
         reports = [_moved(at, each, automatic=wish.automatic) for each in moves]
     return _all_of(reports, moves)
@@ -249,13 +309,15 @@ def rollback(
             f"it is kept aside in {at.undone}",
         )
         if rehearse:
-            return Report("rollback", False, "would go back", {"service": known.move.service}, lines)
+            told = {"service": known.move.service, "plan": list(lines)}
+            return Report("rollback", False, "would go back", told, lines)
         agree(site.name, lines)
         for name in _DATA:
             world.subvolumes.remove(at.undone / name)
         at.journal.append(_begin(replace(known, rollback=True)))
-        story = Story(Timeline(world))
-        _went_back(at, replace(known, rollback=True), story)
+        with Outage(at) as outage:
+            story = Story(Timeline(world), outage)
+            _went_back(at, replace(known, rollback=True), story)
     return Report(
         "rollback",
         True,
@@ -270,7 +332,23 @@ def history(site: Site, world: World, *, places: Places | None = None) -> Report
     at = Place(site, world, places or Places())
     entries = _entries(at)
     lines = tuple(map(_told, entries))
-    return Report("update", False, f"{len(entries)} updates", {"updates": entries}, lines)
+    drawn = [each | {"course": document_of(course_of(each))} for each in entries]
+    return Report("update", False, f"{len(entries)} updates", {"updates": drawn}, lines)
+
+
+def course_of(entry: Mapping[str, Any]) -> Course:
+    """Return an update of the history as it is drawn: its steps, and from when until when people were without Gitea."""
+    here, there = (pins.pin_from(entry[name]).tag for name in ("from", "to"))
+    steps: Mapping[str, float] = entry["durations"]
+    reached, marks = 0.0, []
+    for name, seconds in steps.items():
+        if name == "picture":
+            marks.append(Mark("Gitea is stopped", round(reached, 2)))
+        reached += seconds
+        # The last that is there of the two: one that was taken back came up only then.
+        if name == ("back" if "back" in steps else "up"):
+            marks.append(Mark("it answers", round(reached, 2)))
+    return Course(f"{entry['service']} {here} -> {there}: {entry['outcome']}", steps, tuple(marks))
 
 
 def plan(found: Iterable[Offer], wish: Wish, site: Site) -> tuple[Move, ...]:
@@ -362,6 +440,8 @@ def _move(offer: Offer, wish: Wish, site: Site) -> Move | None:
         tag = offers.automatic(offer, site)
         return _move_to(offer, tag) if tag else None
     if offer.unknown:
+        if wish.service and offer.unreachable:
+            raise Unavailable(offer.unknown, "nothing was changed; try again later")
         if wish.service:
             raise Refused(offer.unknown, "nothing was changed")
         return None
@@ -410,35 +490,42 @@ def _is_due(at: Place, now: datetime) -> bool:
 
 def _moved(at: Place, move: Move, *, automatic: bool) -> Report:
     """Take one step, from the pull to the pin that stays."""
-    story = Story(Timeline(at.world))
+    with Outage(at) as outage:
+        story = Story(Timeline(at.world), outage)
+        try:
+            pending = _prepared(at, move, story, automatic=automatic)
+        except OpsError as error:
+            if error.exit_code == 1:
+                raise Refused(f"{move} cannot begin: {error.message}", error.hint or "nothing was changed") from error
+            raise
+        _tidy(at, move)
+        at.journal.append(_begin(pending))
+        try:
+            _forward(Run(at, pending, story))
+        except OpsError as failed:
+            raise _undone(at, pending_from(at.journal.records()) or pending, story, failed.message) from failed
+        except BaseException:
+            _undone(at, pending_from(at.journal.records()) or pending, story, "it was interrupted")
+            raise
+        return _commit(at, pending, story, move.there, "updated")
+
+
+def _looked_up(at: Place, move: Move) -> Move:
+    """Name the bytes that a tag stands for now: these are agreed to, and no others are taken, though the tag may move on."""
     try:
-        move, pending = _prepared(at, move, story, automatic=automatic)
+        digest = move.there.digest or at.world.registry.digest(move.there.image)
     except OpsError as error:
-        if error.exit_code == 1:
-            raise Refused(f"{move} cannot begin: {error.message}", error.hint or "nothing was changed") from error
-        raise
-    _tidy(at, move)
-    at.journal.append(_begin(pending))
-    try:
-        _forward(Run(at, pending, story))
-    except OpsError as failed:
-        raise _undone(at, pending_from(at.journal.records()) or pending, story, failed.message) from failed
-    except BaseException:
-        _undone(at, pending_from(at.journal.records()) or pending, story, "it was interrupted")
-        raise
-    return _commit(at, pending, story, move.there, "updated")
+        if error.exit_code != OpsError.exit_code:
+            raise
+        raise Refused(error.message, "nothing was changed; ops update --check") from error
+    return replace(move, there=replace(move.there, digest=digest))
 
 
-def _prepared(at: Place, move: Move, story: Story, *, automatic: bool) -> tuple[Move, Pending]:
+def _prepared(at: Place, move: Move, story: Story, *, automatic: bool) -> Pending:
     """All that disturbs no one: the image, the backup, what is so before. Nothing is changed when it fails."""
     world, places = at.world, at.places
     with story.timeline.step("pull"):
-        try:
-            digest = move.there.digest or world.registry.digest(move.there.image)
-        except OpsError as error:
-            raise Refused(error.message, "nothing was changed; ops update --check") from error
-        move = replace(move, there=replace(move.there, digest=digest))
-        world.containers.pull(move.there.name, digest)
+        world.containers.pull(move.there.name, move.there.digest)
     identity, migration, canary = "", 0, ""
     if move.with_data:
         with story.timeline.step("backup"):
@@ -448,7 +535,7 @@ def _prepared(at: Place, move: Move, story: Story, *, automatic: bool) -> tuple[
         identity, migration = made.identity, made.migration
         with story.timeline.step("canary"), accounts.token(at.site, world) as token:
             canary = trial.prepare(at.site, world, token)
-    return move, Pending(move, world.clock.now(), identity, migration, canary, automatic)
+    return Pending(move, world.clock.now(), identity, migration, canary, automatic)
 
 
 def _tidy(at: Place, move: Move) -> None:
@@ -491,8 +578,15 @@ def _take(run: Run, name: str, deed: Deed) -> None:
 
 
 def _stop(run: Run) -> None:
-    run.story.since = run.at.world.clock.monotonic()
-    run.at.world.containers.stop(run.at.places.project, "gitea")
+    move = run.pending.move
+    what = "It" if move.service == "gitea" else "Its database"
+    reason = f"{what} is being updated to {_plain(move.there)}."
+    run.story.outage.stop_gitea(reason, drain_seconds=DRAIN_SECONDS)
+
+
+def _plain(pin: Pin) -> str:
+    """A version as visitors are told it: its numbers."""
+    return ".".join(map(str, pin.release.numbers))
 
 
 def _picture(run: Run) -> None:
@@ -521,15 +615,35 @@ def _write_pin(at: Place, service: str, pin: Pin) -> None:
 
 def _up(run: Run) -> None:
     """Start the new version and wait until it answers; raises OpsError when it does not."""
-    at, pending, story, service = run.at, run.pending, run.story, run.pending.move.service
-    story.since = at.world.clock.monotonic() if story.since is None else story.since
-    if service == "postgres":
-        _compose_up(at, "postgres")
+    at, story, move = run.at, run.story, run.pending.move
+    story.outage.begin()
+    if move.service == "postgres":
+        _run_by_pin(at, "postgres")
         _await(at, "postgres")
-    if service != "certbot":
-        _compose_up(at, "gitea" if pending.move.with_data else service)
-        _await(at, "gitea" if pending.move.with_data else service)
-    story.back(at.world.clock.monotonic())
+    _serve(at, story, move)
+
+
+def _serve(at: Place, story: Story, move: Move) -> None:
+    """Have what people use run by its pin, and let them in when it is well: Gitea, where what is moved has its data."""
+    if move.with_data:
+        story.outage.give_back()
+    if move.service != "certbot":
+        _run_by_pin(at, "gitea" if move.with_data else move.service)
+        _await(at, "gitea" if move.with_data else move.service)
+    story.outage.let_in()
+    if move.with_data:
+        _await_reached(at)
+    story.outage.end()
+
+
+def _await_reached(at: Place) -> None:
+    """Wait until nginx, if it runs, has found the new container of a Gitea that is well."""
+    began = at.world.clock.monotonic()
+    while _is_up(at, "nginx") and not _is_reached(at):
+        if at.world.clock.monotonic() - began > _REACHED_SECONDS:
+            at.world.tell(f"nginx does not reach Gitea after {_REACHED_SECONDS:.0f} s")
+            return
+        at.world.clock.sleep(0.1)
 
 
 def _judge(run: Run) -> None:
@@ -556,12 +670,18 @@ def _certbot(at: Place) -> tuple[str, ...]:
     return (f"certbot --version: {done.output.strip()[-300:]}",) if done.code else ()
 
 
-def _compose_up(at: Place, service: str) -> None:
-    """Have one service run by what .env says. Its image is there: nothing is pulled while the site is away."""
-    argv = ["docker", "compose", "--progress", "quiet", "up", "--detach", "--no-deps", "--pull", "never", service]
+def _run_by_pin(at: Place, service: str) -> None:
+    """Have one service run by what .env says. Its image is there: nothing is pulled while the site is away.
+
+    It is made by Compose, and started by the engine: `compose up` waits for the health check of what the service depends on,
+    and `compose up --no-deps` leaves a container that the next plain `compose up` makes anew, for the hash of its settings
+    is without what it depends on.
+    """
+    argv = ["docker", "compose", "--progress", "quiet", "create", "--pull", "never", service]
     done = at.world.processes.run(argv, directory=at.compose)
     if done.code:
         raise OpsError(f"{service} cannot be started: {' '.join(done.output.split())[-400:]}")
+    at.world.containers.start(at.places.project, service)
 
 
 def _whole_stack(at: Place) -> None:
@@ -602,11 +722,26 @@ def _is_well(at: Place, service: Service) -> bool:
 
 
 def _answers(at: Place) -> bool:
+    """Whether Gitea itself says that it is well: visitors may be turned away."""
+    try:
+        return at.world.containers.execute(at.places.project, "gitea", _WELL).code == 0
+    except OpsError:
+        return False
+
+
+def _is_reached(at: Place) -> bool:
     """Whether Gitea answers through nginx."""
     try:
         return at.world.web.https(at.site.domain, LOCALHOST, "GET", "/api/healthz").status == 200
     except OpsError:
         return False
+
+
+def _is_up(at: Place, service: str) -> bool:
+    """Whether the container of a service runs."""
+    return any(
+        (each.name, each.state) == (service, "running") for each in at.world.containers.services(at.places.project)
+    )
 
 
 def _commit(at: Place, pending: Pending, story: Story, pin: Pin, outcome: str) -> Report:
@@ -624,7 +759,7 @@ def _commit(at: Place, pending: Pending, story: Story, pin: Pin, outcome: str) -
         at.world.files.write(at.kept, json.dumps(_begin(pending), sort_keys=True).encode())
     elif pending.rollback:
         at.world.files.remove(at.kept)
-    _record(at, pending, story, outcome, "")
+    entry = _record(at, pending, story, outcome, "")
     at.journal.close()
     move = pending.move
     summary = f"{move.service} is {pin.tag}; it was away for {story.away:.1f} s"
@@ -634,7 +769,9 @@ def _commit(at: Place, pending: Pending, story: Story, pin: Pin, outcome: str) -
         "update",
         True,
         summary,
-        facts | {"away": story.away, "backup": pending.backup, "durations": story.timeline.seconds},
+        facts
+        | {"away": story.away, "backup": pending.backup, "durations": story.timeline.seconds}
+        | {"course": document_of(course_of(entry))},
     )
 
 
@@ -688,31 +825,32 @@ def _with_data(at: Place, pending: Pending) -> bool:
 
 
 def _is_new(at: Place, pending: Pending) -> bool:
-    running = {each.name: each for each in at.world.containers.services(at.places.project)}
-    gitea = running.get("gitea")
-    return "up" in pending.steps and gitea is not None and gitea.state == "running"
+    return "up" in pending.steps and _is_up(at, "gitea")
 
 
 def _go_back(at: Place, pending: Pending, story: Story) -> None:
     """Put image and, where it must be, data back, and wait until the version before is well. Each part may be done already."""
     world, project, move = at.world, at.places.project, pending.move
-    story.since = world.clock.monotonic() if story.since is None else story.since
     at.journal.append({"step": "undo", "with_data": bool(pending.with_data), "why": pending.why})
     with story.timeline.step("back"):
+        story.outage.begin()
         if move.with_data:
-            world.containers.stop(project, "gitea")
+            # Whoever pushes to a version that is not well is not waited for.
+            drain = DRAIN_SECONDS if pending.rollback else 0.0
+            story.outage.stop_gitea(f"It is being taken back to {_plain(move.here)}.", drain_seconds=drain)
         if pending.with_data:
             world.containers.stop(project, "postgres")
             for name in _DATA:
                 _put_back(at, name)
         _write_pin(at, move.service, move.here)
         if pending.with_data or move.service == "postgres":
-            _compose_up(at, "postgres")
+            _run_by_pin(at, "postgres")
             _await(at, "postgres")
-        if move.service != "certbot":
-            _compose_up(at, "gitea" if move.with_data else move.service)
-            _await(at, "gitea" if move.with_data else move.service)
-    story.back(world.clock.monotonic())
+        _serve(at, story, move)
+        if move.with_data:
+            # People are in already; the containers' own checks are due every few seconds, and the next verb asks for them.
+            seconds = 60 * at.site.update.healthy_minutes
+            health.await_healthy(world, ["gitea", "postgres"], project=project, seconds=seconds)
 
 
 def _put_back(at: Place, name: str) -> None:
@@ -733,8 +871,13 @@ def _resumed(at: Place) -> Report | None:
     if pending is None:
         return None
     gone = (at.world.clock.now() - pending.began).total_seconds()
-    story = Story(Timeline(at.world), since=at.world.clock.monotonic() - gone)
     at.world.tell(f"an update was cut off: {pending.move}, after {(pending.steps or ('begin',))[-1]}")
+    with Outage(at, since=at.world.clock.monotonic() - gone) as outage:
+        return _gone_on(at, pending, Story(Timeline(at.world), outage))
+
+
+def _gone_on(at: Place, pending: Pending, story: Story) -> Report:
+    """Finish what a journal says is under way, or raise how undoing it went."""
     if pending.rollback:
         return _went_back(at, pending, story)
     if "commit" in pending.steps:
@@ -807,8 +950,8 @@ def _pending(record: Mapping[str, Any]) -> Pending:
     )
 
 
-def _record(at: Place, pending: Pending, story: Story, outcome: str, why: str) -> None:
-    """Add to the history, on the disk and in the bucket. The bucket's silence changes nothing."""
+def _record(at: Place, pending: Pending, story: Story, outcome: str, why: str) -> dict[str, Any]:
+    """Add to the history, on the disk and in the bucket, and return what was added. The bucket's silence changes nothing."""
     entry = {
         "service": pending.move.service,
         "from": str(pending.move.here),
@@ -824,12 +967,14 @@ def _record(at: Place, pending: Pending, story: Story, outcome: str, why: str) -
         "durations": dict(story.timeline.seconds),
     }
     if not any(_same(each, entry) for each in _entries(at)[-1:]):
-        at.world.files.append(at.history, json.dumps(entry, sort_keys=True))
+        # Not sorted: the steps are in their order.
+        at.world.files.append(at.history, json.dumps(entry))
     key = f"{HISTORY}{pending.began:%Y%m%dT%H%M%SZ}-{pending.move.service}-{outcome.replace(' ', '-')}.json"
     try:
-        at.world.aws.write_object(at.site.backup.bucket, key, json.dumps(entry, sort_keys=True).encode())
+        at.world.aws.write_object(at.site.backup.bucket, key, json.dumps(entry).encode())
     except OpsError as error:
         at.world.tell(f"the bucket does not know of it: {error.message}")
+    return entry
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

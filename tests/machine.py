@@ -68,7 +68,7 @@ class Running:
     image: str
     state: str = "running"
     restarts: int = 0
-    since: float = 0.0
+    since: float = -60.0
 
 
 @dataclass
@@ -105,6 +105,10 @@ class Machine(fakes.FakeWorld):
     bucket_is_away: bool = False
     vanished: frozenset[str] = frozenset()
     full: bool = False
+    # Whom nginx turns away, why, and during so many more looks a push runs.
+    turned_away: str = "none"
+    told_visitors: str = ""
+    pushing_looks: int = 0
     files: Any = None
     subvolumes: Any = None
     database: Any = None
@@ -168,8 +172,9 @@ class Machine(fakes.FakeWorld):
         return written
 
     def serves(self) -> bool:
-        """Whether Gitea does what people want of it."""
-        return self.stack["nginx"].state == "running" and self._status("/user/login") == 200
+        """Whether Gitea does what people want of it, and they are let in."""
+        well = self.stack["nginx"].state == "running" and self._status("/user/login") == 200
+        return well and self.turned_away == "none"
 
     def version(self) -> str:
         """The tag of the Gitea that runs."""
@@ -209,14 +214,24 @@ class Machine(fakes.FakeWorld):
         if self.stack["gitea"].state == "running":
             self._begin_gitea()
         self.stack["postgres"].state = "running"
+        # It was in memory.
+        self.turned_away = "none"
+
+    def compose_create(self, service: str) -> None:
+        """What Compose does for one service that is to be there, not to run: another image makes it anew."""
+        image = self.pinned_in_environment(service) if service in _VARIABLES else self.stack[service].image
+        if self.stack[service].image != image:
+            self.stack[service] = Running(image, "created")
 
     def compose_up(self, service: str) -> None:
-        """What Compose does for one service."""
+        """What Compose does for one service that is to run."""
         image = self.pinned_in_environment(service) if service in _VARIABLES else self.stack[service].image
         one = self.stack[service]
         if one.image == image and one.state == "running":
             return
         self.stack[service] = Running(image, since=self.clock.monotonic())
+        if service == "nginx":
+            self.turned_away = "none"
         if service == "gitea":
             self._begin_gitea()
 
@@ -226,6 +241,8 @@ class Machine(fakes.FakeWorld):
 
     def _begin_gitea(self) -> None:
         one, gitea = self.stack["gitea"], self._behaviour()
+        said = [each for each in self.ssh.told if each.startswith("ssh ")]
+        assert said[-1:] in ([], ["ssh is silent"]), "the port of git's ssh is taken"
         one.state, one.since = "running", self.clock.monotonic()
         if gitea.fault == "hang":
             return
@@ -257,7 +274,7 @@ class Machine(fakes.FakeWorld):
 
         if self.stack["nginx"].state != "running":
             raise Unavailable("nginx does not answer")
-        status = self._status(path)
+        status = 503 if self.turned_away == "all" else self._status(path)
         canary = self.places.live / "canary"
         if status != 200:
             return answer(status)
@@ -280,6 +297,8 @@ class Machine(fakes.FakeWorld):
             health = "healthy" if one.state == "running" else ""
             if name == "gitea" and one.state == "running":
                 health = "healthy" if self._status("/api/healthz") == 200 else "unhealthy"
+                # Its check is due every five seconds.
+                health = health if self.clock.monotonic() - one.since >= 5 else "starting"
             found.append(Service(name, one.image, one.state, health, one.restarts))
         return tuple(found)
 
@@ -294,7 +313,11 @@ class Machine(fakes.FakeWorld):
 
     def start(self, project: str, service: str) -> None:
         self.deed(f"start {service}")
+        if self.stack[service].state == "running":
+            return
         self.stack[service].state = "running"
+        if service == "nginx":
+            self.turned_away = "none"
         if service == "gitea":
             self._begin_gitea()
 
@@ -308,6 +331,12 @@ class Machine(fakes.FakeWorld):
     def execute(self, project: str, service: str, argv: Sequence[str], **_: Any) -> Ran:
         self.name(project, service)
         words = " ".join(argv)
+        if argv[0] == "nginx-away":
+            self.deed(" ".join(argv[:2]))
+            self.turned_away, self.told_visitors = argv[1], argv[-1]
+            return Ran(0, "")
+        if argv[0] == "curl":
+            return Ran(0 if self._status("/api/healthz") == 200 else 22, "")
         if argv[0] == "sh":
             return Ran(0, f"{CANARY}\n") if self.serves() else Ran(128, "500")
         if "list" in argv:
@@ -333,7 +362,8 @@ class Machine(fakes.FakeWorld):
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         self.name(project, service)
-        return ()
+        self.pushing_looks -= 1
+        return ("git receive-pack --stateless-rpc .",) if self.pushing_looks >= 0 else ()
 
     def discard(self, container: str) -> None:
         assert container not in self.stack
@@ -342,6 +372,9 @@ class Machine(fakes.FakeWorld):
         assert watch == "watch"
 
     def run(self, argv: Sequence[str], **_: Any) -> Finished:
+        if "create" in argv:
+            self.deed(f"compose create {argv[-1]}")
+            self.compose_create(argv[-1])
         if "up" in argv:
             services = [argv[-1]] if argv[-1] in self.stack else sorted(self.stack, key=lambda each: each == "gitea")
             for service in services:

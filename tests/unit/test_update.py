@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from ops import pins, update
+from ops import pins, trial, update
 from ops.errors import Degraded, Locked, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Part
 from ops.offers import Offer
+from ops.picture import course_from
 from ops.pins import Pin
 from ops.releases import Choice, Step, release_from
+from ops.trial import Look
 from ops.update import Facts, Move, Pending, Wish
 from ops.world.lock import exclusive
 from tests import fakes
@@ -158,7 +160,104 @@ def test_a_good_update_is_pinned_told_and_recorded(machine: Machine) -> None:
     deeds = machine.deeds
     # The image is there and the backup whole before anything stops.
     assert deeds.index("pull gitea/gitea") < deeds.index("put manifests") < deeds.index("stop gitea")
-    assert deeds.index("photograph postgresql") < deeds.index("write .env") < deeds.index("compose up gitea")
+    assert deeds.index("photograph postgresql") < deeds.index("write .env") < deeds.index("compose create gitea")
+
+
+@pytest.mark.parametrize(
+    ("service", "to", "reason"),
+    [
+        ("gitea", "28.1.0", "It is being updated to 28.1.0."),
+        ("postgres", "18.7", "Its database is being updated to 18.7."),
+    ],
+)
+def test_while_gitea_is_stopped_visitors_are_told_why_and_they_are_in_again_when_it_is_judged(
+    machine: Machine, service: str, to: str, reason: str
+) -> None:
+    machine.ssh = fakes.FakeSsh(machine.deeds)
+    machine.update(service, to)
+    course = [each for each in machine.deeds if "away" in each or "ssh" in each or each in _COURSE]
+    assert course == [
+        "record stop",
+        "nginx-away push",
+        "nginx-away all",
+        "stop gitea",
+        f"ssh 2222: Gitea is away for a moment. {reason} Try again in a minute.",
+        "record up",
+        "ssh is silent",
+        "start gitea",
+        "nginx-away none",
+        "record judge",
+    ]
+
+
+_COURSE = ("record stop", "stop gitea", "record up", "start gitea", "record judge")
+
+
+def test_a_push_under_way_is_let_finish_before_gitea_is_stopped(machine: Machine) -> None:
+    machine.pushing_looks = 20
+    report = machine.update(to="28.1.0")
+    assert 4 <= report.facts["durations"]["stop"] < 6
+    # Whoever reads meanwhile is served, so it is not away yet.
+    assert report.facts["away"] < 1
+
+
+def test_a_push_to_a_version_that_is_not_well_is_not_waited_for(machine: Machine) -> None:
+    deed = machine.deed
+
+    def pushes(what: str) -> None:
+        machine.pushing_looks = 10**6 if what == "record undo" else machine.pushing_looks
+        deed(what)
+
+    machine.deed = pushes  # type: ignore[method-assign]
+    with pytest.raises(RolledBack):
+        machine.update(to="28.1.1-broken")
+    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    assert entry["away"] < 1
+
+
+def test_visitors_are_told_of_the_way_back_and_are_in_again_after_it(machine: Machine) -> None:
+    machine.update(to="28.1.0")
+    machine.ssh = fakes.FakeSsh(machine.deeds)
+    machine.deeds.clear()
+    machine.rollback()
+    assert (
+        "ssh 2222: Gitea is away for a moment. It is being taken back to 28.0.1. Try again in a minute."
+        in machine.deeds
+    )
+    assert machine.deeds.index("nginx-away all") < machine.deeds.index("stop gitea")
+    assert machine.turned_away == "none"
+    assert machine.serves()
+
+
+def test_gone_back_or_taken_back_the_site_is_well_by_its_own_checks_too(machine: Machine) -> None:
+    machine.update(to="28.0.2")
+    machine.rollback()
+    assert machine.update(to="28.0.2").changed
+    with pytest.raises(RolledBack):
+        machine.update(to="28.1.1-broken")
+    assert machine.update(to="28.1.0").changed
+
+
+def test_visitors_whom_a_killed_update_turned_away_are_let_in_by_whoever_goes_on(tmp_path: Path) -> None:
+    whole = Machine(directory=tmp_path / "whole")
+    whole.update(to="28.1.0")
+    turned = whole.deeds.index("nginx-away all")
+    for number in (turned, turned + 1, whole.deeds.index("record up"), whole.deeds.index("nginx-away none")):
+        machine = Machine(directory=tmp_path / str(number), dies_before=number)
+        with pytest.raises(Killed):
+            machine.update(to="28.1.0")
+        machine.dies_before = -1
+        assert machine.turned_away != "none"
+        ended(machine.resume)
+        assert machine.turned_away == "none"
+        one_end(machine, "gitea", "28.1.0")
+
+
+def test_visitors_of_a_site_that_is_stranded_are_not_told_that_it_comes_back_in_a_moment(machine: Machine) -> None:
+    machine.start = lambda project, service: None  # type: ignore[method-assign]
+    with pytest.raises(Stranded):
+        machine.update(to="28.1.0")
+    assert machine.turned_away == "none"
 
 
 @pytest.mark.parametrize(
@@ -213,13 +312,13 @@ def test_killed_here_and_there_an_update_is_finished_or_undone(tmp_path: Path) -
 
 def test_a_site_that_does_not_come_back_is_stranded_and_resuming_it_is_tried_again(machine: Machine) -> None:
     machine.write("before")
-    compose_up = machine.compose_up
-    machine.compose_up = lambda service: None  # type: ignore[method-assign]
+    start = machine.start
+    machine.start = lambda project, service: None  # type: ignore[method-assign]
     with pytest.raises(Stranded, match=r"28\.0\.1 does not come back") as caught:
         machine.update(to="28.1.1-crash")
     assert "ops update --resume" in caught.value.hint
     assert "20261123T" in caught.value.hint
-    machine.compose_up = compose_up  # type: ignore[method-assign]
+    machine.start = start  # type: ignore[method-assign]
     with pytest.raises(RolledBack):
         machine.resume()
     one_end(machine, "gitea", "28.1.0")
@@ -236,6 +335,91 @@ def test_an_image_that_cannot_be_had_changes_nothing(machine: Machine) -> None:
         machine.update(to="28.1.9")
     assert "stop gitea" not in machine.deeds
     one_end(machine, "gitea", "28.1.0")
+
+
+def test_what_was_agreed_to_is_taken_though_the_tag_names_other_bytes_meanwhile(machine: Machine) -> None:
+    def agree(name: str, lines: Sequence[str]) -> None:
+        machine.registry.digests["gitea/gitea:28.1.0"] = "sha256:moved"
+
+    wish = Wish("gitea", "28.1.0")
+    update.update(machine.site(), machine, wish=wish, agree=agree, places=machine.places, compose=machine.compose)  # type: ignore[arg-type]
+    assert machine.pinned_in_environment() == "gitea/gitea:28.1.0@sha256:28.1.0"
+
+
+def test_other_bytes_under_the_tag_in_use_are_taken_as_they_were_looked_up(machine: Machine) -> None:
+    machine.registry.digests["nginx:1.30.4"] = "sha256:mended"
+    del machine.registry.digests["nginx:1.30.5"]
+    assert machine.update("nginx").facts["to"] == "nginx:1.30.4@sha256:mended"
+    machine.registry.digests["nginx:1.30.4"] = "sha256:gone"
+    machine.vanished = frozenset({"sha256:gone"})
+    with pytest.raises(Unavailable, match="cannot be pulled"):
+        machine.update("nginx")
+    assert machine.pinned_in_environment("nginx") == "nginx:1.30.4@sha256:mended"
+    assert not any(machine.journals.values())
+
+
+def test_a_registry_that_does_not_answer_changes_nothing_and_is_asked_again_in_the_same_window(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(name: str) -> tuple[str, ...]:
+        raise Unavailable("registry is out of reach")
+
+    machine.clock.sleep(timedelta(days=5, hours=15, minutes=20).total_seconds())
+    with monkeypatch.context() as patched:
+        patched.setattr(machine.registry, "tags", away)
+        with pytest.raises(Unavailable, match="out of reach"):
+            machine.update("nginx")
+        assert machine.update("", automatic=True).summary == "there is nothing to update"
+    assert machine.deeds == []
+    machine.clock.sleep(900)
+    assert machine.update("", automatic=True).facts["to"] == "nginx:1.30.5@sha256:1.30.5"
+
+
+def test_a_registry_that_answers_no_more_once_the_plan_is_made_changes_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = machine.registry.digest
+
+    def refuses(image: str) -> str:
+        if image == "gitea/gitea:28.1.0":
+            raise Unavailable("registry answers 429")
+        return digest(image)
+
+    monkeypatch.setattr(machine.registry, "digest", refuses)
+    with pytest.raises(Unavailable, match="429"):
+        machine.update(to="28.1.0")
+    assert machine.deeds == []
+
+
+@pytest.mark.parametrize(
+    ("looks", "well"),
+    [
+        ("++++++", True),
+        ("+++-++", True),
+        ("+-+-++", False),
+        ("-+++++-+++++", True),
+        ("-+++-+++-+++", False),
+        ("++++--", False),
+        ("++--++", False),
+    ],
+)
+def test_one_look_that_fails_is_a_hiccup_and_health_that_flaps_is_none(looks: str, well: bool) -> None:
+    seen = [Look(each == "+", "answers 200" if each == "+" else "answers 500", 0) for each in looks]
+    assert (trial.judge(seen) == ()) is well
+
+
+def test_a_version_that_starts_anew_is_not_well_however_it_answers() -> None:
+    assert "it started anew 1 times" in trial.judge([Look(True, "", 1), Look(True, "", 2)])
+
+
+def test_a_second_operator_is_told_who_is_at_work(machine: Machine) -> None:
+    def meanwhile(name: str, lines: Sequence[str]) -> None:
+        with pytest.raises(Locked, match="ops update, process"):
+            machine.rollback()
+
+    wish = Wish("gitea", "28.1.0")
+    update.update(machine.site(), machine, wish=wish, agree=meanwhile, places=machine.places, compose=machine.compose)  # type: ignore[arg-type]
+    assert machine.version() == "28.1.0"
 
 
 def test_a_notice_that_cannot_be_sent_changes_nothing_of_the_outcome(machine: Machine) -> None:
@@ -344,3 +528,19 @@ def test_what_a_journal_says_is_under_way() -> None:
     undone = update.pending_from([begin, *steps, undo])
     assert undone
     assert (undone.undoing, undone.with_data, undone.why) == (True, True, "red")
+
+
+def test_an_update_and_one_that_is_taken_back_are_drawn_with_when_gitea_was_away(machine: Machine) -> None:
+    good = course_from(json.dumps(machine.update(to="28.0.2").facts["course"]))
+    assert good.title == "gitea 28.0.1 -> 28.0.2: updated"
+    assert [*good.steps][-5:] == ["stop", "picture", "pin", "up", "judge"]
+    assert [mark.name for mark in good.marks] == ["Gitea is stopped", "it answers"]
+    with pytest.raises(RolledBack):
+        machine.update(to="28.1.1-sour")
+    entries = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    back = course_from(json.dumps(entries[-1]["course"]))
+    assert back.title == "gitea 28.0.2 -> 28.1.1-sour: rolled back"
+    # The step that failed took its time, too.
+    assert [*back.steps][-2:] == ["judge", "back"]
+    assert back.steps["judge"] > 20
+    assert back.marks[-1].at == round(sum(back.steps.values()), 2)

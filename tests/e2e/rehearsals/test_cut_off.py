@@ -28,7 +28,7 @@ def steps_of(said: str) -> list[str]:
 
 def cut_off_at(ssh: Ssh, step: str, *arguments: str) -> None:
     """Run a verb on the host and kill it, with no chance to undo anything, when it begins a step."""
-    kill = "docker kill --signal KILL $(docker ps --quiet --filter label=gitea-suite.verb)"
+    kill = f"docker kill --signal KILL $(docker ps --quiet --filter label=gitea-suite.verb={arguments[0]})"
     script = (
         f'ops {shlex.join(arguments)} 2>&1 | while read -r line; do [ "$line" = "== {step}" ] && {kill}; done; true'
     )
