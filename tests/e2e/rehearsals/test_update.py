@@ -420,7 +420,8 @@ def _pins(ssh: Ssh) -> dict[str, str]:
         line.partition("_IMAGE=")[0].lower().replace("_", "-"): line.partition("'")[2].rstrip("'") for line in lines
     }
     pins["docker-socket-proxy"] = pins.pop("socket-proxy")
-    running = ssh("sudo docker ps --filter label=com.docker.compose.project=gitea-suite --format '{{.Image}}'").stdout
+    of = "--filter label=com.docker.compose.project=gitea-suite"
+    running = ssh(f"sudo docker inspect --format '{{{{.Config.Image}}}}' $(sudo docker ps --quiet {of})").stdout
     assert set(running.split()) == {pin for service, pin in pins.items() if service != "certbot"}
     return {service: pin.partition("@")[0].rpartition(":")[2] for service, pin in pins.items()}
 
