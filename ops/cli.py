@@ -20,6 +20,7 @@ from ops import (
     credentials,
     drill,
     health,
+    moves,
     notify,
     offers,
     report,
@@ -341,7 +342,7 @@ def _update(arguments: argparse.Namespace) -> Report:
         return update.history(world.site, world)
     # No one is asked at the hour of the window: the site file has agreed.
     arguments.yes = arguments.yes or arguments.automatic
-    wish = update.Wish(arguments.service, arguments.to, arguments.automatic, arguments.dry_run)
+    wish = moves.Wish(arguments.service, arguments.to, arguments.automatic, arguments.dry_run)
     return update.update(world.site, world, wish=wish, agree=_agree(arguments))
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops import proofs, update
+from ops import moves, proofs, update
 from ops.backup import Places
 from ops.errors import OpsError, RolledBack, Unavailable
 from ops.health import EXPECTED_SERVICES
@@ -192,7 +192,7 @@ class Machine(fakes.FakeWorld):
         return fakes.site(update={"watch_seconds": 30, "healthy_minutes": 1} | policy | changes)
 
     def update(self, service: str = "gitea", to: str = "", **more: Any) -> Report:
-        wish, world = update.Wish(service, to, **more), self._world()
+        wish, world = moves.Wish(service, to, **more), self._world()
         return update.update(
             self.site(), world, wish=wish, agree=lambda *_: None, places=self.places, compose=self.compose
         )

@@ -63,9 +63,12 @@ _LEVELS = {
     "standing": 10,
     "verify": 10,
     "trial": 8,
-    "update": 11,
-    "cli": 12,
-    "__main__": 13,
+    "moves": 9,
+    "underway": 10,
+    "swap": 11,
+    "update": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 _PURE = (
     "errors",

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from ops import pins, trial, update
+from ops import moves, pins, trial, underway, update
 from ops.errors import Degraded, Locked, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Part
+from ops.moves import Facts, Move, Wish
 from ops.offers import Offer
 from ops.picture import course_from
 from ops.pins import Pin
 from ops.releases import Choice, Step, release_from
 from ops.trial import Look
-from ops.update import Facts, Move, Pending, Wish
+from ops.underway import Pending
 from ops.world.lock import exclusive
 from tests import fakes
 from tests.machine import Busy, Killed, Machine, ended, one_end
@@ -57,7 +58,7 @@ OFFERS = [
 
 
 @pytest.mark.parametrize(
-    ("wish", "moves"),
+    ("wish", "planned"),
     [
         (Wish(), "nginx 1.32.0"),
         (Wish(automatic=True), "nginx 1.30.5"),
@@ -68,8 +69,8 @@ OFFERS = [
         (Wish("gitea", "28.0.1"), ""),
     ],
 )
-def test_what_is_wished_for_becomes_moves_and_a_major_step_is_to_be_named(wish: Wish, moves: str) -> None:
-    assert ", ".join(f"{each.service} {each.there.tag}" for each in update.plan(OFFERS, wish, SITE)) == moves
+def test_what_is_wished_for_becomes_moves_and_a_major_step_is_to_be_named(wish: Wish, planned: str) -> None:
+    assert ", ".join(f"{each.service} {each.there.tag}" for each in moves.plan(OFFERS, wish, SITE)) == planned
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_what_is_wished_for_becomes_moves_and_a_major_step_is_to_be_named(wish: 
 )
 def test_what_no_one_may_take_so_is_refused(wish: Wish, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        update.plan(OFFERS, wish, fakes.site(update={"hold": ["nginx"]}))
+        moves.plan(OFFERS, wish, fakes.site(update={"hold": ["nginx"]}))
 
 
 @pytest.mark.parametrize(
@@ -99,16 +100,16 @@ def test_what_no_one_may_take_so_is_refused(wish: Wish, words: str) -> None:
 )
 def test_what_stands_in_the_way_is_named_with_its_remedy(move: Move, changes: dict[str, Any], words: str) -> None:
     facts = dataclasses.replace(FACTS, **changes)
-    (problem,) = update.objections([move], facts, Wish(automatic=True))
+    (problem,) = moves.objections([move], facts, Wish(automatic=True))
     assert words in problem
 
 
 def test_an_operator_may_update_without_a_drill_and_is_warned() -> None:
     facts = dataclasses.replace(FACTS, undrilled="no drill was ever passed")
-    assert update.objections([GITEA], facts, Wish("gitea")) == ()
-    assert any("beware" in line for line in update.consequences([GITEA], facts, SITE))
-    assert not any("beware" in line for line in update.consequences([GITEA], FACTS, SITE))
-    assert update.objections([NGINX], dataclasses.replace(facts, photographs=False), Wish()) == ()
+    assert moves.objections([GITEA], facts, Wish("gitea")) == ()
+    assert any("beware" in line for line in moves.consequences([GITEA], facts, SITE))
+    assert not any("beware" in line for line in moves.consequences([GITEA], FACTS, SITE))
+    assert moves.objections([NGINX], dataclasses.replace(facts, photographs=False), Wish()) == ()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_the_image_alone_goes_back_only_when_the_new_version_was_well_and_migrat
     steps: tuple[str, ...], migration: int | None, answers: bool, data: bool
 ) -> None:
     pending = dataclasses.replace(PENDING, steps=steps)
-    assert update.needs_data(pending, migration, answers=answers) is data
+    assert underway.needs_data(pending, migration, answers=answers) is data
 
 
 @pytest.mark.parametrize(
@@ -519,13 +520,13 @@ def test_a_site_that_is_not_well_is_not_updated(machine: Machine) -> None:
 
 
 def test_what_a_journal_says_is_under_way() -> None:
-    begin = update._begin(PENDING)
-    assert update.pending_from([]) is None
-    assert update.pending_from([begin]) == PENDING
+    begin = underway.begin_record(PENDING)
+    assert underway.pending_from([]) is None
+    assert underway.pending_from([begin]) == PENDING
     steps = [{"step": "stop"}, {"step": "picture"}]
-    assert update.pending_from([begin, *steps]) == dataclasses.replace(PENDING, steps=("stop", "picture"))
+    assert underway.pending_from([begin, *steps]) == dataclasses.replace(PENDING, steps=("stop", "picture"))
     undo = {"step": "undo", "with_data": True, "why": "red"}
-    undone = update.pending_from([begin, *steps, undo])
+    undone = underway.pending_from([begin, *steps, undo])
     assert undone
     assert (undone.undoing, undone.with_data, undone.why) == (True, True, "red")
 
