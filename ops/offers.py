@@ -21,7 +21,7 @@ from ops.world import World
 # Of so many releases at most a registry is asked when they were made, the newest first.
 _ASKED = 5
 # The helpers first and what has data last: an update of Gitea finds everything else as it is to be.
-_ORDER = ("docker-socket-proxy", "diun", "certbot", "nginx", "postgres", "gitea")
+_ORDER = ("docker-socket-proxy", "diun", "certbot", "door", "nginx", "postgres", "gitea")
 
 
 @dataclass(frozen=True)

@@ -554,7 +554,7 @@ def _put_in_place(world: World, places: Places, chosen: Manifest, absence: Absen
 def _switch(world: World, places: Places, chosen: Manifest, absence: Absence) -> None:
     """Stop Gitea and put what was fetched in the place of what is there."""
     staging = _staging(places)
-    world.journal(staging.journal).append({"identity": chosen.identity, "repository": ""})
+    world.journal(staging.journal).append({"step": "switch", "identity": chosen.identity, "repository": ""})
     absence.stop()
     with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
         _rename_database(session, database.USER, ASIDE)
@@ -650,7 +650,7 @@ def _restore_repository(world: World, places: Places, both: Repositories, chosen
             "nothing was touched; restore it out of another backup: ops backup list",
         )
     journal = world.journal(_staging(places).journal)
-    journal.append({"identity": chosen.identity, "repository": name})
+    journal.append({"step": "switch", "identity": chosen.identity, "repository": name})
     world.subvolumes.rename(single.live, single.aside)
     world.subvolumes.rename(single.staged, single.live)
     journal.close()

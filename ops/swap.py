@@ -11,6 +11,7 @@ from ops.away import DRAIN_SECONDS
 from ops.errors import OpsError
 from ops.moves import Move
 from ops.pins import Pin
+from ops.succession import DOOR, NGINX, Front, image_from, replace_nginx
 from ops.underway import DATA, Pending, Place, Run, Story, needs_data
 from ops.world.containers import Service
 
@@ -31,7 +32,7 @@ def forward(run: Run) -> None:
 def up(run: Run) -> None:
     """Start the new version and wait until it answers; raises OpsError when it does not."""
     at, story, move = run.at, run.story, run.pending.move
-    story.outage.begin()
+    _begin_outage(story, move)
     if move.service == "postgres":
         _run_by_pin(at, "postgres")
         _await(at, "postgres")
@@ -79,7 +80,7 @@ def go_back(at: Place, pending: Pending, story: Story) -> None:
     world, project, move = at.world, at.places.project, pending.move
     at.journal.append({"step": "undo", "with_data": bool(pending.with_data), "why": pending.why})
     with story.timeline.step("back"):
-        story.outage.begin()
+        _begin_outage(story, move)
         if move.with_data:
             # Whoever pushes to a version that is not well is not waited for.
             drain = DRAIN_SECONDS if pending.rollback else 0.0
@@ -153,6 +154,12 @@ def _write_pin(at: Place, service: str, pin: Pin) -> None:
     at.world.files.write(environment, pins.into_environment(text, service, pin).encode())
 
 
+def _begin_outage(story: Story, move: Move) -> None:
+    """Nobody is without nginx while another one takes its place."""
+    if move.service != NGINX:
+        story.outage.begin()
+
+
 def _serve(at: Place, story: Story, move: Move) -> None:
     """Have what people use run by its pin, and let them in when it is well: Gitea, where what is moved has its data."""
     if move.with_data:
@@ -189,11 +196,24 @@ def _run_by_pin(at: Place, service: str) -> None:
     and `compose up --no-deps` leaves a container that the next plain `compose up` makes anew, for the hash of its settings
     is without what it depends on.
     """
-    argv = ["docker", "compose", "--progress", "quiet", "create", "--pull", "never", service]
+    if service == NGINX and _is_up(at, NGINX):
+        _succeed(at)
+        return
+    # nginx lives in the door's network.
+    services = [DOOR, NGINX] if service in {DOOR, NGINX} else [service]
+    argv = ["docker", "compose", "--progress", "quiet", "create", "--pull", "never", *services]
     done = at.world.processes.run(argv, directory=at.compose)
     if done.code:
         raise OpsError(f"{service} cannot be started: {' '.join(done.output.split())[-400:]}")
-    at.world.containers.start(at.places.project, service)
+    for each in services:
+        at.world.containers.start(at.places.project, each)
+
+
+def _succeed(at: Place) -> None:
+    """Have another nginx take the place of the one that serves, beside it: no one finds the site away."""
+    image = image_from((at.compose / ".env").read_text(encoding="utf-8"))
+    front = Front(at.places.project, at.compose, lock=at.places.lock.with_name("nginx.lock"))
+    replace_nginx(at.site, at.world, image, front=front)
 
 
 def _await(at: Place, service: str) -> None:

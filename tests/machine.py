@@ -20,7 +20,7 @@ from ops.errors import OpsError, RolledBack, Unavailable
 from ops.health import EXPECTED_SERVICES
 from ops.model import Report, Secret
 from ops.proofs import Drill
-from ops.world.containers import Ran, Service
+from ops.world.containers import Member, Ran, Service
 from ops.world.process import Finished
 from ops.world.restic import Snapshot, Stored
 from ops.world.web import Answer
@@ -102,6 +102,9 @@ class Machine(fakes.FakeWorld):
     snapshots: dict[str, str] = field(default_factory=dict)
     bucket: dict[str, bytes] = field(default_factory=dict)
     stack: dict[str, Running] = field(default_factory=dict)
+    # An nginx that is about to take the other's place.
+    beside: Running | None = None
+    fails_trial: frozenset[str] = frozenset()
     bucket_is_away: bool = False
     vanished: frozenset[str] = frozenset()
     full: bool = False
@@ -173,7 +176,7 @@ class Machine(fakes.FakeWorld):
 
     def serves(self) -> bool:
         """Whether Gitea does what people want of it, and they are let in."""
-        well = self.stack["nginx"].state == "running" and self._status("/user/login") == 200
+        well = self._nginx_runs() and self._status("/user/login") == 200
         return well and self.turned_away == "none"
 
     def version(self) -> str:
@@ -214,8 +217,8 @@ class Machine(fakes.FakeWorld):
         if self.stack["gitea"].state == "running":
             self._begin_gitea()
         self.stack["postgres"].state = "running"
-        # It was in memory.
-        self.turned_away = "none"
+        # It was in memory, and Compose keeps one nginx.
+        self.turned_away, self.beside = "none", None
 
     def compose_create(self, service: str) -> None:
         """What Compose does for one service that is to be there, not to run: another image makes it anew."""
@@ -272,7 +275,7 @@ class Machine(fakes.FakeWorld):
         def answer(status: int, said: Any = None) -> Answer:
             return Answer(status, body=json.dumps(said).encode(), certificate_ends=FOREVER)
 
-        if self.stack["nginx"].state != "running":
+        if not self._nginx_runs():
             raise Unavailable("nginx does not answer")
         status = 503 if self.turned_away == "all" else self._status(path)
         canary = self.places.live / "canary"
@@ -289,6 +292,37 @@ class Machine(fakes.FakeWorld):
 
     def banner(self, address: str, port: int) -> str:
         return "SSH-2.0-OpenSSH"
+
+    # nginx, one beside the other.
+    def _nginx_runs(self) -> bool:
+        return "running" in {one.state for _, one in self._nginxes()}
+
+    def _nginxes(self) -> list[tuple[str, Running]]:
+        return [("old", self.stack["nginx"]), *([("new", self.beside)] if self.beside else [])]
+
+    def members(self, project: str, service: str) -> tuple[Member, ...]:
+        assert service == "nginx"
+        return tuple(
+            Member(name, one.image, self.image_id(one.image), one.state, "healthy" if one.state == "running" else "")
+            for name, one in self._nginxes()
+        )
+
+    def image_id(self, image: str) -> str:
+        return image.partition("@")[2]
+
+    def address(self, project: str, service: str, network: str) -> str:
+        return "127.0.0.1"
+
+    def signal(self, identity: str, name: str) -> None:
+        self.deed(f"{name} to the {identity} nginx")
+        dict(self._nginxes())[identity].state = "exited"
+
+    def _remove_nginx(self, identity: str) -> None:
+        self.deed(f"remove the {identity} nginx")
+        if identity == "old":
+            assert self.beside, "the only nginx is removed"
+            self.stack["nginx"] = self.beside
+        self.beside = None
 
     # The engine.
     def services(self, project: str) -> tuple[Service, ...]:
@@ -371,10 +405,20 @@ class Machine(fakes.FakeWorld):
     def dismiss(self, watch: str) -> None:
         assert watch == "watch"
 
-    def run(self, argv: Sequence[str], **_: Any) -> Finished:
+    def run(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, **_: Any) -> Finished:
         if "create" in argv:
-            self.deed(f"compose create {argv[-1]}")
-            self.compose_create(argv[-1])
+            for service in argv[argv.index("never") + 1 :]:
+                self.deed(f"compose create {service}")
+                self.compose_create(service)
+        if "trial.yaml" in argv:
+            # Away from visitors: nothing that counts changes.
+            assert environment
+            return Finished(1 if "up" in argv and environment["NGINX_IMAGE"] in self.fails_trial else 0, "unhealthy")
+        if "--scale" in argv:
+            assert environment
+            self.deed("compose up another nginx")
+            self.beside = Running(environment["NGINX_IMAGE"], since=self.clock.monotonic())
+            return Finished(0, "")
         if "up" in argv:
             services = [argv[-1]] if argv[-1] in self.stack else sorted(self.stack, key=lambda each: each == "gitea")
             for service in services:
@@ -413,8 +457,10 @@ class Machine(fakes.FakeWorld):
         assert not name.exists()
         folder.rename(name)
 
-    def remove(self, folder: Path) -> None:
-        if folder.is_dir():
+    def remove(self, folder: Path | str) -> None:
+        if isinstance(folder, str):
+            self._remove_nginx(folder)
+        elif folder.is_dir():
             self.deed(f"remove {folder.name}")
             shutil.rmtree(folder)
 

@@ -23,7 +23,7 @@ from ops.trial import Look
 from ops.underway import Pending
 from ops.world.lock import exclusive
 from tests import fakes
-from tests.machine import Busy, Killed, Machine, ended, one_end
+from tests.machine import PINS, Busy, Killed, Machine, ended, one_end
 from tests.unit.test_restore import MADE
 
 SITE = fakes.site()
@@ -357,6 +357,21 @@ def test_other_bytes_under_the_tag_in_use_are_taken_as_they_were_looked_up(machi
         machine.update("nginx")
     assert machine.pinned_in_environment("nginx") == "nginx:1.30.4@sha256:mended"
     assert not any(machine.journals.values())
+
+
+def test_no_one_finds_the_site_away_while_nginx_is_updated(machine: Machine) -> None:
+    done = machine.update("nginx")
+    assert (done.facts["to"], done.facts["away"]) == ("nginx:1.30.5@sha256:1.30.5", 0.0)
+    assert machine.deeds.index("compose up another nginx") < machine.deeds.index("QUIT to the old nginx")
+    assert machine.stack["nginx"].image == "nginx:1.30.5@sha256:1.30.5"
+
+
+def test_an_nginx_that_does_not_stand_its_trial_never_takes_the_place_of_the_one_that_serves(machine: Machine) -> None:
+    machine.fails_trial = frozenset({"nginx:1.30.5@sha256:1.30.5"})
+    with pytest.raises(RolledBack, match="does not stand its trial"):
+        machine.update("nginx")
+    assert not [each for each in machine.deeds if "the old nginx" in each]
+    assert machine.pinned_in_environment("nginx") == machine.stack["nginx"].image == PINS["nginx"]
 
 
 def test_a_registry_that_does_not_answer_changes_nothing_and_is_asked_again_in_the_same_window(
