@@ -7,8 +7,6 @@ target of the design; the seconds themselves are this machine's.
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,21 +17,13 @@ from typing import Any
 
 import pytest
 
-from ground import aws, run, stand
-from ground.disk import require_space
-from ground.images import OPS_BASE
-from ops import config
 from ops.backup import in_bytes
 from ops.figures import Figure
-from ops.world.process import Processes
-from tests.bench import content
 from tests.bench.host import Host, Memory, Run, percentile
 from tests.bench.record import record
+from tests.bench.site import SCRIPTS, Site, compared, grow
 
-# The site itself, its copy on the host, that in the bucket, and one that is restored beside it; and what the ground needs.
-_COPIES, _GROUND_GIB = 4, 8
 _GITEA = "gitea-suite-gitea-1"
-_SCRIPTS = "bench-scripts"
 _AGAIN, _PAUSES = 3, 20
 _LOCAL = "/var/backups/gitea-suite"
 _MIB = 2**20
@@ -41,15 +31,6 @@ _MIB = 2**20
 
 # Of eight gigabytes, each copied more than once.
 pytestmark = pytest.mark.timeout(3 * 60 * 60)
-
-
-@dataclass(frozen=True)
-class Site:
-    """A site that runs: its host, its bucket, and a client for that."""
-
-    host: Host
-    bucket: str
-    storage: Any
 
 
 @dataclass
@@ -63,35 +44,6 @@ class Taken:
     memory: Memory = field(default_factory=Memory)
 
 
-@pytest.fixture(scope="module")
-def sizes(request: pytest.FixtureRequest) -> list[float]:
-    return [float(each) for each in request.config.getoption("--gigabytes").split(",")]
-
-
-@pytest.fixture(scope="module")
-def site(sizes: list[float]) -> Iterator[Site]:
-    """The local site, where its disk has the room that all of this takes."""
-    require_space(print, needed_gib=round(_GROUND_GIB + _COPIES * max(sizes)))
-    with stand.standing(run.REPOSITORY / "sites/local.toml", print) as raised:
-        os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=raised.images.local(OPS_BASE))
-        assert Processes().passthrough([sys.executable, "-m", "ops", "deploy", "--site", str(raised.site_file)]) == 0
-        known = config.load(raised.site_file)
-        yield at(raised.place.name("host"), known.backup.bucket, known.aws.endpoint_url)
-
-
-def at(container: str, bucket: str, endpoint: str) -> Site:
-    """Return a site that is deployed, and a bucket for the script beside its own.
-
-    Its timers are at rest, and so is the stream of the database's log: what is sent is what a backup sends.
-    """
-    host, storage = Host(container), aws.client(endpoint, "s3")
-    host.shell("systemctl stop 'gitea-suite-*.timer' 'gitea-suite-wal*'")
-    host.shell("while systemctl is-active --quiet gitea-suite-backup.service; do sleep 0.2; done")
-    where = {"LocationConstraint": aws.REGION}
-    storage.create_bucket(Bucket=_SCRIPTS, CreateBucketConfiguration=where)
-    return Site(host, bucket, storage)
-
-
 def test_backups_against_a_dump_and_a_tar_that_are_copied_whole(site: Site, sizes: list[float]) -> None:
     measured: list[Taken] = []
     figures: list[Figure] = []
@@ -99,7 +51,7 @@ def test_backups_against_a_dump_and_a_tar_that_are_copied_whole(site: Site, size
     for gigabytes in sizes:
         grow(site, gigabytes)
         begin_anew(site)
-        script = [the_script(site)] if gigabytes == _compared(sizes) else []
+        script = [the_script(site)] if gigabytes == compared(sizes) else []
         taken = take(site, gigabytes)
         if script:
             script.append(the_script(site))
@@ -114,32 +66,6 @@ def test_backups_against_a_dump_and_a_tar_that_are_copied_whole(site: Site, size
     figures = [*of_pauses(measured), *figures, *of_memory(measured)]
     record("backup", figures, details | {"sizes": [asdict(each) for each in measured]})
     assert [each.what for each in figures if not each.met] == []
-
-
-def _compared(sizes: list[float]) -> float:
-    return 2.0 if 2.0 in sizes else sizes[-1]
-
-
-def grow(site: Site, gigabytes: float) -> None:
-    """Bring the site to a size: what it has stays."""
-    count = int(site.host.shell("ls /srv/gitea/gitea/git/repositories/bench 2>/dev/null | wc -l || true"))
-    wanted = round(gigabytes * 100)
-    with tempfile.TemporaryDirectory() as folder:
-        for begin in range(count, wanted, 50):
-            part = Path(folder, "part")
-            part.mkdir()
-            content.make(part, range(begin, min(begin + 50, wanted)))
-            site.host.put(part, "/srv/gitea/gitea")
-            Processes().run(["rm", "-r", str(part)])
-    rows = round(gigabytes * 200_000)
-    table = (
-        f"DROP TABLE IF EXISTS bench; CREATE TABLE bench AS SELECT i, md5(i::text) FROM generate_series(1, {rows}) i"
-    )
-    site.host.shell(f'docker exec gitea-suite-postgres-1 psql -q -U gitea gitea -c "{table}"; sync')
-    files, size = site.host.shell(
-        "cd /srv/gitea/gitea; find . -type f | wc -l; du --apparent-size --summarize --bytes . | cut -f1"
-    ).split()
-    print(f"the site has {int(files):,} files and {int(size) / 1e9:.2f} GB", flush=True)
 
 
 def begin_anew(site: Site) -> None:
@@ -159,7 +85,7 @@ def the_script(site: Site) -> Run:
     image = site.host.shell("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").strip()
     written = (Path(__file__).parent / "backup.sh").read_text(encoding="utf-8")
     site.host.shell(f"cat > /usr/local/bin/backup.sh <<'END'\n{written}END")
-    return _told(f"backup.sh, {image}", site.host.timed(f"sh /usr/local/bin/backup.sh {_SCRIPTS} {image}"))
+    return _told(f"backup.sh, {image}", site.host.timed(f"sh /usr/local/bin/backup.sh {SCRIPTS} {image}"))
 
 
 def take(site: Site, gigabytes: float) -> Taken:
@@ -218,10 +144,10 @@ def copying(site: Site) -> Run:
     image = site.host.shell("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").strip()
     client = f"docker run --rm --interactive --network host --env-file /etc/gitea-suite/ops.env --volume /srv/gitea:/srv/gitea --entrypoint python3 {image} -c"
     site.host.shell(
-        f"tar --create --directory /srv/gitea gitea | {client} \"import boto3, sys; boto3.client('s3').upload_fileobj(sys.stdin.buffer, '{_SCRIPTS}', 'data.tar')\""
+        f"tar --create --directory /srv/gitea gitea | {client} \"import boto3, sys; boto3.client('s3').upload_fileobj(sys.stdin.buffer, '{SCRIPTS}', 'data.tar')\""
     )
     fetch = (
-        f"{client} \"import boto3; boto3.client('s3').download_file('{_SCRIPTS}', 'data.tar', '/srv/gitea/bench.tar')\""
+        f"{client} \"import boto3; boto3.client('s3').download_file('{SCRIPTS}', 'data.tar', '/srv/gitea/bench.tar')\""
     )
     taken = site.host.timed(f"{fetch}; sync --file-system /srv/gitea")
     site.host.shell("rm /srv/gitea/bench.tar")
@@ -233,7 +159,7 @@ def the_script_s(site: Site) -> Run:
     image = site.host.shell("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").strip()
     client = f"docker run --rm --network host --env-file /etc/gitea-suite/ops.env --volume /var/backups:/var/backups --entrypoint python3 {image} -c"
     fetch = " && ".join(
-        f"{client} \"import boto3; boto3.client('s3').download_file('{_SCRIPTS}', '{each}', '/var/backups/{each}')\""
+        f"{client} \"import boto3; boto3.client('s3').download_file('{SCRIPTS}', '{each}', '/var/backups/{each}')\""
         for each in ("data.tar.gz", "database.sql.gz")
     )
     postgres = "docker exec --interactive gitea-suite-postgres-1"

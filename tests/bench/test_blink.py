@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import pytest
 
@@ -15,16 +14,15 @@ from ground import images as ground_images
 from ground import run as ground_run
 from ground import stand
 from ops import succession
-from ops.figures import Bench, Figure, added
+from ops.figures import Figure
 from ops.succession import Front
 from ops.world import World
-from ops.world.git import Git
 from ops.world.web import Web
 from tests import fakes
+from tests.bench.record import record
 from tests.integration.stack_fixtures import COMPOSE, DOMAIN, Stack, lay_out, run
 from tests.visitors import Crowd
 
-REPORT = ground_run.REPOSITORY / "reports/bench.json"
 SITE = replace(fakes.site(), domain=DOMAIN)
 REQUESTS = 20_000
 SWAPS = 4
@@ -124,14 +122,4 @@ def _report(ours: Figures, theirs: Figures) -> None:
         target="0 of >= 20,000",
         met=ours.failed == 0 and ours.requests >= REQUESTS,
     )
-    when = datetime.now(UTC).replace(microsecond=0)
-    made = Bench(
-        "nginx replaced",
-        Git(ground_run.REPOSITORY).tree(),
-        when,
-        (figure,),
-        {"ours": vars(ours), "theirs": vars(theirs)},
-    )
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_bytes(added(REPORT.read_bytes() if REPORT.exists() else None, made))
-    print(f"\n{figure}\n{ours}\n{theirs}")
+    record("nginx replaced", [figure], {"ours": vars(ours), "theirs": vars(theirs)})

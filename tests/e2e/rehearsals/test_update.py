@@ -29,7 +29,7 @@ by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")
 Record = Callable[[str, object], None]
 
 # A site begins anew at an older release: by hand, and as no one does it who has data.
-_ANEW = """set -e
+ANEW = """set -e
 cd /opt/gitea-suite/compose
 docker pull --quiet gitea/gitea:{tag} >/dev/null
 digest=$(docker image inspect --format '{{{{index .RepoDigests 0}}}}' gitea/gitea:{tag} | cut -d @ -f 2)
@@ -40,7 +40,7 @@ sed -i "s#^GITEA_IMAGE=.*#GITEA_IMAGE='gitea/gitea:{tag}@$digest'#" .env
 docker compose --progress quiet up --detach --wait gitea
 ops accounts ensure-admin
 """
-_SETTINGS = """import json, pathlib, sys
+SETTINGS = """import json, pathlib, sys
 path = pathlib.Path("/etc/gitea-suite/site.json")
 known = json.loads(path.read_text())
 known["update"] |= json.loads(sys.argv[1])
@@ -378,13 +378,13 @@ class SlowPush:
 
 
 def _begin_anew(ssh: Ssh, tag: str) -> None:
-    begun = ssh(f"sudo sh -c {shlex.quote(_ANEW.format(tag=tag))}")
+    begun = ssh(f"sudo sh -c {shlex.quote(ANEW.format(tag=tag))}")
     assert begun.returncode == 0, begun.stderr
 
 
 def _change(ssh: Ssh, **settings: object) -> None:
     """Change the site's [update] as the host has it."""
-    done = ssh(f"sudo python3 -c {shlex.quote(_SETTINGS)} {shlex.quote(json.dumps(settings))}")
+    done = ssh(f"sudo python3 -c {shlex.quote(SETTINGS)} {shlex.quote(json.dumps(settings))}")
     assert done.returncode == 0, done.stderr
 
 

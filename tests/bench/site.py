@@ -1,0 +1,72 @@
+"""The local site, deployed from nothing and grown to a size, as benchmarks meet it."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ground import aws
+from ground.stand import Stand
+from ops import config
+from ops.world.process import Processes
+from tests.bench import content
+from tests.bench.host import Host
+
+SCRIPTS = "bench-scripts"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that runs: its host, its bucket and a client for that, and where visitors find it."""
+
+    host: Host
+    bucket: str
+    storage: Any
+    domain: str
+    address: str
+    trust: ssl.SSLContext
+
+
+def on(ground: Stand) -> Site:
+    """Return the site that is deployed on a ground, and make a bucket for the script beside its own.
+
+    Its timers are at rest, and so is the stream of the database's log: what is sent is what a backup sends.
+    """
+    known = config.load(ground.site_file)
+    host, storage = Host(ground.place.name("host")), aws.client(known.aws.endpoint_url, "s3")
+    host.shell("systemctl stop 'gitea-suite-*.timer' 'gitea-suite-wal*'")
+    host.shell("while systemctl is-active --quiet gitea-suite-backup.service; do sleep 0.2; done")
+    where = {"LocationConstraint": aws.REGION}
+    storage.create_bucket(Bucket=SCRIPTS, CreateBucketConfiguration=where)
+    trust = ssl.create_default_context(cafile=ground.authorities)
+    return Site(host, known.backup.bucket, storage, known.domain, known.host.address, trust)
+
+
+def compared(sizes: list[float]) -> float:
+    """Return the size at which a benchmark compares: 2 GB, or the largest there is."""
+    return 2.0 if 2.0 in sizes else sizes[-1]
+
+
+def grow(site: Site, gigabytes: float) -> None:
+    """Bring the site to a size: what it has stays."""
+    count = int(site.host.shell("ls /srv/gitea/gitea/git/repositories/bench 2>/dev/null | wc -l || true"))
+    wanted = round(gigabytes * 100)
+    with tempfile.TemporaryDirectory() as folder:
+        for begin in range(count, wanted, 50):
+            part = Path(folder, "part")
+            part.mkdir()
+            content.make(part, range(begin, min(begin + 50, wanted)))
+            site.host.put(part, "/srv/gitea/gitea")
+            Processes().run(["rm", "-r", str(part)])
+    rows = round(gigabytes * 200_000)
+    table = (
+        f"DROP TABLE IF EXISTS bench; CREATE TABLE bench AS SELECT i, md5(i::text) FROM generate_series(1, {rows}) i"
+    )
+    site.host.shell(f'docker exec gitea-suite-postgres-1 psql -q -U gitea gitea -c "{table}"; sync')
+    files, size = site.host.shell(
+        "cd /srv/gitea/gitea; find . -type f | wc -l; du --apparent-size --summarize --bytes . | cut -f1"
+    ).split()
+    print(f"the site has {int(files):,} files and {int(size) / 1e9:.2f} GB", flush=True)
