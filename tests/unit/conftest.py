@@ -71,7 +71,7 @@ def _prepare() -> None:
     _Coverage.tracer = sys.gettrace()
     sys.settrace(None)
     _watch_imports_of_ops_alone()
-    _keep_out_of_botocore()
+    _hurry_botocore_and_moto()
     _allow_hypothesis_time()
 
 
@@ -85,8 +85,9 @@ def _watch_imports_of_ops_alone() -> None:
     SourceFileLoader.exec_module = execute_in_or_out_of_sight  # type: ignore[method-assign]
 
 
-def _keep_out_of_botocore() -> None:
+def _hurry_botocore_and_moto() -> None:
     import botocore.session
+    import moto.core.responses
     from botocore.client import BaseClient, ClientCreator
 
     # Between a call of botocore's and its answer no line is ours.
@@ -94,6 +95,8 @@ def _keep_out_of_botocore() -> None:
     ClientCreator.create_client = _unwatched(ClientCreator.create_client)
     # Each session would read AWS's own descriptions of its services, which are megabytes, anew.
     botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    # Moto looks at every member of a class at every call, to see whether it has the one.
+    moto.core.responses.method_names_from_class = functools.cache(moto.core.responses.method_names_from_class)
 
 
 def _allow_hypothesis_time() -> None:
