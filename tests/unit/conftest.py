@@ -89,12 +89,15 @@ def _hurry_botocore_and_moto() -> None:
     import botocore.session
     import moto.core.responses
     from botocore.client import BaseClient, ClientCreator
+    from botocore.useragent import UserAgentString
 
     # Between a call of botocore's and its answer no line is ours.
     BaseClient._make_api_call = _unwatched(BaseClient._make_api_call)
     ClientCreator.create_client = _unwatched(ClientCreator.create_client)
     # Each session would read AWS's own descriptions of its services, which are megabytes, anew.
     botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    # No one reads how it introduces itself, which it puts together twice a call.
+    UserAgentString.to_string = functools.cache(UserAgentString.to_string)
     # Moto looks at every member of a class at every call, to see whether it has the one.
     moto.core.responses.method_names_from_class = functools.cache(moto.core.responses.method_names_from_class)
 
