@@ -82,7 +82,7 @@ def _watch_imports_of_ops_alone() -> None:
         is_ours = module.__name__.partition(".")[0] == "ops"
         _under(_Coverage.tracer if is_ours else None, execute, loader, module)
 
-    SourceFileLoader.exec_module = execute_in_or_out_of_sight  # type: ignore[method-assign]
+    pytest.MonkeyPatch().setattr(SourceFileLoader, "exec_module", execute_in_or_out_of_sight)
 
 
 def _hurry_botocore_and_moto() -> None:
@@ -90,6 +90,7 @@ def _hurry_botocore_and_moto() -> None:
     import moto.core.responses
     from botocore.client import BaseClient, ClientCreator
     from botocore.useragent import UserAgentString
+    from moto.core.utils import method_names_from_class
 
     # Between a call of botocore's and its answer no line is ours.
     BaseClient._make_api_call = _unwatched(BaseClient._make_api_call)
@@ -99,7 +100,9 @@ def _hurry_botocore_and_moto() -> None:
     # No one reads how it introduces itself, which it puts together twice a call.
     UserAgentString.to_string = functools.cache(UserAgentString.to_string)
     # Moto looks at every member of a class at every call, to see whether it has the one.
-    moto.core.responses.method_names_from_class = functools.cache(moto.core.responses.method_names_from_class)
+    pytest.MonkeyPatch().setattr(
+        moto.core.responses, "method_names_from_class", functools.cache(method_names_from_class)
+    )
 
 
 def _allow_hypothesis_time() -> None:
