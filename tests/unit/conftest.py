@@ -1,7 +1,7 @@
 """What keeps the unit suite below ten seconds although boto3, moto and Hypothesis make, and run through, very much.
 
 A tracer slows Python down everywhere, in what coverage leaves out as well. So it is there while a line of ours can run: in a
-test, in what surrounds it, and in a module of ops that is being imported. What it misses can only make the figure smaller.
+test, in what is made for it, and in a module of ops that is being imported. What it misses can only make the figure smaller.
 """
 
 from __future__ import annotations
@@ -125,15 +125,12 @@ def _is_property(item: pytest.Function) -> bool:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup() -> Generator[None, Any, Any]:
+def pytest_fixture_setup() -> Generator[None, Any, Any]:
     sys.settrace(_Coverage.tracer)
     try:
         return (yield)
     finally:
         sys.settrace(None)
-
-
-pytest_runtest_teardown = pytest_runtest_setup
 
 
 @pytest.hookimpl(wrapper=True)
