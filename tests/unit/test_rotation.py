@@ -155,6 +155,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, "test")
     mine = {name: secrets.Place(os.getuid(), os.getgid(), place.mode) for name, place in secrets.PLACES.items()}
     monkeypatch.setattr(secrets, "PLACES", mine)
+    # Thousands of rounds of a hash each, and hosts and tests ask of the same few passwords over and over.
+    monkeypatch.setattr(credentials, "verifier_takes", functools.cache(credentials.verifier_takes))
     with mock_aws():
         yield
 
