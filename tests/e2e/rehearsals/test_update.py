@@ -267,7 +267,8 @@ def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_
     before = _pins(ssh)
     ssh("sudo rm -f /srv/gitea/.update/last-automatic")
     now = datetime.now(UTC)
-    _change(ssh, window=f"{now:%a %H:%M}", soak_hours=0, gitea="operator", postgres="operator")
+    chosen = {"gitea": "operator", "postgres": "operator", "nginx": "minor", "others": "minor"}
+    _change(ssh, window=f"{now:%a %H:%M}", soak_hours=0, **chosen)
     done = ops(ssh, "update", "--automatic")
     print(f"{done['summary']}: {[(each['service'], each['away']) for each in done['updates']]}")
     assert {each["service"]: each["outcome"] for each in done["updates"]} == dict.fromkeys(_HELPERS, "updated")
