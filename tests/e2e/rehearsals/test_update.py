@@ -262,7 +262,7 @@ def test_an_nginx_that_is_broken_is_taken_back(
 
 @by_hand_and_hurried
 def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_not(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account
+    site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
     before = _pins(ssh)
     ssh("sudo rm -f /srv/gitea/.update/last-automatic")
