@@ -30,9 +30,9 @@ class Absence:
         self._said = ExitStack()
         self.drained = drained
 
-    def stop(self) -> None:
-        """Stop Gitea, if it runs, and have ssh clients told why."""
-        self._world.containers.stop(self._project, GITEA)
+    def stop(self, *, at_most: int | None = None) -> None:
+        """Stop Gitea, if it runs, waiting for it ``at_most`` so many seconds, and have ssh clients told why."""
+        self._world.containers.stop(self._project, GITEA, at_most=at_most)
         # Told already, where it is stopped once more.
         self.give_back()
         sentence = f"Gitea is away for a moment. {self._reason} Try again in a minute."

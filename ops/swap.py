@@ -17,6 +17,8 @@ from ops.world.containers import Service
 
 # nginx asks for Gitea's address once a second; a Gitea that it does not reach then is the judgement's business.
 _REACHED_SECONDS = 10.0
+# What a version may take to end by itself when nothing that it still writes is kept in its place.
+_HANGS_SECONDS = 5
 # Of Gitea itself, so that it can be asked while visitors are turned away.
 _WELL = ("curl", "--fail", "--silent", "--max-time", "2", "--output", "/dev/null", "http://127.0.0.1:3000/api/healthz")
 
@@ -82,9 +84,11 @@ def go_back(at: Place, pending: Pending, story: Story) -> None:
     with story.timeline.step("back"):
         _begin_outage(story, move)
         if move.with_data:
-            # Whoever pushes to a version that is not well is not waited for.
+            # Whoever pushes to a version that is not well is not waited for, nor is one that hangs and whose data goes.
             drain = DRAIN_SECONDS if pending.rollback else 0.0
-            story.outage.stop_gitea(f"It is being taken back to {_plain(move.here)}.", drain_seconds=drain)
+            at_most = _HANGS_SECONDS if pending.with_data and not pending.rollback else None
+            reason = f"It is being taken back to {_plain(move.here)}."
+            story.outage.stop_gitea(reason, drain_seconds=drain, at_most=at_most)
         if pending.with_data:
             world.containers.stop(project, "postgres")
             for name in DATA:

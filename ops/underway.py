@@ -112,15 +112,18 @@ class Outage:
         """Take the time from now on, if it is not being taken yet."""
         self._since = self._at.world.clock.monotonic() if self._since is None else self._since
 
-    def stop_gitea(self, reason: str, *, drain_seconds: float) -> None:
-        """Stop Gitea, when the pushes under way have ended or ``drain_seconds`` are over; visitors are told the reason."""
+    def stop_gitea(self, reason: str, *, drain_seconds: float, at_most: int | None = None) -> None:
+        """Stop Gitea, when the pushes under way have ended or ``drain_seconds`` are over; visitors are told the reason.
+
+        It is waited for until it ends by itself, ``at_most`` so many seconds.
+        """
         at = self._at
         absence = self._absence or self._ends.enter_context(
             away(at.site, at.world, reason, project=at.places.project, drain_seconds=drain_seconds)
         )
         self._absence = absence
         self.begin()
-        absence.stop()
+        absence.stop(at_most=at_most)
 
     def give_back(self) -> None:
         """Free the port of git's ssh, before Gitea's container starts."""

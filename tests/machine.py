@@ -341,8 +341,11 @@ class Machine(fakes.FakeWorld):
             raise OpsError(f"{service} is not running")
         return service
 
-    def stop(self, project: str, service: str) -> None:
+    def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
         self.deed(f"stop {service}")
+        if self.stack[service].state == "running" and service == "gitea" and self._behaviour().fault == "hang":
+            # It does not listen to SIGTERM.
+            self.clock.sleep(60 if at_most is None else at_most)
         self.stack[service].state = "exited"
 
     def start(self, project: str, service: str) -> None:

@@ -98,11 +98,15 @@ class Containers:
             container = self._running(project, service)
             container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 10)
 
-    def stop(self, project: str, service: str) -> None:
-        """Stop the container of a service, with the time it may take for that; one that is stopped is no error."""
+    def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
+        """Stop the container of a service, with the time it may take for that, but ``at_most`` so many seconds.
+
+        One that is stopped is no error.
+        """
         with _explained():
             for container in self._all(project, service):
-                container.stop(timeout=container.attrs["Config"].get("StopTimeout") or 10)
+                allowed = container.attrs["Config"].get("StopTimeout") or 10
+                container.stop(timeout=allowed if at_most is None else min(allowed, at_most))
 
     def start(self, project: str, service: str) -> None:
         """Start the container of a service that was stopped; raises OpsError when there is none."""

@@ -25,9 +25,10 @@ _DOCKER_HUB = "https://registry-1.docker.io"
 
 
 class Registry:
-    """Asks a Docker Hub mirror, or Docker Hub itself where ``mirror`` is empty."""
+    """Asks a Docker Hub mirror, or Docker Hub itself where ``mirror`` is empty; each answer is waited for so many seconds."""
 
-    def __init__(self, mirror: str = "") -> None:
+    def __init__(self, mirror: str = "", *, patience: float = 15.0) -> None:
+        self._patience = patience
         self._base = (mirror or _DOCKER_HUB).rstrip("/")
         self._session = requests.Session()
         self._tokens: dict[str, str] = {}
@@ -81,19 +82,22 @@ class Registry:
     def _document(self, answer: requests.Response, subject: str) -> Any:
         if not answer.ok:
             raise Unavailable(f"registry {self._base} answers {answer.status_code} for {subject}", "try again later")
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise Unavailable(f"registry {self._base} answers no JSON for {subject}", "try again later") from error
 
     def _ask(self, method: str, url: str, repository: str) -> requests.Response:
         headers = {"Accept": _MANIFESTS}
         try:
             if token := self._tokens.get(repository):
                 headers["Authorization"] = f"Bearer {token}"
-            answer = self._session.request(method, url, headers=headers, timeout=15)
+            answer = self._session.request(method, url, headers=headers, timeout=self._patience)
             if answer.status_code == 401:
                 token = self._token(answer.headers.get("WWW-Authenticate", ""), repository)
                 self._tokens[repository] = token
                 answer = self._session.request(
-                    method, url, headers=headers | {"Authorization": f"Bearer {token}"}, timeout=15
+                    method, url, headers=headers | {"Authorization": f"Bearer {token}"}, timeout=self._patience
                 )
             return answer
         except requests.RequestException as error:
@@ -105,7 +109,11 @@ class Registry:
         asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         scope = f"repository:{repository}:pull"
         query = {"service": asked.get("service", ""), "scope": scope}
-        return str(self._session.get(asked["realm"], params=query, timeout=15).json()["token"])
+        answer = self._session.get(asked.get("realm", self._base), params=query, timeout=self._patience)
+        token = self._document(answer, scope).get("token")
+        if not token:
+            raise Unavailable(f"registry {self._base} gives no token for {scope}", "try again later")
+        return str(token)
 
 
 def _repository(name: str) -> str:

@@ -6,7 +6,7 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -97,15 +97,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self, body: bytes) -> None:
         behind = self.server.behind
-        connection = http.client.HTTPConnection(str(behind.hostname), behind.port, timeout=30)
         sent = {name: value for name, value in self.headers.items() if name != "Expect"}
-        connection.request(self.command, self.path, body, sent)
-        answer = connection.getresponse()
-        content = answer.read()
+        with closing(http.client.HTTPConnection(str(behind.hostname), behind.port, timeout=30)) as connection:
+            connection.request(self.command, self.path, body, sent)
+            answer = connection.getresponse()
+            content = answer.read()
         kept = {name: value for name, value in answer.getheaders() if name.lower() not in _OF_THE_CONNECTION}
         length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
         self._answer(answer.status, {**kept, "Content-Length": length or "0"}, content)
-        connection.close()
 
     def _answer(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
         self.send_response(status)

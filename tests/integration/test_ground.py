@@ -24,8 +24,10 @@ from ground.fixture import RUN_LABEL, Place, create, wait
 from ground.images import ImageSet
 from ground.mail import Mailbox
 from ops.errors import OpsError, Refused, Unavailable
+from ops.world.containers import Containers
 from ops.world.registry import Registry
 from tests.fakes import FakeRegistry
+from tests.integration.misbehaving import AWAY, Fault, in_front_of
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,36 @@ def test_a_registry_that_does_not_answer_is_unavailable() -> None:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match="out of reach"):
             Registry(f"http://127.0.0.1:{taken.getsockname()[1]}").digest("a/b:1")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault(429, "TOOMANYREQUESTS"), "answers 429"),
+        (Fault(503, "UNAVAILABLE"), "answers 503"),
+        # A login page, say, that a network puts in between.
+        (Fault(200, "OK"), "answers no JSON"),
+        (Fault(wait=3), "out of reach"),
+        (AWAY, "out of reach"),
+    ],
+    ids=["too many asked", "down", "not a registry", "slow", "hangs up"],
+)
+def test_a_registry_that_does_not_answer_as_one_does_is_unavailable(mirror: str, fault: Fault, words: str) -> None:
+    with in_front_of(mirror, "127.0.0.1") as proxy:
+        proxy.judge = lambda method, path: fault
+        known = Registry(proxy.url, patience=0.5)
+        with pytest.raises(Unavailable, match=words):
+            known.tags("somebody/mail")
+        if fault.status != 200:
+            with pytest.raises(Unavailable, match=words):
+                known.digest("somebody/mail:1.0")
+
+
+def test_an_image_that_has_vanished_from_the_registry_cannot_be_pulled(place: Place, mirror: str) -> None:
+    assert mirror
+    port = place.client.containers.get(place.name("registry")).attrs["NetworkSettings"]["Ports"]["5000/tcp"][0]
+    with pytest.raises(Unavailable, match="cannot be pulled"):
+        Containers().pull(f"127.0.0.1:{port['HostPort']}/somebody/mail", f"sha256:{'0' * 64}")
 
 
 def test_hermetic_images_take_no_upstream_name_in_the_user_s_engine(

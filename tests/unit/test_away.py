@@ -58,7 +58,7 @@ class Gate(fakes.FakeContainers):
         self.late_look -= 1
         return (*OTHERS, PUSHES[0]) if self.busy_looks >= 0 or self.late_look == 0 else OTHERS
 
-    def stop(self, project: str, service: str) -> None:
+    def stop(self, project: str, service: str, **_: object) -> None:
         self.told.append(f"stop {service}")
 
     def start(self, project: str, service: str) -> None:

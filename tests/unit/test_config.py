@@ -134,3 +134,9 @@ def test_an_administrator_s_address_that_terraform_would_refuse_is_refused_at_on
 def test_a_network_that_terraform_would_refuse_is_refused_at_once(cidr: str) -> None:
     network = {"admin_cidrs": [], "cidr": cidr}
     assert f'network.cidr = "{cidr}"' in _problems(fakes.site_document(network=network))
+
+
+def test_what_has_data_waits_for_an_operator_and_all_else_is_updated_within_its_major_version() -> None:
+    update = fakes.site().update
+    assert {update.policy(service) for service in ("gitea", "postgres")} == {"operator"}
+    assert {update.policy(service) for service in ("nginx", "certbot", "diun", "docker-socket-proxy")} == {"minor"}

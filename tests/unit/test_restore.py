@@ -203,7 +203,7 @@ class Machine(fakes.FakeWorld):
     def name(self, project: str, service: str) -> str:
         return f"{project}-{service}-1"
 
-    def stop(self, project: str, service: str) -> None:
+    def stop(self, project: str, service: str, **_: object) -> None:
         self.deed("stop")
         self.running = False
 

@@ -216,6 +216,14 @@ def test_a_push_to_a_version_that_is_not_well_is_not_waited_for(machine: Machine
     assert entry["away"] < 1
 
 
+def test_a_version_that_hangs_is_not_waited_for_when_its_data_goes_anyway(machine: Machine) -> None:
+    with pytest.raises(RolledBack):
+        machine.update(to="28.1.1-hang")
+    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    # It has a minute to come up.
+    assert 60 <= entry["away"] < 70
+
+
 def test_visitors_are_told_of_the_way_back_and_are_in_again_after_it(machine: Machine) -> None:
     machine.update(to="28.1.0")
     machine.ssh = fakes.FakeSsh(machine.deeds)

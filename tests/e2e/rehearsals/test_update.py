@@ -226,6 +226,27 @@ def test_while_gitea_is_away_people_are_told_so_and_the_push_that_was_under_way_
 
 
 @by_hand_and_hurried
+def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_nothing(
+    site: DeployedSite, ssh: Ssh, account: Account
+) -> None:
+    image, reports = _image(ssh), []
+    wish = ("update", "gitea", "--to", "28.1.1-sour", "--yes")
+    updating = threading.Thread(target=lambda: reports.append(ops(ssh, *wish, code=5)))
+    updating.start()
+    _until(lambda: ssh("sudo ops backup take --json").returncode == 8, "a backup is told to wait", 60)
+    for verb in (("update", "nginx", "--yes"), ("rollback", "--yes"), ("restore", "--yes")):
+        assert "ops update, process" in str(ops(ssh, *verb, code=8)["summary"])
+    # The timers' own: one that is told to wait has not failed, and a certificate needs no turn.
+    for unit in ("update", "certificates"):
+        assert ssh(f"sudo systemctl start gitea-suite-{unit}.service").returncode == 0
+    updating.join(timeout=300)
+    assert "sour failed, and" in str(reports[0]["summary"])
+    assert _image(ssh) == image
+    assert ops(ssh, "backup", "take")["changed"] is True
+    assert account.session.get(f"{site.url}/user/login").status_code == 200
+
+
+@by_hand_and_hurried
 @pytest.mark.parametrize("tag", ["1.30.5-crash", "1.30.5-ends"])
 def test_an_nginx_that_is_broken_is_taken_back(
     site: DeployedSite, ssh: Ssh, account: Account, tag: str, record_property: Record
@@ -241,12 +262,13 @@ def test_an_nginx_that_is_broken_is_taken_back(
 
 @by_hand_and_hurried
 def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_not(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account
+    site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
     before = _pins(ssh)
     ssh("sudo rm -f /srv/gitea/.update/last-automatic")
     now = datetime.now(UTC)
-    _change(ssh, window=f"{now:%a %H:%M}", soak_hours=0, gitea="operator", postgres="operator")
+    chosen = {"gitea": "operator", "postgres": "operator", "nginx": "minor", "others": "minor"}
+    _change(ssh, window=f"{now:%a %H:%M}", soak_hours=0, **chosen)
     done = ops(ssh, "update", "--automatic")
     print(f"{done['summary']}: {[(each['service'], each['away']) for each in done['updates']]}")
     assert {each["service"]: each["outcome"] for each in done["updates"]} == dict.fromkeys(_HELPERS, "updated")
