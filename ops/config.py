@@ -214,9 +214,8 @@ class Update:
     keep_days: int = _key(_between(1, 30), "give a number of days from 1 to 30", 7)
     gitea: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
     postgres: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
-    # "minor" for these two when their updates have been rehearsed on a deployed site (docs/decisions/0021-updates.md).
-    nginx: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
-    others: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
+    nginx: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
+    others: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
     hold: tuple[str, ...] = _key(_each(_matches(_SERVICE)), 'give names of services, such as ["gitea"]', [])
 
     def policy(self, service: str) -> str:

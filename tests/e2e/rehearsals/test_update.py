@@ -233,8 +233,8 @@ def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_noth
     wish = ("update", "gitea", "--to", "28.1.1-sour", "--yes")
     updating = threading.Thread(target=lambda: reports.append(ops(ssh, *wish, code=5)))
     updating.start()
-    _until(lambda: ssh("sudo ops backup take --json").returncode == 8, "a backup is told to wait", 60)
-    for verb in (("update", "nginx", "--yes"), ("rollback", "--yes"), ("restore", "--yes")):
+    _until(lambda: ssh("sudo test -e /srv/gitea/.update/journal").returncode == 0, "it is under way", 120)
+    for verb in (("backup", "take"), ("update", "nginx", "--yes"), ("rollback", "--yes"), ("restore", "--yes")):
         assert "ops update, process" in str(ops(ssh, *verb, code=8)["summary"])
     # The timers' own: one that is told to wait has not failed, and a certificate needs no turn.
     for unit in ("update", "certificates"):
