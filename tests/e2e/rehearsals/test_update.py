@@ -269,8 +269,11 @@ def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_
     now = datetime.now(UTC)
     chosen = {"gitea": "operator", "postgres": "operator", "nginx": "minor", "others": "minor"}
     _change(ssh, window=f"{now:%a %H:%M}", soak_hours=0, **chosen)
-    done = ops(ssh, "update", "--automatic")
-    print(f"{done['summary']}: {[(each['service'], each['away']) for each in done['updates']]}")
+    with visitors(site, account) as met:
+        done = ops(ssh, "update", "--automatic")
+    print(f"{done['summary']}: {[(each['service'], each['away']) for each in done['updates']]}; met {met.counted()}")
+    # No one notices, nginx or not.
+    assert set(met.counted()) == {200}
     assert {each["service"]: each["outcome"] for each in done["updates"]} == dict.fromkeys(_HELPERS, "updated")
     after = _pins(ssh)
     assert {service: after[service] for service in _HELPERS} == _HELPERS
