@@ -277,7 +277,7 @@ def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_
     assert {each["service"]: each["outcome"] for each in done["updates"]} == dict.fromkeys(_HELPERS, "updated")
     after = _pins(ssh)
     assert {service: after[service] for service in _HELPERS} == _HELPERS
-    assert {service for service in after if after[service] == before[service]} == {"gitea", "postgres"}
+    assert {service for service in after if after[service] == before[service]} == {"gitea", "postgres", "door"}
     assert ops(ssh, "update", "--automatic")["summary"] == "no update is due"
     assert account.session.get(f"{site.url}/user/login").status_code == 200
     assert ssh("sudo ops health --json").returncode == 0
