@@ -61,7 +61,7 @@ def judge(run: Run) -> None:
 
 def take(run: Run, name: str, deed: Deed) -> None:
     """Record one step, then take it."""
-    run.at.journal.append({"step": name})
+    run.at.journal.append({"step": name, "at": run.at.world.clock.now().isoformat()})
     with run.story.timeline.step(name):
         deed(run)
 
@@ -80,7 +80,8 @@ def whole_stack(at: Place) -> None:
 def go_back(at: Place, pending: Pending, story: Story) -> None:
     """Put image and, where it must be, data back, and wait until the version before is well. Each part may be done already."""
     world, project, move = at.world, at.places.project, pending.move
-    at.journal.append({"step": "undo", "with_data": bool(pending.with_data), "why": pending.why})
+    now = world.clock.now().isoformat()
+    at.journal.append({"step": "undo", "with_data": bool(pending.with_data), "why": pending.why, "at": now})
     with story.timeline.step("back"):
         _begin_outage(story, move)
         if move.with_data:

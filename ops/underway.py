@@ -22,6 +22,8 @@ from ops.world.journal import Journal
 
 # What is photographed and goes back together: repositories and settings, and the database.
 DATA = ("gitea", "postgresql")
+# With the first of these the service goes away.
+_AWAY = ("stop", "up", "undo")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Pending:
-    """What a journal that was not closed says: the move, what was so when it began, and how far it came."""
+    """What a journal that was not closed says: the move, what was so when it began, how far it came, since when it is away."""
 
     move: Move
     began: datetime
@@ -83,6 +85,7 @@ class Pending:
     steps: tuple[str, ...] = ()
     with_data: bool | None = None
     why: str = ""
+    away_since: datetime | None = None
 
     @property
     def undoing(self) -> bool:
@@ -177,6 +180,8 @@ def pending_from(records: Iterable[Mapping[str, Any]]) -> Pending | None:
             found = replace(found, with_data=each["with_data"], why=each["why"])
         elif found:
             found = replace(found, steps=(*found.steps, each["step"]))
+        if found and not found.away_since and each["step"] in _AWAY and "at" in each:
+            found = replace(found, away_since=datetime.fromisoformat(each["at"]))
     return found
 
 

@@ -325,7 +325,7 @@ def _resumed(at: Place) -> Report | None:
     pending = pending_from(at.journal.records())
     if pending is None:
         return None
-    gone = (at.world.clock.now() - pending.began).total_seconds()
+    gone = (at.world.clock.now() - (pending.away_since or at.world.clock.now())).total_seconds()
     at.world.tell(f"an update was cut off: {pending.move}, after {(pending.steps or ('begin',))[-1]}")
     with Outage(at, since=at.world.clock.monotonic() - gone) as outage:
         return _gone_on(at, pending, Story(Timeline(at.world), outage))

@@ -262,6 +262,24 @@ def test_visitors_whom_a_killed_update_turned_away_are_let_in_by_whoever_goes_on
         one_end(machine, "gitea", "28.1.0")
 
 
+def test_the_absence_of_a_way_back_that_was_cut_off_is_counted_from_its_own_begin(machine: Machine) -> None:
+    machine.update(to="28.1.0")
+    machine.clock.sleep(timedelta(days=5).total_seconds())
+    deed = machine.deed
+
+    def dies(what: str) -> None:
+        if what == "photograph" or what.startswith("rename"):
+            raise Killed(what)
+        deed(what)
+
+    machine.deed = dies  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        machine.rollback()
+    machine.deed = deed  # type: ignore[method-assign]
+    machine.clock.sleep(60)
+    assert 60 <= machine.resume().facts["away"] < 70
+
+
 def test_visitors_of_a_site_that_is_stranded_are_not_told_that_it_comes_back_in_a_moment(machine: Machine) -> None:
     machine.start = lambda project, service: None  # type: ignore[method-assign]
     with pytest.raises(Stranded):

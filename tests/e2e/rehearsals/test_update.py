@@ -240,7 +240,7 @@ def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_noth
     for unit in ("update", "certificates"):
         assert ssh(f"sudo systemctl start gitea-suite-{unit}.service").returncode == 0
     updating.join(timeout=300)
-    assert "sour failed, and" in str(reports[0]["summary"])
+    assert " is back, the site was away for " in str(reports[0]["summary"])
     assert _image(ssh) == image
     assert ops(ssh, "backup", "take")["changed"] is True
     assert account.session.get(f"{site.url}/user/login").status_code == 200
