@@ -8,10 +8,10 @@ from contextlib import suppress
 from ops import health, offers, pins, trial
 from ops.accounts import LOCALHOST
 from ops.away import DRAIN_SECONDS
-from ops.errors import OpsError
+from ops.errors import Locked, OpsError
 from ops.moves import Move
 from ops.pins import Pin
-from ops.succession import DOOR, NGINX, Front, image_from, replace_nginx
+from ops.succession import DOOR, FAREWELL_SECONDS, NGINX, Front, image_from, replace_nginx
 from ops.underway import DATA, Pending, Place, Run, Story, needs_data
 from ops.world.containers import Service
 
@@ -19,6 +19,8 @@ from ops.world.containers import Service
 _REACHED_SECONDS = 10.0
 # What a version may take to end by itself when nothing that it still writes is kept in its place.
 _HANGS_SECONDS = 5
+# For as long one nginx may take another's place, its farewell included.
+_TURN_SECONDS = FAREWELL_SECONDS + 120.0
 # Of Gitea itself, so that it can be asked while visitors are turned away.
 _WELL = ("curl", "--fail", "--silent", "--max-time", "2", "--output", "/dev/null", "http://127.0.0.1:3000/api/healthz")
 
@@ -218,7 +220,17 @@ def _succeed(at: Place) -> None:
     """Have another nginx take the place of the one that serves, beside it: no one finds the site away."""
     image = image_from((at.compose / ".env").read_text(encoding="utf-8"))
     front = Front(at.places.project, at.compose, lock=at.places.lock.with_name("nginx.lock"))
-    replace_nginx(at.site, at.world, image, front=front)
+    began = at.world.clock.monotonic()
+    while True:
+        try:
+            replace_nginx(at.site, at.world, image, front=front)
+        except Locked:
+            # A deployment replaces nginx, too, and not under the lock of all operations.
+            if at.world.clock.monotonic() - began > _TURN_SECONDS:
+                raise
+            at.world.clock.sleep(1)
+        else:
+            return
 
 
 def _await(at: Place, service: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -390,6 +391,24 @@ def test_no_one_finds_the_site_away_while_nginx_is_updated(machine: Machine) -> 
     assert (done.facts["to"], done.facts["away"]) == ("nginx:1.30.5@sha256:1.30.5", 0.0)
     assert machine.deeds.index("compose up another nginx") < machine.deeds.index("QUIT to the old nginx")
     assert machine.stack["nginx"].image == "nginx:1.30.5@sha256:1.30.5"
+
+
+def test_a_deployment_that_replaces_nginx_already_is_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as deployment:
+        lock = machine.places.lock.with_name("nginx.lock")
+        deployment.enter_context(exclusive(lock, machine.clock.now()))
+        passes = machine.clock.sleep
+
+        def sleep(seconds: float) -> None:
+            passes(seconds)
+            if machine.clock.monotonic() > 20:
+                deployment.close()
+
+        monkeypatch.setattr(machine.clock, "sleep", sleep)
+        assert machine.update("nginx").facts["outcome"] == "updated"
+    assert machine.clock.monotonic() > 20
 
 
 def test_an_nginx_that_does_not_stand_its_trial_never_takes_the_place_of_the_one_that_serves(machine: Machine) -> None:
