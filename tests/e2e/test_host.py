@@ -13,6 +13,7 @@ from testinfra.host import Host
 
 from tests.e2e.conftest import DeployedSite
 
+_SERVICE = "com.docker.compose.service"
 SERVICES = ("diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres")
 
 
@@ -25,7 +26,9 @@ def test_ops_health_on_the_host_is_green(host: Host) -> None:
 
 def test_every_container_runs_from_a_digest_that_was_looked_up(host: Host) -> None:
     for name in SERVICES:
-        image = host.check_output("docker inspect --format '{{.Config.Image}}' gitea-suite-%s-1", name)
+        # By its label: each nginx that took another's place has a number of its own.
+        of = f"docker ps --quiet --filter label=com.docker.compose.project=gitea-suite --filter label={_SERVICE}={name}"
+        image = host.check_output(f"docker inspect --format '{{{{.Config.Image}}}}' $({of})")
         assert "@sha256:" in image, image
 
 
