@@ -1,6 +1,6 @@
 """A site that is backed up and restored in seconds: database, Gitea and nginx on the local engine, a bucket in LocalStack.
 
-`ops` runs from its image, in the network of nginx: on 127.0.0.1 is the site, as on its host. Gitea's data is no subvolume here.
+`ops` runs from its image, in the network of nginx, which is the door's: on 127.0.0.1 is the site, as on its host. Gitea's data is no subvolume here.
 """
 
 from __future__ import annotations
@@ -233,9 +233,9 @@ def brought_up(place: Place, stack: Stack, image: str, endpoint: str) -> Iterato
         file.write(f"GITEA_IMAGE={gitea}\n")
     try:
         stack.compose("up", "--detach", "--wait", *_SERVICES)
-        nginx = stack.container("nginx")
-        run("docker", "network", "connect", place.network, nginx)
-        operator = _operator(place, stack, nginx, image)
+        door = stack.container("door")
+        run("docker", "network", "connect", place.network, door)
+        operator = _operator(place, stack, door, image)
         nothing = EmptyRepository(Key(), {})
         site = SmallSite(stack, operator, image, endpoint, "none-yet", nothing, nothing, password)
         made = site.ops("accounts", "ensure-admin")
