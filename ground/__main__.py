@@ -56,8 +56,8 @@ def down(_: argparse.Namespace) -> int:
 
 
 def cut_power(arguments: argparse.Namespace) -> int:
-    """End a run's host as a loss of power does, and give the power back."""
-    host.cut_power(docker.from_env(), arguments.run)
+    """End a host as a loss of power does, and give the power back."""
+    host.cut_power(docker.from_env(), arguments.host)
     return 0
 
 
@@ -107,7 +107,7 @@ def _facts(ground: Stand) -> dict[str, str]:
     return {
         "E2E_AUTHORITIES": str(ground.authorities),
         "E2E_INBOX": ground.inbox,
-        "E2E_CUT_POWER": shlex.join([sys.executable, "-m", "ground", "cut-power", ground.place.run]),
+        "E2E_CUT_POWER": shlex.join([sys.executable, "-m", "ground", "cut-power", ground.place.name("host")]),
     }
 
 
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("up").set_defaults(function=up)
     commands.add_parser("down").set_defaults(function=down)
     power = commands.add_parser("cut-power")
-    power.add_argument("run", help="the run whose host loses its power, and has it again")
+    power.add_argument("host", help="the container of the host that loses its power, and has it again")
     power.set_defaults(function=cut_power)
     whole = commands.add_parser("deploy-e2e")
     whole.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")

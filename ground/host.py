@@ -73,7 +73,7 @@ def start(
     container = docker_client.containers.create(
         image,
         _command(docker_client),
-        name=name_in(run_id),
+        name=f"{run_id}-host",
         hostname="host",
         labels={RUN_LABEL: run_id},
         environment=environment,
@@ -88,11 +88,6 @@ def start(
     return _come_up(container)
 
 
-def name_in(run_id: str) -> str:
-    """Return the name of a run's host container."""
-    return f"{run_id}-host"
-
-
 def restart(docker_client: docker.DockerClient, host: HostGround) -> HostGround:
     """Reboot the host in good order and return it once sshd answers; its address may be another one.
 
@@ -103,12 +98,12 @@ def restart(docker_client: docker.DockerClient, host: HostGround) -> HostGround:
     return _come_up(container)
 
 
-def cut_power(docker_client: docker.DockerClient, run_id: str) -> None:
-    """End a run's host as a loss of power does, and give the power back: returns once sshd answers.
+def cut_power(docker_client: docker.DockerClient, name: str) -> None:
+    """End the host of that name as a loss of power does, and give the power back: returns once sshd answers.
 
     Raises Unavailable as ``restart`` does.
     """
-    container = docker_client.containers.get(name_in(run_id))
+    container = docker_client.containers.get(name)
     frozen = _said(container, ["docker", "ps", "--quiet", "--no-trunc", "--filter", "status=paused"]).split()
     blow = threading.Thread(target=container.kill)
     blow.start()

@@ -70,11 +70,7 @@ def take(run: Run, name: str, deed: Deed) -> None:
 
 def whole_stack(at: Place) -> None:
     """After a boot nothing runs yet; a new version is judged by the whole site."""
-    done = at.world.processes.run(
-        ["docker", "compose", "--progress", "quiet", "up", "--detach", "--pull", "never"], directory=at.compose
-    )
-    if done.code:
-        raise OpsError(f"the stack cannot be started: {' '.join(done.output.split())[-400:]}")
+    _compose(at, "the stack", "up", "--detach", "--pull", "never")
     others = health.EXPECTED_SERVICES - {"gitea"}
     health.await_healthy(at.world, others, project=at.places.project, seconds=60 * at.site.update.healthy_minutes)
 
@@ -208,12 +204,16 @@ def _run_by_pin(at: Place, service: str) -> None:
         return
     # nginx lives in the door's network.
     services = [DOOR, NGINX] if service in {DOOR, NGINX} else [service]
-    argv = ["docker", "compose", "--progress", "quiet", "create", "--pull", "never", *services]
-    done = at.world.processes.run(argv, directory=at.compose)
-    if done.code:
-        raise OpsError(f"{service} cannot be started: {' '.join(done.output.split())[-400:]}")
+    _compose(at, service, "create", "--pull", "never", *services)
     for each in services:
         at.world.containers.start(at.places.project, each)
+
+
+def _compose(at: Place, what: str, *arguments: str) -> None:
+    """Run Compose on the stack's files; raises OpsError with its words, of what cannot be started."""
+    done = at.world.processes.run(["docker", "compose", "--progress", "quiet", *arguments], directory=at.compose)
+    if done.code:
+        raise OpsError(f"{what} cannot be started: {' '.join(done.output.split())[-400:]}")
 
 
 def _succeed(at: Place) -> None:

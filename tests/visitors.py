@@ -64,7 +64,7 @@ class Crowd:
         while not self._over.is_set():
             began, reused = time.monotonic(), connection is not None
             try:
-                connection = connection or self._connected()
+                connection = connection or connected(self.address, self.port, self.name, self.trust)
                 connection.request("GET", self.path, headers={} if keep else {"Connection": "close"})
                 answer = connection.getresponse()
                 answer.read()
@@ -90,11 +90,13 @@ class Crowd:
         if connection:
             connection.close()
 
-    def _connected(self) -> http.client.HTTPSConnection:
-        connection = http.client.HTTPSConnection(self.name, self.port, timeout=_TIMEOUT_SECONDS)
-        plain = socket.create_connection((self.address, self.port), timeout=_TIMEOUT_SECONDS)
-        connection.sock = self.trust.wrap_socket(plain, server_hostname=self.name)
-        return connection
+
+def connected(address: str, port: int, name: str, trust: ssl.SSLContext) -> http.client.HTTPSConnection:
+    """Return a connection to the site of that name at an address; raises OSError where no one takes it."""
+    connection = http.client.HTTPSConnection(name, port, timeout=_TIMEOUT_SECONDS)
+    plain = socket.create_connection((address, port), timeout=_TIMEOUT_SECONDS)
+    connection.sock = trust.wrap_socket(plain, server_hostname=name)
+    return connection
 
 
 @contextmanager

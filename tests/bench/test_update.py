@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.bench.site import Site, compared, grow
 from tests.e2e.rehearsals.test_update import ANEW, SETTINGS
+from tests.visitors import connected
 
 pytestmark = pytest.mark.timeout(60 * 60)
 
@@ -87,16 +87,12 @@ def visitors(site: Site, path: str = "/user/login") -> Iterator[Met]:
 
 
 def _status(site: Site, path: str) -> int:
-    connection = http.client.HTTPSConnection(site.domain, timeout=10)
     try:
-        plain = socket.create_connection((site.address, 443), timeout=10)
-        connection.sock = site.trust.wrap_socket(plain, server_hostname=site.domain)
-        connection.request("GET", path)
-        return connection.getresponse().status
+        with closing(connected(site.address, 443, site.domain, site.trust)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return 0
-    finally:
-        connection.close()
 
 
 @pytest.fixture
@@ -122,7 +118,6 @@ def test_updates_against_compose_that_makes_the_container_anew(older: Site, size
     never = _their_broken(older)
     away = percentile([each.away for each, _ in ours], 0.95)
     their_away = percentile([each.away for each in theirs], 0.95)
-    failed, their_failed = (sum(each.failed + each.told_why for each in met) for met in ([m for m, _ in ours], theirs))
     size = f"{compared(sizes):g} GB"
     figures = [
         Figure(
@@ -161,7 +156,6 @@ def test_updates_against_compose_that_makes_the_container_anew(older: Site, size
     details: dict[str, Any] = {
         "ours": [{"met": asdict(met), "told": told} for met, told in ours],
         "theirs": [asdict(each) for each in theirs],
-        "unserved": [failed, their_failed],
         "broken": back,
         "checks": checks,
     }
@@ -207,7 +201,7 @@ def _their_broken(site: Site) -> bool:
     return met.is_away
 
 
-def _until(holds: Any, seconds: float) -> None:
+def _until(holds: Callable[[], bool], seconds: float) -> None:
     """Wait until something holds, or so long."""
     time.sleep(1)
     deadline = time.monotonic() + seconds

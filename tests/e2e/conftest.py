@@ -9,6 +9,7 @@ import shlex
 import socket
 import ssl
 import subprocess
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -245,6 +246,14 @@ def by_hand(ssh: Ssh) -> Iterator[None]:
     assert ssh(f"while {running}; do sleep 0.2; done").returncode == 0
     yield
     assert ssh(f"sudo systemctl start {timers}").returncode == 0
+
+
+def until(ready: Callable[[], bool], what: str, seconds: float = 300) -> None:
+    """Wait until something is so; raises AssertionError with what it is when that was not in time."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.1)
 
 
 def push(git: Git, remote: str, work: Path, message: str, *options: str) -> str:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
-from collections.abc import Callable
 
-from tests.e2e.conftest import Account, DeployedSite, Ssh, aws_client, head_of
-
-BACK_SECONDS = 300
+from tests.e2e.conftest import Account, DeployedSite, Ssh, aws_client, head_of, until
 
 
 def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(
@@ -21,8 +17,8 @@ def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(
     _leave_a_password_in_use_that_never_becomes_current(site, ssh)
     booted = _started(ssh)
     ssh("sudo systemctl reboot")
-    _until(lambda: _started(ssh) not in {booted, ""}, "the host is back")
-    _until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well again")
+    until(lambda: _started(ssh) not in {booted, ""}, "the host is back")
+    until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well again")
     assert ssh("systemctl list-units --failed --plain --no-legend").stdout == ""
     assert head_of(site, account, "kept") == before
 
@@ -37,10 +33,3 @@ def _leave_a_password_in_use_that_never_becomes_current(site: DeployedSite, ssh:
 
 def _started(ssh: Ssh) -> str:
     return ssh("systemctl show --property UserspaceTimestamp --value").stdout.strip()
-
-
-def _until(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + BACK_SECONDS
-    while not ready():
-        assert time.monotonic() < deadline, f"{what}: not within {BACK_SECONDS} s"
-        time.sleep(1)

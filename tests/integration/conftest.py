@@ -20,6 +20,7 @@ from ops import image
 from ops.image import OpsImage
 from ops.world import World, evidence
 from tests import fakes
+from tests.integration.stack_fixtures import Stack, make_operator, whole_stack
 
 # Those that wait longest begin first: most of their time is no one's work.
 SLOWEST_FIRST = ("test_infra.py", "test_host.py", "test_stack.py", "test_gitea_contract.py", "test_bad_input.py")
@@ -124,3 +125,16 @@ def issuer(place: Place, built: ImageSet) -> Acme:
 def mailbox(place: Place, built: ImageSet) -> Mailbox:
     """A running SMTP sink that wants TLS and credentials."""
     return mail.start(place, built.local("mail"))
+
+
+@pytest.fixture(scope="module")
+def stack(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole stack, with a certificate."""
+    with whole_stack(images, run_id, tmp_path_factory.mktemp("stack")) as whole:
+        yield whole
+
+
+@pytest.fixture(scope="module")
+def operator(stack: Stack) -> dict[str, str]:
+    """The headers of an administrator made on the command line."""
+    return make_operator(stack)

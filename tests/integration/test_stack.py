@@ -23,10 +23,8 @@ from tests.integration.stack_fixtures import (
     Stack,
     git_environment,
     lay_out,
-    make_operator,
     run,
     wait_until,
-    whole_stack,
 )
 
 SERVICES = ("postgres", "gitea", "door", "nginx", "diun", "docker-socket-proxy")
@@ -97,19 +95,6 @@ def echo(front: Stack, away: Answer) -> Iterator[Stack]:
         yield front
     finally:
         run("docker", "rm", "--force", name)
-
-
-@pytest.fixture(scope="module")
-def stack(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole stack, with a certificate."""
-    with whole_stack(images, run_id, tmp_path_factory.mktemp("stack")) as whole:
-        yield whole
-
-
-@pytest.fixture(scope="module")
-def operator(stack: Stack) -> dict[str, str]:
-    """The headers of an administrator made on the command line."""
-    return make_operator(stack)
 
 
 def nginx_processes(stack: Stack) -> list[str]:

@@ -6,13 +6,12 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push, until
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
@@ -50,11 +49,11 @@ def test_a_site_that_stands_still_goes_on_by_itself_when_the_one_who_stopped_it_
         hang = threading.Thread(target=lambda into, what: into.append(ssh(what)), args=(told, command))
         hang.start()
         try:
-            _until(lambda: _state(ssh, GITEA) == "paused", "Gitea stands still", 60)
+            until(lambda: state_of(ssh, GITEA) == "paused", "Gitea stands still", 60)
             stood = time.monotonic()
             if killed:
                 ssh("sudo docker kill --signal KILL $(sudo docker ps --quiet --filter label=gitea-suite.verb)")
-            _until(lambda: _state(ssh, GITEA) == "running", "Gitea goes on", THAWED_SECONDS)
+            until(lambda: state_of(ssh, GITEA) == "running", "Gitea goes on", THAWED_SECONDS)
             assert time.monotonic() - stood < THAWED_SECONDS
         finally:
             ssh(f"sudo docker unpause {POSTGRES}")
@@ -94,7 +93,7 @@ def test_a_restore_that_is_killed_at_any_step_is_undone_or_done_by_the_next_run(
     for step in steps:
         cut_off_at(ssh, step, "restore", "--yes")
         ops(ssh, "restore", "--resume")
-        _until(lambda: _health(ssh, GITEA) == "healthy", "Gitea is back", 60)
+        until(lambda: _health(ssh, GITEA) == "healthy", "Gitea is back", 60)
         assert head_of(site, account, "kept") == now
     ops(ssh, "restore", "--yes")
     assert head_of(site, account, "kept") == before
@@ -106,16 +105,10 @@ def _manifests(site: DeployedSite) -> set[str]:
     return {each["Key"] for each in found.get("Contents", [])}
 
 
-def _state(ssh: Ssh, container: str) -> str:
+def state_of(ssh: Ssh, container: str) -> str:
+    """Return what the engine on the host says of a container: running, paused, exited."""
     return ssh(f"sudo docker inspect --format '{{{{.State.Status}}}}' {container}").stdout.strip()
 
 
 def _health(ssh: Ssh, container: str) -> str:
     return ssh(f"sudo docker inspect --format '{{{{.State.Health.Status}}}}' {container}").stdout.strip()
-
-
-def _until(ready: Callable[[], bool], what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.1)

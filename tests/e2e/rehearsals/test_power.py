@@ -6,17 +6,16 @@ import os
 import shlex
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push, until
+from tests.e2e.rehearsals.test_cut_off import GITEA, POSTGRES, state_of
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
-GITEA, POSTGRES = "gitea-suite-gitea-1", "gitea-suite-postgres-1"
 BACK_SECONDS = 300
 
 
@@ -54,7 +53,7 @@ def test_a_site_whose_power_fails_while_it_stands_still_runs_again_and_the_next_
     script = f'ops backup take --json 2>&1 | while read -r line; do [ "$line" = "== settle" ] && docker pause {POSTGRES}; done'
     standing = threading.Thread(target=ssh, args=[f"sudo sh -c {shlex.quote(script)}"])
     standing.start()
-    _until(lambda: _state(ssh) == "paused", "Gitea stands still")
+    until(lambda: state_of(ssh, GITEA) == "paused", "Gitea stands still")
     cut_power()
     standing.join()
     _until_well(ssh)
@@ -94,22 +93,11 @@ def _cut_off_at(ssh: Ssh, cut_power: Callable[[], None], step: str, *arguments: 
     )
     running = threading.Thread(target=ssh, args=[f"sudo sh -c {shlex.quote(script)}"])
     running.start()
-    _until(lambda: ssh("test -e /run/begun").returncode == 0, f"{step} has begun")
+    until(lambda: ssh("test -e /run/begun").returncode == 0, f"{step} has begun")
     cut_power()
     running.join()
 
 
-def _state(ssh: Ssh) -> str:
-    return ssh(f"sudo docker inspect --format '{{{{.State.Status}}}}' {GITEA}").stdout.strip()
-
-
 def _until_well(ssh: Ssh) -> None:
-    _until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well again")
+    until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well again")
     assert ssh("systemctl list-units --failed --plain --no-legend").stdout == ""
-
-
-def _until(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + BACK_SECONDS
-    while not ready():
-        assert time.monotonic() < deadline, f"{what}: not within {BACK_SECONDS} s"
-        time.sleep(0.2)

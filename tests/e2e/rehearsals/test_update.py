@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, ops, push
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
 from tests.e2e.rehearsals.test_cut_off import cut_off_at, steps_of
 
 by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")
@@ -204,7 +204,7 @@ def test_while_gitea_is_away_people_are_told_so_and_the_push_that_was_under_way_
         updating.start()
         slow.begin()
         refs = f"{site.url}/{account.name}/kept.git/info/refs?service=git-receive-pack"
-        _until(lambda: account.session.get(refs).status_code == 503, "pushes are turned away", 120)
+        until(lambda: account.session.get(refs).status_code == 503, "pushes are turned away", 120)
         # Others still read.
         assert account.session.get(f"{site.url}/user/login").status_code == 200
         time.sleep(2)
@@ -233,7 +233,7 @@ def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_noth
     wish = ("update", "gitea", "--to", "28.1.1-sour", "--yes")
     updating = threading.Thread(target=lambda: reports.append(ops(ssh, *wish, code=5)))
     updating.start()
-    _until(lambda: ssh("sudo test -e /srv/gitea/.update/journal").returncode == 0, "it is under way", 120)
+    until(lambda: ssh("sudo test -e /srv/gitea/.update/journal").returncode == 0, "it is under way", 120)
     for verb in (("backup", "take"), ("update", "nginx", "--yes"), ("rollback", "--yes"), ("restore", "--yes")):
         assert "ops update, process" in str(ops(ssh, *verb, code=8)["summary"])
     # The timers' own: one that is told to wait has not failed, and a certificate needs no turn.
@@ -417,13 +417,6 @@ def _deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Deploy the site; the progress goes where the tests' own does."""
     argv = [sys.executable, "-m", "ops", "deploy", *arguments, "--site", os.environ["E2E_SITE"]]
     return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
-
-
-def _until(ready: Callable[[], bool], what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.1)
 
 
 def _version(site: DeployedSite, account: Account) -> str:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,28 +28,13 @@ from tests.integration.stack_fixtures import (
     Answer,
     Stack,
     git_environment,
-    make_operator,
     run,
     wait_until,
-    whole_stack,
 )
 from tests.visitors import Crowd, slow_way
 
 SITE = replace(fakes.site(), domain=DOMAIN)
 PUSHES = "/owner/project.git/info/refs?service=git-receive-pack"
-
-
-@pytest.fixture(scope="module")
-def stack(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole stack, with a certificate."""
-    with whole_stack(images, run_id, tmp_path_factory.mktemp("stack")) as whole:
-        yield whole
-
-
-@pytest.fixture(scope="module")
-def operator(stack: Stack) -> dict[str, str]:
-    """The headers of an administrator made on the command line."""
-    return make_operator(stack)
 
 
 @contextmanager
