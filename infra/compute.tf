@@ -9,12 +9,13 @@ resource "aws_key_pair" "administrator" {
   public_key = var.ssh_public_key
 }
 
-# The host's addresses are its network card's, which outlives it: a host that takes its place has the same, and IPv6 can come and
-# go without a new host.
+# The host's addresses are its network card's, which outlives it: a host that takes its place has the same, and IPv6 can be had
+# later without a new host. AWS picks the address: where it is computed from the subnet's network, which is unknown until that has
+# one, the provider contradicts its own plan ("inconsistent final plan", 5.100).
 resource "aws_network_interface" "host" {
-  subnet_id       = aws_subnet.public["a"].id
-  security_groups = [aws_security_group.host.id]
-  ipv6_addresses  = var.ipv6 ? [cidrhost(aws_subnet.public["a"].ipv6_cidr_block, 16)] : []
+  subnet_id          = aws_subnet.public["a"].id
+  security_groups    = [aws_security_group.host.id]
+  ipv6_address_count = var.ipv6 ? 1 : 0
 
   tags = { Name = var.name }
 }
