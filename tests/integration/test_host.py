@@ -292,6 +292,21 @@ def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touch
     assert refused.stats["changed"] == {}
 
 
+def test_a_postgresql_that_cannot_read_the_data_is_refused_and_nothing_is_touched(healed: Healed, host: Host) -> None:
+    host.check_output(
+        "install -d /srv/gitea/postgresql/18/docker && echo 18 >/srv/gitea/postgresql/18/docker/PG_VERSION"
+    )
+    environment = {"DOMAIN": "git.gitea.test", "POSTGRES_IMAGE": "mirror.test:5000/postgres:19.0@sha256:0"}
+    stack = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": environment}
+    refused = healed.machine.play(stack, tags="gitea")
+    host.check_output("rm -r /srv/gitea/postgresql/18")
+    assert "the data is that of PostgreSQL 18, which mirror.test:5000/postgres:19.0@sha256:0 cannot read" in _reasons(
+        refused
+    )
+    assert "name a version 18.x in compose/images.env" in _reasons(refused)
+    assert refused.stats["changed"] == {}
+
+
 @pytest.fixture
 def foreign_disk(host: Host) -> Iterator[str]:
     """A disk that someone else's data is on."""
