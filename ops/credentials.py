@@ -49,7 +49,7 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
     running = {service.name: service for service in world.containers.services(PROJECT) if service.state == "running"}
     changed = list(written)
     # The file first: Gitea reads it whenever it starts anew, and by then the database takes it, too.
-    if "postgres" in running and _have_database_take(
+    if "postgres" in running and have_database_take(
         (directory / "database-password").read_text(encoding="utf-8"), world
     ):
         changed.append("role gitea")
@@ -94,8 +94,11 @@ def verifier_takes(verifier: str, password: str) -> bool:
     return hmac.compare_digest(verifier, verifier_of(password, base64.b64decode(salt), int(iterations)))
 
 
-def _have_database_take(password: str, world: World) -> bool:
-    """Alter the role unless it takes the password already; the server is asked on its own socket, which trusts."""
+def have_database_take(password: str, world: World) -> bool:
+    """Alter Gitea's role in the database unless it takes the password already, and return whether that was done.
+
+    The server is asked on its own socket, which trusts. Raises OpsError when it refuses.
+    """
     if verifier_takes(_sql(world, "SELECT rolpassword FROM pg_authid WHERE rolname = 'gitea'"), password):
         return False
     # The verifier and not the password: of 40 random characters no one finds the password by it.

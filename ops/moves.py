@@ -45,6 +45,11 @@ class Move:
         """Whether the new version may change data, so that the way back needs a picture of it."""
         return self.service in WITH_DATA
 
+    @property
+    def anew(self) -> bool:
+        """Whether the new version cannot read the database's files, and gets a copy of it."""
+        return self.service == "postgres" and self.step is Step.MAJOR
+
     def __str__(self) -> str:
         return f"{self.service} {self.here.tag} -> {self.there.tag} ({self.step.name.lower()})"
 
@@ -53,7 +58,8 @@ class Move:
 class Facts:
     """What there is before an update: probes that are red, free bytes, the database's size.
 
-    ``photographs`` is whether the file system takes pictures of the data; ``undrilled`` says why the backups are not to be relied on.
+    ``photographs`` is whether the file system takes pictures of the data; ``undrilled`` says why the backups are not to be relied on;
+    ``strangers`` are databases and roles beside Gitea's.
     """
 
     red: tuple[str, ...]
@@ -62,12 +68,14 @@ class Facts:
     database: int
     photographs: bool
     undrilled: str
+    strangers: tuple[str, ...] = ()
 
 
 def plan(found: Iterable[Offer], wish: Wish, site: Site) -> tuple[Move, ...]:
     """Return the moves that are wished for, in their order; raises Refused for one that no one may take so.
 
-    Without a service an operator takes all but major steps, which are to be named, and what is held or has its own path.
+    Without a service an operator takes all but major steps, which are to be named, and what is held. What has a path of its own
+    is to be named with its version.
     """
     known = {each.service: each for each in offers.in_order(found)}
     if wish.service and wish.service not in known:
@@ -88,10 +96,21 @@ def objections(moves: Sequence[Move], facts: Facts, wish: Wish) -> tuple[str, ..
     if any(each.with_data for each in moves):
         if not facts.photographs:
             problems.append("Gitea's data and database lie on no btrfs: there would be no way back (host.data_device)")
-        if facts.free_data < facts.database + _ROOM // 4:
+        anew = any(each.anew for each in moves)
+        what, needed = (
+            ("a copy of the database", 2 * facts.database + _ROOM)
+            if anew
+            else ("a migration", facts.database + _ROOM // 4)
+        )
+        if facts.free_data < needed:
             problems.append(
-                f"{in_bytes(facts.free_data)} are free on the data disk, a migration may need "
-                f"{in_bytes(facts.database + _ROOM // 4)}: enlarge host.data_gib and deploy"
+                f"{in_bytes(facts.free_data)} are free on the data disk, {what} may need {in_bytes(needed)}: "
+                "enlarge host.data_gib and deploy"
+            )
+        if anew and facts.strangers:
+            problems.append(
+                f"PostgreSQL has more than Gitea's, which the new version would be without: {', '.join(facts.strangers)}: "
+                "move it to another server"
             )
         if wish.automatic and facts.undrilled:
             problems.append(f"{facts.undrilled}: ops restore --drill")
@@ -104,6 +123,12 @@ def consequences(moves: Sequence[Move], facts: Facts, site: Site) -> tuple[str, 
     if any(each.with_data for each in moves):
         lines.append("before: a backup of this moment; if the new version is not well, image and data go back together")
         lines.append("away: Gitea, from its stop until the new version answers; a migration takes its time")
+        lines += [
+            f"anew: the database of {in_bytes(facts.database)} is copied to {each.there.tag} beside {each.here.tag}, compared to "
+            "the last row, and only then put in its place; Gitea is away for all of that"
+            for each in moves
+            if each.anew
+        ]
         if facts.undrilled:
             lines.append(f"beware: {facts.undrilled} (ops restore --drill)")
     lines.append(f"watched: for {site.update.watch_seconds} s each, before the new version is the one to stay")
@@ -141,7 +166,7 @@ def _move(offer: Offer, wish: Wish, site: Site) -> Move | None:
     move = _move_to(offer, tag)
     held = offer.service in site.update.hold
     by = releases.taker(offer.service, move.step, site.update.policy(offer.service), held=held)
-    if by is Taker.NO_ONE or by is Taker.GUIDED:
+    if by is Taker.NO_ONE or (by is Taker.GUIDED and not wish.to):
         if wish.service:
             raise Refused(offers.obstacle(offer.service, tag, by), "nothing was changed")
         return None

@@ -137,7 +137,8 @@ def obstacle(service: str, tag: str, by: Taker) -> str:
     """Return why a step does not happen of its own, and what would let it."""
     return {
         Taker.NO_ONE: f"update.hold has {service}: take it out of there",
-        Taker.GUIDED: "another major version of PostgreSQL cannot read this one's data: docs/runbooks/update.md",
+        Taker.GUIDED: "another major version of PostgreSQL gets a copy of the data, and its version is to be named: "
+        f"ops update {service} --to {tag} (docs/runbooks/update.md)",
         Taker.OPERATOR: f"an operator takes it: ops update {service} --to {tag}",
         Taker.AUTOMATIC: "",
     }[by]

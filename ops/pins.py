@@ -115,7 +115,7 @@ def waiting(shipped: Mapping[str, str], proven: Mapping[str, Pin]) -> tuple[str,
     """Return a line for each newer version that the suite ships and a deployment leaves to ``ops update``."""
     pairs = {service_of(variable): pin_from(reference) for variable, reference in shipped.items()}
     return tuple(
-        f"{service} stays at {proven[service].tag}; to {pin.tag}: ops update {service} (on the host)"
+        f"{service} stays at {proven[service].tag}; to {pin.tag}: ops update {service} --to {pin.tag} (on the host)"
         for service, pin in pairs.items()
         if service in WITH_DATA
         and service in proven

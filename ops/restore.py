@@ -276,6 +276,16 @@ def plan_log(chosen: Manifest, known: Iterable[Base], names: Iterable[str], *, n
     return wal.plan_replay(known, names, chosen.system, None if newest else wal.position_from(chosen.position))
 
 
+def require_reader(replaying: Replay, tag: str) -> None:
+    """Raise Refused when the PostgreSQL of a tag cannot replay a log: no major version reads another's."""
+    wrote, reads = (_order(version)[0] for version in (replaying.base.version, tag))
+    if wrote != reads:
+        raise Refused(
+            f"PostgreSQL {wrote} wrote that log, and {reads} runs here, which cannot read it",
+            "restore the backup's dump: ops restore without --from-log and --newest-database",
+        )
+
+
 def log_lines(chosen: Manifest, replaying: Replay, *, newest: bool) -> tuple[str, ...]:
     """Return what a person has to read of a restore that takes the database from its log."""
     base = replaying.base
@@ -380,6 +390,7 @@ def _log(site: Site, world: World, places: Places, chosen: Manifest, wish: Wish)
     left = replay.left_in(waiting) - shipped
     planned = plan_log(chosen, bases.recorded(site, world), shipped | left, newest=wish.newest_database)
     (image,) = [each.image for each in world.containers.services(places.project) if each.name == "postgres"]
+    require_reader(planned, image.partition("@")[0].rpartition(":")[2])
     place = replay.Place(*_scratch(places), image=image, key=bases.key_of(places.secrets), waiting=waiting, left=left)
     return _Log(planned, wish.newest_database, place)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from ops import health, offers, pins, trial
+from ops import conversion, credentials, health, offers, pins, trial
 from ops.accounts import LOCALHOST
 from ops.away import DRAIN_SECONDS
 from ops.errors import Locked, OpsError
@@ -38,8 +38,7 @@ def up(run: Run) -> None:
     at, story, move = run.at, run.story, run.pending.move
     _begin_outage(story, move)
     if move.service == "postgres":
-        _run_by_pin(at, "postgres")
-        _await(at, "postgres")
+        _run_postgres(at)
     _serve(at, story, move)
 
 
@@ -79,6 +78,9 @@ def go_back(at: Place, pending: Pending, story: Story) -> None:
     """Put image and, where it must be, data back, and wait until the version before is well. Each part may be done already."""
     world, project, move = at.world, at.places.project, pending.move
     now = world.clock.now().isoformat()
+    if move.anew:
+        # A copy that has filled the disk is in the way of all that follows.
+        conversion.clear(at)
     at.journal.append({"step": "undo", "with_data": bool(pending.with_data), "why": pending.why, "at": now})
     with story.timeline.step("back"):
         _begin_outage(story, move)
@@ -94,8 +96,7 @@ def go_back(at: Place, pending: Pending, story: Story) -> None:
                 _put_back(at, name)
         _write_pin(at, move.service, move.here)
         if pending.with_data or move.service == "postgres":
-            _run_by_pin(at, "postgres")
-            _await(at, "postgres")
+            _run_postgres(at)
         _serve(at, story, move)
         if move.with_data:
             # People are in already; the containers' own checks are due every few seconds, and the next verb asks for them.
@@ -107,6 +108,8 @@ def has_changed_data(at: Place, pending: Pending) -> bool:
     """Look whether the new version has changed data."""
     if not pending.move.with_data:
         return False
+    if pending.move.anew:
+        return "switch" in pending.steps
     migration = None
     with suppress(OpsError):
         with at.world.database.session(at.world.containers.name(at.places.project, "postgres")) as session:
@@ -118,7 +121,16 @@ def has_changed_data(at: Place, pending: Pending) -> bool:
 def _steps(pending: Pending) -> tuple[tuple[str, Deed], ...]:
     """The steps of an update, in their order; each is recorded before it is taken."""
     swap: tuple[tuple[str, Deed], ...] = (("pin", _pin), ("up", up), ("judge", judge))
-    return (("stop", _stop), ("picture", _picture), *swap) if pending.move.with_data else swap
+    anew: tuple[tuple[str, Deed], ...] = (("convert", _convert), ("switch", _switch)) if pending.move.anew else ()
+    return (("stop", _stop), ("picture", _picture), *anew, *swap) if pending.move.with_data else swap
+
+
+def _convert(run: Run) -> None:
+    conversion.convert(run.at, run.pending.move)
+
+
+def _switch(run: Run) -> None:
+    conversion.switch(run.at)
 
 
 def _stop(run: Run) -> None:
@@ -155,6 +167,14 @@ def _write_pin(at: Place, service: str, pin: Pin) -> None:
     environment = at.compose / ".env"
     text = environment.read_text(encoding="utf-8")
     at.world.files.write(environment, pins.into_environment(text, service, pin).encode())
+
+
+def _run_postgres(at: Place) -> None:
+    """Have PostgreSQL run by its pin, and take the password that the site has now: its data may be from before a rotation."""
+    _run_by_pin(at, "postgres")
+    _await(at, "postgres")
+    password = (at.places.secrets / "database-password").read_text(encoding="utf-8")
+    credentials.have_database_take(password, at.world)
 
 
 def _begin_outage(story: Story, move: Move) -> None:

@@ -56,6 +56,11 @@ class Place:
         return self.folder / "undone"
 
     @property
+    def anew(self) -> Path:
+        """What another major version of PostgreSQL makes of the database; then what was in its place, until the update is done."""
+        return self.folder / "anew"
+
+    @property
     def kept(self) -> Path:
         """Says of which update the pictures are."""
         return self.folder / "kept.json"

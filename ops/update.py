@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops import accounts, backup, catalogue, notify, offers, pins, releases, swap, trial
+from ops import accounts, backup, catalogue, conversion, notify, offers, pins, releases, swap, trial
 from ops.backup import Places
 from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
@@ -177,6 +177,7 @@ def _facts(at: Place) -> Facts:
     places, world = at.places, at.world
     with world.database.session(world.containers.name(places.project, "postgres")) as session:
         ((size,),) = session.ask("SELECT pg_database_size(current_database())")
+        strangers = conversion.strangers(session)
     return Facts(
         red=trial.red(at.site, world, project=places.project),
         free_data=world.subvolumes.free(places.data),
@@ -184,6 +185,7 @@ def _facts(at: Place) -> Facts:
         database=int(size),
         photographs=all(world.subvolumes.can_photograph(places.data / name) for name in DATA),
         undrilled=catalogue.undrilled(at.site, world),
+        strangers=strangers,
     )
 
 
@@ -263,6 +265,8 @@ def _commit(at: Place, pending: Pending, story: Story, pin: Pin, outcome: str) -
             f"{pending.move} is done, but the bucket does not know it: {error.message}",
             "until it does, do not deploy; ops update --resume",
         ) from error
+    if pending.move.anew:
+        conversion.clear(at)
     if pending.move.with_data and not pending.rollback:
         at.world.files.write(at.kept, json.dumps(begin_record(pending), sort_keys=True).encode())
     elif pending.rollback:

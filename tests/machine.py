@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops import moves, proofs, update
+from ops import conversion, moves, proofs, update
 from ops.backup import Places
 from ops.errors import OpsError, RolledBack, Unavailable
 from ops.health import EXPECTED_SERVICES
@@ -108,6 +108,10 @@ class Machine(fakes.FakeWorld):
     bucket_is_away: bool = False
     vanished: frozenset[str] = frozenset()
     full: bool = False
+    # Another database server beside the site's: its folder, once it runs; and whether a copy of the database lacks something.
+    scratch: Path | None = None
+    loses_rows: bool = False
+    makes_no_database: bool = False
     # Whom nginx turns away, why, and during so many more looks a push runs.
     turned_away: str = "none"
     told_visitors: str = ""
@@ -127,10 +131,11 @@ class Machine(fakes.FakeWorld):
         self.compose = self.directory / "compose"
         for folder in (self.places.live, self.places.data / "postgresql", self.places.secrets, self.compose):
             folder.mkdir(parents=True)
-        for name in ("gitea-secret-key", "smtp-username", "smtp-password"):
+        for name in ("gitea-secret-key", "database-password", "smtp-username", "smtp-password"):
             (self.places.secrets / name).write_text("k")
         (self.places.live / "writes").write_text("")
         self._write_database({"migration": 336, "writes": []})
+        (self.places.data / "postgresql/PG_VERSION").write_text("18")
         lines = [f"{_VARIABLES[service]}='{pin}'\n" for service, pin in PINS.items()]
         (self.compose / ".env").write_text("".join(lines))
         self.subvolumes = self.database = self
@@ -140,7 +145,7 @@ class Machine(fakes.FakeWorld):
         self.aws: Any = Bucket(self)
         self.web: Any = self
         known = {f"gitea/gitea:{tag}": f"sha256:{tag}" for tag in RELEASES}
-        known |= {f"postgres:{tag}": f"sha256:{tag}" for tag in ("18.6", "18.7")}
+        known |= {f"postgres:{tag}": f"sha256:{tag}" for tag in ("18.6", "18.7", "19.0")}
         known |= {f"nginx:{tag}": f"sha256:{tag}" for tag in ("1.30.4", "1.30.5")}
         long_ago = {image: self.clock.now() - timedelta(days=30) for image in known}
         self.registry = fakes.FakeRegistry(known, long_ago)
@@ -216,9 +221,11 @@ class Machine(fakes.FakeWorld):
             one.state = "running" if by_itself else "exited"
         if self.stack["gitea"].state == "running":
             self._begin_gitea()
-        self.stack["postgres"].state = "running"
+        # A folder that is away for a moment keeps the stack from being started.
+        if (self.places.data / "postgresql").is_dir():
+            self._begin_postgres()
         # It was in memory, and Compose keeps one nginx.
-        self.turned_away, self.beside = "none", None
+        self.turned_away, self.beside, self.scratch = "none", None, None
 
     def compose_create(self, service: str) -> None:
         """What Compose does for one service that is to be there, not to run: another image makes it anew."""
@@ -235,8 +242,44 @@ class Machine(fakes.FakeWorld):
         self.stack[service] = Running(image, since=self.clock.monotonic())
         if service == "nginx":
             self.turned_away = "none"
+        if service == "postgres":
+            self._begin_postgres()
         if service == "gitea":
             self._begin_gitea()
+
+    # PostgreSQL.
+    def _begin_postgres(self) -> None:
+        """A server reads the files of its own major version, and no others."""
+        one = self.stack["postgres"]
+        major = one.image.partition("@")[0].rpartition(":")[2].partition(".")[0]
+        written = (self.places.data / "postgresql/PG_VERSION").read_text()
+        one.state = "running" if major == written else "exited"
+
+    def _run_beside(self, argv: Sequence[str], environment: Mapping[str, str]) -> Finished:
+        folder = Path(environment["DATA_DIRECTORY"], "postgresql")
+        if "up" in argv:
+            self.deed("compose up a database beside")
+            # The image's entry point makes a database where there is none.
+            assert not any(folder.iterdir()), "there is a database already"
+            if self.makes_no_database:
+                return Finished(0, "")
+            (folder / "PG_VERSION").write_text(environment["POSTGRES_IMAGE"].partition(":")[2].partition(".")[0])
+            (folder / "gitea").write_text("{}")
+            self.scratch = folder
+        elif self.scratch:
+            self.deed("compose stop the database beside")
+            self.scratch = None
+        return Finished(0, "")
+
+    def pipe(self, source: Sequence[str], sink: Sequence[str], **_: Any) -> Finished:
+        """The database is copied from one server to another."""
+        self.deed("copy the database")
+        assert self.scratch
+        assert self.stack["postgres"].state == "running"
+        known = self._database()
+        copied = known | ({"writes": known["writes"][:-1]} if self.loses_rows else {})
+        (self.scratch / "gitea").write_text(json.dumps(copied))
+        return Finished(0, "")
 
     # Gitea.
     def _behaviour(self) -> Behaviour:
@@ -326,6 +369,8 @@ class Machine(fakes.FakeWorld):
 
     # The engine.
     def services(self, project: str) -> tuple[Service, ...]:
+        if project == conversion.PROJECT:
+            return (Service("postgres", "", "running", "healthy", 0),) if self.scratch else ()
         found = []
         for name, one in sorted(self.stack.items()):
             health = "healthy" if one.state == "running" else ""
@@ -355,6 +400,8 @@ class Machine(fakes.FakeWorld):
         self.stack[service].state = "running"
         if service == "nginx":
             self.turned_away = "none"
+        if service == "postgres":
+            self._begin_postgres()
         if service == "gitea":
             self._begin_gitea()
 
@@ -372,6 +419,10 @@ class Machine(fakes.FakeWorld):
             self.deed(" ".join(argv[:2]))
             self.turned_away, self.told_visitors = argv[1], argv[-1]
             return Ran(0, "")
+        if argv[0] == "psql":
+            if "ALTER ROLE" in words:
+                self.deed("alter the role")
+            return Ran(0, "SCRAM-SHA-256$4096:c2FsdA==$a:b")
         if argv[0] == "curl":
             return Ran(0 if self._status("/api/healthz") == 200 else 22, "")
         if argv[0] == "sh":
@@ -402,6 +453,9 @@ class Machine(fakes.FakeWorld):
         self.pushing_looks -= 1
         return ("git receive-pack --stateless-rpc .",) if self.pushing_looks >= 0 else ()
 
+    def last_words(self, container: str) -> str:
+        return "initdb: invalid locale name" if self.makes_no_database else ""
+
     def discard(self, container: str) -> None:
         assert container not in self.stack
 
@@ -409,6 +463,9 @@ class Machine(fakes.FakeWorld):
         assert watch == "watch"
 
     def run(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, **_: Any) -> Finished:
+        if any(each.endswith("conversion.yaml") for each in argv):
+            assert environment
+            return self._run_beside(argv, environment)
         if "create" in argv:
             for service in argv[argv.index("never") + 1 :]:
                 self.deed(f"compose create {service}")
@@ -455,6 +512,13 @@ class Machine(fakes.FakeWorld):
         self.deed(f"revive {folder.name}")
         shutil.copytree(picture, folder)
 
+    def exchange(self, one: Path, other: Path) -> None:
+        self.deed(f"exchange {one.name}")
+        aside = one.with_name("aside")
+        one.rename(aside)
+        other.rename(one)
+        aside.rename(other)
+
     def rename(self, folder: Path, name: Path) -> None:
         self.deed(f"rename {folder.name}")
         assert not name.exists()
@@ -479,9 +543,11 @@ class Machine(fakes.FakeWorld):
 
     @contextmanager
     def session(self, container: str, name: str = "gitea") -> Iterator[Session]:
-        if self.stack["postgres"].state != "running":
+        beside = container.startswith(conversion.PROJECT)
+        folder = self.scratch if beside else self.places.data / "postgresql"
+        if not folder or not (beside or self.stack["postgres"].state == "running"):
             raise OpsError("the database ended the session")
-        yield Session(self, name)
+        yield Session(folder, name)
 
     # The repositories.
     def restic(self, repository: str, **_: Any) -> Restic:
@@ -513,11 +579,11 @@ class FileDoor:
 class Session:
     """One database of the server, each in a file of its folder."""
 
-    machine: Machine
+    folder: Path
     name: str
 
     def ask(self, statement: str) -> list[list[str]]:
-        folder = self.machine.places.data / "postgresql"
+        folder = self.folder
         words = statement.split()
         match words:
             case ["DROP", "DATABASE", "IF", "EXISTS", name]:
@@ -527,18 +593,32 @@ class Session:
             case ["ALTER", "DATABASE", name, "RENAME", "TO", new]:
                 (folder / name).rename(folder / new)
             case ["SELECT", "datname", *_]:
-                return [[each.name] for each in folder.iterdir()]
+                return [[each.name] for each in folder.iterdir() if each.name != "PG_VERSION"]
             case ["SELECT", "version", *_]:
                 return [[str(self._content()["migration"])]]
             case ["SELECT", "tablename", *_]:
                 return [["user"], ["issue"]]
             case ["SELECT", "count(*)", "FROM", table]:
                 return [[str(len(self._content()["writes"]) if "issue" in table else 1)]]
+        return self._told(statement)
+
+    def _told(self, statement: str) -> list[list[str]]:
+        """What a conversion asks before and after; and, for the rest, something."""
+        match statement.split():
+            case ["SELECT", "rolname", *_]:
+                return [["gitea"]]
+            case ["SELECT", "format('%I.%I',", "schemaname,", "tablename)", *_]:
+                return [["public.issue"]]
+            case ["SELECT", "format('%I.%I',", *_] | ["SELECT", "format('%s", *_]:
+                return []
+            case ["SELECT", "count(*),", *_]:
+                writes = self._content()["writes"]
+                return [[str(len(writes)), " ".join(writes)]]
         columns = 2 if "pg_export_snapshot" in statement or "system_identifier" in statement else 1
-        return [["1"] * columns] if words[0] == "SELECT" else []
+        return [["1"] * columns] if statement.startswith("SELECT") else []
 
     def _content(self) -> dict[str, Any]:
-        return dict(json.loads((self.machine.places.data / "postgresql" / self.name).read_text()))
+        return dict(json.loads((self.folder / self.name).read_text()))
 
 
 @dataclass

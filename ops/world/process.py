@@ -143,7 +143,7 @@ class Processes:
     ) -> Finished:
         """Run two programs, the second reading what the first writes, and return how they ended: the first that failed.
 
-        Each line the second writes goes to ``tell``; the errors of the first are in the output when it is the one that failed.
+        Each line the second writes goes to ``tell``; the errors of the first are in the output when it failed, too.
         """
         with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
             try:
@@ -162,9 +162,13 @@ class Processes:
             _until_end(second, lambda: _read(second, hear))
             first.wait()
             errors.seek(0)
+            # Ended by a signal it was when no one read any more.
+            said = errors.read() if first.returncode > 0 else ""
             if second.returncode:
-                return Finished(second.returncode, "".join(lines[-_LINES_KEPT:]))
-            return Finished(first.returncode, errors.read())
+                return Finished(second.returncode, "".join(lines[-_LINES_KEPT:]) + said)
+            return Finished(
+                first.returncode, said or f"ended by signal {-first.returncode}" if first.returncode else said
+            )
 
     @contextmanager
     def beside(self, argv: Sequence[str]) -> Iterator[Companion]:

@@ -68,6 +68,10 @@ class Subvolumes:
             raise OpsError(f"{name} exists already", "look at what it is, then remove it")
         folder.rename(name)
 
+    def exchange(self, one: Path, other: Path) -> None:
+        """Give two subvolumes or folders of a disk each other's names, at once: there is no moment without either."""
+        self._do(["mv", "--exchange", "--no-target-directory", str(one), str(other)])
+
     def _do(self, argv: Sequence[str]) -> None:
         done = self._processes.run(argv)
         if done.code:

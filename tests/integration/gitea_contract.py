@@ -92,10 +92,10 @@ class Postgres:
     container: Container
 
     @classmethod
-    def on(cls, bench: Bench, image: str) -> Postgres:
+    def on(cls, bench: Bench, image: str, name: str = "postgres") -> Postgres:
         """Return a running server."""
         environment = {"POSTGRES_USER": "gitea", "POSTGRES_PASSWORD": _DATABASE_PASSWORD}
-        container = bench.start("postgres", image, environment=environment, command=["postgres", "-c", "fsync=off"])
+        container = bench.start(name, image, environment=environment, command=["postgres", "-c", "fsync=off"])
         server = cls(container)
         eventually(server.ready)
         return server

@@ -15,6 +15,7 @@ KINDS = [
     ("gitea", "28.1.1-midmigration"),
     ("gitea", "28.1.1-broken"),
     ("postgres", "18.7"),
+    ("postgres", "19.0"),
     ("nginx", "1.30.5"),
 ]
 
@@ -40,15 +41,15 @@ def test_wherever_an_update_is_killed_the_next_run_finishes_or_undoes_it(
         one_end(machine, service, to)
 
 
-@pytest.mark.parametrize("to", ["28.1.0", "28.1.1-broken"])
-def test_going_on_and_going_back_may_be_killed_anywhere_too(tmp_path: Path, to: str) -> None:
+@pytest.mark.parametrize(("service", "to"), [("gitea", "28.1.0"), ("gitea", "28.1.1-broken"), ("postgres", "19.0")])
+def test_going_on_and_going_back_may_be_killed_anywhere_too(tmp_path: Path, service: str, to: str) -> None:
     whole = Machine(directory=tmp_path / "whole")
-    ended(lambda: whole.update(to=to))
+    ended(lambda: whole.update(service, to))
     began = whole.deeds.index("record begin")
     for first in range(began, len(whole.deeds), 3):
-        machine, second = cut_off(tmp_path / f"{first}", to, first), 0
+        second = 0
         while True:
-            machine = cut_off(tmp_path / f"{first}-{second}", to, first)
+            machine = cut_off(tmp_path / f"{first}-{second}", service, to, first)
             machine.dies_before = len(machine.deeds) + second
             try:
                 ended(machine.resume)
@@ -57,15 +58,15 @@ def test_going_on_and_going_back_may_be_killed_anywhere_too(tmp_path: Path, to: 
                 ended(machine.resume)
             else:
                 break
-            one_end(machine, "gitea", to)
+            one_end(machine, service, to)
             second += 2
 
 
-def cut_off(directory: Path, to: str, number: int) -> Machine:
+def cut_off(directory: Path, service: str, to: str, number: int) -> Machine:
     machine = Machine(directory=directory, dies_before=number)
     machine.write("before")
     with pytest.raises(Killed):
-        machine.update(to=to)
+        machine.update(service, to)
     machine.dies_before = -1
     return machine
 

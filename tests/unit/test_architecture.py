@@ -66,10 +66,11 @@ _LEVELS = {
     "trial": 8,
     "moves": 9,
     "underway": 10,
-    "swap": 11,
-    "update": 12,
-    "cli": 13,
-    "__main__": 14,
+    "conversion": 11,
+    "swap": 12,
+    "update": 13,
+    "cli": 14,
+    "__main__": 15,
 }
 _PURE = (
     "errors",

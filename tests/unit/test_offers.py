@@ -70,7 +70,7 @@ def test_each_service_has_its_newest_its_step_and_who_may_take_it(tmp_path: Path
     }
     assert found["nginx"]["in_the_way"] == ["it is 5 h old and taken from 2026-11-26 07:00 UTC on"]
     assert found["gitea"]["in_the_way"] == ["an operator takes it: ops update gitea --to 28.1.0"]
-    assert "cannot read this one's data" in found["postgres"]["in_the_way"][0]
+    assert "ops update postgres --to 19.0" in found["postgres"]["in_the_way"][0]
 
 
 def test_the_policy_of_the_site_file_counts_and_a_hold_is_above_it(tmp_path: Path) -> None:

@@ -73,5 +73,7 @@ def test_a_deployment_never_undoes_an_update_and_takes_nothing_with_data_a_step_
 def test_what_a_deployment_leaves_to_an_update_is_said() -> None:
     shipped = {"GITEA_IMAGE": "gitea/gitea:28.1.0", "NGINX_IMAGE": "nginx:1.30.5"}
     proven = {"gitea": Pin("gitea/gitea", "28.0.1", DIGEST), "nginx": Pin("nginx", "1.30.4", "sha256:2")}
-    assert pins.waiting(shipped, proven) == ("gitea stays at 28.0.1; to 28.1.0: ops update gitea (on the host)",)
+    assert pins.waiting(shipped, proven) == (
+        "gitea stays at 28.0.1; to 28.1.0: ops update gitea --to 28.1.0 (on the host)",
+    )
     assert pins.waiting(shipped, {}) == ()

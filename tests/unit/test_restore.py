@@ -126,6 +126,14 @@ def test_base_and_log_make_the_database_of_the_backup_s_moment_or_the_newest() -
     assert (newest.stop, newest.names) == (None, tuple(SEGMENTS[1:]))
 
 
+def test_a_log_is_read_by_the_major_version_that_wrote_it_alone() -> None:
+    planned = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
+    restore.require_reader(planned, "18.7")
+    with pytest.raises(Refused, match="PostgreSQL 18 wrote that log, and 19 runs here") as caught:
+        restore.require_reader(planned, "19.0")
+    assert "--from-log" in caught.value.hint
+
+
 def test_a_restore_with_a_newer_database_says_plainly_what_may_disagree() -> None:
     moment = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
     assert restore.log_lines(LOGGED, moment, newest=False) == (

@@ -31,6 +31,7 @@ SITE = fakes.site()
 NOW = fakes.FakeClock().now()
 GITEA = Move("gitea", Pin("gitea/gitea", "28.0.1", "sha256:0"), Pin("gitea/gitea", "28.1.0", "sha256:1"), Step.MINOR)
 NGINX = Move("nginx", Pin("nginx", "1.30.4", "sha256:0"), Pin("nginx", "1.30.5", "sha256:1"), Step.PATCH)
+MAJOR = Move("postgres", Pin("postgres", "18.6", "sha256:0"), Pin("postgres", "19.0", "sha256:1"), Step.MAJOR)
 FACTS = Facts((), 1 << 40, 1 << 40, 1000, True, "")
 PENDING = Pending(GITEA, NOW, "20261123T110000Z", 336, "c", False)
 
@@ -66,6 +67,7 @@ OFFERS = [
         (Wish("gitea"), "gitea 29.0.0"),
         (Wish("gitea", "28.1.0"), "gitea 28.1.0"),
         (Wish("postgres", "18.7"), "postgres 18.7"),
+        (Wish("postgres", "19.0"), "postgres 19.0"),
         (Wish("diun"), ""),
         (Wish("gitea", "28.0.1"), ""),
     ],
@@ -77,7 +79,7 @@ def test_what_is_wished_for_becomes_moves_and_a_major_step_is_to_be_named(wish: 
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
-        (Wish("postgres"), "another major version of PostgreSQL"),
+        (Wish("postgres"), "its version is to be named: ops update postgres --to 19.0"),
         (Wish("gitea", "1.27.3"), "is older than"),
         (Wish("gitea", "28.1.0-rootless"), "another kind of image"),
         (Wish("nothing"), "there is no service nothing"),
@@ -97,6 +99,12 @@ def test_what_no_one_may_take_so_is_refused(wish: Wish, words: str) -> None:
         (GITEA, {"photographs": False}, "no btrfs"),
         (GITEA, {"database": 1 << 41}, "enlarge host.data_gib"),
         (GITEA, {"undrilled": "no drill was ever passed"}, "no drill was ever passed: ops restore --drill"),
+        (
+            MAJOR,
+            {"strangers": ("database wiki",)},
+            "more than Gitea's, which the new version would be without: database wiki",
+        ),
+        (MAJOR, {"database": 1 << 39}, "a copy of the database may need"),
     ],
 )
 def test_what_stands_in_the_way_is_named_with_its_remedy(move: Move, changes: dict[str, Any], words: str) -> None:
@@ -313,6 +321,71 @@ def test_a_broken_release_is_taken_back_and_nothing_that_was_written_is_missing(
     assert (entry["outcome"], entry["with_data"]) == ("rolled back", with_data)
     assert "rolled back" in machine.mail.taken[0].subject
     assert machine.resume().changed is False
+
+
+def test_another_major_version_of_postgresql_gets_a_copy_that_takes_the_old_one_s_place(machine: Machine) -> None:
+    machine.write("before")
+    report = machine.update("postgres", "19.0")
+    live = machine.places.data / "postgresql"
+    assert (report.facts["outcome"], (live / "PG_VERSION").read_text()) == ("updated", "19")
+    assert machine.serves()
+    assert machine.write("after")
+    assert machine.content() == ["before", "after"]
+    deeds = machine.deeds
+    course = [
+        "photograph postgresql",
+        "copy the database",
+        "stop postgres",
+        "exchange postgresql",
+        "write .env",
+        "compose create postgres",
+    ]
+    assert [each for each in deeds if each in course] == course
+    assert not (machine.places.data / ".update/anew").exists()
+    # And back, with the files of then.
+    machine.rollback()
+    assert (machine.pinned_in_environment("postgres"), (live / "PG_VERSION").read_text()) == (PINS["postgres"], "18")
+    assert machine.content() == ["before"]
+
+
+def test_a_copy_that_lacks_a_row_does_not_take_the_database_s_place(machine: Machine) -> None:
+    machine.write("one")
+    machine.write("two")
+    machine.loses_rows = True
+    with pytest.raises(RolledBack, match=r"table public.issue: 2 rows \(one two\) became 1 rows \(one\)"):
+        machine.update("postgres", "19.0")
+    assert (machine.content(), machine.serves()) == (["one", "two"], True)
+    assert "stop postgres" not in machine.deeds
+    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    assert (entry["outcome"], entry["with_data"]) == ("rolled back", False)
+    machine.loses_rows = False
+    assert machine.update("postgres", "19.0").changed
+
+
+def test_a_new_server_that_ends_at_once_is_not_waited_for_and_its_words_are_told(machine: Machine) -> None:
+    machine.makes_no_database = True
+    with pytest.raises(RolledBack, match=r"19\.0 makes no database: initdb: invalid locale name"):
+        machine.update("postgres", "19.0")
+    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    assert entry["away"] < 10
+
+
+def test_a_database_of_before_a_rotation_takes_the_password_of_now(machine: Machine) -> None:
+    machine.update(to="28.1.0")
+    machine.deeds.clear()
+    machine.rollback()
+    deeds = machine.deeds
+    assert deeds.index("start postgres") < deeds.index("alter the role") < deeds.index("start gitea")
+
+
+def test_a_server_with_more_than_gitea_s_database_is_not_taken_to_another_major_version(machine: Machine) -> None:
+    # What a restore has kept aside is not in the way.
+    (machine.places.data / "postgresql/gitea_before").write_text("{}")
+    (machine.places.data / "postgresql/wiki").write_text("{}")
+    with pytest.raises(Refused, match="without: database wiki: move"):
+        machine.update("postgres", "19.0")
+    (machine.places.data / "postgresql/wiki").unlink()
+    assert machine.update("postgres", "19.0").changed
 
 
 def test_what_was_written_to_a_release_that_migrated_and_then_went_bad_is_kept_aside(machine: Machine) -> None:

@@ -36,6 +36,12 @@ refuse_old_layout() {
     if mountpoint -q "$old" 2>/dev/null || [[ -s $old/PG_VERSION ]]; then
         die "$old holds a mount or a database: in 18 and later mount the volume at $root_of_data"
     fi
+    # Another major version's files are no reason to begin anew beside them.
+    [[ ! -s $PGDATA/PG_VERSION ]] || return 0
+    local other
+    for other in "$root_of_data"/*/docker; do
+        [[ ! -s $other/PG_VERSION ]] || die "$other holds a database of another major version"
+    done
 }
 
 prepare_directories() {

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
-from tests.e2e.rehearsals.test_cut_off import cut_off_at, steps_of
+from tests.e2e.rehearsals.test_cut_off import POSTGRES, cut_off_at, steps_of
 
 by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")
 Record = Callable[[str, object], None]
@@ -37,6 +37,17 @@ docker compose --progress quiet stop gitea
 docker compose exec -T postgres psql -q -U gitea postgres -c 'DROP DATABASE gitea WITH (FORCE)' -c 'CREATE DATABASE gitea'
 find /srv/gitea/gitea -mindepth 1 -delete
 sed -i "s#^GITEA_IMAGE=.*#GITEA_IMAGE='gitea/gitea:{tag}@$digest'#" .env
+docker compose --progress quiet up --detach --wait gitea
+ops accounts ensure-admin
+"""
+# The same with a database of the major version before.
+ANEW_DATABASE = """set -e
+cd /opt/gitea-suite/compose
+docker pull --quiet postgres:{tag} >/dev/null
+digest=$(docker image inspect --format '{{{{index .RepoDigests 0}}}}' postgres:{tag} | cut -d @ -f 2)
+docker compose --progress quiet stop gitea postgres
+find /srv/gitea/gitea /srv/gitea/postgresql -mindepth 1 -delete
+sed -i "s#^POSTGRES_IMAGE=.*#POSTGRES_IMAGE='postgres:{tag}@$digest'#" .env
 docker compose --progress quiet up --detach --wait gitea
 ops accounts ensure-admin
 """
@@ -294,12 +305,58 @@ def test_postgresql_is_updated_within_its_major_version(
     assert (done["outcome"], _pins(ssh)["postgres"]) == ("updated", "18.7")
     assert head_of(site, account, "kept") == before
     assert _titles(site, account) == {"before"}
-    refused = ops(ssh, "update", "postgres", "--to", "19.0", "--yes", code=4)
-    assert "another major version of PostgreSQL" in str(refused["summary"])
     # And back, as any other.
     gone = ops(ssh, "rollback", "--yes")
     print(f"gone back: {gone['summary']}")
     assert (_pins(ssh)["postgres"], _titles(site, account)) == ("18.6", {"before"})
+
+
+@by_hand_and_hurried
+@pytest.mark.timeout(900)
+def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_back(
+    site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
+) -> None:
+    begun = ssh(f"sudo sh -c {shlex.quote(ANEW_DATABASE.format(tag='17.11'))}")
+    assert begun.returncode == 0, begun.stderr
+    account: Account = request.getfixturevalue("account")
+    remote: str = request.getfixturevalue("repository")
+    before = push(git, remote, tmp_path / "work", "before")
+    _issue(site, account, "before")
+    refused = ops(ssh, "update", "postgres", "--yes", code=4)
+    assert "ops update postgres --to 18.7" in str(refused["summary"])
+    wish = ("update", "postgres", "--to", "18.6", "--yes")
+    for step in ("convert", "switch"):
+        cut_off_at(ssh, step, *wish)
+        undone = ops(ssh, "update", "--resume", code=5)
+        assert "17.11 is back" in str(undone["summary"]), step
+        assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before), step
+        assert _titles(site, account) == {"before"}, step
+        assert _left_of_a_conversion(ssh) == "", step
+    # A host that boots when the folders are exchanged, and the image that is pinned cannot read what lies there.
+    environment = "/opt/gitea-suite/compose/.env"
+    assert ssh(f"sudo cp {environment} /root/before").returncode == 0
+    cut_off_at(ssh, "pin", *wish)
+    booted = ssh(f"sudo mv /root/before {environment} && sudo systemctl restart gitea-suite")
+    assert booted.returncode == 0, ssh("sudo journalctl --no-pager --unit gitea-suite --lines 40").stdout
+    assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before)
+    assert ops(ssh, "update", "history")["updates"][-1]["outcome"] == "rolled back"
+    done = ops(ssh, *wish)
+    print(f"postgres: {done['summary']}, {done['durations']}")
+    record_property("course", json.dumps(done["course"]))
+    assert (done["outcome"], _pins(ssh)["postgres"], _database(ssh)) == ("updated", "18.6", "18 of 18")
+    assert head_of(site, account, "kept") == before
+    assert _left_of_a_conversion(ssh) == ""
+    push(git, remote, tmp_path / "work", "after")
+    _issue(site, account, "after")
+    assert _titles(site, account) == {"before", "after"}
+    # A backup of the new one is as good as any: its log begins with a base of its own.
+    ops(ssh, "backup", "take")
+    assert ssh("sudo ops health --json").returncode == 0
+    gone = ops(ssh, "rollback", "--yes")
+    print(f"gone back: {gone['summary']}")
+    assert (_pins(ssh)["postgres"], _database(ssh), _titles(site, account)) == ("17.11", "17 of 17", {"before"})
+    assert ops(ssh, *wish)["outcome"] == "updated"
+    assert head_of(site, account, "kept") == before
 
 
 @pytest.mark.usefixtures("by_hand")
@@ -452,7 +509,21 @@ def _ids(ssh: Ssh) -> list[str]:
 
 def _migration(ssh: Ssh) -> str:
     asked = "SELECT version FROM version"
-    return ssh(f"sudo docker exec gitea-suite-postgres-1 psql -At -U gitea gitea -c '{asked}'").stdout.strip()
+    return ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{asked}'").stdout.strip()
+
+
+def _database(ssh: Ssh) -> str:
+    """The major version of the server that runs, and of whose files the folder is: one alone."""
+    asked = "SELECT split_part(current_setting($$server_version$$), $$.$$, 1)"
+    runs = ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{asked}'").stdout.strip()
+    files = ssh("sudo ls /srv/gitea/postgresql").stdout.split()
+    return f"{runs} of {' and '.join(files)}"
+
+
+def _left_of_a_conversion(ssh: Ssh) -> str:
+    """What is still there of a database beside the site's."""
+    containers = "sudo docker ps --all --quiet --filter name=gitea-conversion"
+    return ssh(f"{containers}; sudo ls -d /srv/gitea/.update/anew /srv/gitea/.update/replaced 2>/dev/null").stdout
 
 
 def _issue(site: DeployedSite, account: Account, title: str) -> None:

@@ -1,0 +1,103 @@
+"""A database is copied to another major version of PostgreSQL, and whatever a copy lacks is found: on two real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from docker import DockerClient
+
+from ground.images import ImageSet
+from ops import conversion
+from ops.world import database
+from ops.world.database import Database
+from ops.world.process import Processes
+from tests.integration.gitea_contract import Bench, Postgres, bench_on
+
+CONTENT = """
+CREATE TABLE "user" (id serial PRIMARY KEY, name text UNIQUE, score double precision, made timestamptz NOT NULL, image bytea);
+CREATE TABLE issue (id bigserial PRIMARY KEY, user_id int REFERENCES "user", title text, CONSTRAINT titled CHECK (title <> E'a\\nb'));
+CREATE INDEX of_one_line ON issue (title) WHERE title <> E'a\\tb\\nc';
+CREATE VIEW titles AS SELECT title FROM issue;
+CREATE TABLE empty (id int);
+INSERT INTO "user" (name, score, made, image)
+    SELECT E'na\\tme\\n' || i, i / 3.0, '2026-03-29 01:30+00'::timestamptz + i * interval '1 hour', decode(md5(i::text), 'hex')
+    FROM generate_series(1, 500) i;
+INSERT INTO issue (user_id, title) SELECT i, repeat(md5(i::text), 40) FROM generate_series(1, 500) i;
+"""
+
+
+@pytest.fixture(scope="module")
+def bench(docker_client: DockerClient, run_id: str) -> Iterator[Bench]:
+    """A network of this module's own."""
+    with bench_on(docker_client, run_id) as bench:
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def old(bench: Bench, built: ImageSet) -> Postgres:
+    """A server of the older major version, and Gitea's database in it."""
+    server = Postgres.on(bench, built.local("postgres:17.11"), "old")
+    server.sql("gitea", CONTENT)
+    return server
+
+
+@pytest.fixture(scope="module")
+def copied(old: Postgres, bench: Bench, built: ImageSet) -> tuple[Postgres, dict[str, str]]:
+    """A server of the newer one with a copy, made as an update makes it; and what the old one has."""
+    new = Postgres.on(bench, built.local("postgres:18.6"), "new")
+    done = Processes().pipe(database.dump(old.host), database.load(new.host, database.USER), environment={}, tell=print)
+    assert done.code == 0, done.output
+    return new, content_of(old)
+
+
+def content_of(server: Postgres, name: str = database.USER) -> dict[str, str]:
+    with Database().session(server.host, name) as session:
+        return conversion.content(session)
+
+
+def test_a_copy_in_another_major_version_has_everything(copied: tuple[Postgres, dict[str, str]]) -> None:
+    new, had = copied
+    assert new.sql("gitea", "SHOW server_version").startswith("18.")
+    assert {name.partition(" ")[0] for name in had} == {"table", "sequence", "view", "index", "constraint"}
+    assert had['table public."user"'].startswith("500 rows (")
+    assert had["table public.empty"] == "0 rows (0)"
+    assert conversion.differences(had, content_of(new)) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("UPDATE issue SET title = overlay(title PLACING 'x' FROM 700) WHERE id = 77", "table public.issue"),
+        ("DELETE FROM issue WHERE id = 500", "table public.issue"),
+        ('UPDATE "user" SET score = score + 1e-13 WHERE id = 1', 'table public."user"'),
+        ("SELECT setval('issue_id_seq', 1)", "sequence public.issue_id_seq"),
+        ("DROP VIEW titles", "view public.titles"),
+        ("DROP INDEX of_one_line", "index public.of_one_line"),
+        ("ALTER TABLE issue DROP CONSTRAINT titled", "constraint titled of issue"),
+        ("DROP TABLE empty", "table public.empty"),
+    ],
+)
+def test_whatever_a_copy_lacks_is_found(copied: tuple[Postgres, dict[str, str]], damage: str, found: str) -> None:
+    new, had = copied
+    spoiled = new.create(template="gitea")
+    new.sql(spoiled, damage)
+    assert [each.partition(":")[0] for each in conversion.differences(had, content_of(new, spoiled))] == [found]
+
+
+def test_what_is_not_gitea_s_is_named(old: Postgres) -> None:
+    def strangers() -> tuple[str, ...]:
+        with Database().session(old.host) as session:
+            return conversion.strangers(session)
+
+    assert strangers() == ()
+    old.sql("postgres", "CREATE DATABASE wiki")
+    old.sql("postgres", "CREATE ROLE reader")
+    assert strangers() == ("database wiki", "role reader")
+
+
+def test_a_dump_that_fails_says_why(old: Postgres) -> None:
+    dump = [*database.dump(old.host), "--table=no_such_table"]
+    done = Processes().pipe(dump, database.load(old.host, "postgres"), environment={}, tell=print)
+    assert done.code != 0
+    assert "no matching tables were found" in done.output
