@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from ops import restore
 from ops.errors import OpsError
-from ops.moves import Move
-from ops.underway import Place
+from ops.pins import Pin
+from ops.underway import Place, Run
 from ops.world import database
 from ops.world.database import Session
 
@@ -39,24 +39,24 @@ _KINDS = {
 }
 
 
-def convert(at: Place, move: Move) -> None:
+def convert(run: Run) -> None:
     """Make the copy, in a folder of its own, and compare it to the last row.
 
     Raises OpsError when it cannot be made, or is not what it was made of; the database that is copied stays as it is.
     """
-    world = at.world
+    at, there, world = run.at, run.pending.move.there, run.at.world
     clear(at)
     world.subvolumes.make(at.anew / POSTGRES)
     world.subvolumes.own_like(at.places.data / POSTGRES, at.anew / POSTGRES)
-    _compose(at, move, "up", "--detach", "--pull", "never", "postgres")
-    _await(at, move)
+    _compose(at, "up", "--detach", "--pull", "never", "postgres", image=there)
+    _await(at, there)
     old = world.containers.name(at.places.project, "postgres")
-    world.tell(f"the database is copied to {move.there.tag}")
+    world.tell(f"the database is copied to {there.tag}")
     copied = world.processes.pipe(
         database.dump(old), database.load(_SERVER, database.USER), environment={}, tell=lambda _: None
     )
     if copied.code:
-        raise OpsError(f"{move.there.tag} does not take the database: {' '.join(copied.output.split())[-400:]}")
+        raise OpsError(f"{there.tag} does not take the database: {' '.join(copied.output.split())[-400:]}")
     with world.database.session(old) as before, world.database.session(_SERVER) as after:
         # A new server knows nothing yet of what it has, and would plan its queries badly.
         after.ask("ANALYZE")
@@ -65,11 +65,12 @@ def convert(at: Place, move: Move) -> None:
     if found:
         more = f" and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
         raise OpsError(f"the copy is not the database that it was made of: {'; '.join(found[:_TOLD])}{more}")
-    _compose(at, move, "stop")
+    _compose(at, "stop")
 
 
-def switch(at: Place) -> None:
+def switch(run: Run) -> None:
     """Put the copy in the database's place, and that in the copy's, at once."""
+    at = run.at
     at.world.containers.stop(at.places.project, "postgres")
     at.world.subvolumes.exchange(at.anew / POSTGRES, at.places.data / POSTGRES)
 
@@ -80,7 +81,7 @@ def clear(at: Place) -> None:
     What cannot be removed is told of: it is in the way of the next conversion alone.
     """
     try:
-        _compose(at, None, "down", "--volumes", "--timeout", "1")
+        _compose(at, "down", "--volumes", "--timeout", "1")
         at.world.subvolumes.remove(at.anew / POSTGRES)
         at.world.subvolumes.remove(at.anew)
     except OpsError as error:
@@ -121,22 +122,22 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str
     ]
 
 
-def _await(at: Place, move: Move) -> None:
+def _await(at: Place, there: Pin) -> None:
     """Wait until the new server is well; raises OpsError with its last words as soon as it ends."""
     world, began, minutes = at.world, at.world.clock.monotonic(), at.site.update.healthy_minutes
     while not any(each.health == "healthy" for each in world.containers.services(PROJECT)):
         if words := world.containers.last_words(_SERVER):
-            raise OpsError(f"{move.there.tag} makes no database: {' '.join(words.split())[-400:]}")
+            raise OpsError(f"{there.tag} makes no database: {' '.join(words.split())[-400:]}")
         if world.clock.monotonic() - began > 60 * minutes:
-            raise OpsError(f"{move.there.tag} has made no database after {minutes} min")
+            raise OpsError(f"{there.tag} has made no database after {minutes} min")
         world.clock.sleep(0.25)
 
 
-def _compose(at: Place, move: Move | None, *arguments: str) -> None:
-    """Run Compose on the server beside; without a move it need not be there. Raises OpsError with its words."""
+def _compose(at: Place, *arguments: str, image: Pin | None = None) -> None:
+    """Run Compose on the server beside, which is made of an image; raises OpsError with its words."""
     files = ["--file", str(at.compose / "compose.yaml"), "--file", str(at.compose / "conversion.yaml")]
     argv = ["docker", "compose", "--progress", "quiet", "--project-name", PROJECT, *files, *arguments]
-    environment = {"DATA_DIRECTORY": str(at.anew)} | ({"POSTGRES_IMAGE": str(move.there)} if move else {})
+    environment = {"DATA_DIRECTORY": str(at.anew)} | ({"POSTGRES_IMAGE": str(image)} if image else {})
     done = at.world.processes.run(argv, directory=at.compose, environment=environment)
     if done.code:
         raise OpsError(f"a database beside the site's: {' '.join(done.output.split())[-400:]}")

@@ -23,6 +23,7 @@ from ops.config import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.manifest import Backup, Manifest
 from ops.model import Report, Secret
+from ops.pins import pin_from
 from ops.timeline import Timeline
 from ops.wal import Base, Replay
 from ops.world import World, database
@@ -390,7 +391,7 @@ def _log(site: Site, world: World, places: Places, chosen: Manifest, wish: Wish)
     left = replay.left_in(waiting) - shipped
     planned = plan_log(chosen, bases.recorded(site, world), shipped | left, newest=wish.newest_database)
     (image,) = [each.image for each in world.containers.services(places.project) if each.name == "postgres"]
-    require_reader(planned, image.partition("@")[0].rpartition(":")[2])
+    require_reader(planned, pin_from(image).tag)
     place = replay.Place(*_scratch(places), image=image, key=bases.key_of(places.secrets), waiting=waiting, left=left)
     return _Log(planned, wish.newest_database, place)
 
@@ -706,8 +707,7 @@ def known_in(site: Site, world: World, remote: Restic, needed: Collection[str] =
 def _facts(world: World, places: Places) -> Facts:
     # The image's tag and not what the program says of itself: a Gitea that does not come up is a reason to restore.
     (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
-    version = image.partition("@")[0].rpartition(":")[2]
-    return Facts(version, world.subvolumes.free(places.data), backup.secret_key(places))
+    return Facts(pin_from(image).tag, world.subvolumes.free(places.data), backup.secret_key(places))
 
 
 def _order(version: str) -> tuple[int, ...]:

@@ -121,16 +121,8 @@ def has_changed_data(at: Place, pending: Pending) -> bool:
 def _steps(pending: Pending) -> tuple[tuple[str, Deed], ...]:
     """The steps of an update, in their order; each is recorded before it is taken."""
     swap: tuple[tuple[str, Deed], ...] = (("pin", _pin), ("up", up), ("judge", judge))
-    anew: tuple[tuple[str, Deed], ...] = (("convert", _convert), ("switch", _switch)) if pending.move.anew else ()
+    anew = (("convert", conversion.convert), ("switch", conversion.switch)) if pending.move.anew else ()
     return (("stop", _stop), ("picture", _picture), *anew, *swap) if pending.move.with_data else swap
-
-
-def _convert(run: Run) -> None:
-    conversion.convert(run.at, run.pending.move)
-
-
-def _switch(run: Run) -> None:
-    conversion.switch(run.at)
 
 
 def _stop(run: Run) -> None:

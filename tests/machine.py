@@ -209,10 +209,15 @@ class Machine(fakes.FakeWorld):
         return self
 
     def resume(self) -> Report:
-        return update.resume(self.site(), self, places=self.places, compose=self.compose)  # type: ignore[arg-type]
+        return update.resume(self.site(), self._world(), places=self.places, compose=self.compose)
 
     def rollback(self) -> Report:
-        return update.rollback(self.site(), self, agree=lambda *_: None, places=self.places, compose=self.compose)  # type: ignore[arg-type]
+        agree, world = lambda *_: None, self._world()
+        return update.rollback(self.site(), world, agree=agree, places=self.places, compose=self.compose)
+
+    def history(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = update.history(self.site(), self._world(), places=self.places).facts["updates"]
+        return found
 
     def reboot(self) -> None:
         """The host's power fails and it boots: what Docker starts by itself, and what the unit does first."""

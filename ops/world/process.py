@@ -162,13 +162,13 @@ class Processes:
             _until_end(second, lambda: _read(second, hear))
             first.wait()
             errors.seek(0)
-            # Ended by a signal it was when no one read any more.
-            said = errors.read() if first.returncode > 0 else ""
+            said = errors.read()
             if second.returncode:
-                return Finished(second.returncode, "".join(lines[-_LINES_KEPT:]) + said)
-            return Finished(
-                first.returncode, said or f"ended by signal {-first.returncode}" if first.returncode else said
-            )
+                # A first one that a signal has ended found no one who still read.
+                return Finished(
+                    second.returncode, "".join(lines[-_LINES_KEPT:]) + (said if first.returncode > 0 else "")
+                )
+            return Finished(first.returncode, said)
 
     @contextmanager
     def beside(self, argv: Sequence[str]) -> Iterator[Companion]:

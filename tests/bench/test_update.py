@@ -20,7 +20,7 @@ from ops.figures import Figure
 from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.bench.site import Site, compared, grow
-from tests.e2e.rehearsals.test_update import ANEW, SETTINGS
+from tests.e2e.rehearsals.test_update import SETTINGS, anew_at
 from tests.visitors import connected
 
 pytestmark = pytest.mark.timeout(60 * 60)
@@ -107,7 +107,7 @@ def older(site: Site, sizes: list[float]) -> Site:
 
 def begin_anew(site: Site) -> None:
     """The site has nothing, at 28.0.1."""
-    site.host.shell(ANEW.format(tag="28.0.1"))
+    site.host.shell(anew_at("28.0.1"))
 
 
 def test_updates_against_compose_that_makes_the_container_anew(older: Site, sizes: list[float]) -> None:

@@ -20,6 +20,7 @@ from ops import image
 from ops.image import OpsImage
 from ops.world import World, evidence
 from tests import fakes
+from tests.integration.gitea_contract import Bench, bench_on
 from tests.integration.stack_fixtures import Stack, make_operator, whole_stack
 
 # Those that wait longest begin first: most of their time is no one's work.
@@ -67,6 +68,13 @@ def place(docker_client: docker.DockerClient) -> Iterator[Place]:
 def run_id(place: Place) -> str:
     """The run's name: whatever a test starts carries it as label gitea-suite.run."""
     return place.run
+
+
+@pytest.fixture(scope="module")
+def bench(docker_client: docker.DockerClient, run_id: str) -> Iterator[Bench]:
+    """A network of a module's own."""
+    with bench_on(docker_client, run_id) as bench:
+        yield bench
 
 
 @pytest.fixture(scope="session", name="images")

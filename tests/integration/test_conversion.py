@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from docker import DockerClient
 
 from ground.images import ImageSet
 from ops import conversion
 from ops.world import database
 from ops.world.database import Database
 from ops.world.process import Processes
-from tests.integration.gitea_contract import Bench, Postgres, bench_on
+from tests.integration.gitea_contract import Bench, Postgres
 
 CONTENT = """
 CREATE TABLE "user" (id serial PRIMARY KEY, name text UNIQUE, score double precision, made timestamptz NOT NULL, image bytea);
@@ -25,13 +22,6 @@ INSERT INTO "user" (name, score, made, image)
     FROM generate_series(1, 500) i;
 INSERT INTO issue (user_id, title) SELECT i, repeat(md5(i::text), 40) FROM generate_series(1, 500) i;
 """
-
-
-@pytest.fixture(scope="module")
-def bench(docker_client: DockerClient, run_id: str) -> Iterator[Bench]:
-    """A network of this module's own."""
-    with bench_on(docker_client, run_id) as bench:
-        yield bench
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,13 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
-from docker import DockerClient
 
 from tests.integration.gitea_contract import (
     ADMIN,
@@ -30,18 +29,10 @@ from tests.integration.gitea_contract import (
     Gitea,
     Postgres,
     Worktree,
-    bench_on,
     eventually,
 )
 
 NEW, OLD = "28.1.0", "1.22.6"
-
-
-@pytest.fixture(scope="module")
-def bench(docker_client: DockerClient, run_id: str) -> Iterator[Bench]:
-    """A network of this module's own."""
-    with bench_on(docker_client, run_id) as bench:
-        yield bench
 
 
 @pytest.fixture(scope="module")

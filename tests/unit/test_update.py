@@ -162,7 +162,7 @@ def test_a_good_update_is_pinned_told_and_recorded(machine: Machine) -> None:
     assert pins.read(machine.bucket[pins.KEY])["gitea"] == Pin("gitea/gitea", "28.1.0", "sha256:28.1.0")
     assert report.facts["outcome"] == "updated"
     assert [letter.subject for letter in machine.mail.taken] == ["[test] gitea 28.0.1 -> 28.1.0: updated"]
-    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    (entry,) = machine.history()
     assert (entry["from"], entry["outcome"]) == ("gitea/gitea:28.0.1@sha256:28.0.1", "updated")
     assert [json.loads(content)["to"] for key, content in machine.bucket.items() if key.startswith(update.HISTORY)] == [
         "gitea/gitea:28.1.0@sha256:28.1.0"
@@ -221,14 +221,14 @@ def test_a_push_to_a_version_that_is_not_well_is_not_waited_for(machine: Machine
     machine.deed = pushes  # type: ignore[method-assign]
     with pytest.raises(RolledBack):
         machine.update(to="28.1.1-broken")
-    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    (entry,) = machine.history()
     assert entry["away"] < 1
 
 
 def test_a_version_that_hangs_is_not_waited_for_when_its_data_goes_anyway(machine: Machine) -> None:
     with pytest.raises(RolledBack):
         machine.update(to="28.1.1-hang")
-    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    (entry,) = machine.history()
     # It has a minute to come up.
     assert 60 <= entry["away"] < 70
 
@@ -317,7 +317,7 @@ def test_a_broken_release_is_taken_back_and_nothing_that_was_written_is_missing(
     assert machine.pinned_in_environment() == "gitea/gitea:28.0.1@sha256:28.0.1"
     assert machine.content() == machine.acknowledged
     assert pins.KEY not in machine.bucket
-    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    (entry,) = machine.history()
     assert (entry["outcome"], entry["with_data"]) == ("rolled back", with_data)
     assert "rolled back" in machine.mail.taken[0].subject
     assert machine.resume().changed is False
@@ -356,7 +356,7 @@ def test_a_copy_that_lacks_a_row_does_not_take_the_database_s_place(machine: Mac
         machine.update("postgres", "19.0")
     assert (machine.content(), machine.serves()) == (["one", "two"], True)
     assert "stop postgres" not in machine.deeds
-    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    (entry,) = machine.history()
     assert (entry["outcome"], entry["with_data"]) == ("rolled back", False)
     machine.loses_rows = False
     assert machine.update("postgres", "19.0").changed
@@ -366,7 +366,7 @@ def test_a_new_server_that_ends_at_once_is_not_waited_for_and_its_words_are_told
     machine.makes_no_database = True
     with pytest.raises(RolledBack, match=r"19\.0 makes no database: initdb: invalid locale name"):
         machine.update("postgres", "19.0")
-    (entry,) = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    (entry,) = machine.history()
     assert entry["away"] < 10
 
 
@@ -671,7 +671,7 @@ def test_an_update_and_one_that_is_taken_back_are_drawn_with_when_gitea_was_away
     assert [mark.name for mark in good.marks] == ["Gitea is stopped", "it answers"]
     with pytest.raises(RolledBack):
         machine.update(to="28.1.1-sour")
-    entries = update.history(machine.site(), machine, places=machine.places).facts["updates"]  # type: ignore[arg-type]
+    entries = machine.history()
     back = course_from(json.dumps(entries[-1]["course"]))
     assert back.title == "gitea 28.0.2 -> 28.1.1-sour: rolled back"
     # The step that failed took its time, too.

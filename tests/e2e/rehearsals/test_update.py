@@ -29,28 +29,20 @@ by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")
 Record = Callable[[str, object], None]
 
 # A site begins anew at an older release: by hand, and as no one does it who has data.
-ANEW = """set -e
+_ANEW = """set -e
 cd /opt/gitea-suite/compose
-docker pull --quiet gitea/gitea:{tag} >/dev/null
-digest=$(docker image inspect --format '{{{{index .RepoDigests 0}}}}' gitea/gitea:{tag} | cut -d @ -f 2)
-docker compose --progress quiet stop gitea
+docker pull --quiet {image} >/dev/null
+digest=$(docker image inspect --format '{{{{index .RepoDigests 0}}}}' {image} | cut -d @ -f 2)
+{emptied}
+sed -i "s#^{variable}=.*#{variable}='{image}@$digest'#" .env
+docker compose --progress quiet up --detach --wait gitea
+ops accounts ensure-admin
+"""
+_EMPTIED = """docker compose --progress quiet stop gitea
 docker compose exec -T postgres psql -q -U gitea postgres -c 'DROP DATABASE gitea WITH (FORCE)' -c 'CREATE DATABASE gitea'
-find /srv/gitea/gitea -mindepth 1 -delete
-sed -i "s#^GITEA_IMAGE=.*#GITEA_IMAGE='gitea/gitea:{tag}@$digest'#" .env
-docker compose --progress quiet up --detach --wait gitea
-ops accounts ensure-admin
-"""
-# The same with a database of the major version before.
-ANEW_DATABASE = """set -e
-cd /opt/gitea-suite/compose
-docker pull --quiet postgres:{tag} >/dev/null
-digest=$(docker image inspect --format '{{{{index .RepoDigests 0}}}}' postgres:{tag} | cut -d @ -f 2)
-docker compose --progress quiet stop gitea postgres
-find /srv/gitea/gitea /srv/gitea/postgresql -mindepth 1 -delete
-sed -i "s#^POSTGRES_IMAGE=.*#POSTGRES_IMAGE='postgres:{tag}@$digest'#" .env
-docker compose --progress quiet up --detach --wait gitea
-ops accounts ensure-admin
-"""
+find /srv/gitea/gitea -mindepth 1 -delete"""
+_EMPTIED_WITH_ITS_SERVER = """docker compose --progress quiet stop gitea postgres
+find /srv/gitea/gitea /srv/gitea/postgresql -mindepth 1 -delete"""
 SETTINGS = """import json, pathlib, sys
 path = pathlib.Path("/etc/gitea-suite/site.json")
 known = json.loads(path.read_text())
@@ -72,14 +64,14 @@ def hurried(ssh: Ssh) -> Iterator[None]:
 @pytest.fixture
 def older(ssh: Ssh) -> None:
     """The site begins anew at 28.0.1."""
-    _begin_anew(ssh, "28.0.1")
+    _begin_anew(ssh, anew_at("28.0.1"))
 
 
 @by_hand_and_hurried
 def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
     site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
 ) -> None:
-    _begin_anew(ssh, "1.22.6")
+    _begin_anew(ssh, anew_at("1.22.6"))
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
     commits = []
@@ -316,8 +308,7 @@ def test_postgresql_is_updated_within_its_major_version(
 def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_back(
     site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
 ) -> None:
-    begun = ssh(f"sudo sh -c {shlex.quote(ANEW_DATABASE.format(tag='17.11'))}")
-    assert begun.returncode == 0, begun.stderr
+    _begin_anew(ssh, _anew_on("17.11"))
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
     before = push(git, remote, tmp_path / "work", "before")
@@ -459,8 +450,18 @@ class SlowPush:
         self.said = self._session.post(self._where, data=body(), headers=kind).content
 
 
-def _begin_anew(ssh: Ssh, tag: str) -> None:
-    begun = ssh(f"sudo sh -c {shlex.quote(ANEW.format(tag=tag))}")
+def anew_at(tag: str) -> str:
+    """Return the script with which the site begins anew at a release of Gitea."""
+    return _ANEW.format(image=f"gitea/gitea:{tag}", variable="GITEA_IMAGE", emptied=_EMPTIED)
+
+
+def _anew_on(tag: str) -> str:
+    """The same on a release of PostgreSQL."""
+    return _ANEW.format(image=f"postgres:{tag}", variable="POSTGRES_IMAGE", emptied=_EMPTIED_WITH_ITS_SERVER)
+
+
+def _begin_anew(ssh: Ssh, script: str) -> None:
+    begun = ssh(f"sudo sh -c {shlex.quote(script)}")
     assert begun.returncode == 0, begun.stderr
 
 
