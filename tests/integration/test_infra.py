@@ -107,9 +107,10 @@ def _apply_and_kill(cloud: Cloud) -> None:
     deploy.ensure_state_bucket(cloud.site, cloud.world, cloud.workshop)
     terraform = cloud.terraform()
     terraform.init(deploy.backend(cloud.site))
-    # Without IPv6, which the site has from the next apply on; and of the rest only what the data disk hangs on, for whoever is
-    # interrupted waits for slower things to end.
-    given = [f"-var-file={cloud.variables()}", "-var=ipv6=false", "-target=aws_volume_attachment.data"]
+    # Without IPv6, which the site has from the next apply on; and of the rest only data disk and network card, for whoever is
+    # interrupted waits for slower things to end. Not the instance: the provider forgets one that it is interrupted in asking for.
+    targets = ["-target=aws_ebs_volume.data", "-target=aws_network_interface.host"]
+    given = [f"-var-file={cloud.variables()}", "-var=ipv6=false", *targets]
     argv = ["terraform", "apply", "-input=false", "-no-color", "-auto-approve", *given]
     environment = os.environ | terraform.environment
     with subprocess.Popen(
