@@ -24,6 +24,7 @@ from ops.model import Report
 from ops.moves import Facts, Move, Wish, consequences, documents, names, objections, plan
 from ops.picture import Course, Mark, document_of
 from ops.pins import Pin
+from ops.succession import NGINX
 from ops.timeline import Timeline
 from ops.underway import DATA, Outage, Pending, Place, Run, Story, begin_record, pending_from
 from ops.world import World
@@ -155,8 +156,8 @@ def course_of(entry: Mapping[str, Any]) -> Course:
         if name == "picture":
             marks.append(Mark("Gitea is stopped", round(reached, 2)))
         reached += seconds
-        # The last that is there of the two: one that was taken back came up only then.
-        if name == ("back" if "back" in steps else "up"):
+        # The last that is there of the two: one that was taken back came up only then. Of nginx no one is without.
+        if name == ("back" if "back" in steps else "up") and entry["service"] != NGINX:
             marks.append(Mark("it answers", round(reached, 2)))
     return Course(f"{entry['service']} {here} -> {there}: {entry['outcome']}", steps, tuple(marks))
 
@@ -329,9 +330,11 @@ def _resumed(at: Place) -> Report | None:
     pending = pending_from(at.journal.records())
     if pending is None:
         return None
-    gone = (at.world.clock.now() - (pending.away_since or at.world.clock.now())).total_seconds()
     at.world.tell(f"an update was cut off: {pending.move}, after {(pending.steps or ('begin',))[-1]}")
-    with Outage(at, since=at.world.clock.monotonic() - gone) as outage:
+    since = None
+    if pending.away_since and pending.move.service != NGINX:
+        since = at.world.clock.monotonic() - (at.world.clock.now() - pending.away_since).total_seconds()
+    with Outage(at, since=since) as outage:
         return _gone_on(at, pending, Story(Timeline(at.world), outage))
 
 

@@ -289,6 +289,19 @@ def test_the_absence_of_a_way_back_that_was_cut_off_is_counted_from_its_own_begi
     assert 60 <= machine.resume().facts["away"] < 70
 
 
+def test_of_nginx_no_one_is_without_also_when_its_update_was_cut_off(tmp_path: Path) -> None:
+    whole = Machine(directory=tmp_path / "whole")
+    whole.update("nginx", "1.30.5")
+    machine = Machine(directory=tmp_path / "cut off", dies_before=whole.deeds.index("record judge"))
+    with pytest.raises(Killed):
+        machine.update("nginx", "1.30.5")
+    machine.dies_before = -1
+    machine.clock.sleep(60)
+    resumed = machine.resume()
+    assert (resumed.facts["outcome"], resumed.facts["away"]) == ("updated", 0.0)
+    assert course_from(json.dumps(resumed.facts["course"])).marks == ()
+
+
 def test_visitors_of_a_site_that_is_stranded_are_not_told_that_it_comes_back_in_a_moment(machine: Machine) -> None:
     machine.start = lambda project, service: None  # type: ignore[method-assign]
     with pytest.raises(Stranded):
