@@ -334,12 +334,11 @@ def _taken(site: Site, world: World, places: Places, known: _Known, timeline: Ti
 def _ready(site: Site, world: World, places: Places, known: _Known) -> Repositories:
     """Both repositories, the local one made where it is not there, and nothing left of a run that was cut off."""
     both = repositories(site, world, places)
-    # One that is made anew is made like the other, so that a copy shares what both have.
-    if not both.local.exists():
+    # No one else works in the local one: the lock of all operations is ours. One that is made anew is made like the other, so
+    # that a copy shares what both have.
+    if not both.local.unlock(every=True):
         known.all_of_them()
         both.local.make(both.remote if both.remote.exists() else None)
-    # No one else works in the local one: the lock of all operations is ours.
-    both.local.unlock(every=True)
     world.subvolumes.remove(places.picture)
     return both
 
@@ -348,9 +347,8 @@ def _bring(site: Site, world: World, places: Places, timeline: Timeline) -> dict
     """Bring to the bucket what is on this host alone, oldest first, each with its manifest; return what was brought."""
     both = repositories(site, world, places)
     with timeline.step("bucket"):
-        if not both.remote.exists():
+        if not both.remote.unlock():
             both.remote.make(both.local)
-        both.remote.unlock()
         here = {each.identity for each in both.local.snapshots()}
     brought = {}
     for file in sorted(places.pending.glob("*.json")):

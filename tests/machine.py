@@ -635,8 +635,8 @@ class Restic:
     def exists(self) -> bool:
         return True
 
-    def unlock(self, **_: Any) -> None:
-        pass
+    def unlock(self, **_: Any) -> bool:
+        return True
 
     @contextmanager
     def as_before_on_failure(self) -> Iterator[None]:

@@ -199,9 +199,13 @@ class Restic:
     def _files(self) -> frozenset[Path]:
         return frozenset(each for kind in _ADDED for each in Path(self.repository, kind).rglob("*") if each.is_file())
 
-    def unlock(self, *, every: bool = False) -> None:
-        """Remove locks of runs that are gone: those not refreshed for half an hour, or ``every`` one where no one else can be."""
-        self._run(["unlock", *(["--remove-all"] if every else [])])
+    def unlock(self, *, every: bool = False) -> bool:
+        """Remove locks of runs that are gone: those not refreshed for half an hour, or ``every`` one where no one else can be.
+
+        Returns whether the repository is there, as ``exists`` does: each of the two takes half a second for the key alone.
+        """
+        done = self._run(["unlock", *(["--remove-all"] if every else [])], accept={0, _NO_REPOSITORY})
+        return done == 0
 
     def _stored(self, arguments: Sequence[str]) -> Stored:
         summaries = [each for each in self._documents(arguments) if each.get("message_type") == "summary"]
