@@ -27,12 +27,11 @@ from ops.manifest import Manifest, Part
 from ops.model import Report
 from ops.timeline import Timeline
 from ops.world import World, database
+from ops.world.containers import FROZEN_SECONDS
 from ops.world.database import Session
 from ops.world.lock import exclusive
 from ops.world.restic import Restic, Stored
 
-# Longer than that no one waits for a write; then the site goes on, and the picture is not used.
-FROZEN_SECONDS = 5.0
 # A clock that is behind the newest backup by more is wrong, or was when that was taken.
 _CLOCK_BEHIND = timedelta(minutes=1)
 _HOT = "first-pass"

@@ -14,7 +14,7 @@ from ops.errors import OpsError
 from ops.inputs import BACKUP_DIRECTORY
 from ops.model import Probe, Report
 from ops.world import World
-from ops.world.containers import NEVER, Service
+from ops.world.containers import FROZEN_SECONDS, NEVER, Service
 
 # certbot renews when a third of a certificate's life is left; half of that is still unused when this turns red.
 CERTIFICATE_LEFT = timedelta(days=10)
@@ -36,9 +36,9 @@ class Records:
 def health(site: Site, world: World) -> Report:
     """Probe the site from its own host: every container, its log's way to the bucket, what its users see, and its backups.
 
-    Exit code 3 when a probe is red.
+    A site that stands still for a backup is judged when it goes on. Exit code 3 when a probe is red.
     """
-    services = world.containers.services(PROJECT)
+    services = _going_on(world)
     seen = [*judge_services(services), _log(world), *_outside(site, world, LOCALHOST)]
     return judge([*seen, *_kept(site, world, services)])
 
@@ -87,6 +87,16 @@ def judge_certificate(ends: datetime, now: datetime) -> Probe:
     left = ends - now
     seen = f"ends {ends:%Y-%m-%d %H:%M} UTC, in {left.days} days"
     return Probe("certificate", left > CERTIFICATE_LEFT, seen, "ops certs renew")
+
+
+def _going_on(world: World) -> tuple[Service, ...]:
+    began = world.clock.monotonic()
+    while True:
+        services = world.containers.services(PROJECT)
+        still = any(each.state == "paused" for each in services)
+        if not still or world.clock.monotonic() - began > FROZEN_SECONDS:
+            return services
+        world.clock.sleep(0.5)
 
 
 def _service_probe(name: str, service: Service | None) -> Probe:

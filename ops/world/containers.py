@@ -20,6 +20,8 @@ _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
 # On a busy machine with control groups of version 1, runc gives up when a process is just being made; it thaws what it froze.
 _FREEZES = 5
+# Longer than that no one waits for a write; then the site goes on, and no backup is made of it.
+FROZEN_SECONDS = 5.0
 # When a container started that never did.
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -315,7 +317,7 @@ def _service(attributes: Mapping[str, Any], labels: Mapping[str, str]) -> Servic
         name=labels[_COMPOSE_SERVICE],
         image=attributes["Config"]["Image"],
         state=state["Status"],
-        health=state.get("Health", {}).get("Status", ""),
+        health=_health(state),
         restarts=attributes["RestartCount"],
         started=_moment(state["StartedAt"]),
     )
@@ -328,9 +330,16 @@ def _member(attributes: Mapping[str, Any]) -> Member:
         image=attributes["Config"]["Image"],
         image_id=attributes["Image"],
         state=state["Status"],
-        health=state.get("Health", {}).get("Status", ""),
+        health=_health(state),
         created=_moment(attributes["Created"]),
     )
+
+
+def _health(state: Mapping[str, Any]) -> str:
+    health = state.get("Health", {})
+    verdict, told = str(health.get("Status", "")), health.get("Log") or []
+    # The engine calls whoever was paused unhealthy until it has asked again: what it was told last counts until then.
+    return "healthy" if verdict == "unhealthy" and told and told[-1]["ExitCode"] == 0 else verdict
 
 
 def _pinned(reference: str, image: Any) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.world.containers import Containers
 from tests.integration.stack_fixtures import (
     COMPOSE,
     DOMAIN,
@@ -381,6 +382,20 @@ def test_gitea_that_hangs_turns_unhealthy_and_recovers(stack: Stack) -> None:
     wait_until(lambda: status() == "unhealthy")
     signal_web(stack, "CONT")
     wait_until(lambda: status() == "healthy")
+
+
+def test_gitea_that_stood_still_for_a_backup_is_as_well_as_it_was_before(stack: Stack) -> None:
+    containers, gitea = Containers(), stack.container("gitea")
+
+    def health() -> str:
+        return next(each.health for each in containers.services(stack.project) if each.name == "gitea")
+
+    wait_until(lambda: health() == "healthy")
+    containers.freeze(gitea)
+    assert containers.thaw(gitea)
+    # The engine's own word from here until it has asked again.
+    assert stack.inspect("gitea")["State"]["Health"]["Status"] == "unhealthy"
+    assert health() == "healthy"
 
 
 def test_gitea_that_dies_comes_back_by_itself(stack: Stack) -> None:

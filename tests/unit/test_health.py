@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -71,6 +72,23 @@ def test_while_one_nginx_takes_another_s_place_one_that_is_well_is_enough() -> N
     leaving = Service("nginx", "nginx:1", "running", "unhealthy", 0)
     assert _red(_world(services=(leaving, *ALL_WELL))) == []
     assert _red(_world(services=(*ALL_WELL, leaving))) == []
+
+
+def test_a_site_that_stands_still_for_a_backup_is_judged_when_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _world(services=_with_gitea("paused"))
+    monkeypatch.setattr(world.clock, "sleep", lambda _: setattr(world.containers, "found", ALL_WELL))
+    assert _red(world) == []
+
+
+def test_a_gitea_that_stands_still_for_longer_than_any_backup_is_red() -> None:
+    world = _world(services=_with_gitea("paused"))
+    began = world.clock.monotonic()
+    assert _red(world) == ["container gitea"]
+    assert 5 < world.clock.monotonic() - began < 10
+
+
+def _with_gitea(state: str) -> tuple[Service, ...]:
+    return tuple(replace(each, state=state) if each.name == "gitea" else each for each in ALL_WELL)
 
 
 def test_gitea_answering_that_its_database_is_away_is_red() -> None:
