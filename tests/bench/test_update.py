@@ -20,7 +20,8 @@ from ops.figures import Figure
 from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.bench.site import Site, compared, grow
-from tests.e2e.rehearsals.test_update import SETTINGS, anew_at
+from tests.e2e.rehearsals.conftest import SETTINGS
+from tests.e2e.rehearsals.test_update import anew_at
 from tests.visitors import connected
 
 pytestmark = pytest.mark.timeout(60 * 60)
@@ -101,7 +102,8 @@ def older(site: Site, sizes: list[float]) -> Site:
     begin_anew(site)
     grow(site, compared(sizes))
     settings = json.dumps({"watch_seconds": 10, "healthy_minutes": 1})
-    site.host.shell(f"python3 - <<'E'\n{SETTINGS.replace('sys.argv[1]', repr(settings))}\nE")
+    changed = SETTINGS.replace("sys.argv[1]", repr("update")).replace("sys.argv[2]", repr(settings))
+    site.host.shell(f"python3 - <<'E'\n{changed}\nE")
     return site
 
 

@@ -488,6 +488,13 @@ class TestBrokenReleases:
         assert sour.api("GET", "/user").status_code == 500
         assert sour.status() == "running"
 
+    def test_flap_is_well_and_is_not_by_turns(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
+        flap = fleet.healthy("28.1.1-flap", database=_copy_of(postgres, updated.gitea))
+        for status in (500, 200, 500):
+            eventually(lambda status=status: flap.health() == status, 10)
+            assert flap.api("GET", "/user").status_code == status
+        assert flap.status() == "running"
+
     def test_midmigration_dies_and_leaves_the_database_of_use_to_nobody(
         self, updated: Updated, fleet: Fleet, postgres: Postgres
     ) -> None:

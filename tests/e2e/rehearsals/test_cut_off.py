@@ -72,11 +72,11 @@ def test_a_backup_that_is_killed_at_any_step_leaves_none_behind_and_the_next_one
     steps = steps_of(ssh("sudo ops backup take").stderr)
     assert {"freeze", "database", "data", "copy", "manifest"} <= set(steps)
     for step in steps[:-1]:
-        before = _manifests(site)
+        before = manifests(site)
         cut_off_at(ssh, step, "backup", "take")
-        assert _manifests(site) == before
+        assert manifests(site) == before
     taken = ops(ssh, "backup", "take")
-    assert f"manifests/{taken['identity']}.json" in _manifests(site)
+    assert f"manifests/{taken['identity']}.json" in manifests(site)
     assert ssh("sudo ls /srv/gitea/.moment").stdout == ""
 
 
@@ -101,7 +101,8 @@ def test_a_restore_that_is_killed_at_any_step_is_undone_or_done_by_the_next_run(
     assert head_of(site, account, "kept") == before
 
 
-def _manifests(site: DeployedSite) -> set[str]:
+def manifests(site: DeployedSite) -> set[str]:
+    """Return the keys of the manifests that the bucket shows."""
     bucket = site.document["backup"]["bucket"]
     found = aws_client(site.document, "s3").list_objects_v2(Bucket=bucket, Prefix="manifests/")
     return {each["Key"] for each in found.get("Contents", [])}

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push, until
-from tests.e2e.rehearsals.test_cut_off import GITEA, POSTGRES, state_of
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
+from tests.e2e.rehearsals.test_cut_off import GITEA, POSTGRES, state_of, steps_of
+from tests.e2e.rehearsals.test_update import (
+    anew_at,
+    begin_anew,
+    image_in_use,
+    issue,
+    migration_in_use,
+    titles,
+    version_of,
+)
 
 pytestmark = pytest.mark.usefixtures("by_hand")
-
-BACK_SECONDS = 300
-
-
-@pytest.fixture
-def cut_power(site: DeployedSite) -> Callable[[], None]:
-    """Cuts the host's power and gives it back: nothing on it has a chance to end in good order."""
-    if command := os.environ.get("E2E_CUT_POWER"):
-        return lambda: _run(command)
-    return lambda: _stop_and_start(site)
-
-
-def _run(command: str) -> None:
-    subprocess.run(shlex.split(command), check=True, timeout=BACK_SECONDS)
-
-
-def _stop_and_start(site: DeployedSite) -> None:
-    compute = aws_client(site.document, "ec2")
-    chosen = [
-        {"Name": "tag:Name", "Values": [site.document["name"]]},
-        {"Name": "instance-state-name", "Values": ["running"]},
-    ]
-    ((instance,),) = [each["Instances"] for each in compute.describe_instances(Filters=chosen)["Reservations"]]
-    one = [instance["InstanceId"]]
-    compute.stop_instances(InstanceIds=one, Force=True)
-    compute.get_waiter("instance_stopped").wait(InstanceIds=one)
-    compute.start_instances(InstanceIds=one)
 
 
 def test_a_site_whose_power_fails_while_it_stands_still_runs_again_and_the_next_backup_is_whole(
@@ -84,12 +64,72 @@ def test_a_restore_whose_power_fails_ends_before_it_began(
     assert ops(ssh, "restore", "--resume")["changed"] is False
 
 
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.timeout(2400)
+def test_an_update_whose_power_fails_at_any_step_ends_before_it_began(
+    account: Account,
+    site: DeployedSite,
+    ssh: Ssh,
+    git: Git,
+    repository: str,
+    tmp_path: Path,
+    cut_power: Callable[[], None],
+) -> None:
+    wish = ("update", "gitea", "--to", "28.1.1-broken", "--yes")
+    steps = steps_of(ssh(f"sudo ops {shlex.join(wish)}").stderr)
+    assert steps[-6:] == ["stop", "picture", "pin", "up", "judge", "back"]
+    image, migration = image_in_use(ssh), migration_in_use(ssh)
+    for step in steps:
+        now = push(git, repository, tmp_path / "work", step)
+        issue(site, account, step)
+        known = titles(site, account)
+        _cut_off_at(ssh, cut_power, step, *wish)
+        _until_well(ssh)
+        assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0"), (
+            step
+        )
+        assert (head_of(site, account, "kept"), titles(site, account)) == (now, known), step
+        assert ops(ssh, "update", "--resume")["changed"] is False, step
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("step", ["stop", "pin", "up", "judge"])
+def test_an_update_to_a_good_release_whose_power_fails_is_done_or_was_never_there(
+    site: DeployedSite,
+    ssh: Ssh,
+    git: Git,
+    tmp_path: Path,
+    cut_power: Callable[[], None],
+    request: pytest.FixtureRequest,
+    step: str,
+) -> None:
+    begin_anew(ssh, anew_at("28.0.1"))
+    account: Account = request.getfixturevalue("account")
+    repository: str = request.getfixturevalue("repository")
+    now = push(git, repository, tmp_path / "work", step)
+    issue(site, account, step)
+    _cut_off_at(ssh, cut_power, step, "update", "gitea", "--to", "28.1.0", "--yes")
+    _until_well(ssh)
+    # At the last step it was well already.
+    end = ("28.1.0", "updated") if step == "judge" else ("28.0.1", "rolled back")
+    entry = ops(ssh, "update", "history")["updates"][-1]
+    assert (version_of(site, account), entry["outcome"]) == end
+    assert (head_of(site, account, "kept"), titles(site, account)) == (now, {step})
+    assert ops(ssh, "update", "--resume")["changed"] is False
+    # No one is left out, and the next update goes as any other.
+    ops(ssh, "update", "gitea", "--to", "28.1.0", "--yes")
+    assert version_of(site, account) == "28.1.0"
+
+
 def _cut_off_at(ssh: Ssh, cut_power: Callable[[], None], step: str, *arguments: str) -> None:
     """Run a verb on the host, and cut the power when it begins a step."""
-    # The verb stands still from there on: the blow falls in this step and in no other.
+    # The verb stands still from there on: the blow falls in this step and in no other. A busy machine may not manage at once.
+    verb = f"docker ps --quiet --filter label=gitea-suite.verb={arguments[0]}"
+    stand_still = f"for _ in 1 2 3 4 5; do docker pause $({verb}) && touch /run/begun && break; done"
     script = (
-        f'ops {shlex.join(arguments)} 2>&1 | while read -r line; do [ "$line" = "== {step}" ] && '
-        "docker pause $(docker ps --quiet --filter label=gitea-suite.verb) && touch /run/begun; done"
+        f"ops {shlex.join(arguments)} 2>&1 | "
+        f'while read -r line; do if [ "$line" = "== {step}" ]; then {stand_still}; fi; done'
     )
     running = threading.Thread(target=ssh, args=[f"sudo sh -c {shlex.quote(script)}"])
     running.start()

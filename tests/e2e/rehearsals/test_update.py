@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
+from tests.e2e.rehearsals.conftest import change
 from tests.e2e.rehearsals.test_cut_off import POSTGRES, cut_off_at, steps_of
 
 by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")
@@ -43,35 +44,20 @@ docker compose exec -T postgres psql -q -U gitea postgres -c 'DROP DATABASE gite
 find /srv/gitea/gitea -mindepth 1 -delete"""
 _EMPTIED_WITH_ITS_SERVER = """docker compose --progress quiet stop gitea postgres
 find /srv/gitea/gitea /srv/gitea/postgresql -mindepth 1 -delete"""
-SETTINGS = """import json, pathlib, sys
-path = pathlib.Path("/etc/gitea-suite/site.json")
-known = json.loads(path.read_text())
-known["update"] |= json.loads(sys.argv[1])
-path.write_text(json.dumps(known))"""
-_KEPT = "/etc/gitea-suite/site.json"
 _HELPERS = {"docker-socket-proxy": "v0.5.1", "diun": "4.34.0", "certbot": "v5.8.1", "nginx": "1.30.5"}
-
-
-@pytest.fixture
-def hurried(ssh: Ssh) -> Iterator[None]:
-    """New versions are watched for 25 s and have a minute to come up: the releases here are broken sooner than that."""
-    assert ssh(f"sudo cp {_KEPT} /root/site.json").returncode == 0
-    _change(ssh, watch_seconds=25, healthy_minutes=1)
-    yield
-    assert ssh(f"sudo cp /root/site.json {_KEPT}").returncode == 0
 
 
 @pytest.fixture
 def older(ssh: Ssh) -> None:
     """The site begins anew at 28.0.1."""
-    _begin_anew(ssh, anew_at("28.0.1"))
+    begin_anew(ssh, anew_at("28.0.1"))
 
 
 @by_hand_and_hurried
 def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
     site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
 ) -> None:
-    _begin_anew(ssh, anew_at("1.22.6"))
+    begin_anew(ssh, anew_at("1.22.6"))
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
     commits = []
@@ -79,13 +65,13 @@ def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
         offered = {each["service"]: each for each in ops(ssh, "update", "--check")["services"]}
         assert offered["gitea"]["to"] == "28.1.0"
         commits.append(push(git, remote, tmp_path / "work", f"before {tag}"))
-        _issue(site, account, f"before {tag}")
+        issue(site, account, f"before {tag}")
         done = ops(ssh, "update", "gitea", "--to", tag, "--yes")
         print(f"{done['from']} -> {tag}: away for {done['away']} s, {done['durations']}")
-        assert (done["outcome"], _version(site, account)) == ("updated", tag)
+        assert (done["outcome"], version_of(site, account)) == ("updated", tag)
         assert head_of(site, account, "kept") == commits[-1]
     record_property("course", json.dumps(done["course"]))
-    assert _titles(site, account) == {"before 1.27.3", "before 28.0.1", "before 28.1.0"}
+    assert titles(site, account) == {"before 1.27.3", "before 28.0.1", "before 28.1.0"}
     git("clone", remote, "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
     told = git("rev-list", "HEAD", directory=tmp_path / "copy").stdout.split()
@@ -102,6 +88,7 @@ def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
         ("28.1.1-crash", True),
         ("28.1.1-hang", True),
         ("28.1.1-sour", False),
+        ("28.1.1-flap", False),
         ("28.1.1-midmigration", True),
         ("28.1.1-broken", True),
     ],
@@ -118,13 +105,13 @@ def test_a_broken_release_is_taken_back_and_nothing_is_missing(
     record_property: Record,
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
-    _issue(site, account, "before")
-    image, migration = _image(ssh), _migration(ssh)
+    issue(site, account, "before")
+    image, migration = image_in_use(ssh), migration_in_use(ssh)
     failed = ops(ssh, "update", "gitea", "--to", tag, "--yes", code=5)
     print(f"{tag}: {failed['summary']}")
-    assert (_image(ssh), _migration(ssh), _version(site, account)) == (image, migration, "28.1.0")
+    assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0")
     assert head_of(site, account, "kept") == before
-    assert _titles(site, account) == {"before"}
+    assert titles(site, account) == {"before"}
     after = push(git, repository, tmp_path / "work", "after")
     assert head_of(site, account, "kept") == after
     entry = ops(ssh, "update", "history")["updates"][-1]
@@ -139,8 +126,8 @@ def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
     site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
-    _issue(site, account, "before")
-    image, migration = _image(ssh), _migration(ssh)
+    issue(site, account, "before")
+    image, migration = image_in_use(ssh), migration_in_use(ssh)
     wish = ("update", "gitea", "--to", "28.1.1-broken", "--yes")
     steps = steps_of(ssh(f"sudo ops {shlex.join(wish)}").stderr)
     assert steps[-6:] == ["stop", "picture", "pin", "up", "judge", "back"]
@@ -154,9 +141,11 @@ def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
         undone = ops(ssh, "update", "--resume", code=5 if disturbed else 0)
         assert ("28.1.0 is back" in str(undone["summary"])) is disturbed, step
         assert account.session.get(f"{site.url}/user/login").status_code == 200, step
-        assert (_image(ssh), _migration(ssh), _version(site, account)) == (image, migration, "28.1.0"), step
+        assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0"), (
+            step
+        )
         assert head_of(site, account, "kept") == before, step
-        assert _titles(site, account) == {"before"}, step
+        assert titles(site, account) == {"before"}, step
         assert ops(ssh, "update", "--resume")["changed"] is False, step
 
 
@@ -165,23 +154,23 @@ def test_one_goes_back_to_the_data_of_before_and_is_told_what_is_lost(
     older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
-    _issue(site, account, "before")
-    image, migration = _image(ssh), _migration(ssh)
+    issue(site, account, "before")
+    image, migration = image_in_use(ssh), migration_in_use(ssh)
     # Cut off when it is well already: it is finished, not undone.
     cut_off_at(ssh, "judge", "update", "gitea", "--to", "28.1.0", "--yes")
     assert ops(ssh, "update", "--resume")["outcome"] == "updated"
     after = push(git, repository, tmp_path / "work", "after")
-    _issue(site, account, "after")
+    issue(site, account, "after")
     told = ops(ssh, "rollback", "--dry-run")["plan"]
     assert any("28.1.0 -> 28.0.1, with the data of then" in line for line in told)
     assert any(line.startswith("lost: what was written since") for line in told)
-    assert (head_of(site, account, "kept"), _version(site, account)) == (after, "28.1.0")
+    assert (head_of(site, account, "kept"), version_of(site, account)) == (after, "28.1.0")
     cut_off_at(ssh, "back", "rollback", "--yes")
     gone = ops(ssh, "update", "--resume")
     print(f"gone back: {gone['summary']}")
-    assert (_image(ssh), _migration(ssh), _version(site, account)) == (image, migration, "28.0.1")
+    assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.0.1")
     assert head_of(site, account, "kept") == before
-    assert _titles(site, account) == {"before"}
+    assert titles(site, account) == {"before"}
     # What was written since is aside, and not in the way of another update.
     aside = f"/srv/gitea/.update/undone/gitea/git/repositories/{account.name}/kept.git"
     found = ssh(f"sudo git -c safe.directory='*' --git-dir {aside} rev-parse refs/heads/main || sudo ls {aside}")
@@ -189,11 +178,11 @@ def test_one_goes_back_to_the_data_of_before_and_is_told_what_is_lost(
     refused = ops(ssh, "rollback", "--yes", code=4)
     assert "nothing is kept to go back to" in str(refused["summary"])
     done = ops(ssh, "update", "gitea", "--yes")
-    assert (done["outcome"], _version(site, account)) == ("updated", "28.1.0")
-    _issue(site, account, "lost")
+    assert (done["outcome"], version_of(site, account)) == ("updated", "28.1.0")
+    issue(site, account, "lost")
     gone = ops(ssh, "rollback", "--yes")
     print(f"gone back: {gone['summary']}")
-    assert (_version(site, account), _titles(site, account)) == ("28.0.1", {"before"})
+    assert (version_of(site, account), titles(site, account)) == ("28.0.1", {"before"})
     assert ssh("sudo ops health --json").returncode == 0
 
 
@@ -232,7 +221,7 @@ def test_while_gitea_is_away_people_are_told_so_and_the_push_that_was_under_way_
 def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_nothing(
     site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
-    image, reports = _image(ssh), []
+    image, reports = image_in_use(ssh), []
     wish = ("update", "gitea", "--to", "28.1.1-sour", "--yes")
     updating = threading.Thread(target=lambda: reports.append(ops(ssh, *wish, code=5)))
     updating.start()
@@ -244,9 +233,22 @@ def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_noth
         assert ssh(f"sudo systemctl start gitea-suite-{unit}.service").returncode == 0
     updating.join(timeout=300)
     assert " is back, the site was away for " in str(reports[0]["summary"])
-    assert _image(ssh) == image
+    assert image_in_use(ssh) == image
     assert ops(ssh, "backup", "take")["changed"] is True
     assert account.session.get(f"{site.url}/user/login").status_code == 200
+
+
+@by_hand_and_hurried
+def test_an_operator_who_cannot_be_told_has_the_update_all_the_same(
+    older: None, site: DeployedSite, ssh: Ssh, account: Account
+) -> None:
+    change(ssh, "mail", smtp_host="127.0.0.1")
+    for tag, code, outcome in (("28.1.0", 0, "updated"), ("28.1.1-crash", 5, "rolled back")):
+        told = ssh(f"sudo ops update gitea --to {tag} --yes")
+        assert (told.returncode, "no mail was sent to " in told.stderr) == (code, True), told.stderr
+        assert ops(ssh, "update", "history")["updates"][-1]["outcome"] == outcome
+        assert version_of(site, account) == "28.1.0"
+    assert ssh("sudo ops health --json").returncode == 0
 
 
 @by_hand_and_hurried
@@ -271,7 +273,7 @@ def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_
     ssh("sudo rm -f /srv/gitea/.update/last-automatic")
     now = datetime.now(UTC)
     chosen = {"gitea": "operator", "postgres": "operator", "nginx": "minor", "others": "minor"}
-    _change(ssh, window=f"{now:%a %H:%M}", soak_hours=0, **chosen)
+    change(ssh, "update", window=f"{now:%a %H:%M}", soak_hours=0, **chosen)
     with visitors(site, account) as met:
         done = ops(ssh, "update", "--automatic")
     print(f"{done['summary']}: {[(each['service'], each['away']) for each in done['updates']]}; met {met.counted()}")
@@ -291,16 +293,16 @@ def test_postgresql_is_updated_within_its_major_version(
     site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
-    _issue(site, account, "before")
+    issue(site, account, "before")
     done = ops(ssh, "update", "postgres", "--to", "18.7", "--yes")
     print(f"postgres: {done['summary']}, {done['durations']}")
     assert (done["outcome"], _pins(ssh)["postgres"]) == ("updated", "18.7")
     assert head_of(site, account, "kept") == before
-    assert _titles(site, account) == {"before"}
+    assert titles(site, account) == {"before"}
     # And back, as any other.
     gone = ops(ssh, "rollback", "--yes")
     print(f"gone back: {gone['summary']}")
-    assert (_pins(ssh)["postgres"], _titles(site, account)) == ("18.6", {"before"})
+    assert (_pins(ssh)["postgres"], titles(site, account)) == ("18.6", {"before"})
 
 
 @by_hand_and_hurried
@@ -308,11 +310,11 @@ def test_postgresql_is_updated_within_its_major_version(
 def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_back(
     site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
 ) -> None:
-    _begin_anew(ssh, _anew_on("17.11"))
+    begin_anew(ssh, _anew_on("17.11"))
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
     before = push(git, remote, tmp_path / "work", "before")
-    _issue(site, account, "before")
+    issue(site, account, "before")
     refused = ops(ssh, "update", "postgres", "--yes", code=4)
     assert "ops update postgres --to 18.7" in str(refused["summary"])
     wish = ("update", "postgres", "--to", "18.6", "--yes")
@@ -321,7 +323,7 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
         undone = ops(ssh, "update", "--resume", code=5)
         assert "17.11 is back" in str(undone["summary"]), step
         assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before), step
-        assert _titles(site, account) == {"before"}, step
+        assert titles(site, account) == {"before"}, step
         assert _left_of_a_conversion(ssh) == "", step
     # A host that boots when the folders are exchanged, and the image that is pinned cannot read what lies there.
     environment = "/opt/gitea-suite/compose/.env"
@@ -338,14 +340,14 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
     assert head_of(site, account, "kept") == before
     assert _left_of_a_conversion(ssh) == ""
     push(git, remote, tmp_path / "work", "after")
-    _issue(site, account, "after")
-    assert _titles(site, account) == {"before", "after"}
+    issue(site, account, "after")
+    assert titles(site, account) == {"before", "after"}
     # A backup of the new one is as good as any: its log begins with a base of its own.
     ops(ssh, "backup", "take")
     assert ssh("sudo ops health --json").returncode == 0
     gone = ops(ssh, "rollback", "--yes")
     print(f"gone back: {gone['summary']}")
-    assert (_pins(ssh)["postgres"], _database(ssh), _titles(site, account)) == ("17.11", "17 of 17", {"before"})
+    assert (_pins(ssh)["postgres"], _database(ssh), titles(site, account)) == ("17.11", "17 of 17", {"before"})
     assert ops(ssh, *wish)["outcome"] == "updated"
     assert head_of(site, account, "kept") == before
 
@@ -460,15 +462,9 @@ def _anew_on(tag: str) -> str:
     return _ANEW.format(image=f"postgres:{tag}", variable="POSTGRES_IMAGE", emptied=_EMPTIED_WITH_ITS_SERVER)
 
 
-def _begin_anew(ssh: Ssh, script: str) -> None:
+def begin_anew(ssh: Ssh, script: str) -> None:
     begun = ssh(f"sudo sh -c {shlex.quote(script)}")
     assert begun.returncode == 0, begun.stderr
-
-
-def _change(ssh: Ssh, **settings: object) -> None:
-    """Change the site's [update] as the host has it."""
-    done = ssh(f"sudo python3 -c {shlex.quote(SETTINGS)} {shlex.quote(json.dumps(settings))}")
-    assert done.returncode == 0, done.stderr
 
 
 def _deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -477,11 +473,11 @@ def _deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
 
 
-def _version(site: DeployedSite, account: Account) -> str:
+def version_of(site: DeployedSite, account: Account) -> str:
     return str(account.session.get(f"{site.url}/api/v1/version").json()["version"])
 
 
-def _image(ssh: Ssh) -> str:
+def image_in_use(ssh: Ssh) -> str:
     """What runs, which is what .env says."""
     running = ssh("sudo docker inspect --format '{{.Config.Image}}' gitea-suite-gitea-1").stdout.strip()
     pinned = ssh("sudo grep ^GITEA_IMAGE= /opt/gitea-suite/compose/.env").stdout.strip()
@@ -508,7 +504,7 @@ def _ids(ssh: Ssh) -> list[str]:
     return sorted(ssh(f"sudo docker ps --all {of} --format '{{{{.Names}}}} {{{{.ID}}}}'").stdout.splitlines())
 
 
-def _migration(ssh: Ssh) -> str:
+def migration_in_use(ssh: Ssh) -> str:
     asked = "SELECT version FROM version"
     return ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{asked}'").stdout.strip()
 
@@ -527,12 +523,12 @@ def _left_of_a_conversion(ssh: Ssh) -> str:
     return ssh(f"{containers}; sudo ls -d /srv/gitea/.update/anew /srv/gitea/.update/replaced 2>/dev/null").stdout
 
 
-def _issue(site: DeployedSite, account: Account, title: str) -> None:
+def issue(site: DeployedSite, account: Account, title: str) -> None:
     where = f"{site.url}/api/v1/repos/{account.name}/kept/issues"
     assert account.session.post(where, json={"title": title}).status_code == 201
 
 
-def _titles(site: DeployedSite, account: Account) -> set[str]:
+def titles(site: DeployedSite, account: Account) -> set[str]:
     found: list[dict[str, Any]] = json.loads(
         account.session.get(f"{site.url}/api/v1/repos/{account.name}/kept/issues").text
     )

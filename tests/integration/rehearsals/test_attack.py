@@ -6,15 +6,21 @@ Terraform makes of infra/access.tf; what that permits is then done on LocalStack
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +28,13 @@ import boto3
 import docker
 import pytest
 from botocore.exceptions import ClientError
+from docker.errors import APIError
 from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 from moto.iam.access_control import IAMPolicy, PermissionResult
 
 from ground import aws, run
+from ground.fixture import Place
 from ops import afar, catalogue, manifest, prune, restore, rewind
 from ops.config import Site, site_from
 from ops.deploy import Workshop
@@ -38,6 +46,8 @@ from ops.world.contained import Contained
 from ops.world.restic import Damaged, Restic
 from ops.world.terraform_mirror import cli_configuration, discover
 from tests import fakes
+from tests.integration import misbehaving
+from tests.integration.misbehaving import Fault, Misbehaving
 
 BUCKET = "attacked-gitea-backup"
 HOST = "attacked-host"
@@ -414,11 +424,75 @@ def _die_with_a_lock(vault: Vault) -> None:
             assert process.poll() is None
             time.sleep(0.2)
         assert programs.at_work()
-        for container in docker.from_env().containers.list(filters={"label": f"gitea-suite.errand={programs.name}"}):
-            container.kill()
+        _kill_errands(programs.name)
         process.wait()
         assert set(remote.locks().values()) == {programs.name}
         assert not programs.at_work()
+
+
+def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_ends_right(
+    vault: Vault, place: Place, aws_endpoint: str, tmp_path: Path
+) -> None:
+    gateway = str(next(ip_network(place.subnet).hosts()))
+    began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
+    with misbehaving.in_front_of(aws_endpoint, gateway) as proxy:
+        site = dataclasses.replace(vault.site, aws=dataclasses.replace(vault.site.aws, endpoint_url=proxy.url))
+        with vault.opened() as remote:
+            vault.take(remote, began)
+        for deed in itertools.count():
+            killed = _prune_killed_before(site, vault.workshop, proxy, deed)
+            with vault.opened() as remote:
+                known = restore.known_in(vault.site, vault.world, remote)
+                assert [each.identity for each in known if each.broken or not each.manifest] == []
+                remote.check("1/1")
+                if not killed:
+                    break
+                # Something to remove for the next one, too.
+                vault.take(remote, began + timedelta(seconds=1 + deed))
+    print(f"killed before each of {deed} deeds")
+    # A manifest, snapshots, an index, packs: each went by a request of its own.
+    assert deed > 5
+    assert vault.whole() == [vault.made[-1].identity]
+    _restored(vault, vault.made[-1], tmp_path)
+
+
+def _prune_killed_before(site: Site, workshop: Workshop, proxy: Misbehaving, deed: int) -> bool:
+    """Prune, and kill it with its restic when it asks the bucket to change something for so many times and once more."""
+    pruning = multiprocessing.get_context("spawn").Process(target=_prune, args=(site, workshop))
+    before, lock = itertools.count(), threading.Lock()
+    blows: list[str] = []
+
+    def judge(method: str, path: str) -> Fault:
+        changes = method in {"PUT", "POST", "DELETE"} and path.startswith(f"/{BUCKET}/") and "/locks/" not in path
+        with lock:
+            if not blows and not (changes and next(before) == deed):
+                return misbehaving.WELL
+            blows.append(path)
+            if len(blows) == 1:
+                pruning.kill()
+        return misbehaving.AWAY
+
+    proxy.judge = judge
+    pruning.start()
+    pruning.join(120)
+    _kill_errands(f"operator-{site.name}")
+    assert pruning.exitcode == (-signal.SIGKILL if blows else 0)
+    return bool(blows)
+
+
+def _prune(site: Site, workshop: Workshop) -> None:
+    os.environ.update(aws.CREDENTIALS)
+    prune.prune(site, World(site, tell=print), workshop=workshop, agree=_agree)
+
+
+def _kill_errands(name: str) -> None:
+    """Kill the containers of that name, also one that is just being made, and return when they are gone."""
+    engine = docker.from_env().containers
+    while there := engine.list(ignore_removed=True, filters={"label": f"gitea-suite.errand={name}"}):
+        for container in there:
+            with contextlib.suppress(APIError):
+                container.kill()
+        time.sleep(0.1)
 
 
 def test_a_pack_with_one_bit_flipped_is_found_by_the_share_that_reads_it(vault: Vault) -> None:

@@ -10,6 +10,9 @@ from .context import Context, Instance, Route, route
 from .messages import HttpError, Request, Response, json_response, text_response
 from .release import Fault
 
+# The flapping release is well for half of so many seconds, and not for the other half.
+_TURN = 8.0
+
 
 class Application:
     """The installed Gitea; `sour_after` is after how many seconds the sour release turns."""
@@ -57,7 +60,10 @@ class Application:
         fault = self._instance.release.fault
         if fault is Fault.BROKEN:
             return request.path != "/api/healthz"
-        return fault is Fault.SOUR and time.monotonic() - self._started > self._sour_after
+        since = time.monotonic() - self._started
+        if fault is Fault.FLAP:
+            return since % _TURN > _TURN / 2
+        return fault is Fault.SOUR and since > self._sour_after
 
 
 def uninstalled(app_name: str, request: Request) -> Response:

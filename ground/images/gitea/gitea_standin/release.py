@@ -16,6 +16,7 @@ class Fault(Enum):
     CRASH = "crash"
     HANG = "hang"
     SOUR = "sour"
+    FLAP = "flap"
     MIDMIGRATION = "midmigration"
     BROKEN = "broken"
 
@@ -38,6 +39,7 @@ _DATABASE_VERSIONS = {
     "28.1.1-crash": 338,
     "28.1.1-hang": 338,
     "28.1.1-sour": 338,
+    "28.1.1-flap": 338,
     "28.1.1-midmigration": 340,
     "28.1.1-broken": 340,
 }
