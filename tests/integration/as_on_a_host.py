@@ -26,7 +26,7 @@ backup.Places.__init__.__defaults__ = (
     WATCHMAN,
 )
 # No one waits for minutes in a test, and a busy machine is not what is tested: the site stands still as long as it takes.
-backup.FROZEN_SECONDS = 60.0
+vars(backup)["FROZEN_SECONDS"] = 60.0
 restic.PATIENCE_SECONDS, restic.LOCK_PATIENCE = 2.0, "1s"
 
 

@@ -84,7 +84,7 @@ def test_an_update_whose_power_fails_at_any_step_ends_before_it_began(
         issue(site, account, step)
         known = titles(site, account)
         _cut_off_at(ssh, cut_power, step, *wish)
-        _until_well(ssh)
+        _until_resumed(ssh)
         assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0"), (
             step
         )
@@ -110,7 +110,7 @@ def test_an_update_to_a_good_release_whose_power_fails_is_done_or_was_never_ther
     now = push(git, repository, tmp_path / "work", step)
     issue(site, account, step)
     _cut_off_at(ssh, cut_power, step, "update", "gitea", "--to", "28.1.0", "--yes")
-    _until_well(ssh)
+    _until_resumed(ssh)
     # At the last step it was well already.
     end = ("28.1.0", "updated") if step == "judge" else ("28.0.1", "rolled back")
     entry = ops(ssh, "update", "history")["updates"][-1]
@@ -136,6 +136,13 @@ def _cut_off_at(ssh: Ssh, cut_power: Callable[[], None], step: str, *arguments: 
     until(lambda: ssh("test -e /run/begun").returncode == 0, f"{step} has begun")
     cut_power()
     running.join()
+
+
+def _until_resumed(ssh: Ssh) -> None:
+    """The update was ended by what runs as the host comes up, and by no one else."""
+    until(lambda: ssh("sudo test -d /srv/gitea/.update").returncode == 0, "the host is up")
+    until(lambda: ssh("sudo test -e /srv/gitea/.update/journal").returncode == 1, "what was cut off is ended")
+    _until_well(ssh)
 
 
 def _until_well(ssh: Ssh) -> None:
