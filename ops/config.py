@@ -292,7 +292,7 @@ def _parse(path: Path) -> Mapping[str, Any]:
     return document
 
 
-def _build(schema: type[Any], table: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
+def _build(schema: Any, table: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
     known = {item.name: item for item in dataclasses.fields(schema)}
     types = _types(schema)
     problems.extend(_unknown(key, known, prefix) for key in table if key not in known)
