@@ -1,4 +1,4 @@
-"""Wherever a restore or a rotation is cut off, the next run ends it: every deed and every call, on the world in memory."""
+"""Wherever a restore, a rotation or a prune is cut off, the next run ends it: every deed and every call, on the world in memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ops import accounts, restore
 from ops.errors import OpsError
+from tests import pruned
 from tests.cloud import Cloud, Cut, played
+from tests.pruned import WHOLE, Bucket
 from tests.restored import SITE, Killed, Machine
 
 
@@ -109,3 +113,33 @@ def test_going_back_may_be_killed_anywhere_too(tmp_path: Path, wish: Mapping[str
             content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
             assert machine.databases["gitea"] == database[content]
             assert machine.running
+
+
+@pytest.mark.parametrize("first", range(WHOLE.deeds))
+def test_wherever_a_prune_is_killed_no_manifest_tells_of_what_is_gone_and_the_next_one_ends_right(first: int) -> None:
+    bucket = Bucket(dies_before=first)
+    with pytest.raises(pruned.Killed):
+        bucket.run()
+    for made in bucket.manifests.values():
+        parts = {part.remote for part in made.parts.values()}
+        assert parts <= {each.identity for each in bucket.snapshots}
+        assert parts <= bucket.packs
+    bucket.dies_before = -1
+    bucket.run()
+    assert bucket.state() == WHOLE.state()
+
+
+@settings(deadline=None)  # a busy machine is no reason for a test to fail
+@given(st.lists(st.integers(0, WHOLE.deeds - 1), max_size=4))
+def test_a_prune_may_be_killed_again_and_again(deaths: list[int]) -> None:
+    bucket = Bucket()
+    for death in deaths:
+        bucket.dies_before, bucket.deeds = death, 0
+        try:
+            bucket.run()
+        except pruned.Killed:
+            continue
+        break
+    bucket.dies_before = -1
+    bucket.run()
+    assert bucket.state() == WHOLE.state()
