@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import ipaddress
 import json
 import re
@@ -291,9 +292,9 @@ def _parse(path: Path) -> Mapping[str, Any]:
     return document
 
 
-def _build(schema: type[Any], table: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
+def _build(schema: Any, table: Mapping[str, Any], prefix: str, problems: list[str]) -> Any:
     known = {item.name: item for item in dataclasses.fields(schema)}
-    types = get_type_hints(schema)
+    types = _types(schema)
     problems.extend(_unknown(key, known, prefix) for key in table if key not in known)
     before = len(problems)
     values: dict[str, Any] = {}
@@ -305,6 +306,11 @@ def _build(schema: type[Any], table: Mapping[str, Any], prefix: str, problems: l
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             problems.append(f"{prefix}{name} is missing: {item.metadata['remedy']}")
     return None if len(problems) > before else schema(**values)
+
+
+@functools.cache  # each annotation is compiled to be read
+def _types(schema: type[Any]) -> Mapping[str, Any]:
+    return get_type_hints(schema)
 
 
 def _section(schema: type[Any], table: Any, name: str, problems: list[str]) -> Any:

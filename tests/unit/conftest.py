@@ -22,6 +22,10 @@ import pytest
 for _name in [each for each in os.environ if each.startswith("AWS_")]:
     del os.environ[_name]
 
+# Hosts in temporary folders make and remove thousands of files, and wait for a disk at each fsync: in memory nothing does.
+if os.access("/dev/shm", os.W_OK):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+
 # They make hundreds of thousands of objects that live to the end, and the collector would look at them over and over.
 gc.set_threshold(100_000, 50, 50)
 # What is left at the end goes with the process, and nothing is learned by taking it apart first.

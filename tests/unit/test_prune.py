@@ -1,37 +1,16 @@
-"""What a prune removes, that one which is cut off anywhere leaves no lie, and that the next one ends right."""
+"""What a prune removes, and that nothing else goes. That it may be cut off anywhere: tests/integration/test_cut_off.py."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from datetime import timedelta
 
 from ops import bases, manifest, prune, wal
-from ops.manifest import Backup, Manifest
+from ops.manifest import Backup
 from ops.prune import Plan
 from ops.wal import Base
 from ops.world.restic import Snapshot
 from tests import fakes
-
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-SITE = fakes.site(
-    backup={"bucket": "example-org-gitea-backup", "keep_last": 2, "keep_daily": 1, "keep_weekly": 0, "keep_monthly": 0}
-)
-MADE = [fakes.made(NOW - timedelta(hours=hours)) for hours in (1, 2, 3, 4)]
-
-
-def snapshots_of(made: Manifest) -> list[Snapshot]:
-    return [Snapshot(part.remote, part.local, (made.identity, name)) for name, part in made.parts.items()]
-
-
-def planned(
-    backups: Collection[Manifest], snapshots: Sequence[Snapshot], hidden: Collection[str] = (), now: datetime = NOW
-) -> Plan:
-    return prune.plan(SITE, [Backup(each.identity, each) for each in backups], snapshots, hidden, now)
+from tests.pruned import MADE, NOW, SITE, WHOLE, planned, snapshots_of
 
 
 def test_what_the_policy_does_not_keep_goes_with_its_snapshots() -> None:
@@ -89,84 +68,6 @@ def test_a_base_without_a_record_goes_unless_it_is_the_newest_which_may_be_being
     assert not prune.with_log(Plan((), (), ()), [base(0)], [], there[1:], NOW).loses
 
 
-class Killed(BaseException):
-    """The power went."""
-
-
-@dataclass
-class Bucket:
-    """A bucket and the repository in it; every change is a deed, before which the power may go."""
-
-    manifests: dict[str, Manifest] = field(default_factory=lambda: {each.identity: each for each in MADE})
-    hidden: set[str] = field(default_factory=set)
-    snapshots: list[Snapshot] = field(default_factory=lambda: [one for each in MADE for one in snapshots_of(each)])
-    packs: set[str] = field(default_factory=lambda: {part.remote for each in MADE for part in each.parts.values()})
-    dies_before: int = -1
-    deeds: int = 0
-
-    def deed(self) -> None:
-        if self.deeds == self.dies_before:
-            raise Killed
-        self.deeds += 1
-
-    def hide_object(self, bucket: str, key: str) -> None:
-        self.deed()
-        identity = key.removeprefix(manifest.PREFIX).removesuffix(".json")
-        del self.manifests[identity]
-        self.hidden.add(identity)
-
-    def forget(self, snapshots: Sequence[str]) -> None:
-        for identity in snapshots:
-            self.deed()
-            self.snapshots = [each for each in self.snapshots if each.identity != identity]
-
-    def prune(self) -> None:
-        for pack in sorted(self.packs - {each.identity for each in self.snapshots}):
-            self.deed()
-            self.packs.remove(pack)
-
-    def run(self) -> None:
-        world = fakes.FakeWorld(aws=self)  # type: ignore[arg-type]
-        plan = planned(list(self.manifests.values()), self.snapshots, self.hidden)
-        prune.remove(SITE, world, self, plan)  # type: ignore[arg-type]
-
-    def state(self) -> tuple[list[str], list[str], list[str]]:
-        return sorted(self.manifests), sorted(each.identity for each in self.snapshots), sorted(self.packs)
-
-
-WHOLE = Bucket()
-WHOLE.run()
-
-
 def test_a_prune_leaves_what_is_kept_and_nothing_else() -> None:
     kept = sorted(part.remote for each in MADE[:2] for part in each.parts.values())
     assert WHOLE.state() == (sorted(each.identity for each in MADE[:2]), kept, kept)
-
-
-@pytest.mark.parametrize("first", range(WHOLE.deeds))
-def test_wherever_a_prune_is_killed_no_manifest_tells_of_what_is_gone_and_the_next_one_ends_right(first: int) -> None:
-    bucket = Bucket(dies_before=first)
-    with pytest.raises(Killed):
-        bucket.run()
-    for made in bucket.manifests.values():
-        parts = {part.remote for part in made.parts.values()}
-        assert parts <= {each.identity for each in bucket.snapshots}
-        assert parts <= bucket.packs
-    bucket.dies_before = -1
-    bucket.run()
-    assert bucket.state() == WHOLE.state()
-
-
-@given(st.lists(st.integers(0, WHOLE.deeds - 1), max_size=4))
-def test_a_prune_may_be_killed_again_and_again(deaths: list[int]) -> None:
-    bucket = Bucket()
-    for death in deaths:
-        bucket.dies_before, bucket.deeds = death, 0
-        try:
-            bucket.run()
-        except Killed:
-            continue
-        break
-    bucket.dies_before = -1
-    bucket.run()
-    assert bucket.state() == WHOLE.state()

@@ -1,47 +1,25 @@
-"""What a restore decides, and that one which is cut off anywhere leaves one site or the other, whole."""
+"""What a restore decides, and that whatever fails leaves one site or the other, whole.
+
+That it may be cut off anywhere: tests/integration/test_cut_off.py.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ops import accounts, backup, manifest, restore, wal
-from ops.backup import Places
+from ops import accounts, manifest, restore, wal
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
-from ops.manifest import Backup, Manifest, Part
+from ops.manifest import Backup
 from ops.restore import ASIDE, STAGED, Facts, Wish
 from ops.wal import Base
-from ops.world.containers import Ran, Service
-from ops.world.restic import Snapshot
-from tests import fakes
+from tests.restored import MADE, NOON, REFS, SITE, Machine
 
-NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)
-REFS = "= a/b.git\nref: refs/heads/main\n0001 refs/heads/main\n"
-MADE = Manifest(
-    identity="20261123T110000Z",
-    site="test",
-    domain="git.example.org",
-    moment=NOON,
-    finished=NOON,
-    parts={name: Part(f"remote-{name}", f"local-{name}", 1000) for name in manifest.PARTS},
-    stored=1,
-    versions={"gitea": "28.1.0"},
-    migration=300,
-    images={},
-    rows={"user": 3},
-    repositories=backup.refs_from(REFS),
-    paused=0.1,
-    photographed=True,
-    secret_key="",
-)
-SITE = fakes.site()
 FACTS = Facts("28.1.0", 10**9, "")
 
 
@@ -158,201 +136,6 @@ def test_a_base_needs_room_beside_the_site_too() -> None:
     assert restore.judge(MADE, replace(FACTS, free=2100)) == ()
     (problem,) = restore.judge(MADE, replace(FACTS, free=2100), base=1)
     assert "are free on the data disk" in problem
-
-
-class Killed(BaseException):
-    """The process is gone: nothing that it would still have done happens."""
-
-
-@dataclass
-class Machine(fakes.FakeWorld):
-    """A host with a data disk, a database server and a bucket. The process dies before its ``dies_before``th deed."""
-
-    directory: Path = field(kw_only=True)
-    databases: dict[str, str] = field(default_factory=lambda: {"gitea": "now"})
-    running: bool = True
-    comes_up: Callable[[str], bool] = lambda content: True
-    stored: str = "then"
-    ini: str = "APP_NAME = Gitea\n[security]\nINSTALL_LOCK = true\nSECRET_KEY = k\n[server]\nDOMAIN = d\n"
-    refs: Mapping[str, str] = field(default_factory=lambda: {"then": REFS})
-    deeds: list[str] = field(default_factory=list)
-    turned_away: list[str] = field(default_factory=list)
-    dies_before: int = -1
-    executed: list[list[str]] = field(default_factory=list)
-    hooks: int = 0
-    # The repositories whose packs are damaged.
-    damaged: set[str] = field(default_factory=set)
-    unreadable: bool = False
-
-    def __post_init__(self) -> None:
-        self.places = Places(
-            self.directory / "data", self.directory / "secrets", self.directory / "backup", lock=self.directory / "lock"
-        )
-        (self.places.live / "git/repositories/a/b.git").mkdir(parents=True)
-        (self.places.live / "git/repositories/a/b.git/content").write_text("now")
-        self.places.secrets.mkdir()
-        (self.places.secrets / "gitea-secret-key").write_text("k")
-        self.containers: Any = self
-        self.subvolumes: Any = self
-        self.database: Any = self
-        made = replace(MADE, secret_key=backup.secret_key(self.places))
-        self.aws: Any = Bucket({manifest.key_of(made.identity): manifest.written(made)})
-
-    def deed(self, what: str) -> None:
-        if self.dies_before == len(self.deeds):
-            raise Killed
-        self.deeds.append(what)
-
-    # The engine.
-    def services(self, project: str) -> tuple[Service, ...]:
-        health = "healthy" if self.running and self.comes_up(self.content()) else "starting"
-        return (Service("gitea", "gitea/gitea:28.1.0@sha256:0", "running" if self.running else "exited", health, 0),)
-
-    def name(self, project: str, service: str) -> str:
-        return f"{project}-{service}-1"
-
-    def stop(self, project: str, service: str, **_: object) -> None:
-        self.deed("stop")
-        self.running = False
-
-    def start(self, project: str, service: str) -> None:
-        self.deed("start")
-        self.running = True
-
-    def discard(self, container: str) -> None:
-        assert container == "gitea-suite-replay"
-
-    def command_lines(self, project: str, service: str) -> tuple[str, ...]:
-        return ()
-
-    def execute(self, project: str, service: str, argv: Sequence[str], user: str = "") -> Ran:
-        if service == "gitea":
-            assert (user, self.running) == ("git", True)
-            self.executed.append(list(argv))
-            return Ran(self.hooks, "permission denied")
-        assert (service, argv[0]) == ("nginx", "nginx-away")
-        self.turned_away.append(argv[1])
-        return Ran(0, "")
-
-    def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
-        found = sorted((folder / "git/repositories").glob("*/*.git/content"))
-        return Ran(0, "".join(self.refs.get(each.read_text(), "") for each in found))
-
-    # The disk.
-    def can_photograph(self, folder: Path) -> bool:
-        return False
-
-    def remove(self, folder: Path) -> None:
-        if folder.is_dir():
-            self.deed(f"remove {folder.name}")
-            for each in sorted(folder.rglob("*"), reverse=True):
-                each.rmdir() if each.is_dir() else each.unlink()
-            folder.rmdir()
-
-    def rename(self, folder: Path, name: Path) -> None:
-        self.deed(f"rename {folder.name}")
-        assert not name.exists()
-        folder.rename(name)
-
-    def own_like(self, model: Path, folder: Path) -> None:
-        assert model.is_dir()
-        assert folder.is_dir()
-
-    def free(self, folder: Path) -> int:
-        return 10**9
-
-    # The database.
-    @contextmanager
-    def session(self, container: str, name: str = "gitea") -> Iterator[Machine]:
-        assert name == "postgres" or name in self.databases
-        yield self
-
-    def ask(self, statement: str) -> list[list[str]]:
-        words = statement.split()
-        match words:
-            case ["DROP", "DATABASE", "IF", "EXISTS", name, "WITH", "(FORCE)"]:
-                self.deed(statement)
-                self.databases.pop(name, None)
-            case ["CREATE", "DATABASE", name, *_]:
-                self.deed(statement)
-                assert name not in self.databases
-                self.databases[name] = ""
-            case ["ALTER", "DATABASE", name, "RENAME", "TO", new]:
-                self.deed(statement)
-                assert new not in self.databases
-                self.databases[new] = self.databases.pop(name)
-            case ["SELECT", "datname", *_]:
-                return [[name] for name in ("postgres", *self.databases)]
-            case ["SELECT", "version", *_]:
-                return [["300"]]
-            case ["SELECT", "tablename", *_]:
-                return [["user"]]
-            case ["SELECT", "count(*)", *_]:
-                return [["3"]]
-        return []
-
-    # The repositories.
-    def restic(self, repository: str, **_: Any) -> Repository:
-        return Repository(self, "remote" if repository.startswith("s3:") else "local")
-
-    # What the test sees.
-    def content(self) -> str:
-        """What Gitea shows: what its folder and its database agree on."""
-        found = (self.places.live / "git/repositories/a/b.git/content").read_text()
-        return found if found == self.databases["gitea"] else f"{found} with the database of {self.databases['gitea']}"
-
-    def ops(self, **wish: Any) -> Any:
-        return restore.restore(SITE, self, wish=Wish(**wish), agree=lambda *_: None, places=self.places)  # type: ignore[arg-type]
-
-    def resume(self) -> Any:
-        self.dies_before = -1
-        return restore.resume(SITE, self, places=self.places)  # type: ignore[arg-type]
-
-
-@dataclass
-class Repository:
-    """One of the machine's two."""
-
-    machine: Machine
-    name: str
-
-    def exists(self) -> bool:
-        return True
-
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        ids = [getattr(part, self.name) for part in MADE.parts.values()]
-        return tuple(Snapshot(each, each, paths=("/data/.moment/gitea",)) for each in ids)
-
-    def restore(self, snapshot: str, target: Path, *, include: str) -> None:
-        self.machine.deed("restore data")
-        inner = "" if include.endswith(".git") else "git/repositories/a/b.git"
-        (target / inner).mkdir(parents=True)
-        (target / inner / "content").write_text(self.machine.stored)
-
-    def read(self, snapshot: str, filename: str) -> str:
-        assert (snapshot, filename) == ("local-data", "/data/.moment/gitea/gitea/conf/app.ini")
-        return self.machine.ini
-
-    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
-        self.machine.deed("restore database")
-        if self.machine.unreadable:
-            raise OpsError(f"the pack of {filename} is damaged")
-        if self.name in self.machine.damaged:
-            raise OpsError(f"{self.name}: ciphertext verification failed")
-        self.machine.databases[STAGED] = self.machine.stored
-
-
-@dataclass
-class Bucket:
-    """The bucket's objects."""
-
-    content: dict[str, bytes]
-
-    def objects(self, bucket: str, prefix: str) -> list[str]:
-        return [key for key in self.content if key.startswith(prefix)]
-
-    def read_object(self, bucket: str, key: str) -> bytes:
-        return self.content[key]
 
 
 @pytest.fixture(autouse=True)
@@ -482,50 +265,6 @@ def test_a_restored_site_that_does_not_come_up_is_taken_back(machine: Machine) -
         machine.ops()
     assert "ops restore --resume" in stranded.value.hint
     assert machine.content() == "now"
-
-
-@pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
-def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_whole(
-    tmp_path: Path, wish: Mapping[str, str]
-) -> None:
-    database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
-    whole = Machine(directory=tmp_path / "whole")
-    whole.ops(**wish)
-    for number in range(len(whole.deeds)):
-        machine = Machine(directory=tmp_path / str(number), dies_before=number)
-        with pytest.raises(Killed):
-            machine.ops(**wish)
-        machine.resume()
-        assert machine.turned_away[-1] == "none"
-        content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
-        assert machine.databases["gitea"] == database[content], whole.deeds[number]
-        assert machine.running
-        assert not machine.resume().changed
-        machine.ops(**wish)
-        restored = (machine.places.live / "git/repositories/a/b.git/content").read_text()
-        assert (restored, machine.databases["gitea"]) == ("then", database["then"])
-
-
-@pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
-def test_going_back_may_be_killed_anywhere_too(tmp_path: Path, wish: Mapping[str, str]) -> None:
-    database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
-    whole = Machine(directory=tmp_path / "whole")
-    whole.ops(**wish)
-    for first in range(len(whole.deeds)):
-        for second in itertools.count():
-            machine = Machine(directory=tmp_path / f"{first}-{second}", dies_before=first)
-            with pytest.raises(Killed):
-                machine.ops(**wish)
-            machine.dies_before = len(machine.deeds) + second
-            try:
-                restore.resume(SITE, machine, places=machine.places)  # type: ignore[arg-type]
-            except Killed:
-                machine.resume()
-            else:
-                break
-            content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
-            assert machine.databases["gitea"] == database[content]
-            assert machine.running
 
 
 @pytest.mark.parametrize("name", ["a/never", "a", "../b", "a/b.git"])

@@ -1,240 +1,30 @@
-"""A secret gets a new value, and wherever the run is cut off nothing is lost and no one is locked out."""
+"""A secret gets a new value, and whatever fails meanwhile nothing is lost and no one is locked out.
+
+That it may be cut off at any call: tests/integration/test_cut_off.py.
+"""
 
 from __future__ import annotations
 
-import functools
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import botocore.client
 import pytest
-from botocore.exceptions import EndpointConnectionError
-from moto import mock_aws
-from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.iam.models import iam_backends
-from moto.secretsmanager.models import secretsmanager_backends
 
-from ops import credentials, rotation, secrets
-from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
-from ops.model import AccessKey, Report, Secret, SmtpCredentials
-from ops.world.aws import CURRENT, PENDING, Aws
+from ops import rotation, secrets
+from ops.errors import ConfigError, Degraded, Locked, Refused, RolledBack, Stranded, Unavailable
+from ops.model import AccessKey, Secret
+from ops.world.aws import PENDING
 from ops.world.clock import Clock
-from ops.world.containers import Ran, Service
 from ops.world.lock import exclusive
 from tests import fakes
-
-SITE = fakes.site()
-REGION = "eu-central-1"
-USER = "test-mail"
-VALUES = {name: f"first-value-of-{name}" for name in secrets.PLACES if not name.startswith("smtp-")}
-CALL = botocore.client.BaseClient._make_api_call
-
-
-class Cut:
-    """Counts every call to the outside and fails at one of them: before it is made, after it, or from it on for good.
-
-    What the host does within a call is the host's; test_credentials.py cuts that off.
-    """
-
-    def __init__(self, number: int = -1, kind: str = "") -> None:
-        self.number, self.kind = number, kind
-        self.calls: list[str] = []
-        self.within = False
-
-    def through(self, name: str, deed: Callable[[], Any]) -> Any:
-        if self.within:
-            return deed()
-        number = len(self.calls)
-        self.calls.append(name)
-        if (number == self.number and self.kind == "before") or (self.kind == "from" and number >= self.number):
-            raise EndpointConnectionError(endpoint_url="cut")
-        self.within = True
-        try:
-            result = deed()
-        finally:
-            self.within = False
-        if number == self.number and self.kind == "after":
-            raise EndpointConnectionError(endpoint_url="cut")
-        return result
-
-
-@dataclass
-class Cloud:
-    """AWS as moto plays it, and the mail server and the host that believe it."""
-
-    directory: Path
-    aws: Aws
-    cut: Cut = field(default_factory=Cut)
-    letters: list[fakes.Letter] = field(default_factory=list)
-    verifier: str = ""
-    broken: str = ""
-
-    def call(self, client: Any, operation: str, parameters: Any) -> Any:
-        return self.cut.through(operation, lambda: CALL(client, operation, parameters))
-
-    def knows(self, given: SmtpCredentials) -> bool:
-        """Whether the mail server would let someone in: the key is active, the password follows from it."""
-        keys = {key.access_key_id: Secret(key.secret_access_key) for key in _keys() if key.status == "Active"}
-        key = keys.get(given.username)
-        return key is not None and given.password == rotation.smtp_password(key, REGION)
-
-    def send(self, given: SmtpCredentials, **letter: str) -> None:
-        def deed() -> None:
-            server = fakes.FakeMail(self.knows, self.letters)
-            server.send(given, **letter)
-
-        self._explained("send mail", deed)
-
-    def ops(self, *arguments: str) -> Mapping[str, Any]:
-        """The host's own ops, as ssh would run it."""
-        report: list[Report] = []
-        self._explained(f"host: {' '.join(arguments)}", lambda: report.append(self._apply(*arguments)))
-        return report[0].facts
-
-    def _explained(self, name: str, deed: Callable[[], None]) -> None:
-        try:
-            self.cut.through(name, deed)
-        except EndpointConnectionError as error:
-            raise Unavailable("cut") from error
-
-    def _apply(self, *arguments: str) -> Report:
-        assert arguments[:2] == ("secrets", "apply")
-        pending = arguments[3] if len(arguments) > 2 else ""
-        if pending and pending == self.broken:
-            raise OpsError("ops secrets apply on the host: gitea: not healthy 180 s after the restart")
-        services = (
-            Service("postgres", "image", "running", "healthy", 0),
-            Service("nginx", "image", "running", "healthy", 0),
-        )
-        world = fakes.FakeWorld(containers=fakes.FakeContainers(services, {"postgres": self._postgres}))
-        world.aws = fakes.FakeAws(_values(CURRENT), pending=_values(PENDING))
-        return credentials.apply(SITE, world, pending=pending, directory=self.directory)  # type: ignore[arg-type]
-
-    def _postgres(self, argv: Any) -> Ran:
-        if argv[-1].startswith("ALTER ROLE"):
-            self.verifier = argv[-1].split("'")[1]
-        return Ran(0, self.verifier)
-
-    @property
-    def world(self) -> Any:
-        made = fakes.FakeWorld()
-        made.aws, made.mail = self.aws, self  # type: ignore[assignment]
-        return made
-
-    def rotate(self, name: str) -> Report:
-        return rotation.rotate(SITE, self.world, self, name=name, lock=self.directory.parent / "lock")  # type: ignore[arg-type]
-
-    def adopt(self, name: str, value: str) -> Report:
-        lock = self.directory.parent / "lock"
-        return rotation.adopt(SITE, self.world, self, name=name, value=Secret(value), lock=lock)  # type: ignore[arg-type]
-
-    def value(self, name: str, stage: str = CURRENT) -> str:
-        return _values(stage)[f"test/{name}"]
-
-    def in_use(self, file: str) -> str:
-        return (self.directory / file).read_text()
-
-    def well(self) -> bool:
-        """Whether the host can send mail and reach its database with what it has now, and again after a new start."""
-        now = SmtpCredentials(self.in_use("smtp-username"), Secret(self.in_use("smtp-password")))
-        current = secrets.credentials_from(Secret(self.value("smtp-credentials")))
-        database = credentials.verifier_takes(self.verifier, self.in_use("database-password"))
-        return self.knows(now) and self.knows(current) and database
-
-    def key_names(self) -> set[str]:
-        return {key.access_key_id for key in _keys() if key.status == "Active"}
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    mine = {name: secrets.Place(os.getuid(), os.getgid(), place.mode) for name, place in secrets.PLACES.items()}
-    monkeypatch.setattr(secrets, "PLACES", mine)
-    # Thousands of rounds of a hash each, and hosts and tests ask of the same few passwords over and over.
-    monkeypatch.setattr(credentials, "verifier_takes", functools.cache(credentials.verifier_takes))
-    with mock_aws():
-        yield
-
-
-@functools.cache
-def _aws() -> Aws:
-    return Aws(REGION)
-
-
-# What the tests themselves, and the host at each of its hundreds of starts, want to know of AWS is asked of moto itself:
-# the way through botocore and back takes a hundred times as long, and is shown by what the rotation does.
-def _vault() -> Any:
-    return secretsmanager_backends[DEFAULT_ACCOUNT_ID][REGION]
-
-
-def _create(name: str, value: str | None) -> None:
-    nothing = dict.fromkeys(("secret_binary", "description", "tags", "kms_key_id", "client_request_token"))
-    _vault().create_secret(name, value, replica_regions=[], force_overwrite=False, **nothing)
-
-
-def _values(stage: str) -> dict[str, str]:
-    return {
-        secret.name: version["secret_string"]
-        for secret in _vault().secrets.values()
-        for version in secret.versions.values()
-        if stage in version["version_stages"]
-    }
-
-
-def _keys() -> Any:
-    return iam_backends[DEFAULT_ACCOUNT_ID]["global"].list_access_keys(USER)
+from tests.cloud import SITE, USER, VALUES, Cloud, Cut, played
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    """A site as Terraform and the first deployment leave it: every secret has a value, the host uses it."""
-    made = Cloud(tmp_path / "secrets", _aws())
-
-    def call(client: Any, operation: str, parameters: Any) -> Any:
-        return made.call(client, operation, parameters)
-
-    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call)
-    made.directory.mkdir()
-    for name, value in {**VALUES, "admin-password": "first-value-of-admin-password"}.items():
-        _create(f"test/{name}", value)
-    _create("test/smtp-credentials", None)
-    iam_backends[DEFAULT_ACCOUNT_ID]["global"].create_user(REGION, USER)
-    rotation.ensure_smtp(SITE, made.world)
-    made.ops("secrets", "apply")
-    made.letters.clear()
-    made.cut.calls.clear()
-    return made
-
-
-@pytest.mark.parametrize("name", ["smtp-credentials", "database-password"])
-@pytest.mark.parametrize("kind", ["before", "after", "from"])
-def test_a_rotation_that_is_cut_off_at_any_call_locks_no_one_out_and_the_next_run_heals(
-    name: str, kind: str, cloud: Cloud
-) -> None:
-    cloud.rotate(name)
-    cloud.cut = Cut()
-    cloud.rotate(name)
-    calls = tuple(cloud.cut.calls)
-    assert len(calls) >= 6
-    for number, call in enumerate(calls):
-        before = cloud.value(name)
-        cloud.cut = Cut(number, kind)
-        with pytest.raises(OpsError):
-            cloud.rotate(name)
-        cloud.cut = Cut()
-        assert cloud.well(), f"locked out when cut off {kind} call {number}, {call}"
-        cloud.rotate(name)
-        assert cloud.well()
-        assert cloud.value(name) != before
-        if name == "smtp-credentials":
-            assert cloud.key_names() == {json.loads(cloud.value(name))["username"]} == {cloud.in_use("smtp-username")}
-        else:
-            assert cloud.in_use(name) == cloud.value(name)
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    with played(tmp_path, monkeypatch) as made:
+        yield made
 
 
 def test_mail_is_sent_with_a_new_key_and_the_old_one_is_gone(cloud: Cloud) -> None:
@@ -374,21 +164,6 @@ def test_a_value_of_a_lost_site_is_put_into_use(name: str, cloud: Cloud) -> None
     assert cloud.adopt(name, "value-of-the-lost-site").changed is True
     assert cloud.value(name) == cloud.in_use(name) == "value-of-the-lost-site"
     assert cloud.adopt(name, "value-of-the-lost-site").changed is False
-
-
-def test_wherever_the_value_of_a_lost_site_is_cut_off_on_its_way_the_next_run_ends_it(cloud: Cloud) -> None:
-    name = "gitea-secret-key"
-    cloud.adopt(name, "first")
-    cloud.cut = Cut()
-    cloud.adopt(name, "second")
-    for number, _ in enumerate(tuple(cloud.cut.calls)):
-        for kind in ("before", "after"):
-            cloud.cut = Cut(number, kind)
-            with pytest.raises(OpsError):
-                cloud.adopt(name, f"value-{number}-{kind}")
-            cloud.cut = Cut()
-            cloud.adopt(name, f"value-{number}-{kind}")
-            assert cloud.value(name) == cloud.in_use(name) == f"value-{number}-{kind}"
 
 
 def test_only_what_backups_were_made_with_is_taken_from_elsewhere(cloud: Cloud) -> None:

@@ -25,7 +25,7 @@ from ops.underway import Pending
 from ops.world.lock import exclusive
 from tests import fakes
 from tests.machine import PINS, Busy, Killed, Machine, ended, one_end
-from tests.unit.test_restore import MADE
+from tests.restored import MADE
 
 SITE = fakes.site()
 NOW = fakes.FakeClock().now()

@@ -1,0 +1,145 @@
+"""Wherever a restore, a rotation or a prune is cut off, the next run ends it: every deed and every call, on the world in memory."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ops import accounts, restore
+from ops.errors import OpsError
+from tests import pruned
+from tests.cloud import Cloud, Cut, played
+from tests.pruned import WHOLE, Bucket
+from tests.restored import SITE, Killed, Machine
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    with played(tmp_path, monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "ensure_admin", lambda site, world: None)
+
+
+@pytest.mark.parametrize("name", ["smtp-credentials", "database-password"])
+@pytest.mark.parametrize("kind", ["before", "after", "from"])
+def test_a_rotation_that_is_cut_off_at_any_call_locks_no_one_out_and_the_next_run_heals(
+    name: str, kind: str, cloud: Cloud
+) -> None:
+    cloud.rotate(name)
+    cloud.cut = Cut()
+    cloud.rotate(name)
+    calls = tuple(cloud.cut.calls)
+    assert len(calls) >= 6
+    for number, call in enumerate(calls):
+        before = cloud.value(name)
+        cloud.cut = Cut(number, kind)
+        with pytest.raises(OpsError):
+            cloud.rotate(name)
+        cloud.cut = Cut()
+        assert cloud.well(), f"locked out when cut off {kind} call {number}, {call}"
+        cloud.rotate(name)
+        assert cloud.well()
+        assert cloud.value(name) != before
+        if name == "smtp-credentials":
+            assert cloud.key_names() == {json.loads(cloud.value(name))["username"]} == {cloud.in_use("smtp-username")}
+        else:
+            assert cloud.in_use(name) == cloud.value(name)
+
+
+def test_wherever_the_value_of_a_lost_site_is_cut_off_on_its_way_the_next_run_ends_it(cloud: Cloud) -> None:
+    name = "gitea-secret-key"
+    cloud.adopt(name, "first")
+    cloud.cut = Cut()
+    cloud.adopt(name, "second")
+    for number, _ in enumerate(tuple(cloud.cut.calls)):
+        for kind in ("before", "after"):
+            cloud.cut = Cut(number, kind)
+            with pytest.raises(OpsError):
+                cloud.adopt(name, f"value-{number}-{kind}")
+            cloud.cut = Cut()
+            cloud.adopt(name, f"value-{number}-{kind}")
+            assert cloud.value(name) == cloud.in_use(name) == f"value-{number}-{kind}"
+
+
+@pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
+def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_whole(
+    tmp_path: Path, wish: Mapping[str, str]
+) -> None:
+    database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
+    whole = Machine(directory=tmp_path / "whole")
+    whole.ops(**wish)
+    for number in range(len(whole.deeds)):
+        machine = Machine(directory=tmp_path / str(number), dies_before=number)
+        with pytest.raises(Killed):
+            machine.ops(**wish)
+        machine.resume()
+        assert machine.turned_away[-1] == "none"
+        content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
+        assert machine.databases["gitea"] == database[content], whole.deeds[number]
+        assert machine.running
+        assert not machine.resume().changed
+        machine.ops(**wish)
+        restored = (machine.places.live / "git/repositories/a/b.git/content").read_text()
+        assert (restored, machine.databases["gitea"]) == ("then", database["then"])
+
+
+@pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
+def test_going_back_may_be_killed_anywhere_too(tmp_path: Path, wish: Mapping[str, str]) -> None:
+    database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
+    whole = Machine(directory=tmp_path / "whole")
+    whole.ops(**wish)
+    for first in range(len(whole.deeds)):
+        for second in itertools.count():
+            machine = Machine(directory=tmp_path / f"{first}-{second}", dies_before=first)
+            with pytest.raises(Killed):
+                machine.ops(**wish)
+            machine.dies_before = len(machine.deeds) + second
+            try:
+                restore.resume(SITE, machine, places=machine.places)  # type: ignore[arg-type]
+            except Killed:
+                machine.resume()
+            else:
+                break
+            content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
+            assert machine.databases["gitea"] == database[content]
+            assert machine.running
+
+
+@pytest.mark.parametrize("first", range(WHOLE.deeds))
+def test_wherever_a_prune_is_killed_no_manifest_tells_of_what_is_gone_and_the_next_one_ends_right(first: int) -> None:
+    bucket = Bucket(dies_before=first)
+    with pytest.raises(pruned.Killed):
+        bucket.run()
+    for made in bucket.manifests.values():
+        parts = {part.remote for part in made.parts.values()}
+        assert parts <= {each.identity for each in bucket.snapshots}
+        assert parts <= bucket.packs
+    bucket.dies_before = -1
+    bucket.run()
+    assert bucket.state() == WHOLE.state()
+
+
+@settings(deadline=None)  # a busy machine is no reason for a test to fail
+@given(st.lists(st.integers(0, WHOLE.deeds - 1), max_size=4))
+def test_a_prune_may_be_killed_again_and_again(deaths: list[int]) -> None:
+    bucket = Bucket()
+    for death in deaths:
+        bucket.dies_before, bucket.deeds = death, 0
+        try:
+            bucket.run()
+        except pruned.Killed:
+            continue
+        break
+    bucket.dies_before = -1
+    bucket.run()
+    assert bucket.state() == WHOLE.state()
