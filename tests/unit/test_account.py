@@ -1,10 +1,9 @@
-"""What an account answers, on moto; and whether a site can be made in it."""
+"""What an account answers of buckets, on moto; and whether a site can be made in it (the rest: tests/integration/test_account.py)."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from moto.sesv2.responses import SESV2Response
 
 from ops import preflight
 from ops.errors import OpsError, Refused
@@ -76,51 +74,16 @@ def test_all_problems_come_at_once_and_are_a_refusal() -> None:
 @pytest.fixture(scope="module")
 def account() -> Iterator[Account]:
     """One account for all of them; each test asks for names of its own."""
-    # Moto has the service and not this call, whose answer SES's own reference gives.
-    answer = json.dumps({"ProductionAccessEnabled": True})
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "test")
         patch.delenv("AWS_ENDPOINT_URL", raising=False)
-        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # thousands, and none is asked for
-        patch.setattr(SESV2Response, "get_account", lambda _: answer, raising=False)
-        with mock_aws():
-            yield Account(REGION)
+        yield Account(REGION)
 
 
 @functools.cache
 def _client(service: str) -> Any:
     return boto3.client(service, region_name=REGION)
-
-
-def test_an_account_is_told_as_it_is_and_what_aws_does_not_answer_is_named_and_not_guessed(account: Account) -> None:
-    facts = account.facts(name="nothing", zone="nowhere.org", instance_type="t3.medium", buckets=("unused",))
-    assert facts.identity.startswith("arn:aws:")
-    assert (facts.region_open, facts.zone_found, facts.vcpus_wanted, facts.mail_to_anyone) == (True, False, 2, True)
-    assert (facts.buckets, facts.namesakes) == ({"unused": "free"}, ())
-    assert (facts.vcpus_free, facts.addresses_free) == (None, None)
-    assert [each.split(":")[0] for each in facts.unknown] == ["the quota of vCPUs", "the quota of addresses"]
-
-
-def test_what_is_there_already_is_found(account: Account) -> None:
-    _client("route53").create_hosted_zone(Name="example.org", CallerReference="1")
-    _client("s3").create_bucket(Bucket="mine", CreateBucketConfiguration={"LocationConstraint": REGION})
-    _client("iam").create_role(RoleName="test-host", AssumeRolePolicyDocument="{}")
-    _client("secretsmanager").create_secret(Name="test/admin-password", SecretString="a")
-    _client("secretsmanager").create_secret(Name="testimony/unrelated", SecretString="a")
-    _client("secretsmanager").create_secret(Name="test/old", SecretString="a")
-    _client("secretsmanager").delete_secret(SecretId="test/old")
-    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Site", "Value": "test"}]}]
-    started = _client("ec2").run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1, TagSpecifications=tags)
-    facts = account.facts(name="test", zone="example.org", instance_type="t3.medium", buckets=("mine",))
-    assert facts.zone_found is True
-    assert facts.buckets == {"mine": "ours"}
-    assert set(facts.namesakes) == {
-        f"instance {started['Instances'][0]['InstanceId']}",
-        "role test-host",
-        "secret test/admin-password",
-        "secret test/old (being deleted)",
-    }
 
 
 def _bucket(name: str, lock_days: int = 0) -> str:
@@ -166,15 +129,3 @@ def test_a_bucket_whose_versioning_was_switched_off_keeps_versions_again(account
     assert account.versioned("plain") is False
     account.keep_versions("plain")
     assert account.versioned("plain") is True
-
-
-def test_rules_are_told_in_words_and_taken_out_one_by_one(account: Account) -> None:
-    network = _client("ec2").create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    group = _client("ec2").create_security_group(GroupName="g", Description="d", VpcId=network)["GroupId"]
-    wish = {"FromPort": 8080, "ToPort": 8080, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-    _client("ec2").authorize_security_group_ingress(GroupId=group, IpPermissions=[wish])
-    rules = account.rules(group)
-    assert set(rules.values()) == {"ingress tcp 8080 from 0.0.0.0/0", "egress all protocols to 0.0.0.0/0"}
-    for rule, words in rules.items():
-        account.revoke(group, rule, egress=words.startswith("egress"))
-    assert account.rules(group) == {}

@@ -410,20 +410,6 @@ def test_what_was_written_to_a_release_that_migrated_and_then_went_bad_is_kept_a
     assert missing <= set((machine.places.data / ".update/undone/gitea/writes").read_text().split())
 
 
-def test_killed_here_and_there_an_update_is_finished_or_undone(tmp_path: Path) -> None:
-    # At every step, of every kind of update: tests/integration/test_kills.py.
-    whole = Busy.on(Machine(directory=tmp_path / "whole"))
-    ended(lambda: whole.update(to="28.1.1-broken"))
-    one_end(whole, "gitea", "28.1.1-broken")
-    for number in range(0, len(whole.deeds), 7):
-        machine = Busy.on(Machine(directory=tmp_path / str(number), dies_before=number))
-        with pytest.raises(Killed):
-            machine.update(to="28.1.1-broken")
-        machine.dies_before = -1
-        ended(machine.resume)
-        one_end(machine, "gitea", "28.1.1-broken")
-
-
 def test_a_site_that_does_not_come_back_is_stranded_and_resuming_it_is_tried_again(machine: Machine) -> None:
     machine.write("before")
     start = machine.start
