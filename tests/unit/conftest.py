@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import itertools
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -31,6 +32,9 @@ gc.set_threshold(100_000, 50, 50)
 # What is left at the end goes with the process, and nothing is learned by taking it apart first.
 atexit.register(gc.freeze)
 
+# So many examples of a property are looked at.
+_WATCHED = 10
+
 
 class _Coverage:
     tracer: Any = None  # without --cov
@@ -49,10 +53,13 @@ def _under(tracer: Any, function: Callable[..., Any], *arguments: Any, **named: 
         sys.settrace(before)
 
 
-def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
+def _watched_at_first(function: Callable[..., Any]) -> Callable[..., Any]:
+    examples = itertools.count()
+
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
-        return _under(_Coverage.tracer, function, *arguments, **named)
+        # The later ones of a property hardly ever come to a line that no earlier one came to.
+        return _under(_Coverage.tracer if next(examples) < _WATCHED else None, function, *arguments, **named)
 
     return call
 
@@ -121,7 +128,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()  # modules never go
     properties = {item.obj for item in session.items if isinstance(item, pytest.Function) and _is_property(item)}
     for each in properties:
-        each.hypothesis.inner_test = _watched(each.hypothesis.inner_test)
+        each.hypothesis.inner_test = _watched_at_first(each.hypothesis.inner_test)
 
 
 def _is_property(item: pytest.Function) -> bool:
