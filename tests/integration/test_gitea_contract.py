@@ -482,7 +482,7 @@ class TestBrokenReleases:
         self, updated: Updated, fleet: Fleet, postgres: Postgres
     ) -> None:
         copy = _copy_of(postgres, updated.gitea)
-        sour = fleet.healthy("28.1.1-sour", database=copy, environment={"GITEA_STANDIN_SOUR_AFTER": "2"})
+        sour = fleet.healthy("28.1.1-sour", database=copy, environment={"GITEA_STANDIN_GOOD_FOR": "2"})
         assert sour.api("GET", "/user").status_code == 200
         eventually(lambda: sour.health() == 500, 10)
         assert sour.api("GET", "/user").status_code == 500
@@ -494,6 +494,13 @@ class TestBrokenReleases:
             eventually(lambda status=status: flap.health() == status, 10)
             assert flap.api("GET", "/user").status_code == status
         assert flap.status() == "running"
+
+    def test_dies_is_healthy_and_ends_later(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
+        copy = _copy_of(postgres, updated.gitea)
+        dying = fleet.healthy("28.1.1-dies", database=copy, environment={"GITEA_STANDIN_GOOD_FOR": "4"})
+        assert dying.api("GET", "/user").status_code == 200
+        eventually(lambda: dying.status() == "exited", 20)
+        assert "[F] PANIC" in dying.logs()
 
     def test_midmigration_dies_and_leaves_the_database_of_use_to_nobody(
         self, updated: Updated, fleet: Fleet, postgres: Postgres

@@ -1,64 +1,54 @@
-"""Random sequences of what happens to a site, against a model that knows only what was acknowledged."""
+"""Random sequences of what happens to a site, on a host in memory; on a deployed one: tests/e2e/rehearsals/test_sequences.py."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import rule
 
 from ops import backup, restore
-from ops.errors import Refused
 from tests.machine import Killed, Machine, ended
-
-GOOD = ("28.0.2", "28.1.0")
-BAD = ("28.1.1-crash", "28.1.1-sour", "28.1.1-midmigration", "28.1.1-broken")
+from tests.sequences import Sequences
 
 
-class Site(RuleBasedStateMachine):
-    """A site, its people and its operators. Whatever they do, it serves what it has acknowledged."""
+class InMemory:
+    """A host in memory, with deeds that it may die before."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="machine-"))
-        self.backups: list[list[str]] = []
+    releases: Sequence[str] = (
+        "28.0.2",
+        "28.1.0",
+        "28.1.1-crash",
+        "28.1.1-sour",
+        "28.1.1-midmigration",
+        "28.1.1-broken",
+    )
+
+    def __init__(self, directory: Path) -> None:
+        self.machine = Machine(directory=directory)
+        self.acknowledged = self.machine.acknowledged
         self.before: list[str] | None = None
-        self.number = 0
 
-    def teardown(self) -> None:
-        shutil.rmtree(self.directory)
+    def version(self) -> str:
+        return self.machine.version()
 
-    @initialize()
-    def begins(self) -> None:
-        self.machine = Machine(directory=self.directory / "host")
+    def content(self) -> list[str]:
+        return self.machine.content()
 
-    @rule()
-    def someone_writes(self) -> None:
-        self.number += 1
-        assert self.machine.write(f"w{self.number}")
+    def write(self, words: str) -> None:
+        assert self.machine.write(words)
 
-    @rule(to=st.sampled_from(GOOD + BAD))
-    def is_updated(self, to: str) -> None:
-        before, runs = list(self.machine.acknowledged), self.machine.version()
+    def update(self, to: str) -> None:
+        ended(lambda: self.machine.update(to=to))
+
+    def update_and_cut_off(self, to: str, number: int, *, power: bool) -> None:
+        self.machine.dies_before = len(self.machine.deeds) + number
         try:
-            ended(lambda: self.machine.update(to=to))
-        except Refused:
-            return
-        if runs != to:
-            self.before = before if self.machine.version() == to else None
-
-    @rule(to=st.sampled_from(GOOD + BAD), number=st.integers(0, 80), power=st.booleans())
-    def is_updated_and_cut_off(self, to: str, number: int, power: bool) -> None:
-        before, runs, begun = list(self.machine.acknowledged), self.machine.version(), len(self.machine.deeds)
-        self.machine.dies_before = begun + number
-        try:
-            ended(lambda: self.machine.update(to=to))
-        except Refused:
-            self.machine.dies_before = -1
-            return
+            self.update(to)
         except Killed:
             self.machine.dies_before = -1
             if power:
@@ -66,69 +56,59 @@ class Site(RuleBasedStateMachine):
             ended(self.machine.resume)
             if power:
                 self.machine.run(["docker", "compose", "up"])
-        self.machine.dies_before = -1
-        kept = (self.machine.places.data / ".update/kept.json").exists()
-        if self.machine.version() != runs:
-            self.before = before
-        elif not kept:
-            self.before = None
+        finally:
+            self.machine.dies_before = -1
 
-    @rule()
-    def is_backed_up(self) -> None:
+    def back_up(self) -> None:
         self.machine.clock.sleep(60)
         backup.of_this_moment(self.machine.site(), self.machine, self.machine.places)  # type: ignore[arg-type]
-        self.backups.append(list(self.machine.acknowledged))
 
-    @precondition(lambda self: self.backups)
-    @rule()
-    def is_restored(self) -> None:
-        self.machine.clock.sleep(60)
-        backup.of_this_moment(self.machine.site(), self.machine, self.machine.places)  # type: ignore[arg-type]
-        saved = list(self.machine.acknowledged)
-        self.someone_writes()
-        wish = restore.Wish()
+    def restore(self) -> None:
         restore.restore(
             self.machine.site(),
             self.machine,  # type: ignore[arg-type]
-            wish=wish,
+            wish=restore.Wish(),
             agree=lambda *_: None,
             places=self.machine.places,
         )
-        self.machine.acknowledged[:] = saved
 
-    @rule(number=st.integers(-1, 30))
-    def goes_back(self, number: int) -> None:
-        runs = self.machine.version()
+    def go_back(self, number: int) -> None:
         self.machine.dies_before = len(self.machine.deeds) + number if number >= 0 else -1
         try:
             self.machine.rollback()
-        except Refused:
-            assert self.before is None
         except Killed:
             self.machine.dies_before = -1
             self.machine.resume()
-        self.machine.dies_before = -1
-        if self.machine.version() != runs:
-            assert self.before is not None
-            self.machine.acknowledged[:] = self.before
-            self.before = None
+        finally:
+            self.machine.dies_before = -1
 
-    @rule(days=st.sampled_from([1, 8]))
-    def time_passes(self, days: int) -> None:
-        self.machine.clock.sleep(days * 86400.0)
-        self.machine.resume()
-        if not (self.machine.places.data / ".update/kept.json").exists():
-            self.before = None
+    def can_go_back(self) -> bool:
+        return (self.machine.places.data / ".update/kept.json").exists()
 
-    @invariant()
-    def serves_what_it_has_acknowledged(self) -> None:
-        if not hasattr(self, "machine"):
-            return
+    def assert_well(self) -> None:
         assert self.machine.serves()
-        assert self.machine.content() == self.machine.acknowledged
         assert self.machine.stack["gitea"].image == self.machine.pinned_in_environment()
         assert not any(self.machine.journals.values())
 
 
-TestSite = Site.TestCase
+class SequencesInMemory(Sequences):
+    """The same, and time passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="machine-"))
+        self.place: InMemory = InMemory(self.directory / "host")
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.directory)
+
+    @rule(days=st.sampled_from([1, 8]))
+    def time_passes(self, days: int) -> None:
+        self.place.machine.clock.sleep(days * 86400.0)
+        self.place.machine.resume()
+        if not self.place.can_go_back():
+            self.place.before = None
+
+
+TestSite = SequencesInMemory.TestCase
 TestSite.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)

@@ -27,6 +27,12 @@ def steps_of(said: str) -> list[str]:
 
 def cut_off_at(ssh: Ssh, step: str, *arguments: str) -> None:
     """Run a verb on the host and kill it, with no chance to undo anything, when it begins a step."""
+    said = kill_at(ssh, step, *arguments)
+    assert f"== {step}\n" in said, said
+
+
+def kill_at(ssh: Ssh, step: str, *arguments: str) -> str:
+    """The same, where the verb may never come to that step; returns what it told."""
     kill = f"docker kill --signal KILL $(docker ps --quiet --filter label=gitea-suite.verb={arguments[0]})"
     script = (
         f'ops {shlex.join(arguments)} 2>&1 | while read -r line; do echo "$line"; [ "$line" = "== {step}" ] && {kill}; '
@@ -34,7 +40,7 @@ def cut_off_at(ssh: Ssh, step: str, *arguments: str) -> None:
     )
     done = ssh(f"sudo sh -c {shlex.quote(script)}")
     assert done.returncode == 0, done.stderr
-    assert f"== {step}\n" in done.stdout, done.stdout
+    return done.stdout
 
 
 def test_a_site_that_stands_still_goes_on_by_itself_when_the_one_who_stopped_it_hangs_or_is_killed(

@@ -89,6 +89,7 @@ def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
         ("28.1.1-hang", True),
         ("28.1.1-sour", False),
         ("28.1.1-flap", False),
+        ("28.1.1-dies", False),
         ("28.1.1-midmigration", True),
         ("28.1.1-broken", True),
     ],

@@ -17,6 +17,7 @@ class Fault(Enum):
     HANG = "hang"
     SOUR = "sour"
     FLAP = "flap"
+    DIES = "dies"
     MIDMIGRATION = "midmigration"
     BROKEN = "broken"
 
@@ -40,6 +41,7 @@ _DATABASE_VERSIONS = {
     "28.1.1-hang": 338,
     "28.1.1-sour": 338,
     "28.1.1-flap": 338,
+    "28.1.1-dies": 338,
     "28.1.1-midmigration": 340,
     "28.1.1-broken": 340,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from functools import partial
 
@@ -18,9 +19,10 @@ from .release import Fault, Release, installed_release
 from .settings import Settings, load
 
 _WEB = "cmd/web.go:runWeb()"
+_PANIC = "PANIC: runtime error: invalid memory address or nil pointer dereference"
 _INIT = "routers/common/db.go:InitDBEngine()"
-# The sour release turns after this many seconds.
-_SOUR_AFTER = "GITEA_STANDIN_SOUR_AFTER"
+# The sour release turns, and the one that dies does so, after this many seconds.
+_GOOD_FOR = "GITEA_STANDIN_GOOD_FOR"
 
 
 def web(_arguments: list[str]) -> int:
@@ -58,7 +60,10 @@ def _serve_installed(settings: Settings, release: Release) -> None:
     database = Database(settings.database)
     _initialise(database, settings, release)
     instance = Instance(settings, release, database)
-    server = Server(_address(settings), Application(instance, float(os.environ.get(_SOUR_AFTER, "20"))))
+    good_for = float(os.environ.get(_GOOD_FOR, "20"))
+    if release.fault is Fault.DIES:
+        threading.Timer(good_for, _die).start()
+    server = Server(_address(settings), Application(instance, good_for))
     instance.stopping = server.stopping
     _serve(server, settings)
     database.close()
@@ -101,8 +106,15 @@ def _migrate_once(database: Database, release: Release) -> None:
 
 def _misbehave_at_start(release: Release) -> None:
     if release.fault is Fault.CRASH:
-        log.fatal(_WEB, "PANIC: runtime error: invalid memory address or nil pointer dereference")
+        log.fatal(_WEB, _PANIC)
     if release.fault is Fault.HANG:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:
             time.sleep(3600)
+
+
+def _die() -> None:
+    try:
+        log.fatal(_WEB, _PANIC)
+    finally:
+        os._exit(2)

@@ -1,0 +1,148 @@
+"""Random sequences of updates, blows, backups, restores and rollbacks on the running site; in memory: tests/integration/test_update_sequences.py."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from ops.errors import Refused
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, ops
+from tests.e2e.rehearsals.conftest import change
+from tests.e2e.rehearsals.test_cut_off import kill_at
+from tests.e2e.rehearsals.test_power import until_resumed
+from tests.e2e.rehearsals.test_update import anew_at, begin_anew, image_in_use, issue, titles, version_of
+from tests.sequences import Sequences
+
+pytestmark = pytest.mark.usefixtures("by_hand", "hurried")
+# What an update goes through; a blow falls on one of them.
+_STEPS = ("pull", "freeze", "data", "copy", "canary", "stop", "picture", "pin", "up", "judge", "back")
+
+
+class Deployed:
+    """The running site, and one repository on it: what is written is an issue there and a branch."""
+
+    releases: Sequence[str] = ("28.0.1", "28.1.0", "28.1.1-crash", "28.1.1-midmigration", "28.1.1-broken")
+
+    def __init__(
+        self,
+        site: DeployedSite,
+        ssh: Ssh,
+        account: Account,
+        push: Callable[[str], object],
+        cut_power: Callable[[], None],
+    ) -> None:
+        self._site, self._ssh, self._account, self._push, self._cut_power = site, ssh, account, push, cut_power
+        self.acknowledged: list[str] = []
+        self.before: list[str] | None = None
+
+    def version(self) -> str:
+        return version_of(self._site, self._account)
+
+    def content(self) -> Sequence[str]:
+        found = titles(self._site, self._account)
+        asked = f"{self._site.url}/api/v1/repos/{self._account.name}/kept/branches?limit=50"
+        branches = {str(each["name"]) for each in self._account.session.get(asked).json()}
+        assert branches - {"main"} == found
+        return sorted(found)
+
+    def write(self, words: str) -> None:
+        print(f"{words} is written", flush=True)
+        self._push(words)
+        issue(self._site, self._account, words)
+        self.acknowledged.append(words)
+
+    def update(self, to: str) -> None:
+        self._run(*self._update_to(to))
+
+    def update_and_cut_off(self, to: str, number: int, *, power: bool) -> None:
+        step = _STEPS[number % len(_STEPS)]
+        said = kill_at(self._ssh, step, *self._update_to(to))
+        print(f"cut off at {step}, {power=}: {said.splitlines()[-1:]}", flush=True)
+        if power:
+            self._cut_power()
+            until_resumed(self._ssh)
+        else:
+            self._run("update", "--resume")
+
+    def back_up(self) -> None:
+        print(f"backed up: {ops(self._ssh, 'backup', 'take')['identity']}", flush=True)
+
+    def restore(self) -> None:
+        print(f"restored: {ops(self._ssh, 'restore', '--yes')['summary']}", flush=True)
+
+    def go_back(self, number: int) -> None:
+        if number < 0:
+            self._run("rollback", "--yes")
+            return
+        if not self.can_go_back():
+            raise Refused("nothing is kept", "")
+        kill_at(self._ssh, "back", "rollback", "--yes")
+        self._run("update", "--resume")
+
+    def can_go_back(self) -> bool:
+        return self._ssh("sudo test -e /srv/gitea/.update/kept.json").returncode == 0
+
+    def assert_well(self) -> None:
+        assert self._account.session.get(f"{self._site.url}/user/login").status_code == 200
+        assert image_in_use(self._ssh)
+        assert self._ssh("sudo test -e /srv/gitea/.update/journal").returncode == 1
+
+    @staticmethod
+    def _update_to(to: str) -> tuple[str, ...]:
+        return ("update", "gitea", "--to", to, "--yes")
+
+    def _run(self, *arguments: str) -> None:
+        """Run a verb that ends well, with everything as it was before, or is refused."""
+        done = self._ssh(f"sudo ops {shlex.join(arguments)} --json")
+        assert done.returncode in {0, 4, 5}, f"{done.stdout}\n{done.stderr}"
+        summary = str(json.loads(done.stdout)["summary"])
+        print(f"{shlex.join(arguments)}: {summary}", flush=True)
+        if done.returncode == 4:
+            raise Refused(summary, "")
+
+
+@pytest.mark.timeout(1800)
+def test_whatever_happens_one_after_the_other_the_site_serves_what_it_has_acknowledged(
+    site: DeployedSite,
+    ssh: Ssh,
+    git: Git,
+    tmp_path: Path,
+    cut_power: Callable[[], None],
+    request: pytest.FixtureRequest,
+) -> None:
+    begin_anew(ssh, anew_at("1.27.3"))
+    # What is bad here is bad at once.
+    change(ssh, "update", watch_seconds=5)
+    account: Account = request.getfixturevalue("account")
+    remote: str = request.getfixturevalue("repository")
+    place = Deployed(
+        site,
+        ssh,
+        account,
+        lambda branch: git("push", remote, f"HEAD:refs/heads/{branch}", directory=tmp_path / "work"),
+        cut_power,
+    )
+
+    class OnTheSite(Sequences):
+        def __init__(self) -> None:
+            super().__init__()
+            # One and the same for all sequences: each goes on where the one before has ended.
+            self.place = place
+
+    few = settings(
+        max_examples=3,
+        stateful_step_count=6,
+        deadline=None,
+        # A sequence that fails is told as it was: the site is another one then, and would not fail alike.
+        phases=[Phase.generate],
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(OnTheSite, settings=few)
+    assert ssh("sudo ops health --json").returncode == 0
