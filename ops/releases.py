@@ -183,7 +183,7 @@ def require_kin(service: str, here: Release, wanted: str) -> Release:
     if not is_newer(service, there, here) and there != here:
         raise Refused(
             f"{wanted} is older than {here.tag}, and cannot read what {here.tag} has written",
-            "ops update rollback goes back, with the data of then",
+            "ops rollback goes back, with the data of then",
         )
     return there
 

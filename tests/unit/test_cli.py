@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import io
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -171,3 +174,20 @@ def test_what_cannot_be_rotated_is_said_before_anyone_is_asked(name: str, code: 
 @pytest.mark.parametrize(("given", "options"), [((), []), (("--",), []), (("--", "--site", "x"), ["--site", "x"])])
 def test_what_stands_behind_two_dashes_is_for_the_stage(given: tuple[str, ...], options: list[str]) -> None:
     assert cli.parser().parse_args(["gate", "run", "deploy-e2e", *given]).options == options
+
+
+def test_no_message_names_a_verb_with_another_verb_for_its_object() -> None:
+    (verbs,) = (each.choices for each in cli.parser()._actions if isinstance(each, argparse._SubParsersAction))
+    named = [
+        (path.name, *words)
+        for path in sorted(Path(cli.__file__).parent.glob("*.py"))
+        for words in re.findall(r"\bops ([a-z]+)(?: ([a-z]+))?", " ".join(_texts(path)))
+    ]
+    assert len(named) > 50
+    # A verb is followed by what it takes, and never by another verb.
+    assert [each for each in named if each[1] in verbs and each[2] in verbs] == []
+
+
+def _texts(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [each.value for each in ast.walk(tree) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
