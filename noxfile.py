@@ -15,7 +15,7 @@ GROUPS = ("nox", "ops", "lint", "unit", "integration")
 nox.needs_version = ">=2025"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "unit", "integration"]
+nox.options.sessions = ["lint", "unit", "coverage", "integration"]
 
 
 @nox.session
@@ -28,6 +28,13 @@ def lint(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """The decisions of ops: fakes and in-process moto, no sockets, no processes, within seconds."""
     _stage(session, "unit", "unit")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The unit tests once more under a tracer, which takes twice as long: fails below the floor of pyproject.toml."""
+    _install(session, "unit")
+    _run(session, "-m", "pytest", "tests/unit", "--cov", "-n", "2", "--dist=worksteal", *session.posargs)
 
 
 @nox.session

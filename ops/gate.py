@@ -28,9 +28,6 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "lint": ("-m", "pytest", "tests/lint", "-n", "2", "--dist=worksteal"),
     "unit": (
         *("-m", "pytest", "tests/unit", "--disable-socket", "--allow-unix-socket"),
-        # The floor is judged anyway. The table of files would be made by reading all of them once more, while one processor
-        # waits; `.nox/unit/bin/coverage report` makes it of what the run has left.
-        *("--cov", "--cov-report="),
         # Nothing here logs or runs a program whose output would have to be caught, and to be ready for it costs every test.
         *("-p", "no:logging", "--capture=sys"),
         *("-n", "2", "--dist=worksteal"),
