@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops import cost, firewall, health, image, images, inputs, pins, preflight, rotation
+from ops import cost, firewall, health, image, images, inputs, pins, preflight, rotation, stray
 from ops.config import Site
 from ops.errors import Degraded, Refused
 from ops.image import OpsImage
@@ -185,6 +185,7 @@ def _infrastructure(
     ensure_state_bucket(site, world, workshop)
     terraform = terraform_of(site, world, workshop)
     terraform.init(backend(site))
+    stray.end(site, terraform, world)
     changed = terraform.apply(_variables(site, workshop, key), *options)
     closed = firewall.close(terraform, world)
     values = terraform.outputs()

@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
-from ops.model import AccountFacts, BucketContents, ObjectVersion
+from ops.model import AccountFacts, BucketContents, Machine, ObjectVersion
 
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
 _ALIVE = ["pending", "running", "stopping", "stopped"]
@@ -50,6 +50,27 @@ class Account:
             buckets={bucket: self._bucket(bucket) for bucket in buckets},
             namesakes=tuple(questions.ask("the names that are taken", lambda: self._namesakes(name)) or ()),
             unknown=tuple(questions.unanswered),
+        )
+
+    def machines(self, name: str) -> tuple[Machine, ...]:
+        """Return the machines of a site that are not terminated; raises OpsError when AWS does not answer."""
+        found = self._answered("the site's machines", lambda: self._machines_of(name))
+        return tuple(
+            Machine(
+                each["InstanceId"],
+                each.get("SubnetId", ""),
+                tuple(disk["Ebs"]["VolumeId"] for disk in each.get("BlockDeviceMappings", []) if "Ebs" in disk),
+            )
+            for each in found
+        )
+
+    def terminate(self, machine: str) -> None:
+        """End a machine for good and return when it is gone, and its network card free."""
+        client = self._client("ec2")
+        self._answered(machine, lambda: client.terminate_instances(InstanceIds=[machine]))
+        waiter = client.get_waiter("instance_terminated")
+        self._answered(
+            machine, lambda: waiter.wait(InstanceIds=[machine], WaiterConfig={"Delay": 5, "MaxAttempts": 60})
         )
 
     def rules(self, group: str) -> dict[str, str]:
@@ -189,8 +210,7 @@ class Account:
         return "ours"
 
     def _namesakes(self, name: str) -> list[str]:
-        chosen = [{"Name": "tag:Site", "Values": [name]}, {"Name": "instance-state-name", "Values": _ALIVE}]
-        found = [f"instance {each['InstanceId']}" for each in self._instances(chosen)]
+        found = [f"instance {each['InstanceId']}" for each in self._machines_of(name)]
         found += [
             f"secret {each['Name']}" + (" (being deleted)" if "DeletedDate" in each else "")
             for each in self._secrets(f"{name}/")
@@ -201,6 +221,11 @@ class Account:
             if error.response["Error"]["Code"] != "NoSuchEntity":
                 raise
         return found
+
+    def _machines_of(self, name: str) -> list[dict[str, Any]]:
+        return self._instances(
+            [{"Name": "tag:Site", "Values": [name]}, {"Name": "instance-state-name", "Values": _ALIVE}]
+        )
 
     def _instances(self, chosen: list[dict[str, Any]]) -> list[dict[str, Any]]:
         pages = self._client("ec2").get_paginator("describe_instances").paginate(Filters=chosen)

@@ -33,6 +33,7 @@ class Terraform:
         self, processes: Processes, root: Path, data: Path, environment: Mapping[str, str], tell: Tell
     ) -> None:
         self._processes, self._root, self._tell = processes, root, tell
+        self._known: dict[str, Any] | None = None
         data.mkdir(parents=True, exist_ok=True)
         self.environment = {
             **environment,
@@ -95,8 +96,9 @@ class Terraform:
 
     def state(self) -> dict[str, Any]:
         """Return the root's state as Terraform keeps it; empty when there is none."""
-        document: dict[str, Any] = json.loads(self._output("state", "pull") or "{}")
-        return document
+        if self._known is None:
+            self._known = json.loads(self._output("state", "pull") or "{}")
+        return self._known
 
     def outputs(self) -> dict[str, Any]:
         """Return the root's output values by name."""
@@ -114,6 +116,8 @@ class Terraform:
 
     def _run(self, arguments: list[str], success: tuple[int, ...] = (0,)) -> Finished:
         argv = ["terraform", *arguments]
+        # It may be another one afterwards.
+        self._known = None
         finished = self._processes.run(argv, directory=self._root, environment=self.environment, tell=self._hear)
         if finished.code not in success:
             raise failure_from(arguments[0], finished.output)
@@ -145,6 +149,16 @@ def resources_from(state: Mapping[str, Any]) -> list[str]:
         for instance in resource["instances"]
         if resource["mode"] == "managed"
     ]
+
+
+def identities_from(state: Mapping[str, Any], kind: str) -> frozenset[str]:
+    """Return the ids of all resources of a type that Terraform made."""
+    return frozenset(
+        str(instance["attributes"]["id"])
+        for resource in state.get("resources", [])
+        if resource["mode"] == "managed" and resource["type"] == kind
+        for instance in resource["instances"]
+    )
 
 
 def changes_from(plan: Mapping[str, Any]) -> tuple[Change, ...]:

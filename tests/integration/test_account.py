@@ -67,6 +67,21 @@ def test_what_is_there_already_is_found(account: Account) -> None:
     }
 
 
+def test_a_machine_is_known_by_its_site_with_its_disks_until_it_is_ended(account: Account) -> None:
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Site", "Value": "lonely"}]}]
+    disk = [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8}}]
+    _client("ec2").run_instances(
+        ImageId="ami-12345678", MinCount=1, MaxCount=1, TagSpecifications=tags, BlockDeviceMappings=disk
+    )
+    (found,) = account.machines("lonely")
+    described = _client("ec2").describe_instances(InstanceIds=[found.identity])["Reservations"][0]["Instances"][0]
+    assert found.subnet == described["SubnetId"]
+    assert found.volumes == tuple(each["Ebs"]["VolumeId"] for each in described["BlockDeviceMappings"])
+    assert len(found.volumes) == 1
+    account.terminate(found.identity)
+    assert account.machines("lonely") == ()
+
+
 def test_rules_are_told_in_words_and_taken_out_one_by_one(account: Account) -> None:
     network = _client("ec2").create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     group = _client("ec2").create_security_group(GroupName="g", Description="d", VpcId=network)["GroupId"]

@@ -91,6 +91,7 @@ def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
 def applied(cloud: Cloud) -> Outputs:
     """The infrastructure, after an apply that was killed midway and the one that healed it."""
     _apply_and_kill(cloud)
+    _leave_a_machine(cloud)
     return deploy.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
 
 
@@ -132,6 +133,21 @@ def _apply_and_kill(cloud: Cloud) -> None:
     assert process.returncode != 0
 
 
+def _leave_a_machine(cloud: Cloud) -> None:
+    """Ask EC2 for what Terraform asks it for, as one that was interrupted then and there has."""
+    compute = cloud.client("ec2")
+    (card,) = compute.describe_network_interfaces(Filters=[{"Name": "tag:Site", "Values": ["test"]}])[
+        "NetworkInterfaces"
+    ]
+    compute.run_instances(
+        ImageId=cloud.site.host.ami,
+        MinCount=1,
+        MaxCount=1,
+        SubnetId=card["SubnetId"],
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Site", "Value": "test"}]}],
+    )
+
+
 def _disks(cloud: Cloud, name: str) -> list[str]:
     found = cloud.client("ec2").describe_volumes(Filters=[{"Name": "tag:Name", "Values": [name]}])
     return [volume["VolumeId"] for volume in found["Volumes"]]
@@ -141,6 +157,7 @@ def test_an_apply_that_was_broken_off_is_finished_by_the_next(cloud: Cloud, appl
     assert re.fullmatch(r"[\d.]+", applied.public_address)
     assert applied.backup_bucket == cloud.site.backup.bucket
     assert any("aws_ebs_volume.data: begun by an earlier run" in line for line in cloud.said)
+    assert any("ended, an earlier run was broken off as it was being made" in line for line in cloud.said)
 
 
 def test_finishing_what_was_broken_off_makes_nothing_twice(cloud: Cloud, applied: Outputs) -> None:

@@ -46,6 +46,7 @@ _LEVELS = {
     "health": 7,
     "preflight": 7,
     "firewall": 7,
+    "stray": 7,
     "bases": 7,
     "replay": 8,
     "away": 7,
