@@ -338,8 +338,10 @@ def _member(attributes: Mapping[str, Any]) -> Member:
 def _health(state: Mapping[str, Any]) -> str:
     health = state.get("Health", {})
     verdict, told = str(health.get("Status", "")), health.get("Log") or []
-    # The engine calls whoever was paused unhealthy until it has asked again: what it was told last counts until then.
-    return "healthy" if verdict == "unhealthy" and told and told[-1]["ExitCode"] == 0 else verdict
+    if verdict == "unhealthy" and told and told[-1]["ExitCode"] == 0:
+        # The engine calls whoever was paused so until it has asked again: what it was told last by this very run counts.
+        return "healthy" if _moment(told[-1]["Start"]) >= _moment(state["StartedAt"]) else "starting"
+    return verdict
 
 
 def _pinned(reference: str, image: Any) -> str:
