@@ -1,4 +1,4 @@
-"""Random sequences of updates, blows, backups, restores and rollbacks on the running site; in memory: tests/integration/test_update_sequences.py."""
+"""Random sequences of updates, blows, backups, restores and rollbacks on the running site; in memory: tests/unit/test_update_sequences.py."""
 
 from __future__ import annotations
 
