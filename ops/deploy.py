@@ -185,7 +185,7 @@ def _infrastructure(
     ensure_state_bucket(site, world, workshop)
     terraform = terraform_of(site, world, workshop)
     terraform.init(backend(site))
-    stray.end(site, terraform, world)
+    stray.refuse(terraform, world)
     changed = terraform.apply(_variables(site, workshop, key), *options)
     closed = firewall.close(terraform, world)
     values = terraform.outputs()

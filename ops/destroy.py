@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops import catalogue, deploy, manifest
+from ops import catalogue, deploy, manifest, stray
 from ops.config import Site
 from ops.deploy import Agree, Workshop
 from ops.errors import Refused
@@ -74,6 +74,7 @@ def destroy(site: Site, world: World, *, workshop: Workshop, wish: Wish, agree: 
             raise Refused("\n".join(problems), "nothing was touched")
         if not doomed and not wish.with_backups:
             return Report("destroy", changed=False, summary=f"{site.name} has nothing left but its backups")
+        stray.refuse(terraform, world)
         agree(site.name, in_words(site, losses, wish))
         if wish.with_backups:
             _empty_backups(site, world)

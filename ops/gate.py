@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 STAGES = tuple(COMMANDS)
 _WITH_OPTIONS = "deploy-e2e"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-# The tests of deploy-e2e that take minutes, and that only a release waits for.
+# The tests of deploy-e2e that take minutes: for the night, and for a release.
 REHEARSALS = "tests.e2e.rehearsals."
 # The one in which a backup is restored for practice: nothing is released that may not be able to bring a site back.
 DRILL = f"{REHEARSALS}test_drill::test_a_drill_"

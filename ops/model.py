@@ -102,15 +102,6 @@ class AccountFacts:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """An EC2 instance that is not terminated, the subnet it is in, and the EBS volumes that are attached to it."""
-
-    identity: str
-    subnet: str
-    volumes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ObjectVersion:
     """One version of an object in a bucket, or a ``marker`` that it was taken away. ``latest`` is what the bucket shows."""
 

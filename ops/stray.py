@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from ops.config import Site
 from ops.errors import Refused
 from ops.world import World
 from ops.world.terraform import Terraform, identities_from
 
 
-def end(site: Site, terraform: Terraform, world: World) -> bool:
-    """End each machine that bears the site's name and that no state knows, say which, and return whether there was one.
+def refuse(terraform: Terraform, world: World) -> None:
+    """Raise Refused when a machine that the state does not know has the host's network card, which no other can have then.
 
-    It holds the host's network card, so that the next could not be made. Raises Refused for one that may be more than a moment
-    old: outside of the network that the state knows, or with the data disk.
+    It is not ended here: of what no state knows no one can say for certain whose it is.
     """
     state = terraform.state()
-    ours, subnets = identities_from(state, "aws_instance"), identities_from(state, "aws_subnet")
-    disks = identities_from(state, "aws_ebs_volume")
-    forgotten = [each for each in world.account.machines(site.name) if each.identity not in ours]
-    for each in forgotten:
-        if each.subnet not in subnets or disks & set(each.volumes):
+    known = identities_from(state, "aws_instance")
+    for card in identities_from(state, "aws_network_interface"):
+        holder = world.account.holder(card)
+        if holder and holder not in known:
             raise Refused(
-                f"{each.identity} bears the site's name, and Terraform's state does not know it",
-                f"look at it; if it is no one's: aws ec2 terminate-instances --instance-ids {each.identity}",
+                f"{holder} has the host's network card, and Terraform's state does not know it: "
+                "another deployment is under way, or one was broken off as the machine was being made",
+                f"if none is under way: aws ec2 terminate-instances --instance-ids {holder}",
             )
-    for each in forgotten:
-        world.account.terminate(each.identity)
-        world.tell(f"{each.identity}: ended, an earlier run was broken off as it was being made")
-    return bool(forgotten)

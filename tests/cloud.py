@@ -176,14 +176,18 @@ def _keys() -> Any:
     return iam_backends[DEFAULT_ACCOUNT_ID]["global"].list_access_keys(USER)
 
 
-@contextmanager
-def played(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """A site as Terraform and the first deployment leave it: every secret has a value, the host uses it."""
-    # What an operator or another test has there is meant for another account than moto's.
+def mean_moto(patch: pytest.MonkeyPatch) -> None:
+    """Give boto3 credentials that are no one's: what an operator has in the environment is meant for another account than moto's."""
     for name in [each for each in os.environ if each.startswith("AWS_")]:
         patch.delenv(name)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         patch.setenv(name, "test")
+
+
+@contextmanager
+def played(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """A site as Terraform and the first deployment leave it: every secret has a value, the host uses it."""
+    mean_moto(patch)
     mine = {name: secrets.Place(os.getuid(), os.getgid(), place.mode) for name, place in secrets.PLACES.items()}
     patch.setattr(secrets, "PLACES", mine)
     # Thousands of rounds of a hash each, and hosts and tests ask of the same few passwords over and over.

@@ -14,7 +14,7 @@ from ops import manifest
 from ops.config import Site, site_from
 from ops.errors import OpsError, Unavailable
 from ops.manifest import Manifest, Part
-from ops.model import AccountFacts, Machine, Secret, SmtpCredentials
+from ops.model import AccountFacts, Secret, SmtpCredentials
 from ops.world.aws import CURRENT
 from ops.world.containers import Ran, Service
 from ops.world.files import Files
@@ -254,15 +254,10 @@ class FakeAccount:
 
     known: AccountFacts | None = None
     found: dict[str, dict[str, str]] = field(default_factory=dict)
-    machines_found: list[Machine] = field(default_factory=list)
-    terminated: list[str] = field(default_factory=list)
+    holders: dict[str, str] = field(default_factory=dict)
 
-    def machines(self, name: str) -> tuple[Machine, ...]:
-        assert name == "test"
-        return tuple(self.machines_found)
-
-    def terminate(self, machine: str) -> None:
-        self.terminated.append(machine)
+    def holder(self, card: str) -> str:
+        return self.holders.get(card, "")
 
     def facts(self, **_: Any) -> AccountFacts:
         assert self.known

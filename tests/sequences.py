@@ -8,14 +8,16 @@ from typing import Protocol
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ops.errors import Refused
+
+class Refused(Exception):
+    """``ops`` refuses to do it, and nothing was touched."""
 
 
 class Place(Protocol):
     """A site that has people and operators: in memory, or deployed.
 
     ``acknowledged`` is what people were told is written; ``before`` what a rollback brings back, or None when there is none.
-    Verbs raise Refused where ``ops`` refuses; an update that was taken back is no error.
+    Verbs raise Refused; an update that was taken back is no error.
     """
 
     releases: Sequence[str]

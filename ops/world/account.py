@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
-from ops.model import AccountFacts, BucketContents, Machine, ObjectVersion
+from ops.model import AccountFacts, BucketContents, ObjectVersion
 
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
 _ALIVE = ["pending", "running", "stopping", "stopped"]
@@ -52,26 +52,9 @@ class Account:
             unknown=tuple(questions.unanswered),
         )
 
-    def machines(self, name: str) -> tuple[Machine, ...]:
-        """Return the machines of a site that are not terminated; raises OpsError when AWS does not answer."""
-        found = self._answered("the site's machines", lambda: self._machines_of(name))
-        return tuple(
-            Machine(
-                each["InstanceId"],
-                each.get("SubnetId", ""),
-                tuple(disk["Ebs"]["VolumeId"] for disk in each.get("BlockDeviceMappings", []) if "Ebs" in disk),
-            )
-            for each in found
-        )
-
-    def terminate(self, machine: str) -> None:
-        """End a machine for good and return when it is gone, and its network card free."""
-        client = self._client("ec2")
-        self._answered(machine, lambda: client.terminate_instances(InstanceIds=[machine]))
-        waiter = client.get_waiter("instance_terminated")
-        self._answered(
-            machine, lambda: waiter.wait(InstanceIds=[machine], WaiterConfig={"Delay": 5, "MaxAttempts": 60})
-        )
+    def holder(self, card: str) -> str:
+        """Return the machine that has a network card, or "" when none has or there is no such card."""
+        return str(self._answered(card, lambda: self._holder(card)))
 
     def rules(self, group: str) -> dict[str, str]:
         """Return the rules of a security group by their id, each in words: ``ingress tcp 8080 from 0.0.0.0/0``."""
@@ -210,7 +193,8 @@ class Account:
         return "ours"
 
     def _namesakes(self, name: str) -> list[str]:
-        found = [f"instance {each['InstanceId']}" for each in self._machines_of(name)]
+        chosen = [{"Name": "tag:Site", "Values": [name]}, {"Name": "instance-state-name", "Values": _ALIVE}]
+        found = [f"instance {each['InstanceId']}" for each in self._instances(chosen)]
         found += [
             f"secret {each['Name']}" + (" (being deleted)" if "DeletedDate" in each else "")
             for each in self._secrets(f"{name}/")
@@ -222,10 +206,10 @@ class Account:
                 raise
         return found
 
-    def _machines_of(self, name: str) -> list[dict[str, Any]]:
-        return self._instances(
-            [{"Name": "tag:Site", "Values": [name]}, {"Name": "instance-state-name", "Values": _ALIVE}]
-        )
+    def _holder(self, card: str) -> str:
+        chosen = [{"Name": "network-interface-id", "Values": [card]}]
+        found = self._client("ec2").describe_network_interfaces(Filters=chosen)["NetworkInterfaces"]
+        return next((each["Attachment"].get("InstanceId", "") for each in found if "Attachment" in each), "")
 
     def _instances(self, chosen: list[dict[str, Any]]) -> list[dict[str, Any]]:
         pages = self._client("ec2").get_paginator("describe_instances").paginate(Filters=chosen)

@@ -33,7 +33,6 @@ class Terraform:
         self, processes: Processes, root: Path, data: Path, environment: Mapping[str, str], tell: Tell
     ) -> None:
         self._processes, self._root, self._tell = processes, root, tell
-        self._known: dict[str, Any] | None = None
         data.mkdir(parents=True, exist_ok=True)
         self.environment = {
             **environment,
@@ -96,9 +95,8 @@ class Terraform:
 
     def state(self) -> dict[str, Any]:
         """Return the root's state as Terraform keeps it; empty when there is none."""
-        if self._known is None:
-            self._known = json.loads(self._output("state", "pull") or "{}")
-        return self._known
+        document: dict[str, Any] = json.loads(self._output("state", "pull") or "{}")
+        return document
 
     def outputs(self) -> dict[str, Any]:
         """Return the root's output values by name."""
@@ -116,8 +114,6 @@ class Terraform:
 
     def _run(self, arguments: list[str], success: tuple[int, ...] = (0,)) -> Finished:
         argv = ["terraform", *arguments]
-        # It may be another one afterwards.
-        self._known = None
         finished = self._processes.run(argv, directory=self._root, environment=self.environment, tell=self._hear)
         if finished.code not in success:
             raise failure_from(arguments[0], finished.output)

@@ -27,7 +27,10 @@ from testinfra.host import Host
 _ANY_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 
 # In this order: what interrupts the site, what does so again and again, what takes it down to the ground.
-LAST = ("test_interruption.py", "test_cut_off.py", "test_update.py", "test_loss.py")
+LAST = (
+    *("test_interruption.py", "test_cut_off.py", "test_power.py", "test_prune.py"),
+    *("test_sequences.py", "test_update.py", "test_loss.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

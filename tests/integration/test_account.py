@@ -13,6 +13,7 @@ from moto import mock_aws
 from moto.sesv2.responses import SESV2Response
 
 from ops.world.account import Account
+from tests.cloud import mean_moto
 
 REGION = "eu-central-1"
 
@@ -23,9 +24,7 @@ def account() -> Iterator[Account]:
     # Moto has the service and not this call, whose answer SES's own reference gives.
     answer = json.dumps({"ProductionAccessEnabled": True})
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        mean_moto(patch)
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # thousands, and none is asked for
         patch.setattr(SESV2Response, "get_account", lambda _: answer, raising=False)
         with mock_aws():
@@ -67,19 +66,15 @@ def test_what_is_there_already_is_found(account: Account) -> None:
     }
 
 
-def test_a_machine_is_known_by_its_site_with_its_disks_until_it_is_ended(account: Account) -> None:
-    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Site", "Value": "lonely"}]}]
-    disk = [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8}}]
-    _client("ec2").run_instances(
-        ImageId="ami-12345678", MinCount=1, MaxCount=1, TagSpecifications=tags, BlockDeviceMappings=disk
-    )
-    (found,) = account.machines("lonely")
-    described = _client("ec2").describe_instances(InstanceIds=[found.identity])["Reservations"][0]["Instances"][0]
-    assert found.subnet == described["SubnetId"]
-    assert found.volumes == tuple(each["Ebs"]["VolumeId"] for each in described["BlockDeviceMappings"])
-    assert len(found.volumes) == 1
-    account.terminate(found.identity)
-    assert account.machines("lonely") == ()
+def test_who_has_a_network_card_is_told(account: Account) -> None:
+    network = _client("ec2").create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnet = _client("ec2").create_subnet(VpcId=network, CidrBlock="10.1.0.0/24")["Subnet"]["SubnetId"]
+    card = _client("ec2").create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+    assert account.holder(card) == ""
+    assert account.holder("eni-12345678901234567") == ""
+    machine = _client("ec2").run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    _client("ec2").attach_network_interface(NetworkInterfaceId=card, InstanceId=machine, DeviceIndex=1)
+    assert account.holder(card) == machine
 
 
 def test_rules_are_told_in_words_and_taken_out_one_by_one(account: Account) -> None:

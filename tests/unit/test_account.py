@@ -17,6 +17,7 @@ from ops.errors import OpsError, Refused
 from ops.model import AccountFacts, BucketContents
 from ops.world.account import Account
 from tests import fakes
+from tests.cloud import mean_moto
 
 REGION = "eu-central-1"
 WELL = AccountFacts(
@@ -75,9 +76,7 @@ def test_all_problems_come_at_once_and_are_a_refusal() -> None:
 def account() -> Iterator[Account]:
     """One account for all of them; each test asks for names of its own."""
     with pytest.MonkeyPatch.context() as patch, mock_aws():
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        mean_moto(patch)
         yield Account(REGION)
 
 

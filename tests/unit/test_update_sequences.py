@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from ops import backup, restore
+from ops import backup, errors, restore
 from tests.machine import Killed, Machine, ended
-from tests.sequences import Sequences
+from tests.sequences import Refused, Sequences
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except errors.Refused as refused:
+        raise Refused(refused.message) from refused
 
 
 class InMemory:
@@ -43,7 +52,8 @@ class InMemory:
         assert self.machine.write(words)
 
     def update(self, to: str) -> None:
-        ended(lambda: self.machine.update(to=to))
+        with _refused():
+            ended(lambda: self.machine.update(to=to))
 
     def update_and_cut_off(self, to: str, number: int, *, power: bool) -> None:
         self.machine.dies_before = len(self.machine.deeds) + number
@@ -75,7 +85,8 @@ class InMemory:
     def go_back(self, number: int) -> None:
         self.machine.dies_before = len(self.machine.deeds) + number if number >= 0 else -1
         try:
-            self.machine.rollback()
+            with _refused():
+                self.machine.rollback()
         except Killed:
             self.machine.dies_before = -1
             self.machine.resume()

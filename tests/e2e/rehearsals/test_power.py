@@ -141,7 +141,7 @@ def _cut_off_at(ssh: Ssh, cut_power: Callable[[], None], step: str, *arguments: 
 
 def until_resumed(ssh: Ssh) -> None:
     """The update was ended by what runs as the host comes up, and by no one else."""
-    until(lambda: ssh("sudo test -d /srv/gitea/.update").returncode == 0, "the host is up")
+    until(lambda: ssh("mountpoint --quiet /srv/gitea").returncode == 0, "the host is up")
     until(lambda: ssh("sudo test -e /srv/gitea/.update/journal").returncode == 1, "what was cut off is ended")
     _until_well(ssh)
 

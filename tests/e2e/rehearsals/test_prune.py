@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from tests.e2e.conftest import DeployedSite, Ssh, ops, until
 from tests.e2e.rehearsals.test_cut_off import manifests
 
 pytestmark = pytest.mark.usefixtures("by_hand")
-_KEPT = "keep_last = 1\nkeep_daily = 0\nkeep_weekly = 0\nkeep_monthly = 0\n"
 
 
 @pytest.fixture
 def strict(site: DeployedSite, tmp_path: Path) -> Path:
     """The site file with a policy that keeps the newest backup alone."""
-    assert site.document["backup"]["bucket"]
-    known = Path(os.environ["E2E_SITE"]).read_text(encoding="utf-8")
+    document = copy.deepcopy(site.document)
+    document["backup"] |= {"keep_last": 1, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0}
     path = tmp_path / "strict.toml"
-    path.write_text(known.replace("[backup]\n", f"[backup]\n{_KEPT}"), encoding="utf-8")
+    path.write_text(tomli_w.dumps(document), encoding="utf-8")
     return path
 
 

@@ -15,13 +15,13 @@ _TURN = 8.0
 
 
 class Application:
-    """The installed Gitea; `sour_after` is after how many seconds the sour release turns."""
+    """The installed Gitea; `good_for` is after how many seconds the sour release turns."""
 
-    def __init__(self, instance: Instance, sour_after: float = 20.0) -> None:
+    def __init__(self, instance: Instance, good_for: float = 20.0) -> None:
         self._instance = instance
         self._routes = _routes()
         self._started = time.monotonic()
-        self._sour_after = sour_after
+        self._good_for = good_for
 
     def __call__(self, request: Request) -> Response:
         """The response to a request; never raises but for a client that left."""
@@ -63,7 +63,7 @@ class Application:
         since = time.monotonic() - self._started
         if fault is Fault.FLAP:
             return since % _TURN > _TURN / 2
-        return fault is Fault.SOUR and since > self._sour_after
+        return fault is Fault.SOUR and since > self._good_for
 
 
 def uninstalled(app_name: str, request: Request) -> Response:
