@@ -317,7 +317,7 @@ def _service(attributes: Mapping[str, Any], labels: Mapping[str, str]) -> Servic
         name=labels[_COMPOSE_SERVICE],
         image=attributes["Config"]["Image"],
         state=state["Status"],
-        health=_health(state),
+        health=health_from(state),
         restarts=attributes["RestartCount"],
         started=_moment(state["StartedAt"]),
     )
@@ -330,16 +330,19 @@ def _member(attributes: Mapping[str, Any]) -> Member:
         image=attributes["Config"]["Image"],
         image_id=attributes["Image"],
         state=state["Status"],
-        health=_health(state),
+        health=health_from(state),
         created=_moment(attributes["Created"]),
     )
 
 
-def _health(state: Mapping[str, Any]) -> str:
+def health_from(state: Mapping[str, Any]) -> str:
+    """Return healthy, unhealthy, starting, or "" without a check, from what the engine says of a container's state.
+
+    The engine calls whoever was paused unhealthy until it has asked again: what this very run was told last counts until then.
+    """
     health = state.get("Health", {})
     verdict, told = str(health.get("Status", "")), health.get("Log") or []
     if verdict == "unhealthy" and told and told[-1]["ExitCode"] == 0:
-        # The engine calls whoever was paused so until it has asked again: what it was told last by this very run counts.
         return "healthy" if _moment(told[-1]["Start"]) >= _moment(state["StartedAt"]) else "starting"
     return verdict
 

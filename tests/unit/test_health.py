@@ -15,7 +15,7 @@ from ops.health import Records
 from ops.model import Probe
 from ops.proofs import Drill, Verification
 from ops.wal import Streamed
-from ops.world.containers import Service
+from ops.world.containers import Service, health_from
 from ops.world.web import Answer
 from tests import fakes
 
@@ -89,6 +89,30 @@ def test_a_gitea_that_stands_still_for_longer_than_any_backup_is_red() -> None:
 
 def _with_gitea(state: str) -> tuple[Service, ...]:
     return tuple(replace(each, state=state) if each.name == "gitea" else each for each in ALL_WELL)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "asked", "health"),
+    [
+        pytest.param("healthy", 0, "10:00:05", "healthy", id="well"),
+        pytest.param("unhealthy", 1, "10:00:05", "unhealthy", id="ill"),
+        pytest.param("unhealthy", 0, "10:00:05", "healthy", id="paused since it was well"),
+        pytest.param("unhealthy", 0, "09:59:55", "starting", id="paused before this run was asked"),
+        pytest.param("starting", 0, "09:59:55", "starting", id="restarted"),
+    ],
+)
+def test_a_container_is_as_well_as_its_own_last_check_says(status: str, code: int, asked: str, health: str) -> None:
+    told = [
+        {"ExitCode": 1 - code, "Start": "2026-11-26T09:59:50.1Z"},
+        {"ExitCode": code, "Start": f"2026-11-26T{asked}.123456789Z"},
+    ]
+    state = {"StartedAt": "2026-11-26T10:00:00.987654321Z", "Health": {"Status": status, "Log": told}}
+    assert health_from(state) == health
+
+
+def test_a_container_that_was_never_asked_is_what_the_engine_says() -> None:
+    assert health_from({}) == ""
+    assert health_from({"Health": {"Status": "unhealthy", "Log": []}}) == "unhealthy"
 
 
 def test_gitea_answering_that_its_database_is_away_is_red() -> None:
