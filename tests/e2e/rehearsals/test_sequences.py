@@ -139,6 +139,10 @@ def test_whatever_happens_one_after_the_other_the_site_serves_what_it_has_acknow
     for deed in deeds:
         deed(sequences)
         sequences.serves_what_it_has_acknowledged()
+    # Whoever comes next finds the release that they expect.
+    sequences.is_updated("28.1.0")
+    sequences.serves_what_it_has_acknowledged()
+    assert place.version() == "28.1.0"
     assert ssh("sudo ops health --json").returncode == 0
 
 
