@@ -58,6 +58,11 @@ def _allow_hypothesis_time() -> None:
     hypothesis.settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begins first: no worker waits for it in the end."""
+    items.sort(key=lambda item: item.path.name != "test_update_sequences.py")
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()  # modules never go
 
