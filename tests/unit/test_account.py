@@ -75,9 +75,10 @@ def test_all_problems_come_at_once_and_are_a_refusal() -> None:
 @pytest.fixture(scope="module")
 def account() -> Iterator[Account]:
     """One account for all of them; each test asks for names of its own."""
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
+    with pytest.MonkeyPatch.context() as patch:
         mean_moto(patch)
-        yield Account(REGION)
+        with mock_aws():
+            yield Account(REGION)
 
 
 @functools.cache
