@@ -68,13 +68,14 @@ def destroy(site: Site, world: World, *, workshop: Workshop, wish: Wish, agree: 
         return Report("destroy", changed=False, summary=f"{site.name} is not there: nothing to do")
     with exclusive(workshop.lock, world.clock.now()), altered(workshop.repository / "infra", _LIFTED) as root:
         terraform, variables = deploy.prepared(site, world, workshop, root)
-        doomed = [each for each in resources_from(terraform.state()) if not each.startswith(_BACKUPS)]
+        state = terraform.state()
+        doomed = [each for each in resources_from(state) if not each.startswith(_BACKUPS)]
         losses = _losses(site, world, len(doomed))
         if problems := judge(losses, wish):
             raise Refused("\n".join(problems), "nothing was touched")
         if not doomed and not wish.with_backups:
             return Report("destroy", changed=False, summary=f"{site.name} has nothing left but its backups")
-        stray.refuse(terraform, world)
+        stray.refuse(state, world)
         agree(site.name, in_words(site, losses, wish))
         if wish.with_backups:
             _empty_backups(site, world)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ops.errors import Refused
 from ops.world import World
-from ops.world.terraform import Terraform, identities_from
+from ops.world.terraform import identities_from
 
 
-def refuse(terraform: Terraform, world: World) -> None:
+def refuse(state: Mapping[str, Any], world: World) -> None:
     """Raise Refused when a machine that the state does not know has the host's network card, which no other can have then.
 
     It is not ended here: of what no state knows no one can say for certain whose it is.
     """
-    state = terraform.state()
     known = identities_from(state, "aws_instance")
     for card in identities_from(state, "aws_network_interface"):
         holder = world.account.holder(card)

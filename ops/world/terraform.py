@@ -46,14 +46,15 @@ class Terraform:
         options = [f"-backend-config={key}={value}" for key, value in sorted(backend.items())]
         self._run(["init", "-input=false", "-no-color", "-reconfigure", *options])
 
-    def apply(self, variables: Path, *options: str) -> bool:
+    def apply(self, variables: Path, *options: str, state: Mapping[str, Any] | None = None) -> bool:
         """Make the world as the root says and return whether that changed anything.
 
         Raises Locked when another run holds the state, OpsError when a resource fails.
 
-        What an apply that was broken off has made is kept, where that is safe, and finished.
+        What an apply that was broken off has made is kept, where that is safe, and finished. ``state`` is what ``state`` told a
+        moment ago, where that was asked already.
         """
-        self._keep_what_was_begun()
+        self._keep_what_was_begun(self.state() if state is None else state)
         done = self._run(
             [
                 "apply",
@@ -102,9 +103,9 @@ class Terraform:
         """Return the root's output values by name."""
         return {name: each["value"] for name, each in json.loads(self._output("output", "-json") or "{}").items()}
 
-    def _keep_what_was_begun(self) -> None:
+    def _keep_what_was_begun(self, state: Mapping[str, Any]) -> None:
         # Terraform would destroy it and begin again: forbidden for the data disk, and a secret's name is taken for weeks.
-        for address in unfinished_from(self.state()):
+        for address in unfinished_from(state):
             self._run(["untaint", "-no-color", "-lock-timeout=20s", address])
             self._tell(f"terraform: {address}: begun by an earlier run, kept")
 

@@ -11,34 +11,30 @@ from ops.errors import Refused
 from tests import fakes
 
 
-class Root:
-    """Terraform, with a state of one resource a type."""
-
-    def __init__(self, **resources: str) -> None:
-        self._resources = resources
-
-    def state(self) -> dict[str, Any]:
-        found = [
+def _state(**resources: str) -> dict[str, Any]:
+    """A state of one resource a type."""
+    return {
+        "resources": [
             {"mode": "managed", "type": kind, "name": "one", "instances": [{"attributes": {"id": identity}}]}
-            for kind, identity in self._resources.items()
+            for kind, identity in resources.items()
         ]
-        return {"resources": found}
+    }
 
 
-def _refuse(root: Root, **holders: str) -> None:
+def _refuse(state: dict[str, Any], **holders: str) -> None:
     cards = {card.replace("_", "-"): machine for card, machine in holders.items()}
-    world = fakes.FakeWorld(account=fakes.FakeAccount(holders=cards))
-    stray.refuse(root, world)  # type: ignore[arg-type]
+    world: Any = fakes.FakeWorld(account=fakes.FakeAccount(holders=cards))
+    stray.refuse(state, world)
 
 
 def test_a_machine_that_no_state_knows_and_that_has_the_host_s_card_is_named_with_what_to_do() -> None:
     with pytest.raises(Refused, match="i-2 has the host's network card") as caught:
-        _refuse(Root(aws_network_interface="eni-1"), eni_1="i-2")
+        _refuse(_state(aws_network_interface="eni-1"), eni_1="i-2")
     assert caught.value.hint == "if none is under way: aws ec2 terminate-instances --instance-ids i-2"
 
 
 def test_the_site_s_own_machine_no_machine_and_other_cards_are_in_no_one_s_way() -> None:
-    _refuse(Root(aws_network_interface="eni-1", aws_instance="i-2"), eni_1="i-2")
-    _refuse(Root(aws_network_interface="eni-1"))
-    _refuse(Root(), eni_1="i-2")
-    _refuse(Root(aws_network_interface="eni-1"), eni_9="i-2")
+    _refuse(_state(aws_network_interface="eni-1", aws_instance="i-2"), eni_1="i-2")
+    _refuse(_state(aws_network_interface="eni-1"))
+    _refuse(_state(), eni_1="i-2")
+    _refuse(_state(aws_network_interface="eni-1"), eni_9="i-2")
