@@ -20,8 +20,7 @@ from ops.figures import Figure
 from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.bench.site import Site, compared, grow
-from tests.e2e.rehearsals.conftest import SETTINGS
-from tests.e2e.rehearsals.test_update import anew_at
+from tests.e2e.rehearsals.conftest import SETTINGS, anew_at
 from tests.visitors import connected
 
 pytestmark = pytest.mark.timeout(60 * 60)

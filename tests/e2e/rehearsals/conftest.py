@@ -19,6 +19,21 @@ path = pathlib.Path("/etc/gitea-suite/site.json")
 known = json.loads(path.read_text())
 known[sys.argv[1]] |= json.loads(sys.argv[2])
 path.write_text(json.dumps(known))"""
+# A site begins anew at an older release: by hand, and as no one does it who has data.
+_ANEW = """set -e
+cd /opt/gitea-suite/compose
+docker pull --quiet {image} >/dev/null
+digest=$(docker image inspect --format '{{{{index .RepoDigests 0}}}}' {image} | cut -d @ -f 2)
+{emptied}
+sed -i "s#^{variable}=.*#{variable}='{image}@$digest'#" .env
+docker compose --progress quiet up --detach --wait gitea
+ops accounts ensure-admin
+"""
+_EMPTIED = """docker compose --progress quiet stop gitea
+docker compose exec -T postgres psql -q -U gitea postgres -c 'DROP DATABASE gitea WITH (FORCE)' -c 'CREATE DATABASE gitea'
+find /srv/gitea/gitea -mindepth 1 -delete"""
+_EMPTIED_WITH_ITS_SERVER = """docker compose --progress quiet stop gitea postgres
+find /srv/gitea/gitea /srv/gitea/postgresql -mindepth 1 -delete"""
 
 
 @pytest.fixture
@@ -28,6 +43,12 @@ def hurried(ssh: Ssh) -> Iterator[None]:
     change(ssh, "update", watch_seconds=25, healthy_minutes=1)
     yield
     assert ssh(f"sudo cp /root/site.json {_KEPT}").returncode == 0
+
+
+@pytest.fixture
+def older(ssh: Ssh) -> None:
+    """The site begins anew at 28.0.1."""
+    begin_anew(ssh, anew_at("28.0.1"))
 
 
 @pytest.fixture
@@ -42,6 +63,22 @@ def change(ssh: Ssh, section: str, **settings: object) -> None:
     """Change a section of the site file as the host has it; ``hurried`` takes it back."""
     done = ssh(f"sudo python3 -c {shlex.quote(SETTINGS)} {section} {shlex.quote(json.dumps(settings))}")
     assert done.returncode == 0, done.stderr
+
+
+def anew_at(tag: str) -> str:
+    """Return the script with which the site begins anew at a release of Gitea."""
+    return _ANEW.format(image=f"gitea/gitea:{tag}", variable="GITEA_IMAGE", emptied=_EMPTIED)
+
+
+def anew_on(tag: str) -> str:
+    """The same on a release of PostgreSQL."""
+    return _ANEW.format(image=f"postgres:{tag}", variable="POSTGRES_IMAGE", emptied=_EMPTIED_WITH_ITS_SERVER)
+
+
+def begin_anew(ssh: Ssh, script: str) -> None:
+    """Have the site begin anew by such a script."""
+    begun = ssh(f"sudo sh -c {shlex.quote(script)}")
+    assert begun.returncode == 0, begun.stderr
 
 
 def _run(command: str) -> None:

@@ -12,8 +12,6 @@ import pytest
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
 from tests.e2e.rehearsals.test_cut_off import GITEA, POSTGRES, state_of, steps_of
 from tests.e2e.rehearsals.test_update import (
-    anew_at,
-    begin_anew,
     image_in_use,
     issue,
     migration_in_use,
@@ -96,17 +94,16 @@ def test_an_update_whose_power_fails_at_any_step_ends_before_it_began(
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("step", ["stop", "up", "judge"])
 def test_an_update_to_a_good_release_whose_power_fails_is_done_or_was_never_there(
+    older: None,
+    account: Account,
     site: DeployedSite,
     ssh: Ssh,
     git: Git,
+    repository: str,
     tmp_path: Path,
     cut_power: Callable[[], None],
-    request: pytest.FixtureRequest,
     step: str,
 ) -> None:
-    begin_anew(ssh, anew_at("28.0.1"))
-    account: Account = request.getfixturevalue("account")
-    repository: str = request.getfixturevalue("repository")
     now = push(git, repository, tmp_path / "work", step)
     issue(site, account, step)
     _cut_off_at(ssh, cut_power, step, "update", "gitea", "--to", "28.1.0", "--yes")

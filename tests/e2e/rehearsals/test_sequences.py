@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, ops
-from tests.e2e.rehearsals.conftest import change
+from tests.e2e.rehearsals.conftest import anew_at, begin_anew, change
 from tests.e2e.rehearsals.test_cut_off import kill_at
 from tests.e2e.rehearsals.test_power import until_resumed
-from tests.e2e.rehearsals.test_update import anew_at, begin_anew, image_in_use, issue, titles, version_of
+from tests.e2e.rehearsals.test_update import image_in_use, issue, titles, version_of
 from tests.sequences import Refused, Sequences
 
 pytestmark = pytest.mark.usefixtures("by_hand", "hurried")

@@ -23,34 +23,13 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
-from tests.e2e.rehearsals.conftest import change
+from tests.e2e.rehearsals.conftest import anew_at, anew_on, begin_anew, change
 from tests.e2e.rehearsals.test_cut_off import POSTGRES, cut_off_at, steps_of
 
 by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")
 Record = Callable[[str, object], None]
 
-# A site begins anew at an older release: by hand, and as no one does it who has data.
-_ANEW = """set -e
-cd /opt/gitea-suite/compose
-docker pull --quiet {image} >/dev/null
-digest=$(docker image inspect --format '{{{{index .RepoDigests 0}}}}' {image} | cut -d @ -f 2)
-{emptied}
-sed -i "s#^{variable}=.*#{variable}='{image}@$digest'#" .env
-docker compose --progress quiet up --detach --wait gitea
-ops accounts ensure-admin
-"""
-_EMPTIED = """docker compose --progress quiet stop gitea
-docker compose exec -T postgres psql -q -U gitea postgres -c 'DROP DATABASE gitea WITH (FORCE)' -c 'CREATE DATABASE gitea'
-find /srv/gitea/gitea -mindepth 1 -delete"""
-_EMPTIED_WITH_ITS_SERVER = """docker compose --progress quiet stop gitea postgres
-find /srv/gitea/gitea /srv/gitea/postgresql -mindepth 1 -delete"""
 _HELPERS = {"docker-socket-proxy": "v0.5.1", "diun": "4.34.0", "certbot": "v5.8.1", "nginx": "1.30.5"}
-
-
-@pytest.fixture
-def older(ssh: Ssh) -> None:
-    """The site begins anew at 28.0.1."""
-    begin_anew(ssh, anew_at("28.0.1"))
 
 
 @by_hand_and_hurried
@@ -311,7 +290,7 @@ def test_postgresql_is_updated_within_its_major_version(
 def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_back(
     site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
 ) -> None:
-    begin_anew(ssh, _anew_on("17.11"))
+    begin_anew(ssh, anew_on("17.11"))
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
     before = push(git, remote, tmp_path / "work", "before")
@@ -451,21 +430,6 @@ class SlowPush:
 
         kind = {"Content-Type": "application/x-git-receive-pack-request"}
         self.said = self._session.post(self._where, data=body(), headers=kind).content
-
-
-def anew_at(tag: str) -> str:
-    """Return the script with which the site begins anew at a release of Gitea."""
-    return _ANEW.format(image=f"gitea/gitea:{tag}", variable="GITEA_IMAGE", emptied=_EMPTIED)
-
-
-def _anew_on(tag: str) -> str:
-    """The same on a release of PostgreSQL."""
-    return _ANEW.format(image=f"postgres:{tag}", variable="POSTGRES_IMAGE", emptied=_EMPTIED_WITH_ITS_SERVER)
-
-
-def begin_anew(ssh: Ssh, script: str) -> None:
-    begun = ssh(f"sudo sh -c {shlex.quote(script)}")
-    assert begun.returncode == 0, begun.stderr
 
 
 def _deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
