@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from ops import manifest, prune
 from ops.manifest import Backup, Manifest
@@ -66,9 +67,10 @@ class Bucket:
             self.packs.remove(pack)
 
     def run(self) -> None:
-        world = fakes.FakeWorld(aws=self)  # type: ignore[arg-type]
+        bucket: Any = self
+        world: Any = fakes.FakeWorld(aws=bucket)
         plan = planned(list(self.manifests.values()), self.snapshots, self.hidden)
-        prune.remove(SITE, world, self, plan)  # type: ignore[arg-type]
+        prune.remove(SITE, world, bucket, plan)
 
     def state(self) -> tuple[list[str], list[str], list[str]]:
         return sorted(self.manifests), sorted(each.identity for each in self.snapshots), sorted(self.packs)

@@ -105,7 +105,7 @@ def test_going_back_may_be_killed_anywhere_too(tmp_path: Path, wish: Mapping[str
                 machine.ops(**wish)
             machine.dies_before = len(machine.deeds) + second
             try:
-                restore.resume(SITE, machine, places=machine.places)  # type: ignore[arg-type]
+                restore.resume(SITE, machine.world, places=machine.places)
             except Killed:
                 machine.resume()
             else:
