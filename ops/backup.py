@@ -23,7 +23,7 @@ from ops.accounts import PROJECT
 from ops.config import Site
 from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Unavailable
 from ops.inputs import BACKUP_DIRECTORY, DATA_DIRECTORY, SECRETS_DIRECTORY
-from ops.manifest import Manifest, Part
+from ops.manifest import Manifest, Part, Unreadable
 from ops.model import Report
 from ops.timeline import Timeline
 from ops.world import World, database
@@ -93,6 +93,15 @@ class Places:
     def picture(self) -> Path:
         """Where a picture of Gitea's data is while it is copied: always there, so that restic knows it again."""
         return self.data / ".moment" / "gitea"
+
+    def picture_of(self, identity: str) -> Path:
+        """Where the picture is that the newest backup on this host was made of, for the next one to be compared with."""
+        return self.picture.with_name(identity)
+
+    @property
+    def newest(self) -> Path:
+        """The manifest of the newest backup that was made on this host."""
+        return self.local.parent / "newest.json"
 
 
 @dataclass(frozen=True)
@@ -300,11 +309,18 @@ def _taken(site: Site, world: World, places: Places, known: _Known, timeline: Ti
             dump = database.dump(postgres, moment.export)
             stored = {"database": both.local.store_output(dump, filename=DUMP, host=site.name, tags=[tag, "database"])}
         with timeline.step("data"):
-            stored["data"] = moment.data or both.local.store([places.picture], host=site.name, tags=[tag, "data"])
-            digests = moment.refs if moment.data else refs(world, places, places.picture)
+            lender = None if moment.data else _of_the_same_data(world, places, both.local)
+            if lender:
+                same = lender.parts["data"]
+                stored["data"], digests = Stored(same.local, same.size, 0), lender.repositories
+            else:
+                stored["data"] = moment.data or both.local.store([places.picture], host=site.name, tags=[tag, "data"])
+                digests = moment.refs if moment.data else refs(world, places, places.picture)
         with timeline.step("configuration"):
             present = [each for each in places.configuration if each.exists()]
-            stored["configuration"] = both.local.store(present, host=site.name, tags=[tag, "configuration"])
+            note = [tidy.borrowing(stored["data"].snapshot)] if lender else []
+            tags = [tag, *note, "configuration"]
+            stored["configuration"] = both.local.store(present, host=site.name, tags=tags)
         made = Manifest(
             identity=tag,
             site=site.name,
@@ -325,9 +341,38 @@ def _taken(site: Site, world: World, places: Places, known: _Known, timeline: Ti
             system=moment.system,
             position=moment.position,
         )
+        if made.photographed:
+            _keep_the_picture(world, places, made)
         places.pending.mkdir(mode=0o700, exist_ok=True)
         world.files.write(places.pending / f"{tag}.json", manifest.written(made))
     return made
+
+
+def _of_the_same_data(world: World, places: Places, local: Restic) -> Manifest | None:
+    """The newest backup on this host, if nothing in Gitea's data has changed since its moment: then it has nothing to be stored."""
+    try:
+        newest = manifest.read(places.newest.read_bytes())
+    except (FileNotFoundError, Unreadable):
+        return None
+    earlier = places.picture_of(newest.identity)
+    if not (earlier.is_dir() and local.holds(newest.parts["data"].local)):
+        return None
+    try:
+        return None if world.subvolumes.differs(places.picture, earlier) else newest
+    except OpsError as unknown:
+        world.tell(
+            f"what has changed since backup {newest.identity} cannot be told, so all is looked at: {unknown.message}"
+        )
+        return None
+
+
+def _keep_the_picture(world: World, places: Places, made: Manifest) -> None:
+    """Keep what the next backup's picture is compared with, and no other. Cut off here, that one stores what there is, as the first."""
+    world.files.write(places.newest, manifest.written(made))
+    for each in places.picture.parent.iterdir():
+        if each != places.picture:
+            world.subvolumes.remove(each)
+    world.subvolumes.rename(places.picture, places.picture_of(made.identity))
 
 
 def _ready(site: Site, world: World, places: Places, known: _Known) -> Repositories:

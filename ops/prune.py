@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from ops import afar, bases, catalogue, image, manifest, proofs, restore, retention, wal
+from ops import afar, bases, catalogue, image, manifest, proofs, restore, retention, tidy, wal
 from ops.config import Site
 from ops.deploy import Agree, Workshop
 from ops.manifest import Backup
@@ -98,21 +98,27 @@ def prune(site: Site, world: World, *, workshop: Workshop, agree: Agree, rehears
 
 
 def plan(
-    site: Site, backups: Iterable[Backup], snapshots: Iterable[Snapshot], hidden: Collection[str], now: datetime
+    site: Site, backups: Iterable[Backup], snapshots: Collection[Snapshot], hidden: Collection[str], now: datetime
 ) -> Plan:
     """Return what is to be removed from the bucket.
 
     ``hidden`` has the names of backups whose manifest was taken away. A snapshot without a manifest goes when its manifest was
-    taken away, or when it is too old to belong to a backup that is being taken.
+    taken away, or when it is too old to belong to a backup that is being taken. What a backup that stays has borrowed stays, too.
     """
     fates = retention.plan_retention(retention.candidates_from(backups), site.backup)
     gone, present = {each.identity for each in fates if not each.kept}, {each.identity for each in fates}
+    over = gone | {
+        each for each in map(backup_of, snapshots) if each and each not in present and _is_over(each, hidden, now)
+    }
+    spared = tidy.lent(snapshots, over)
     doomed, orphans = [], []
     for each in snapshots:
         identity = backup_of(each)
+        if each.original in spared:
+            continue
         if identity in gone:
             doomed.append(each.identity)
-        elif identity and identity not in present and _is_over(identity, hidden, now):
+        elif identity in over:
             orphans.append(each.identity)
     return Plan(fates, tuple(doomed), tuple(orphans))
 

@@ -513,6 +513,9 @@ class Machine(fakes.FakeWorld):
         self.deed(f"photograph {folder.name}")
         shutil.copytree(folder, picture)
 
+    def differs(self, picture: Path, earlier: Path) -> bool:
+        return (picture / "writes").read_text() != (earlier / "writes").read_text()
+
     def revive(self, picture: Path, folder: Path) -> None:
         self.deed(f"revive {folder.name}")
         shutil.copytree(picture, folder)
@@ -654,6 +657,9 @@ class Restic:
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         return tuple(Snapshot(each, each, paths=("/data",)) for each in self.machine.snapshots)
+
+    def holds(self, snapshot: str) -> bool:
+        return snapshot in self.machine.snapshots
 
     def restore(self, snapshot: str, target: Path, **_: Any) -> None:
         self.machine.deed("restore data")

@@ -114,6 +114,10 @@ class Restic:
             for each in found
         )
 
+    def holds(self, snapshot: str) -> bool:
+        """Tell, without opening it, whether a repository in a folder has a snapshot of that id (restic's design, "Repository Layout")."""
+        return Path(self.repository, "snapshots", snapshot).is_file()
+
     def forget(self, snapshots: Sequence[str]) -> None:
         """Take snapshots out of the repository; their bytes stay until ``prune``."""
         self._run(["forget", *snapshots])

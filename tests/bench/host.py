@@ -28,6 +28,9 @@ while not select.select([sys.stdin], [], [], 0.1)[0]:
     roots = {pid for pid in pids if told(f"/proc/{pid}/cmdline").startswith("python3\\0-m\\0ops\\0")}
     now = {"ops": 0, "restic": 0}
     for pid in pids:
+        # Until it is a program of its own, a child has its parent's memory, which would be counted twice.
+        if told(f"/proc/{pid}/cmdline") == told(f"/proc/{parents[pid]}/cmdline") != "":
+            continue
         above = pid
         while above in parents and above not in roots:
             above = parents[above]

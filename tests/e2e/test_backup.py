@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,36 @@ def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
     site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path
 ) -> None:
     before = head_of(site, account, "kept")
-    taken = ops(ssh, "backup", "take")
+    first, taken = (ops(ssh, "backup", "take") for _ in range(2))
     assert 0 < taken["paused"] < 1
+    # No one wrote between the two, so that there was nothing to store but the database and what is small.
+    assert data_of(site, taken["identity"]) == data_of(site, first["identity"])
     push(git, repository, tmp_path / "work", "later")
+    kept = Path("/srv/gitea/gitea/git/repositories", account.name, "kept.git")
+    damage = f"touch -r {kept}/HEAD /tmp/then && sed -i s/main/niam/ {kept}/HEAD && touch -r /tmp/then {kept}/HEAD"
+    assert ssh(f"sudo sh -c '{damage}'").returncode == 0
     assert account.session.post(f"{site.url}/api/v1/user/repos", json={"name": "later"}).status_code == 201
     restored = ops(ssh, "restore", "--yes")
     assert restored["identity"] == taken["identity"]
     assert head_of(site, account, "kept") == before
     assert account.session.get(f"{site.url}/api/v1/repos/{account.name}/later").status_code == 404
+    # What was altered without a trace, and what was not there, is as it was.
+    assert ssh(f"sudo cat {kept}/HEAD").stdout == "ref: refs/heads/main\n"
+    assert ssh(f"sudo ls -d {kept} {kept.with_name('later.git')}").stdout.split() == [str(kept)]
     git("clone", repository, "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
     assert ssh(f"sudo find /srv/gitea/.restore/before -path '*{account.name}/later.git/HEAD'").stdout
     # The site that was restored takes pushes as before.
     push(git, repository, tmp_path / "copy", "after")
+    last = ops(ssh, "backup", "take")
+    assert data_of(site, last["identity"]) != data_of(site, taken["identity"])
+
+
+def data_of(site: DeployedSite, identity: str) -> str:
+    """Return the snapshot that a backup has for its data, as its manifest tells."""
+    key = {"Bucket": site.document["backup"]["bucket"], "Key": f"manifests/{identity}.json"}
+    content = aws_client(site.document, "s3").get_object(**key)["Body"].read()
+    return str(json.loads(content)["parts"]["data"]["remote"])
 
 
 def test_a_single_repository_comes_back_and_nothing_else_changes(
