@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def play(
     """
     inventory, extra = state / "inventory.json", state / "variables.json"
     state.mkdir(parents=True, exist_ok=True)
-    inventory.write_text(json.dumps({"all": {"hosts": {"site": dict(host)}}}, indent=2), encoding="utf-8")
+    # A quarter of a gigabyte is compressed more slowly than it is sent, and the rest is small.
+    reached = {**host, "mitogen_ssh_compression": False}
+    inventory.write_text(json.dumps({"all": {"hosts": {"site": reached}}}, indent=2), encoding="utf-8")
     extra.write_text(
         json.dumps({**variables, "site_boot_seconds": boot_seconds}, indent=2, default=str), encoding="utf-8"
     )
@@ -59,11 +62,7 @@ def play(
         inventory=str(inventory),
         cmdline=f"--extra-vars @{extra}" + (" --check" if check else ""),
         event_handler=events.take,
-        envvars={
-            "ANSIBLE_CONFIG": str(playbooks / "ansible.cfg"),
-            "ANSIBLE_FORCE_COLOR": "false",
-            "PATH": _own_programs_first(),
-        },
+        envvars=environment(playbooks),
         quiet=True,
         rotate_artifacts=5,
     )
@@ -77,6 +76,25 @@ def play(
             "mend the cause and run again: it heals",
         )
     return Played(events.ran, tuple(events.changed), tuple(sorted(events.seconds, key=lambda each: -each[1])[:8]))
+
+
+def environment(playbooks: Path) -> dict[str, str]:
+    """Return what ansible-playbook is to find in its environment: its settings, and Mitogen's strategy.
+
+    Mitogen keeps one Python at work on the host and sends it what is to be done, where Ansible itself starts one anew for
+    each step of each task (docs/decisions/0025-mitogen.md).
+    """
+    found = find_spec("ansible_mitogen")
+    if not (found and found.submodule_search_locations):
+        raise OpsError("Mitogen is not installed", "run ops in its own environment: ./noxw -s ops -- VERB")
+    (folder,) = found.submodule_search_locations
+    return {
+        "ANSIBLE_CONFIG": str(playbooks / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "false",
+        "ANSIBLE_STRATEGY": "mitogen_linear",
+        "ANSIBLE_STRATEGY_PLUGINS": str(Path(folder, "plugins/strategy")),
+        "PATH": _own_programs_first(),
+    }
 
 
 def _own_programs_first() -> str:

@@ -22,6 +22,7 @@ from ground import host as ground_host
 from ground import run
 from ground.fixture import RUN_LABEL, Place
 from ground.host import HostGround
+from ops.world import ansible
 
 PLAYBOOKS = run.REPOSITORY / "playbooks"
 MIRROR = "http://registry:5000"
@@ -52,7 +53,7 @@ class Machine:
             "ansible_host": self.ground.address,
             "ansible_user": ground_host.SSH_USER,
             "ansible_ssh_private_key_file": str(self.key),
-            "ansible_ssh_common_args": SSH_OPTIONS,
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.folder}/known_hosts -o StrictHostKeyChecking=accept-new",
         }
         variables = self.folder / "variables.json"
         variables.write_text(json.dumps({**VARIABLES, **(changes or {})}))
@@ -69,7 +70,7 @@ class Machine:
             playbook="site.yml",
             inventory={"all": {"hosts": {"site": connection}}},
             cmdline=f"--tags {tags} --extra-vars @{variables}",
-            envvars={"ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            envvars=ansible.environment(PLAYBOOKS),
             event_handler=watch,
             cancel_callback=dark.is_set,
             quiet=True,
