@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ops import backup, catalogue, health, proofs, restore
+from ops import backup, catalogue, health, manifest, proofs, restore
 from ops.backup import Places, in_bytes
 from ops.config import Site
 from ops.manifest import Backup, Manifest
@@ -15,12 +15,15 @@ from ops.model import Probe, Report
 from ops.proofs import Drill, Verification
 from ops.world import World
 
+_REPLICATED = timedelta(hours=1)
+
 
 @dataclass(frozen=True)
 class Facts:
     """What there is: backups oldest first, snapshots on this host, and the records of what was proven of them.
 
-    ``two_disks`` is whether Gitea's data and the repository on this host are on two file systems.
+    ``two_disks`` is whether Gitea's data and the repository on this host are on two file systems. ``replicated`` is what S3
+    says of its copy of a backup in the second region, with the backup's name; None when there is none to ask of.
     """
 
     backups: tuple[Backup, ...]
@@ -28,6 +31,7 @@ class Facts:
     two_disks: bool
     verifications: tuple[Verification, ...]
     drills: tuple[Drill, ...]
+    replicated: tuple[str, str] | None = None
 
     @property
     def whole(self) -> tuple[Manifest, ...]:
@@ -60,6 +64,9 @@ def status(site: Site, world: World, *, places: Places | None = None) -> Report:
         verifications,
         drills,
     )
+    if site.backup.replica_region and (old := settled(facts.whole, world.clock.now())):
+        said = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
+        facts = replace(facts, replicated=(old.identity, said))
     judged = judge(site, facts, world.clock.now())
     red = [each for each in judged if not each.healthy]
     summary = (
@@ -80,7 +87,7 @@ def judge(site: Site, facts: Facts, now: datetime) -> tuple[Probe, ...]:
     return (
         _copies(newest, facts),
         _media(facts),
-        _place(site),
+        _place(site, facts),
         judge_age(newest.moment, site.backup.rpo_minutes, now),
         Probe("verified", not late, late or _last(facts.verifications), "ops backup verify"),
         Probe("drilled", not undrilled, undrilled or _last(facts.drills), "ops restore --drill"),
@@ -114,10 +121,30 @@ def _media(facts: Facts) -> Probe:
     return Probe("media", True, "2 disks of this host, and S3")
 
 
-def _place(site: Site) -> Probe:
-    replica = site.backup.replica_region
-    elsewhere = f", and by S3 itself copied to {replica}" if replica else ""
-    return Probe("elsewhere", True, f"S3 in {site.aws.region}{elsewhere}")
+def settled(whole: Iterable[Manifest], now: datetime) -> Manifest | None:
+    """Return the newest backup that S3 had an hour to copy to the second region; most objects take it a quarter of one."""
+    return max(
+        (each for each in whole if now - each.finished >= _REPLICATED), key=lambda each: each.moment, default=None
+    )
+
+
+def _place(site: Site, facts: Facts) -> Probe:
+    here, replica = f"S3 in {site.aws.region}", site.backup.replica_region
+    if not replica:
+        return Probe("elsewhere", True, here)
+    if facts.replicated is None:
+        return Probe(
+            "elsewhere", True, f"{here}; the first hour of backups is not over yet for their copy in {replica}"
+        )
+    identity, status = facts.replicated
+    if status == "COMPLETED":
+        return Probe(
+            "elsewhere", True, f"{here}, and by S3 itself copied to {replica}, as it says of backup {identity}"
+        )
+    words = f"has not copied backup {identity} to {replica}: {status}" if status else f"knows of no copy in {replica}"
+    return Probe(
+        "elsewhere", False, f"S3 {words}", "ops deploy; then the bucket's replication metrics in the S3 console"
+    )
 
 
 def _measured(site: Site, drills: Iterable[Drill]) -> Iterable[Probe]:

@@ -130,6 +130,14 @@ class Aws:
         with _explained(f"{key} in bucket {bucket}"):
             return bytes(self._client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
+    def replication(self, bucket: str, key: str) -> str:
+        """Return what S3 says of an object's copy in another region: COMPLETED, PENDING, FAILED, or "" where no rule copies it.
+
+        Amazon S3 User Guide, "Getting replication status information".
+        """
+        with _explained(f"{key} in bucket {bucket}"):
+            return str(self._client("s3").head_object(Bucket=bucket, Key=key).get("ReplicationStatus", ""))
+
     def write_object(self, bucket: str, key: str, content: bytes) -> None:
         """Write an object; what is there under its key stays as an older version."""
         with _explained(f"{key} in bucket {bucket}"):

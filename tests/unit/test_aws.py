@@ -12,6 +12,21 @@ from ops.errors import OpsError, Unavailable
 from ops.world.aws import Aws
 
 
+@pytest.mark.parametrize(("headers", "status"), [({"x-amz-replication-status": "COMPLETED"}, "COMPLETED"), ({}, "")])
+def test_what_s3_says_of_an_object_s_copy_is_told_and_nothing_where_there_is_no_rule(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+    def send(_: Any, request: Any) -> AWSResponse:
+        assert (request.method, request.url.rpartition("/")[2]) == ("HEAD", "one.json")
+        return AWSResponse(request.url, 200, headers, Said(""))
+
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
+    assert Aws("eu-central-1").replication("bucket", "manifests/one.json") == status
+
+
 class Said:
     """The body of an answer, as botocore reads it."""
 
@@ -19,7 +34,8 @@ class Said:
         self._code = code
 
     def stream(self, *_: Any) -> Iterator[bytes]:
-        yield f"<Error><Code>{self._code}</Code><Message>said the test</Message></Error>".encode()
+        if self._code:
+            yield f"<Error><Code>{self._code}</Code><Message>said the test</Message></Error>".encode()
 
 
 @pytest.mark.parametrize(
