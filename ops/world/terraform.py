@@ -39,6 +39,8 @@ class Terraform:
             **_provider_source(data),
             "TF_DATA_DIR": str(data / "terraform"),
             "TF_IN_AUTOMATION": "1",
+            # A seventh of each command's time is Go's collector, which saves a tenth of a third of a gigabyte.
+            "GOGC": "400",
         }
 
     def init(self, backend: Mapping[str, str]) -> None:
