@@ -83,7 +83,8 @@ def test_a_backup_that_is_killed_at_any_step_leaves_none_behind_and_the_next_one
         assert manifests(site) == before
     taken = ops(ssh, "backup", "take")
     assert f"manifests/{taken['identity']}.json" in manifests(site)
-    assert ssh("sudo ls /srv/gitea/.moment").stdout == ""
+    # The one picture that is there is what the next backup is compared with.
+    assert ssh("sudo ls /srv/gitea/.moment").stdout == f"{taken['identity']}\n"
 
 
 def test_a_restore_that_is_killed_at_any_step_is_undone_or_done_by_the_next_run(
