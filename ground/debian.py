@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def bases(client: docker.DockerClient, wanted: set[str], tell: Tell) -> dict[str
     return dict(zip(sorted(wanted), made, strict=True))
 
 
+def as_root(argv: Sequence[str]) -> list[str]:
+    """Return the command as root runs it: through sudo where this user is someone else, and has it."""
+    return [*argv] if os.geteuid() == 0 or not shutil.which("sudo") else ["sudo", *argv]
+
+
 def debian_mirror() -> str:
     """Return the Debian mirror that this machine itself uses, or GROUND_DEBIAN_MIRROR; raises Refused without one."""
     if named := os.environ.get("GROUND_DEBIAN_MIRROR"):
@@ -68,7 +74,9 @@ def _make(client: docker.DockerClient, suite: str, reference: str) -> None:
         # A file in between, for a pipe into `docker import` would hide that mmdebstrap failed.
         archive = Path(folder) / "root.tar"
         source = f"deb [signed-by={_KEYRING}] {debian_mirror()} {suite} main"
-        done = subprocess.run([*_RECIPE, suite, str(archive), source], capture_output=True, text=True, check=False)
+        # Without root it needs user namespaces, which a machine may not give to everyone.
+        argv = as_root([*_RECIPE, suite, str(archive), source])
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(f"mmdebstrap {suite} failed:\n{done.stderr[-2000:]}", "check the mirror: apt-get update")
         client.api.import_image_from_file(str(archive), repository=repository, tag=tag)

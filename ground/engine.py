@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -13,16 +14,22 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground.debian import debian_mirror
+from ground.debian import as_root, debian_mirror
 from ops.errors import Refused, Unavailable
 
 Tell = Callable[[str], None]
+
+
+class _Denied(Refused):
+    """The engine is there, and this user may not talk to it."""
+
 
 _PACKAGES = {"git": "git", "ssh": "openssh-client", "mmdebstrap": "mmdebstrap"}
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TERRAFORM_HINT = "install Terraform 1.11 or newer: https://developer.hashicorp.com/terraform/install"
 _PLUGIN = Path("/usr/local/lib/docker/cli-plugins/docker-compose")
 _ENGINE_START_SECONDS = 60
+_SOCKET = Path("/var/run/docker.sock")
 _PID_FILE = Path("/var/run/docker.pid")
 
 
@@ -57,11 +64,29 @@ def _ensure_programs(tell: Tell) -> None:
 def _ensure_engine(state: Path, tell: Tell) -> docker.DockerClient:
     if client := _engine():
         return client
-    if not shutil.which("dockerd"):
+    found = shutil.which("dockerd")
+    if not found:
         _install(["docker.io"], tell)
     if not shutil.which("docker"):
         _install(["docker-cli"], tell)
+    try:
+        return _engine() or _start_engine(state, tell)
+    except _Denied:
+        # Whom to let in is for the owner of an engine to say, and who has installed it owns it.
+        if found:
+            raise
+    _let_in(tell)
     return _engine() or _start_engine(state, tell)
+
+
+def _let_in(tell: Tell) -> None:
+    """Let this user talk to the engine that was installed for them: at once, and by their group from the next login on."""
+    user = getpass.getuser()
+    tell(f"letting {user} talk to the Docker engine: setfacl for now, group docker from the next login on")
+    _as_root(["usermod", "--append", "--groups", "docker", user])
+    if not shutil.which("setfacl"):
+        _install(["acl"], tell)
+    _as_root(["setfacl", "--modify", f"user:{user}:rw", str(_SOCKET)])
 
 
 def _engine() -> docker.DockerClient | None:
@@ -73,7 +98,7 @@ def _engine() -> docker.DockerClient | None:
         if client:
             client.close()
         if "Permission denied" in str(error):
-            raise Refused(
+            raise _Denied(
                 "this user may not talk to the Docker engine", "run as root, or: sudo usermod -aG docker $USER"
             ) from error
         return None
@@ -91,7 +116,7 @@ def _start_engine(state: Path, tell: Tell) -> docker.DockerClient:
         _forget_dead_engine()
         with log.open("ab") as written:
             # The engine outlives this process, as a service does that a package has installed.
-            detached = ["setsid", "--fork", *_root_prefix(), "dockerd"]
+            detached = ["setsid", "--fork", *as_root(["dockerd"])]
             subprocess.run(detached, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, check=True)
     deadline = time.monotonic() + _ENGINE_START_SECONDS
     while time.monotonic() < deadline:
@@ -163,16 +188,10 @@ def _install(packages: Sequence[str], tell: Tell) -> None:
     )
 
 
-def _root_prefix() -> list[str]:
-    if os.geteuid() == 0:
-        return []
-    return ["sudo"] if shutil.which("sudo") else []
-
-
 def _as_root(argv: Sequence[str]) -> None:
     if os.geteuid() != 0 and not shutil.which("sudo"):
         raise Refused("this needs root, and there is no sudo", f"run as root: {' '.join(argv)}")
-    _checked([*_root_prefix(), *argv])
+    _checked(as_root(argv))
 
 
 def _checked(argv: Sequence[str], directory: Path | None = None) -> None:
