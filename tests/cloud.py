@@ -193,8 +193,7 @@ def mean_moto(patch: pytest.MonkeyPatch) -> None:
 def played(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """A site as Terraform and the first deployment leave it: every secret has a value, the host uses it."""
     mean_moto(patch)
-    mine = {name: secrets.Place(os.getuid(), os.getgid(), place.mode) for name, place in secrets.PLACES.items()}
-    patch.setattr(secrets, "PLACES", mine)
+    fakes.own_secrets(patch)
     # Thousands of rounds of a hash each, and hosts and tests ask of the same few passwords over and over.
     patch.setattr(credentials, "verifier_takes", functools.cache(credentials.verifier_takes))
     with mock_aws():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops import manifest
+import pytest
+
+from ops import manifest, secrets
 from ops.config import Site, site_from
 from ops.errors import OpsError, Unavailable
 from ops.manifest import Manifest, Part
@@ -22,6 +25,13 @@ from ops.world.journal import Journal
 from ops.world.mail import CredentialsRefused, MailRefused
 from ops.world.process import Finished
 from ops.world.web import Answer
+
+
+def own_secrets(patch: pytest.MonkeyPatch) -> None:
+    """Have the secrets' files stay with whoever runs the tests: root, who may write them all, or a user, who must be let."""
+    let = 0 if os.geteuid() == 0 else 0o200
+    mine = {name: secrets.Place(os.getuid(), os.getgid(), place.mode | let) for name, place in secrets.PLACES.items()}
+    patch.setattr(secrets, "PLACES", mine)
 
 
 class FakeClock:

@@ -77,8 +77,7 @@ def _running(name: str) -> Service:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """A host that uses what is current."""
-    mine = {name: secrets.Place(os.getuid(), os.getgid(), place.mode) for name, place in secrets.PLACES.items()}
-    monkeypatch.setattr(secrets, "PLACES", mine)
+    fakes.own_secrets(monkeypatch)
     postgres, administrator = Postgres(), ["old-admin-password"]
 
     def ensure_admin(_site: object, _world: object, *, password: Any) -> Report:

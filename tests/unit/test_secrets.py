@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import boto3
@@ -19,9 +18,7 @@ from tests import fakes
 
 @pytest.fixture(autouse=True)
 def owners(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests may run as anyone, so files keep the owner they are made with."""
-    mine = {name: secrets.Place(os.getuid(), os.getgid(), place.mode) for name, place in secrets.PLACES.items()}
-    monkeypatch.setattr(secrets, "PLACES", mine)
+    fakes.own_secrets(monkeypatch)
 
 
 def _world(value: str = "value") -> fakes.FakeWorld:
