@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import datetime
 
 from ops import backup, catalogue, proofs, restore
@@ -16,6 +17,10 @@ from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
 from ops.world.restic import Damaged, Restic, WrongPassword
+
+# What git reads to tell a repository's refs, in either of its formats (gitrepository-layout(5)); beside it, git wants a folder for
+# objects, in which nothing need be.
+_OF_REFS = ("HEAD", "config", "refs", "packed-refs", "reftable")
 
 
 def verify(site: Site, world: World, *, places: Places | None = None) -> Report:
@@ -59,8 +64,8 @@ def newer_broken(backups: Iterable[Backup], chosen: Manifest) -> list[str]:
     ]
 
 
-def compare(chosen: Manifest, sizes: dict[str, int], repositories: set[str]) -> list[str]:
-    """Return each difference between a manifest and what lies in the repository.
+def compare(chosen: Manifest, sizes: dict[str, int], refs: dict[str, str]) -> list[str]:
+    """Return each difference between a manifest and what lies in the repository: sizes, and a digest of each one's refs.
 
     Hard links are counted as often as they are there when a backup is taken, and once when it is looked at: Gitea's data, which
     has such, may show less.
@@ -71,9 +76,15 @@ def compare(chosen: Manifest, sizes: dict[str, int], repositories: set[str]) -> 
         fits = seen == part.size or (name == "data" and 0 < seen < part.size)
         if not fits:
             findings.append(f"{name} of {chosen.identity} has {seen} bytes of {part.size}")
-    for name in sorted(repositories ^ {*chosen.repositories}):
+    for name in sorted({*refs} ^ {*chosen.repositories}):
         where = "in its manifest" if name in chosen.repositories else "in its data"
         findings.append(f"repository {name} of {chosen.identity} is only {where}")
+    both = sorted({*refs} & {*chosen.repositories})
+    findings += [
+        f"repository {name} of {chosen.identity} has other refs than its manifest"
+        for name in both
+        if refs[name] != chosen.repositories[name]
+    ]
     return findings
 
 
@@ -101,7 +112,7 @@ def _verified(
         with timeline.step("dump"):
             findings += _dump(world, places, both.remote, chosen)
         with timeline.step("content"):
-            findings += _content(both.remote, chosen)
+            findings += _content(world, places, both.remote, chosen)
     except (Unavailable, Locked, WrongPassword):
         raise
     except OpsError as error:
@@ -129,11 +140,21 @@ def _dump(world: World, places: Places, remote: Restic, chosen: Manifest) -> lis
     return missing_tables(chosen, listed)
 
 
-def _content(remote: Restic, chosen: Manifest) -> list[str]:
+def _content(world: World, places: Places, remote: Restic, chosen: Manifest) -> list[str]:
     sizes = {name: remote.size(part.remote) for name, part in chosen.parts.items()}
-    data = chosen.parts["data"].remote
+    return compare(chosen, sizes, _refs(world, places, remote, chosen.parts["data"].remote))
+
+
+def _refs(world: World, places: Places, remote: Restic, data: str) -> dict[str, str]:
+    """A digest of the refs of each repository in a snapshot of Gitea's data, for which the refs alone are fetched."""
     (root,) = {each.paths[0] for each in remote.snapshots() if each.identity == data}
-    top = f"{root}/{REPOSITORIES}"
-    owners = remote.folders(data, [top])
-    found = remote.folders(data, owners)
-    return compare(chosen, sizes, {each.removeprefix(f"{top}/") for each in found if each.endswith(".git")})
+    scratch = places.data / ".verify"
+    with ExitStack() as undo:
+        world.subvolumes.remove(scratch)
+        undo.callback(world.subvolumes.remove, scratch)
+        scratch.mkdir()
+        remote.restore(data, scratch, include=root, only=[f"/{REPOSITORIES}/*/*.git/{name}" for name in _OF_REFS])
+        world.subvolumes.own_like(places.live, scratch)
+        for each in scratch.glob(f"{REPOSITORIES}/*/*.git"):
+            (each / "objects").mkdir(exist_ok=True)
+        return backup.refs(world, places, scratch)

@@ -145,18 +145,11 @@ class Restic:
         (found,) = self._documents(["stats", "--mode", "restore-size", snapshot])
         return int(found["total_size"])
 
-    def folders(self, snapshot: str, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return the folders that lie directly in the given folders of a snapshot, by their whole paths."""
-        wanted = frozenset(paths)
-        nodes = self._documents(["ls", snapshot, *paths]) if paths else []
-        return tuple(
-            each["path"] for each in nodes if each.get("type") == "dir" and each["path"].rpartition("/")[0] in wanted
-        )
-
-    def restore(self, snapshot: str, target: Path, *, include: str = "") -> None:
-        """Write a snapshot, or what lies below one path of it, under ``target``."""
+    def restore(self, snapshot: str, target: Path, *, include: str = "", only: Sequence[str] = ()) -> None:
+        """Write a snapshot, or what lies below one path of it, under ``target``; of that, what matches one of ``only``."""
         chosen = f"{snapshot}:{include}" if include else snapshot
-        self._run(["restore", chosen, "--target", str(target), "--sparse"])
+        patterns = [f"--include={each}" for each in only]
+        self._run(["restore", chosen, "--target", str(target), "--sparse", *patterns])
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
         """Give a file of a snapshot to a program's standard input; raises OpsError when either of the two fails."""

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 
-from ops import catalogue, manifest, verify
+from ops import backup, catalogue, manifest, verify
 from ops.backup import Places
 from ops.errors import OpsError, Refused, Unavailable
 from ops.manifest import Backup
+from ops.world.containers import Ran, Service
 from ops.world.restic import Damaged, Snapshot
+from ops.world.subvolumes import Subvolumes
 from tests import fakes
 
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
-MADE = fakes.made(NOW - timedelta(minutes=10))
+MAIN = "ref: refs/heads/main\n0001 refs/heads/main"
+MADE = fakes.made(NOW - timedelta(minutes=10), repositories=backup.refs_from(f"= a/b.git\n{MAIN}\n"))
 SITE = fakes.site()
 LISTED = [
     "; Archive created at ...",
@@ -36,14 +39,27 @@ class Shelf(fakes.FakeWorld):
     checked: list[tuple[str, str, bool]] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     listed: list[str] = field(default_factory=lambda: list(LISTED))
-    repositories: tuple[str, ...] = ("a/b.git",)
+    repositories: dict[str, str] = field(default_factory=lambda: {"a/b.git": MAIN})
     away: bool = False
+    subvolumes: Any = None
 
     def restic(self, repository: str, **_: Any) -> Repository:
         return Repository(self, "remote" if repository.startswith("s3:") else "local")
 
     def name(self, project: str, service: str) -> str:
         return f"{project}-{service}-1"
+
+    def services(self, project: str) -> list[Service]:
+        assert project == Places().project
+        return [Service("gitea", "gitea/gitea:28.1.0", "running", "healthy", 0, NOW)]
+
+    def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
+        assert (image, target, user) == ("gitea/gitea:28.1.0", "/data", "1000:1000")
+        found = sorted(folder.glob("git/repositories/*/*.git"))
+        # Without these git knows no repository.
+        assert all({each.name for each in one.iterdir()} >= {"HEAD", "refs", "objects"} for one in found)
+        names = [str(each.relative_to(folder / "git/repositories")) for each in found]
+        return Ran(0, "".join(f"= {each}\n{self.repositories[each]}\n" for each in names))
 
 
 @dataclass
@@ -75,11 +91,12 @@ class Repository:
     def size(self, snapshot: str) -> int:
         return self.shelf.sizes.get(snapshot.split("-")[1], 1000)
 
-    def folders(self, snapshot: str, paths: Sequence[str]) -> tuple[str, ...]:
-        found = {f"{DATA}/git/repositories/{each}" for each in self.shelf.repositories}
-        if list(paths) == [f"{DATA}/git/repositories"]:
-            return tuple({each.rpartition("/")[0] for each in found})
-        return tuple(sorted(found))
+    def restore(self, snapshot: str, target: Path, *, include: str, only: Sequence[str]) -> None:
+        assert (self.kind, snapshot, include) == ("remote", MADE.parts["data"].remote, DATA)
+        assert "/git/repositories/*/*.git/refs" in only
+        for each in self.shelf.repositories:
+            (target / "git/repositories" / each / "refs").mkdir(parents=True)
+            (target / "git/repositories" / each / "HEAD").touch()
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
         assert "pg_restore --list" in argv[-1]
@@ -94,12 +111,15 @@ def shelf() -> Shelf:
     world = Shelf(aws=fakes.FakeAws(stored={manifest.key_of(MADE.identity): manifest.written(MADE)}))
     world.clock = fakes.FakeClock(NOW)
     world.containers = world  # type: ignore[assignment]
+    # Of btrfs nothing is asked but to remove a plain folder and to give one an owner.
+    world.subvolumes = Subvolumes(world.processes)  # type: ignore[arg-type]
     return world
 
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    return Places(lock=tmp_path / "operation.lock")
+    (tmp_path / "data/gitea").mkdir(parents=True)
+    return Places(data=tmp_path / "data", lock=tmp_path / "operation.lock")
 
 
 def test_a_sound_backup_is_verified_and_that_is_kept_in_the_bucket(shelf: Shelf, places: Places) -> None:
@@ -139,8 +159,15 @@ def test_what_another_run_removed_meanwhile_is_no_damage(shelf: Shelf, places: P
         ({"sizes": {"data": 0}}, f"data of {MADE.identity} has 0 bytes of 1000"),
         ({"listed": LISTED[:1]}, f"table user is not in the dump of {MADE.identity}"),
         ({"listed": []}, f"table user is not in the dump of {MADE.identity}"),
-        ({"repositories": ()}, f"repository a/b.git of {MADE.identity} is only in its manifest"),
-        ({"repositories": ("a/b.git", "a/c.git")}, f"repository a/c.git of {MADE.identity} is only in its data"),
+        ({"repositories": {}}, f"repository a/b.git of {MADE.identity} is only in its manifest"),
+        (
+            {"repositories": {"a/b.git": MAIN, "a/c.git": MAIN}},
+            f"repository a/c.git of {MADE.identity} is only in its data",
+        ),
+        (
+            {"repositories": {"a/b.git": MAIN.replace("0001", "0002")}},
+            f"repository a/b.git of {MADE.identity} has other refs than its manifest",
+        ),
         ({"damaged": {"dump": 1}}, "dump: pg_restore: error: input file does not appear to be a valid archive"),
         ({"damaged": {"snapshots": 1}}, "a snapshot cannot be read"),
     ],
@@ -151,6 +178,8 @@ def test_a_backup_that_is_not_what_its_manifest_says_is_exit_3(
     vars(shelf).update(damage)
     report = verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
     assert (report.exit_code, report.lines) == (3, (words,))
+    # What was fetched to be compared is gone again.
+    assert [each.name for each in places.data.iterdir()] == ["gitea"]
 
 
 def test_hard_links_are_no_difference(shelf: Shelf, places: Places) -> None:
