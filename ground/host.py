@@ -33,6 +33,9 @@ _BOOT_SECONDS = 60
 _SHUTDOWN_SECONDS = 90
 _JOURNAL = ["journalctl", "--no-pager", "--lines=30", "--output=short-monotonic"]
 
+# Its number (linux/capability.h).
+_SYS_RESOURCE = 24
+
 # Where version 1 of the control groups keeps who stands still; there is no such place in version 2.
 _FREEZER = Path("/sys/fs/cgroup/freezer")
 
@@ -136,16 +139,26 @@ def _command(client: docker.DockerClient) -> list[str]:
 
 
 def _rights() -> dict[str, Any]:
-    """What systemd and an inner engine need. SYS_RESOURCE is left out: a machine may not have it to give away."""
+    """What systemd and an inner engine need. SYS_RESOURCE is left out: a machine may not have it to give away.
+
+    An engine that has it not either refuses to be told so from its version 25 on, and leaves it out by itself.
+    """
     return {
         "cap_add": ["ALL"],
-        "cap_drop": ["SYS_RESOURCE"],
+        "cap_drop": ["SYS_RESOURCE"] if _is_bounded_by(_SYS_RESOURCE) else [],
         "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
         # Loop devices and their control, for the data volume.
         "device_cgroup_rules": ["b 7:* rmw", "c 10:237 rmw"],
         "cgroupns": "host",
         "tmpfs": {"/run": "", "/run/lock": ""},
     }
+
+
+def _is_bounded_by(capability: int) -> bool:
+    """Tell whether the programs of this machine may have a capability (proc_pid_status(5), CapBnd)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (bound,) = (line.split()[1] for line in status.splitlines() if line.startswith("CapBnd:"))
+    return bool(int(bound, 16) >> capability & 1)
 
 
 def _volumes(client: docker.DockerClient, run_id: str) -> dict[str, dict[str, str]]:

@@ -259,11 +259,13 @@ def blocks(entries: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
 
 def write_secret(path: Path) -> None:
-    """Write 43 letters and digits, readable to gitea and postgres as the host's own secrets are."""
+    """Write 43 letters and digits, readable to gitea and postgres: as the host's own secrets are, where root runs the tests."""
     path.write_text(secrets.token_hex(32)[:43])
-    path.chmod(0o440)
     if os.geteuid() == 0:
         os.chown(path, 1000, 999)
+        path.chmod(0o440)
+    else:
+        path.chmod(0o444)
 
 
 def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
