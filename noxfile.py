@@ -84,6 +84,13 @@ def bench(session: nox.Session) -> None:
     _run(session, "-m", "pytest", "tests/bench", "-s", *session.posargs)
 
 
+@nox.session(name="fresh-machine")
+def fresh_machine(session: nox.Session) -> None:
+    """Keep the README's promise on a fresh Debian 13, as a user with sudo: half an hour, and an idle machine."""
+    _install(session, "integration")
+    _run(session, "-m", "pytest", "tests/fresh", "-s", *session.posargs)
+
+
 @nox.session
 def lock(session: nox.Session) -> None:
     """Lock every dependency group anew: names, versions and hashes in requirements/."""

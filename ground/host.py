@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,12 +63,14 @@ def start(
     metadata_address: str | None,
     address: str | None = None,
     data_gib: int = 20,
+    shared: Sequence[Path] = (),
 ) -> HostGround:
     """Start the run's host and return it once sshd answers; ``public_key`` may log in as SSH_USER.
 
     ``metadata_address`` is who answers for 169.254.169.254 (None: no one). ``address`` fixes the host's address on the
     network. The data volume is ``data_gib`` GiB, sparse, blank on the run's first host, and outlives a replaced one.
-    Raises Unavailable with the journal's last lines when the host does not come up within a minute.
+    What is ``shared`` of this machine's files it may read. Raises Unavailable with the journal's last lines when the host does
+    not come up within a minute.
     """
     environment = {"container": "docker", "GROUND_SSH_KEY": public_key.strip(), "GROUND_DATA_GIB": str(data_gib)}
     if metadata_address:
@@ -82,7 +85,7 @@ def start(
         environment=environment,
         network=network,
         networking_config={network: endpoint},
-        volumes=_volumes(docker_client, run_id),
+        volumes=_volumes(docker_client, run_id) | {str(each): {"bind": str(each), "mode": "ro"} for each in shared},
         # A machine that reboots itself comes up again.
         restart_policy={"Name": "unless-stopped"},
         **_rights(),

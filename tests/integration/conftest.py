@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def place(docker_client: docker.DockerClient) -> Iterator[Place]:
     yield place
     run.remove(docker_client, place.run)
     lock.close()
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder that no disk is waited for in, where the machine has a place for such: for hosts that are not real."""
+    where = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=where if os.access(where, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

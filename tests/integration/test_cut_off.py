@@ -20,8 +20,8 @@ from tests.restored import SITE, Killed, Machine
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    with played(tmp_path, monkeypatch) as made:
+def cloud(in_memory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    with played(in_memory, monkeypatch) as made:
         yield made
 
 
@@ -73,13 +73,13 @@ def test_wherever_the_value_of_a_lost_site_is_cut_off_on_its_way_the_next_run_en
 
 @pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
 def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_whole(
-    tmp_path: Path, wish: Mapping[str, str]
+    in_memory: Path, wish: Mapping[str, str]
 ) -> None:
     database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
-    whole = Machine(directory=tmp_path / "whole")
+    whole = Machine(directory=in_memory / "whole")
     whole.ops(**wish)
     for number in range(len(whole.deeds)):
-        machine = Machine(directory=tmp_path / str(number), dies_before=number)
+        machine = Machine(directory=in_memory / str(number), dies_before=number)
         with pytest.raises(Killed):
             machine.ops(**wish)
         machine.resume()
@@ -94,13 +94,13 @@ def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_w
 
 
 @pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
-def test_going_back_may_be_killed_anywhere_too(tmp_path: Path, wish: Mapping[str, str]) -> None:
+def test_going_back_may_be_killed_anywhere_too(in_memory: Path, wish: Mapping[str, str]) -> None:
     database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
-    whole = Machine(directory=tmp_path / "whole")
+    whole = Machine(directory=in_memory / "whole")
     whole.ops(**wish)
     for first in range(len(whole.deeds)):
         for second in itertools.count():
-            machine = Machine(directory=tmp_path / f"{first}-{second}", dies_before=first)
+            machine = Machine(directory=in_memory / f"{first}-{second}", dies_before=first)
             with pytest.raises(Killed):
                 machine.ops(**wish)
             machine.dies_before = len(machine.deeds) + second

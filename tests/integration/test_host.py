@@ -5,14 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import ansible_runner
 import docker
 import pytest
 import testinfra
@@ -20,138 +15,33 @@ from testinfra.host import Host
 
 from ground import host as ground_host
 from ground import run
-from ground.fixture import RUN_LABEL, Place
-from ground.host import HostGround
-from ops.world import ansible
+from ground.fixture import Place
+from tests.integration.bare_machine import MIRROR, Machine, bare_machine, reasons
 
-PLAYBOOKS = run.REPOSITORY / "playbooks"
-MIRROR = "http://registry:5000"
-VARIABLES = {
-    "base_hostname": "git",
-    "base_data_device": ground_host.DATA_DEVICE,
-    "docker_registry_mirrors": [MIRROR],
-    # The tests come from the run's own network.
-    "base_ssh_sources": ["10.0.0.0/8"],
-}
 SSH_OPTIONS = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
 
 
-@dataclass(frozen=True)
-class Machine:
-    """A bare host of the ground and the key that opens it."""
-
-    client: docker.DockerClient
-    ground: HostGround
-    key: Path
-    folder: Path
-
-    def play(
-        self, changes: Mapping[str, Any] | None = None, *, tags: str = "base,docker", power_cut_at: str = ""
-    ) -> Any:
-        """Run the playbook; returns ansible-runner's object. In task ``power_cut_at`` the machine loses its power."""
-        connection = {
-            "ansible_host": self.ground.address,
-            "ansible_user": ground_host.SSH_USER,
-            "ansible_ssh_private_key_file": str(self.key),
-            "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.folder}/known_hosts -o StrictHostKeyChecking=accept-new",
-        }
-        variables = self.folder / "variables.json"
-        variables.write_text(json.dumps({**VARIABLES, **(changes or {})}))
-        dark = threading.Event()
-
-        def watch(event: Mapping[str, Any]) -> bool:
-            if event["event"] == "playbook_on_task_start" and event["event_data"]["task"] == power_cut_at:
-                threading.Thread(target=self._cut_power, args=[dark]).start()
-            return True
-
-        return ansible_runner.run(
-            private_data_dir=str(self.folder),
-            project_dir=str(PLAYBOOKS),
-            playbook="site.yml",
-            inventory={"all": {"hosts": {"site": connection}}},
-            cmdline=f"--tags {tags} --extra-vars @{variables}",
-            envvars=ansible.environment(PLAYBOOKS),
-            event_handler=watch,
-            cancel_callback=dark.is_set,
-            quiet=True,
-        )
-
-    def unfinished_packages(self) -> str:
-        """What dpkg says of packages that are unpacked and not set up."""
-        audited: Any = self.client.containers.get(self.ground.name).exec_run(["dpkg", "--audit"])
-        return str(audited.output.decode())
-
-    def _cut_power(self, dark: threading.Event) -> None:
-        deadline = time.monotonic() + 120
-        while not self.unfinished_packages() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        self.client.containers.get(self.ground.name).kill()
-        dark.set()
-
-
 @pytest.fixture(scope="module")
-def bare(
+def machine(
     docker_client: docker.DockerClient, place: Place, host_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Machine]:
-    """A machine as a cloud hands it over."""
-    folder = tmp_path_factory.mktemp("host")
-    key = run.write_key(folder)
-    started = ground_host.start(
-        docker_client,
-        network=place.network,
-        run_id=place.run,
-        image=host_image,
-        public_key=key.with_suffix(".pub").read_text(),
-        metadata_address=None,
-        address=place.address("host"),
-    )
-    yield Machine(docker_client, started, key, folder)
-    docker_client.containers.get(started.name).remove(force=True)
-    for volume in docker_client.volumes.list(filters={"label": f"{RUN_LABEL}={place.run}"}):
-        volume.remove(force=True)
-
-
-@dataclass(frozen=True)
-class Healed:
-    """A machine that lost its power in the middle of its first run, and the run after that."""
-
-    machine: Machine
-    cut_off: Any
-    unfinished: str
-    next_run: Any
+    """A machine that the playbook has made a host of."""
+    with bare_machine(docker_client, place, host_image, tmp_path_factory.mktemp("host")) as bare:
+        first = bare.play()
+        assert first.rc == 0, reasons(first)
+        yield bare
 
 
 @pytest.fixture(scope="module")
-def healed(bare: Machine) -> Healed:
-    """The machine after a run that was killed while packages were unpacked, and one that was not."""
-    cut_off = bare.play(power_cut_at="Install the packages every host has")
-    ground_host.restart(bare.client, bare.ground)
-    unfinished = bare.unfinished_packages()
-    return Healed(bare, cut_off, unfinished, bare.play())
-
-
-@pytest.fixture(scope="module")
-def host(healed: Healed) -> Host:
+def host(machine: Machine) -> Host:
     """The machine as its administrator sees it."""
-    where = f"ssh://{ground_host.SSH_USER}@{healed.machine.ground.address}"
-    return testinfra.get_host(where, ssh_identity_file=str(healed.machine.key), ssh_extra_args=SSH_OPTIONS, sudo=True)
+    where = f"ssh://{ground_host.SSH_USER}@{machine.ground.address}"
+    return testinfra.get_host(where, ssh_identity_file=str(machine.key), ssh_extra_args=SSH_OPTIONS, sudo=True)
 
 
-def _reasons(played: Any) -> str:
-    kinds = ("runner_on_failed", "runner_item_on_failed", "runner_on_unreachable")
-    return "\n".join(str(event["event_data"]["res"].get("msg")) for event in played.events if event["event"] in kinds)
-
-
-def test_a_run_that_lost_the_machine_in_the_middle_is_healed_by_the_next(healed: Healed) -> None:
-    assert healed.cut_off.rc != 0
-    assert healed.unfinished != ""
-    assert healed.next_run.rc == 0, _reasons(healed.next_run)
-    assert healed.machine.unfinished_packages() == ""
-
-
-def test_a_second_run_changes_nothing(healed: Healed) -> None:
-    second = healed.machine.play()
-    assert second.rc == 0, _reasons(second)
+def test_a_second_run_changes_nothing(machine: Machine) -> None:
+    second = machine.play()
+    assert second.rc == 0, reasons(second)
     assert second.stats["changed"] == {}
 
 
@@ -176,8 +66,8 @@ def test_the_engine_listens_on_no_network(host: Host) -> None:
     assert "dockerd" not in listening
 
 
-def test_sshd_takes_keys_alone(healed: Healed) -> None:
-    where = f"{ground_host.SSH_USER}@{healed.machine.ground.address}"
+def test_sshd_takes_keys_alone(machine: Machine) -> None:
+    where = f"{ground_host.SSH_USER}@{machine.ground.address}"
     argv = ["ssh", *SSH_OPTIONS.split(), "-o", "BatchMode=yes", "-o", "PubkeyAuthentication=no", where, "true"]
     refused = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert refused.returncode == 255
@@ -192,13 +82,13 @@ def test_sshd_speaks_modern_algorithms_alone(host: Host) -> None:
     assert [(kind, each) for kind in kinds for each in old if each in spoken[kind]] == []
 
 
-def test_only_the_site_s_ports_and_the_administrators_ssh_are_let_in(healed: Healed, host: Host) -> None:
+def test_only_the_site_s_ports_and_the_administrators_ssh_are_let_in(machine: Machine, host: Host) -> None:
     for port in ("8080", "80"):
         host.check_output("systemd-run --quiet --unit listener-%s python3 -m http.server %s", port, port)
     host.check_output(
         "timeout 10 sh -c 'until ss -Hlt sport = :80 | grep -q . && ss -Hlt sport = :8080 | grep -q .; do sleep 0.1; done'"
     )
-    address = healed.machine.ground.address
+    address = machine.ground.address
     socket.create_connection((address, 80), timeout=5).close()
     socket.create_connection((address, 22), timeout=5).close()
     with pytest.raises(TimeoutError):
@@ -242,31 +132,31 @@ def test_the_data_lies_on_a_disk_of_its_own_that_can_be_photographed(host: Host)
 
 
 def test_a_reboot_brings_name_disk_and_engine_back_and_a_disk_that_has_grown_meanwhile_is_used_whole(
-    healed: Healed, host: Host
+    machine: Machine, host: Host
 ) -> None:
     host.check_output("touch /srv/gitea/mark && truncate --size +1G /var/lib/ground/data.img")
-    ground_host.restart(healed.machine.client, healed.machine.ground)
+    ground_host.restart(machine.client, machine.ground)
     assert host.file("/srv/gitea/mark").exists
     size = int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1"))
-    grown = healed.machine.play(tags="base")
-    assert "Let the file system have all of its disk" in _changed(grown), _reasons(grown)
+    grown = machine.play(tags="base")
+    assert "Let the file system have all of its disk" in _changed(grown), reasons(grown)
     assert int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1")) == size + 2**30
     assert host.check_output("hostname") == "git"
     assert host.run("docker info").rc == 0
 
 
-def test_every_wrong_variable_is_refused_by_name_and_remedy_before_anything_is_touched(healed: Healed) -> None:
-    refused = healed.machine.play({"base_timezone": "Berlin time", "base_data_device": "/dev/sdb"})
+def test_every_wrong_variable_is_refused_by_name_and_remedy_before_anything_is_touched(machine: Machine) -> None:
+    refused = machine.play({"base_timezone": "Berlin time", "base_data_device": "/dev/sdb"})
     assert refused.rc != 0
-    assert 'base_timezone is "Berlin time": give a name of the time zone database' in _reasons(refused)
-    assert 'base_data_device is "/dev/sdb": give its path below /dev/disk/by-id' in _reasons(refused)
+    assert 'base_timezone is "Berlin time": give a name of the time zone database' in reasons(refused)
+    assert 'base_data_device is "/dev/sdb": give its path below /dev/disk/by-id' in reasons(refused)
     assert _done(refused) == _FACTS
 
 
-def test_a_mirror_without_its_scheme_is_refused_before_anything_is_touched(healed: Healed) -> None:
-    refused = healed.machine.play({"docker_registry_mirrors": ["registry:5000"]})
+def test_a_mirror_without_its_scheme_is_refused_before_anything_is_touched(machine: Machine) -> None:
+    refused = machine.play({"docker_registry_mirrors": ["registry:5000"]})
     assert refused.rc != 0
-    assert 'docker_registry_mirrors is ["registry:5000"]: give a list of http(s) URLs' in _reasons(refused)
+    assert 'docker_registry_mirrors is ["registry:5000"]: give a list of http(s) URLs' in reasons(refused)
     assert _done(refused) == _FACTS | {"Refuse wrong variables of base"}
 
 
@@ -282,29 +172,31 @@ def _done(played: Any) -> set[str]:
     return {event["event_data"]["task"] for event in played.events if event["event"] == "runner_on_ok"}
 
 
-def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touched(healed: Healed, host: Host) -> None:
+def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touched(
+    machine: Machine, host: Host
+) -> None:
     host.check_output("systemd-run --quiet --unit squatter python3 -m http.server 443")
     host.check_output("timeout 10 sh -c 'until ss -Hlt sport = :443 | grep -q .; do sleep 0.1; done'")
     stack = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": {"DOMAIN": "git.gitea.test"}}
-    refused = healed.machine.play(stack, tags="gitea")
+    refused = machine.play(stack, tags="gitea")
     host.check_output("systemctl stop squatter")
-    assert '0.0.0.0:443 is taken by "python3"' in _reasons(refused)
-    assert "stop that program for good" in _reasons(refused)
+    assert '0.0.0.0:443 is taken by "python3"' in reasons(refused)
+    assert "stop that program for good" in reasons(refused)
     assert refused.stats["changed"] == {}
 
 
-def test_a_postgresql_that_cannot_read_the_data_is_refused_and_nothing_is_touched(healed: Healed, host: Host) -> None:
+def test_a_postgresql_that_cannot_read_the_data_is_refused_and_nothing_is_touched(machine: Machine, host: Host) -> None:
     host.check_output(
         "install -d /srv/gitea/postgresql/18/docker && echo 18 >/srv/gitea/postgresql/18/docker/PG_VERSION"
     )
     environment = {"DOMAIN": "git.gitea.test", "POSTGRES_IMAGE": "mirror.test:5000/postgres:19.0@sha256:0"}
     stack = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": environment}
-    refused = healed.machine.play(stack, tags="gitea")
+    refused = machine.play(stack, tags="gitea")
     host.check_output("rm -r /srv/gitea/postgresql/18")
-    assert "the data is that of PostgreSQL 18, which mirror.test:5000/postgres:19.0@sha256:0 cannot read" in _reasons(
+    assert "the data is that of PostgreSQL 18, which mirror.test:5000/postgres:19.0@sha256:0 cannot read" in reasons(
         refused
     )
-    assert "name a version 18.x in compose/images.env" in _reasons(refused)
+    assert "name a version 18.x in compose/images.env" in reasons(refused)
     assert refused.stats["changed"] == {}
 
 
@@ -320,10 +212,10 @@ def foreign_disk(host: Host) -> Iterator[str]:
     host.check_output("losetup --detach %s; rm /dev/disk/by-id/foreign", device)
 
 
-def test_a_disk_with_foreign_data_is_refused_and_left_as_it_is(healed: Healed, host: Host, foreign_disk: str) -> None:
+def test_a_disk_with_foreign_data_is_refused_and_left_as_it_is(machine: Machine, host: Host, foreign_disk: str) -> None:
     before = host.check_output("sha256sum /root/foreign.img")
-    refused = healed.machine.play({"base_data_device": foreign_disk, "base_data_mount": "/srv/other"}, tags="base")
-    assert "holds something this playbook did not make" in _reasons(refused)
-    assert "LABEL=precious" in _reasons(refused)
+    refused = machine.play({"base_data_device": foreign_disk, "base_data_mount": "/srv/other"}, tags="base")
+    assert "holds something this playbook did not make" in reasons(refused)
+    assert "LABEL=precious" in reasons(refused)
     assert refused.stats["changed"] == {}
     assert host.check_output("sha256sum /root/foreign.img") == before

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -16,85 +13,25 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from ground import aws, run
-from ops import deploy, destroy, inputs, rotation
-from ops.config import Site, site_from
+from ground import run
+from ops import deploy, rotation
 from ops.deploy import Workshop
-from ops.destroy import Wish
-from ops.errors import Locked, OpsError, Refused
+from ops.errors import Locked, OpsError
 from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import NAMES, credentials_from
 from ops.world import World
-from ops.world.terraform import Terraform
 from tests import fakes
-
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJX6cQ0N0gDkDn5iBpJFYKYxNlwM4n0c8mUAW4dEBlvL test"
-
-
-@dataclass
-class Cloud:
-    """A site's corner of the ground's AWS."""
-
-    site: Site
-    world: World
-    workshop: Workshop
-    said: list[str]
-
-    def variables(self) -> Path:
-        path = self.workshop.state / "infra/terraform.tfvars.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(inputs.terraform_variables(self.site, KEY)))
-        return path
-
-    def terraform(self) -> Terraform:
-        return deploy.terraform_of(self.site, self.world, self.workshop)
-
-    def client(self, service: str) -> Any:
-        return aws.client(self.site.aws.endpoint_url, service)
-
-    def state(self) -> dict[str, Any]:
-        place = {"Bucket": deploy.state_bucket(self.site), "Key": "test/terraform.tfstate"}
-        document: dict[str, Any] = json.loads(self.client("s3").get_object(**place)["Body"].read())
-        return document
-
-    def show(self, plan: Path) -> dict[str, Any]:
-        argv = ["terraform", "show", "-json", str(plan)]
-        environment = os.environ | self.terraform().environment
-        done = subprocess.run(argv, cwd=run.REPOSITORY / "infra", env=environment, stdout=subprocess.PIPE, check=True)
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
+from tests.integration.site_in_aws import KEY, Cloud, cloud_at
 
 
 @pytest.fixture(scope="module")
 def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    os.environ.update(aws.CREDENTIALS)
-    key = tmp_path_factory.mktemp("key") / "key"
-    key.write_text("no one is let in by it")
-    key.with_name("key.pub").write_text(KEY)
-    host = {"ssh_key": str(key), "ami": aws.some_ami(aws_endpoint)}
-    document = fakes.site_document(
-        domain="git.gitea.test",
-        zone="gitea.test",
-        aws={"region": "eu-central-1", "endpoint_url": aws_endpoint},
-        mail={"sender": "gitea@gitea.test", "smtp_host": "mail.gitea.test"},
-        host=host,
-        network={"admin_cidrs": ["203.0.113.7/32"], "ipv6": True, "flow_logs": True},
-        backup={"bucket": "example-org-gitea-backup", "lock_days": 7, "replica_region": "eu-west-1"},
-    )
-    said: list[str] = []
-    site = site_from(document)
-    world = World(site, tell=said.append)
-    return Cloud(site, world, Workshop(run.REPOSITORY, tmp_path_factory.mktemp("state"), run.CACHE), said)
+    return cloud_at(aws_endpoint, tmp_path_factory.mktemp("cloud"))
 
 
 @pytest.fixture(scope="module")
 def applied(cloud: Cloud) -> Outputs:
-    """The infrastructure, after an apply that was killed midway and the one that healed it."""
-    _apply_and_kill(cloud)
-    forgotten = _leave_a_machine(cloud)
-    with pytest.raises(Refused, match=f"{forgotten} has the host's network card"):
-        deploy.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
-    cloud.client("ec2").terminate_instances(InstanceIds=[forgotten])
+    """The infrastructure, made from nothing."""
     return deploy.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
 
 
@@ -105,70 +42,6 @@ def replacement(cloud: Cloud, applied: Outputs, tmp_path_factory: pytest.TempPat
     plan = tmp_path_factory.mktemp("plan") / "replacement"
     assert cloud.terraform().plan(cloud.variables(), "-refresh=false", "-replace=aws_instance.host", f"-out={plan}")
     return cloud.show(plan)
-
-
-def _apply_and_kill(cloud: Cloud) -> None:
-    deploy.ensure_state_bucket(cloud.site, cloud.world, cloud.workshop)
-    terraform = cloud.terraform()
-    terraform.init(deploy.backend(cloud.site))
-    # Without IPv6, which the site has from the next apply on; and of the rest only data disk and network card, for whoever is
-    # interrupted waits for slower things to end. Not the instance: the provider forgets one that it is interrupted in asking for.
-    targets = ["-target=aws_ebs_volume.data", "-target=aws_network_interface.host"]
-    given = [f"-var-file={cloud.variables()}", "-var=ipv6=false", *targets]
-    argv = ["terraform", "apply", "-input=false", "-no-color", "-auto-approve", *given]
-    environment = os.environ | terraform.environment
-    with subprocess.Popen(
-        argv, cwd=run.REPOSITORY / "infra", env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout
-        # The network card, too, is there before: the next apply gives IPv6 to a card that had none.
-        awaited = {"aws_ebs_volume.data: Creating...", "aws_network_interface.host: Creation complete"}
-        for line in process.stdout:
-            awaited = {each for each in awaited if not line.startswith(each)}
-            if not awaited:
-                break
-        # The worst moment: what must never be destroyed is made, and Terraform has not yet seen that it is well.
-        while process.poll() is None and not _disks(cloud, "test-data"):
-            time.sleep(0.1)
-        # As Ctrl-C does: Terraform writes what it has and frees the state.
-        process.send_signal(2)
-        process.stdout.read()
-    assert process.returncode != 0
-
-
-def _leave_a_machine(cloud: Cloud) -> str:
-    """Ask EC2 for what Terraform asks it for, as one that was interrupted then and there has; returns the machine."""
-    compute = cloud.client("ec2")
-    (card,) = compute.describe_network_interfaces(Filters=[{"Name": "tag:Site", "Values": ["test"]}])[
-        "NetworkInterfaces"
-    ]
-    made = compute.run_instances(
-        ImageId=cloud.site.host.ami,
-        MinCount=1,
-        MaxCount=1,
-        NetworkInterfaces=[{"DeviceIndex": 0, "NetworkInterfaceId": card["NetworkInterfaceId"]}],
-    )
-    return str(made["Instances"][0]["InstanceId"])
-
-
-def _disks(cloud: Cloud, name: str) -> list[str]:
-    found = cloud.client("ec2").describe_volumes(Filters=[{"Name": "tag:Name", "Values": [name]}])
-    return [volume["VolumeId"] for volume in found["Volumes"]]
-
-
-def test_an_apply_that_was_broken_off_is_finished_by_the_next(cloud: Cloud, applied: Outputs) -> None:
-    assert re.fullmatch(r"[\d.]+", applied.public_address)
-    assert applied.backup_bucket == cloud.site.backup.bucket
-    assert any("aws_ebs_volume.data: begun by an earlier run" in line for line in cloud.said)
-
-
-def test_finishing_what_was_broken_off_makes_nothing_twice(cloud: Cloud, applied: Outputs) -> None:
-    # A host that was broken off in the making is ended and made anew; EC2 lists what was terminated for an hour more.
-    alive = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
-    chosen = [{"Name": "tag:Site", "Values": ["test"]}, alive]
-    reservations = cloud.client("ec2").describe_instances(Filters=chosen)["Reservations"]
-    assert [one["InstanceId"] for each in reservations for one in each["Instances"]] == [applied.instance_id]
-    assert _disks(cloud, "test-data") == [applied.data_volume_id]
 
 
 def test_every_secret_has_a_value_that_no_state_plan_or_message_holds(
@@ -256,7 +129,7 @@ def test_the_host_s_ipv6_address_is_its_network_card_s_and_has_a_route_out(cloud
     (lan,) = (ip_network(each["Ipv6CidrBlock"]) for each in subnet["Ipv6CidrBlockAssociationSet"])
     (address,) = (each["Ipv6Address"] for each in card["Ipv6Addresses"])
     assert ip_address(address) in lan
-    assert _records(cloud)["git.gitea.test.", "AAAA"] == [address]
+    assert cloud.records()["git.gitea.test.", "AAAA"] == [address]
     tables = network.describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": [card["SubnetId"]]}])
     ways = {
         route.get("DestinationIpv6CidrBlock"): route.get("GatewayId") for route in tables["RouteTables"][0]["Routes"]
@@ -397,18 +270,11 @@ def _listed(value: str | list[str]) -> list[str]:
 
 
 def test_the_domain_s_records_point_to_the_host_and_vouch_for_its_mail(cloud: Cloud, applied: Outputs) -> None:
-    records = _records(cloud)
+    records = cloud.records()
     assert records["git.gitea.test.", "A"] == [applied.public_address]
     assert '0 issue "letsencrypt.org"' in records["git.gitea.test.", "CAA"]
     assert records["test-bounces.gitea.test.", "TXT"] == ['"v=spf1 include:amazonses.com ~all"']
     assert len([name for name, kind in records if kind == "CNAME" and "._domainkey.gitea.test." in name]) == 3
-
-
-def _records(cloud: Cloud) -> dict[tuple[str, str], list[str]]:
-    names = cloud.client("route53")
-    (zone,) = names.list_hosted_zones_by_name(DNSName="gitea.test")["HostedZones"]
-    listed = names.list_resource_record_sets(HostedZoneId=zone["Id"])["ResourceRecordSets"]
-    return {(each["Name"], each["Type"]): [value["Value"] for value in each["ResourceRecords"]] for each in listed}
 
 
 def test_a_state_that_another_run_holds_is_exit_8_and_says_who(cloud: Cloud, applied: Outputs) -> None:
@@ -430,34 +296,6 @@ def test_a_state_that_another_run_holds_is_exit_8_and_says_who(cloud: Cloud, app
     finally:
         cloud.client("s3").delete_object(**place)
     assert caught.value.exit_code == 8
-
-
-def test_nothing_is_left_of_a_site_that_was_destroyed_with_its_backups(cloud: Cloud, applied: Outputs) -> None:
-    asked: list[str] = []
-    wish = Wish(with_backups=True, without_verified_backup=True)
-    done = destroy.destroy(
-        cloud.site,
-        cloud.world,
-        workshop=cloud.workshop,
-        wish=wish,
-        agree=lambda name, lost: asked.extend((name, *lost)),
-    )
-    assert done.changed
-    assert asked[0] == "test"
-    assert "lost: the data disk of 50 GiB" in "\n".join(asked)
-    of_the_site = [{"Name": "tag:Site", "Values": ["test"]}]
-    network = cloud.client("ec2")
-    assert _disks(cloud, "test-data") == []
-    assert network.describe_vpcs(Filters=of_the_site)["Vpcs"] == []
-    assert network.describe_addresses(AllocationIds=[])["Addresses"] == []
-    assert network.describe_network_interfaces(Filters=of_the_site)["NetworkInterfaces"] == []
-    (host,) = network.describe_instances(InstanceIds=[applied.instance_id])["Reservations"][0]["Instances"]
-    assert host["State"]["Name"] == "terminated"
-    assert cloud.client("s3").list_buckets()["Buckets"] == []
-    assert {kind for _, kind in _records(cloud)} == {"NS", "SOA"}
-    access = cloud.client("iam")
-    assert [each["RoleName"] for each in access.list_roles()["Roles"] if each["RoleName"].startswith("test-")] == []
-    assert access.list_users()["Users"] == []
 
 
 def test_an_endpoint_that_does_not_answer_is_unavailable_soon(cloud: Cloud, tmp_path: Path) -> None:

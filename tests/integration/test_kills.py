@@ -23,13 +23,13 @@ KINDS = [
 @pytest.mark.parametrize("power", ["the process alone", "the whole host"])
 @pytest.mark.parametrize(("service", "to"), KINDS, ids=[f"{service}-{to}" for service, to in KINDS])
 def test_wherever_an_update_is_killed_the_next_run_finishes_or_undoes_it(
-    tmp_path: Path, service: str, to: str, power: str
+    in_memory: Path, service: str, to: str, power: str
 ) -> None:
-    whole = Busy.on(Machine(directory=tmp_path / "whole"))
+    whole = Busy.on(Machine(directory=in_memory / "whole"))
     ended(lambda: whole.update(service, to))
     one_end(whole, service, to)
     for number in range(len(whole.deeds)):
-        machine = Busy.on(Machine(directory=tmp_path / str(number), dies_before=number))
+        machine = Busy.on(Machine(directory=in_memory / str(number), dies_before=number))
         with pytest.raises(Killed):
             machine.update(service, to)
         machine.dies_before = -1
@@ -42,14 +42,14 @@ def test_wherever_an_update_is_killed_the_next_run_finishes_or_undoes_it(
 
 
 @pytest.mark.parametrize(("service", "to"), [("gitea", "28.1.0"), ("gitea", "28.1.1-broken"), ("postgres", "19.0")])
-def test_going_on_and_going_back_may_be_killed_anywhere_too(tmp_path: Path, service: str, to: str) -> None:
-    whole = Machine(directory=tmp_path / "whole")
+def test_going_on_and_going_back_may_be_killed_anywhere_too(in_memory: Path, service: str, to: str) -> None:
+    whole = Machine(directory=in_memory / "whole")
     ended(lambda: whole.update(service, to))
     began = whole.deeds.index("record begin")
     for first in range(began, len(whole.deeds), 3):
         second = 0
         while True:
-            machine = cut_off(tmp_path / f"{first}-{second}", service, to, first)
+            machine = cut_off(in_memory / f"{first}-{second}", service, to, first)
             machine.dies_before = len(machine.deeds) + second
             try:
                 ended(machine.resume)
@@ -71,7 +71,7 @@ def cut_off(directory: Path, service: str, to: str, number: int) -> Machine:
     return machine
 
 
-def test_going_back_because_one_wants_to_may_be_killed_anywhere(tmp_path: Path) -> None:
+def test_going_back_because_one_wants_to_may_be_killed_anywhere(in_memory: Path) -> None:
     def updated(directory: Path) -> Machine:
         machine = Machine(directory=directory)
         machine.write("before")
@@ -80,10 +80,10 @@ def test_going_back_because_one_wants_to_may_be_killed_anywhere(tmp_path: Path) 
         machine.deeds.clear()
         return machine
 
-    whole = updated(tmp_path / "whole")
+    whole = updated(in_memory / "whole")
     whole.rollback()
     for number in range(len(whole.deeds)):
-        machine = updated(tmp_path / str(number))
+        machine = updated(in_memory / str(number))
         machine.dies_before = number
         with pytest.raises(Killed):
             machine.rollback()

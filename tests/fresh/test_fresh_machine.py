@@ -1,0 +1,140 @@
+"""What the README promises of a fresh machine, on one: Debian 13 with systemd, Python and a user with sudo, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from docker.models.containers import Container
+
+from ground import host, images, run
+from ground.engine import ensure
+from ops.world.terraform_mirror import discover
+
+_HOME = f"/home/{host.SSH_USER}"
+# How this machine's own clients find and trust the package registries: theirs to know, and no part of a fresh machine.
+_CLIENTS = (
+    "PIP_",
+    "UV_",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GROUND_DEBIAN_MIRROR",
+)
+_NAMESERVERS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
+_INSTALLED_BY_THE_SUITE = ("git", "docker", "dockerd", "mmdebstrap", "npm", "pip", "ansible", "restic")
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A machine that was just set up, and a clone of this repository in its user's home."""
+
+    container: Container
+    address: str
+    key: Path
+
+    def run(self, command: str, log: Path) -> int:
+        """Run a command in the clone as the user would, and return its exit code; what it says goes to ``log``."""
+        ssh = ["ssh", "-q", "-i", str(self.key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"]
+        ssh += ["-o", "UserKnownHostsFile=/dev/null", "-o", "ServerAliveInterval=30", f"{host.SSH_USER}@{self.address}"]
+        with log.open("wb") as written:
+            argv = [*ssh, f"cd suite && {command}"]
+            return subprocess.run(argv, stdout=written, stderr=subprocess.STDOUT, check=False).returncode
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Fresh]:
+    """A fresh machine. Terraform is on it, which no distribution packages."""
+    client = ensure(run.CACHE, print)
+    built = images.build(client, run.CACHE, print, only=["host"])
+    place, folder, lock = run.new_place(client, print)
+    key = run.write_key(folder)
+    try:
+        started = host.start(
+            client,
+            network=place.network,
+            run_id=place.run,
+            image=built.local("host"),
+            public_key=key.with_suffix(".pub").read_text(encoding="utf-8"),
+            metadata_address=None,
+            data_gib=1,
+            shared=_shared(),
+        )
+        container = client.containers.get(started.name)
+        _acquaint(container)
+        container.put_archive(_HOME, _clone(tmp_path))
+        yield Fresh(container, started.address, key)
+    finally:
+        run.remove(client, place.run)
+        lock.close()
+
+
+def _handed_over() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_CLIENTS)}
+
+
+def _shared() -> tuple[Path, ...]:
+    terraform = shutil.which("terraform")
+    assert terraform, "install Terraform: it is lent to the fresh machine"
+    named = [Path(value) for value in _handed_over().values() if value.startswith("/") and Path(value).is_file()]
+    mirror = discover()
+    return tuple({Path(terraform), *named, *([mirror] if mirror else [])})
+
+
+def _acquaint(container: Container) -> None:
+    """Have the machine's programs know what this machine's know: nameservers and registries."""
+    servers = next(each for each in _NAMESERVERS if each.is_file()).read_text(encoding="utf-8")
+    settings = "".join(f"{name}={value}\n" for name, value in _handed_over().items())
+    for content, path in ((servers, "/etc/resolv.conf"), (settings, "/etc/environment")):
+        done = container.exec_run(["sh", "-c", f"printf %s {shlex.quote(content)} >{path}"])
+        assert done.exit_code == 0, done.output
+
+
+def _clone(folder: Path) -> bytes:
+    subprocess.run(
+        ["git", "clone", "--quiet", "--no-hardlinks", str(run.REPOSITORY), str(folder / "suite")], check=True
+    )
+
+    def owned(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = 1000
+        return member
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(folder / "suite", "suite", filter=owned)
+    return buffer.getvalue()
+
+
+@pytest.mark.timeout(5400)
+def test_one_command_deploys_from_nothing_on_a_machine_that_has_nothing(
+    fresh: Fresh, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    for each in _INSTALLED_BY_THE_SUITE:
+        assert fresh.run(f"command -v {each}", tmp_path / "log") == 1, (
+            f"{each} is there already: the machine is not fresh"
+        )
+    log, began = tmp_path / "deploy-e2e.log", time.monotonic()
+    code = fresh.run("./noxw -s deploy-e2e", log)
+    seconds = round(time.monotonic() - began)
+    record_property("seconds", seconds)
+    print(f"deploy-e2e on a fresh machine: {seconds} s")
+    assert code == 0, log.read_text(encoding="utf-8", errors="replace")[-20000:]
+    assert fresh.run("./noxw -s ops -- gate status --json 2>/dev/null | tail -n 1", log) == 0
+    stages = json.loads(log.read_text(encoding="utf-8"))["stages"]
+    assert [each["stage"] for each in stages if each["proven"]] == ["lint", "unit", "integration", "deploy-e2e"]
+    # Nothing of a run is left but what the next is quicker with.
+    assert fresh.run("docker ps --all --quiet && docker volume ls --quiet", log) == 0
+    assert log.read_text(encoding="utf-8").split() == ["gitea-suite-apt-cache"]
+    # The other command has nothing to set up any more.
+    assert fresh.run("./noxw -s lint", log) == 0, log.read_text(encoding="utf-8", errors="replace")[-5000:]
