@@ -28,7 +28,7 @@ _ANY_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/nul
 
 # In this order: what interrupts the site, what does so again and again, what takes it down to the ground.
 LAST = (
-    *("test_interruption.py", "test_cut_off.py", "test_power.py", "test_prune.py"),
+    *("test_interruption.py", "test_full_disk.py", "test_cut_off.py", "test_power.py", "test_prune.py"),
     *("test_sequences.py", "test_update.py", "test_loss.py"),
 )
 
