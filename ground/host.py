@@ -34,9 +34,6 @@ _BOOT_SECONDS = 60
 _SHUTDOWN_SECONDS = 90
 _JOURNAL = ["journalctl", "--no-pager", "--lines=30", "--output=short-monotonic"]
 
-# Its number (linux/capability.h).
-_SYS_RESOURCE = 24
-
 # Where version 1 of the control groups keeps who stands still; there is no such place in version 2.
 _FREEZER = Path("/sys/fs/cgroup/freezer")
 
@@ -76,7 +73,8 @@ def start(
     if metadata_address:
         environment["GROUND_METADATA_ADDRESS"] = metadata_address
     endpoint = docker_client.api.create_endpoint_config(aliases=["host"], ipv4_address=address)
-    container = docker_client.containers.create(
+    container = _create(
+        docker_client,
         image,
         _command(docker_client),
         name=f"{run_id}-host",
@@ -92,6 +90,17 @@ def start(
     )
     container.start()
     return _come_up(container)
+
+
+def _create(client: docker.DockerClient, image: str, command: list[str], **settings: Any) -> Container:
+    try:
+        return client.containers.create(image, command, **settings)
+    except APIError as error:
+        if "invalid CapDrop" not in str(error):
+            raise
+    # A newer engine on a machine that has not SYS_RESOURCE either: it takes "all" for all there is, and leaving out more for a
+    # mistake.
+    return client.containers.create(image, command, **settings | {"cap_drop": []})
 
 
 def restart(docker_client: docker.DockerClient, host: HostGround) -> HostGround:
@@ -142,26 +151,16 @@ def _command(client: docker.DockerClient) -> list[str]:
 
 
 def _rights() -> dict[str, Any]:
-    """What systemd and an inner engine need. SYS_RESOURCE is left out: a machine may not have it to give away.
-
-    An engine that has it not either refuses to be told so from its version 25 on, and leaves it out by itself.
-    """
+    """What systemd and an inner engine need. SYS_RESOURCE is left out: a machine may not have it to give away."""
     return {
         "cap_add": ["ALL"],
-        "cap_drop": ["SYS_RESOURCE"] if _is_bounded_by(_SYS_RESOURCE) else [],
+        "cap_drop": ["SYS_RESOURCE"],
         "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
         # Loop devices and their control, for the data volume.
         "device_cgroup_rules": ["b 7:* rmw", "c 10:237 rmw"],
         "cgroupns": "host",
         "tmpfs": {"/run": "", "/run/lock": ""},
     }
-
-
-def _is_bounded_by(capability: int) -> bool:
-    """Tell whether the programs of this machine may have a capability (proc_pid_status(5), CapBnd)."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (bound,) = (line.split()[1] for line in status.splitlines() if line.startswith("CapBnd:"))
-    return bool(int(bound, 16) >> capability & 1)
 
 
 def _volumes(client: docker.DockerClient, run_id: str) -> dict[str, dict[str, str]]:

@@ -19,10 +19,11 @@ path = pathlib.Path("/etc/gitea-suite/site.json")
 known = json.loads(path.read_text())
 known[sys.argv[1]] |= json.loads(sys.argv[2])
 path.write_text(json.dumps(known))"""
-# A site begins anew at an older release: by hand, and as no one does it who has data.
+# A site begins anew at an older release: by hand, and as no one does it who has data. Nothing is kept to go back to, either.
 _ANEW = """set -e
 cd /opt/gitea-suite/compose
 docker pull --quiet {image} >/dev/null
+btrfs --quiet subvolume delete $(ls -d /srv/gitea/.update/before/* 2>/dev/null) || true
 digest=$(docker image inspect --format '{{{{index .RepoDigests 0}}}}' {image} | cut -d @ -f 2)
 {emptied}
 sed -i "s#^{variable}=.*#{variable}='{image}@$digest'#" .env
