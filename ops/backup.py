@@ -182,7 +182,7 @@ def take(site: Site, world: World, *, begin_anew: bool = False, places: Places |
             made = _bring(site, world, places, timeline)[made.identity]
         except OpsError as failed:
             raise _kept_here(made, failed) from failed
-        left = _tidied(site, world, places, made.finished)
+        left = _tidied(site, world, places, made.finished, timeline)
         _renew_base(site, world, places, made)
     facts: dict[str, Any] = {
         "identity": made.identity,
@@ -277,14 +277,15 @@ def in_bytes(size: int) -> str:
     return f"{size} bytes"
 
 
-def _tidied(site: Site, world: World, places: Places, now: datetime) -> tuple[str, ...]:
+def _tidied(site: Site, world: World, places: Places, now: datetime, timeline: Timeline) -> tuple[str, ...]:
     """Once a day the host's own repository is tidied. The backup is made, whatever comes of that: what went wrong is returned."""
     note = places.local.with_name("tidied")
     if not tidy.is_due(note, now):
         return ()
     try:
         verified = {each.identity for each in catalogue.verifications(site, world) if each.passed}
-        removed = tidy.tidy(repositories(site, world, places).local, site.backup, verified)
+        with timeline.step("tidy"):
+            removed = tidy.tidy(repositories(site, world, places).local, site.backup, verified)
     except OpsError as error:
         return (f"the backup is made, but this host's repository was not tidied: {error.message}",)
     tidy.done(note, now)

@@ -16,6 +16,7 @@ from ops.backup import Places
 from ops.config import Backup as Policy
 from ops.errors import OpsError
 from ops.manifest import PARTS, identity_of
+from ops.timeline import Timeline
 from ops.world.restic import Snapshot
 from tests import fakes
 
@@ -70,13 +71,13 @@ def test_a_backup_tidies_the_host_s_repository_once_a_day_and_is_a_backup_even_i
     world: Any = fakes.FakeWorld()
     world.restic = lambda *_, **__: local
     site, places = fakes.site(backup={"bucket": "some", "keep_last": 1, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0}), Places(local=tmp_path / "restic")  # fmt: skip
-    assert backup._tidied(site, world, places, NOW) == (
-        "the backup is made, but this host's repository was not tidied: the disk is full",
+    assert backup._tidied(site, world, places, NOW, Timeline(world)) == (
+        "the backup is made, but this host's repository was not tidied: tidy: the disk is full",
     )
     local.broken = False
-    assert backup._tidied(site, world, places, NOW) == ()
+    assert backup._tidied(site, world, places, NOW, Timeline(world)) == ()
     assert local.there == parts(1)
-    assert backup._tidied(site, world, places, NOW) == ()
+    assert backup._tidied(site, world, places, NOW, Timeline(world)) == ()
     assert local.pruned == 1
 
 

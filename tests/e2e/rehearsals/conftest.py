@@ -38,12 +38,17 @@ find /srv/gitea/gitea /srv/gitea/postgresql -mindepth 1 -delete"""
 
 
 @pytest.fixture
-def hurried(ssh: Ssh) -> Iterator[None]:
-    """New versions are watched for 25 s and have a minute to come up: the releases here are broken sooner than that."""
+def settings(ssh: Ssh) -> Iterator[None]:
+    """What is changed in the site file as the host has it is taken back at the end."""
     assert ssh(f"sudo cp {_KEPT} /root/site.json").returncode == 0
-    change(ssh, "update", watch_seconds=25, healthy_minutes=1)
     yield
     assert ssh(f"sudo cp /root/site.json {_KEPT}").returncode == 0
+
+
+@pytest.fixture
+def hurried(ssh: Ssh, settings: None) -> None:
+    """New versions are watched for 25 s and have a minute to come up: the releases here are broken sooner than that."""
+    change(ssh, "update", watch_seconds=25, healthy_minutes=1)
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def cut_power(site: DeployedSite) -> Callable[[], None]:
 
 
 def change(ssh: Ssh, section: str, **settings: object) -> None:
-    """Change a section of the site file as the host has it; ``hurried`` takes it back."""
+    """Change a section of the site file as the host has it; ``settings`` takes it back."""
     done = ssh(f"sudo python3 -c {shlex.quote(SETTINGS)} {section} {shlex.quote(json.dumps(settings))}")
     assert done.returncode == 0, done.stderr
 

@@ -12,10 +12,12 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push, until
+from tests.e2e.rehearsals.conftest import change
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
 GITEA, POSTGRES = "gitea-suite-gitea-1", "gitea-suite-postgres-1"
+_TIDIED = "/var/backups/gitea-suite/tidied"
 # The site goes on after at most five seconds; the rest is Docker's and ssh's.
 THAWED_SECONDS = 8
 
@@ -31,11 +33,11 @@ def cut_off_at(ssh: Ssh, step: str, *arguments: str) -> None:
     assert f"== {step}\n" in said, said
 
 
-def kill_at(ssh: Ssh, step: str, *arguments: str) -> str:
-    """The same, where the verb may never come to that step; returns what it told."""
+def kill_at(ssh: Ssh, step: str, *arguments: str, seconds: float = 0) -> str:
+    """The same, so many seconds later, and where the verb may never come to that step; returns what it told."""
     kill = f"docker kill --signal KILL $(docker ps --quiet --filter label=gitea-suite.verb={arguments[0]})"
     script = (
-        f'ops {shlex.join(arguments)} 2>&1 | while read -r line; do echo "$line"; [ "$line" = "== {step}" ] && {kill}; '
+        f'ops {shlex.join(arguments)} 2>&1 | while read -r line; do echo "$line"; [ "$line" = "== {step}" ] && sleep {seconds} && {kill}; '
         "done; true"
     )
     done = ssh(f"sudo sh -c {shlex.quote(script)}")
@@ -85,6 +87,25 @@ def test_a_backup_that_is_killed_at_any_step_leaves_none_behind_and_the_next_one
     assert f"manifests/{taken['identity']}.json" in manifests(site)
     # The one picture that is there is what the next backup is compared with.
     assert ssh("sudo ls /srv/gitea/.moment").stdout == f"{taken['identity']}\n"
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_tidying_that_is_killed_at_any_moment_is_ended_by_the_next(site: DeployedSite, ssh: Ssh) -> None:
+    change(ssh, "backup", keep_last=1, keep_daily=0, keep_weekly=0, keep_monthly=0)
+    # Before restic has its key, as it forgets, as it prunes, and when all is done.
+    for seconds in (0, 0.5, 1, 1.5, 2, 4):
+        before = manifests(site)
+        assert ssh(f"sudo rm --force {_TIDIED}").returncode == 0
+        assert "== tidy\n" in kill_at(ssh, "tidy", "backup", "take", seconds=seconds)
+        # By then the backup is in the bucket, and whatever was removed here, nothing of it was.
+        assert len(manifests(site) - before) == 1
+        assert ops(ssh, "backup", "verify")["findings"] == []
+    assert ssh(f"sudo rm --force {_TIDIED}").returncode == 0
+    ops(ssh, "backup", "take")
+    assert ssh(f"sudo cat {_TIDIED}").stdout
+    # One backup of three parts, whose data an earlier one may have lent, and two bases of the database.
+    assert len(ssh("sudo ls /var/backups/gitea-suite/restic/snapshots").stdout.split()) <= 3 + 2
+    assert ops(ssh, "backup", "verify")["findings"] == []
 
 
 def test_a_restore_that_is_killed_at_any_step_is_undone_or_done_by_the_next_run(
