@@ -6,7 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ _LINES_KEPT = 400
 _PATIENCE = 2
 _STOP_SECONDS = 10.0
 _POLITE_SECONDS = 5
+_OUT_OF_THE_CALLBACK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,29 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def signals_unwind() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into Terminated for the length of the block, so that what was begun is undone."""
+    """Turn SIGTERM and SIGHUP into Terminated for the length of the block, so that what was begun is undone.
+
+    What is raised inside a callback of the interpreter's own, such as a weak reference's, goes no further than that
+    (sys.unraisablehook): an interrupt that ended there, SIGINT's too, is sent again.
+    """
 
     def stop(number: int, _: FrameType | None) -> None:
         raise Terminated(number)
 
+    def send_again(lost: Any) -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            hook(lost)
+            return
+        # Not from here: it would end here once more.
+        number = interrupt_code(lost.exc_value) - 128
+        threading.Timer(_OUT_OF_THE_CALLBACK_SECONDS, os.kill, (os.getpid(), number)).start()
+
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    hook, sys.unraisablehook = sys.unraisablehook, send_again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

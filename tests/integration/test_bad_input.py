@@ -172,6 +172,33 @@ def test_a_run_that_is_interrupted_leaves_nothing(
     assert not (run.RUNS / name).exists()
 
 
+_INSIDE_A_CALLBACK = """
+import os, signal, sys, time, weakref
+from ops.world.process import interrupt_code, signals_unwind
+class Held: pass
+number = signal.Signals[sys.argv[1]]
+def gone(_):
+    os.kill(os.getpid(), number)
+    time.sleep(0.1)
+try:
+    with signals_unwind():
+        held = Held()
+        watched = weakref.ref(held, gone)
+        del held
+        time.sleep(20)
+except KeyboardInterrupt as interrupt:
+    sys.exit(interrupt_code(interrupt))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_an_interrupt_that_comes_inside_a_callback_of_the_interpreter_s_own_is_not_lost(number: str, code: int) -> None:
+    argv = [sys.executable, "-c", _INSIDE_A_CALLBACK, number]
+    environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
+
+
 def test_an_image_set_that_is_not_known_is_refused() -> None:
     done = _command("ground", "up", IMAGE_SET="some")
     assert done.returncode == 2
