@@ -15,6 +15,7 @@ from ops.backup import Places
 from ops.errors import OpsError, Refused, Unavailable
 from ops.manifest import Backup
 from ops.world.containers import Ran, Service
+from ops.world.process import Processes
 from ops.world.restic import Damaged, Snapshot
 from ops.world.subvolumes import Subvolumes
 from tests import fakes
@@ -111,8 +112,8 @@ def shelf() -> Shelf:
     world = Shelf(aws=fakes.FakeAws(stored={manifest.key_of(MADE.identity): manifest.written(MADE)}))
     world.clock = fakes.FakeClock(NOW)
     world.containers = world  # type: ignore[assignment]
-    # Of btrfs nothing is asked but to remove a plain folder and to give one an owner.
-    world.subvolumes = Subvolumes(world.processes)  # type: ignore[arg-type]
+    # The folders here are plain ones, for which the door runs no program.
+    world.subvolumes = Subvolumes(Processes())
     return world
 
 
