@@ -97,10 +97,12 @@ def bare_machine(client: docker.DockerClient, place: Place, image: str, folder: 
         metadata_address=None,
         address=place.address("host"),
     )
-    yield Machine(client, started, key, folder)
-    client.containers.get(started.name).remove(force=True)
-    for volume in client.volumes.list(filters={"label": f"{RUN_LABEL}={place.run}"}):
-        volume.remove(force=True)
+    try:
+        yield Machine(client, started, key, folder)
+    finally:
+        client.containers.get(started.name).remove(force=True)
+        for volume in client.volumes.list(filters={"label": f"{RUN_LABEL}={place.run}"}):
+            volume.remove(force=True)
 
 
 def reasons(played: Any) -> str:
