@@ -86,7 +86,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(name="fresh-machine")
 def fresh_machine(session: nox.Session) -> None:
-    """Keep the README's promise on a fresh Debian 13, as a user with sudo: half an hour, and an idle machine."""
+    """Keep the README's promise on a fresh Debian 12 and 13, as a user with sudo: an hour, and an idle machine."""
     _install(session, "integration")
     _run(session, "-m", "pytest", "tests/fresh", "-s", *session.posargs)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ops import restore
+from ops import composition, restore
 from ops.errors import OpsError
 from ops.pins import Pin
 from ops.underway import Place, Run
@@ -135,7 +135,7 @@ def _await(at: Place, there: Pin) -> None:
 
 def _compose(at: Place, *arguments: str, image: Pin | None = None) -> None:
     """Run Compose on the server beside, which is made of an image; raises OpsError with its words."""
-    files = ["--file", str(at.compose / "compose.yaml"), "--file", str(at.compose / "conversion.yaml")]
+    files = composition.files(at.compose, "conversion.yaml")
     argv = ["docker", "compose", "--progress", "quiet", "--project-name", PROJECT, *files, *arguments]
     environment = {"DATA_DIRECTORY": str(at.anew)} | ({"POSTGRES_IMAGE": str(image)} if image else {})
     done = at.world.processes.run(argv, directory=at.compose, environment=environment)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
-from ops import accounts, backup, catalogue, proofs, restore
+from ops import accounts, backup, catalogue, composition, proofs, restore
 from ops.backup import DUMP, REPOSITORIES, Places, Repositories
 from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
@@ -129,7 +129,6 @@ def _drilled(
 
 
 def _compose(folder: Path) -> list[str]:
-    files = ["--file", str(folder / "compose.yaml"), "--file", str(folder / "drill.yaml")]
     return [
         "docker",
         "compose",
@@ -139,7 +138,7 @@ def _compose(folder: Path) -> list[str]:
         str(folder),
         "--progress",
         "quiet",
-        *files,
+        *composition.files(folder, "drill.yaml"),
     ]
 
 

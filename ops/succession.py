@@ -12,8 +12,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops import composition
 from ops.accounts import PROJECT
 from ops.certs import COMPOSE_DIRECTORY
+from ops.composition import SETTINGS
 from ops.config import Site
 from ops.errors import OpsError, Refused, RolledBack, Unavailable
 from ops.model import Report
@@ -31,11 +33,11 @@ _PACE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Front:
-    """Where nginx runs: the Compose project, its folder, and its files there."""
+    """Where nginx runs: the Compose project, its folder, and its files: as the folder's settings name them, or others."""
 
     project: str = PROJECT
     directory: Path = COMPOSE_DIRECTORY
-    files: tuple[str, ...] = ("compose.yaml",)
+    files: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     lock: Path = Path("/run/gitea-suite/nginx.lock")
 
@@ -46,7 +48,8 @@ class Front:
 
     def compose(self, project: str, *more_files: str) -> list[str]:
         """Return how Compose is called for a project of these files."""
-        files = [part for file in (*self.files, *more_files) for part in ("--file", file)]
+        own = [part for file in (*self.files, *more_files) for part in ("--file", file)]
+        files = own if self.files else composition.files(self.directory, *more_files)
         return ["docker", "compose", "--progress", "quiet", "--project-name", project, *self.options, *files]
 
 
@@ -101,7 +104,7 @@ def replace(site: Site, world: World, *, front: Front | None = None) -> Report:
     Raises what ``replace_nginx`` raises.
     """
     front = front or Front()
-    image = image_from((front.directory / ".env").read_text(encoding="utf-8"))
+    image = image_from((front.directory / SETTINGS).read_text(encoding="utf-8"))
     if not world.containers.image_id(image):
         _compose(world, front, [*front.compose(front.project), "pull", "--quiet", NGINX], image)
     done = replace_nginx(site, world, image, front=front, anew=True)

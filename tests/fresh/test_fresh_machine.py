@@ -1,4 +1,4 @@
-"""What the README promises of a fresh machine, on one: Debian 13 with systemd, Python and a user with sudo, and nothing else."""
+"""What the README promises of a fresh machine, on one: Debian with systemd, Python and a user with sudo, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 from docker.models.containers import Container
 
-from ground import host, images, run
+from ground import debian, host, images, run
 from ground.engine import ensure
 from ops.world.terraform_mirror import discover
 
@@ -33,6 +34,8 @@ _CLIENTS = (
     "GROUND_DEBIAN_MIRROR",
 )
 _NAMESERVERS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
+# Python 3.11 and no Compose above 1 that is packaged; Python 3.13 and Compose 2.
+_RELEASES = {"debian-12": "DEBIAN_BOOKWORM", "debian-13": "DEBIAN_TRIXIE"}
 _INSTALLED_BY_THE_SUITE = ("git", "docker", "dockerd", "mmdebstrap", "npm", "pip", "ansible", "restic")
 
 
@@ -53,11 +56,11 @@ class Fresh:
             return subprocess.run(argv, stdout=written, stderr=subprocess.STDOUT, check=False).returncode
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Fresh]:
+@pytest.fixture(params=_RELEASES)
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
     """A fresh machine. Terraform is on it, which no distribution packages."""
     client = ensure(run.CACHE, print)
-    built = images.build(client, run.CACHE, print, only=["host"])
+    image = _machine(client, request.param)
     place, folder, lock = run.new_place(client, print)
     key = run.write_key(folder)
     try:
@@ -65,7 +68,7 @@ def fresh(tmp_path: Path) -> Iterator[Fresh]:
             client,
             network=place.network,
             run_id=place.run,
-            image=built.local("host"),
+            image=image,
             public_key=key.with_suffix(".pub").read_text(encoding="utf-8"),
             metadata_address=None,
             data_gib=1,
@@ -78,6 +81,15 @@ def fresh(tmp_path: Path) -> Iterator[Fresh]:
     finally:
         run.remove(client, place.run)
         lock.close()
+
+
+def _machine(client: DockerClient, release: str) -> str:
+    """Return the image of the ground's own host, made of another release of Debian."""
+    bases = debian.bases(client, {_RELEASES[release]}, print)
+    reference = f"fresh-machine:{release}"
+    base = {"DEBIAN_TRIXIE": bases[_RELEASES[release]]}
+    client.images.build(path=str(images.HERE / "host"), tag=reference, buildargs=base, rm=True)
+    return reference
 
 
 def _handed_over() -> dict[str, str]:

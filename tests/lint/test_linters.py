@@ -145,7 +145,8 @@ def test_compose_finds_the_stack_valid_once_every_variable_is_given() -> None:
         "DATA_DIRECTORY": "/srv",
         "SECRETS_DIRECTORY": "/run",
     }
-    _clean("docker", "compose", "--file", "compose/compose.yaml", "--profile", "tools", "config", "--quiet", **given)
+    files = ("--file", "compose/compose.yaml", "--file", "compose/quick-start.yaml")
+    _clean("docker", "compose", *files, "--profile", "tools", "config", "--quiet", **given)
 
 
 def test_the_tree_names_no_registry_no_path_of_one_machine_and_no_lock_with_addresses() -> None:

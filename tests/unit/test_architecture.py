@@ -17,6 +17,7 @@ _LEVELS = {
     "errors": 0,
     "model": 0,
     "config": 1,
+    "composition": 2,
     "cost": 2,
     "inputs": 2,
     "images": 2,

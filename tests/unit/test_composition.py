@@ -1,0 +1,36 @@
+"""Whoever lays a file over the stack's names the stack's own as its settings do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ops import composition
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ("", ("compose.yaml",)),
+        ("DOMAIN='git.example.org'\nMY_COMPOSE_FILE=other.yaml\n", ("compose.yaml",)),
+        (
+            "COMPOSE_FILE='/opt/compose.yaml:/opt/quick-start.yaml'\nDOMAIN='a'\n",
+            ("/opt/compose.yaml", "/opt/quick-start.yaml"),
+        ),
+        ("DOMAIN='a'\nCOMPOSE_FILE=compose.yaml\n", ("compose.yaml",)),
+    ],
+)
+def test_the_settings_say_which_files_make_the_stack(settings: str, named: tuple[str, ...]) -> None:
+    assert composition.named_in(settings) == named
+
+
+def test_what_is_laid_over_the_stack_comes_behind_all_of_it(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"COMPOSE_FILE='{tmp_path}/compose.yaml:{tmp_path}/quick-start.yaml'\n")
+    wanted = [str(tmp_path / each) for each in ("compose.yaml", "quick-start.yaml", "trial.yaml")]
+    options = composition.files(tmp_path, "trial.yaml")
+    assert (options[::2], options[1::2]) == (["--file"] * 3, wanted)
+
+
+def test_a_folder_without_settings_has_the_stack_s_one_file(tmp_path: Path) -> None:
+    assert composition.files(tmp_path) == ["--file", str(tmp_path / "compose.yaml")]
