@@ -25,6 +25,7 @@ from ops.proofs import Drill, due, written
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
+from ops.world.restic import folder_of
 
 PROJECT = "gitea-drill"
 _HEALTHY_SECONDS = 300
@@ -146,9 +147,8 @@ def _fetch(world: World, both: Repositories, chosen: Manifest, scratch: Path) ->
     # PostgreSQL's own entry point takes the folder over.
     for folder in (scratch, scratch / "postgresql", scratch / "gitea"):
         folder.mkdir(mode=0o711)
-    paths = {each.identity: each.paths for each in both.remote.snapshots()}
     data = chosen.parts["data"].remote
-    both.remote.restore(data, scratch / "gitea", include=paths[data][0])
+    both.remote.restore(data, scratch / "gitea", include=folder_of(both.remote, data))
     world.subvolumes.own_like(scratch.parent / "gitea", scratch / "gitea")
 
 

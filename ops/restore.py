@@ -28,7 +28,7 @@ from ops.timeline import Timeline
 from ops.wal import Base, Replay
 from ops.world import World, database
 from ops.world.lock import exclusive
-from ops.world.restic import Full, Restic
+from ops.world.restic import Full, Restic, folder_of
 
 Agree = Callable[[str, Sequence[str]], None]
 
@@ -175,8 +175,8 @@ def keep_secret_key(site: Site, world: World, *, wish: Wish, places: Places | No
     both = backup.repositories(site, world, places)
     chosen = choose(known(site, world, both), wish)
     source, snapshots = sources_of(chosen, both)[0]
-    (folder, *_) = next(each.paths for each in source.snapshots() if each.identity == snapshots["data"])
-    key = secret_key_from(source.read(snapshots["data"], f"{folder}/gitea/conf/app.ini"))
+    kept = f"{folder_of(source, snapshots['data'])}/gitea/conf/app.ini"
+    key = secret_key_from(source.read(snapshots["data"], kept))
     if hashlib.sha256(key.reveal().encode()).hexdigest() != chosen.secret_key:
         raise OpsError(
             f"app.ini of backup {chosen.identity} has not the SECRET_KEY that its manifest tells of",
@@ -463,8 +463,7 @@ def _fetch(world: World, places: Places, source: Restic, snapshots: Mapping[str,
     staging = _staging(places)
     if world.subvolumes.can_photograph(places.live):
         world.subvolumes.make(staging.data)
-    paths = {each.identity: each.paths for each in source.snapshots()}
-    source.restore(snapshots["data"], staging.data, include=paths[snapshots["data"]][0])
+    source.restore(snapshots["data"], staging.data, include=folder_of(source, snapshots["data"]))
     world.subvolumes.own_like(places.live, staging.data)
     with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
         session.ask(f"CREATE DATABASE {STAGED} TEMPLATE template0")
@@ -649,9 +648,9 @@ def _restore_repository(world: World, places: Places, both: Repositories, chosen
             f"make an empty {repository}, then restore",
         )
     source, snapshots = sources_of(chosen, both)[0]
-    paths = {each.identity: each.paths for each in source.snapshots()}
     world.subvolumes.remove(single.root)
-    source.restore(snapshots["data"], single.staged, include=f"{paths[snapshots['data']][0]}/{REPOSITORIES}/{name}")
+    kept = f"{folder_of(source, snapshots['data'])}/{REPOSITORIES}/{name}"
+    source.restore(snapshots["data"], single.staged, include=kept)
     for folder in (single.staged, *single.staged.parents):
         if folder == places.live:
             break

@@ -16,7 +16,7 @@ from ops.proofs import SHARES, Verification
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
-from ops.world.restic import Damaged, Restic, WrongPassword
+from ops.world.restic import Damaged, Restic, WrongPassword, folder_of
 
 # What git reads to tell a repository's refs, in either of its formats (gitrepository-layout(5)); beside it, git wants a folder for
 # objects, in which nothing need be.
@@ -147,13 +147,17 @@ def _content(world: World, places: Places, remote: Restic, chosen: Manifest) -> 
 
 def _refs(world: World, places: Places, remote: Restic, data: str) -> dict[str, str]:
     """A digest of the refs of each repository in a snapshot of Gitea's data, for which the refs alone are fetched."""
-    (root,) = {each.paths[0] for each in remote.snapshots() if each.identity == data}
     scratch = places.data / ".verify"
     with ExitStack() as undo:
         world.subvolumes.remove(scratch)
         undo.callback(world.subvolumes.remove, scratch)
         scratch.mkdir()
-        remote.restore(data, scratch, include=root, only=[f"/{REPOSITORIES}/*/*.git/{name}" for name in _OF_REFS])
+        remote.restore(
+            data,
+            scratch,
+            include=folder_of(remote, data),
+            only=[f"/{REPOSITORIES}/*/*.git/{name}" for name in _OF_REFS],
+        )
         world.subvolumes.own_like(places.live, scratch)
         for each in scratch.glob(f"{REPOSITORIES}/*/*.git"):
             (each / "objects").mkdir(exist_ok=True)

@@ -265,6 +265,14 @@ class Restic:
         raise kind(f"restic fails on {self.repository}: {words}", "check disk, bucket, network and credentials")
 
 
+def folder_of(repository: Restic, snapshot: str) -> str:
+    """Return the folder that a snapshot was made of, as the repository knows it; raises OpsError when it has no such snapshot."""
+    for each in repository.snapshots():
+        if each.identity == snapshot:
+            return each.paths[0]
+    raise OpsError(f"{repository.repository} has no snapshot {snapshot[:8]}", "choose another backup: ops backup list")
+
+
 class _Patience:
     """Hears a restic that fails and tries again, and has enough of it after so many seconds without a success."""
 

@@ -12,6 +12,7 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,9 +138,9 @@ class Account:
     session: requests.Session
 
 
-@pytest.fixture
-def account(site: DeployedSite, admin: requests.Session) -> Iterator[Account]:
-    """A new account, removed afterwards with all it owns."""
+@contextmanager
+def new_account(site: DeployedSite, admin: requests.Session) -> Iterator[Account]:
+    """Make an account, and remove it afterwards with all it owns."""
     name, password = f"e2e-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
     wish = {
         "username": name,
@@ -153,11 +154,17 @@ def account(site: DeployedSite, admin: requests.Session) -> Iterator[Account]:
     assert admin.delete(f"{site.url}/api/v1/admin/users/{name}", params={"purge": "true"}).status_code == 204
 
 
+@pytest.fixture
+def account(site: DeployedSite, admin: requests.Session) -> Iterator[Account]:
+    """A new account for the length of a test."""
+    with new_account(site, admin) as made:
+        yield made
+
+
 Git = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def git(site: DeployedSite, tmp_path: Path) -> Git:
+def git_at(site: DeployedSite, home: Path) -> Git:
     """Run git as a person at a clean machine would, told only where the site is and whom it may trust."""
     trust = ["-c", f"http.sslCAInfo={site.authorities}"] if site.authorities else []
     find = ["-c", f"http.curloptResolve={site.domain}:443:{site.address}"]
@@ -167,10 +174,10 @@ def git(site: DeployedSite, tmp_path: Path) -> Git:
         "GIT_COMMITTER_NAME": "E",
         "GIT_COMMITTER_EMAIL": "e@example.org",
     }
-    clean = {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "PATH": os.environ["PATH"]}
+    clean = {"HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "PATH": os.environ["PATH"]}
 
     def run(
-        *arguments: str, directory: Path = tmp_path, check: bool = True, **environment: str
+        *arguments: str, directory: Path = home, check: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         argv = ["git", *trust, *find, *arguments]
         done = subprocess.run(
@@ -180,6 +187,12 @@ def git(site: DeployedSite, tmp_path: Path) -> Git:
         return done
 
     return run
+
+
+@pytest.fixture
+def git(site: DeployedSite, tmp_path: Path) -> Git:
+    """Git, at home in the test's own folder."""
+    return git_at(site, tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -218,7 +231,7 @@ def host(site: DeployedSite, ssh_config: Path) -> Host:
 Ssh = Callable[[str], subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ssh(site: DeployedSite, ssh_config: Path) -> Ssh:
     """Run a command on the host over a connection of its own; code 255 is a host that is away."""
     argv = ["ssh", "-F", str(ssh_config), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", *_ANY_KEY, site.address]
@@ -239,8 +252,8 @@ def ops(ssh: Ssh, *arguments: str, code: int = 0) -> dict[str, Any]:
     return document
 
 
-@pytest.fixture
-def by_hand(ssh: Ssh) -> Iterator[None]:
+@contextmanager
+def timers_at_rest(ssh: Ssh) -> Iterator[None]:
     """Nothing backs up but the test: the host's timers stand still, and what they began has ended."""
     timers = "gitea-suite-backup.timer gitea-suite-drill.timer gitea-suite-update.timer"
     assert ssh(f"sudo systemctl stop {timers}").returncode == 0
@@ -249,6 +262,13 @@ def by_hand(ssh: Ssh) -> Iterator[None]:
     assert ssh(f"while {running}; do sleep 0.2; done").returncode == 0
     yield
     assert ssh(f"sudo systemctl start {timers}").returncode == 0
+
+
+@pytest.fixture
+def by_hand(ssh: Ssh) -> Iterator[None]:
+    """The host's timers stand still for the length of a test."""
+    with timers_at_rest(ssh):
+        yield
 
 
 def until(ready: Callable[[], bool], what: str, seconds: float = 300) -> None:
@@ -266,15 +286,20 @@ def push(git: Git, remote: str, work: Path, message: str, *options: str) -> str:
     return git("rev-parse", "HEAD", directory=work).stdout.strip()
 
 
-@pytest.fixture
-def repository(site: DeployedSite, account: Account, git: Git, tmp_path: Path) -> str:
-    """The remote of a repository with one push, cloned into ``work``."""
+def new_repository(site: DeployedSite, account: Account, git: Git, work: Path) -> str:
+    """Return the remote of a new repository with one push, cloned into ``work``."""
     wish = {"name": "kept", "auto_init": True, "default_branch": "main"}
     assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
     remote = f"https://{account.name}:{account.password}@{site.domain}/{account.name}/kept.git"
-    git("clone", remote, "work")
-    push(git, remote, tmp_path / "work", "before")
+    git("clone", remote, str(work))
+    push(git, remote, work, "before")
     return remote
+
+
+@pytest.fixture
+def repository(site: DeployedSite, account: Account, git: Git, tmp_path: Path) -> str:
+    """The remote of a repository with one push, cloned into ``work``."""
+    return new_repository(site, account, git, tmp_path / "work")
 
 
 def tls_connection(site: DeployedSite, version: ssl.TLSVersion) -> str | None:

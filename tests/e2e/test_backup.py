@@ -3,40 +3,118 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push
+from tests.e2e.conftest import (
+    Account,
+    DeployedSite,
+    Git,
+    Ssh,
+    aws_client,
+    git_at,
+    head_of,
+    new_account,
+    new_repository,
+    ops,
+    push,
+    timers_at_rest,
+)
 
-pytestmark = pytest.mark.usefixtures("by_hand")
+
+@dataclass(frozen=True)
+class Kept:
+    """A repository of someone's, the commit it was at, and two backups that were taken then, one after the other."""
+
+    owner: Account
+    remote: str
+    head: str
+    backups: tuple[dict[str, Any], dict[str, Any]]
+
+    @property
+    def identity(self) -> str:
+        """The newer backup's."""
+        return str(self.backups[1]["identity"])
+
+
+@pytest.fixture(scope="module")
+def kept(
+    site: DeployedSite, admin: requests.Session, ssh: Ssh, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Kept]:
+    """What all tests here go back to. Nothing else backs up meanwhile."""
+    home = tmp_path_factory.mktemp("home")
+    with timers_at_rest(ssh), new_account(site, admin) as owner:
+        remote = new_repository(site, owner, git_at(site, home), home / "work")
+        head = head_of(site, owner, "kept")
+        yield Kept(owner, remote, head, (ops(ssh, "backup", "take"), ops(ssh, "backup", "take")))
+
+
+def test_a_backup_is_listed_verified_and_judged(site: DeployedSite, ssh: Ssh, kept: Kept) -> None:
+    listed = {each["identity"]: each for each in ops(ssh, "backup", "list")["backups"]}
+    assert listed[kept.identity]["whole"] is True
+    assert listed[kept.identity]["verified"] is None
+    verified = ops(ssh, "backup", "verify")
+    assert (verified["identity"], verified["findings"]) == (kept.identity, [])
+    found = {each["name"]: each for each in ops(ssh, "backup", "status")["findings"]}
+    assert "this host's repository, the bucket" in found["copies"]["seen"]
+    assert re.search(r"\b[0-5] min old", found["age"]["seen"])
+    # What only looks like a backup is named, and is none.
+    storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
+    storage.put_object(Bucket=bucket, Key="manifests/20991231T000000Z.json", Body=b"{", ChecksumAlgorithm="SHA256")
+    listed = {each["identity"]: each for each in ops(ssh, "backup", "list")["backups"]}
+    assert [identity for identity, each in listed.items() if not each["whole"]] == ["20991231T000000Z"]
+    assert listed[kept.identity]["verified"]
+    status = ops(ssh, "backup", "status", code=3)["findings"]
+    assert "backup 20991231T000000Z" in [each["name"] for each in status if not each["healthy"]]
+    storage.delete_object(Bucket=bucket, Key="manifests/20991231T000000Z.json")
+
+
+def test_a_single_repository_comes_back_and_nothing_else_changes(
+    site: DeployedSite, ssh: Ssh, git: Git, kept: Kept, tmp_path: Path
+) -> None:
+    owner = kept.owner
+    git("clone", kept.remote, "work")
+    push(git, kept.remote, tmp_path / "work", "unwanted")
+    assert owner.session.post(f"{site.url}/api/v1/user/repos", json={"name": "beside"}).status_code == 201
+    ops(ssh, "restore", "--repository", f"{owner.name}/kept", "--yes")
+    git("clone", kept.remote, "copy")
+    assert git("rev-parse", "HEAD", directory=tmp_path / "copy").stdout.strip() == kept.head
+    assert owner.session.get(f"{site.url}/api/v1/repos/{owner.name}/beside").status_code == 200
+    refused = ops(ssh, "restore", "--repository", f"{owner.name}/never", "--yes", code=4)
+    assert "has no repository" in str(refused["summary"])
 
 
 def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
-    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path
+    site: DeployedSite, ssh: Ssh, git: Git, kept: Kept, tmp_path: Path
 ) -> None:
-    before = head_of(site, account, "kept")
-    first, taken = (ops(ssh, "backup", "take") for _ in range(2))
+    owner, (first, taken) = kept.owner, kept.backups
     assert 0 < taken["paused"] < 1
     # No one wrote between the two, so that there was nothing to store but the database and what is small.
     assert data_of(site, taken["identity"]) == data_of(site, first["identity"])
-    push(git, repository, tmp_path / "work", "later")
-    kept = Path("/srv/gitea/gitea/git/repositories", account.name, "kept.git")
-    damage = f"touch -r {kept}/HEAD /tmp/then && sed -i s/main/niam/ {kept}/HEAD && touch -r /tmp/then {kept}/HEAD"
+    git("clone", kept.remote, "work")
+    push(git, kept.remote, tmp_path / "work", "later")
+    lies = Path("/srv/gitea/gitea/git/repositories", owner.name, "kept.git")
+    damage = f"touch -r {lies}/HEAD /tmp/then && sed -i s/main/niam/ {lies}/HEAD && touch -r /tmp/then {lies}/HEAD"
     assert ssh(f"sudo sh -c '{damage}'").returncode == 0
-    assert account.session.post(f"{site.url}/api/v1/user/repos", json={"name": "later"}).status_code == 201
+    assert owner.session.post(f"{site.url}/api/v1/user/repos", json={"name": "later"}).status_code == 201
     restored = ops(ssh, "restore", "--yes")
-    assert restored["identity"] == taken["identity"]
-    assert head_of(site, account, "kept") == before
-    assert account.session.get(f"{site.url}/api/v1/repos/{account.name}/later").status_code == 404
+    assert restored["identity"] == kept.identity
+    assert head_of(site, owner, "kept") == kept.head
+    assert owner.session.get(f"{site.url}/api/v1/repos/{owner.name}/later").status_code == 404
     # What was altered without a trace, and what was not there, is as it was.
-    assert ssh(f"sudo cat {kept}/HEAD").stdout == "ref: refs/heads/main\n"
-    assert ssh(f"sudo ls -d {kept} {kept.with_name('later.git')}").stdout.split() == [str(kept)]
-    git("clone", repository, "copy")
+    assert ssh(f"sudo cat {lies}/HEAD").stdout == "ref: refs/heads/main\n"
+    assert ssh(f"sudo ls -d {lies} {lies.with_name('later.git')}").stdout.split() == [str(lies)]
+    git("clone", kept.remote, "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
-    assert ssh(f"sudo find /srv/gitea/.restore/before -path '*{account.name}/later.git/HEAD'").stdout
+    assert ssh(f"sudo find /srv/gitea/.restore/before -path '*{owner.name}/later.git/HEAD'").stdout
     # The site that was restored takes pushes as before.
-    push(git, repository, tmp_path / "copy", "after")
+    push(git, kept.remote, tmp_path / "copy", "after")
     last = ops(ssh, "backup", "take")
     assert data_of(site, last["identity"]) != data_of(site, taken["identity"])
 
@@ -46,41 +124,3 @@ def data_of(site: DeployedSite, identity: str) -> str:
     key = {"Bucket": site.document["backup"]["bucket"], "Key": f"manifests/{identity}.json"}
     content = aws_client(site.document, "s3").get_object(**key)["Body"].read()
     return str(json.loads(content)["parts"]["data"]["remote"])
-
-
-def test_a_single_repository_comes_back_and_nothing_else_changes(
-    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path
-) -> None:
-    before = head_of(site, account, "kept")
-    ops(ssh, "backup", "take")
-    push(git, repository, tmp_path / "work", "unwanted")
-    assert account.session.post(f"{site.url}/api/v1/user/repos", json={"name": "later"}).status_code == 201
-    ops(ssh, "restore", "--repository", f"{account.name}/kept", "--yes")
-    git("clone", repository, "copy")
-    assert git("rev-parse", "HEAD", directory=tmp_path / "copy").stdout.strip() == before
-    assert account.session.get(f"{site.url}/api/v1/repos/{account.name}/later").status_code == 200
-    refused = ops(ssh, "restore", "--repository", f"{account.name}/never", "--yes", code=4)
-    assert "has no repository" in str(refused["summary"])
-
-
-def test_a_backup_is_listed_verified_and_judged(site: DeployedSite, ssh: Ssh, repository: str) -> None:
-    assert repository
-    taken = ops(ssh, "backup", "take")
-    listed = {each["identity"]: each for each in ops(ssh, "backup", "list")["backups"]}
-    assert listed[taken["identity"]]["whole"] is True
-    assert listed[taken["identity"]]["verified"] is None
-    verified = ops(ssh, "backup", "verify")
-    assert (verified["identity"], verified["findings"]) == (taken["identity"], [])
-    listed = {each["identity"]: each for each in ops(ssh, "backup", "list")["backups"]}
-    assert listed[taken["identity"]]["verified"]
-    found = {each["name"]: each for each in ops(ssh, "backup", "status")["findings"]}
-    assert "this host's repository, the bucket" in found["copies"]["seen"]
-    assert "0 min old" in found["age"]["seen"]
-    # What only looks like a backup is named, and is none.
-    storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
-    storage.put_object(Bucket=bucket, Key="manifests/20991231T000000Z.json", Body=b"{", ChecksumAlgorithm="SHA256")
-    broken = [each for each in ops(ssh, "backup", "list")["backups"] if not each["whole"]]
-    assert [each["identity"] for each in broken] == ["20991231T000000Z"]
-    status = ops(ssh, "backup", "status", code=3)["findings"]
-    assert "backup 20991231T000000Z" in [each["name"] for each in status if not each["healthy"]]
-    storage.delete_object(Bucket=bucket, Key="manifests/20991231T000000Z.json")

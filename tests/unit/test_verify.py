@@ -16,7 +16,7 @@ from ops.errors import OpsError, Refused, Unavailable
 from ops.manifest import Backup
 from ops.world.containers import Ran, Service
 from ops.world.process import Processes
-from ops.world.restic import Damaged, Snapshot
+from ops.world.restic import Damaged, Snapshot, folder_of
 from ops.world.subvolumes import Subvolumes
 from tests import fakes
 
@@ -67,6 +67,10 @@ class Shelf(fakes.FakeWorld):
 class Repository:
     shelf: Shelf
     kind: str
+
+    @property
+    def repository(self) -> str:
+        return f"{self.kind} repository"
 
     def exists(self) -> bool:
         return True
@@ -202,3 +206,10 @@ def test_only_a_broken_backup_that_would_be_the_newest_is_found() -> None:
     later, earlier = (manifest.identity_of(MADE.moment + timedelta(hours=hours)) for hours in (1, -1))
     there = [Backup(earlier, None, "cut off"), Backup(MADE.identity, MADE), Backup(later, None, "cut off")]
     assert verify.newer_broken(there, MADE) == [f"backup {later} is broken: cut off"]
+
+
+def test_what_a_snapshot_was_made_of_is_asked_of_the_repository_that_has_it() -> None:
+    remote: Any = Repository(Shelf(), "remote")
+    assert folder_of(remote, MADE.parts["data"].remote) == DATA
+    with pytest.raises(OpsError, match="remote repository has no snapshot gone"):
+        folder_of(remote, "gone")
