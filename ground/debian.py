@@ -1,4 +1,4 @@
-"""Debian base images made without a registry: mmdebstrap from the machine's own mirror, then `docker import`."""
+"""Debian base images: upstream's, or made without a registry: mmdebstrap from the machine's own mirror, then `docker import`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
-from docker.errors import ImageNotFound
+from docker.errors import APIError, ImageNotFound
 
 from ops.errors import Refused, Unavailable
 
@@ -38,6 +38,28 @@ def bases(client: docker.DockerClient, wanted: set[str], tell: Tell) -> dict[str
     with ThreadPoolExecutor() as pool:
         made = pool.map(lambda argument: _base(client, _SUITES[argument], tell), sorted(wanted))
     return dict(zip(sorted(wanted), made, strict=True))
+
+
+def upstream_bases(client: docker.DockerClient, wanted: set[str], tell: Tell) -> dict[str, str]:
+    """Return Docker Hub's own image for each wanted build argument: a machine of another distribution knows no Debian mirror."""
+    made = {argument: f"debian:{_SUITES[argument]}-slim" for argument in sorted(wanted)}
+    for reference in made.values():
+        try:
+            client.images.get(reference)
+        except ImageNotFound:
+            tell(f"pulling the base image {reference}")
+            _pull(client, reference)
+    return made
+
+
+def _pull(client: docker.DockerClient, reference: str) -> None:
+    name, tag = reference.split(":")
+    try:
+        client.images.pull(name, tag=tag)
+    except APIError as error:
+        raise Unavailable(
+            f"{reference} cannot be pulled: {error.explanation or error}", "try again later, or IMAGE_SET=hermetic"
+        ) from error
 
 
 def as_root(argv: Sequence[str]) -> list[str]:

@@ -95,7 +95,8 @@ def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[s
     chosen = choose(client)
     wanted = [each for each in recipes() if not only or each.name in only]
     wanted = [each for each in wanted if chosen == "hermetic" or not each.upstream]
-    arguments = debian.bases(client, {"DEBIAN_TRIXIE"}.union(*(each.base_arguments for each in wanted)), tell)
+    bases = {"DEBIAN_TRIXIE"}.union(*(each.base_arguments for each in wanted))
+    arguments = (debian.bases if chosen == "hermetic" else debian.upstream_bases)(client, bases, tell)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         built = pool.map(lambda each: dict(_build(client, each, arguments, cache, tell)), wanted)
         references = {name: reference for part in built for name, reference in part.items()}

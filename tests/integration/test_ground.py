@@ -13,12 +13,14 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 import requests
+from docker.errors import ImageNotFound, NotFound
 
-from ground import disk, engine, registry, run
+from ground import debian, disk, engine, registry, run
 from ground.acme import Acme
 from ground.fixture import RUN_LABEL, Place, create, wait
 from ground.images import ImageSet
@@ -110,6 +112,31 @@ def test_hermetic_images_take_no_upstream_name_in_the_user_s_engine(
     assert mirror
     tags = {tag for image in docker_client.images.list(all=True) for tag in image.tags}
     assert not {"somebody/mail:1.0", "mail:1.0", "gitea/gitea:28.1.0"} & tags
+
+
+class _Hub:
+    """An engine that has one base image already and finds another at its registry."""
+
+    def __init__(self) -> None:
+        self.images, self.there, self.pulled = self, {"debian:trixie-slim"}, list[str]()
+
+    def get(self, reference: str) -> None:
+        if reference not in self.there:
+            raise ImageNotFound(reference)
+
+    def pull(self, name: str, tag: str) -> None:
+        if tag == "forky-slim":
+            raise NotFound("manifest unknown")
+        self.pulled.append(f"{name}:{tag}")
+
+
+def test_where_a_registry_answers_base_images_come_from_there_and_no_debian_mirror_is_needed() -> None:
+    engine: Any = _Hub()
+    made = debian.upstream_bases(engine, {"DEBIAN_TRIXIE", "DEBIAN_BOOKWORM"}, print)
+    assert made == {"DEBIAN_TRIXIE": "debian:trixie-slim", "DEBIAN_BOOKWORM": "debian:bookworm-slim"}
+    assert engine.pulled == ["debian:bookworm-slim"]
+    with pytest.raises(Unavailable, match="debian:forky-slim cannot be pulled: manifest unknown"):
+        debian.upstream_bases(engine, {"DEBIAN_FORKY"}, print)
 
 
 def test_the_issuer_s_own_certificate_is_signed_by_the_authority_it_names(issuer: Acme, tmp_path: Path) -> None:
