@@ -147,9 +147,13 @@ def _verb(
     parser.add_argument(
         "--site", type=Path, default=os.environ.get("OPS_SITE"), help="the site file (default: $OPS_SITE)"
     )
-    parser.add_argument("--json", action="store_true", help="print exactly one JSON document")
+    _json(parser)
     parser.set_defaults(verb=function)
     return parser
+
+
+def _json(parser: argparse.ArgumentParser, **more: Any) -> None:
+    parser.add_argument("--json", action="store_true", help="print exactly one JSON document", **more)
 
 
 def _choice(parser: argparse.ArgumentParser, *choices: str) -> None:
@@ -413,12 +417,14 @@ def _notify(arguments: argparse.Namespace) -> Report:
 def _gate_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     parser = _verb(verbs, "gate", "run a stage, say how the chain stands, promote a proven tree", _gate)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("status", help="say which stages are proven for this tree")
+    status = actions.add_parser("status", help="say which stages are proven for this tree")
     promote = actions.add_parser("promote", help="write the release manifest and tag the commit")
     promote.add_argument("version")
     run = actions.add_parser("run", help="run a stage and keep its evidence")
     run.add_argument("stage", choices=STAGES)
     run.add_argument("options", nargs="*", metavar="-- OPTION", help="of deploy-e2e: --rehearse, --keep, --site FILE")
+    for action in (status, promote, run):
+        _json(action, default=argparse.SUPPRESS)
 
 
 def _gate(arguments: argparse.Namespace) -> Report:

@@ -129,9 +129,9 @@ class Containers:
             self._docker.api.kill(identity, signal=name)
 
     def remove(self, identity: str) -> None:
-        """Remove a container, whatever it does; one that is gone is no error."""
+        """Remove a container with its volumes that have no name, whatever it does; one that is gone is no error."""
         with _explained(), suppress(NotFound):
-            self._docker.api.remove_container(identity, force=True)
+            self._docker.api.remove_container(identity, force=True, v=True)
 
     def address(self, project: str, service: str, network: str) -> str:
         """Return the IP address of the running container of a service on a network; raises OpsError when there is none."""
@@ -166,7 +166,7 @@ class Containers:
                 code = int(made.wait()["StatusCode"])
                 output = made.logs(stdout=not code, stderr=bool(code)).decode("utf-8", "replace")
             finally:
-                made.remove(force=True)
+                made.remove(force=True, v=True)
         return Ran(code, output)
 
     def serve(self, image: str, argv: Sequence[str], *, name: str, user: str, folder: Path, target: str) -> None:
@@ -242,7 +242,7 @@ class Containers:
     def discard(self, container: str) -> None:
         """End and remove a container of that name; none is no error."""
         with _explained(), suppress(NotFound):
-            self._docker.containers.get(container).remove(force=True)
+            self._docker.containers.get(container).remove(force=True, v=True)
 
     def pinned(self, project: str) -> Mapping[str, str]:
         """Return the image of each service of a project, by NAME:TAG@DIGEST where a registry told the digest."""

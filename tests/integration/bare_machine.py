@@ -100,7 +100,7 @@ def bare_machine(client: docker.DockerClient, place: Place, image: str, folder: 
     try:
         yield Machine(client, started, key, folder)
     finally:
-        client.containers.get(started.name).remove(force=True)
+        client.containers.get(started.name).remove(force=True, v=True)
         for volume in client.volumes.list(filters={"label": f"{RUN_LABEL}={place.run}"}):
             volume.remove(force=True)
 

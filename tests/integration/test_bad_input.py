@@ -135,7 +135,7 @@ def test_an_issuer_that_does_not_know_the_domain_refuses_in_words(
     )
     ended = container.wait(timeout=60)["StatusCode"]
     said = container.logs().decode()
-    container.remove()
+    container.remove(v=True)
     assert ended != 0
     assert "elsewhere.gitea.test" in said
 

@@ -96,7 +96,7 @@ def engine(
         built.local("mail"), ["sleep", "600"], labels=labels, detach=True, init=True
     )
     yield Containers()
-    container.remove(force=True)
+    container.remove(force=True, v=True)
 
 
 @both

@@ -10,7 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,16 @@ def test_hermetic_images_take_no_upstream_name_in_the_user_s_engine(
     assert not {"somebody/mail:1.0", "mail:1.0", "gitea/gitea:28.1.0"} & tags
 
 
+def test_what_a_container_kept_in_a_volume_without_a_name_goes_with_it(
+    docker_client: docker.DockerClient, images: Mapping[str, str], tmp_path: Path
+) -> None:
+    shown = "grep ' /etc/letsencrypt ' /proc/self/mountinfo"
+    said = Containers().once(images["CERTBOT_IMAGE"], shown, folder=tmp_path, target="/mnt", user="0:0")
+    (volume,) = re.findall(r"/volumes/(\w+)/_data", said.output)
+    with pytest.raises(NotFound):
+        docker_client.volumes.get(volume)
+
+
 class _Hub:
     """An engine that has one base image already and finds another at its registry."""
 
@@ -159,7 +169,7 @@ def test_a_container_that_dies_at_its_start_is_explained_by_its_last_words(place
     container = create(place, "host", built.local("mail"), command=["sh", "-c", "echo the reason; exit 1"])
     with pytest.raises(Unavailable, match="the reason"):
         wait(container, lambda: False, 10)
-    container.remove(force=True)
+    container.remove(force=True, v=True)
 
 
 def test_a_full_disk_is_refused_before_anything_is_begun() -> None:

@@ -44,7 +44,7 @@ def _ops(client: docker.DockerClient, made: OpsImage, *argv: str, site: Path) ->
     )
     code = container.wait(timeout=60)["StatusCode"]
     said = container.logs(stdout=True, stderr=False).decode()
-    container.remove()
+    container.remove(v=True)
     return code, said
 
 

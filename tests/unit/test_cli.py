@@ -175,6 +175,12 @@ def test_what_stands_behind_two_dashes_is_for_the_stage(given: tuple[str, ...], 
     assert cli.parser().parse_args(["gate", "run", "deploy-e2e", *given]).options == options
 
 
+@pytest.mark.parametrize("action", [["status"], ["promote", "1.2.3"], ["run", "lint"]])
+def test_the_gate_takes_json_before_its_action_and_behind_it_as_every_verb_does(action: list[str]) -> None:
+    asked = (["--json", *action], [*action, "--json"], action)
+    assert [cli.parser().parse_args(["gate", *each]).json for each in asked] == [True, True, False]
+
+
 def test_no_message_names_a_verb_with_another_verb_for_its_object() -> None:
     (verbs,) = (each.choices for each in cli.parser()._actions if isinstance(each, argparse._SubParsersAction))
     named = [
