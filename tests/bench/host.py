@@ -35,8 +35,9 @@ while not select.select([sys.stdin], [], [], 0.1)[0]:
         while above in parents and above not in roots:
             above = parents[above]
         if above in roots:
-            size = int(field(f"/proc/{pid}/smaps_rollup", "Pss")) * 1024
-            now["restic" if field(f"/proc/{pid}/status", "Name") == "restic" else "ops"] += size
+            # The name first: of one that ends in between nothing is counted, instead of a restic as something else.
+            name = field(f"/proc/{pid}/status", "Name")
+            now["restic" if name == "restic" else "ops"] += int(field(f"/proc/{pid}/smaps_rollup", "Pss")) * 1024
     peaks = {name: max(peaks[name], size) for name, size in now.items()}
 print(json.dumps(peaks))
 """
