@@ -109,7 +109,7 @@ def _attend(site: Site, world: World, places: Places) -> None:
         waiting = waiting_for(places, log.system)
         world.containers.discard(receiver)
         if wal.is_taken_back(_known(places, waiting, log), here, log.segment_bytes):
-            _abandon(world, session, places, waiting)
+            _abandon(world, session, places, waiting, log.system)
         ship_left_behind(site, world, places, key)
         last = wal.last_before(bases.shipped(site, world, log.system), here, log.segment_bytes)
         _hold(world, session)
@@ -174,13 +174,15 @@ def _known(places: Places, waiting: Waiting, log: Log) -> set[str]:
     return local | ({said.shipped} if said and said.system == log.system else set())
 
 
-def _abandon(world: World, session: Session, places: Places, waiting: Waiting) -> None:
+def _abandon(world: World, session: Session, places: Places, waiting: Waiting, system: str) -> None:
     """Begin anew with a database that was taken back: it writes segments of the same names, with other content."""
     world.tell(
         "the database was taken back to an earlier state; its log goes on from there, the next backup takes a base"
     )
-    for file in [*waiting.received.iterdir(), *waiting.sealed.iterdir(), _state(places)]:
+    for file in [*waiting.received.iterdir(), *waiting.sealed.iterdir()]:
         file.unlink(missing_ok=True)
+    # From here on it is given the time that any log has to arrive: a site that was taken back is not ill for that.
+    _write_state(places, Streamed(system, world.clock.now(), ""))
     _send_away(session)
     session.ask(f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'")  # noqa: S608 - ours
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -155,6 +157,18 @@ def test_a_name_that_the_bucket_has_with_other_content_is_sent_again(waiting: Wa
     stream.ship_left_behind(SITE, host, places, KEY)  # type: ignore[arg-type]
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
     assert host.aws.given == [key, wal.key_of(SYSTEM, NAMES[2])]
+
+
+def test_a_log_that_begins_anew_is_not_late_until_it_had_its_time(waiting: Waiting, places: Places) -> None:
+    host, asked = Host(), list[str]()
+    session: Any = SimpleNamespace(ask=asked.append)
+    stream._abandon(host, session, places, waiting, SYSTEM)  # type: ignore[arg-type]
+    assert [*waiting.received.iterdir(), *waiting.sealed.iterdir()] == []
+    assert "pg_drop_replication_slot" in asked[-1]
+    known = stream.state_of(places)
+    assert known
+    assert wal.judge_stream(known, host.clock.now()).healthy
+    assert not wal.judge_stream(known, host.clock.now() + wal.LATE + timedelta(seconds=1)).healthy
 
 
 def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
