@@ -11,6 +11,7 @@ from typing import Any
 
 from ops import pins, releases
 from ops.certs import COMPOSE_DIRECTORY
+from ops.composition import SETTINGS
 from ops.config import Site
 from ops.errors import OpsError, Refused, Unavailable
 from ops.model import Report
@@ -70,7 +71,7 @@ def check(site: Site, world: World, *, compose: Path = COMPOSE_DIRECTORY) -> Rep
 
 def running(compose: Path) -> dict[str, Pin]:
     """Return the pin of each service of this host; raises Refused where no site is deployed."""
-    environment = compose / ".env"
+    environment = compose / SETTINGS
     if not environment.is_file():
         raise Refused(f"no site runs here: there is no {environment}", "run ops update on the site's host")
     return pins.from_environment(environment.read_text(encoding="utf-8"))

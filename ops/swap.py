@@ -8,6 +8,7 @@ from contextlib import suppress
 from ops import conversion, credentials, health, offers, pins, trial
 from ops.accounts import LOCALHOST
 from ops.away import DRAIN_SECONDS
+from ops.composition import SETTINGS
 from ops.errors import Locked, OpsError
 from ops.moves import Move
 from ops.pins import Pin
@@ -156,7 +157,7 @@ def _pin(run: Run) -> None:
 
 
 def _write_pin(at: Place, service: str, pin: Pin) -> None:
-    environment = at.compose / ".env"
+    environment = at.compose / SETTINGS
     text = environment.read_text(encoding="utf-8")
     at.world.files.write(environment, pins.into_environment(text, service, pin).encode())
 
@@ -230,7 +231,7 @@ def _compose(at: Place, what: str, *arguments: str) -> None:
 
 def _succeed(at: Place) -> None:
     """Have another nginx take the place of the one that serves, beside it: no one finds the site away."""
-    image = image_from((at.compose / ".env").read_text(encoding="utf-8"))
+    image = image_from((at.compose / SETTINGS).read_text(encoding="utf-8"))
     front = Front(at.places.project, at.compose, lock=at.places.lock.with_name("nginx.lock"))
     began = at.world.clock.monotonic()
     while True:

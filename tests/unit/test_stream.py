@@ -160,9 +160,10 @@ def test_a_name_that_the_bucket_has_with_other_content_is_sent_again(waiting: Wa
 
 
 def test_a_log_that_begins_anew_is_not_late_until_it_had_its_time(waiting: Waiting, places: Places) -> None:
-    host, asked = Host(), list[str]()
+    asked = list[str]()
+    host: Any = Host()
     session: Any = SimpleNamespace(ask=asked.append)
-    stream._abandon(host, session, places, waiting, SYSTEM)  # type: ignore[arg-type]
+    stream._abandon(host, session, places, waiting, SYSTEM)
     assert [*waiting.received.iterdir(), *waiting.sealed.iterdir()] == []
     assert "pg_drop_replication_slot" in asked[-1]
     known = stream.state_of(places)
