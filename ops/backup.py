@@ -351,9 +351,8 @@ def _taken(site: Site, world: World, places: Places, known: _Known, timeline: Ti
 
 def _of_the_same_data(world: World, places: Places, local: Restic) -> Manifest | None:
     """The newest backup on this host, if nothing in Gitea's data has changed since its moment: then it has nothing to be stored."""
-    try:
-        newest = manifest.read(places.newest.read_bytes())
-    except (FileNotFoundError, Unreadable):
+    newest = _newest(places)
+    if newest is None:
         return None
     earlier = places.picture_of(newest.identity)
     if not (earlier.is_dir() and local.holds(newest.parts["data"].local)):
@@ -365,6 +364,26 @@ def _of_the_same_data(world: World, places: Places, local: Restic) -> Manifest |
             f"what has changed since backup {newest.identity} cannot be told, so all is looked at: {unknown.message}"
         )
         return None
+
+
+def _newest(places: Places) -> Manifest | None:
+    """The newest backup that was made on this host, where that is known."""
+    try:
+        return manifest.read(places.newest.read_bytes())
+    except (FileNotFoundError, Unreadable):
+        return None
+
+
+def picture_of(world: World, places: Places, made: Manifest) -> Path | None:
+    """Return the picture that a backup's data was stored from, which is kept of the newest data.
+
+    None where it is not on the data disk, or where that disk has returned anything else than was written.
+    """
+    newest = _newest(places)
+    if newest is None or newest.parts["data"].local != made.parts["data"].local:
+        return None
+    picture = places.picture_of(newest.identity)
+    return picture if picture.is_dir() and not world.subvolumes.errors(picture) else None
 
 
 def _keep_the_picture(world: World, places: Places, made: Manifest) -> None:

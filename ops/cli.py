@@ -276,6 +276,9 @@ def _restore_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("backup", nargs="?", default="", help="which backup (default: the newest whole one)")
     parser.add_argument("--at", type=_moment, metavar="TIME", help="the newest backup at or before 2026-11-24T04:30Z")
     parser.add_argument("--repository", default="", metavar="OWNER/NAME", help="this repository alone")
+    parser.add_argument(
+        "--fetch", action="store_true", help="write all data anew, though a picture of it may be on the data disk"
+    )
     logs = parser.add_mutually_exclusive_group()
     logs.add_argument(
         "--from-log", action="store_true", help="make the database of that moment out of base and log, not of the dump"
@@ -313,6 +316,7 @@ def _restore(arguments: argparse.Namespace) -> Report:
         arguments.dry_run,
         arguments.from_log,
         arguments.newest_database,
+        arguments.fetch,
     )
     if arguments.secret_key:
         return restore.keep_secret_key(world.site, world, wish=wish)

@@ -11,7 +11,7 @@ from ops import catalogue, proofs, wal
 from ops.accounts import LOCALHOST, PROJECT
 from ops.config import Site
 from ops.errors import OpsError
-from ops.inputs import BACKUP_DIRECTORY
+from ops.inputs import BACKUP_DIRECTORY, DATA_DIRECTORY
 from ops.model import Probe, Report
 from ops.world import World
 from ops.world.containers import FROZEN_SECONDS, NEVER, Service
@@ -20,6 +20,7 @@ from ops.world.containers import FROZEN_SECONDS, NEVER, Service
 CERTIFICATE_LEFT = timedelta(days=10)
 # In it the log's stream says how far it is.
 STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
+DATA = Path(DATA_DIRECTORY, "gitea")
 # A clock that is corrected by a little is no clock that was set back.
 CLOCK_DRIFT = timedelta(minutes=5)
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"})
@@ -34,12 +35,12 @@ class Records:
 
 
 def health(site: Site, world: World) -> Report:
-    """Probe the site from its own host: every container, its log's way to the bucket, what its users see, and its backups.
+    """Probe the site from its own host: every container, the data disk, its log's way to the bucket, what its users see, and its backups.
 
     A site that stands still for a backup is judged when it goes on. Exit code 3 when a probe is red.
     """
     services = _going_on(world)
-    seen = [*judge_services(services), _log(world), *_outside(site, world, LOCALHOST)]
+    seen = [*judge_services(services), *_disk(world), _log(world), *_outside(site, world, LOCALHOST)]
     return judge([*seen, *_kept(site, world, services)])
 
 
@@ -110,6 +111,15 @@ def _service_probe(name: str, service: Service | None) -> Probe:
 
 def _is_well(service: Service) -> bool:
     return (service.state, service.health) == ("running", "healthy")
+
+
+def _disk(world: World) -> list[Probe]:
+    """Of a disk without btrfs no one knows whether it returns what was written."""
+    if not world.subvolumes.can_photograph(DATA):
+        return []
+    errors = world.subvolumes.errors(DATA)
+    seen = ", ".join(errors) or "has returned what was written"
+    return [Probe("data disk", not errors, seen, 'docs/runbooks/restore.md, "The disk is at fault"')]
 
 
 def _log(world: World) -> Probe:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Wish:
 
     With ``repository`` (owner/name) it is that repository alone. ``rehearse`` only tells the plan. With ``replay`` the
     database is made of a base and its log instead of the dump, as it was at the same moment; with ``newest_database`` it is
-    the newest that they make, on the data of the backup.
+    the newest that they make, on the data of the backup. With ``fetch`` the data is fetched and written anew even where the
+    picture that it was stored from is still on the data disk.
     """
 
     identity: str = ""
@@ -55,6 +56,7 @@ class Wish:
     rehearse: bool = False
     replay: bool = False
     newest_database: bool = False
+    fetch: bool = False
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -65,11 +67,15 @@ class Wish:
 
 @dataclass(frozen=True)
 class Facts:
-    """What there is before a restore: Gitea's version here, room on the data disk in bytes, a digest of the SECRET_KEY in use."""
+    """What there is before a restore: Gitea's version here, room on the data disk in bytes, a digest of the SECRET_KEY in use.
+
+    ``picture`` is what the backup's data was stored from, where that is on the data disk and to be used.
+    """
 
     version: str
     free: int
     secret_key: str
+    picture: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def restore(site: Site, world: World, *, wish: Wish, agree: Agree, places: Place
         both = backup.repositories(site, world, places)
         backups = known(site, world, both, wish.needed)
         chosen = choose(backups, wish)
-        facts = _facts(world, places)
+        facts = _facts(world, places, chosen, wish)
         log = _log(site, world, places, chosen, wish)
         if problems := judge(chosen, facts, log.plan.base.size if log else 0):
             raise Refused("\n".join(problems), "nothing was touched")
@@ -148,7 +154,7 @@ def restore(site: Site, world: World, *, wish: Wish, agree: Agree, places: Place
         agree(site.name, lines)
         if wish.repository:
             return _restore_repository(world, places, both, chosen, wish.repository)
-        return _restore_site(site, world, places, both, chosen, log)
+        return _restore_site(site, world, places, chosen, _Origin(both, log, facts.picture))
 
 
 def resume(site: Site, world: World, *, places: Places | None = None) -> Report:
@@ -245,7 +251,8 @@ def judge(chosen: Manifest, facts: Facts, base: int = 0) -> tuple[str, ...]:
             "the backup was made under another SECRET_KEY, without which two-factor secrets, mirrors' passwords and Actions "
             'secrets cannot be read: docs/runbooks/restore.md, "Another SECRET_KEY"'
         )
-    needed = int(chosen.parts["data"].size * _ROOM) + chosen.parts["database"].size + base
+    data = 0 if facts.picture else int(chosen.parts["data"].size * _ROOM)
+    needed = data + chosen.parts["database"].size + base
     if facts.free < needed:
         problems.append(
             f"{in_bytes(facts.free)} are free on the data disk, the backup needs {in_bytes(needed)} beside the site: "
@@ -258,11 +265,17 @@ def plan(chosen: Manifest, facts: Facts, wish: Wish, now: datetime) -> tuple[str
     """Return what a restore will do, as a person has to read it before agreeing."""
     age = now - chosen.moment
     what = f"repository {wish.repository}" if wish.repository else f"{chosen.domain}, whole"
+    fetched = [part.size for name, part in chosen.parts.items() if not (facts.picture and name == "data")]
     lines = [
         f"restored: {what}, as it was at {chosen.moment:%Y-%m-%d %H:%M:%S} UTC (backup {chosen.identity})",
-        f"fetched: {in_bytes(sum(part.size for part in chosen.parts.values()))}, {len(chosen.repositories)} repositories",
+        f"fetched: {in_bytes(sum(fetched))}, {len(chosen.repositories)} repositories",
         f"lost: what was written since, {_span(age.total_seconds())}; it is kept aside until the next restore",
     ]
+    if facts.picture:
+        lines.append(
+            f"taken: the data, {in_bytes(chosen.parts['data'].size)}, from the picture that it was stored from, which is still "
+            "on the data disk; with --fetch it is brought from the repository and written anew"
+        )
     if _order(facts.version) > _order(chosen.versions["gitea"]):
         lines.append(
             f"migrated: the database, from Gitea {chosen.versions['gitea']} to {facts.version}, as Gitea starts"
@@ -302,12 +315,19 @@ def log_lines(chosen: Manifest, replaying: Replay, *, newest: bool) -> tuple[str
     return tuple(lines)
 
 
-def _restore_site(
-    site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, log: _Log | None
-) -> Report:
+@dataclass(frozen=True)
+class _Origin:
+    """Where it comes from: the repositories; the picture that the data was stored from; base and log, if not of the dump."""
+
+    both: Repositories
+    log: _Log | None
+    picture: Path | None
+
+
+def _restore_site(site: Site, world: World, places: Places, chosen: Manifest, origin: _Origin) -> Report:
     timeline, staging = Timeline(world), _staging(places)
     try:
-        until = _have_beside(site, world, places, both, chosen, log, timeline)
+        until = _have_beside(site, world, places, chosen, origin, timeline)
     except OpsError as failed:
         if failed.exit_code != OpsError.exit_code:
             raise
@@ -320,7 +340,7 @@ def _restore_site(
     _let_in(site, world, places)
     seconds = round(world.clock.monotonic() - began, 2)
     facts = {"identity": chosen.identity, "away": seconds, "durations": timeline.seconds, "database_until": until}
-    newer = f", its database that of {until}" if log and log.newest else ""
+    newer = f", its database that of {until}" if origin.log and origin.log.newest else ""
     return Report(
         "restore",
         True,
@@ -331,13 +351,7 @@ def _restore_site(
 
 
 def _have_beside(
-    site: Site,
-    world: World,
-    places: Places,
-    both: Repositories,
-    chosen: Manifest,
-    log: _Log | None,
-    timeline: Timeline,
+    site: Site, world: World, places: Places, chosen: Manifest, origin: _Origin, timeline: Timeline
 ) -> str:
     """Fetch a backup and compare it with its manifest; nothing of it stays when it is not that.
 
@@ -346,18 +360,21 @@ def _have_beside(
     with ExitStack() as undo:
         undo.callback(_clear, world, places)
         with timeline.step("fetch"):
-            until = _stage(site, world, places, both, chosen, log)
+            until = _stage(site, world, places, chosen, origin)
         with timeline.step("compare"):
             rows, refs = _staged(world, places)
             # Of a newer database no one knows beforehand how many rows it has.
-            differing = compare(chosen, dict(chosen.rows) if log and log.newest else rows, refs)
-            if differing:
+            differing = compare(chosen, dict(chosen.rows) if origin.log and origin.log.newest else rows, refs)
+            if differing and not origin.picture:
                 raise Refused(
                     f"what was fetched is not what backup {chosen.identity} says: {'; '.join(differing[:5])}",
                     "the site was not touched; restore another backup: ops backup list",
                 )
-        undo.pop_all()
-    return until
+        if not differing:
+            undo.pop_all()
+            return until
+    world.tell(f"with the picture on the data disk it is not what backup {chosen.identity} says, so all is fetched")
+    return _have_beside(site, world, places, chosen, replace(origin, picture=None), timeline)
 
 
 def _let_in(site: Site, world: World, places: Places) -> None:
@@ -405,12 +422,13 @@ def _log_lines(chosen: Manifest, log: _Log | None) -> tuple[str, ...]:
     return log_lines(chosen, log.plan, newest=log.newest) if log else ()
 
 
-def _load_log(site: Site, world: World, both: Repositories, postgres: str, log: _Log) -> str:
+def _load_log(site: Site, world: World, places: Places, both: Repositories, log: _Log) -> str:
     """Fill the staged database with that of base and log, and return until when it goes."""
     local = both.local.exists() and log.plan.base.local in {each.identity for each in both.local.snapshots(bases.TAG)}
     source = both.local if local else both.remote
     with replay.database_of(site, world, log.plan, source, log.place) as container:
         until = replay.until(world, container)
+        postgres = world.containers.name(places.project, "postgres")
         dump, load = database.dump(container), database.load(postgres, STAGED)
         done = world.processes.pipe(dump, load, environment={}, tell=world.tell)
         if done.code:
@@ -429,29 +447,29 @@ def _write_hooks(world: World, places: Places) -> None:
         )
 
 
-def _stage(site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, log: _Log | None) -> str:
+def _stage(site: Site, world: World, places: Places, chosen: Manifest, origin: _Origin) -> str:
     """Fetch data and database beside those in use, from the bucket when this host's copy is damaged.
 
     Returns until when the database goes, where that is told by its log.
     """
-    *first, last = sources_of(chosen, both)
+    *first, last = sources_of(chosen, origin.both)
     for source, snapshots in first:
         _clear(world, places)
         try:
-            _fetch(world, places, source, snapshots)
-            return _load(site, world, places, both, source, snapshots, log)
+            _fetch(world, places, source, snapshots, origin.picture)
+            return _load(site, world, places, origin, source, snapshots)
         except OpsError as failed:
             if not _is_damage(failed):
                 raise
             world.tell(f"this host's copy is damaged, all is fetched from the bucket: {failed.message}")
     _clear(world, places)
-    _fetch(world, places, *last)
+    _fetch(world, places, *last, origin.picture)
     try:
-        return _load(site, world, places, both, *last, log)
+        return _load(site, world, places, origin, *last)
     except OpsError as failed:
-        if log or not _is_damage(failed):
+        if origin.log or not _is_damage(failed):
             raise
-        return _load_spare(site, world, places, both, chosen, failed)
+        return _load_spare(site, world, places, chosen, origin, failed)
 
 
 def _is_damage(failed: OpsError) -> bool:
@@ -459,36 +477,31 @@ def _is_damage(failed: OpsError) -> bool:
     return failed.exit_code == OpsError.exit_code and not isinstance(failed, Full)
 
 
-def _fetch(world: World, places: Places, source: Restic, snapshots: Mapping[str, str]) -> None:
+def _fetch(world: World, places: Places, source: Restic, snapshots: Mapping[str, str], picture: Path | None) -> None:
     staging = _staging(places)
-    if world.subvolumes.can_photograph(places.live):
-        world.subvolumes.make(staging.data)
-    source.restore(snapshots["data"], staging.data, include=folder_of(source, snapshots["data"]))
-    world.subvolumes.own_like(places.live, staging.data)
+    if picture:
+        world.subvolumes.revive(picture, staging.data)
+    else:
+        if world.subvolumes.can_photograph(places.live):
+            world.subvolumes.make(staging.data)
+        source.restore(snapshots["data"], staging.data, include=folder_of(source, snapshots["data"]))
+        world.subvolumes.own_like(places.live, staging.data)
     with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
         session.ask(f"CREATE DATABASE {STAGED} TEMPLATE template0")
 
 
 def _load(
-    site: Site,
-    world: World,
-    places: Places,
-    both: Repositories,
-    source: Restic,
-    snapshots: Mapping[str, str],
-    log: _Log | None,
+    site: Site, world: World, places: Places, origin: _Origin, source: Restic, snapshots: Mapping[str, str]
 ) -> str:
     """Fill the staged database with the dump, or from the log; returns until when the latter goes."""
+    if origin.log:
+        return _load_log(site, world, places, origin.both, origin.log)
     postgres = world.containers.name(places.project, "postgres")
-    if log:
-        return _load_log(site, world, both, postgres, log)
     source.dump_into(snapshots["database"], DUMP, database.load(postgres, STAGED), world.tell)
     return ""
 
 
-def _load_spare(
-    site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, failed: OpsError
-) -> str:
+def _load_spare(site: Site, world: World, places: Places, chosen: Manifest, origin: _Origin, failed: OpsError) -> str:
     """Fill the staged database with what base and log make of the dump's moment; returns until when that goes."""
     world.tell(f"the dump cannot be used, so its moment is made of base and log: {failed.message}")
     try:
@@ -496,7 +509,7 @@ def _load_spare(
     except OpsError as again:
         raise OpsError(f"{failed.message}\nand of its log: {again.message}", failed.hint) from failed
     assert spare
-    return _load_log(site, world, both, world.containers.name(places.project, "postgres"), spare)
+    return _load_log(site, world, places, origin.both, spare)
 
 
 def sources_of(chosen: Manifest, both: Repositories) -> list[tuple[Restic, dict[str, str]]]:
@@ -703,10 +716,11 @@ def known_in(site: Site, world: World, remote: Restic, needed: Collection[str] =
     )
 
 
-def _facts(world: World, places: Places) -> Facts:
+def _facts(world: World, places: Places, chosen: Manifest, wish: Wish) -> Facts:
     # The image's tag and not what the program says of itself: a Gitea that does not come up is a reason to restore.
     (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
-    return Facts(pin_from(image).tag, world.subvolumes.free(places.data), backup.secret_key(places))
+    picture = None if wish.fetch or wish.repository else backup.picture_of(world, places, chosen)
+    return Facts(pin_from(image).tag, world.subvolumes.free(places.data), backup.secret_key(places), picture)
 
 
 def _order(version: str) -> tuple[int, ...]:

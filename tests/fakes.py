@@ -236,6 +236,20 @@ class FakeProcesses:
 
 
 @dataclass
+class FakeSubvolumes:
+    """A disk without btrfs, or what btrfs has ``counted`` against it."""
+
+    counted: tuple[str, ...] | None = ()
+
+    def can_photograph(self, folder: Path) -> bool:
+        return self.counted is not None
+
+    def errors(self, folder: Path) -> tuple[str, ...]:
+        assert self.counted is not None
+        return self.counted
+
+
+@dataclass
 class FakeRegistry:
     """Digests by image, and when those were made that say so."""
 
@@ -293,6 +307,7 @@ class FakeWorld:
     processes: FakeProcesses = field(default_factory=FakeProcesses)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     ssh: FakeSsh = field(default_factory=FakeSsh)
+    subvolumes: FakeSubvolumes = field(default_factory=FakeSubvolumes)
     web: FakeWeb = field(default_factory=FakeWeb)
     told: list[str] = field(default_factory=list)
 

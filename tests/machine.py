@@ -516,6 +516,10 @@ class Machine(fakes.FakeWorld):
     def differs(self, picture: Path, earlier: Path) -> bool:
         return (picture / "writes").read_text() != (earlier / "writes").read_text()
 
+    def errors(self, folder: Path) -> tuple[str, ...]:
+        assert folder.is_dir()
+        return ()
+
     def revive(self, picture: Path, folder: Path) -> None:
         self.deed(f"revive {folder.name}")
         shutil.copytree(picture, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -63,6 +64,8 @@ class Machine(fakes.FakeWorld):
     # The repositories whose packs are damaged.
     damaged: set[str] = field(default_factory=set)
     unreadable: bool = False
+    counted: tuple[str, ...] = ()
+    room: int = 10**9
 
     def __post_init__(self) -> None:
         self.places = Places(
@@ -134,12 +137,20 @@ class Machine(fakes.FakeWorld):
         assert not name.exists()
         folder.rename(name)
 
+    def errors(self, folder: Path) -> tuple[str, ...]:
+        assert folder.is_dir()
+        return self.counted
+
+    def revive(self, picture: Path, folder: Path) -> None:
+        self.deed("revive")
+        shutil.copytree(picture, folder)
+
     def own_like(self, model: Path, folder: Path) -> None:
         assert model.is_dir()
         assert folder.is_dir()
 
     def free(self, folder: Path) -> int:
-        return 10**9
+        return self.room
 
     # The database.
     @contextmanager
@@ -175,7 +186,17 @@ class Machine(fakes.FakeWorld):
     def restic(self, repository: str, **_: Any) -> Repository:
         return Repository(self, "remote" if repository.startswith("s3:") else "local")
 
-    # What the test sees.
+    # What the test does and sees.
+    def keep_picture(self, content: str = "then", **newest: Any) -> Path:
+        """Have the picture on the data disk that the backup was made of, with a repository of this content in it."""
+        made = replace(MADE, **newest)
+        self.places.newest.parent.mkdir(exist_ok=True)
+        self.places.newest.write_bytes(manifest.written(made))
+        picture = self.places.picture_of(made.identity)
+        (picture / "git/repositories/a/b.git").mkdir(parents=True)
+        (picture / "git/repositories/a/b.git/content").write_text(content)
+        return picture
+
     def content(self) -> str:
         """What Gitea shows: what its folder and its database agree on."""
         found = (self.places.live / "git/repositories/a/b.git/content").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from ops.world.process import Processes
 
 # The inode number of every subvolume's root (btrfs-subvolume(8)).
 _ROOT_INODE = 256
+_COUNTED = re.compile(r"\]\.(\w+)\s+(\d+)$", re.MULTILINE)
 # The line that names a picture, and one that tells of a difference.
 _ENOUGH = 2
 
@@ -57,6 +59,16 @@ class Subvolumes:
         """Make ``folder`` a copy of a picture that can be written to; the picture stays."""
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         self._do(["btrfs", "subvolume", "snapshot", str(picture), str(folder)])
+
+    def errors(self, folder: Path) -> tuple[str, ...]:
+        """Return what btrfs has counted against the folder's disk, such as "corruption_errs 2" (btrfs-device(8), "DEVICE STATS").
+
+        Nothing for a disk that has always returned what was written, as far as anyone has read it.
+        """
+        done = self._processes.run(["btrfs", "device", "stats", str(folder)])
+        if done.code:
+            return (f"cannot be told: {done.output.strip()}",)
+        return tuple(f"{name} {count}" for name, count in _COUNTED.findall(done.output) if int(count))
 
     def make(self, folder: Path) -> None:
         """Make an empty subvolume."""

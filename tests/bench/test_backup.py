@@ -127,14 +127,15 @@ def writing(host: Host) -> Iterator[None]:
 
 
 def restore(site: Site) -> dict[str, Run]:
-    """The whole site out of the bucket alone, as on a new host; then out of the copy on this one; and what to compare with."""
+    """The whole site out of the bucket alone, as on a new host; out of the copy on this one; of its picture; and what to compare with."""
     host = site.host
     measured = {"copying": copying(site), "the script's": the_script_s(site)}
     host.shell(f"mv {_LOCAL}/restic {_LOCAL}/away; rm -rf {_LOCAL}/cache")
     with host.memory() as memory:
-        measured["bucket"] = host.ops("restore --yes")
+        measured["bucket"] = host.ops("restore --fetch --yes")
     host.shell(f"mv {_LOCAL}/away {_LOCAL}/restic")
-    measured["here"] = host.ops("restore --yes")
+    measured["here"] = host.ops("restore --fetch --yes")
+    measured["picture"] = host.ops("restore --yes")
     for name, each in measured.items():
         _told(f"restore: {name}", each)
     measured["bucket"].document["memory"] = vars(memory)
@@ -192,8 +193,9 @@ def against_the_script(taken: Taken, script: list[Run]) -> list[Figure]:
 
 def of_restores(restored: dict[str, Run]) -> list[Figure]:
     copied, script = restored["copying"].seconds, restored["the script's"].seconds
-    bucket, here = restored["bucket"].seconds, restored["here"].seconds
+    bucket, here, picture = (restored[each].seconds for each in ("bucket", "here", "picture"))
     return [
+        _ratio("restore of the newest backup in place, to a healthy site", f"{picture:.1f} s", f"copying its bytes: {copied:.1f} s", picture / copied, 1.2),
         _ratio("restore out of the bucket, to a healthy site", f"{bucket:.1f} s", f"copying its bytes: {copied:.1f} s", bucket / copied, 1.2),
         _ratio("restore out of the host's own copy", f"{here:.1f} s", f"copying its bytes: {copied:.1f} s", here / copied, 1.2),
         _ratio("restore out of the bucket, to a healthy site", f"{bucket:.1f} s", f"the script's, unchecked: {script:.1f} s", bucket / script, 1),

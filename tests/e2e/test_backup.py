@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
     assert owner.session.post(f"{site.url}/api/v1/user/repos", json={"name": "later"}).status_code == 201
     restored = ops(ssh, "restore", "--yes")
     assert restored["identity"] == kept.identity
+    assert parent_of(ssh, "/srv/gitea/gitea") == uuid_of(ssh, f"/srv/gitea/.moment/{kept.identity}")
     assert head_of(site, owner, "kept") == kept.head
     assert owner.session.get(f"{site.url}/api/v1/repos/{owner.name}/later").status_code == 404
     # What was altered without a trace, and what was not there, is as it was.
@@ -116,6 +118,22 @@ def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
     push(git, kept.remote, tmp_path / "copy", "after")
     last = ops(ssh, "backup", "take")
     assert data_of(site, last["identity"]) != data_of(site, taken["identity"])
+
+
+def uuid_of(ssh: Ssh, subvolume: str) -> str:
+    """Return what btrfs knows a subvolume by."""
+    return _shown(ssh, subvolume, "UUID")
+
+
+def parent_of(ssh: Ssh, subvolume: str) -> str:
+    """Return the UUID of the subvolume that another is a copy of; "-" for one that was made empty."""
+    return _shown(ssh, subvolume, "Parent UUID")
+
+
+def _shown(ssh: Ssh, subvolume: str, name: str) -> str:
+    shown = ssh(f"sudo btrfs subvolume show {subvolume}")
+    (found,) = re.findall(rf"^\s*{name}:\s*(\S+)$", shown.stdout, re.MULTILINE)
+    return str(found)
 
 
 def data_of(site: DeployedSite, identity: str) -> str:

@@ -146,7 +146,7 @@ def test_one_command_deploys_from_nothing_on_a_machine_that_has_nothing(
     assert [each["stage"] for each in stages if each["proven"]] == ["lint", "unit", "integration", "deploy-e2e"]
     # Of the run nothing is left but what makes the next one quicker.
     assert fresh.run("docker ps --all --quiet && docker volume ls --quiet", answer) == 0
-    assert answer.read_text(encoding="utf-8").split() == ["gitea-suite-apt-cache"]
+    assert answer.read_text(encoding="utf-8").split() == ["gitea-suite-apt-cache", "gitea-suite-registry"]
     # All that `./noxw` has and the other command has not run.
     assert fresh.run("./noxw -s coverage", answer) == 0, _end_of(answer)
 

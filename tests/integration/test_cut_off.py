@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -71,15 +71,26 @@ def test_wherever_the_value_of_a_lost_site_is_cut_off_on_its_way_the_next_run_en
             assert cloud.value(name) == cloud.in_use(name) == f"value-{number}-{kind}"
 
 
-@pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
+def _has_picture(machine: Machine) -> None:
+    machine.keep_picture()
+
+
+@pytest.mark.parametrize(
+    ("wish", "prepare"),
+    [({}, lambda machine: None), ({}, _has_picture), ({"repository": "A/B"}, lambda machine: None)],
+    ids=["site", "site, of a picture", "repository"],
+)
 def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_whole(
-    in_memory: Path, wish: Mapping[str, str]
+    in_memory: Path, wish: Mapping[str, str], prepare: Callable[[Machine], None]
 ) -> None:
     database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
     whole = Machine(directory=in_memory / "whole")
+    prepare(whole)
     whole.ops(**wish)
+    assert ("revive" in whole.deeds) is (prepare is _has_picture)
     for number in range(len(whole.deeds)):
         machine = Machine(directory=in_memory / str(number), dies_before=number)
+        prepare(machine)
         with pytest.raises(Killed):
             machine.ops(**wish)
         machine.resume()

@@ -16,6 +16,8 @@ from ops.model import Probe
 from ops.proofs import Drill, Verification
 from ops.wal import Streamed
 from ops.world.containers import Service, health_from
+from ops.world.process import Finished
+from ops.world.subvolumes import Subvolumes
 from ops.world.web import Answer
 from tests import fakes
 
@@ -49,6 +51,27 @@ def _red(world: fakes.FakeWorld) -> list[str]:
 
 def test_a_site_where_everything_answers_is_healthy() -> None:
     assert _red(_world()) == []
+
+
+@pytest.mark.parametrize(("counted", "red"), [(None, []), ((), []), (("corruption_errs 2",), ["data disk"])])
+def test_a_disk_that_returned_something_else_than_was_written_is_red(
+    counted: tuple[str, ...] | None, red: list[str]
+) -> None:
+    world = _world()
+    world.subvolumes = fakes.FakeSubvolumes(counted)
+    assert _red(world) == red
+
+
+def test_what_btrfs_counts_against_a_disk_is_read() -> None:
+    zeros = "[/dev/nvme1n1].write_io_errs    0\n[/dev/nvme1n1].corruption_errs  0\n"
+    said = {"sound": Finished(0, zeros), "rotten": Finished(0, zeros.replace("errs  0", "errs  12"))}
+    counting = fakes.FakeProcesses(lambda argv: said.get(argv[-1], Finished(1, "ERROR: not a btrfs filesystem\n")))
+    found = {each: Subvolumes(counting).errors(Path(each)) for each in ("sound", "rotten", "elsewhere")}  # type: ignore[arg-type]
+    assert found == {
+        "sound": (),
+        "rotten": ("corruption_errs 12",),
+        "elsewhere": ("cannot be told: ERROR: not a btrfs filesystem",),
+    }
 
 
 def test_no_probe_at_all_is_not_health() -> None:

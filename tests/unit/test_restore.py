@@ -5,7 +5,8 @@ That it may be cut off anywhere: tests/integration/test_cut_off.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +16,13 @@ import pytest
 
 from ops import accounts, manifest, restore, wal
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
-from ops.manifest import Backup
+from ops.manifest import Backup, Part
 from ops.restore import ASIDE, STAGED, Facts, Wish
 from ops.wal import Base
 from tests.restored import MADE, NOON, REFS, SITE, Machine
 
 FACTS = Facts("28.1.0", 10**9, "")
+OTHER = {name: Part(f"remote-{name}-2", f"local-{name}-2", 1000) for name in manifest.PARTS}
 
 
 def at(hours: int) -> Backup:
@@ -187,6 +189,65 @@ def test_hooks_are_written_anew_and_it_is_said_when_that_fails(machine: Machine)
         with pytest.raises(Degraded, match="hooks could not be written anew: permission denied"):
             machine.ops(**wish)
         assert (machine.content(), machine.running) == ("then", True)
+
+
+def test_data_whose_picture_is_on_the_disk_is_taken_from_it_and_the_picture_stays(machine: Machine) -> None:
+    picture = machine.keep_picture()
+    # Its content needs no room a second time.
+    machine.room = 1500
+    machine.ops()
+    assert (machine.content(), machine.running) == ("then", True)
+    assert "restore data" not in machine.deeds
+    assert (picture / "git/repositories/a/b.git/content").read_text() == "then"
+    assert machine.databases == {"gitea": "then", ASIDE: "now"}
+
+
+def test_a_later_backup_of_the_same_data_has_the_picture_too(machine: Machine) -> None:
+    machine.keep_picture(identity="20261123T120000Z")
+    machine.ops(identity=MADE.identity)
+    assert (machine.content(), "restore data" in machine.deeds) == ("then", False)
+
+
+@pytest.mark.parametrize(
+    ("wish", "change"),
+    [
+        ({"fetch": True}, lambda machine: None),
+        ({}, lambda machine: setattr(machine, "counted", ("corruption_errs 1",))),
+        ({}, lambda machine: machine.places.newest.unlink()),
+        ({}, lambda machine: shutil.rmtree(machine.places.picture_of(MADE.identity))),
+        ({}, lambda machine: machine.places.newest.write_bytes(manifest.written(replace(MADE, parts=OTHER)))),
+        ({"repository": "a/b"}, lambda machine: None),
+    ],
+    ids=["as wished", "a disk that lies", "no note of it", "no picture", "another backup's", "one repository"],
+)
+def test_data_is_fetched_where_its_picture_is_not_to_be_used(
+    machine: Machine, wish: dict[str, Any], change: Callable[[Machine], object]
+) -> None:
+    machine.keep_picture("something else")
+    change(machine)
+    machine.ops(**wish)
+    assert "restore data" in machine.deeds
+    assert "revive" not in machine.deeds
+    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
+
+
+def test_a_picture_that_is_not_what_the_manifest_says_gives_way_to_what_is_fetched(machine: Machine) -> None:
+    machine.refs = {"then": REFS, "rotten": REFS.replace("0001", "0002")}
+    machine.keep_picture("rotten")
+    machine.ops()
+    assert (machine.content(), machine.running) == ("then", True)
+    assert machine.deeds.index("revive") < machine.deeds.index("restore data") < machine.deeds.index("stop")
+    assert any("so all is fetched" in line for line in machine.told)
+
+
+def test_who_is_to_agree_reads_where_the_data_is_from(tmp_path: Path) -> None:
+    now = NOON + timedelta(hours=1)
+    fetched = restore.plan(MADE, FACTS, Wish(), now)
+    taken = restore.plan(MADE, replace(FACTS, picture=tmp_path), Wish(), now)
+    assert "fetched: 2.9 KiB, 1 repositories" in fetched
+    assert "fetched: 2.0 KiB, 1 repositories" in taken
+    assert [line for line in taken if line.startswith("taken: the data, 1000 bytes") and "--fetch" in line]
+    assert not [line for line in fetched if "--fetch" in line]
 
 
 def test_a_damaged_copy_on_the_host_gives_way_to_the_one_in_the_bucket(machine: Machine) -> None:

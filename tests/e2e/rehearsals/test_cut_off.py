@@ -108,24 +108,25 @@ def test_a_tidying_that_is_killed_at_any_moment_is_ended_by_the_next(site: Deplo
     assert ops(ssh, "backup", "verify")["findings"] == []
 
 
+@pytest.mark.parametrize("way", [(), ("--fetch",)], ids=["of its picture", "fetched"])
 def test_a_restore_that_is_killed_at_any_step_is_undone_or_done_by_the_next_run(
-    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path
+    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path, way: tuple[str, ...]
 ) -> None:
     before = head_of(site, account, "kept")
     ops(ssh, "backup", "take")
     later = push(git, repository, tmp_path / "work", "later")
-    steps = steps_of(ssh("sudo ops restore --yes").stderr)
+    steps = steps_of(ssh(shlex.join(("sudo", "ops", "restore", *way, "--yes"))).stderr)
     assert {"fetch", "compare", "switch", "start"} == set(steps)
     assert head_of(site, account, "kept") == before
     push(git, repository, tmp_path / "work", "later still", "--force")
     now = head_of(site, account, "kept")
     assert now != later != before
     for step in steps:
-        cut_off_at(ssh, step, "restore", "--yes")
+        cut_off_at(ssh, step, "restore", *way, "--yes")
         ops(ssh, "restore", "--resume")
         until(lambda: _health(ssh, GITEA) == "healthy", "Gitea is back", 60)
         assert head_of(site, account, "kept") == now
-    ops(ssh, "restore", "--yes")
+    ops(ssh, "restore", *way, "--yes")
     assert head_of(site, account, "kept") == before
 
 
