@@ -383,7 +383,7 @@ def picture_of(world: World, places: Places, made: Manifest) -> Path | None:
     if newest is None or newest.parts["data"].local != made.parts["data"].local:
         return None
     picture = places.picture_of(newest.identity)
-    return picture if picture.is_dir() and not world.subvolumes.errors(picture) else None
+    return picture if world.subvolumes.can_photograph(picture) and not world.subvolumes.errors(picture) else None
 
 
 def _keep_the_picture(world: World, places: Places, made: Manifest) -> None:

@@ -115,7 +115,7 @@ def _is_well(service: Service) -> bool:
 
 def _disk(world: World) -> list[Probe]:
     """Of a disk without btrfs no one knows whether it returns what was written."""
-    if not world.subvolumes.can_photograph(DATA):
+    if not world.subvolumes.on_btrfs(DATA):
         return []
     errors = world.subvolumes.errors(DATA)
     seen = ", ".join(errors) or "has returned what was written"

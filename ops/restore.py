@@ -251,30 +251,40 @@ def judge(chosen: Manifest, facts: Facts, base: int = 0) -> tuple[str, ...]:
             "the backup was made under another SECRET_KEY, without which two-factor secrets, mirrors' passwords and Actions "
             'secrets cannot be read: docs/runbooks/restore.md, "Another SECRET_KEY"'
         )
-    data = 0 if facts.picture else int(chosen.parts["data"].size * _ROOM)
-    needed = data + chosen.parts["database"].size + base
-    if facts.free < needed:
-        problems.append(
-            f"{in_bytes(facts.free)} are free on the data disk, the backup needs {in_bytes(needed)} beside the site: "
-            "make room, or enlarge host.data_gib and deploy"
-        )
+    if lacking := judge_room(chosen, facts.free, base, photographed=facts.picture is not None):
+        problems.append(lacking)
     return tuple(problems)
+
+
+def judge_room(chosen: Manifest, free: int, base: int, *, photographed: bool) -> str:
+    """Return why there is not room for a backup beside the site, or nothing; its data needs none where its picture is there."""
+    data = 0 if photographed else int(chosen.parts["data"].size * _ROOM)
+    needed = data + chosen.parts["database"].size + base
+    if free >= needed:
+        return ""
+    return (
+        f"{in_bytes(free)} are free on the data disk, the backup needs {in_bytes(needed)} beside the site: "
+        "make room, or enlarge host.data_gib and deploy"
+    )
 
 
 def plan(chosen: Manifest, facts: Facts, wish: Wish, now: datetime) -> tuple[str, ...]:
     """Return what a restore will do, as a person has to read it before agreeing."""
     age = now - chosen.moment
     what = f"repository {wish.repository}" if wish.repository else f"{chosen.domain}, whole"
-    fetched = [part.size for name, part in chosen.parts.items() if not (facts.picture and name == "data")]
+    data = f"{in_bytes(chosen.parts['data'].size)} with {len(chosen.repositories)} repositories"
+    rest = in_bytes(sum(part.size for name, part in chosen.parts.items() if name != "data"))
     lines = [
         f"restored: {what}, as it was at {chosen.moment:%Y-%m-%d %H:%M:%S} UTC (backup {chosen.identity})",
-        f"fetched: {in_bytes(sum(fetched))}, {len(chosen.repositories)} repositories",
+        f"fetched: {rest} of database and settings"
+        if facts.picture
+        else f"fetched: data, {data}; {rest} of database and settings",
         f"lost: what was written since, {_span(age.total_seconds())}; it is kept aside until the next restore",
     ]
     if facts.picture:
         lines.append(
-            f"taken: the data, {in_bytes(chosen.parts['data'].size)}, from the picture that it was stored from, which is still "
-            "on the data disk; with --fetch it is brought from the repository and written anew"
+            f"taken: data, {data}, from the picture that it was stored from, which is still on the data disk; with --fetch "
+            "it is brought from the repository and written anew"
         )
     if _order(facts.version) > _order(chosen.versions["gitea"]):
         lines.append(
@@ -327,7 +337,7 @@ class _Origin:
 def _restore_site(site: Site, world: World, places: Places, chosen: Manifest, origin: _Origin) -> Report:
     timeline, staging = Timeline(world), _staging(places)
     try:
-        until = _have_beside(site, world, places, chosen, origin, timeline)
+        until, origin = _have_beside(site, world, places, chosen, origin, timeline)
     except OpsError as failed:
         if failed.exit_code != OpsError.exit_code:
             raise
@@ -339,7 +349,13 @@ def _restore_site(site: Site, world: World, places: Places, chosen: Manifest, or
     places.lineage.touch()
     _let_in(site, world, places)
     seconds = round(world.clock.monotonic() - began, 2)
-    facts = {"identity": chosen.identity, "away": seconds, "durations": timeline.seconds, "database_until": until}
+    facts = {
+        "identity": chosen.identity,
+        "away": seconds,
+        "durations": timeline.seconds,
+        "database_until": until,
+        "picture": origin.picture is not None,
+    }
     newer = f", its database that of {until}" if origin.log and origin.log.newest else ""
     return Report(
         "restore",
@@ -350,31 +366,48 @@ def _restore_site(site: Site, world: World, places: Places, chosen: Manifest, or
     )
 
 
+class _Unfit(OpsError):
+    """The picture that the data was to be taken from cannot be used; what of a restore was there is removed again."""
+
+
 def _have_beside(
     site: Site, world: World, places: Places, chosen: Manifest, origin: _Origin, timeline: Timeline
-) -> str:
+) -> tuple[str, _Origin]:
+    """Have all of a backup beside the site, as its manifest says; where its picture is not to be used after all, by fetching it.
+
+    Returns until when the database goes, where that is told by its log, and where all came from.
+    """
+    try:
+        return _fetched(site, world, places, chosen, origin, timeline), origin
+    except _Unfit as unfit:
+        world.tell(f"the picture on the data disk cannot be used, so all is fetched: {unfit.message}")
+        base = origin.log.plan.base.size if origin.log else 0
+        if lacking := judge_room(chosen, world.subvolumes.free(places.data), base, photographed=False):
+            raise Refused(f"{unfit.message}; and {lacking}", "nothing of the site was touched") from unfit
+    fetching = replace(origin, picture=None)
+    return _fetched(site, world, places, chosen, fetching, timeline), fetching
+
+
+def _fetched(site: Site, world: World, places: Places, chosen: Manifest, origin: _Origin, timeline: Timeline) -> str:
     """Fetch a backup and compare it with its manifest; nothing of it stays when it is not that.
 
-    Returns until when the database goes, where that is told by its log.
+    Returns until when the database goes, where that is told by its log. Raises _Unfit when it is the picture that is wrong.
     """
     with ExitStack() as undo:
         undo.callback(_clear, world, places)
         with timeline.step("fetch"):
             until = _stage(site, world, places, chosen, origin)
         with timeline.step("compare"):
-            rows, refs = _staged(world, places)
+            refs = _refs_of_picture(world, places, chosen, origin.picture) if origin.picture else _refs(world, places)
             # Of a newer database no one knows beforehand how many rows it has.
-            differing = compare(chosen, dict(chosen.rows) if origin.log and origin.log.newest else rows, refs)
-            if differing and not origin.picture:
+            rows = dict(chosen.rows) if origin.log and origin.log.newest else _rows(world, places)
+            if differing := compare(chosen, rows, refs):
                 raise Refused(
                     f"what was fetched is not what backup {chosen.identity} says: {'; '.join(differing[:5])}",
                     "the site was not touched; restore another backup: ops backup list",
                 )
-        if not differing:
-            undo.pop_all()
-            return until
-    world.tell(f"with the picture on the data disk it is not what backup {chosen.identity} says, so all is fetched")
-    return _have_beside(site, world, places, chosen, replace(origin, picture=None), timeline)
+        undo.pop_all()
+    return until
 
 
 def _let_in(site: Site, world: World, places: Places) -> None:
@@ -461,7 +494,8 @@ def _stage(site: Site, world: World, places: Places, chosen: Manifest, origin: _
         except OpsError as failed:
             if not _is_damage(failed):
                 raise
-            world.tell(f"this host's copy is damaged, all is fetched from the bucket: {failed.message}")
+            what = "the database" if origin.picture else "all"
+            world.tell(f"this host's copy is damaged, {what} is fetched from the bucket: {failed.message}")
     _clear(world, places)
     _fetch(world, places, *last, origin.picture)
     try:
@@ -473,14 +507,17 @@ def _stage(site: Site, world: World, places: Places, chosen: Manifest, origin: _
 
 
 def _is_damage(failed: OpsError) -> bool:
-    """What has a code of its own, and a full disk, would be the same from elsewhere."""
-    return failed.exit_code == OpsError.exit_code and not isinstance(failed, Full)
+    """What has a code of its own, a full disk and a picture that is of no use would be the same from elsewhere."""
+    return failed.exit_code == OpsError.exit_code and not isinstance(failed, Full | _Unfit)
 
 
 def _fetch(world: World, places: Places, source: Restic, snapshots: Mapping[str, str], picture: Path | None) -> None:
     staging = _staging(places)
     if picture:
-        world.subvolumes.revive(picture, staging.data)
+        try:
+            world.subvolumes.revive(picture, staging.data)
+        except OpsError as failed:
+            raise _Unfit(failed.message) from failed
     else:
         if world.subvolumes.can_photograph(places.live):
             world.subvolumes.make(staging.data)
@@ -541,11 +578,25 @@ def _drop_database(world: World, places: Places, name: str) -> None:
         session.ask(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
-def _staged(world: World, places: Places) -> tuple[dict[str, int], dict[str, str]]:
-    postgres = world.containers.name(places.project, "postgres")
-    with world.database.session(postgres, STAGED) as session:
-        rows = dict(backup.content(session).rows)
-    return rows, backup.refs(world, places, _staging(places).data)
+def _rows(world: World, places: Places) -> dict[str, int]:
+    with world.database.session(world.containers.name(places.project, "postgres"), STAGED) as session:
+        return dict(backup.content(session).rows)
+
+
+def _refs(world: World, places: Places) -> dict[str, str]:
+    return backup.refs(world, places, _staging(places).data)
+
+
+def _refs_of_picture(world: World, places: Places, chosen: Manifest, picture: Path) -> dict[str, str]:
+    """Return the refs of what was made of the picture; raises _Unfit when they cannot be read, or are not the manifest's."""
+    try:
+        refs = _refs(world, places)
+    except OpsError as failed:
+        raise _Unfit(failed.message) from failed
+    # What has rotted since it was looked at was counted as git met it.
+    if wrong := [*compare(chosen, dict(chosen.rows), refs)[:5], *world.subvolumes.errors(picture)]:
+        raise _Unfit("; ".join(wrong))
+    return refs
 
 
 def compare(chosen: Manifest, rows: dict[str, int], refs: dict[str, str]) -> list[str]:

@@ -241,7 +241,7 @@ class FakeSubvolumes:
 
     counted: tuple[str, ...] | None = ()
 
-    def can_photograph(self, folder: Path) -> bool:
+    def on_btrfs(self, folder: Path) -> bool:
         return self.counted is not None
 
     def errors(self, folder: Path) -> tuple[str, ...]:

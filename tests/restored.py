@@ -66,6 +66,10 @@ class Machine(fakes.FakeWorld):
     unreadable: bool = False
     counted: tuple[str, ...] = ()
     room: int = 10**9
+    rows: int = 3
+    revives_nothing: bool = False
+    # What cannot be read in a repository, and whether btrfs counts that.
+    unreadable_content: str = ""
 
     def __post_init__(self) -> None:
         self.places = Places(
@@ -119,11 +123,13 @@ class Machine(fakes.FakeWorld):
 
     def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
         found = sorted((folder / "git/repositories").glob("*/*.git/content"))
+        if self.unreadable_content in [each.read_text() for each in found]:
+            return Ran(1, "error: unable to read packed-refs: Input/output error")
         return Ran(0, "".join(self.refs.get(each.read_text(), "") for each in found))
 
     # The disk.
     def can_photograph(self, folder: Path) -> bool:
-        return False
+        return folder.is_dir() and folder.parent == self.places.picture.parent
 
     def remove(self, folder: Path) -> None:
         if folder.is_dir():
@@ -143,6 +149,8 @@ class Machine(fakes.FakeWorld):
 
     def revive(self, picture: Path, folder: Path) -> None:
         self.deed("revive")
+        if self.revives_nothing:
+            raise OpsError("btrfs subvolume snapshot failed: No space left on device")
         shutil.copytree(picture, folder)
 
     def own_like(self, model: Path, folder: Path) -> None:
@@ -179,7 +187,7 @@ class Machine(fakes.FakeWorld):
             case ["SELECT", "tablename", *_]:
                 return [["user"]]
             case ["SELECT", "count(*)", *_]:
-                return [["3"]]
+                return [[str(self.rows)]]
         return []
 
     # The repositories.

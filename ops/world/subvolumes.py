@@ -27,9 +27,15 @@ class Subvolumes:
 
     def can_photograph(self, folder: Path) -> bool:
         """Tell whether the folder is a subvolume of btrfs."""
-        if not folder.is_dir() or folder.stat().st_ino != _ROOT_INODE:
+        try:
+            inode = folder.stat().st_ino
+        except OSError:
             return False
-        return self._processes.run(["btrfs", "subvolume", "show", str(folder)]).code == 0
+        return inode == _ROOT_INODE and self._processes.run(["btrfs", "subvolume", "show", str(folder)]).code == 0
+
+    def on_btrfs(self, folder: Path) -> bool:
+        """Tell whether the folder's file system is btrfs, whatever state that is in."""
+        return self._processes.run(["stat", "--file-system", "--format", "%T", str(folder)]).output.strip() == "btrfs"
 
     def settle(self, folder: Path) -> None:
         """Have what is written in the folder's file system on the disk, so that a picture of it need not wait for that."""
@@ -63,12 +69,14 @@ class Subvolumes:
     def errors(self, folder: Path) -> tuple[str, ...]:
         """Return what btrfs has counted against the folder's disk, such as "corruption_errs 2" (btrfs-device(8), "DEVICE STATS").
 
-        Nothing for a disk that has always returned what was written, as far as anyone has read it.
+        Nothing for a disk that has always returned what was written, as far as anyone has read it. A disk of which that
+        cannot be told is not one of them.
         """
         done = self._processes.run(["btrfs", "device", "stats", str(folder)])
-        if done.code:
+        counted = _COUNTED.findall(done.output)
+        if done.code or not counted:
             return (f"cannot be told: {done.output.strip()}",)
-        return tuple(f"{name} {count}" for name, count in _COUNTED.findall(done.output) if int(count))
+        return tuple(f"{name} {count}" for name, count in counted if int(count))
 
     def make(self, folder: Path) -> None:
         """Make an empty subvolume."""

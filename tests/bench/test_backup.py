@@ -136,6 +136,7 @@ def restore(site: Site) -> dict[str, Run]:
     host.shell(f"mv {_LOCAL}/away {_LOCAL}/restic")
     measured["here"] = host.ops("restore --fetch --yes")
     measured["picture"] = host.ops("restore --yes")
+    assert [measured[each].document["picture"] for each in ("bucket", "here", "picture")] == [False, False, True]
     for name, each in measured.items():
         _told(f"restore: {name}", each)
     measured["bucket"].document["memory"] = vars(memory)

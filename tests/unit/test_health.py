@@ -65,12 +65,14 @@ def test_a_disk_that_returned_something_else_than_was_written_is_red(
 def test_what_btrfs_counts_against_a_disk_is_read() -> None:
     zeros = "[/dev/nvme1n1].write_io_errs    0\n[/dev/nvme1n1].corruption_errs  0\n"
     said = {"sound": Finished(0, zeros), "rotten": Finished(0, zeros.replace("errs  0", "errs  12"))}
+    said["silent"] = Finished(0, "")
     counting = fakes.FakeProcesses(lambda argv: said.get(argv[-1], Finished(1, "ERROR: not a btrfs filesystem\n")))
-    found = {each: Subvolumes(counting).errors(Path(each)) for each in ("sound", "rotten", "elsewhere")}  # type: ignore[arg-type]
+    found = {each: Subvolumes(counting).errors(Path(each)) for each in ("sound", "rotten", "elsewhere", "silent")}  # type: ignore[arg-type]
     assert found == {
         "sound": (),
         "rotten": ("corruption_errs 12",),
         "elsewhere": ("cannot be told: ERROR: not a btrfs filesystem",),
+        "silent": ("cannot be told: ",),
     }
 
 

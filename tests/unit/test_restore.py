@@ -195,14 +195,14 @@ def test_data_whose_picture_is_on_the_disk_is_taken_from_it_and_the_picture_stay
     picture = machine.keep_picture()
     # Its content needs no room a second time.
     machine.room = 1500
-    machine.ops()
-    assert (machine.content(), machine.running) == ("then", True)
+    report = machine.ops()
+    assert (machine.content(), machine.running, report.facts["picture"]) == ("then", True, True)
     assert "restore data" not in machine.deeds
     assert (picture / "git/repositories/a/b.git/content").read_text() == "then"
     assert machine.databases == {"gitea": "then", ASIDE: "now"}
 
 
-def test_a_later_backup_of_the_same_data_has_the_picture_too(machine: Machine) -> None:
+def test_an_earlier_backup_of_the_same_data_is_served_by_the_picture_too(machine: Machine) -> None:
     machine.keep_picture(identity="20261123T120000Z")
     machine.ops(identity=MADE.identity)
     assert (machine.content(), "restore data" in machine.deeds) == ("then", False)
@@ -231,22 +231,83 @@ def test_data_is_fetched_where_its_picture_is_not_to_be_used(
     assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
 
 
-def test_a_picture_that_is_not_what_the_manifest_says_gives_way_to_what_is_fetched(machine: Machine) -> None:
+def _differs(machine: Machine) -> None:
     machine.refs = {"then": REFS, "rotten": REFS.replace("0001", "0002")}
     machine.keep_picture("rotten")
-    machine.ops()
-    assert (machine.content(), machine.running) == ("then", True)
+
+
+def _cannot_be_read(machine: Machine) -> None:
+    machine.unreadable_content = "rotten"
+    machine.keep_picture("rotten")
+
+
+def _cannot_be_copied(machine: Machine) -> None:
+    machine.revives_nothing = True
+    machine.keep_picture()
+
+
+def _rots_meanwhile(machine: Machine) -> None:
+    machine.keep_picture()
+    looks = iter([(), ("corruption_errs 1",)])
+    machine.errors = lambda folder: next(looks)  # type: ignore[method-assign]
+
+
+UNFIT = [
+    (_differs, "repository a/b.git differs"),
+    (_cannot_be_read, "git cannot read the refs of a repository"),
+    (_cannot_be_copied, "No space left on device"),
+    (_rots_meanwhile, "corruption_errs 1"),
+]
+
+
+@pytest.mark.parametrize(("prepare", "why"), UNFIT)
+def test_a_picture_that_is_of_no_use_gives_way_to_what_is_fetched(
+    machine: Machine, prepare: Callable[[Machine], None], why: str
+) -> None:
+    prepare(machine)
+    report = machine.ops()
+    assert (machine.content(), machine.running, report.facts["picture"]) == ("then", True, False)
     assert machine.deeds.index("revive") < machine.deeds.index("restore data") < machine.deeds.index("stop")
-    assert any("so all is fetched" in line for line in machine.told)
+    assert [line for line in machine.told if "so all is fetched" in line and why in line]
+
+
+@pytest.mark.parametrize(("prepare", "why"), UNFIT)
+def test_what_there_is_no_room_for_is_not_fetched_in_the_place_of_a_picture(
+    machine: Machine, prepare: Callable[[Machine], None], why: str
+) -> None:
+    prepare(machine)
+    machine.room = 1500
+    with pytest.raises(Refused, match="are free on the data disk") as refused:
+        machine.ops()
+    assert why in refused.value.message
+    assert "restore data" not in machine.deeds
+    assert (machine.content(), machine.running, machine.databases) == ("now", True, {"gitea": "now"})
+    assert list((machine.places.data / ".restore").iterdir()) == []
+
+
+def test_a_database_that_is_not_what_the_manifest_says_is_no_fault_of_the_picture(machine: Machine) -> None:
+    machine.keep_picture()
+    machine.rows = 4
+    with pytest.raises(Refused, match="table user has 4 rows of 3"):
+        machine.ops()
+    assert "restore data" not in machine.deeds
+
+
+def test_with_a_picture_a_damaged_copy_on_the_host_costs_the_database_s_way_alone(machine: Machine) -> None:
+    machine.keep_picture()
+    machine.damaged = {"local"}
+    machine.ops()
+    assert (machine.content(), "restore data" in machine.deeds) == ("then", False)
+    assert [line for line in machine.told if "the database is fetched from the bucket" in line]
 
 
 def test_who_is_to_agree_reads_where_the_data_is_from(tmp_path: Path) -> None:
     now = NOON + timedelta(hours=1)
     fetched = restore.plan(MADE, FACTS, Wish(), now)
     taken = restore.plan(MADE, replace(FACTS, picture=tmp_path), Wish(), now)
-    assert "fetched: 2.9 KiB, 1 repositories" in fetched
-    assert "fetched: 2.0 KiB, 1 repositories" in taken
-    assert [line for line in taken if line.startswith("taken: the data, 1000 bytes") and "--fetch" in line]
+    assert "fetched: data, 1000 bytes with 1 repositories; 2.0 KiB of database and settings" in fetched
+    assert "fetched: 2.0 KiB of database and settings" in taken
+    assert [line for line in taken if line.startswith("taken: data, 1000 bytes with 1 rep") and "--fetch" in line]
     assert not [line for line in fetched if "--fetch" in line]
 
 

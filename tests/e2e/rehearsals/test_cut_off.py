@@ -126,7 +126,7 @@ def test_a_restore_that_is_killed_at_any_step_is_undone_or_done_by_the_next_run(
         ops(ssh, "restore", "--resume")
         until(lambda: _health(ssh, GITEA) == "healthy", "Gitea is back", 60)
         assert head_of(site, account, "kept") == now
-    ops(ssh, "restore", *way, "--yes")
+    assert ops(ssh, "restore", *way, "--yes")["picture"] is (not way)
     assert head_of(site, account, "kept") == before
 
 

@@ -12,8 +12,8 @@ from tests.e2e.test_backup import parent_of
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 _DISK = "/srv/gitea"
-_FILE = f"{_DISK}/gitea/gitea/attachments/precious"
-_MAKE = f"mkdir -p $(dirname {_FILE}) && head -c 1048576 /dev/urandom > {_FILE} && sync --file-system {_FILE} && sha256sum {_FILE}"
+_FILE = f"{_DISK}/gitea/precious"
+_MAKE = f"head -c 1048576 /dev/urandom > {_FILE} && sync --file-system {_FILE} && sha256sum {_FILE}"
 # Where in btrfs's own address space the file's first extent is (ioctl_fs fiemap), and where on the disk that is (btrfs-map-logical).
 _ROT = f"""import fcntl, os, re, struct, subprocess
 disk = subprocess.check_output(["findmnt", "--noheadings", "--output", "SOURCE", "{_DISK}"], text=True).strip()
@@ -34,7 +34,7 @@ _READ = f"dd if={_FILE} iflag=nocache count=0 status=none && cat {_FILE}"
 def forgotten(ssh: Ssh) -> Iterator[None]:
     """At the end nothing of the disk's fault is left: the picture that has it makes way for another, and btrfs forgets it."""
     yield
-    assert ssh(f"sudo rm {_FILE} && sudo btrfs device stats --reset {_DISK}").returncode == 0
+    assert ssh(f"sudo rm --force {_FILE} && sudo btrfs device stats --reset {_DISK}").returncode == 0
     ops(ssh, "backup", "take")
 
 
@@ -48,6 +48,6 @@ def test_a_restore_takes_no_picture_from_a_disk_that_does_not_return_what_was_wr
     assert "Input/output error" in ssh(f"sudo sh -c '{_READ} >/dev/null'").stderr
     red = [each for each in ops(ssh, "health", code=3)["probes"] if not each["healthy"]]
     assert [(each["name"], each["seen"].split()[0]) for each in red] == [("data disk", "corruption_errs")]
-    ops(ssh, "restore", "--yes")
+    assert ops(ssh, "restore", "--yes")["picture"] is False
     assert parent_of(ssh, f"{_DISK}/gitea") == "-"
     assert ssh(f"sudo sh -c '{_READ} | sha256sum'").stdout.split()[0] == made.stdout.split()[0]
