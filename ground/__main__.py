@@ -17,7 +17,7 @@ from ground import aws, engine, host, images, run, stand
 from ground.images import OPS_BASE
 from ground.stand import Stand
 from ops import config, image, report
-from ops.errors import OpsError, Unavailable
+from ops.errors import OpsError, Refused, Unavailable
 from ops.images import resolve
 from ops.world import World, evidence
 from ops.world.process import Processes, interrupt_code, signals_unwind
@@ -64,6 +64,11 @@ def cut_power(arguments: argparse.Namespace) -> int:
 def deploy_e2e(arguments: argparse.Namespace) -> int:
     """Deploy a site from nothing and run the e2e suite on it: on ground of its own, unless the site stands elsewhere."""
     if arguments.site.resolve() != _LOCAL.resolve():
+        if arguments.rehearse:
+            raise Refused(
+                f"rehearsals empty a site's database and end its host and disk: not on that of {arguments.site}",
+                "rehearse on the local site: leave out --site",
+            )
         world = World(config.load(arguments.site), _tell)
         engine.ensure(run.CACHE, _tell)
         if code := _deploy(arguments.site):
@@ -158,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     whole.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")
     whole.add_argument("--keep", action="store_true", help="leave the local site running and say how to reach it")
     whole.add_argument(
-        "--rehearse", action="store_true", help="faults, attack, drift and loss, too; a release needs it"
+        "--rehearse", action="store_true", help="faults, attack, drift and loss, too, on the local site; a release needs it"
     )
     whole.set_defaults(function=deploy_e2e)
     return parser

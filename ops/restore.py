@@ -244,7 +244,7 @@ def judge(chosen: Manifest, facts: Facts, base: int = 0) -> tuple[str, ...]:
     if _order(facts.version) < _order(chosen.versions["gitea"]):
         problems.append(
             f"the backup is of Gitea {chosen.versions['gitea']}, {facts.version} runs here and refuses a newer database: "
-            f"deploy Gitea {chosen.versions['gitea']} or newer (compose/images.env), then restore"
+            f"ops update gitea --to {chosen.versions['gitea']} (on a new host: name it in compose/images.env and deploy), then restore"
         )
     if facts.secret_key != chosen.secret_key:
         problems.append(
@@ -640,15 +640,21 @@ def _switch(world: World, places: Places, chosen: Manifest, absence: Absence) ->
 
 def _gone_back(world: World, places: Places, failed: OpsError) -> OpsError:
     """Put back what was there, and return how that went."""
-    aside = _staging(places).aside
+    staging = _staging(places)
     try:
         _go_back(world, places)
+    except OpsError as again:
+        return Stranded(
+            f"the restored site does not come up ({failed.message}), and the one before cannot be put back: {again.message}",
+            f"look at the logs of gitea; the data before is in {staging.aside}, or in its place; then: ops restore --resume",
+        )
+    try:
         health.await_healthy(world, ["gitea"], project=places.project, seconds=_HEALTHY_SECONDS)
         _clear(world, places)
     except OpsError as again:
         return Stranded(
-            f"the restored site does not come up ({failed.message}), nor does the one before: {again.message}",
-            f"look at the logs of gitea; the data before is in {aside}, or in its place; then: ops restore --resume",
+            f"the restored site does not come up ({failed.message}); the one before is in its place again, and does not either: {again.message}",
+            f"mend what the logs of gitea name, then: systemctl restart gitea-suite; what was restored is in {staging.data}",
         )
     return RolledBack(
         f"the restored site does not come up, and the one before is back: {failed.message}",

@@ -417,7 +417,8 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _told(entry: Mapping[str, Any]) -> str:
     here, there = (pins.pin_from(entry[name]).tag for name in ("from", "to"))
     step = f"{entry['began'][:19]} {entry['service']} {here} -> {there}: {entry['outcome']}, away {entry['away']:.1f} s"
-    return step + (f": {entry['why']}" if entry["why"] else "")
+    kept = f", backup {entry['backup']} before it" if entry.get("backup") else ""
+    return step + kept + (f": {entry['why']}" if entry["why"] else "")
 
 
 def _entries(at: Place) -> list[dict[str, Any]]:

@@ -366,4 +366,7 @@ def _explained() -> Iterator[None]:
     except APIError as error:
         raise OpsError(f"Docker refuses: {error.explanation or error}", "look at the engine's log") from error
     except DockerException as error:
-        raise Unavailable(f"no Docker engine answers: {error}", "start it: systemctl start docker") from error
+        raise Unavailable(
+            f"no Docker engine answers: {error}",
+            "start it: systemctl start docker; where there is none: apt-get install docker.io",
+        ) from error

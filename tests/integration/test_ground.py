@@ -21,6 +21,7 @@ import requests
 from docker.errors import ImageNotFound, NotFound
 
 from ground import debian, disk, engine, registry, run
+from ground.__main__ import main
 from ground.acme import Acme
 from ground.fixture import RUN_LABEL, Place, create, wait
 from ground.images import ImageSet
@@ -170,6 +171,13 @@ def test_a_container_that_dies_at_its_start_is_explained_by_its_last_words(place
     with pytest.raises(Unavailable, match="the reason"):
         wait(container, lambda: False, 10)
     container.remove(force=True, v=True)
+
+
+def test_rehearsals_are_refused_on_any_site_but_the_local_one(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["deploy-e2e", "--rehearse", "--site", "sites/production.example.toml"])
+    assert ended.value.code == 4
+    assert "end its host and disk: not on that of sites/production.example.toml" in capfd.readouterr().err
 
 
 def test_a_full_disk_is_refused_before_anything_is_begun() -> None:

@@ -383,10 +383,28 @@ def test_a_restored_site_that_does_not_come_up_is_taken_back(machine: Machine) -
     assert (machine.content(), machine.running) == ("now", True)
     assert machine.databases == {"gitea": "now"}
     machine.comes_up = lambda content: False
-    with pytest.raises(Stranded) as stranded:
+    with pytest.raises(Stranded, match="in its place again, and does not either") as stranded:
+        machine.ops()
+    assert "systemctl restart gitea-suite" in stranded.value.hint
+    assert machine.content() == "now"
+
+
+def test_a_site_that_cannot_be_put_back_is_left_to_the_next_run(machine: Machine) -> None:
+    machine.comes_up = lambda content: content == "now"
+    started = machine.start
+
+    def refuses(project: str, service: str) -> None:
+        if machine.content() == "now":
+            raise OpsError("the engine does not start it")
+        started(project, service)
+
+    machine.start = refuses  # type: ignore[method-assign]
+    with pytest.raises(Stranded, match="cannot be put back: the engine does not start it") as stranded:
         machine.ops()
     assert "ops restore --resume" in stranded.value.hint
-    assert machine.content() == "now"
+    machine.start = started  # type: ignore[method-assign]
+    assert machine.resume().changed
+    assert (machine.content(), machine.running, machine.databases["gitea"]) == ("now", True, "now")
 
 
 @pytest.mark.parametrize("name", ["a/never", "a", "../b", "a/b.git"])
