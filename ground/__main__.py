@@ -163,7 +163,9 @@ def _parser() -> argparse.ArgumentParser:
     whole.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")
     whole.add_argument("--keep", action="store_true", help="leave the local site running and say how to reach it")
     whole.add_argument(
-        "--rehearse", action="store_true", help="faults, attack, drift and loss, too, on the local site; a release needs it"
+        "--rehearse",
+        action="store_true",
+        help="faults, attack, drift and loss, too, on the local site; a release needs it",
     )
     whole.set_defaults(function=deploy_e2e)
     return parser

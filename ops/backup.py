@@ -42,12 +42,14 @@ MAIN_TABLES = (
     "access_token", "action", "attachment", "comment", "issue", "label", "lfs_meta_object", "milestone", "org_user",
     "package", "public_key", "pull_request", "release", "repository", "team", "user", "webhook",
 )  # fmt: skip
+# What stands for the digest of a repository's refs that cannot be read: the site has it so, and so has a restored one.
+UNREADABLE = "unreadable"
 # A digest of a repository's refs is that of these lines.
 _REFS = f"""cd /data/{REPOSITORIES} 2>/dev/null || exit 0
 find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each; do
     echo "= ${{each#./}}"
     git -C "$each" symbolic-ref HEAD
-    git -C "$each" for-each-ref --format='%(objectname) %(refname)' || exit 1
+    git -C "$each" for-each-ref --format='%(objectname) %(refname)' || echo {UNREADABLE}
 done"""
 _VERSION = re.compile(r"\d+(\.\d+)+")
 
@@ -166,11 +168,8 @@ def take(site: Site, world: World, *, begin_anew: bool = False, places: Places |
     places = places or Places()
     with exclusive(places.lock, world.clock.now(), "ops backup take"):
         timeline, known = Timeline(world), _in_bucket(site, world)
-        if not begin_anew and not places.lineage.exists() and known.all_of_them():
-            raise Refused(
-                "this data disk is new, and there are backups of the site: one of a site without its data would be the newest",
-                "bring the data back: ops restore; or begin without it: ops backup take --begin-anew",
-            )
+        if not begin_anew:
+            _require_data(places, known)
         behind = manifest.behind(world.clock.now(), known.identities)
         try:
             made = _taken(site, world, places, known, timeline)
@@ -179,10 +178,10 @@ def take(site: Site, world: World, *, begin_anew: bool = False, places: Places |
         places.lineage.touch()
         try:
             known.all_of_them()
-            made = _bring(site, world, places, timeline)[made.identity]
+            made, left = _brought(site, world, places, timeline, made)
         except OpsError as failed:
             raise _kept_here(made, failed) from failed
-        left = _tidied(site, world, places, made.finished, timeline)
+        left = (*left, *_tidied(site, world, places, made.finished, timeline), *_unread(made))
         _renew_base(site, world, places, made)
     facts: dict[str, Any] = {
         "identity": made.identity,
@@ -209,15 +208,32 @@ def _renew_base(site: Site, world: World, places: Places, made: Manifest) -> Non
         ) from failed
 
 
+def _require_data(places: Places, known: _Known) -> None:
+    if not places.lineage.exists() and known.all_of_them():
+        raise Refused(
+            "this data disk is new, and there are backups of the site: one of a site without its data would be the newest",
+            "bring the data back: ops restore; or begin without it: ops backup take --begin-anew",
+        )
+
+
+def _unread(made: Manifest) -> tuple[str, ...]:
+    """What a person has to know of a backup that is whole: that the site has repositories that git itself cannot read."""
+    return tuple(
+        f"the backup has {name} as it is, and git cannot read it: gitea doctor check"
+        for name, digest in made.repositories.items()
+        if digest == UNREADABLE
+    )
+
+
 @dataclass(frozen=True)
 class _Known:
     """The backups in the bucket, by their names, or why no one can tell."""
 
     identities: frozenset[str]
-    away: Unavailable | None = None
+    away: OpsError | None = None
 
     def all_of_them(self) -> frozenset[str]:
-        """Return their names; raises Unavailable when no one can tell."""
+        """Return their names; raises OpsError when no one can tell."""
         if self.away:
             raise self.away
         return self.identities
@@ -226,7 +242,7 @@ class _Known:
 def _in_bucket(site: Site, world: World) -> _Known:
     try:
         keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
-    except Unavailable as away:
+    except OpsError as away:
         world.tell(f"the bucket is out of reach, the backup is kept on this host until it is not: {away.message}")
         return _Known(frozenset(), away)
     return _Known(frozenset(key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys))
@@ -252,13 +268,15 @@ def of_this_moment(site: Site, world: World, places: Places) -> Manifest:
     """Take a backup as ``take`` does, here and in the bucket, for a verb that holds the lock of all operations already."""
     known, timeline = _in_bucket(site, world), Timeline(world)
     known.all_of_them()
+    _require_data(places, known)
     made = _taken(site, world, places, known, timeline)
     places.lineage.touch()
-    return _bring(site, world, places, timeline)[made.identity]
+    made, _ = _brought(site, world, places, timeline, made)
+    return made
 
 
 def refs_from(output: str) -> dict[str, str]:
-    """Return a digest of the refs of each repository, from what ``_REFS`` prints of them."""
+    """Return a digest of the refs of each repository, from what ``_REFS`` prints of them; UNREADABLE for one that git cannot read."""
     refs: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in output.splitlines():
@@ -266,7 +284,10 @@ def refs_from(output: str) -> dict[str, str]:
             lines = refs.setdefault(line[2:], [])
         else:
             lines.append(line)
-    return {name: hashlib.sha256("\n".join(sorted(each)).encode()).hexdigest() for name, each in refs.items()}
+    return {
+        name: UNREADABLE if UNREADABLE in each else hashlib.sha256("\n".join(sorted(each)).encode()).hexdigest()
+        for name, each in refs.items()
+    }
 
 
 def in_bytes(size: int) -> str:
@@ -283,7 +304,7 @@ def _tidied(site: Site, world: World, places: Places, now: datetime, timeline: T
     if not tidy.is_due(note, now):
         return ()
     try:
-        verified = {each.identity for each in catalogue.verifications(site, world) if each.passed}
+        verified = {each.identity for each in catalogue.verifications(site, world, until_passed=True) if each.passed}
         with timeline.step("tidy"):
             removed = tidy.tidy(repositories(site, world, places).local, site.backup, verified)
     except OpsError as error:
@@ -407,8 +428,25 @@ def _ready(site: Site, world: World, places: Places, known: _Known) -> Repositor
     return both
 
 
-def _bring(site: Site, world: World, places: Places, timeline: Timeline) -> dict[str, Manifest]:
-    """Bring to the bucket what is on this host alone, oldest first, each with its manifest; return what was brought."""
+def _brought(
+    site: Site, world: World, places: Places, timeline: Timeline, made: Manifest
+) -> tuple[Manifest, tuple[str, ...]]:
+    """Bring a backup to the bucket with all that waits; return it as it is there, and what of the others could not be brought."""
+    stuck: dict[str, OpsError] = {}
+    brought = _bring(site, world, places, timeline, stuck)
+    if made.identity not in brought:
+        raise stuck.get(made.identity) or OpsError(f"{made.identity} did not stay on this host", "run the backup again")
+    left = (f"backup {name} cannot be brought to the bucket: {why.message}; {why.hint}" for name, why in stuck.items())
+    return brought[made.identity], tuple(left)
+
+
+def _bring(
+    site: Site, world: World, places: Places, timeline: Timeline, stuck: dict[str, OpsError]
+) -> dict[str, Manifest]:
+    """Bring to the bucket what is on this host alone, oldest first, each with its manifest; return what was brought.
+
+    What cannot be brought for a reason of its own is ``stuck`` and stops no other.
+    """
     both = repositories(site, world, places)
     with timeline.step("bucket"):
         if not both.remote.unlock():
@@ -416,18 +454,25 @@ def _bring(site: Site, world: World, places: Places, timeline: Timeline) -> dict
         here = {each.identity for each in both.local.snapshots()}
     brought = {}
     for file in sorted(places.pending.glob("*.json")):
-        waiting = manifest.read(file.read_bytes())
-        if not {part.local for part in waiting.parts.values()} <= here:
-            world.tell(f"backup {waiting.identity} was on this host alone, and is no more")
-            file.unlink()
+        try:
+            waiting = manifest.read(file.read_bytes())
+            if not {part.local for part in waiting.parts.values()} <= here:
+                world.tell(f"backup {waiting.identity} was on this host alone, and is no more")
+                file.unlink()
+                continue
+            with timeline.step("copy"):
+                parts = _copied(both, waiting.parts)
+            durations = {**waiting.durations, "copy": timeline.seconds["copy"]}
+            made = replace(waiting, parts=parts, finished=world.clock.now(), durations=durations)
+            with timeline.step("manifest"):
+                world.aws.write_object(site.backup.bucket, manifest.key_of(made.identity), manifest.written(made))
+                file.unlink()
+        except OpsError as failed:
+            # Those who are away, and a lock that someone holds, would be so for all the others.
+            if failed.exit_code != OpsError.exit_code:
+                raise
+            stuck[file.stem] = OpsError(failed.message, f"look at {file}, and take it away when it is of no use")
             continue
-        with timeline.step("copy"):
-            parts = _copied(both, waiting.parts)
-        durations = {**waiting.durations, "copy": timeline.seconds["copy"]}
-        made = replace(waiting, parts=parts, finished=world.clock.now(), durations=durations)
-        with timeline.step("manifest"):
-            world.aws.write_object(site.backup.bucket, manifest.key_of(made.identity), manifest.written(made))
-            file.unlink()
         brought[made.identity] = made
     return brought
 
@@ -510,11 +555,11 @@ def content(session: Session) -> Content:
 
 
 def refs(world: World, places: Places, folder: Path) -> dict[str, str]:
-    """Return a digest of the refs of every repository in a folder like Gitea's; raises OpsError when git cannot read one."""
+    """Return a digest of the refs of every repository in a folder like Gitea's; UNREADABLE for one that git cannot read."""
     (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
     done = world.containers.once(image, _REFS, folder=folder, target="/data", user="1000:1000")
     if done.code:
-        raise OpsError(f"git cannot read the refs of a repository: {done.output.strip()[-400:]}", "gitea doctor check")
+        raise OpsError(f"the repositories cannot be listed: {done.output.strip()[-400:]}", "gitea doctor check")
     return refs_from(done.output)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ops import seal, wal
 from ops.config import Site
-from ops.errors import OpsError
+from ops.errors import OpsError, Unavailable
 from ops.wal import Base, Gap
 from ops.world import World, database
 from ops.world.database import Session
@@ -43,10 +43,24 @@ def key_of(secrets: Path) -> bytes:
     return seal.key_from(password.read_text(encoding="utf-8").strip())
 
 
-def recorded(site: Site, world: World) -> tuple[Base, ...]:
-    """Return the bases that the bucket tells of, oldest first."""
-    keys = world.aws.objects(site.backup.bucket, wal.BASES)
-    return tuple(wal.read_base(world.aws.read_object(site.backup.bucket, key)) for key in keys)
+def recorded(site: Site, world: World, *, pass_over: bool = False) -> tuple[Base, ...]:
+    """Return the bases that the bucket tells of, oldest first.
+
+    Raises OpsError for a record that cannot be read, unless such are to be passed over: who removes what no record tells of
+    has to know them all.
+    """
+    found = []
+    for key in world.aws.objects(site.backup.bucket, wal.BASES):
+        try:
+            found.append(wal.read_base(world.aws.read_object(site.backup.bucket, key)))
+        except Unavailable:
+            raise
+        except OpsError as unread:
+            if not pass_over:
+                hide = f"if nothing newer wrote it, take it away: aws s3 rm s3://{site.backup.bucket}/{key}"
+                raise OpsError(f"{key}: {unread.message}", hide) from unread
+            world.tell(f"passed over: {key}: {unread.message}")
+    return tuple(found)
 
 
 def shipped(site: Site, world: World, system: str, *, since: Base | None = None) -> tuple[str, ...]:
@@ -94,7 +108,7 @@ def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: s
 
 
 def _is_due(site: Site, world: World, log: Log, position: int) -> bool:
-    known = recorded(site, world)
+    known = recorded(site, world, pass_over=True)
     if wal.base_due(known, log.system, log.timeline, world.clock.now()):
         return True
     last = _newest(known, log.system)

@@ -49,10 +49,13 @@ def drills(site: Site, world: World) -> tuple[Drill, ...]:
     return _records(site, world, proofs.DRILLS, proofs.read_drill, lambda when, why: Drill(when, "", 0.0, 0.0, (why,)))
 
 
-def verifications(site: Site, world: World) -> tuple[Verification, ...]:
-    """Return the newest verifications, oldest first. One whose record cannot be read is one that failed."""
+def verifications(site: Site, world: World, *, until_passed: bool = False) -> tuple[Verification, ...]:
+    """Return the newest verifications, oldest first. One whose record cannot be read is one that failed.
+
+    ``until_passed`` goes back as far as to one that was passed, should all of those have failed.
+    """
     failed: Callable[[datetime, str], Verification] = lambda when, why: Verification(when, "", 0, (why,))  # noqa: E731
-    return _records(site, world, proofs.VERIFICATIONS, proofs.read_verification, failed)
+    return _records(site, world, proofs.VERIFICATIONS, proofs.read_verification, failed, until_passed=until_passed)
 
 
 def undrilled(site: Site, world: World) -> str:
@@ -68,15 +71,19 @@ def _records(
     prefix: str,
     read: Callable[[bytes], _Record],
     failed: Callable[[datetime, str], _Record],
+    *,
+    until_passed: bool = False,
 ) -> tuple[_Record, ...]:
-    found = []
-    for key in world.aws.objects(site.backup.bucket, prefix)[-_NEWEST:]:
+    found: list[_Record] = []
+    for number, key in enumerate(reversed(world.aws.objects(site.backup.bucket, prefix))):
+        if number >= _NEWEST and not (until_passed and not any(each.passed for each in found)):
+            break
         content = world.aws.read_object(site.backup.bucket, key)
         try:
             found.append(read(content))
         except OpsError as error:
             found.append(failed(_stamp(key), error.message))
-    return tuple(found)
+    return tuple(reversed(found))
 
 
 def _stamp(key: str) -> datetime:

@@ -16,7 +16,7 @@ from ops import accounts, backup, catalogue, composition, proofs, restore
 from ops.backup import DUMP, REPOSITORIES, Places, Repositories
 from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
-from ops.errors import OpsError
+from ops.errors import Locked, OpsError, Refused, Unavailable
 from ops.health import await_healthy
 from ops.manifest import Manifest
 from ops.model import Report
@@ -25,7 +25,7 @@ from ops.proofs import Drill, due, written
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
-from ops.world.restic import folder_of
+from ops.world.restic import WrongPassword, folder_of
 
 PROJECT = "gitea-drill"
 _HEALTHY_SECONDS = 300
@@ -109,6 +109,8 @@ def _drilled(
         _remove(world, scratch, command)
         undo.callback(_remove, world, scratch, command)
         try:
+            if lacking := restore.judge_room(chosen, world.subvolumes.free(places.data), 0, photographed=False):
+                raise Refused(lacking)
             with timeline.step("fetch"):
                 _fetch(world, both, chosen, scratch)
             with timeline.step("database"):
@@ -123,6 +125,9 @@ def _drilled(
                 findings += _damage(world, places, scratch)
             with timeline.step("use"):
                 findings += _use(world, chosen, site.gitea.admin_username)
+        except (Unavailable, Locked, WrongPassword):
+            # No one knows yet whether the backup is good.
+            raise
         except OpsError as error:
             findings.append(error.message)
     rpo = (began - chosen.moment).total_seconds()

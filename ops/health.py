@@ -12,7 +12,7 @@ from ops.accounts import LOCALHOST, PROJECT
 from ops.config import Site
 from ops.errors import OpsError
 from ops.inputs import BACKUP_DIRECTORY, DATA_DIRECTORY
-from ops.model import Probe, Report
+from ops.model import CLOCK_DRIFT, Probe, Report
 from ops.world import World
 from ops.world.containers import FROZEN_SECONDS, NEVER, Service
 
@@ -21,8 +21,6 @@ CERTIFICATE_LEFT = timedelta(days=10)
 # In it the log's stream says how far it is.
 STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
 DATA = Path(DATA_DIRECTORY, "gitea")
-# A clock that is corrected by a little is no clock that was set back.
-CLOCK_DRIFT = timedelta(minutes=5)
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"})
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+# A clock that is corrected by a little is no clock that was wrong.
+CLOCK_DRIFT = timedelta(minutes=5)
 
 
 class Secret:

@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from ops.errors import OpsError
 from ops.manifest import Backup
+from ops.model import CLOCK_DRIFT
 
 DRILLS, VERIFICATIONS = "drills/", "verifications/"
 # A verification reads one of so many shares of the packs: a week of daily ones reads every pack.
@@ -62,6 +64,9 @@ class Verification:
         return not self.findings
 
 
+_Record = TypeVar("_Record", Drill, Verification)
+
+
 def key_of(prefix: str, began: datetime) -> str:
     """Return the bucket's key of a record; keys sort as time does."""
     return f"{prefix}{began:%Y%m%dT%H%M%SZ}.json"
@@ -110,14 +115,14 @@ def read_verification(content: bytes) -> Verification:
 
 def due(drills: Iterable[Drill], days: int, now: datetime) -> bool:
     """Tell whether it is time for a drill: the last one failed, or is so many days ago, less the half day a timer may be late."""
-    last = max(drills, key=lambda each: each.began, default=None)
+    last = max(_past(drills, now), key=lambda each: each.began, default=None)
     return last is None or not last.passed or now - last.began >= timedelta(days=days - 0.5)
 
 
-def choose_share(verifications: Iterable[Verification]) -> int:
+def choose_share(verifications: Iterable[Verification], now: datetime) -> int:
     """Return which share of the packs is to be read: one that never was, else the one that was read longest ago."""
     read = dict.fromkeys(range(1, SHARES + 1), "")
-    for each in verifications:
+    for each in _past(verifications, now):
         if each.share in read:
             read[each.share] = max(read[each.share], each.began.isoformat())
     return min(read, key=lambda share: (read[share], share))
@@ -128,7 +133,7 @@ def judge_drills(drills: Sequence[Drill], days: int, since: datetime | None, now
 
     ``since`` is the moment of the oldest backup, None while there is none: a site that has just begun owes no drill yet.
     """
-    last = max(drills, key=lambda each: each.began, default=None)
+    last = max(_past(drills, now), key=lambda each: each.began, default=None)
     if last and not last.passed:
         return f"the drill of {last.began:%Y-%m-%d %H:%M} UTC failed: {last.findings[0]}"
     begun = last.began if last else since
@@ -144,6 +149,7 @@ def judge_verifications(verifications: Sequence[Verification], since: datetime |
 
     ``since`` is the moment of the oldest backup, None while there is none.
     """
+    verifications = _past(verifications, now)
     last = max(verifications, key=lambda each: each.began, default=None)
     if last and not last.passed:
         return f"the verification of {last.began:%Y-%m-%d %H:%M} UTC failed: {last.findings[0]}"
@@ -155,6 +161,11 @@ def judge_verifications(verifications: Sequence[Verification], since: datetime |
             f"the last verification was {(now - last.began).days} days ago" if last else "no backup was ever verified"
         )
     return _unread(verifications, since or begun, now)
+
+
+def _past(records: Iterable[_Record], now: datetime) -> list[_Record]:
+    """Those that a clock that was wrong has not put into time to come: they would be the newest until then."""
+    return [each for each in records if each.began <= now + CLOCK_DRIFT]
 
 
 def _unread(verifications: Iterable[Verification], since: datetime, now: datetime) -> str:

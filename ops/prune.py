@@ -21,7 +21,8 @@ from ops.wal import Base, Doomed
 from ops.world import World
 from ops.world.restic import Restic, Snapshot
 
-# No backup is taken for longer: snapshots that are older and have no manifest never become one.
+# No backup is taken for longer. Older snapshots without a manifest never become one either, once a younger backup has one: those
+# that wait on the host while the bucket is away are brought oldest first.
 UNFINISHED = timedelta(days=1)
 
 
@@ -73,7 +74,9 @@ def prune(site: Site, world: World, *, workshop: Workshop, agree: Agree, rehears
     made = image.ensure(workshop.repository, workshop.cache, world)
     with afar.opened(site, world, workshop=workshop, image=made.reference) as remote:
         backups = proofs.with_proofs(
-            restore.known_in(site, world, remote), catalogue.verifications(site, world), catalogue.drills(site, world)
+            restore.known_in(site, world, remote),
+            catalogue.verifications(site, world, until_passed=True),
+            catalogue.drills(site, world),
         )
         snapshots, now = remote.snapshots(), world.clock.now()
         chosen = with_log(
@@ -103,12 +106,16 @@ def plan(
     """Return what is to be removed from the bucket.
 
     ``hidden`` has the names of backups whose manifest was taken away. A snapshot without a manifest goes when its manifest was
-    taken away, or when it is too old to belong to a backup that is being taken. What a backup that stays has borrowed stays, too.
+    taken away, or when it is too old to belong to a backup that is being taken or brought. What a backup that stays has
+    borrowed stays, too.
     """
     fates = retention.plan_retention(retention.candidates_from(backups), site.backup)
     gone, present = {each.identity for each in fates if not each.kept}, {each.identity for each in fates}
+    newest = max(present, default="")
     over = gone | {
-        each for each in map(backup_of, snapshots) if each and each not in present and _is_over(each, hidden, now)
+        each
+        for each in map(backup_of, snapshots)
+        if each and each not in present and _is_over(each, hidden, newest, now)
     }
     spared = tidy.lent(snapshots, over)
     doomed, orphans = [], []
@@ -153,5 +160,5 @@ def remove(site: Site, world: World, remote: Restic, chosen: Plan) -> None:
     remote.prune()
 
 
-def _is_over(identity: str, hidden: Collection[str], now: datetime) -> bool:
-    return identity in hidden or now - manifest.moment_of(identity) > UNFINISHED
+def _is_over(identity: str, hidden: Collection[str], newest: str, now: datetime) -> bool:
+    return identity in hidden or (identity < newest and now - manifest.moment_of(identity) > UNFINISHED)

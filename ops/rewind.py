@@ -9,9 +9,10 @@ from datetime import datetime
 from ops import afar, image
 from ops.config import Site
 from ops.deploy import Agree, Workshop
-from ops.errors import Degraded, OpsError, Refused
+from ops.errors import Degraded, Locked, OpsError, Refused, Unavailable
 from ops.model import ObjectVersion, Report
 from ops.world import World
+from ops.world.restic import Damaged, Restic, WrongPassword
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,23 @@ def rewind(
         if number % 100 == 0:
             world.tell(f"{number} of {len(steps)} objects")
     with afar.opened(site, world, workshop=workshop, image=made.reference) as remote:
-        try:
-            remote.check()
-        except OpsError as error:
-            raise Degraded(
-                f"the bucket is as it was at {at:%Y-%m-%d %H:%M:%S} UTC, and its repository is damaged: {error.message}",
-                "give an earlier moment",
-            ) from error
+        _check(remote, f"the bucket is as it was at {at:%Y-%m-%d %H:%M:%S} UTC")
     summary = f"{site.backup.bucket} is as it was at {at:%Y-%m-%d %H:%M:%S} UTC, and its repository is whole"
     return Report("backup", bool(steps), summary, facts, lines)
+
+
+def _check(remote: Restic, so_far: str) -> None:
+    try:
+        remote.check()
+    except (Unavailable, Locked, WrongPassword):
+        raise
+    except Damaged as error:
+        raise Degraded(f"{so_far}, and its repository is damaged: {error.message}", "give an earlier moment") from error
+    except OpsError as error:
+        raise Degraded(
+            f"{so_far}, and there is no repository that could be checked: {error.message}",
+            "was that before the first backup? Give a later moment",
+        ) from error
 
 
 def plan_rewind(history: Iterable[ObjectVersion], at: datetime) -> tuple[Step, ...]:

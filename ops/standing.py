@@ -11,7 +11,7 @@ from ops import backup, catalogue, health, manifest, proofs, restore
 from ops.backup import Places, in_bytes
 from ops.config import Site
 from ops.manifest import Backup, Manifest
-from ops.model import Probe, Report
+from ops.model import CLOCK_DRIFT, Probe, Report
 from ops.proofs import Drill, Verification
 from ops.world import World
 
@@ -98,7 +98,7 @@ def judge(site: Site, facts: Facts, now: datetime) -> tuple[Probe, ...]:
 
 def judge_age(newest: datetime, rpo_minutes: int, now: datetime) -> Probe:
     """Return whether the newest backup is young enough, and not from the future: then a clock is wrong, or was."""
-    if newest - now > health.CLOCK_DRIFT:
+    if newest - now > CLOCK_DRIFT:
         seen = f"the newest backup is of {newest:%Y-%m-%d %H:%M} UTC, which is yet to come"
         return Probe("age", False, seen, "look at this host's clock: timedatectl")
     minutes = max(0, int((now - newest).total_seconds() // 60))

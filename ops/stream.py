@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -110,39 +111,67 @@ def _attend(site: Site, world: World, places: Places) -> None:
         world.containers.discard(receiver)
         if wal.is_taken_back(_known(places, waiting, log), here, log.segment_bytes):
             _abandon(world, session, places, waiting, log.system)
-        ship_left_behind(site, world, places, key)
-        last = wal.last_before(bases.shipped(site, world, log.system), here, log.segment_bytes)
         _hold(world, session)
         program = database.receive(postgres, image, waiting.received, slot=SLOT, name=receiver)
+        way = _Way(site, world, places, log, waiting, key, here)
         with world.processes.beside(program) as companion:
             known = Coverage(_covered(places, log))
             while not (ended := companion.ended()):
-                known, last = _look(site, world, session, log, waiting, key, known, last)
-                if known.covered:
-                    _write_state(places, Streamed(log.system, known.covered, last))
+                known = _look(way, session, known)
                 world.clock.sleep(_PACE_SECONDS)
     raise OpsError(f"pg_receivewal ended: {ended.output.strip()[-400:]}", "look at the log of postgres")
 
 
-def _look(
-    site: Site,
-    world: World,
-    session: Session,
-    log: Log,
-    waiting: Waiting,
-    key: bytes,
-    known: Coverage,
-    last: str,
-) -> tuple[Coverage, str]:
-    """Do once what there is to do: end a segment that has been written to, ship what is whole."""
-    now = world.clock.now()
+@dataclass
+class _Way:
+    """The way of a database's log into the bucket. One that is barred stops no one from receiving: what is received waits.
+
+    ``last`` is the last segment that has arrived, None before anyone could ask; ``again`` is when to try next.
+    """
+
+    site: Site
+    world: World
+    places: Places
+    log: Log
+    waiting: Waiting
+    key: bytes
+    begin: wal.Segment
+    last: str | None = None
+    again: float = 0.0
+
+    def bring(self) -> str | None:
+        """Bring what is whole, at first what was left behind, and return the last that has arrived; None while that is barred."""
+        if self.world.clock.monotonic() < self.again:
+            return None
+        try:
+            if self.last is None:
+                ship_left_behind(self.site, self.world, self.places, self.key)
+                there = bases.shipped(self.site, self.world, self.log.system)
+                self.last = wal.last_before(there, self.begin, self.log.segment_bytes)
+            self.last = ship(self.site, self.world, self.waiting, self.log.system, self.key) or self.last
+        except OpsError as barred:
+            self.world.tell(f"{barred.message}; the log is received and waits here; trying again")
+            _note(self.places, barred.message)
+            self.again = self.world.clock.monotonic() + _PATIENCE_SECONDS
+            return None
+        return self.last
+
+
+def _look(way: _Way, session: Session, known: Coverage) -> Coverage:
+    """Do once what there is to do: end a segment that has been written to, bring what is whole."""
+    now, log = way.world.clock.now(), way.log
     ((transactions,),) = session.ask("SELECT pg_current_snapshot()")
     if known.wants_switch(transactions, now):
         ((position,),) = session.ask("SELECT pg_switch_wal()")
         ended = wal.segment_before(wal.position_from(position), log.timeline, log.segment_bytes)
         known = known.after_switch(transactions, ended.name(log.segment_bytes), now)
-    last = ship(site, world, waiting, log.system, key) or last
-    return known.after_look(transactions, last, now), last
+    last = way.bring()
+    if last is None:
+        return known
+    known = known.after_look(transactions, last, now)
+    if known.covered:
+        _write_state(way.places, Streamed(log.system, known.covered, last))
+    return known
 
 
 def _hold(world: World, session: Session) -> None:

@@ -35,7 +35,7 @@ def verify(site: Site, world: World, *, places: Places | None = None) -> Report:
         both = backup.repositories(site, world, places)
         if not catalogue.identities(site, world):
             raise Refused("there is no backup yet", "ops backup take")
-        share = proofs.choose_share(catalogue.verifications(site, world))
+        share = proofs.choose_share(catalogue.verifications(site, world), began)
         made = _verified(site, world, places, both, share, began)
     world.aws.write_object(site.backup.bucket, proofs.key_of(proofs.VERIFICATIONS, began), proofs.written(made))
     return report_of(made)

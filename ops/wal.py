@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ops.errors import OpsError, Refused
-from ops.model import Probe
+from ops.model import CLOCK_DRIFT, Probe
 
 PREFIX, BASES = "wal/", "bases/"
 PARTIAL = ".partial"
@@ -144,7 +144,8 @@ class Coverage:
 
     def wants_switch(self, transactions: str, now: datetime) -> bool:
         """Tell whether what was written since the last switch has to be sent on its way. An idle database needs none."""
-        rested = self.switched is None or (now - self.switched).total_seconds() >= SWITCH_SECONDS
+        # A switch that is yet to come was made by a clock that has been set back since.
+        rested = self.switched is None or not 0 <= (now - self.switched).total_seconds() < SWITCH_SECONDS
         return rested and not self.waiting and transactions != self.seen
 
     def after_switch(self, transactions: str, segment: str, now: datetime) -> Coverage:
@@ -279,13 +280,15 @@ def judge_stream(known: Streamed | None, now: datetime) -> Probe:
         return Probe(PROBE, False, "none has arrived in the bucket yet", remedy)
     age = (now - known.covered).total_seconds()
     trouble = f": {known.trouble}" if known.trouble else ""
-    return Probe(PROBE, age <= LATE.total_seconds(), f"in the bucket until {age:.0f} s ago{trouble}", remedy)
+    return Probe(PROBE, abs(age) <= LATE.total_seconds(), f"in the bucket until {age:.0f} s ago{trouble}", remedy)
 
 
 def base_due(bases: Iterable[Base], system: str, timeline: int, now: datetime) -> bool:
     """Tell whether it is time for a base: none of this database and timeline is young enough."""
     return not any(
-        (each.system, each.timeline) == (system, timeline) and now - each.moment < timedelta(hours=BASE_HOURS)
+        (each.system, each.timeline) == (system, timeline)
+        # One that is yet to come was taken by a clock that was wrong.
+        and -CLOCK_DRIFT <= now - each.moment < timedelta(hours=BASE_HOURS)
         for each in bases
     )
 

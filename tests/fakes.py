@@ -237,9 +237,16 @@ class FakeProcesses:
 
 @dataclass
 class FakeSubvolumes:
-    """A disk without btrfs, or what btrfs has ``counted`` against it."""
+    """A disk without btrfs, or what btrfs has ``counted`` against it; ``room`` is how many bytes are free."""
 
     counted: tuple[str, ...] | None = ()
+    room: int = 10**9
+
+    def free(self, folder: Path) -> int:
+        return self.room
+
+    def remove(self, folder: Path) -> None:
+        assert not folder.exists()
 
     def on_btrfs(self, folder: Path) -> bool:
         return self.counted is not None

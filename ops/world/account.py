@@ -228,6 +228,8 @@ class Account:
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchBucket":
                 raise OpsError(f"bucket {bucket} cannot be listed: {error}", "check the rights to it") from error
+        except BotoCoreError as error:
+            raise Unavailable(f"bucket {bucket} is out of reach: {error}", "check network and credentials") from error
 
     def _some_versions(self, bucket: str) -> list[dict[str, str]]:
         page = next(iter(self._versions(bucket)), {})

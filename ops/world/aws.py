@@ -154,6 +154,11 @@ class Aws:
         return self._clients[service]
 
 
+_REMEDY = "check that `ops deploy` has run and that the role may read it"
+# AWS takes no request whose clock is a quarter of an hour off (Signature Version 4).
+_REMEDIES = {"RequestTimeTooSkewed": "set this machine's clock: timedatectl, chronyc tracking"}
+
+
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
     try:
@@ -162,9 +167,7 @@ def _explained(what: str) -> Iterator[None]:
         code = error.response["Error"]["Code"]
         away = error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500 or code in _LATER
         kind = Unavailable if away else OpsError
-        raise kind(
-            f"{what}: AWS says {code}", "check that `ops deploy` has run and that the role may read it"
-        ) from error
+        raise kind(f"{what}: AWS says {code}", _REMEDIES.get(code, _REMEDY)) from error
     except BotoCoreError as error:
         raise Unavailable(
             f"{what}: AWS is out of reach: {error}", "check network and credentials, then retry"

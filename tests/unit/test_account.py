@@ -10,10 +10,11 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 
 from ops import preflight
-from ops.errors import OpsError, Refused
+from ops.errors import OpsError, Refused, Unavailable
 from ops.model import AccountFacts, BucketContents
 from ops.world.account import Account
 from tests import fakes
@@ -129,3 +130,13 @@ def test_a_bucket_whose_versioning_was_switched_off_keeps_versions_again(account
     assert account.versioned("plain") is False
     account.keep_versions("plain")
     assert account.versioned("plain") is True
+
+
+def test_a_bucket_whose_versions_cannot_be_asked_for_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_way(*_: object, **__: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://s3")
+
+    account = Account(REGION)
+    monkeypatch.setattr(account._client("s3"), "_make_api_call", no_way)
+    with pytest.raises(Unavailable, match="bucket some is out of reach"):
+        tuple(account.history("some"))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ops import drill, proofs
-from ops.errors import OpsError
+from ops.backup import Places
+from ops.errors import Locked, OpsError, Unavailable
 from ops.picture import Mark, course_from
 from ops.proofs import Drill
+from ops.world.restic import WrongPassword
 from tests import fakes
 
 SITE = fakes.site()
@@ -46,6 +51,46 @@ def test_what_the_bucket_keeps_of_a_drill_is_read_again() -> None:
     for length in range(len(whole) - 1):
         with pytest.raises(OpsError, match="cut off"):
             proofs.read_drill(whole[:length])
+
+
+@pytest.fixture
+def practised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Drill]:
+    """Holds a drill on a data disk with so much room, whose fetching ends as given."""
+
+    def practise(free: int, fetch: Callable[..., None]) -> Drill:
+        world: Any = fakes.FakeWorld(subvolumes=fakes.FakeSubvolumes(room=free))
+        monkeypatch.setattr(drill, "_compose", lambda folder: ["docker", "compose"])
+        monkeypatch.setattr(drill, "_fetch", fetch)
+        places, both, made = Places(data=tmp_path), Any, fakes.made(NOW)
+        return drill._drilled(SITE, world, places, both, made, NOW, tmp_path)  # type: ignore[arg-type]
+
+    return practise
+
+
+def test_a_drill_that_would_fill_the_site_s_own_disk_is_not_begun(practised: Callable[..., Drill]) -> None:
+    def fetch(*_: object) -> None:
+        raise AssertionError("it was begun")
+
+    (finding,) = practised(2000, fetch).findings
+    assert "2.0 KiB are free on the data disk, the backup needs 2.1 KiB beside the site" in finding
+
+
+@pytest.mark.parametrize("kind", [Unavailable, Locked, WrongPassword])
+def test_a_drill_that_could_not_be_held_says_nothing_of_the_backup(
+    practised: Callable[..., Drill], kind: type[OpsError]
+) -> None:
+    def fetch(*_: object) -> None:
+        raise kind("not now")
+
+    with pytest.raises(kind, match="not now"):
+        practised(10**6, fetch)
+
+
+def test_what_a_drill_cannot_do_with_a_backup_is_found(practised: Callable[..., Drill]) -> None:
+    def fetch(*_: object) -> None:
+        raise OpsError("ciphertext verification failed")
+
+    assert practised(10**6, fetch).findings == ("fetch: ciphertext verification failed",)
 
 
 def test_a_drill_that_found_something_or_took_too_long_is_red() -> None:

@@ -31,7 +31,7 @@ def daily(count: int) -> list[Verification]:
     """So many daily verifications, each of the share that was its turn, the last one now."""
     done: list[Verification] = []
     for day in reversed(range(count)):
-        done.append(verified(day, proofs.choose_share(done)))
+        done.append(verified(day, proofs.choose_share(done, NOW)))
     return done
 
 
@@ -50,8 +50,35 @@ def test_whatever_was_read_before_a_week_of_daily_runs_reads_every_share(
 ) -> None:
     done = [verified(100 + ago, share, *(["a bit"] if bad else [])) for ago, share, bad in before]
     for day in reversed(range(days)):
-        done.append(verified(day, proofs.choose_share(done)))
+        done.append(verified(day, proofs.choose_share(done, NOW)))
     assert {each.share for each in done[-SHARES:]} == set(range(1, SHARES + 1))
+
+
+def test_a_record_of_a_time_that_is_yet_to_come_counts_for_nothing() -> None:
+    never, early = verified(-400), verified(-400, 1, "a bit")
+    for later in (never, early):
+        assert proofs.judge_verifications([verified(1), later], LONG_AGO, NOW) == proofs.judge_verifications(
+            [verified(1)], LONG_AGO, NOW
+        )
+        assert proofs.judge_verifications([later], LONG_AGO, NOW) == "no backup was ever verified"
+        assert proofs.choose_share([*daily(SHARES), later], NOW) == proofs.choose_share(daily(SHARES), NOW)
+    for unheld in (drilled(-400), drilled(-400, "rows differ")):
+        assert proofs.due([unheld], 7, NOW)
+        assert proofs.judge_drills([drilled(1), unheld], 7, LONG_AGO, NOW) == ""
+        assert proofs.judge_drills([unheld], 7, LONG_AGO, NOW) == "no backup was ever restored for practice"
+    # A clock that is corrected by a little makes no one wrong.
+    assert not proofs.due([drilled(-1 / 24 / 60)], 7, NOW)
+
+
+def test_for_the_newest_verified_backup_one_goes_back_as_far_as_to_a_verification_that_was_passed() -> None:
+    failed = [verified(day, 1, "a bit") for day in range(30)]
+    passed = [verified(40), verified(50)]
+    stored = {proofs.key_of(proofs.VERIFICATIONS, each.began): proofs.written(each) for each in [*failed, *passed]}
+    world: Any = fakes.FakeWorld(aws=fakes.FakeAws(stored=stored))
+    assert len(catalogue.verifications(fakes.site(), world)) == 20
+    known = catalogue.verifications(fakes.site(), world, until_passed=True)
+    assert [each.began for each in known if each.passed] == [passed[0].began]
+    assert known == tuple(sorted(known, key=lambda each: each.began))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,15 @@ def test_snapshots_of_a_backup_that_is_being_taken_stay_and_those_of_one_that_ne
     assert plan.lines[-1] == "and 3 snapshots of backups that were never finished or never wholly removed"
 
 
+def test_snapshots_of_backups_that_waited_for_the_bucket_stay_though_they_are_old() -> None:
+    # Two days the bucket was away: what was taken then is brought oldest first, and the first manifest is not written yet.
+    before = fakes.made(NOW - timedelta(hours=60))
+    bringing = [one for hours in (40, 30) for one in snapshots_of(fakes.made(NOW - timedelta(hours=hours)))]
+    assert planned([before], [*snapshots_of(before), *bringing]).orphans == ()
+    assert planned([fakes.made(NOW - timedelta(hours=40))], bringing).orphans == ()
+    assert len(planned([MADE[0]], bringing).orphans) == 6
+
+
 def test_snapshots_whose_manifest_was_taken_away_go_at_once() -> None:
     plan = planned(MADE[:1], snapshots_of(MADE[1]), hidden=[MADE[1].identity])
     assert set(plan.orphans) == {part.remote for part in MADE[1].parts.values()}

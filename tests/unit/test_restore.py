@@ -254,7 +254,7 @@ def _rots_meanwhile(machine: Machine) -> None:
 
 UNFIT = [
     (_differs, "repository a/b.git differs"),
-    (_cannot_be_read, "git cannot read the refs of a repository"),
+    (_cannot_be_read, "the repositories cannot be listed"),
     (_cannot_be_copied, "No space left on device"),
     (_rots_meanwhile, "corruption_errs 1"),
 ]
@@ -412,6 +412,15 @@ def test_a_repository_that_the_backup_has_not_is_refused(machine: Machine, name:
     with pytest.raises(Refused, match="has no repository"):
         machine.ops(repository=name)
     assert machine.deeds == []
+
+
+def test_a_single_repository_needs_neither_room_for_the_whole_site_nor_its_secret_key(machine: Machine) -> None:
+    machine.room = 10
+    (machine.places.secrets / "gitea-secret-key").write_text("another")
+    with pytest.raises(Refused, match="are free on the data disk"):
+        machine.ops()
+    machine.ops(repository="a/b")
+    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
 
 
 def test_a_single_repository_changes_neither_the_database_nor_whether_gitea_runs(machine: Machine) -> None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from ops import rewind
 from ops.deploy import Workshop
-from ops.errors import Refused
+from ops.errors import Degraded, Locked, OpsError, Refused, Unavailable
 from ops.model import ObjectVersion
 from ops.rewind import Step
+from ops.world.restic import Damaged
 from tests import fakes
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -102,3 +103,25 @@ def test_whoever_agrees_has_read_how_much_is_brought_back_and_what_is_hidden() -
     assert "brought back: 1 objects" in lines[1]
     assert "hidden: 1 objects" in lines[2]
     assert "end the host, or take its role away, first" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "remedy"),
+    [
+        (Damaged("a pack is damaged"), Degraded, "an earlier moment"),
+        (OpsError("the repository does not exist"), Degraded, "Give a later moment"),
+        (Unavailable("the bucket is away", "try again"), Unavailable, "try again"),
+        (Locked("a host still backs up", "end it"), Locked, "end it"),
+    ],
+)
+def test_what_a_check_of_the_repository_of_then_says_has_its_own_remedy(
+    said: OpsError, kind: type[OpsError], remedy: str
+) -> None:
+    class Remote:
+        def check(self) -> None:
+            raise said
+
+    remote: Any = Remote()
+    with pytest.raises(kind, match=said.message) as caught:
+        rewind._check(remote, "it is as it was")
+    assert remedy in caught.value.hint

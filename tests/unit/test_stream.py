@@ -13,6 +13,7 @@ import pytest
 
 from ops import replay, seal, stream, wal
 from ops.backup import Places
+from ops.bases import Log
 from ops.errors import OpsError, Unavailable
 from ops.wal import Segment, Waiting
 from tests import fakes
@@ -170,6 +171,33 @@ def test_a_log_that_begins_anew_is_not_late_until_it_had_its_time(waiting: Waiti
     assert known
     assert wal.judge_stream(known, host.clock.now()).healthy
     assert not wal.judge_stream(known, host.clock.now() + wal.LATE + timedelta(seconds=1)).healthy
+
+
+def test_a_bucket_that_is_away_keeps_no_one_from_receiving_and_gets_all_of_it_later(
+    waiting: Waiting, places: Places
+) -> None:
+    def away() -> None:
+        raise OpsError("AWS says AccessDenied")
+
+    host: Any = Host(aws=Bucket(before=away))
+    (places.wal / "state.json").write_text(wal.written_state(wal.Streamed(SYSTEM, host.clock.now(), "")))
+    way = stream._Way(SITE, host, places, Log(SYSTEM, 1, wal.SEGMENT_BYTES), waiting, KEY, Segment(4, 1))
+    asked = [way.bring() for _ in range(3)]
+    assert asked == [None, None, None]
+    # It is asked again after a while, and not at every look.
+    assert len(host.told) == 1
+    known = stream.state_of(places)
+    assert known
+    assert known.trouble == "AWS says AccessDenied"
+    host.aws.before = lambda: None
+    host.clock.sleep(10)
+    assert way.bring() == NAMES[-1]
+    assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
+    # One that is barred later is told of as well, and what has arrived is not forgotten.
+    host.aws.before = away
+    (waiting.received / Segment(4, 1).name()).write_bytes(b"four")
+    assert way.bring() is None
+    assert way.last == NAMES[-1]
 
 
 def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(

@@ -193,6 +193,8 @@ def test_a_stream_is_red_once_what_is_not_in_the_bucket_is_older_than_three_minu
 
     assert (probe(0), probe(180), probe(181)) == (True, True, False)
     assert not wal.judge_stream(None, NOW).healthy
+    # A clock that was set back: what it was told until then is no proof of now.
+    assert (probe(-180), probe(-181)) == (True, False)
     hindered = wal.judge_stream(Streamed(OURS, NOW - timedelta(hours=1), "x", "bucket away"), NOW)
     assert hindered.seen == "in the bucket until 3600 s ago: bucket away"
 
@@ -223,6 +225,7 @@ def test_what_the_bucket_keeps_of_a_base_is_read_again() -> None:
         ([base(1, hours=25)], True),
         ([base(1, hours=1, system="99")], True),
         ([base(1, hours=1, timeline=2)], True),
+        ([base(1, hours=-9000)], True),
     ],
 )
 def test_a_base_is_due_once_a_day_and_for_each_new_database(bases: list[Base], due: bool) -> None:
@@ -253,6 +256,11 @@ def test_a_segment_is_ended_when_something_was_written_and_never_for_an_idle_dat
     assert known.covered == after(200)
     assert not known.wants_switch("10:12:", after(200 + wal.SWITCH_SECONDS - 1))
     assert known.wants_switch("10:12:", after(200 + wal.SWITCH_SECONDS))
+
+
+def test_a_clock_that_was_set_back_keeps_no_segment_from_being_ended() -> None:
+    known = Coverage().after_switch("10:10:", "S1", NOW).after_look("10:10:", "S1", after(1))
+    assert known.wants_switch("10:11:", after(-600))
 
 
 def test_a_transaction_that_ends_after_the_switch_is_not_covered_by_it() -> None:

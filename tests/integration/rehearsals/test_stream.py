@@ -218,5 +218,31 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
         plan(None, names - {second})
 
 
+def test_while_the_bucket_is_away_the_log_is_received_and_arrives_later(stage: Stage) -> None:
+    stage.ask("CREATE TABLE kept (number int)")
+    system = stage.ask("SELECT system_identifier FROM pg_control_system()")
+    part, there = wal.Waiting(stage.places.wal / system), stage.endpoint
+    stage.endpoint = "http://127.0.0.1:9"
+    running = stage.start()
+    try:
+        until(lambda: segment_of(stage) in replay.left_in(part), "the log is received")
+        stage.ask("INSERT INTO kept VALUES (1)")
+        stage.ask("SELECT pg_switch_wal()")
+        until(lambda: segment_of(stage) in replay.left_in(part), "so is what comes while the bucket is away")
+        assert running.poll() is None
+    finally:
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    left, stage.endpoint = replay.left_in(part), there
+    running = stage.start()
+    try:
+        whole = {name for name in left if name < segment_of(stage)}
+        assert whole
+        until(lambda: whole <= set(stage.shipped()), "all of it is in the bucket", LOSS_SECONDS)
+    finally:
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+
+
 def segment_of(stage: Stage) -> str:
     return stage.ask("SELECT pg_walfile_name(pg_current_wal_lsn())")
