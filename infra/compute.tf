@@ -34,11 +34,11 @@ resource "aws_instance" "host" {
     network_interface_id = aws_network_interface.host.id
   }
 
-  # Containers on a bridge network are one hop further away from the metadata service than the host.
+  # One hop: the host itself and what shares its network, as ops does. A container on a bridge gets no answer, and so no key.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
-    http_put_response_hop_limit = 2
+    http_put_response_hop_limit = 1
   }
 
   root_block_device {

@@ -12,11 +12,12 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ops.errors import ConfigError
 
@@ -35,7 +36,19 @@ _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _TIME_ZONE = re.compile(r"[A-Za-z]+(/[A-Za-z0-9_+-]+)*")
 _WINDOW = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01]\d|2[0-3]):[0-5]\d")
 _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,40}")
-_RESERVED_GITEA_NAMES = frozenset({"admin", "api", "assets", "explore", "ghost", "login", "metrics", "user"})
+# Those of Gitea's own pages (models/user, reserved names) that someone might choose.
+_RESERVED_GITEA_NAMES = frozenset(
+    {
+        "admin", "api", "assets", "attachments", "avatar", "avatars", "captcha", "commits", "debug", "devtest",
+        "error", "explore", "favicon", "ghost", "issues", "login", "metrics", "milestones", "new", "notifications",
+        "org", "pulls", "raw", "repo", "search", "ssh_info", "stars", "swagger", "user", "v2",
+    }
+)  # fmt: skip
+_DISK = re.compile(r"/dev/disk/by-id/[A-Za-z0-9._:+-]+")
+# SES takes STARTTLS at the others. EC2 lets no one out at 25, and 465 begins with TLS at once.
+_SES_PORTS = (587, 2587)
+# System, images and the database's log on its way.
+_ROOT_BESIDE_BACKUPS = 15
 
 
 def _matches(pattern: re.Pattern[str]) -> Check:
@@ -69,8 +82,20 @@ def _is_network(shortest: int, longest: int) -> Check:
 
 def _is_address(value: str) -> bool:
     try:
-        return bool(ipaddress.ip_address(value))
+        return bool(ipaddress.IPv4Address(value))
     except ValueError:
+        return False
+
+
+def _is_time_zone(value: str) -> bool:
+    """A name of the database; where this machine has none, one that looks like it."""
+    return _TIME_ZONE.fullmatch(value) is not None and (_is_known_zone(value) or not _is_known_zone("Etc/UTC"))
+
+
+def _is_known_zone(name: str) -> bool:
+    try:
+        return bool(ZoneInfo(name))
+    except (ZoneInfoNotFoundError, OSError):
         return False
 
 
@@ -93,6 +118,7 @@ def _key(check: Check, remedy: str, default: Any = dataclasses.MISSING) -> Any:
     return field(default=default, metadata=metadata)
 
 
+_SSH = 22
 _PORT = "give a port between 1 and 65535"
 
 
@@ -125,15 +151,15 @@ class Network:
 class Host:
     """The machine. What is left empty follows from what Terraform makes: its Elastic IP, Canonical's image, its data volume."""
 
-    address: str = _key(_or_empty(_is_address), "give an IP address, or leave it out for the Elastic IP", "")
+    address: str = _key(_or_empty(_is_address), "give an IPv4 address, or leave it out for the Elastic IP", "")
     ssh_user: str = _key(_matches(_USER), "give the image's login name", "ubuntu")
     ssh_port: int = _key(_between(1, 65535), _PORT, 22)
     ssh_key: str = _key(bool, "give the path of an Ed25519 private key; ssh-keygen -t ed25519 -f PATH makes one")
     instance_type: str = _key(_matches(re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")), 'for example "t3.medium"', "t3.medium")
     ami: str = _key(_or_empty(_matches(re.compile(r"ami-[0-9a-f]+"))), "give an AMI id, or leave it out", "")
-    root_gib: int = _key(_between(16, 16384), "give a size in GiB from 16 on", 30)
+    root_gib: int = _key(_between(16, 16384), "give a size in GiB from 16 on", 70)
     data_device: str = _key(
-        _or_empty(lambda path: path.startswith("/dev/")),
+        _or_empty(_matches(_DISK)),
         "give the data disk's /dev/disk/by-id/... path, or leave it out",
         "",
     )
@@ -148,7 +174,11 @@ class GiteaSettings:
 
     title: str = _key(bool, "give the site a title", "Gitea")
     admin_username: str = _key(
-        lambda name: _USER.fullmatch(name) is not None and name not in _RESERVED_GITEA_NAMES,
+        lambda name: (
+            _USER.fullmatch(name) is not None
+            and name not in _RESERVED_GITEA_NAMES
+            and not set(name[0] + name[-1]) & set("_-")
+        ),
         "give a login name that Gitea does not reserve (not admin, user, api ...)",
         "operator",
     )
@@ -241,9 +271,7 @@ class Site:
     domain: str = _key(_matches(_DOMAIN), 'give the full domain in lower case, for example "git.example.org"')
     zone: str = _key(_matches(_DOMAIN), 'give the Route 53 zone the domain lies in, for example "example.org"')
     contact: str = _key(_matches(_ADDRESS), "give the e-mail address that alarms and the ACME account use")
-    timezone: str = _key(
-        _matches(_TIME_ZONE), 'give a name of the time zone database, such as "Europe/Berlin"', "Etc/UTC"
-    )
+    timezone: str = _key(_is_time_zone, 'give a name of the time zone database, such as "Europe/Berlin"', "Etc/UTC")
     aws: Aws
     network: Network
     host: Host
@@ -335,28 +363,46 @@ def _unknown(key: str, known: Mapping[str, Any], prefix: str) -> str:
 
 
 def _contradictions(site: Site) -> list[str]:
-    problems = []
+    return [*_of_names(site), *_of_mail(site), *_of_backups(site), *_of_the_host(site)]
+
+
+def _of_names(site: Site) -> Iterator[str]:
     if not f".{site.domain}".endswith(f".{site.zone}"):
-        problems.append(f'domain = "{site.domain}" does not lie in zone "{site.zone}": mend one of the two')
+        yield f'domain = "{site.domain}" does not lie in zone "{site.zone}": mend one of the two'
     if not f".{site.mail.sender.rsplit('@', 1)[1]}".endswith(f".{site.zone}"):
-        problems.append(
-            f'mail.sender = "{site.mail.sender}" does not lie in zone "{site.zone}": SES proves it by that zone'
-        )
+        yield f'mail.sender = "{site.mail.sender}" does not lie in zone "{site.zone}": SES proves it by that zone'
+
+
+def _of_mail(site: Site) -> Iterator[str]:
     ses = _SES_HOST.fullmatch(site.mail.smtp_host)
     if ses and ses[1] != site.aws.region:
-        problems.append(
+        yield (
             f'mail.smtp_host = "{site.mail.smtp_host}" is SES of another region than aws.region = "{site.aws.region}": '
             "the sender is verified in that one"
         )
-    if site.backup.replica_region == site.aws.region:
-        problems.append(
-            f'backup.replica_region = "{site.aws.region}" is the region of the bucket itself: give another, or leave it out'
+    if ses and site.mail.smtp_port not in _SES_PORTS:
+        yield (
+            f"mail.smtp_port = {site.mail.smtp_port} is none at which SES takes STARTTLS and EC2 lets mail out: give 587 or 2587"
         )
+
+
+def _of_backups(site: Site) -> Iterator[str]:
+    if site.backup.replica_region == site.aws.region:
+        yield f'backup.replica_region = "{site.aws.region}" is the region of the bucket itself: give another, or leave it out'
     if site.backup.rpo_minutes < site.backup.every_minutes:
-        problems.append(
+        yield (
             f"backup.rpo_minutes = {site.backup.rpo_minutes} is less than backup.every_minutes = "
             f"{site.backup.every_minutes}: back up more often, or allow for more loss"
         )
+    if site.host.root_gib < site.host.data_gib + _ROOT_BESIDE_BACKUPS:
+        yield (
+            f"host.root_gib = {site.host.root_gib} is too small beside host.data_gib = {site.host.data_gib}: the host's own copy "
+            f"of the backups lies there, with the system: give {site.host.data_gib + _ROOT_BESIDE_BACKUPS} or more"
+        )
+
+
+def _of_the_host(site: Site) -> Iterator[str]:
+    if site.host.ssh_port != _SSH and not site.host.address:
+        yield f"host.ssh_port = {site.host.ssh_port} is let in by no one: the host's own ssh is at {_SSH}"
     if site.gitea.ssh_port == site.host.ssh_port:
-        problems.append(f"gitea.ssh_port = {site.gitea.ssh_port} is the host's own ssh port: give another")
-    return problems
+        yield f"gitea.ssh_port = {site.gitea.ssh_port} is the host's own ssh port: give another"

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 import secrets as randomness
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
         (directory / "database-password").read_text(encoding="utf-8"), world
     ):
         changed.append("role gitea")
-    restarted = plan_restarts(_written_at(directory), running.values())
+    restarted = plan_restarts(_written_at(directory), running.values(), written)
     for service in restarted:
         world.tell(f"restarting {service}")
         world.containers.restart(PROJECT, service)
@@ -68,13 +68,25 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
     return Report("secrets", bool(changed or restarted), summary, facts)
 
 
-def plan_restarts(written: Mapping[str, datetime], services: Iterable[Service]) -> tuple[str, ...]:
-    """Return the services that started before one of the files they read was last written."""
+def plan_restarts(
+    written: Mapping[str, datetime], services: Iterable[Service], anew: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return the services that started before one of the files they read was last written, and who reads what is ``anew``.
+
+    Times alone do not tell: a clock may have been set back since a service started.
+    """
+    readers = {reader for file in anew for reader in READERS.get(file, ())}
     newest: dict[str, datetime] = {}
     for file, moment in written.items():
         for reader in READERS[file]:
             newest[reader] = max(moment, newest.get(reader, moment))
-    return tuple(sorted(each.name for each in services if each.name in newest and each.started < newest[each.name]))
+    return tuple(
+        sorted(
+            each.name
+            for each in services
+            if each.name in readers or (each.name in newest and each.started < newest[each.name])
+        )
+    )
 
 
 def verifier_of(password: str, salt: bytes, iterations: int = _ITERATIONS) -> str:

@@ -6,7 +6,7 @@ import json
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,9 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Seq
     with timeline.step("mail"):
         world.tell(rotation.ensure_smtp(site, world).summary)
     with timeline.step("host"):
+        if proven(site, world) != material.proven:
+            world.tell("an update has proven another image meanwhile")
+            material = material_of(site, world, workshop)
         played = host(site, world, workshop, outputs, material)
     address = site.host.address or outputs.public_address
     with timeline.step("health"):
@@ -257,12 +260,14 @@ def _variables(site: Site, workshop: Workshop, key: str) -> Path:
 class Material:
     """What is brought to the host: every image by its digest, and the image of ``ops`` itself.
 
-    ``waiting`` names what is newer in the suite than on the host, and is left to ``ops update``.
+    ``waiting`` names what is newer in the suite than on the host, and is left to ``ops update``; ``proven`` is what updates had
+    proven when that was decided.
     """
 
     pins: Mapping[str, str]
     ops: OpsImage
     waiting: tuple[str, ...] = ()
+    proven: Mapping[str, Pin] = field(default_factory=dict)
 
 
 def material_of(site: Site, world: World, workshop: Workshop) -> Material:
@@ -272,7 +277,8 @@ def material_of(site: Site, world: World, workshop: Workshop) -> Material:
     """
     shipped, known = images.pinned(workshop.repository / "compose"), proven(site, world)
     resolved = images.resolve(pins.deployed(shipped, known), world.registry)
-    return Material(resolved, image.ensure(workshop.repository, workshop.cache, world), pins.waiting(shipped, known))
+    made = image.ensure(workshop.repository, workshop.cache, world)
+    return Material(resolved, made, pins.waiting(shipped, known), known)
 
 
 def proven(site: Site, world: World) -> dict[str, Pin]:

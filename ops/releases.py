@@ -180,6 +180,11 @@ def require_kin(service: str, here: Release, wanted: str) -> Release:
             f"{wanted} is another kind of image than {here.tag}, which keeps its data otherwise",
             "a site does not change between them by an update",
         )
+    if (there.prefix, len(there.numbers)) != (here.prefix, len(here.numbers)):
+        raise Refused(
+            f"{wanted} is not written as {here.tag} is: a tag that moves names no version",
+            f"give all of its numbers; ops update --check names those of {service}",
+        )
     if not is_newer(service, there, here) and there != here:
         raise Refused(
             f"{wanted} is older than {here.tag}, and cannot read what {here.tag} has written",
@@ -222,7 +227,8 @@ def next_begin(window: Window, now: datetime) -> datetime:
 def is_due(window: Window, last: datetime | None, now: datetime) -> bool:
     """Tell whether automatic updates are to begin now: the window is open, and since it began there were none."""
     begin = begun(window, now)
-    return now - begin < WINDOW and (last is None or last < begin)
+    # A time that is yet to come was noted by a clock that was wrong.
+    return now - begin < WINDOW and (last is None or last < begin or last > now)
 
 
 def _order(service: str, release: Release) -> tuple[tuple[int, int, int], tuple[int, ...], bool, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from ops import accounts, backup, catalogue, conversion, notify, offers, pins, r
 from ops.backup import Places
 from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
-from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
+from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Manifest
 from ops.model import Report
 from ops.moves import Facts, Move, Wish, consequences, documents, names, objections, plan
@@ -52,18 +53,14 @@ def update(
     """
     at = Place(site, world, places or Places(), compose)
     now = world.clock.now()
-    if wish.automatic and not at.journal.records() and not _is_due(at, now):
+    if wish.automatic and not at.journal.records() and not _is_due(at, now) and not _is_kept_too_long(at, now):
         return Report("update", False, "no update is due")
     with exclusive(at.places.lock, now, "ops update"):
-        _resumed(at)
+        if _resumed(at) is None and wish.automatic:
+            _forget(at, now)
         if wish.automatic and not _is_due(at, now):
             return Report("update", False, "no update is due")
-        found = offers.gather(site, world, offers.running(compose), now)
-        moves = tuple(_looked_up(at, each) for each in plan(found, wish, site))
-        # A registry that did not answer is asked again while the window is open.
-        if wish.automatic and (moves or not any(each.unknown for each in found)):
-            at.folder.mkdir(mode=0o700, exist_ok=True)
-            world.files.write(at.last, now.isoformat().encode())
+        moves = _wanted(at, wish, now)
         if not moves:
             return Report("update", False, "there is nothing to update")
         facts = _facts(at)
@@ -74,7 +71,7 @@ def update(
             told = {**documents(moves), "plan": list(lines)}
             return Report("update", False, f"would update {names(moves)}", told, lines)
         agree(site.name, lines)
-        reports = [_moved(at, each, automatic=wish.automatic) for each in moves]
+        reports = _each_moved(at, moves, automatic=wish.automatic)
     return _all_of(reports, moves)
 
 
@@ -102,8 +99,8 @@ def rollback(
 ) -> Report:
     """Go back to the version before the last update of what has data, with the data of then.
 
-    Raises Refused when nothing is kept to go back to, or no one agrees to what is lost; Stranded when the version before
-    does not come up.
+    Raises Refused when nothing is kept to go back to, or no one agrees to what is lost, Unavailable when the image of before
+    cannot be had any more: then nothing was changed. Raises Stranded when the version before does not come up.
     """
     at = Place(site, world, places or Places(), compose)
     with exclusive(at.places.lock, world.clock.now(), "ops rollback"):
@@ -123,6 +120,8 @@ def rollback(
             told = {"service": known.move.service, "plan": list(lines)}
             return Report("rollback", False, "would go back", told, lines)
         agree(site.name, lines)
+        # No container holds the image of before, and whoever made room may have removed it.
+        world.containers.pull(known.move.here.name, known.move.here.digest)
         for name in DATA:
             world.subvolumes.remove(at.undone / name)
         at.journal.append(begin_record(replace(known, rollback=True)))
@@ -193,6 +192,53 @@ def _facts(at: Place) -> Facts:
 def _is_due(at: Place, now: datetime) -> bool:
     last = datetime.fromisoformat(at.last.read_text(encoding="utf-8")) if at.last.exists() else None
     return releases.is_due(releases.window_from(at.site.update.window, at.site.timezone), last, now)
+
+
+def _wanted(at: Place, wish: Wish, now: datetime) -> tuple[Move, ...]:
+    """Return the steps that are wished for, each to the bytes that its tag stands for now; raises Unavailable when no one can tell."""
+    found = offers.gather(at.site, at.world, offers.running(at.compose), now)
+    planned = plan(found, wish, at.site)
+    moves = tuple(_looked_up(at, each) for each in planned if not (wish.automatic and _is_given_up(at, each)))
+    unknown = [f"{each.service}: {each.unknown}" for each in found if each.unknown]
+    # A registry that did not answer is asked again while the window is open.
+    if wish.automatic and (moves or not unknown):
+        at.folder.mkdir(mode=0o700, exist_ok=True)
+        at.world.files.write(at.last, now.isoformat().encode())
+    if unknown and not moves and not wish.automatic:
+        raise Unavailable("; ".join(unknown), "nothing was changed; try again later")
+    return moves
+
+
+def _each_moved(at: Place, moves: Sequence[Move], *, automatic: bool) -> list[Report]:
+    """Take each step. Where no one asked for them, one that fails and is taken back stops no other, and is raised at the end."""
+    reports: list[Report] = []
+    failures: list[OpsError] = []
+    for each in moves:
+        try:
+            reports.append(_moved(at, each, automatic=automatic))
+        except (RolledBack, Refused, Unavailable) as failed:
+            if not automatic:
+                raise
+            at.world.tell(f"{each}: {failed.message}")
+            failures.append(failed)
+    if failures:
+        first = failures[0]
+        first.message = "; ".join([*(each.message for each in failures), *(each.summary for each in reports)])
+        raise first
+    return reports
+
+
+def _is_given_up(at: Place, move: Move) -> bool:
+    """Whether a release was taken back when it was tried last, or someone went back from it: no one tries it again unasked."""
+    tried = [
+        entry["outcome"]
+        for entry in _entries(at)
+        if entry["service"] == move.service and pins.pin_from(entry["to"]).tag == move.there.tag
+    ]
+    if tried[-1:] in (["rolled back"], ["went back"]):
+        at.world.tell(f"{move}: was taken back when it was tried last; ops update {move.service} tries it again")
+        return True
+    return False
 
 
 def _moved(at: Place, move: Move, *, automatic: bool) -> Report:
@@ -370,12 +416,17 @@ def _went_back(at: Place, pending: Pending, story: Story) -> Report:
 def _forget(at: Place, now: datetime) -> None:
     """End what was kept for a way back that is no longer taken: it grows as the site changes."""
     known = _kept(at)
-    if known and now - known.began > timedelta(days=at.site.update.keep_days):
+    if known and _is_kept_too_long(at, now):
         at.world.tell(f"the pictures of before {known.move} are {at.site.update.keep_days} days old, and go")
         at.world.files.remove(at.kept)
         for folder in (at.before, at.undone):
             for name in DATA:
                 at.world.subvolumes.remove(folder / name)
+
+
+def _is_kept_too_long(at: Place, now: datetime) -> bool:
+    known = _kept(at)
+    return known is not None and now - known.began > timedelta(days=at.site.update.keep_days)
 
 
 def _kept(at: Place) -> Pending | None:
@@ -424,7 +475,12 @@ def _told(entry: Mapping[str, Any]) -> str:
 def _entries(at: Place) -> list[dict[str, Any]]:
     if not at.history.exists():
         return []
-    return [json.loads(line) for line in at.history.read_text(encoding="utf-8").splitlines()]
+    found = []
+    for line in at.history.read_text(encoding="utf-8").splitlines():
+        # A line that was cut off, by a full disk or a kill, takes no other with it.
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def _tell(at: Place, subject: str, text: str) -> None:

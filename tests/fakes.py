@@ -215,6 +215,7 @@ class FakeProcesses:
 
     program: Callable[[Sequence[str]], Finished] = lambda argv: Finished(0, "")
     ran: list[list[str]] = field(default_factory=list)
+    given: list[dict[str, str]] = field(default_factory=list)
     programs: set[str] = field(default_factory=set)
 
     def installed(self, program: str) -> bool:
@@ -229,6 +230,7 @@ class FakeProcesses:
         tell: Callable[[str], None] | None = None,
     ) -> Finished:
         self.ran.append(list(argv))
+        self.given.append(dict(environment or {}))
         return self.program(argv)
 
     def output(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> Finished:

@@ -86,6 +86,11 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
     filter {}
 
+    # What was hidden and has no version left: a lock of restic's leaves such a marker, hundreds a day.
+    expiration {
+      expired_object_delete_marker = true
+    }
+
     # Two months to notice, after the lock has gone, that something was deleted or overwritten.
     noncurrent_version_expiration {
       noncurrent_days = var.lock_days + 60

@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound, NotFound
+from requests import RequestException
 
 from ops.errors import OpsError, Unavailable
 
@@ -365,7 +366,8 @@ def _explained() -> Iterator[None]:
         raise OpsError(f"Docker does not know it: {error.explanation}", "look at `docker ps --all`") from error
     except APIError as error:
         raise OpsError(f"Docker refuses: {error.explanation or error}", "look at the engine's log") from error
-    except DockerException as error:
+    # What the library asks for over a connection that breaks, it lets its own library say.
+    except (DockerException, RequestException) as error:
         raise Unavailable(
             f"no Docker engine answers: {error}",
             "start it: systemctl start docker; where there is none: apt-get install docker.io",

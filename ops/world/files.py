@@ -24,9 +24,10 @@ class Files:
         settle(path.parent)
 
     def append(self, path: Path, line: str) -> None:
-        """Add a line to a file, which is made when it is not there."""
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+        """Add a line to a file, which is made when it is not there. Behind one that was cut off it begins a new one."""
+        with path.open("ab+") as file:
+            begun = file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"
+            file.write(f"{chr(10) if begun else ''}{line}\n".encode())
             file.flush()
             os.fsync(file.fileno())
 

@@ -46,7 +46,8 @@ class Terraform:
     def init(self, backend: Mapping[str, str]) -> None:
         """Prepare the root for use with the given backend settings; changed settings are taken as they are."""
         options = [f"-backend-config={key}={value}" for key, value in sorted(backend.items())]
-        self._run(["init", "-input=false", "-no-color", "-reconfigure", *options])
+        # A registry's further hashes would be written into the tree that is being proven.
+        self._run(["init", "-input=false", "-no-color", "-reconfigure", "-lockfile=readonly", *options])
 
     def apply(self, variables: Path, *options: str, state: Mapping[str, Any] | None = None) -> bool:
         """Make the world as the root says and return whether that changed anything.

@@ -156,7 +156,7 @@ def test_an_alarm_recovers_a_host_whose_machine_fails(cloud: Cloud, applied: Out
 def test_the_instance_demands_a_token_for_its_metadata(cloud: Cloud, applied: Outputs) -> None:
     (reservation,) = cloud.client("ec2").describe_instances(InstanceIds=[applied.instance_id])["Reservations"]
     options = reservation["Instances"][0]["MetadataOptions"]
-    assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 2)
+    assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)
 
 
 def test_replacing_the_host_replaces_nothing_that_has_to_outlive_it(replacement: dict[str, Any]) -> None:

@@ -132,7 +132,16 @@ def test_terraform_finds_the_configuration_valid(root: str, tmp_path: Path) -> N
         configuration = tmp_path / "terraform.rc"
         configuration.write_text(cli_configuration(mirror))
         environment["TF_CLI_CONFIG_FILE"] = str(configuration)
-    _clean("terraform", f"-chdir={root}", "init", "-backend=false", "-input=false", "-no-color", **environment)
+    _clean(
+        "terraform",
+        f"-chdir={root}",
+        "init",
+        "-backend=false",
+        "-input=false",
+        "-lockfile=readonly",
+        "-no-color",
+        **environment,
+    )
     _clean("terraform", f"-chdir={root}", "validate", "-no-color", **environment)
 
 

@@ -71,6 +71,20 @@ def test_the_administrator_is_made_with_the_password_from_secrets_manager_and_no
     assert gitea.tokens == set()
 
 
+def test_a_token_that_gitea_does_not_delete_is_told_of() -> None:
+    gitea = Gitea()
+    world = _world(gitea)
+
+    def with_second_factor(method: str, path: str, headers: Mapping[str, str], document: Any) -> Answer:
+        return Answer(401) if method == "DELETE" else gitea.handle(method, path, headers, document)
+
+    world.web = fakes.FakeWeb(with_second_factor)
+    _ensure(world)
+    (left,) = gitea.tokens
+    (line,) = [each for each in world.told if left in each]
+    assert "is left: Gitea answers 401 when it is to be deleted" in line
+
+
 def test_a_second_time_changes_nothing() -> None:
     gitea = Gitea()
     _ensure(_world(gitea))

@@ -23,14 +23,14 @@ def _world(
     )
 
 
-def _renew(world: fakes.FakeWorld, live: Path) -> Report:
-    return certs.renew(fakes.site(), world, live=live, compose=live)  # type: ignore[arg-type]
+def _renew(world: fakes.FakeWorld, folder: Path) -> Report:
+    return certs.renew(fakes.site(), world, live=folder / "live", compose=folder)  # type: ignore[arg-type]
 
 
-def _writes(live: Path, content: str) -> Callable[[Sequence[str]], Finished]:
+def _writes(folder: Path, content: str) -> Callable[[Sequence[str]], Finished]:
     def certbot(argv: Sequence[str]) -> Finished:
-        (live / "git.example.org").mkdir(exist_ok=True)
-        (live / "git.example.org/fullchain.pem").write_text(content)
+        (folder / "live/git.example.org").mkdir(parents=True, exist_ok=True)
+        (folder / "live/git.example.org/fullchain.pem").write_text(content)
         return Finished(0, "")
 
     return certbot
@@ -65,3 +65,25 @@ def test_nginx_is_not_reloaded_with_a_configuration_it_refuses(tmp_path: Path) -
     with pytest.raises(OpsError, match="emerg"):
         _renew(world, tmp_path)
     assert all("reload" not in argv for _, argv, _ in world.containers.executed)
+
+
+def test_a_reload_that_failed_is_made_up_for_though_nothing_is_due(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="emerg"):
+        _renew(_world(_writes(tmp_path, "new"), lambda argv: Ran(int("-t" in argv), "emerg")), tmp_path)
+    world = _world(_writes(tmp_path, "new"))
+    assert _renew(world, tmp_path).changed is True
+    assert [argv[-1] for _, argv, _ in world.containers.executed][-1] == "reload"
+    assert _renew(_world(_writes(tmp_path, "new")), tmp_path).changed is False
+
+
+def test_a_certificate_of_another_issuer_than_the_site_s_is_replaced_at_once(tmp_path: Path) -> None:
+    settings = tmp_path / "renewal/git.example.org.conf"
+    settings.parent.mkdir()
+    for server, wish in (
+        ("https://acme-staging-v02.api.letsencrypt.org/directory", {"CERTBOT_WHEN": "--force-renewal"}),
+        (fakes.site().tls.acme_directory, {}),
+    ):
+        settings.write_text(f"version = 5.8.1\n[renewalparams]\nserver = {server}\nkey_type = ecdsa\n")
+        world = _world(_writes(tmp_path, server))
+        _renew(world, tmp_path)
+        assert world.processes.given == [wish]

@@ -85,6 +85,37 @@ def test_a_replica_in_the_same_region_would_be_lost_with_it() -> None:
     )
 
 
+def test_the_host_s_own_copy_of_the_backups_needs_a_root_disk_that_holds_it() -> None:
+    small = fakes.site_document(host={"ssh_key": "k", "root_gib": 64, "data_gib": 50})
+    assert "host.root_gib = 64 is too small beside host.data_gib = 50" in _problems(small)
+    assert "give 65 or more" in _problems(small)
+    small["host"]["root_gib"] = 65
+    assert config.site_from(small)
+
+
+@pytest.mark.parametrize("port", [25, 465, 2465])
+def test_a_port_at_which_ses_takes_no_starttls_would_never_send_a_mail(port: int) -> None:
+    mail = {"sender": "gitea@example.org", "smtp_host": "email-smtp.eu-central-1.amazonaws.com", "smtp_port": port}
+    assert "give 587 or 2587" in _problems(fakes.site_document(mail=mail))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("host", "address", "2001:db8::1"),
+        ("host", "data_device", "/dev/sdf"),
+        ("host", "ssh_port", 2022),
+        ("gitea", "admin_username", "org"),
+        ("gitea", "admin_username", "keeper-"),
+        ("", "timezone", "Europe/Berln"),
+    ],
+)
+def test_what_would_fail_on_the_host_or_in_terraform_is_refused_at_once(section: str, key: str, value: object) -> None:
+    document = fakes.site_document()
+    (document[section] if section else document)[key] = value
+    assert f"{section}.{key}".lstrip(".") in _problems(document)
+
+
 def test_git_and_the_host_cannot_share_an_ssh_port() -> None:
     document = fakes.site_document()
     document["gitea"] = {**document["gitea"], "ssh_port": 22}

@@ -23,7 +23,7 @@ def test_the_instance_costs_its_hours() -> None:
 
 
 def test_disks_and_copies_cost_their_size() -> None:
-    assert _dollars("gp3") == pytest.approx(80 * 0.0952, abs=0.01)
+    assert _dollars("gp3") == pytest.approx(120 * 0.0952, abs=0.01)
     assert _dollars("of backups") == pytest.approx(50 * 0.0245, abs=0.01)
     twice = {"bucket": "example-org-gitea-backup", "replica_region": "eu-west-1"}
     assert _dollars("of backups", backup=twice) == pytest.approx(100 * 0.0245, abs=0.01)

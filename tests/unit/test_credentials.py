@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -126,6 +127,15 @@ def test_a_pending_value_restarts_those_who_read_it_and_no_one_else(
     assert host.world.containers.restarted == restarted
     host.age_files()
     assert host.apply(name).changed is False
+
+
+def test_who_reads_a_new_value_is_restarted_though_a_clock_says_it_started_later(host: Host) -> None:
+    host.world.containers.found = tuple(
+        dataclasses.replace(each, started=NOW + timedelta(days=1)) for each in host.world.containers.found
+    )
+    host.world.aws.pending = _values("new")
+    host.apply("metrics-token")
+    assert host.world.containers.restarted == ["gitea"]
 
 
 def test_the_database_takes_the_new_password_alone_and_is_told_only_a_verifier(host: Host) -> None:

@@ -145,6 +145,9 @@ def test_nothing_is_taken_automatically_of_what_is_held_or_an_operator_s() -> No
     ("wanted", "words"),
     [
         ("latest", "names no version"),
+        ("29", "a tag that moves"),
+        ("29.0", "a tag that moves"),
+        ("v29.0.0", "a tag that moves"),
         ("28.2.0-rootless", "another kind of image"),
         ("28.0.9", "is older than 28.1.0"),
         ("1.27.3", "is older than 28.1.0"),
@@ -209,6 +212,8 @@ def test_updates_are_due_once_in_a_window_and_not_long_after_it() -> None:
     assert not releases.is_due(window, begin, begin + timedelta(hours=1))
     assert not releases.is_due(window, None, begin - timedelta(seconds=1))
     assert not releases.is_due(window, None, begin + timedelta(hours=2))
+    # Noted by a clock that was wrong: it is no reason to wait until then.
+    assert releases.is_due(window, begin + timedelta(days=300), begin + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(

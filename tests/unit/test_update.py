@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from ops import moves, pins, trial, underway, update
 from ops.errors import Degraded, Locked, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Part
+from ops.model import Report
 from ops.moves import Facts, Move, Wish
 from ops.offers import Offer
 from ops.picture import course_from
@@ -22,6 +24,7 @@ from ops.pins import Pin
 from ops.releases import Choice, Step, release_from
 from ops.trial import Look
 from ops.underway import Pending
+from ops.world.files import Files
 from ops.world.lock import exclusive
 from tests import fakes
 from tests.machine import PINS, Busy, Killed, Machine, ended, one_end
@@ -617,6 +620,52 @@ def test_updates_of_their_own_happen_once_in_a_window(machine: Machine) -> None:
     assert machine.update("", automatic=True).summary == "no update is due"
 
 
+def test_a_release_that_was_taken_back_is_not_tried_again_unasked(machine: Machine) -> None:
+    machine.fails_trial = frozenset({"nginx:1.30.5@sha256:1.30.5"})
+    machine.clock.sleep(timedelta(days=5, hours=15, minutes=20).total_seconds())
+    machine.bucket["drills/1.json"] = machine.bucket["drills/1.json"].replace(b"2026-11-22", b"2026-11-28")
+    with pytest.raises(RolledBack):
+        machine.update("", automatic=True)
+    machine.fails_trial = frozenset()
+    machine.clock.sleep(timedelta(days=7).total_seconds())
+    machine.bucket["drills/1.json"] = machine.bucket["drills/1.json"].replace(b"2026-11-28", b"2026-12-05")
+    assert machine.update("", automatic=True).summary == "there is nothing to update"
+    assert "was taken back when it was tried last; ops update nginx tries it again" in machine.told[-1]
+    assert machine.update("nginx").facts["to"] == "nginx:1.30.5@sha256:1.30.5"
+
+
+def test_an_update_that_is_taken_back_stops_no_other_unless_someone_asked_for_all(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(at: object, move: Move, *, automatic: bool) -> Report:
+        if move.service in ("diun", "certbot"):
+            raise RolledBack(f"{move.service} was not well")
+        return Report("update", True, f"{move.service} is done")
+
+    steps: list[Move] = [
+        Move(each, Pin(each, "1"), Pin(each, "2"), Step.PATCH) for each in ("diun", "certbot", "nginx")
+    ]
+    monkeypatch.setattr(update, "_moved", moved)
+    at: Any = SimpleNamespace(world=machine)
+    with pytest.raises(RolledBack) as failed:
+        update._each_moved(at, steps, automatic=True)
+    assert failed.value.message == "diun was not well; certbot was not well; nginx is done"
+    with pytest.raises(RolledBack) as failed:
+        update._each_moved(at, steps, automatic=False)
+    assert failed.value.message == "diun was not well"
+
+
+def test_a_registry_that_tells_nothing_is_not_one_that_has_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(name: str) -> tuple[str, ...]:
+        raise Unavailable("registry is out of reach")
+
+    monkeypatch.setattr(machine.registry, "tags", away)
+    with pytest.raises(Unavailable, match=r"nginx: .*out of reach"):
+        machine.update("")
+
+
 def test_one_can_go_back_with_the_data_of_then_and_what_was_written_since_is_kept_aside(machine: Machine) -> None:
     with pytest.raises(Refused, match="nothing is kept to go back to"):
         machine.rollback()
@@ -642,6 +691,40 @@ def test_what_is_kept_for_the_way_back_goes_when_it_is_old(machine: Machine) -> 
     assert not (machine.places.data / ".update/before/gitea").exists()
     with pytest.raises(Refused, match="nothing is kept"):
         machine.rollback()
+
+
+def test_the_timer_ends_what_is_kept_too_long_though_no_host_ever_boots(machine: Machine) -> None:
+    machine.update(to="28.1.0")
+    machine.clock.sleep(timedelta(days=2).total_seconds())
+    assert machine.update("", automatic=True).summary == "no update is due"
+    assert (machine.places.data / ".update/before/gitea").is_dir()
+    machine.clock.sleep(timedelta(days=5, hours=20).total_seconds())
+    assert machine.update("", automatic=True).summary == "no update is due"
+    assert not (machine.places.data / ".update/before/gitea").exists()
+
+
+def test_no_one_goes_back_to_an_image_that_is_not_to_be_had_any_more(machine: Machine) -> None:
+    machine.update(to="28.1.0")
+    machine.write("after")
+    machine.vanished = frozenset({"sha256:28.0.1"})
+    with pytest.raises(Unavailable, match="cannot be pulled"):
+        machine.rollback()
+    assert machine.serves()
+    assert (machine.version(), machine.content()) == ("28.1.0", ["after"])
+    machine.vanished = frozenset()
+    machine.rollback()
+    assert machine.version() == "28.0.1"
+
+
+def test_a_line_of_the_history_that_was_cut_off_takes_no_other_with_it(machine: Machine) -> None:
+    machine.update(to="28.1.0")
+    kept = machine.places.data / ".update/history"
+    (file,) = [each for each in kept.parent.iterdir() if each.name.startswith("history")]
+    with file.open("a") as written:
+        written.write('{"service": "gi')
+    Files().append(file, file.read_text().splitlines()[0])
+    assert [each["service"] for each in machine.history()] == ["gitea", "gitea"]
+    assert file.read_text().endswith("}\n")
 
 
 def test_a_site_that_is_not_well_is_not_updated(machine: Machine) -> None:
