@@ -88,6 +88,11 @@ def parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="say what differs from the site file (exit 3); touch nothing"
     )
     ways.add_argument("--replace-host", action="store_true", help="put a new machine in the host's place; data stays")
+    deploy.add_argument(
+        "--session-manager",
+        action="store_true",
+        help="reach the host that way this time: its firewall may not know your address yet",
+    )
     _consent(deploy)
     end = _verb(verbs, "destroy", "end the site; its backups stay unless told otherwise", _destroy)
     end.add_argument(
@@ -190,7 +195,8 @@ def _deploy(arguments: argparse.Namespace) -> Report:
     if arguments.check:
         return drift.check(world.site, world, workshop=workshop)
     replace = _agree(arguments) if arguments.replace_host else None
-    return deploy.deploy(world.site, world, workshop=workshop, replace=replace)
+    through = arguments.session_manager
+    return deploy.deploy(world.site, world, workshop=workshop, replace=replace, session_manager=through)
 
 
 def _destroy(arguments: argparse.Namespace) -> Report:

@@ -51,21 +51,31 @@ class Workshop:
 Agree = Callable[[str, Sequence[str]], None]
 
 
-def deploy(site: Site, world: World, *, workshop: Workshop, replace: Agree | None = None) -> Report:
+def deploy(
+    site: Site,
+    world: World,
+    *,
+    workshop: Workshop,
+    replace: Agree | None = None,
+    session_manager: bool = False,
+) -> Report:
     """Make the site what its file says, from nothing or from whatever a broken-off run left.
 
     ``replace`` has Terraform put a new machine in the host's place, once it has agreed: it is given the site's name and
-    what is lost, and raises Refused otherwise. Raises Refused for a precondition, Locked when another deployment of the
+    what is lost, and raises Refused otherwise. With ``session_manager`` the host is reached that way, whoever may reach its
+    port: for an operator whose new address its firewall is to be told of.
+
+    Raises Refused for a precondition, Locked when another deployment of the
     site is under way, Unavailable when something is out of reach, Degraded when the site is deployed but not well.
     """
     key = public_key(Path(site.host.ssh_key).expanduser())
-    require_way_in(site, world)
+    require_way_in(site, world, session_manager=session_manager)
     options = []
     if replace:
         replace(site.name, REPLACED)
         options = ["-replace=aws_instance.host"]
     with exclusive(workshop.lock, world.clock.now()):
-        return _deploy(site, world, workshop, key, options)
+        return _deploy(site, world, workshop, key, options, session_manager=session_manager)
 
 
 REPLACED = (
@@ -88,7 +98,9 @@ def outputs_from(values: Mapping[str, Any]) -> Outputs:
     return Outputs(**{name: values[name] for name in Outputs.__dataclass_fields__})
 
 
-def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Sequence[str]) -> Report:
+def _deploy(
+    site: Site, world: World, workshop: Workshop, key: str, options: Sequence[str], *, session_manager: bool
+) -> Report:
     timeline = Timeline(world)
     with timeline.step("images"):
         material = material_of(site, world, workshop)
@@ -102,7 +114,7 @@ def _deploy(site: Site, world: World, workshop: Workshop, key: str, options: Seq
         if proven(site, world) != material.proven:
             world.tell("an update has proven another image meanwhile")
             material = material_of(site, world, workshop)
-        played = host(site, world, workshop, outputs, material)
+        played = host(site, world, workshop, outputs, material, session_manager=session_manager)
     address = site.host.address or outputs.public_address
     with timeline.step("health"):
         wellness = health.health_from_outside(site, world, address=address)
@@ -291,7 +303,14 @@ def proven(site: Site, world: World) -> dict[str, Pin]:
 
 
 def host(
-    site: Site, world: World, workshop: Workshop, outputs: Outputs, material: Material, *, check: bool = False
+    site: Site,
+    world: World,
+    workshop: Workshop,
+    outputs: Outputs,
+    material: Material,
+    *,
+    check: bool = False,
+    session_manager: bool = False,
 ) -> Played:
     """Make the host what it must be and return what changed; with ``check``, what would change."""
     variables = inputs.ansible_variables(
@@ -307,7 +326,7 @@ def host(
         workshop.repository / "playbooks",
         "site.yml",
         state=workshop.state / "ansible",
-        host=connection(site, outputs, workshop.known_hosts),
+        host=connection(site, outputs, workshop.known_hosts, session_manager=session_manager),
         variables=variables,
         tell=world.tell,
         check=check,
@@ -316,19 +335,19 @@ def host(
     )
 
 
-def connection(site: Site, outputs: Outputs, known_hosts: Path) -> dict[str, Any]:
+def connection(site: Site, outputs: Outputs, known_hosts: Path, *, session_manager: bool = False) -> dict[str, Any]:
     """Return Ansible's connection variables for the host. Its key is learnt at the first contact and held to from then on.
 
-    Where no address may reach the host's ssh port, ssh goes through Session Manager (AWS Systems Manager User Guide, "Allow
+    Where no address may reach the host's ssh port, and where that is wished for, ssh goes
+    through Session Manager (AWS Systems Manager User Guide, "Allow
     and control permissions for SSH connections through Session Manager").
     """
     options = [f"UserKnownHostsFile={known_hosts}", "StrictHostKeyChecking=accept-new", "IdentitiesOnly=yes"]
-    if not site.network.admin_cidrs:
+    session_manager = session_manager or not site.network.admin_cidrs
+    if session_manager:
         options.append(f"ProxyCommand={SESSION_MANAGER} --region {site.aws.region}")
     return {
-        "ansible_host": (site.host.address or outputs.public_address)
-        if site.network.admin_cidrs
-        else outputs.instance_id,
+        "ansible_host": outputs.instance_id if session_manager else (site.host.address or outputs.public_address),
         "ansible_port": site.host.ssh_port,
         "ansible_user": site.host.ssh_user,
         "ansible_ssh_private_key_file": str(Path(site.host.ssh_key).expanduser().absolute()),
@@ -339,13 +358,15 @@ def connection(site: Site, outputs: Outputs, known_hosts: Path) -> dict[str, Any
 SESSION_MANAGER = "aws ssm start-session --target %h --document-name AWS-StartSSHSession --parameters portNumber=%p"
 
 
-def require_way_in(site: Site, world: World) -> None:
-    """Raise Refused when the host can be reached through Session Manager alone and this machine has not its programs."""
-    needed = () if site.network.admin_cidrs else ("aws", "session-manager-plugin")
+def require_way_in(site: Site, world: World, *, session_manager: bool = False) -> None:
+    """Raise Refused when the host is to be reached through Session Manager and this machine has not its programs."""
+    direct = site.network.admin_cidrs and not session_manager
+    needed = () if direct else ("aws", "session-manager-plugin")
     missing = [program for program in needed if not world.processes.installed(program)]
     if missing:
         raise Refused(
-            f"network.admin_cidrs is empty, and the way through Session Manager needs {' and '.join(missing)}",
+            f"{'the' if site.network.admin_cidrs else 'network.admin_cidrs is empty, and the'} way through Session Manager needs "
+            f"{' and '.join(missing)}",
             "install the AWS CLI and its Session Manager plugin, or name your address in network.admin_cidrs",
         )
 

@@ -20,6 +20,7 @@ from ops.world.containers import FROZEN_SECONDS, NEVER, Service
 CERTIFICATE_LEFT = timedelta(days=10)
 # In it the log's stream says how far it is.
 STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
+ROOM_LEFT, SHARE_LEFT = 5 * 2**30, 0.1
 DATA = Path(DATA_DIRECTORY, "gitea")
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"})
 
@@ -38,7 +39,7 @@ def health(site: Site, world: World) -> Report:
     A site that stands still for a backup is judged when it goes on. Exit code 3 when a probe is red.
     """
     services = _going_on(world)
-    seen = [*judge_services(services), *_disk(world), _log(world), *_outside(site, world, LOCALHOST)]
+    seen = [*judge_services(services), *_disk(world), *_rooms(world), _log(world), *_outside(site, world, LOCALHOST)]
     return judge([*seen, *_kept(site, world, services)])
 
 
@@ -118,6 +119,26 @@ def _disk(world: World) -> list[Probe]:
     errors = world.subvolumes.errors(DATA)
     seen = ", ".join(errors) or "has returned what was written"
     return [Probe("data disk", not errors, seen, 'docs/runbooks/restore.md, "The disk is at fault"')]
+
+
+def _rooms(world: World) -> list[Probe]:
+    disks = {"data disk": DATA, "root disk": Path(BACKUP_DIRECTORY)}
+    return [
+        judge_room(f"room on the {name}", world.subvolumes.free(folder), world.subvolumes.share_free(folder))
+        for name, folder in disks.items()
+        if folder.is_dir()
+    ]
+
+
+def judge_room(name: str, free: int, share: float) -> Probe:
+    """Return whether there is room: of a small disk a tenth, of a large one 5 GiB. Who fills a btrfs can delete nothing any more."""
+    seen = f"{free / 2**30:.1f} GiB free, {share:.0%}"
+    return Probe(
+        name,
+        free >= ROOM_LEFT or share >= SHARE_LEFT,
+        seen,
+        "df --human-readable; larger host.data_gib or root_gib, deploy",
+    )
 
 
 def _log(world: World) -> Probe:

@@ -89,7 +89,8 @@ class Change:
 class AccountFacts:
     """What an AWS account says before a site is made in it; None is what it did not say, and ``unknown`` tells why.
 
-    ``buckets`` has "free", "ours" or "foreign" for each name asked about; ``namesakes`` is what bears the site's name.
+    ``buckets`` has "free", "ours" or "foreign" for each name asked about; ``namesakes`` is what bears the site's name, ``records``
+    what the zone tells of the site's domain. ``machine`` is what speaks against the wished type of machine, "" for nothing.
     """
 
     identity: str
@@ -102,6 +103,8 @@ class AccountFacts:
     buckets: Mapping[str, str]
     namesakes: tuple[str, ...]
     unknown: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
+    machine: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ def require(site: Site, world: World, *, buckets: tuple[str, ...]) -> tuple[str,
 
     ``buckets`` are the names that must be free. Nothing is touched.
     """
-    facts = world.account.facts(name=site.name, zone=site.zone, instance_type=site.host.instance_type, buckets=buckets)
+    facts = world.account.facts(
+        name=site.name, domain=site.domain, zone=site.zone, instance_type=site.host.instance_type, buckets=buckets
+    )
     world.tell(f"pre-flight: {facts.identity}")
     problems = judge(site, facts)
     if problems:
@@ -37,6 +39,11 @@ def judge(site: Site, facts: AccountFacts) -> tuple[str, ...]:
             facts.vcpus_wanted is not None and facts.vcpus_free is not None and facts.vcpus_free < facts.vcpus_wanted,
             f"host.instance_type = {site.host.instance_type} needs {facts.vcpus_wanted} vCPUs and the quota leaves "
             f"{facts.vcpus_free}: ask Service Quotas for more (EC2, L-1216C47A)",
+        ),
+        (bool(facts.machine), f"host.instance_type = {site.host.instance_type} {facts.machine}: name another"),
+        (
+            bool(facts.records),
+            f"{', '.join(facts.records)} is there already, and a deployment would write over it: remove it, or give another domain",
         ),
         (
             facts.addresses_free is not None and facts.addresses_free < 1,

@@ -247,6 +247,9 @@ class FakeSubvolumes:
     def free(self, folder: Path) -> int:
         return self.room
 
+    def share_free(self, folder: Path) -> float:
+        return 1.0
+
     def remove(self, folder: Path) -> None:
         assert not folder.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,10 @@ _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempt
 _ALIVE = ["pending", "running", "stopping", "stopped"]
 # Service Quotas' codes: "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", "EC2-VPC Elastic IPs".
 _VCPUS, _ADDRESSES = "L-1216C47A", "L-0263D0A3"
+# What a deployment writes at its domain, and what stands in the way of that.
+_OF_A_SITE = frozenset({"A", "AAAA", "CAA", "CNAME"})
+# As AWS calls what uname does.
+_ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
 _STANDARD_FAMILIES = frozenset("acdhimrtz")
 _BATCH = 1000
 
@@ -31,7 +36,7 @@ class Account:
         self._endpoint_url = endpoint_url or None
         self._clients: dict[str, Any] = {}
 
-    def facts(self, *, name: str, zone: str, instance_type: str, buckets: tuple[str, ...]) -> AccountFacts:
+    def facts(self, *, name: str, domain: str, zone: str, instance_type: str, buckets: tuple[str, ...]) -> AccountFacts:
         """Return all that decides whether a site called ``name`` can be made here.
 
         What AWS does not answer, for want of rights or because the endpoint has no such service, is named in ``unknown``.
@@ -44,6 +49,8 @@ class Account:
             region_open=questions.ask("the region", self._region_open),
             zone_found=questions.ask("the hosted zone", lambda: self._zone_found(zone)),
             vcpus_wanted=questions.ask("the instance type", lambda: self._vcpus_of(instance_type)),
+            machine=questions.ask("the kind of machine", lambda: self._against(instance_type)),
+            records=tuple(questions.ask("the domain's records", lambda: self._records(zone, domain)) or ()),
             vcpus_free=questions.ask("the quota of vCPUs", lambda: self._quota(_VCPUS) - self._vcpus_in_use()),
             addresses_free=questions.ask("the quota of addresses", lambda: self._quota(_ADDRESSES) - self._addresses()),
             mail_to_anyone=questions.ask("SES's sandbox", self._mail_to_anyone),
@@ -166,9 +173,42 @@ class Account:
         found = self._client("route53").list_hosted_zones_by_name(DNSName=zone)["HostedZones"]
         return any(each["Name"] == f"{zone}." and not each["Config"].get("PrivateZone") for each in found)
 
+    def _records(self, zone: str, domain: str) -> list[str]:
+        client = self._client("route53")
+        zones = client.list_hosted_zones_by_name(DNSName=zone)["HostedZones"]
+        public = [each for each in zones if each["Name"] == f"{zone}." and not each["Config"].get("PrivateZone")]
+        pages = client.get_paginator("list_resource_record_sets")
+        return [
+            f"{each['Type']} {domain}"
+            for found in public
+            for page in pages.paginate(HostedZoneId=found["Id"])
+            for each in page["ResourceRecordSets"]
+            if each["Name"] == f"{domain}." and each["Type"] in _OF_A_SITE
+        ]
+
     def _vcpus_of(self, instance_type: str) -> int:
+        return int(self._type(instance_type)["VCpuInfo"]["DefaultVCpus"])
+
+    def _against(self, instance_type: str) -> str:
+        try:
+            found = self._type(instance_type)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "InvalidInstanceType":
+                raise
+            return f"is no type of machine in {self._region}"
+        built = _ARCHITECTURES.get(platform.machine(), platform.machine())
+        if built not in found["ProcessorInfo"]["SupportedArchitectures"]:
+            return f"is {', '.join(found['ProcessorInfo']['SupportedArchitectures'])}, and ops' image is built here, on {built}"
+        # Nothing else shows a volume under its id (Amazon EC2 User Guide, "Map NVMe volumes to device names").
+        return (
+            ""
+            if found.get("Hypervisor", "nitro") == "nitro"
+            else "is no Nitro machine, and names no disk by its volume"
+        )
+
+    def _type(self, instance_type: str) -> dict[str, Any]:
         (found,) = self._client("ec2").describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
-        return int(found["VCpuInfo"]["DefaultVCpus"])
+        return dict(found)
 
     def _quota(self, code: str) -> int:
         found = self._client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode=code)

@@ -68,7 +68,9 @@ def play(
     )
     if events.unreachable:
         raise Unavailable(
-            f"the host is unreachable: {events.unreachable}", "check host.address, the ssh key and port 22"
+            f"the host is unreachable: {events.unreachable}",
+            "check host.address, the ssh key and port 22; from another address than the host's firewall knows: "
+            "ops deploy --session-manager",
         )
     if runner.rc != 0:
         raise OpsError(

@@ -100,6 +100,11 @@ class Subvolumes:
         """Return how many bytes the folder's file system has room for."""
         return shutil.disk_usage(folder).free
 
+    def share_free(self, folder: Path) -> float:
+        """Return which share of the folder's file system is free, from 0 to 1."""
+        usage = shutil.disk_usage(folder)
+        return usage.free / usage.total
+
     def rename(self, folder: Path, name: Path) -> None:
         """Give a subvolume or folder another name on the same disk, in an instant; what has that name must not exist."""
         if name.exists():

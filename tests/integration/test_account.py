@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import platform
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,16 +38,30 @@ def _client(service: str) -> Any:
 
 
 def test_an_account_is_told_as_it_is_and_what_aws_does_not_answer_is_named_and_not_guessed(account: Account) -> None:
-    facts = account.facts(name="nothing", zone="nowhere.org", instance_type="t3.medium", buckets=("unused",))
+    facts = account.facts(
+        name="nothing", domain="git.nowhere.org", zone="nowhere.org", instance_type="t3.medium", buckets=("unused",)
+    )
     assert facts.identity.startswith("arn:aws:")
     assert (facts.region_open, facts.zone_found, facts.vcpus_wanted, facts.mail_to_anyone) == (True, False, 2, True)
-    assert (facts.buckets, facts.namesakes) == ({"unused": "free"}, ())
+    assert (facts.buckets, facts.namesakes, facts.records, facts.machine) == ({"unused": "free"}, (), (), "")
     assert (facts.vcpus_free, facts.addresses_free) == (None, None)
     assert [each.split(":")[0] for each in facts.unknown] == ["the quota of vCPUs", "the quota of addresses"]
 
 
 def test_what_is_there_already_is_found(account: Account) -> None:
-    _client("route53").create_hosted_zone(Name="example.org", CallerReference="1")
+    zone = _client("route53").create_hosted_zone(Name="example.org", CallerReference="1")["HostedZone"]["Id"]
+    changes = [
+        {
+            "Action": "CREATE",
+            "ResourceRecordSet": {"Name": name, "Type": kind, "TTL": 60, "ResourceRecords": [{"Value": value}]},
+        }
+        for name, kind, value in (
+            ("git.example.org", "A", "192.0.2.1"),
+            ("git.example.org", "TXT", '"anything"'),
+            ("www.example.org", "CNAME", "elsewhere.org"),
+        )
+    ]
+    _client("route53").change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
     _client("s3").create_bucket(Bucket="mine", CreateBucketConfiguration={"LocationConstraint": REGION})
     _client("iam").create_role(RoleName="test-host", AssumeRolePolicyDocument="{}")
     _client("secretsmanager").create_secret(Name="test/admin-password", SecretString="a")
@@ -55,9 +70,12 @@ def test_what_is_there_already_is_found(account: Account) -> None:
     _client("secretsmanager").delete_secret(SecretId="test/old")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "Site", "Value": "test"}]}]
     started = _client("ec2").run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1, TagSpecifications=tags)
-    facts = account.facts(name="test", zone="example.org", instance_type="t3.medium", buckets=("mine",))
+    facts = account.facts(
+        name="test", domain="git.example.org", zone="example.org", instance_type="t3.medium", buckets=("mine",)
+    )
     assert facts.zone_found is True
     assert facts.buckets == {"mine": "ours"}
+    assert facts.records == ("A git.example.org",)
     assert set(facts.namesakes) == {
         f"instance {started['Instances'][0]['InstanceId']}",
         "role test-host",
@@ -87,3 +105,20 @@ def test_rules_are_told_in_words_and_taken_out_one_by_one(account: Account) -> N
     for rule, words in rules.items():
         account.revoke(group, rule, egress=words.startswith("egress"))
     assert account.rules(group) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("t3.meduim", "is no type of machine in eu-central-1"),
+        ("t2.medium", "is no Nitro machine"),
+        ("t4g.medium", "is arm64, and ops' image is built here"),
+    ],
+)
+def test_a_machine_on_which_no_site_can_be_is_told(
+    account: Account, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    facts = account.facts(name="test", domain="a.example.org", zone="example.org", instance_type=kind, buckets=())
+    assert facts.machine is not None
+    assert words in facts.machine

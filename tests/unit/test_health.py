@@ -62,6 +62,14 @@ def test_a_disk_that_returned_something_else_than_was_written_is_red(
     assert _red(world) == red
 
 
+@pytest.mark.parametrize(
+    ("free", "total", "healthy"),
+    [(1, 20, False), (2, 20, True), (4, 100, False), (5, 100, True), (4, 1000, False), (6, 1000, True)],
+)
+def test_a_disk_is_red_before_it_is_full(free: int, total: int, healthy: bool) -> None:
+    assert health.judge_room("room", free * 2**30, free / total).healthy is healthy
+
+
 def test_what_btrfs_counts_against_a_disk_is_read() -> None:
     zeros = "[/dev/nvme1n1].write_io_errs    0\n[/dev/nvme1n1].corruption_errs  0\n"
     said = {"sound": Finished(0, zeros), "rotten": Finished(0, zeros.replace("errs  0", "errs  12"))}
