@@ -405,7 +405,7 @@ run "no_bucket_is_public_and_every_version_is_kept" {
   }
 
   assert {
-    condition     = one(one(aws_s3_bucket_lifecycle_configuration.this.rule).noncurrent_version_expiration).noncurrent_days >= 90 && alltrue([for each in one(aws_s3_bucket_lifecycle_configuration.this.rule).expiration : coalesce(each.days, 0) == 0 && each.date == null])
+    condition     = one(one(aws_s3_bucket_lifecycle_configuration.this.rule).noncurrent_version_expiration).noncurrent_days >= 90 && alltrue([for each in one(aws_s3_bucket_lifecycle_configuration.this.rule).expiration : each.expired_object_delete_marker])
     error_message = "the bucket forgets what is current, or what was deleted too soon to be missed"
   }
 
