@@ -302,10 +302,14 @@ def _is_new(at: Place, pending: Pending) -> bool:
 def _put_back(at: Place, name: str) -> None:
     """Put a copy of a picture in the place of what is there, which is kept aside: two renamings, each in an instant."""
     disk, live, aside, copy = at.world.subvolumes, at.places.data / name, at.undone / name, at.folder / "copy" / name
-    if live.exists() and not aside.exists():
-        at.undone.mkdir(mode=0o700, exist_ok=True)
-        disk.rename(live, aside)
-    if not live.exists():
+    if not aside.exists():
+        # Before anything is moved: of a picture that cannot be copied, what is there is still better than nothing.
         disk.remove(copy)
         disk.revive(at.before / name, copy)
+        if live.exists():
+            at.undone.mkdir(mode=0o700, exist_ok=True)
+            disk.rename(live, aside)
+    if not live.exists():
+        if not copy.exists():
+            disk.revive(at.before / name, copy)
         disk.rename(copy, live)

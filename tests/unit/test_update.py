@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ops import moves, pins, trial, underway, update
-from ops.errors import Degraded, Locked, Refused, RolledBack, Stranded, Unavailable
+from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Part
 from ops.model import Report
 from ops.moves import Facts, Move, Wish
@@ -701,6 +701,26 @@ def test_the_timer_ends_what_is_kept_too_long_though_no_host_ever_boots(machine:
     machine.clock.sleep(timedelta(days=5, hours=20).total_seconds())
     assert machine.update("", automatic=True).summary == "no update is due"
     assert not (machine.places.data / ".update/before/gitea").exists()
+
+
+def test_a_picture_that_cannot_be_copied_leaves_what_is_there_where_it_is(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.write("before")
+    machine.update(to="28.1.0")
+    machine.write("after")
+
+    def no_room(picture: Path, folder: Path) -> None:
+        raise OpsError("btrfs subvolume snapshot failed: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "revive", no_room)
+        with pytest.raises(Stranded):
+            machine.rollback()
+    assert (machine.places.live / "writes").read_text().split() == ["before", "after"]
+    with suppress(RolledBack):
+        machine.resume()
+    assert (machine.version(), machine.content()) == ("28.0.1", ["before"])
 
 
 def test_no_one_goes_back_to_an_image_that_is_not_to_be_had_any_more(machine: Machine) -> None:
