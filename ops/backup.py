@@ -471,7 +471,8 @@ def _bring(
             # Those who are away, and a lock that someone holds, would be so for all the others.
             if failed.exit_code != OpsError.exit_code:
                 raise
-            stuck[file.stem] = OpsError(failed.message, f"look at {file}, and take it away when it is of no use")
+            waits = f"it waits as {file}: take it away when it is of no use"
+            stuck[file.stem] = OpsError(failed.message, "; ".join(filter(None, (failed.hint, waits))))
             continue
         brought[made.identity] = made
     return brought

@@ -74,7 +74,7 @@ def test_what_cannot_be_brought_to_the_bucket_keeps_no_other_from_it_and_is_name
     (machine.places.pending / f"{made.identity}.json").write_bytes(manifest.written(made))
     _, (left,) = brought(machine, made)
     assert f"backup {rotten} cannot be brought to the bucket" in left
-    assert f"{rotten}.json, and take it away" in left
+    assert f"{rotten}.json: take it away when it is of no use" in left
 
 
 def test_the_backup_that_was_made_and_cannot_be_brought_is_no_success(machine: Machine) -> None:
