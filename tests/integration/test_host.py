@@ -160,7 +160,7 @@ def test_a_mirror_without_its_scheme_is_refused_before_anything_is_touched(machi
     assert _done(refused) == _FACTS | {"Refuse wrong variables of base"}
 
 
-_FACTS = {"Reach the host", "Know its release and what kind of machine it is"}
+_FACTS = {"Reach the host", "Let cloud-init end", "Know its release and what kind of machine it is"}
 
 
 def _changed(played: Any) -> set[str]:
