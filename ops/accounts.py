@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ops.config import Site
@@ -32,7 +32,7 @@ def ensure_admin(site: Site, world: World, *, password: Secret | None = None) ->
     token_name = f"ops-{secrets.token_hex(4)}"
     token = _token(site, world, token_name)
     _set_password(site, world, token, password)
-    _end_token(site, world, lambda: password, token_name)
+    _end_token(site, world, token_name, password)
     return Report("accounts", changed=True, summary=f"administrator {site.gitea.admin_username} was made")
 
 
@@ -44,7 +44,7 @@ def token(site: Site, world: World) -> Iterator[Secret]:
     try:
         yield made
     finally:
-        _end_token(site, world, lambda: world.aws.secret(secret_name(site, "admin-password")), name)
+        _end_token(site, world, name)
 
 
 def users_from(listing: str) -> frozenset[str]:
@@ -102,21 +102,20 @@ def _set_password(site: Site, world: World, token: Secret, password: Secret) -> 
         )
 
 
-def _end_token(site: Site, world: World, password: Callable[[], Secret], name: str) -> None:
+def _end_token(site: Site, world: World, name: str, password: Secret | None = None) -> None:
+    """Delete a token, with Secrets Manager's password unless another is given; one that stays is told of."""
+    user = site.gitea.admin_username
     try:
-        _delete_token(site, world, password(), name)
+        password = password or world.aws.secret(secret_name(site, "admin-password"))
+        answer = _call(site, world, "DELETE", f"/api/v1/users/{user}/tokens/{name}", password=password)
+        why = "" if answer.status in (204, 404) else f"Gitea answers {answer.status} when it is to be deleted"
     except OpsError as error:
+        why = error.message
+    if why:
         world.tell(
-            f"the access token {name} of {site.gitea.admin_username} is left: {error.message}; delete it in the settings of that "
-            "account, which must have no second factor"
+            f"the access token {name} of {user} is left: {why}; delete it in the settings of that account, which must have no "
+            "second factor"
         )
-
-
-def _delete_token(site: Site, world: World, password: Secret, name: str) -> None:
-    path = f"/api/v1/users/{site.gitea.admin_username}/tokens/{name}"
-    answer = _call(site, world, "DELETE", path, password=password)
-    if answer.status not in (204, 404):
-        raise OpsError(f"Gitea answers {answer.status} when it is to be deleted")
 
 
 def _gitea(world: World, arguments: Sequence[str]) -> str:

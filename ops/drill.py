@@ -16,7 +16,7 @@ from ops import accounts, backup, catalogue, composition, proofs, restore
 from ops.backup import DUMP, REPOSITORIES, Places, Repositories
 from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
-from ops.errors import Locked, OpsError, Refused, Unavailable
+from ops.errors import OpsError, Refused
 from ops.health import await_healthy
 from ops.manifest import Manifest
 from ops.model import Report
@@ -25,7 +25,7 @@ from ops.proofs import Drill, due, written
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
-from ops.world.restic import WrongPassword, folder_of
+from ops.world.restic import NOT_LOOKED_INTO, folder_of
 
 PROJECT = "gitea-drill"
 _HEALTHY_SECONDS = 300
@@ -125,8 +125,7 @@ def _drilled(
                 findings += _damage(world, places, scratch)
             with timeline.step("use"):
                 findings += _use(world, chosen, site.gitea.admin_username)
-        except (Unavailable, Locked, WrongPassword):
-            # No one knows yet whether the backup is good.
+        except NOT_LOOKED_INTO:
             raise
         except OpsError as error:
             findings.append(error.message)

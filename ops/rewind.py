@@ -9,10 +9,10 @@ from datetime import datetime
 from ops import afar, image
 from ops.config import Site
 from ops.deploy import Agree, Workshop
-from ops.errors import Degraded, Locked, OpsError, Refused, Unavailable
+from ops.errors import Degraded, OpsError, Refused
 from ops.model import ObjectVersion, Report
 from ops.world import World
-from ops.world.restic import Damaged, Restic, WrongPassword
+from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def rewind(
 def _check(remote: Restic, so_far: str) -> None:
     try:
         remote.check()
-    except (Unavailable, Locked, WrongPassword):
+    except NOT_LOOKED_INTO:
         raise
     except Damaged as error:
         raise Degraded(f"{so_far}, and its repository is damaged: {error.message}", "give an earlier moment") from error

@@ -53,7 +53,7 @@ def update(
     """
     at = Place(site, world, places or Places(), compose)
     now = world.clock.now()
-    if wish.automatic and not at.journal.records() and not _is_due(at, now) and not _is_kept_too_long(at, now):
+    if wish.automatic and not at.journal.records() and not _is_due(at, now) and not _outlived(at, now):
         return Report("update", False, "no update is due")
     with exclusive(at.places.lock, now, "ops update"):
         if _resumed(at) is None and wish.automatic:
@@ -415,8 +415,7 @@ def _went_back(at: Place, pending: Pending, story: Story) -> Report:
 
 def _forget(at: Place, now: datetime) -> None:
     """End what was kept for a way back that is no longer taken: it grows as the site changes."""
-    known = _kept(at)
-    if known and _is_kept_too_long(at, now):
+    if known := _outlived(at, now):
         at.world.tell(f"the pictures of before {known.move} are {at.site.update.keep_days} days old, and go")
         at.world.files.remove(at.kept)
         for folder in (at.before, at.undone):
@@ -424,9 +423,10 @@ def _forget(at: Place, now: datetime) -> None:
                 at.world.subvolumes.remove(folder / name)
 
 
-def _is_kept_too_long(at: Place, now: datetime) -> bool:
+def _outlived(at: Place, now: datetime) -> Pending | None:
+    """What is kept for a way back, when it has been kept long enough."""
     known = _kept(at)
-    return known is not None and now - known.began > timedelta(days=at.site.update.keep_days)
+    return known if known and now - known.began > timedelta(days=at.site.update.keep_days) else None
 
 
 def _kept(at: Place) -> Pending | None:

@@ -9,14 +9,14 @@ from datetime import datetime
 from ops import backup, catalogue, proofs, restore
 from ops.backup import DUMP, REPOSITORIES, Places, Repositories
 from ops.config import Site
-from ops.errors import Locked, OpsError, Refused, Unavailable
+from ops.errors import OpsError, Refused
 from ops.manifest import Backup, Manifest
 from ops.model import Report
 from ops.proofs import SHARES, Verification
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
-from ops.world.restic import Damaged, Restic, WrongPassword, folder_of
+from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic, folder_of
 
 # What git reads to tell a repository's refs, in either of its formats (gitrepository-layout(5)); beside it, git wants a folder for
 # objects, in which nothing need be.
@@ -113,7 +113,7 @@ def _verified(
             findings += _dump(world, places, both.remote, chosen)
         with timeline.step("content"):
             findings += _content(world, places, both.remote, chosen)
-    except (Unavailable, Locked, WrongPassword):
+    except NOT_LOOKED_INTO:
         raise
     except OpsError as error:
         findings.append(error.message)

@@ -68,7 +68,7 @@ class Machine(fakes.FakeWorld):
     room: int = 10**9
     rows: int = 3
     revives_nothing: bool = False
-    # What cannot be read in a repository, and whether btrfs counts that.
+    # A repository of this content is one that git cannot read.
     unreadable_content: str = ""
 
     def __post_init__(self) -> None:

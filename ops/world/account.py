@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -44,13 +44,15 @@ class Account:
         """
         identity = self._identity()
         questions = _Questions()
+        zones = questions.ask("the hosted zone", lambda: self._zones(zone))
+        kind = questions.ask("the instance type", lambda: self._type(instance_type))
         return AccountFacts(
             identity=identity,
             region_open=questions.ask("the region", self._region_open),
-            zone_found=questions.ask("the hosted zone", lambda: self._zone_found(zone)),
-            vcpus_wanted=questions.ask("the instance type", lambda: self._vcpus_of(instance_type)),
-            machine=questions.ask("the kind of machine", lambda: self._against(instance_type)),
-            records=tuple(questions.ask("the domain's records", lambda: self._records(zone, domain)) or ()),
+            zone_found=None if zones is None else bool(zones),
+            vcpus_wanted=int(kind["VCpuInfo"]["DefaultVCpus"]) if kind else None,
+            machine=None if kind is None else self._against(kind),
+            records=tuple(questions.ask("the domain's records", lambda: self._records(zones or (), domain)) or ()),
             vcpus_free=questions.ask("the quota of vCPUs", lambda: self._quota(_VCPUS) - self._vcpus_in_use()),
             addresses_free=questions.ask("the quota of addresses", lambda: self._quota(_ADDRESSES) - self._addresses()),
             mail_to_anyone=questions.ask("SES's sandbox", self._mail_to_anyone),
@@ -169,46 +171,41 @@ class Account:
             raise
         return str(region.get("OptInStatus")) != "not-opted-in"
 
-    def _zone_found(self, zone: str) -> bool:
+    def _zones(self, zone: str) -> list[str]:
+        """The ids of the public hosted zones of that name."""
         found = self._client("route53").list_hosted_zones_by_name(DNSName=zone)["HostedZones"]
-        return any(each["Name"] == f"{zone}." and not each["Config"].get("PrivateZone") for each in found)
+        return [each["Id"] for each in found if each["Name"] == f"{zone}." and not each["Config"].get("PrivateZone")]
 
-    def _records(self, zone: str, domain: str) -> list[str]:
-        client = self._client("route53")
-        zones = client.list_hosted_zones_by_name(DNSName=zone)["HostedZones"]
-        public = [each for each in zones if each["Name"] == f"{zone}." and not each["Config"].get("PrivateZone")]
-        pages = client.get_paginator("list_resource_record_sets")
+    def _records(self, zones: Iterable[str], domain: str) -> list[str]:
+        pages = self._client("route53").get_paginator("list_resource_record_sets")
         return [
             f"{each['Type']} {domain}"
-            for found in public
-            for page in pages.paginate(HostedZoneId=found["Id"])
+            for zone in zones
+            for page in pages.paginate(HostedZoneId=zone)
             for each in page["ResourceRecordSets"]
             if each["Name"] == f"{domain}." and each["Type"] in _OF_A_SITE
         ]
 
-    def _vcpus_of(self, instance_type: str) -> int:
-        return int(self._type(instance_type)["VCpuInfo"]["DefaultVCpus"])
-
-    def _against(self, instance_type: str) -> str:
+    def _type(self, instance_type: str) -> dict[str, Any]:
+        """What EC2 says of a type of machine; nothing when there is none of that name."""
         try:
-            found = self._type(instance_type)
+            (found,) = self._client("ec2").describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
         except ClientError as error:
             if error.response["Error"]["Code"] != "InvalidInstanceType":
                 raise
-            return f"is no type of machine in {self._region}"
-        built = _ARCHITECTURES.get(platform.machine(), platform.machine())
-        if built not in found["ProcessorInfo"]["SupportedArchitectures"]:
-            return f"is {', '.join(found['ProcessorInfo']['SupportedArchitectures'])}, and ops' image is built here, on {built}"
-        # Nothing else shows a volume under its id (Amazon EC2 User Guide, "Map NVMe volumes to device names").
-        return (
-            ""
-            if found.get("Hypervisor", "nitro") == "nitro"
-            else "is no Nitro machine, and names no disk by its volume"
-        )
-
-    def _type(self, instance_type: str) -> dict[str, Any]:
-        (found,) = self._client("ec2").describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
+            return {}
         return dict(found)
+
+    def _against(self, kind: dict[str, Any]) -> str:
+        if not kind:
+            return f"is no type of machine in {self._region}"
+        architectures = kind["ProcessorInfo"]["SupportedArchitectures"]
+        built = _ARCHITECTURES.get(platform.machine(), platform.machine())
+        if built not in architectures:
+            return f"is {', '.join(architectures)}, and ops' image is built here, on {built}"
+        # Nothing else shows a volume under its id (Amazon EC2 User Guide, "Map NVMe volumes to device names").
+        nitro = kind.get("Hypervisor", "nitro") == "nitro"
+        return "" if nitro else "is no Nitro machine, and names no disk by its volume"
 
     def _quota(self, code: str) -> int:
         found = self._client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode=code)

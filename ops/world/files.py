@@ -26,8 +26,9 @@ class Files:
     def append(self, path: Path, line: str) -> None:
         """Add a line to a file, which is made when it is not there. Behind one that was cut off it begins a new one."""
         with path.open("ab+") as file:
-            begun = file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"
-            file.write(f"{chr(10) if begun else ''}{line}\n".encode())
+            end = file.tell()
+            cut_off = end > 0 and os.pread(file.fileno(), 1, end - 1) != b"\n"
+            file.write(b"\n" * cut_off + f"{line}\n".encode())
             file.flush()
             os.fsync(file.fileno())
 

@@ -47,6 +47,10 @@ class Damaged(OpsError):
     exit_code = 3
 
 
+# These say nothing of what is in a repository: no one could look.
+NOT_LOOKED_INTO = (Unavailable, Locked, WrongPassword)
+
+
 @dataclass(frozen=True)
 class Stored:
     """What a backup came to: the snapshot's id, the bytes it shows, and those it added to the repository."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shlex
 import socket
@@ -242,6 +243,22 @@ def head_of(site: DeployedSite, account: Account, repository: str) -> str:
     """Return the commit that the main branch of an account's repository is at."""
     answer = account.session.get(f"{site.url}/api/v1/repos/{account.name}/{repository}/branches/main")
     return str(json.loads(answer.text)["commit"]["id"])
+
+
+def uuid_of(ssh: Ssh, subvolume: str) -> str:
+    """Return what btrfs knows a subvolume by."""
+    return _shown(ssh, subvolume, "UUID")
+
+
+def parent_of(ssh: Ssh, subvolume: str) -> str:
+    """Return the UUID of the subvolume that another is a copy of; "-" for one that was made empty."""
+    return _shown(ssh, subvolume, "Parent UUID")
+
+
+def _shown(ssh: Ssh, subvolume: str, name: str) -> str:
+    shown = ssh(f"sudo btrfs subvolume show {subvolume}")
+    (found,) = re.findall(rf"^\s*{name}:\s*(\S+)$", shown.stdout, re.MULTILINE)
+    return str(found)
 
 
 def ops(ssh: Ssh, *arguments: str, code: int = 0) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,10 @@ from tests.e2e.conftest import (
     new_account,
     new_repository,
     ops,
+    parent_of,
     push,
     timers_at_rest,
+    uuid_of,
 )
 
 
@@ -118,22 +119,6 @@ def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
     push(git, kept.remote, tmp_path / "copy", "after")
     last = ops(ssh, "backup", "take")
     assert data_of(site, last["identity"]) != data_of(site, taken["identity"])
-
-
-def uuid_of(ssh: Ssh, subvolume: str) -> str:
-    """Return what btrfs knows a subvolume by."""
-    return _shown(ssh, subvolume, "UUID")
-
-
-def parent_of(ssh: Ssh, subvolume: str) -> str:
-    """Return the UUID of the subvolume that another is a copy of; "-" for one that was made empty."""
-    return _shown(ssh, subvolume, "Parent UUID")
-
-
-def _shown(ssh: Ssh, subvolume: str, name: str) -> str:
-    shown = ssh(f"sudo btrfs subvolume show {subvolume}")
-    (found,) = re.findall(rf"^\s*{name}:\s*(\S+)$", shown.stdout, re.MULTILINE)
-    return str(found)
 
 
 def data_of(site: DeployedSite, identity: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,8 @@ def _world(
     )
 
 
-def _renew(world: fakes.FakeWorld, folder: Path) -> Report:
-    return certs.renew(fakes.site(), world, live=folder / "live", compose=folder)  # type: ignore[arg-type]
+def _renew(world: Any, folder: Path) -> Report:
+    return certs.renew(fakes.site(), world, live=folder / "live", compose=folder)
 
 
 def _writes(folder: Path, content: str) -> Callable[[Sequence[str]], Finished]:

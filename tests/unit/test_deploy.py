@@ -90,13 +90,14 @@ def test_session_manager_without_its_programs_is_refused_by_name(present: set[st
 def test_an_operator_whose_address_the_host_does_not_know_yet_may_go_through_session_manager_once(
     tmp_path: Path,
 ) -> None:
-    outputs, world = deploy.outputs_from(OUTPUTS), fakes.FakeWorld()
+    outputs = deploy.outputs_from(OUTPUTS)
     direct = deploy.connection(fakes.site(), outputs, tmp_path / "known")
     assert (direct["ansible_host"], "ProxyCommand" in direct["ansible_ssh_common_args"]) == ("192.0.2.1", False)
     through = deploy.connection(fakes.site(), outputs, tmp_path / "known", session_manager=True)
     assert (through["ansible_host"], "ProxyCommand" in through["ansible_ssh_common_args"]) == ("i-1", True)
+    world: Any = fakes.FakeWorld()
     with pytest.raises(Refused, match="the way through Session Manager needs aws and session-manager-plugin"):
-        deploy.require_way_in(fakes.site(), world, session_manager=True)  # type: ignore[arg-type]
+        deploy.require_way_in(fakes.site(), world, session_manager=True)
 
 
 def test_an_open_ssh_port_needs_no_session_manager() -> None:

@@ -61,8 +61,8 @@ def practised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         world: Any = fakes.FakeWorld(subvolumes=fakes.FakeSubvolumes(room=free))
         monkeypatch.setattr(drill, "_compose", lambda folder: ["docker", "compose"])
         monkeypatch.setattr(drill, "_fetch", fetch)
-        places, both, made = Places(data=tmp_path), Any, fakes.made(NOW)
-        return drill._drilled(SITE, world, places, both, made, NOW, tmp_path)  # type: ignore[arg-type]
+        both: Any = None
+        return drill._drilled(SITE, world, Places(data=tmp_path), both, fakes.made(NOW), NOW, tmp_path)
 
     return practise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -74,8 +75,8 @@ def test_what_btrfs_counts_against_a_disk_is_read() -> None:
     zeros = "[/dev/nvme1n1].write_io_errs    0\n[/dev/nvme1n1].corruption_errs  0\n"
     said = {"sound": Finished(0, zeros), "rotten": Finished(0, zeros.replace("errs  0", "errs  12"))}
     said["silent"] = Finished(0, "")
-    counting = fakes.FakeProcesses(lambda argv: said.get(argv[-1], Finished(1, "ERROR: not a btrfs filesystem\n")))
-    found = {each: Subvolumes(counting).errors(Path(each)) for each in ("sound", "rotten", "elsewhere", "silent")}  # type: ignore[arg-type]
+    counting: Any = fakes.FakeProcesses(lambda argv: said.get(argv[-1], Finished(1, "ERROR: not a btrfs filesystem\n")))
+    found = {each: Subvolumes(counting).errors(Path(each)) for each in ("sound", "rotten", "elsewhere", "silent")}
     assert found == {
         "sound": (),
         "rotten": ("corruption_errs 12",),

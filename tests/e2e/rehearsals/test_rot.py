@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import Ssh, ops
-from tests.e2e.test_backup import parent_of
+from tests.e2e.conftest import Ssh, ops, parent_of
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 _DISK = "/srv/gitea"
