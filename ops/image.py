@@ -34,7 +34,7 @@ def ensure(repository: Path, cache: Path, world: World) -> OpsImage:
     base = os.environ.get("OPS_BASE_IMAGE", "debian:trixie-slim")
     reference = f"gitea-suite/ops:{_content_key(repository, base)}"
     identity = world.containers.image_id(reference) or _build(repository, cache, base, reference, world)
-    archive = cache / "ops-image" / f"{identity.removeprefix('sha256:')}.tar"
+    archive = cache / "ops-image" / f"{identity.removeprefix('sha256:')}.tar.gz"
     archive.parent.mkdir(parents=True, exist_ok=True)
     if not archive.is_file():
         world.containers.save(reference, archive)
@@ -45,7 +45,7 @@ def ensure(repository: Path, cache: Path, world: World) -> OpsImage:
 
 
 def _forget_archives(folder: Path, now: float) -> None:
-    """Each archive is a quarter of a gigabyte. One that was just used may be on its way to another site's host."""
+    """Each archive is an eighth of a gigabyte. One that was just used may be on its way to another site's host."""
     for archive in folder.iterdir():
         with suppress(FileNotFoundError):
             if now - archive.stat().st_mtime > _KEPT_SECONDS:

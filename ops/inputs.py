@@ -101,6 +101,7 @@ def ansible_variables(
         "base_open_ports": open_ports(site),
         "base_data_device": site.host.data_device or volume_device(data_volume_id),
         "docker_registry_mirrors": list(site.host.registry_mirrors),
+        "docker_images": sorted(images.values()),
         "gitea_compose_source": str(compose_source),
         "gitea_environment": compose_environment(site, images),
         "gitea_ports": open_ports(site),

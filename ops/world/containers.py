@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -293,9 +294,10 @@ class Containers:
         return str(image.id)
 
     def save(self, reference: str, archive: Path) -> None:
-        """Write an image as a `docker save` archive; the file appears only when it is whole."""
+        """Write an image as a compressed `docker save` archive; the file appears only when it is whole."""
         partial = archive.with_suffix(f".{os.getpid()}.partial")
-        with _explained(), partial.open("wb") as file:
+        # The lowest level: it takes a third of the time of the usual one, for a tenth more bytes.
+        with _explained(), gzip.open(partial, "wb", compresslevel=1) as file:
             for chunk in self._docker.images.get(reference).save(named=True):
                 file.write(chunk)
         partial.replace(archive)

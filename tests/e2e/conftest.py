@@ -25,6 +25,8 @@ import testinfra
 from requests.adapters import HTTPAdapter
 from testinfra.host import Host
 
+from tests.one_connection import one_connection
+
 # A replaced machine has another key.
 _ANY_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 
@@ -224,9 +226,10 @@ def _session_manager(document: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="session")
-def host(site: DeployedSite, ssh_config: Path) -> Host:
-    """The host over ssh, as its administrator."""
-    return testinfra.get_host(f"ssh://{site.address}", ssh_config=str(ssh_config), sudo=True)
+def host(site: DeployedSite, ssh_config: Path) -> Iterator[Host]:
+    """The host over ssh, as its administrator, with one connection for all that is asked."""
+    with one_connection() as path:
+        yield testinfra.get_host(f"ssh://{site.address}", ssh_config=str(ssh_config), sudo=True, controlpath=path)
 
 
 Ssh = Callable[[str], subprocess.CompletedProcess[str]]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Machine:
     ground: HostGround
     key: Path
     folder: Path
+    variables: Mapping[str, Any] = field(default_factory=lambda: VARIABLES)
 
     def play(
         self, changes: Mapping[str, Any] | None = None, *, tags: str = "base,docker", power_cut_at: str = ""
@@ -51,7 +52,7 @@ class Machine:
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.folder}/known_hosts -o StrictHostKeyChecking=accept-new",
         }
         variables = self.folder / "variables.json"
-        variables.write_text(json.dumps({**VARIABLES, **(changes or {})}))
+        variables.write_text(json.dumps({**self.variables, **(changes or {})}))
         dark = threading.Event()
 
         def watch(event: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -14,29 +15,49 @@ import testinfra
 from testinfra.host import Host
 
 from ground import host as ground_host
-from ground import run
+from ground import images, registry, run
 from ground.fixture import Place
-from tests.integration.bare_machine import MIRROR, Machine, bare_machine, reasons
+from ground.images import ImageSet
+from tests.integration.bare_machine import VARIABLES, Machine, bare_machine, reasons
+from tests.one_connection import end, one_connection
 
 SSH_OPTIONS = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
+DOOR = images.pinned()["DOOR_IMAGE"]
+
+
+@pytest.fixture(scope="module")
+def mirror(place: Place, built: ImageSet) -> str:
+    """The URL of a registry that has one image of the stack."""
+    url = registry.start(place, built.local("registry"))
+    registry.push(place, {DOOR: built.local(DOOR)})
+    return url
 
 
 @pytest.fixture(scope="module")
 def machine(
-    docker_client: docker.DockerClient, place: Place, host_image: str, tmp_path_factory: pytest.TempPathFactory
+    docker_client: docker.DockerClient,
+    place: Place,
+    host_image: str,
+    mirror: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Machine]:
     """A machine that the playbook has made a host of."""
     with bare_machine(docker_client, place, host_image, tmp_path_factory.mktemp("host")) as bare:
-        first = bare.play()
+        wanted = {"docker_registry_mirrors": [mirror], "docker_images": [DOOR, "nowhere/to-be-had:1"]}
+        made = replace(bare, variables=VARIABLES | wanted)
+        first = made.play()
         assert first.rc == 0, reasons(first)
-        yield bare
+        yield made
 
 
 @pytest.fixture(scope="module")
-def host(machine: Machine) -> Host:
+def host(machine: Machine) -> Iterator[Host]:
     """The machine as its administrator sees it."""
     where = f"ssh://{ground_host.SSH_USER}@{machine.ground.address}"
-    return testinfra.get_host(where, ssh_identity_file=str(machine.key), ssh_extra_args=SSH_OPTIONS, sudo=True)
+    with one_connection() as path:
+        yield testinfra.get_host(
+            where, ssh_identity_file=str(machine.key), ssh_extra_args=SSH_OPTIONS, sudo=True, controlpath=path
+        )
 
 
 def test_a_second_run_changes_nothing(machine: Machine) -> None:
@@ -54,10 +75,16 @@ def test_compose_can_wait_for_health(host: Host) -> None:
     assert host.run("docker compose up --wait --help").rc == 0
 
 
-def test_the_engine_asks_the_mirror_first_and_outlives_its_own_restart(host: Host) -> None:
+def test_the_engine_asks_the_mirror_first_and_outlives_its_own_restart(host: Host, mirror: str) -> None:
     known = json.loads(host.check_output("docker info --format '{{json .}}'"))
-    assert known["RegistryConfig"]["Mirrors"] == [f"{MIRROR}/"]
+    assert known["RegistryConfig"]["Mirrors"] == [f"{mirror}/"]
     assert known["LiveRestoreEnabled"] is True
+
+
+def test_images_that_will_be_asked_for_are_there_before_they_are_and_one_that_is_not_to_be_had_is_no_hindrance(
+    host: Host,
+) -> None:
+    host.check_output(f"timeout 60 sh -c 'until docker image inspect {DOOR}; do sleep 0.2; done'")
 
 
 def test_the_engine_listens_on_no_network(host: Host) -> None:
@@ -136,6 +163,7 @@ def test_a_reboot_brings_name_disk_and_engine_back_and_a_disk_that_has_grown_mea
 ) -> None:
     host.check_output("touch /srv/gitea/mark && truncate --size +1G /var/lib/ground/data.img")
     ground_host.restart(machine.client, machine.ground)
+    end(host.backend.controlpath)
     assert host.file("/srv/gitea/mark").exists
     size = int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1"))
     grown = machine.play(tags="base")

@@ -50,6 +50,20 @@ def test_every_role_variable_has_a_default_in_its_role() -> None:
     assert set(variables) <= known
 
 
+def test_a_new_engine_fetches_every_image_that_compose_will_ask_for() -> None:
+    pinned = images.pinned(ROOT / "compose")
+    made = inputs.ansible_variables(
+        fakes.site(),
+        pinned,
+        data_volume_id="vol-1",
+        compose_source=ROOT,
+        image_archive=ROOT,
+        image_id="sha256:0",
+        image_name="ops:0",
+    )
+    assert set(made["docker_images"]) == {made["gitea_environment"][name] for name in pinned}
+
+
 def test_the_host_is_told_where_aws_is_only_where_that_is_not_aws_s_own_endpoint() -> None:
     assert "AWS_ENDPOINT_URL" not in inputs.ops_environment(fakes.site())
     elsewhere = fakes.site(aws={"region": "eu-central-1", "endpoint_url": "http://192.0.2.5:4566"})
