@@ -213,6 +213,27 @@ def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touch
     assert refused.stats["changed"] == {}
 
 
+def test_a_host_that_updates_or_restores_is_left_alone_until_that_has_ended(machine: Machine, host: Host) -> None:
+    stack = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": {"DOMAIN": "git.gitea.test"}}
+    holder = "systemd-run --quiet --unit holder flock /run/gitea-suite/operation.lock sleep infinity"
+    host.check_output(
+        "install -d /run/gitea-suite /srv/gitea/.restore /opt/gitea-suite/compose"
+        " && touch /srv/gitea/.restore/journal /opt/gitea-suite/compose/.env"
+        " && echo 'ops update, process 7, since today' >/run/gitea-suite/operation.lock"
+    )
+    host.check_output(f"{holder} && timeout 10 sh -c 'while flock -n /run/gitea-suite/operation.lock true; do :; done'")
+    refused = machine.play(stack, tags="gitea")
+    assert "ops update, process 7, since today is at work: let it end; then deploy again" in reasons(refused)
+    assert refused.stats["changed"] == {}
+    # A backup takes seconds, and ends; what a restore that was cut off has left does not by itself.
+    host.check_output("echo 'ops backup take' >/run/gitea-suite/operation.lock")
+    host.check_output("systemd-run --quiet --on-active=5 systemctl stop holder")
+    refused = machine.play(stack, tags="gitea")
+    assert "restore: one was cut off: sudo ops restore --resume on the host ends it; then deploy again" in reasons(refused)
+    assert refused.stats["changed"] == {}
+    host.check_output("rm -r /srv/gitea/.restore /opt/gitea-suite/compose /run/gitea-suite")
+
+
 def test_a_postgresql_that_cannot_read_the_data_is_refused_and_nothing_is_touched(machine: Machine, host: Host) -> None:
     host.check_output(
         "install -d /srv/gitea/postgresql/18/docker && echo 18 >/srv/gitea/postgresql/18/docker/PG_VERSION"
