@@ -229,7 +229,9 @@ def test_a_host_that_updates_or_restores_is_left_alone_until_that_has_ended(mach
     host.check_output("echo 'ops backup take' >/run/gitea-suite/operation.lock")
     host.check_output("systemd-run --quiet --on-active=5 systemctl stop holder")
     refused = machine.play(stack, tags="gitea")
-    assert "restore: one was cut off: sudo ops restore --resume on the host ends it; then deploy again" in reasons(refused)
+    assert "restore: one was cut off: sudo ops restore --resume on the host ends it; then deploy again" in reasons(
+        refused
+    )
     assert refused.stats["changed"] == {}
     host.check_output("rm -r /srv/gitea/.restore /opt/gitea-suite/compose /run/gitea-suite")
 
