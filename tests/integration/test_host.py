@@ -214,26 +214,27 @@ def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touch
 
 
 def test_a_host_that_updates_or_restores_is_left_alone_until_that_has_ended(machine: Machine, host: Host) -> None:
+    script = (run.REPOSITORY / "playbooks/roles/gitea/files/underway.sh").read_text()
+    host.check_output(f"cat >/run/underway.sh <<'END'\n{script}\nEND")
+    look = "sh /run/underway.sh /srv/gitea"
+    assert host.check_output(look) == ""
+    # What a restore that was cut off has left does not end by itself; on a machine without a stack, that begins with ending it.
+    host.check_output("install -d /run/gitea-suite /srv/gitea/.restore && touch /srv/gitea/.restore/journal")
+    assert host.check_output(look) == ""
+    host.check_output("install -d /opt/gitea-suite/compose && touch /opt/gitea-suite/compose/.env")
+    assert host.check_output(look) == "restore: one was cut off: sudo ops restore --resume on the host ends it"
+    host.check_output("rm -r /srv/gitea/.restore /opt/gitea-suite/compose")
+    # A backup takes seconds, and is waited for.
+    lock = "/run/gitea-suite/operation.lock"
+    host.check_output(f"echo 'ops backup take' >{lock}; systemd-run --quiet --unit holder flock {lock} sleep infinity")
+    host.check_output(f"timeout 10 sh -c 'while flock --nonblock {lock} true; do :; done'")
+    assert host.run(f"timeout 2 {look}").rc == 124
+    host.check_output(f"echo 'ops update, process 7, since today' >{lock}")
     stack = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": {"DOMAIN": "git.gitea.test"}}
-    holder = "systemd-run --quiet --unit holder flock /run/gitea-suite/operation.lock sleep infinity"
-    host.check_output(
-        "install -d /run/gitea-suite /srv/gitea/.restore /opt/gitea-suite/compose"
-        " && touch /srv/gitea/.restore/journal /opt/gitea-suite/compose/.env"
-        " && echo 'ops update, process 7, since today' >/run/gitea-suite/operation.lock"
-    )
-    host.check_output(f"{holder} && timeout 10 sh -c 'while flock -n /run/gitea-suite/operation.lock true; do :; done'")
     refused = machine.play(stack, tags="gitea")
+    host.check_output("systemctl stop holder; rm -r /run/gitea-suite")
     assert "ops update, process 7, since today is at work: let it end; then deploy again" in reasons(refused)
     assert refused.stats["changed"] == {}
-    # A backup takes seconds, and ends; what a restore that was cut off has left does not by itself.
-    host.check_output("echo 'ops backup take' >/run/gitea-suite/operation.lock")
-    host.check_output("systemd-run --quiet --on-active=5 systemctl stop holder")
-    refused = machine.play(stack, tags="gitea")
-    assert "restore: one was cut off: sudo ops restore --resume on the host ends it; then deploy again" in reasons(
-        refused
-    )
-    assert refused.stats["changed"] == {}
-    host.check_output("rm -r /srv/gitea/.restore /opt/gitea-suite/compose /run/gitea-suite")
 
 
 def test_a_postgresql_that_cannot_read_the_data_is_refused_and_nothing_is_touched(machine: Machine, host: Host) -> None:
