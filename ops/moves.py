@@ -74,8 +74,8 @@ class Facts:
 def plan(found: Iterable[Offer], wish: Wish, site: Site) -> tuple[Move, ...]:
     """Return the moves that are wished for, in their order; raises Refused for one that no one may take so.
 
-    Without a service an operator takes all but major steps, which are to be named, and what is held. What has a path of its own
-    is to be named with its version.
+    Without a service an operator takes all but major steps, which are to be named, and what is held; another major version hides
+    no release of the one in use. What has a path of its own is to be named with its version.
     """
     known = {each.service: each for each in offers.in_order(found)}
     if wish.service and wish.service not in known:
@@ -160,9 +160,7 @@ def _move(offer: Offer, wish: Wish, site: Site) -> Move | None:
         if wish.service:
             raise Refused(offer.unknown, "nothing was changed")
         return None
-    tag = wish.to or offer.newest[0]
-    if wish.to:
-        releases.require_kin(offer.service, offer.here.release, wish.to)
+    tag = _wanted(offer, wish, site)
     move = _move_to(offer, tag)
     held = offer.service in site.update.hold
     by = releases.taker(offer.service, move.step, site.update.policy(offer.service), held=held)
@@ -171,6 +169,15 @@ def _move(offer: Offer, wish: Wish, site: Site) -> Move | None:
             raise Refused(offers.obstacle(offer.service, tag, by), "nothing was changed")
         return None
     return move if wish.service or move.step < Step.MAJOR else None
+
+
+def _wanted(offer: Offer, wish: Wish, site: Site) -> str:
+    if wish.to:
+        releases.require_kin(offer.service, offer.here.release, wish.to)
+        return wish.to
+    tag, step = offer.newest
+    named = wish.service and releases.taker(offer.service, step, site.update.policy(offer.service)) is not Taker.GUIDED
+    return tag if named else offer.within_major or tag
 
 
 def _move_to(offer: Offer, tag: str) -> Move:

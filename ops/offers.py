@@ -52,6 +52,13 @@ class Offer:
             return there.tag, releases.step_between(self.service, self.here.release, there)
         return self.here.tag, Step.DIGEST if self.rebuilt else Step.NONE
 
+    @property
+    def within_major(self) -> str:
+        """The newest tag of the major version in use where ``newest`` is of another, "" where there is no step to one."""
+        if self.newest[1] is not Step.MAJOR:
+            return ""
+        return self.choice.within.tag if self.choice.within else self.here.tag if self.rebuilt else ""
+
 
 def check(site: Site, world: World, *, compose: Path = COMPOSE_DIRECTORY) -> Report:
     """Return what there is for each service, how big the step is, who may take it, and what stands in the way.
@@ -109,6 +116,7 @@ def document(offer: Offer, site: Site, now: datetime) -> dict[str, Any]:
         "image": offer.here.name,
         "from": offer.here.tag,
         "to": tag,
+        "within_major": offer.within_major,
         "step": step.name.lower(),
         "policy": "hold" if held else policy,
         "taken_by": by.value if by else "",
@@ -131,6 +139,9 @@ def obstacles(offer: Offer, site: Site, now: datetime) -> list[str]:
     fresh = offer.choice.waiting
     if fresh and fresh.tag == tag:
         words = [*words, _age(offer.choice.since, timedelta(hours=site.update.soak_hours), now)]
+    if offer.within_major and not held and not automatic(offer, site):
+        near = offer.within_major
+        words = [*words, f"{near} is out as well: ops update {offer.service} --to {near}"]
     return words
 
 

@@ -65,12 +65,14 @@ class Choice:
     """What there is for a service: the newest release at all, and the newest that may be taken without an operator.
 
     ``waiting`` is one that may be as soon as it is old enough, and ``since`` when it was made, None where it does not say.
+    ``within`` is the newest of the major version in use, where ``newest`` is of another.
     """
 
     newest: Release | None = None
     automatic: Release | None = None
     waiting: Release | None = None
     since: datetime | None = None
+    within: Release | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def choose(
     ``made`` says when each tag's image was made. One that does not say so credibly is never old enough.
     """
     newest = next(iter(found), None)
+    within = next((each for each in found if step_between(service, here, each) < Step.MAJOR), None)
     allowed = [
         each
         for each in found
@@ -162,7 +165,8 @@ def choose(
     waiting = next((each for each in allowed if each != old), None)
     if waiting and old and is_newer(service, old, waiting):
         waiting = None
-    return Choice(newest, old, waiting, made.get(waiting.tag) if waiting else None)
+    since = made.get(waiting.tag) if waiting else None
+    return Choice(newest, old, waiting, since, within if within != newest else None)
 
 
 def is_old_enough(made: datetime | None, soak: timedelta, now: datetime) -> bool:

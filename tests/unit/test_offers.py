@@ -73,6 +73,25 @@ def test_each_service_has_its_newest_its_step_and_who_may_take_it(tmp_path: Path
     assert "ops update postgres --to 19.0" in found["postgres"]["in_the_way"][0]
 
 
+def test_a_release_of_the_major_version_in_use_is_told_though_another_is_out(tmp_path: Path) -> None:
+    there = {
+        "gitea/gitea:29.0.0": "sha256:g29",
+        "gitea/gitea:28.0.2": "sha256:g2",
+        "postgres:19.0": "sha256:p19",
+        "postgres:18.7": "sha256:p7",
+        "crazymax/diun:5.0.0": "sha256:d5",
+    }
+    found = check(tmp_path, world(there))
+    told = {name: (each["to"], each["within_major"]) for name, each in found.items()}
+    assert told == {
+        "gitea": ("29.0.0", "28.0.2"),
+        "postgres": ("19.0", "18.7"),
+        "diun": ("5.0.0", ""),
+        "nginx": ("1.30.4", ""),
+    }
+    assert found["gitea"]["in_the_way"][-1] == "28.0.2 is out as well: ops update gitea --to 28.0.2"
+
+
 def test_the_policy_of_the_site_file_counts_and_a_hold_is_above_it(tmp_path: Path) -> None:
     fake = world({"gitea/gitea:28.0.2": "sha256:g2", "nginx:1.30.5": "sha256:n5"}, **{"28_0_2": OLD, "1_30_5": OLD})
     found = check(tmp_path, fake, gitea="patch", hold=["nginx"])

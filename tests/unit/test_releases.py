@@ -123,9 +123,15 @@ def chosen(made: dict[str, datetime | None], policy: str = "minor", *, held: boo
 def test_a_release_that_is_too_fresh_waits_and_an_older_one_is_taken_meanwhile() -> None:
     fresh, old = NOW - timedelta(hours=71), NOW - timedelta(hours=72)
     choice = chosen({"4.33.1": old, "4.34.0": fresh, "5.0.0": old})
-    assert choice == Choice(release("5.0.0"), release("4.33.1"), release("4.34.0"), fresh)
+    assert choice == Choice(release("5.0.0"), release("4.33.1"), release("4.34.0"), fresh, release("4.34.0"))
     assert chosen({"4.33.1": old, "4.34.0": old}).automatic == release("4.34.0")
     assert chosen({"4.33.1": fresh, "4.34.0": old}).waiting is None
+
+
+def test_what_is_newest_within_its_major_version_is_told_where_another_major_version_is_out() -> None:
+    assert chosen({"4.33.1": None, "4.34.0": None, "5.0.0": None}, "operator", held=True).within == release("4.34.0")
+    assert chosen({"4.33.1": None, "4.34.0": None}).within is None
+    assert chosen({"5.0.0": None}).within is None
 
 
 @pytest.mark.parametrize("made", [None, datetime(1970, 1, 1, tzinfo=UTC), NOW + timedelta(hours=1)])

@@ -44,14 +44,12 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(directory=tmp_path)
 
 
-def offer(service: str, image: str, newest: str = "", automatic: str = "") -> Offer:
+def offer(
+    service: str, image: str, newest: str = "", automatic: str = "", *, within: str = "", digest: str = ""
+) -> Offer:
     pin = pins.pin_from(image)
-    return Offer(
-        service,
-        pin,
-        pin.digest,
-        Choice(release_from(newest) if newest else None, release_from(automatic) if automatic else None),
-    )
+    choice = Choice(release_from(newest), release_from(automatic), within=release_from(within))
+    return Offer(service, pin, digest or pin.digest, choice)
 
 
 OFFERS = [
@@ -77,6 +75,23 @@ OFFERS = [
 )
 def test_what_is_wished_for_becomes_moves_and_a_major_step_is_to_be_named(wish: Wish, planned: str) -> None:
     assert ", ".join(f"{each.service} {each.there.tag}" for each in moves.plan(OFFERS, wish, SITE)) == planned
+
+
+@pytest.mark.parametrize(
+    ("wish", "planned"),
+    [
+        (Wish(), "diun 4.33.0, postgres 18.7, gitea 28.0.2"),
+        (Wish("postgres"), "postgres 18.7"),
+        (Wish("gitea"), "gitea 29.0.0"),
+    ],
+)
+def test_another_major_version_hides_no_release_of_the_one_in_use(wish: Wish, planned: str) -> None:
+    found = [
+        offer("gitea", "gitea/gitea:28.0.1@sha256:g", "29.0.0", within="28.0.2"),
+        offer("postgres", "postgres:18.6@sha256:p", "19.0", within="18.7"),
+        offer("diun", "crazymax/diun:4.33.0@sha256:d", "5.0.0", digest="sha256:rebuilt"),
+    ]
+    assert ", ".join(f"{each.service} {each.there.tag}" for each in moves.plan(found, wish, SITE)) == planned
 
 
 @pytest.mark.parametrize(
