@@ -48,7 +48,7 @@ def play(
     """
     inventory, extra = state / "inventory.json", state / "variables.json"
     state.mkdir(parents=True, exist_ok=True)
-    # A quarter of a gigabyte is compressed more slowly than it is sent, and the rest is small.
+    # The largest file is compressed already, and the rest is small.
     reached = {**host, "mitogen_ssh_compression": False}
     inventory.write_text(json.dumps({"all": {"hosts": {"site": reached}}}, indent=2), encoding="utf-8")
     extra.write_text(

@@ -43,7 +43,7 @@ def machine(
 ) -> Iterator[Machine]:
     """A machine that the playbook has made a host of."""
     with bare_machine(docker_client, place, host_image, tmp_path_factory.mktemp("host")) as bare:
-        wanted = {"docker_registry_mirrors": [mirror], "docker_images": [DOOR, "nowhere/to-be-had:1"]}
+        wanted = {"docker_registry_mirrors": [mirror], "docker_images": [DOOR, "nowhere.invalid/none:1"]}
         made = replace(bare, variables=VARIABLES | wanted)
         first = made.play()
         assert first.rc == 0, reasons(first)
