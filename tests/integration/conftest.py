@@ -12,7 +12,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from ground import acme, aws, images, mail, run, stand
+from ground import acme, aws, images, mail, registry, run, stand
 from ground.acme import Acme
 from ground.fixture import Place
 from ground.images import OPS_BASE, ImageSet
@@ -63,6 +63,15 @@ def place(docker_client: docker.DockerClient) -> Iterator[Place]:
     yield place
     run.remove(docker_client, place.run)
     lock.close()
+
+
+@pytest.fixture(scope="session")
+def mirror(place: Place, built: ImageSet) -> str:
+    """The URL of a registry in Docker Hub's place: with one image under two names, and one of the stack."""
+    url = registry.start(place, built.local("registry"))
+    door, sink = images.pinned()["DOOR_IMAGE"], built.local("mail")
+    registry.push(place, {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink})
+    return url
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 import requests
 from docker.errors import ImageNotFound, NotFound
 
-from ground import debian, disk, engine, registry, run
+from ground import debian, disk, engine, run
 from ground.__main__ import main
 from ground.acme import Acme
 from ground.fixture import RUN_LABEL, Place, create, wait
@@ -31,13 +31,6 @@ from ops.world.containers import Containers
 from ops.world.registry import Registry
 from tests.fakes import FakeRegistry
 from tests.integration.misbehaving import AWAY, Fault, in_front_of
-
-
-@pytest.fixture(scope="module")
-def mirror(place: Place, built: ImageSet) -> str:
-    url = registry.start(place, built.local("registry"))
-    registry.push(place, {"somebody/mail:1.0": built.local("mail"), "mail:1.0": built.local("mail")})
-    return url
 
 
 def test_compose_can_do_what_the_stack_needs() -> None:

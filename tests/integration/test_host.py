@@ -15,22 +15,13 @@ import testinfra
 from testinfra.host import Host
 
 from ground import host as ground_host
-from ground import images, registry, run
+from ground import images, run
 from ground.fixture import Place
-from ground.images import ImageSet
 from tests.integration.bare_machine import VARIABLES, Machine, bare_machine, reasons
 from tests.one_connection import end, one_connection
 
 SSH_OPTIONS = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
 DOOR = images.pinned()["DOOR_IMAGE"]
-
-
-@pytest.fixture(scope="module")
-def mirror(place: Place, built: ImageSet) -> str:
-    """The URL of a registry that has one image of the stack."""
-    url = registry.start(place, built.local("registry"))
-    registry.push(place, {DOOR: built.local(DOOR)})
-    return url
 
 
 @pytest.fixture(scope="module")
