@@ -22,6 +22,7 @@ from tests.one_connection import end, one_connection
 
 SSH_OPTIONS = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
 DOOR = images.pinned()["DOOR_IMAGE"]
+STACK = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": {"DOMAIN": "git.gitea.test"}}
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +197,7 @@ def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touch
 ) -> None:
     host.check_output("systemd-run --quiet --unit squatter python3 -m http.server 443")
     host.check_output("timeout 10 sh -c 'until ss -Hlt sport = :443 | grep -q .; do sleep 0.1; done'")
-    stack = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": {"DOMAIN": "git.gitea.test"}}
-    refused = machine.play(stack, tags="gitea")
+    refused = machine.play(STACK, tags="gitea")
     host.check_output("systemctl stop squatter")
     assert '0.0.0.0:443 is taken by "python3"' in reasons(refused)
     assert "stop that program for good" in reasons(refused)
@@ -221,8 +221,7 @@ def test_a_host_that_updates_or_restores_is_left_alone_until_that_has_ended(mach
     host.check_output(f"timeout 10 sh -c 'while flock --nonblock {lock} true; do :; done'")
     assert host.run(f"timeout 2 {look}").rc == 124
     host.check_output(f"echo 'ops update, process 7, since today' >{lock}")
-    stack = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": {"DOMAIN": "git.gitea.test"}}
-    refused = machine.play(stack, tags="gitea")
+    refused = machine.play(STACK, tags="gitea")
     host.check_output("systemctl stop holder; rm -r /run/gitea-suite")
     assert "ops update, process 7, since today is at work: let it end; then deploy again" in reasons(refused)
     assert refused.stats["changed"] == {}
@@ -233,8 +232,7 @@ def test_a_postgresql_that_cannot_read_the_data_is_refused_and_nothing_is_touche
         "install -d /srv/gitea/postgresql/18/docker && echo 18 >/srv/gitea/postgresql/18/docker/PG_VERSION"
     )
     environment = {"DOMAIN": "git.gitea.test", "POSTGRES_IMAGE": "mirror.test:5000/postgres:19.0@sha256:0"}
-    stack = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": environment}
-    refused = machine.play(stack, tags="gitea")
+    refused = machine.play(STACK | {"gitea_environment": environment}, tags="gitea")
     host.check_output("rm -r /srv/gitea/postgresql/18")
     assert "the data is that of PostgreSQL 18, which mirror.test:5000/postgres:19.0@sha256:0 cannot read" in reasons(
         refused

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ops import images, inputs, secrets
+from ops.config import Site
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]
@@ -33,34 +36,30 @@ def test_compose_s_variables_are_exactly_those_derived_from_the_site() -> None:
     assert all(given.values())
 
 
+def host_variables(site: Site, pinned: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return inputs.ansible_variables(
+        site,
+        pinned or {},
+        data_volume_id="vol-1",
+        compose_source=ROOT,
+        image_archive=ROOT,
+        image_id="sha256:0",
+        image_name="ops:0",
+    )
+
+
 def test_every_role_variable_has_a_default_in_its_role() -> None:
     defaults = [
         yaml.safe_load(file.read_text()) or {} for file in (ROOT / "playbooks/roles").glob("*/defaults/main.yml")
     ]
     known = {name for each in defaults for name in each}
-    variables = inputs.ansible_variables(
-        fakes.site(),
-        {},
-        data_volume_id="vol-1",
-        compose_source=ROOT,
-        image_archive=ROOT,
-        image_id="sha256:0",
-        image_name="ops:0",
-    )
+    variables = host_variables(fakes.site())
     assert set(variables) <= known
 
 
 def test_a_new_engine_fetches_every_image_that_compose_will_ask_for() -> None:
     pinned = images.pinned(ROOT / "compose")
-    made = inputs.ansible_variables(
-        fakes.site(),
-        pinned,
-        data_volume_id="vol-1",
-        compose_source=ROOT,
-        image_archive=ROOT,
-        image_id="sha256:0",
-        image_name="ops:0",
-    )
+    made = host_variables(fakes.site(), pinned)
     assert set(made["docker_images"]) == {made["gitea_environment"][name] for name in pinned}
 
 
@@ -76,15 +75,7 @@ def test_the_data_disk_is_found_by_its_volume_s_id_unless_the_site_names_another
 
 def test_the_host_s_firewall_opens_what_the_security_group_opens() -> None:
     site = fakes.site(gitea={"admin_username": "keeper", "admin_email": "keeper@example.org", "ssh_port": 2200})
-    host = inputs.ansible_variables(
-        site,
-        {},
-        data_volume_id="vol-1",
-        compose_source=ROOT,
-        image_archive=ROOT,
-        image_id="sha256:0",
-        image_name="ops:0",
-    )
+    host = host_variables(site)
     cloud = inputs.terraform_variables(site, "ssh-ed25519 A")
     rules = (ROOT / "infra/network.tf").read_text()
     named = re.search(r"\{ http = (\d+), https = (\d+), git = var\.git_ssh_port \}", rules)
