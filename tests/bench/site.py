@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,19 @@ from ops import config
 from ops.world.process import Processes
 from tests.bench import content
 from tests.bench.host import Host
+from tests.bench.link import as_slow_as_a_small_instance_s
 
 SCRIPTS = "bench-scripts"
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site that runs: its host, its bucket and a client for that, and where visitors find it."""
+    """A site that runs: its host, its bucket, a client for that, what slows the way from there, and where visitors find it."""
 
     host: Host
     bucket: str
     storage: Any
+    slow: Callable[[], AbstractContextManager[None]]
     domain: str
     address: str
     trust: ssl.SSLContext
@@ -42,7 +47,8 @@ def on(ground: Stand) -> Site:
     where = {"LocationConstraint": aws.REGION}
     storage.create_bucket(Bucket=SCRIPTS, CreateBucketConfiguration=where)
     trust = ssl.create_default_context(cafile=ground.authorities)
-    return Site(host, known.backup.bucket, storage, known.domain, known.host.address, trust)
+    slow = partial(as_slow_as_a_small_instance_s, ground.place.name("aws"), ground.images.local("host"))
+    return Site(host, known.backup.bucket, storage, slow, known.domain, known.host.address, trust)
 
 
 def compared(sizes: list[float]) -> float:
