@@ -765,9 +765,7 @@ def known(site: Site, world: World, both: Repositories, needed: Collection[str] 
 
 def known_in(site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS) -> tuple[Backup, ...]:
     """Return the backups that the bucket tells of, by whichever door its repository is reached."""
-    if not remote.exists():
-        return ()
-    there = {each.identity for each in remote.snapshots()}
+    there = {each.identity for each in remote.snapshots()} if remote.exists() else set[str]()
     keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
     names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
     return tuple(

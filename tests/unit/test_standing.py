@@ -99,17 +99,20 @@ def test_the_newest_backup_is_neither_too_old_nor_from_the_future(minutes: float
 
 
 class House(fakes.FakeWorld):
-    """A world with two repositories of snapshots."""
+    """A world with two repositories of snapshots, or with one of them gone."""
+
+    gone = ""
 
     def restic(self, repository: str, **_: Any) -> House.Repository:
-        return self.Repository("remote" if repository.startswith("s3:") else "local")
+        kind = "remote" if repository.startswith("s3:") else "local"
+        return self.Repository(kind, there=kind != self.gone)
 
     class Repository:
-        def __init__(self, kind: str) -> None:
-            self.kind = kind
+        def __init__(self, kind: str, *, there: bool) -> None:
+            self.kind, self.there = kind, there
 
         def exists(self) -> bool:
-            return True
+            return self.there
 
         def snapshots(self) -> tuple[Snapshot, ...]:
             known = (NEWEST, fakes.made(NOW - timedelta(minutes=40)))
@@ -144,6 +147,13 @@ def test_a_manifest_that_is_cut_off_or_whose_parts_are_missing_is_listed_as_brok
     ]  # fmt: skip
     assert report.facts["backups"][2]["verified"] == "2026-11-23T12:00:00+00:00"
     assert report.facts["backups"][2]["drilled"] is None
+
+
+def test_where_the_bucket_s_repository_is_gone_each_backup_is_broken_and_not_forgotten(house: House) -> None:
+    house.gone = "remote"
+    report = standing.backups(SITE, house)  # type: ignore[arg-type]
+    assert report.summary == "0 backups, and 3 broken: no one can restore those"
+    assert "BROKEN: database and data and configuration missing from the remote repository" in report.lines[-1]
 
 
 def test_a_site_with_no_backup_lists_none(house: House) -> None:
