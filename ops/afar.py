@@ -24,8 +24,6 @@ from ops.world.contained import Contained
 from ops.world.lock import exclusive
 from ops.world.restic import Restic
 
-LOCKS = "restic/locks/"
-
 
 @contextmanager
 def opened(site: Site, world: World, *, workshop: Workshop, image: str) -> Iterator[Restic]:
@@ -54,7 +52,7 @@ def opened(site: Site, world: World, *, workshop: Workshop, image: str) -> Itera
         for lock, holder in remote.locks().items():
             # A killed run's. The one above is this machine's alone, so no one else bears the name.
             if holder == programs.name:
-                world.aws.hide_object(site.backup.bucket, f"{LOCKS}{lock}")
+                world.aws.hide_object(site.backup.bucket, f"{backup.LOCKS}{lock}")
         yield remote
 
 

@@ -37,6 +37,9 @@ _CLOCK_BEHIND = timedelta(minutes=1)
 _HOT = "first-pass"
 DUMP = "gitea.dump"
 REPOSITORIES = "git/repositories"
+# In the bucket: restic's repository, and the locks of who works in it.
+REMOTE = "restic/"
+LOCKS = f"{REMOTE}locks/"
 # Counted in every backup, as far as this version of Gitea has them.
 MAIN_TABLES = (
     "access_token", "action", "attachment", "comment", "issue", "label", "lfs_meta_object", "milestone", "org_user",
@@ -152,7 +155,7 @@ def repositories(site: Site, world: World, places: Places) -> Repositories:
 def remote_address(site: Site) -> str:
     """Return restic's name for the repository in the bucket."""
     endpoint = site.aws.endpoint_url or f"https://s3.{site.aws.region}.amazonaws.com"
-    return f"s3:{endpoint}/{site.backup.bucket}/restic"
+    return f"s3:{endpoint}/{site.backup.bucket}/{REMOTE.rstrip('/')}"
 
 
 def take(site: Site, world: World, *, begin_anew: bool = False, places: Places | None = None) -> Report:
@@ -449,14 +452,13 @@ def _bring(
     """
     both = repositories(site, world, places)
     with timeline.step("bucket"):
-        if not both.remote.unlock():
+        if not (_is_at_rest(site, world) or both.remote.unlock()):
             both.remote.make(both.local)
-        here = {each.identity for each in both.local.snapshots()}
     brought = {}
     for file in sorted(places.pending.glob("*.json")):
         try:
             waiting = manifest.read(file.read_bytes())
-            if not {part.local for part in waiting.parts.values()} <= here:
+            if not all(both.local.holds(part.local) for part in waiting.parts.values()):
                 world.tell(f"backup {waiting.identity} was on this host alone, and is no more")
                 file.unlink()
                 continue
@@ -476,6 +478,12 @@ def _bring(
             continue
         brought[made.identity] = made
     return brought
+
+
+def _is_at_rest(site: Site, world: World) -> bool:
+    """Tell, without opening it, whether the bucket's repository is there and has no lock (restic's design, "Repository Layout")."""
+    there = world.aws.objects(site.backup.bucket, f"{REMOTE}config")
+    return bool(there) and not world.aws.objects(site.backup.bucket, LOCKS)
 
 
 def _moment(

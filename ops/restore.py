@@ -459,7 +459,7 @@ def _log_lines(chosen: Manifest, log: _Log | None) -> tuple[str, ...]:
 
 def _load_log(site: Site, world: World, places: Places, both: Repositories, log: _Log) -> str:
     """Fill the staged database with that of base and log, and return until when it goes."""
-    local = both.local.exists() and log.plan.base.local in {each.identity for each in both.local.snapshots(bases.TAG)}
+    local = log.plan.base.local in {each.identity for each in both.local.snapshots_if_there() or ()}
     source = both.local if local else both.remote
     with replay.database_of(site, world, log.plan, source, log.place) as container:
         until = replay.until(world, container)
@@ -555,7 +555,7 @@ def sources_of(chosen: Manifest, both: Repositories) -> list[tuple[Restic, dict[
     """Return the repositories to fetch a backup from, and its snapshots there: this host's, where all of it is, then the bucket's."""
     remote = {name: part.remote for name, part in chosen.parts.items()}
     local = {name: part.local for name, part in chosen.parts.items()}
-    here = both.local.exists() and set(local.values()) <= {each.identity for each in both.local.snapshots()}
+    here = set(local.values()) <= {each.identity for each in both.local.snapshots_if_there() or ()}
     return [*([(both.local, local)] if here else []), (both.remote, remote)]
 
 
@@ -765,7 +765,7 @@ def known(site: Site, world: World, both: Repositories, needed: Collection[str] 
 
 def known_in(site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS) -> tuple[Backup, ...]:
     """Return the backups that the bucket tells of, by whichever door its repository is reached."""
-    there = {each.identity for each in remote.snapshots()} if remote.exists() else set[str]()
+    there = {each.identity for each in remote.snapshots_if_there() or ()}
     keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
     names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
     return tuple(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops import afar, image
+from ops import afar, backup, image
 from ops.config import Site
 from ops.deploy import Agree, Workshop
 from ops.errors import Degraded, OpsError, Refused
@@ -77,7 +77,7 @@ def plan_rewind(history: Iterable[ObjectVersion], at: datetime) -> tuple[Step, .
     for key, versions in sorted(objects.items()):
         # What was made and taken away in one second was taken away last.
         past = sorted((each for each in versions if each.modified <= at), key=lambda each: (each.modified, each.marker))
-        then = None if not past or past[-1].marker or key.startswith(afar.LOCKS) else past[-1]
+        then = None if not past or past[-1].marker or key.startswith(backup.LOCKS) else past[-1]
         now = next((each for each in versions if each.latest), None)
         shown = None if now is None or now.marker else now
         if then is None and shown is not None:

@@ -56,7 +56,7 @@ def status(site: Site, world: World, *, places: Places | None = None) -> Report:
     places = places or Places()
     both = backup.repositories(site, world, places)
     verifications, drills = catalogue.verifications(site, world), catalogue.drills(site, world)
-    local = {each.identity for each in both.local.snapshots()} if both.local.exists() else set[str]()
+    local = {each.identity for each in both.local.snapshots_if_there() or ()}
     facts = Facts(
         proofs.with_proofs(restore.known(site, world, both), verifications, drills),
         local,

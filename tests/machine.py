@@ -108,6 +108,8 @@ class Machine(fakes.FakeWorld):
     bucket_is_away: bool = False
     vanished: frozenset[str] = frozenset()
     full: bool = False
+    # How often a repository was opened to remove locks.
+    unlocked: int = 0
     # Another database server beside the site's: its folder, once it runs; and whether a copy of the database lacks something.
     scratch: Path | None = None
     loses_rows: bool = False
@@ -643,6 +645,7 @@ class Restic:
         return True
 
     def unlock(self, **_: Any) -> bool:
+        self.machine.unlocked += 1
         return True
 
     @contextmanager
@@ -661,6 +664,9 @@ class Restic:
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         return tuple(Snapshot(each, each, paths=("/data",)) for each in self.machine.snapshots)
+
+    def snapshots_if_there(self) -> tuple[Snapshot, ...]:
+        return self.snapshots()
 
     def holds(self, snapshot: str) -> bool:
         return snapshot in self.machine.snapshots

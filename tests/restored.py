@@ -230,8 +230,8 @@ class Repository:
     machine: Machine
     name: str
 
-    def exists(self) -> bool:
-        return True
+    def snapshots_if_there(self) -> tuple[Snapshot, ...]:
+        return self.snapshots()
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         ids = [getattr(part, self.name) for part in MADE.parts.values()]

@@ -108,15 +108,12 @@ class Restic:
     def snapshots(self, tag: str = "") -> tuple[Snapshot, ...]:
         """Return the repository's snapshots, or those with a tag."""
         (found,) = self._documents(["snapshots", *(["--tag", tag] if tag else [])])
-        return tuple(
-            Snapshot(
-                each["id"],
-                each.get("original", each["id"]),
-                tuple(each.get("tags") or ()),
-                tuple(each.get("paths") or ()),
-            )
-            for each in found
-        )
+        return _snapshots_from(found)
+
+    def snapshots_if_there(self) -> tuple[Snapshot, ...] | None:
+        """Return the repository's snapshots, None where it is not there: at half the price of asking ``exists`` first."""
+        done, _ = self._ended([*self._argv("snapshots"), "--json"], {0, _NO_REPOSITORY})
+        return None if done.code else _snapshots_from(json.loads(done.output))
 
     def holds(self, snapshot: str) -> bool:
         """Tell, without opening it, whether a repository in a folder has a snapshot of that id (restic's design, "Repository Layout")."""
@@ -203,8 +200,11 @@ class Restic:
     def unlock(self, *, every: bool = False) -> bool:
         """Remove locks of runs that are gone: those not refreshed for half an hour, or ``every`` one where no one else can be.
 
-        Returns whether the repository is there, as ``exists`` does: each of the two takes half a second for the key alone.
+        Returns whether the repository is there, as ``exists`` does: each of the two takes half a second for the key alone. One in a
+        folder is not opened where it has no lock (restic's design, "Repository Layout").
         """
+        if Path(self.repository, "config").is_file() and not any(Path(self.repository).glob("locks/*")):
+            return True
         done = self._run(["unlock", *(["--remove-all"] if every else [])], accept={0, _NO_REPOSITORY})
         return done == 0
 
@@ -301,6 +301,18 @@ class _Failed(OpsError):
     @property
     def said(self) -> str:
         return self.message
+
+
+def _snapshots_from(document: Sequence[Mapping[str, Any]]) -> tuple[Snapshot, ...]:
+    return tuple(
+        Snapshot(
+            each["id"],
+            each.get("original", each["id"]),
+            tuple(each.get("tags") or ()),
+            tuple(each.get("paths") or ()),
+        )
+        for each in document
+    )
 
 
 def _named(host: str, tags: Sequence[str]) -> list[str]:

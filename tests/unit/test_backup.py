@@ -77,6 +77,25 @@ def test_what_cannot_be_brought_to_the_bucket_keeps_no_other_from_it_and_is_name
     assert f"{rotten}.json: take it away when it is of no use" in left
 
 
+@pytest.mark.parametrize(
+    ("there", "opened"),
+    [
+        ({"restic/config"}, 1),
+        ({"restic/config", "restic/locks/0af3"}, 2),
+        ({"restic/locks/0af3"}, 2),
+        (set[str](), 2),
+    ],
+    ids=["at rest", "locked", "a lock and no repository", "nothing"],
+)
+def test_the_bucket_s_repository_is_opened_to_unlock_it_only_where_there_is_a_lock(
+    machine: Machine, there: set[str], opened: int
+) -> None:
+    machine.bucket |= dict.fromkeys(there, b"")
+    take(machine)
+    # The host's own repository is one of those.
+    assert machine.unlocked == opened
+
+
 def test_the_backup_that_was_made_and_cannot_be_brought_is_no_success(machine: Machine) -> None:
     made = take(machine)
     (machine.places.pending / f"{made.identity}.json").write_bytes(b"{")

@@ -111,10 +111,9 @@ class House(fakes.FakeWorld):
         def __init__(self, kind: str, *, there: bool) -> None:
             self.kind, self.there = kind, there
 
-        def exists(self) -> bool:
-            return self.there
-
-        def snapshots(self) -> tuple[Snapshot, ...]:
+        def snapshots_if_there(self) -> tuple[Snapshot, ...] | None:
+            if not self.there:
+                return None
             known = (NEWEST, fakes.made(NOW - timedelta(minutes=40)))
             ids = {"remote": [part.remote for each in known for part in each.parts.values()],
                    "local": [part.local for part in NEWEST.parts.values()]}  # fmt: skip

@@ -1,0 +1,58 @@
+"""What restic is asked, and what is known without asking it: each time it opens a repository costs half a second."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from ops.errors import OpsError
+from ops.world.process import Finished
+from ops.world.restic import Restic, Snapshot
+
+_NO_REPOSITORY = 10
+
+
+class Asked:
+    """Answers every command alike, and knows which there were."""
+
+    def __init__(self, code: int = 0, output: str = "") -> None:
+        self.done, self.verbs = Finished(code, output), list[str]()
+
+    def attended(
+        self, argv: Sequence[str], *, environment: Mapping[str, str], hear: Callable[[str], bool]
+    ) -> tuple[Finished, str]:
+        self.verbs.append(argv[5])
+        return self.done, self.done.output
+
+
+def repository(folder: Path, asked: Asked) -> Restic:
+    return Restic(asked, str(folder), folder / "password", folder / "cache")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("files", "verbs"),
+    [(["config"], []), (["config", "locks/0af3"], ["unlock"]), (["locks/0af3"], ["unlock"]), ([], ["unlock"])],
+    ids=["at rest", "locked", "a lock and no repository", "nothing"],
+)
+def test_a_repository_in_a_folder_is_opened_to_unlock_it_only_where_there_is_a_lock(
+    tmp_path: Path, files: list[str], verbs: list[str]
+) -> None:
+    (tmp_path / "locks").mkdir()
+    for each in files:
+        (tmp_path / each).touch()
+    asked = Asked()
+    assert repository(tmp_path, asked).unlock(every=True)
+    assert asked.verbs == verbs
+
+
+def test_snapshots_are_told_from_a_repository_that_is_not_there_by_one_question(tmp_path: Path) -> None:
+    asked = Asked(0, json.dumps([{"id": "b", "original": "a", "tags": ["data"], "paths": ["/data"]}, {"id": "c"}]))
+    found = repository(tmp_path, asked).snapshots_if_there()
+    assert found == (Snapshot("b", "a", ("data",), ("/data",)), Snapshot("c", "c"))
+    assert asked.verbs == ["snapshots"]
+    assert repository(tmp_path, Asked(_NO_REPOSITORY)).snapshots_if_there() is None
+    with pytest.raises(OpsError, match="restic fails"):
+        repository(tmp_path, Asked(1)).snapshots_if_there()
