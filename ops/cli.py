@@ -340,6 +340,9 @@ def _update_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     ways.add_argument("--dry-run", action="store_true", help="say what would be done; touch nothing")
     ways.add_argument("--resume", action="store_true", help="finish or undo an update that was cut off")
     ways.add_argument("--automatic", action="store_true", help="what needs no operator, when the window is open")
+    parser.add_argument(
+        "--without-drill", action="store_true", help="also while the restore drill is overdue or has failed"
+    )
     _consent(parser)
     back = _verb(verbs, "rollback", "go back to before the last update, with the data of then (on the host)", _rollback)
     back.add_argument("--dry-run", action="store_true", help="say what would be lost; touch nothing")
@@ -356,7 +359,9 @@ def _update(arguments: argparse.Namespace) -> Report:
         return update.history(world.site, world)
     # No one is asked at the hour of the window: the site file has agreed.
     arguments.yes = arguments.yes or arguments.automatic
-    wish = moves.Wish(arguments.service, arguments.to, arguments.automatic, arguments.dry_run)
+    wish = moves.Wish(
+        arguments.service, arguments.to, arguments.automatic, arguments.dry_run, arguments.without_drill
+    )
     return update.update(world.site, world, wish=wish, agree=_agree(arguments))
 
 

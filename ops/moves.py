@@ -22,13 +22,15 @@ _ROOM = 1 << 30
 class Wish:
     """What is to be updated: a service (else all that an operator need not name), to a tag (else the newest).
 
-    ``automatic`` takes what the policy allows, when the window is open. ``rehearse`` only tells the plan.
+    ``automatic`` takes what the policy allows, when the window is open. ``rehearse`` only tells the plan. ``without_drill`` is an
+    operator's word that backups will do which were not restored for practice lately.
     """
 
     service: str = ""
     to: str = ""
     automatic: bool = False
     rehearse: bool = False
+    without_drill: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,9 @@ def objections(moves: Sequence[Move], facts: Facts, wish: Wish) -> tuple[str, ..
                 f"PostgreSQL has more than Gitea's, which the new version would be without: {', '.join(facts.strangers)}: "
                 "move it to another server"
             )
-        if wish.automatic and facts.undrilled:
-            problems.append(f"{facts.undrilled}: ops restore --drill")
+        if facts.undrilled and not wish.without_drill:
+            urgent = "" if wish.automatic else "; where the update cannot wait for that: --without-drill"
+            problems.append(f"{facts.undrilled}: ops restore --drill{urgent}")
     return tuple(problems)
 
 

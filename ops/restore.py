@@ -720,10 +720,7 @@ def _restore_repository(world: World, places: Places, both: Repositories, chosen
             f"{repository} is not there: Gitea would not know what is restored",
             f"make an empty {repository}, then restore",
         )
-    source, snapshots = sources_of(chosen, both)[0]
-    world.subvolumes.remove(single.root)
-    kept = f"{folder_of(source, snapshots['data'])}/{REPOSITORIES}/{name}"
-    source.restore(snapshots["data"], single.staged, include=kept)
+    _fetch_repository(world, single, sources_of(chosen, both))
     for folder in (single.staged, *single.staged.parents):
         if folder == places.live:
             break
@@ -743,6 +740,21 @@ def _restore_repository(world: World, places: Places, both: Repositories, chosen
     return Report(
         "restore", True, f"{repository} is that of {chosen.identity} again", facts, (f"kept aside: {single.aside}",)
     )
+
+
+def _fetch_repository(world: World, single: Single, sources: Sequence[tuple[Restic, Mapping[str, str]]]) -> None:
+    """Fetch one repository beside the one in use, from the bucket when this host's copy is damaged."""
+    for source, snapshots in sources:
+        world.subvolumes.remove(single.root)
+        kept = f"{folder_of(source, snapshots['data'])}/{REPOSITORIES}/{single.name}"
+        try:
+            source.restore(snapshots["data"], single.staged, include=kept)
+        except OpsError as failed:
+            if source is sources[-1][0] or not _is_damage(failed):
+                raise
+            world.tell(f"this host's copy is damaged, {single.name} is fetched from the bucket: {failed.message}")
+        else:
+            return
 
 
 def _go_back_to(world: World, places: Places, single: Single) -> None:

@@ -241,6 +241,8 @@ class Repository:
         self.machine.deed("restore data")
         inner = "" if include.endswith(".git") else "git/repositories/a/b.git"
         (target / inner).mkdir(parents=True)
+        if self.name in self.machine.damaged:
+            raise OpsError(f"{self.name}: ciphertext verification failed")
         (target / inner / "content").write_text(self.machine.stored)
 
     def read(self, snapshot: str, filename: str) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import docker
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from ground import acme, aws, images, mail, registry, run, stand
 from ground.acme import Acme
@@ -36,6 +38,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files in the order above, and the rest behind them. A rehearsal is collected with tests of other folders, too."""
     rank = {Path(__file__).with_name(name): number for number, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+class _WithSharedGround(LoadFileScheduling):  # type: ignore[misc]
+    """One process for each file, and for those together that ask for a LocalStack: its start is ten seconds of a processor."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = str(super()._split_scope(nodeid))
+        return scope.replace("test_doors.py", "test_infra.py")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _WithSharedGround:
+    """Which process runs what."""
+    return _WithSharedGround(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -433,6 +433,18 @@ def test_a_single_repository_changes_neither_the_database_nor_whether_gitea_runs
     assert not (machine.places.data / ".restore/journal").exists()
 
 
+def test_a_single_repository_comes_from_the_bucket_where_this_host_s_copy_is_damaged(machine: Machine) -> None:
+    machine.damaged = {"local"}
+    machine.ops(repository="a/b")
+    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
+    assert any("from the bucket: local: ciphertext verification failed" in line for line in machine.told)
+    machine.damaged = {"local", "remote"}
+    (machine.places.live / "git/repositories/a/b.git/content").write_text("now")
+    with pytest.raises(OpsError, match="remote: ciphertext verification failed"):
+        machine.ops(repository="a/b")
+    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "now"
+
+
 def test_the_secret_key_of_a_backup_is_put_where_root_alone_can_read_it_and_is_not_said(machine: Machine) -> None:
     made = restore.keep_secret_key(SITE, machine, wish=Wish(), places=machine.places)  # type: ignore[arg-type]
     file = Path(made.facts["file"])

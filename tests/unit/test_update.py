@@ -131,9 +131,11 @@ def test_what_stands_in_the_way_is_named_with_its_remedy(move: Move, changes: di
     assert words in problem
 
 
-def test_an_operator_may_update_without_a_drill_and_is_warned() -> None:
+def test_an_operator_may_update_without_a_drill_in_so_many_words_and_is_warned() -> None:
     facts = dataclasses.replace(FACTS, undrilled="no drill was ever passed")
-    assert moves.objections([GITEA], facts, Wish("gitea")) == ()
+    (problem,) = moves.objections([GITEA], facts, Wish("gitea"))
+    assert problem.startswith("no drill was ever passed: ops restore --drill; where the update cannot wait")
+    assert moves.objections([GITEA], facts, Wish("gitea", without_drill=True)) == ()
     assert any("beware" in line for line in moves.consequences([GITEA], facts, SITE))
     assert not any("beware" in line for line in moves.consequences([GITEA], FACTS, SITE))
     assert moves.objections([NGINX], dataclasses.replace(facts, photographs=False), Wish()) == ()
