@@ -359,9 +359,7 @@ def _update(arguments: argparse.Namespace) -> Report:
         return update.history(world.site, world)
     # No one is asked at the hour of the window: the site file has agreed.
     arguments.yes = arguments.yes or arguments.automatic
-    wish = moves.Wish(
-        arguments.service, arguments.to, arguments.automatic, arguments.dry_run, arguments.without_drill
-    )
+    wish = moves.Wish(arguments.service, arguments.to, arguments.automatic, arguments.dry_run, arguments.without_drill)
     return update.update(world.site, world, wish=wish, agree=_agree(arguments))
 
 

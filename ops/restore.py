@@ -34,7 +34,6 @@ Agree = Callable[[str, Sequence[str]], None]
 
 # The database as it is fetched, and the one that was in its place.
 STAGED, ASIDE = "gitea_restored", "gitea_before"
-_HEALTHY_SECONDS = 300
 # More than the data itself, for what a file system keeps of its own.
 _ROOM = 1.1
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
@@ -346,7 +345,7 @@ def _restore_site(site: Site, world: World, places: Places, chosen: Manifest, or
         raise RolledBack(f"nothing was restored, the site was not touched: {failed.message}", failed.hint) from failed
     with away(site, world, "A backup is being put in its place.", project=places.project) as absence:
         began = world.clock.monotonic()
-        _put_in_place(world, places, chosen, absence, timeline)
+        _put_in_place(site, world, places, chosen, absence, timeline)
     world.journal(staging.journal).close()
     places.lineage.touch()
     _let_in(site, world, places)
@@ -612,16 +611,18 @@ def compare(chosen: Manifest, rows: dict[str, int], refs: dict[str, str]) -> lis
     return tables + [f"repository {name} differs" for name in names if chosen.repositories.get(name) != refs.get(name)]
 
 
-def _put_in_place(world: World, places: Places, chosen: Manifest, absence: Absence, timeline: Timeline) -> None:
+def _put_in_place(
+    site: Site, world: World, places: Places, chosen: Manifest, absence: Absence, timeline: Timeline
+) -> None:
     try:
         with timeline.step("switch"):
             _switch(world, places, chosen, absence)
         with timeline.step("start"):
             absence.start()
-            health.await_healthy(world, ["gitea"], project=places.project, seconds=_HEALTHY_SECONDS)
+            _await_gitea(site, world, places)
     except OpsError as failed:
         absence.give_back()
-        raise _gone_back(world, places, failed) from failed
+        raise _gone_back(site, world, places, failed) from failed
     except BaseException:
         absence.give_back()
         _go_back(world, places)
@@ -640,7 +641,12 @@ def _switch(world: World, places: Places, chosen: Manifest, absence: Absence) ->
     world.subvolumes.rename(staging.data, places.live)
 
 
-def _gone_back(world: World, places: Places, failed: OpsError) -> OpsError:
+def _await_gitea(site: Site, world: World, places: Places) -> None:
+    """A backup of an earlier version migrates as an update does."""
+    health.await_healthy(world, ["gitea"], project=places.project, seconds=60 * site.update.healthy_minutes)
+
+
+def _gone_back(site: Site, world: World, places: Places, failed: OpsError) -> OpsError:
     """Put back what was there, and return how that went."""
     staging = _staging(places)
     try:
@@ -651,7 +657,7 @@ def _gone_back(world: World, places: Places, failed: OpsError) -> OpsError:
             f"look at the logs of gitea; the data before is in {staging.aside}, or in its place; then: ops restore --resume",
         )
     try:
-        health.await_healthy(world, ["gitea"], project=places.project, seconds=_HEALTHY_SECONDS)
+        _await_gitea(site, world, places)
         _clear(world, places)
     except OpsError as again:
         return Stranded(
