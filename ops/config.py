@@ -235,7 +235,7 @@ class Update:
     """When updates happen of their own, and of which service up to which step; ``hold`` names services that stay as they are.
 
     A release is taken when it is ``soak_hours`` old. A new version is watched for ``watch_seconds`` before it is the one to
-    stay, and has ``healthy_minutes`` to come up, its migration included. ``keep_days`` is how long one can go back.
+    stay, and has ``healthy_minutes`` to come up, its migration included, as has a restored one. ``keep_days`` is how long one can go back.
     """
 
     window: str = _key(_matches(_WINDOW), 'give a time of the week such as "Sun 03:15"', "Sun 03:15")

@@ -105,7 +105,7 @@ def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
     assert ssh(f"sudo sh -c '{damage}'").returncode == 0
     assert owner.session.post(f"{site.url}/api/v1/user/repos", json={"name": "later"}).status_code == 201
     restored = ops(ssh, "restore", "--yes")
-    assert restored["identity"] == kept.identity
+    assert (restored["identity"], restored["picture"]) == (kept.identity, True)
     assert parent_of(ssh, "/srv/gitea/gitea") == uuid_of(ssh, f"/srv/gitea/.moment/{kept.identity}")
     assert head_of(site, owner, "kept") == kept.head
     assert owner.session.get(f"{site.url}/api/v1/repos/{owner.name}/later").status_code == 404
@@ -116,9 +116,16 @@ def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
     git("fsck", "--strict", directory=tmp_path / "copy")
     assert ssh(f"sudo find /srv/gitea/.restore/before -path '*{owner.name}/later.git/HEAD'").stdout
     # The site that was restored takes pushes as before.
-    push(git, kept.remote, tmp_path / "copy", "after")
+    after = push(git, kept.remote, tmp_path / "copy", "after")
     last = ops(ssh, "backup", "take")
     assert data_of(site, last["identity"]) != data_of(site, taken["identity"])
+    # And all of it out of the repository, as on another host.
+    push(git, kept.remote, tmp_path / "copy", "later still")
+    fetched = ops(ssh, "restore", "--fetch", "--yes")
+    assert (fetched["identity"], fetched["picture"]) == (last["identity"], False)
+    assert head_of(site, owner, "kept") == after
+    git("clone", kept.remote, "fetched")
+    git("fsck", "--strict", directory=tmp_path / "fetched")
 
 
 def data_of(site: DeployedSite, identity: str) -> str:

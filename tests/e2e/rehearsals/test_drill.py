@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, ops, push
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
@@ -52,6 +53,69 @@ def test_a_drill_makes_a_site_of_the_newest_backup_and_leaves_nothing_of_it(
     assert ssh("sudo docker ps --all --quiet --filter label=com.docker.compose.project=gitea-drill").stdout == ""
     assert ssh("sudo docker network ls --quiet --filter label=com.docker.compose.project=gitea-drill").stdout == ""
     assert ssh("sudo ls -A /srv/gitea/.drill").returncode != 0
+
+
+def test_a_drill_finds_what_git_lacks_though_every_ref_is_as_it_was(
+    site: DeployedSite, account: Account, ssh: Ssh, repository: str
+) -> None:
+    assert repository
+    inside = f"/data/git/repositories/{account.name}/kept.git"
+    asked = ssh(f"sudo docker exec --user git gitea-suite-gitea-1 git -C {inside} rev-parse HEAD^{{tree}}")
+    tree = asked.stdout.strip()
+    lies = f"/srv/gitea/gitea/git/repositories/{account.name}/kept.git/objects/{tree[:2]}/{tree[2:]}"
+    assert ssh(f"sudo mv {lies} /root/lost").returncode == 0, asked
+    taken = ops(ssh, "backup", "take")
+    failed = ops(ssh, "restore", "--drill", code=3)
+    assert failed["identity"] == taken["identity"]
+    assert [each for each in failed["findings"] if f"git fsck of {account.name}/kept.git" in each]
+    assert [each for each in failed["findings"] if f"{account.name}/kept.git cannot be cloned" in each]
+    # No update begins on backups that may be worth nothing, unless an operator says so.
+    refused = ops(ssh, "update", "gitea", "--to", "28.1.1-sour", "--yes", code=4)
+    assert "ops restore --drill" in json.dumps(refused)
+    assert ssh(f"sudo mv /root/lost {lies}").returncode == 0
+    ops(ssh, "backup", "take")
+    assert ops(ssh, "restore", "--drill")["findings"] == []
+
+
+def test_the_configuration_in_a_backup_is_what_the_host_has(site: DeployedSite, ssh: Ssh) -> None:
+    taken = ops(ssh, "backup", "take")
+    storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
+    written = json.loads(storage.get_object(Bucket=bucket, Key=f"manifests/{taken['identity']}.json")["Body"].read())
+    snapshot = written["parts"]["configuration"]["local"]
+    folders = "/etc/gitea-suite /opt/gitea-suite /srv/gitea/letsencrypt"
+    script = (
+        "restic --quiet --repo /var/backups/gitea-suite/restic --password-file /run/gitea-suite/secrets/restic-password"
+        f" restore {snapshot} --target /tmp/kept && for each in {folders}; do diff -r /tmp/kept$each $each; done"
+        " && find /tmp/kept -type f"
+    )
+    mounts = "".join(f" --volume {each}:{each}" for each in (*folders.split(), "/var/backups", "/run/gitea-suite"))
+    image = ssh("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").stdout.strip()
+    read = ssh(f"sudo docker run --rm --entrypoint sh{mounts} {image} -e -c {shlex.quote(script)}")
+    assert read.returncode == 0, f"{read.stdout}\n{read.stderr}"
+    found = {each.removeprefix("/tmp/kept") for each in read.stdout.split()}
+    assert {"/etc/gitea-suite/site.json", "/opt/gitea-suite/compose/.env"} <= found
+    assert f"/srv/gitea/letsencrypt/live/{site.domain}/README" in found or [
+        each for each in found if each.startswith("/srv/gitea/letsencrypt/archive/") and "privkey" in each
+    ]
+
+
+def test_a_restored_site_that_does_not_come_up_gives_way_to_the_one_before(
+    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, hurried: None, tmp_path: Path
+) -> None:
+    ask = "sudo docker exec gitea-suite-postgres-1 psql --quiet --username gitea gitea --command"
+    # A backup of a database that is newer than Gitea can read.
+    assert ssh(f"{ask} 'UPDATE version SET version = version + 1000'").returncode == 0
+    taken = ops(ssh, "backup", "take")
+    assert ssh(f"{ask} 'UPDATE version SET version = version - 1000'").returncode == 0
+    later = push(git, repository, tmp_path / "work", "later")
+    undone = ops(ssh, "restore", "--yes", code=5)
+    assert "does not come up, and the one before is back" in str(undone["summary"])
+    assert head_of(site, account, "kept") == later
+    push(git, repository, tmp_path / "work", "later still")
+    assert ops(ssh, "restore", "--resume")["changed"] is False
+    # Nothing of it is left that the next restore would take for the newest.
+    assert ops(ssh, "backup", "take")["identity"] > taken["identity"]
+    assert ops(ssh, "health")["healthy"] is True
 
 
 def _red(report: dict[str, Any]) -> list[str]:
@@ -105,7 +169,8 @@ def test_a_backup_under_load_has_all_that_was_acknowledged_before_its_moment_and
     busy.over.set()
     time.sleep(1)
     assert [each for each in busy.pushes if began < each[0] and each[1] and each[1] < ended], "no one pushed meanwhile"
-    ops(ssh, "restore", "--yes")
+    # Out of the repository: the picture on the data disk is what was photographed, and not what was stored of it.
+    assert ops(ssh, "restore", "--fetch", "--yes")["picture"] is False
     git("clone", repository, "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
     there = git("log", "--format=%H", directory=tmp_path / "copy").stdout.split()

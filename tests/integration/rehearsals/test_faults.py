@@ -68,12 +68,14 @@ def until(ready: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def after_the_first_pack(fault: Fault, first: Callable[[], object] = lambda: None) -> Callable[[str, str], Fault]:
-    """Return a bucket that is well until something is stored in it; then ``first`` is done."""
+def after_the_first_pack(
+    fault: Fault, first: Callable[[], object] = lambda: None, *, method: str = "PUT"
+) -> Callable[[str, str], Fault]:
+    """Return a bucket that is well until something is stored in it, or read from it; then ``first`` is done."""
     met: list[str] = []
 
-    def judge(method: str, path: str) -> Fault:
-        if method == "PUT" and "/restic/data/" in path:
+    def judge(asked: str, path: str) -> Fault:
+        if asked == method and "/restic/data/" in path:
             if not met:
                 first()
             met.append(path)
@@ -138,6 +140,33 @@ def test_backups_that_cannot_be_brought_to_the_bucket_are_kept_here_and_brought_
     assert (len(identities), identities[-1]) == (5, taken.document["identity"])
     assert site.shell(f"ls {site.backups}/pending") == ""
     assert site.ops("restore", identities[0], "--dry-run").code == 0
+
+
+def test_a_restore_out_of_a_bucket_that_fails_touches_nothing_and_out_of_a_slow_one_it_is_slow(
+    site: SmallSite, proxy: Misbehaving, ballast: Path
+) -> None:
+    site.take()
+    content = ballast.read_bytes()
+    site.write_issue("later")
+    site.shell(f"mv {site.backups}/restic {site.backups}/away && rm -rf {site.backups}/cache")
+    faults = {
+        "from the beginning": lambda _, __: misbehaving.AWAY,
+        "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR, method="GET"),
+        "credentials expired": after_the_first_pack(misbehaving.EXPIRED, method="GET"),
+    }
+    for name, judge in faults.items():
+        proxy.judge = judge
+        ended = site.ops("restore", "--yes", endpoint=proxy.url)
+        assert ended.code == 7, (name, ended)
+        assert (site.gitea_state(), "later" in site.issues()) == ("running", True)
+        assert "gitea_restored" not in site.databases()
+        assert site.shell(f"ls {site.data}/.restore 2>/dev/null || true") == ""
+    site.shell(f"rm -f {ballast}")
+    proxy.judge = lambda method, path: Fault(wait=0.05)
+    ended = site.ops("restore", "--yes", endpoint=proxy.url)
+    assert ended.code == 0, ended
+    assert "later" not in site.issues()
+    assert ballast.read_bytes() == content
 
 
 def test_another_password_is_refused_and_nothing_is_touched(running: SmallSite) -> None:
