@@ -39,6 +39,10 @@ _FREEZER = Path("/sys/fs/cgroup/freezer")
 
 # What systemd 257 must be told where the machine's control groups are version 1.
 _CGROUP_V1_COMMAND = ["/sbin/init", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "systemd.unified_cgroup_hierarchy=0"]
+# In version 2 the host has a hierarchy of its own, which the engine gives it to read. Had it this machine's, its own engine would
+# look for its containers at the root of that, and one that it freezes would go on.
+_CGROUP_V2_COMMAND = ["sh", "-c", "mount -o remount,bind,rw /sys/fs/cgroup && exec /sbin/init"]
+_CGROUP = "/sys/fs/cgroup"
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def start(
         volumes=_volumes(docker_client, run_id) | {str(each): {"bind": str(each), "mode": "ro"} for each in shared},
         # A machine that reboots itself comes up again.
         restart_policy={"Name": "unless-stopped"},
-        **_rights(),
+        **_rights(docker_client),
     )
     container.start()
     return _come_up(container)
@@ -146,11 +150,15 @@ def blank_disk(docker_client: docker.DockerClient, run_id: str) -> None:
     docker_client.volumes.get(f"{run_id}-{_DATA_VOLUME}").remove()
 
 
+def _has_cgroup_v2(client: docker.DockerClient) -> bool:
+    return str(client.info().get("CgroupVersion")) == "2"
+
+
 def _command(client: docker.DockerClient) -> list[str]:
-    return ["/sbin/init"] if str(client.info().get("CgroupVersion")) == "2" else _CGROUP_V1_COMMAND
+    return _CGROUP_V2_COMMAND if _has_cgroup_v2(client) else _CGROUP_V1_COMMAND
 
 
-def _rights() -> dict[str, Any]:
+def _rights(client: docker.DockerClient) -> dict[str, Any]:
     """What systemd and an inner engine need. SYS_RESOURCE is left out: a machine may not have it to give away."""
     return {
         "cap_add": ["ALL"],
@@ -158,7 +166,7 @@ def _rights() -> dict[str, Any]:
         "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
         # Loop devices and their control, for the data volume.
         "device_cgroup_rules": ["b 7:* rmw", "c 10:237 rmw"],
-        "cgroupns": "host",
+        "cgroupns": "private" if _has_cgroup_v2(client) else "host",
         "tmpfs": {"/run": "", "/run/lock": ""},
     }
 
@@ -168,7 +176,9 @@ def _volumes(client: docker.DockerClient, run_id: str) -> dict[str, dict[str, st
     for name in own:
         client.volumes.create(f"{run_id}-{name}", labels={RUN_LABEL: run_id})
     paths = {f"{run_id}-{name}": path for name, path in own.items()}
-    paths |= {PACKAGE_CACHE_VOLUME: "/var/cache/ground-apt", "/sys/fs/cgroup": "/sys/fs/cgroup"}
+    paths[PACKAGE_CACHE_VOLUME] = "/var/cache/ground-apt"
+    if not _has_cgroup_v2(client):
+        paths[_CGROUP] = _CGROUP
     return {source: {"bind": path, "mode": "rw"} for source, path in paths.items()}
 
 

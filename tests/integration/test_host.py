@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -77,6 +78,21 @@ def test_images_that_will_be_asked_for_are_there_before_they_are_and_one_that_is
     host: Host,
 ) -> None:
     host.check_output(f"timeout 60 sh -c 'until docker image inspect {DOOR}; do sleep 0.2; done'")
+
+
+def test_a_container_that_is_frozen_stands_still_until_it_is_let_go_on(host: Host) -> None:
+    writing = "while :; do cat /proc/uptime >/out/now; sleep 0.01; done"
+    script = f"""
+        docker run --detach --rm --name frozen --user 0 --volume /run/frozen:/out --entrypoint sh {DOOR} -c '{writing}'
+        trap 'docker rm --force frozen' EXIT
+        timeout 10 sh -c 'until test -s /run/frozen/now; do sleep 0.1; done'
+        docker pause frozen
+        cp /run/frozen/now /run/frozen/then; sleep 0.3; cmp /run/frozen/now /run/frozen/then
+        docker unpause frozen
+        sleep 0.3; ! cmp --silent /run/frozen/now /run/frozen/then"""
+    # Backups rest on it. What is frozen is a control group, and an engine that has another one in mind says nothing.
+    done = host.run(f"bash -ec {shlex.quote(script)}")
+    assert done.rc == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def test_the_engine_listens_on_no_network(host: Host) -> None:
