@@ -86,6 +86,8 @@ def test_the_command_line_is_one_that_a_shell_takes_as_it_stands() -> None:
 
 
 def test_what_apt_offers_is_read_off_its_records() -> None:
-    shown = "Package: docker.io\nVersion: 26.1.5\nDescription: x\n Version: none\n\nPackage: docker-cli\nVersion: 26.1.4\n"
+    shown = (
+        "Package: docker.io\nVersion: 26.1.5\nDescription: x\n Version: none\n\nPackage: docker-cli\nVersion: 26.1.4\n"
+    )
     assert packages.offered_from(shown) == {"docker.io": "26.1.5", "docker-cli": "26.1.4"}
     assert packages.offered_from("") == {}
