@@ -58,7 +58,8 @@ def _pull(client: docker.DockerClient, reference: str) -> None:
         client.images.pull(name, tag=tag)
     except APIError as error:
         raise Unavailable(
-            f"{reference} cannot be pulled: {error.explanation or error}", "try again later, or IMAGE_SET=hermetic"
+            f"{reference} cannot be pulled: {error.explanation or error}",
+            "try again later, or have it made from a Debian mirror: IMAGE_SET=hermetic GROUND_DEBIAN_MIRROR=<address>",
         ) from error
 
 
