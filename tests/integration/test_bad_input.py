@@ -69,7 +69,7 @@ import os, sys; from pathlib import Path; from ground import engine; from ops.er
 import docker; os.getuid() or os.setuid(65534)
 engine.platform.freedesktop_os_release = lambda: {"ID": sys.argv[1], "VERSION_ID": sys.argv[2]}
 engine._KEYRING = engine._PID_FILE = Path(sys.argv[3], "nothing")
-engine._ENGINE_START_SECONDS = 0
+engine._ENGINE_START_SECONDS, engine.time.sleep = 0, lambda seconds: None
 try: engine.ensure(Path(sys.argv[3]), lambda told: None, bases=True)
 except OpsError as error: print(error.exit_code, error.message, error.hint, sep="\\n")
 """
@@ -192,6 +192,16 @@ def test_apt_s_lists_are_fetched_before_they_are_asked_and_all_is_installed_at_o
     assert update == "sudo env LC_ALL=C apt-get update -q"
     assert "-o DPkg::Lock::Timeout=300 install" in install
     assert install.endswith(f" {_ENGINE} docker-compose-v2 mmdebstrap debian-archive-keyring")
+
+
+def test_the_lock_on_apt_s_lists_is_waited_for_and_no_other_failure_is(poor: _Poor) -> None:
+    """As a first boot holds it; apt's own option to wait does not hold for this one."""
+    held, offline = "E: Could not get lock /var/lib/apt/lists/lock.", "E: Failed to fetch"
+    answers = f"if [ $(/bin/grep -c update {poor.folder}/notes) -lt 3 ]; then echo '{held}'; else echo '{offline}'; fi"
+    poor.has("sudo", doing=f"case $* in *update*) {answers}; exit 100;; esac")
+    code, message, *_ = poor.ensure("debian 13")
+    assert (code, message) == ("7", "sudo env LC_ALL=C apt-get update -q failed:")
+    assert len(poor.ran) == 3
 
 
 def test_an_unreachable_host_is_unavailable_soon(tmp_path: Path) -> None:
