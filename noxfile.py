@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,14 @@ import nox
 ROOT = Path(__file__).parent
 GROUPS = ("nox", "ops", "lint", "unit", "integration")
 
+if sys.version_info < (3, 11):  # noqa: UP036 - nox runs this file under the Python that it was installed for
+    version = sys.version.split()[0]
+    sys.stderr.write(f"nox runs under Python {version}, and the suite needs 3.11 or newer: ./noxw finds one\n")
+    sys.exit(2)
+
 nox.needs_version = ">=2025"
-nox.options.default_venv_backend = "uv"
+# Who has nox already may have it without uv; pip and uv understand all that is asked of them here.
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "unit", "coverage", "integration"]
 
@@ -119,7 +126,8 @@ def _compile(session: nox.Session, *arguments: str) -> None:
 def _run(session: nox.Session, *arguments: str) -> None:
     """Run Python in the session's environment and end with its exit code, which nox itself would turn into 1.
 
-    An interrupt reaches the child through the terminal; it gets the time it needs to undo what it did.
+    An interrupt reaches the child through the terminal, a termination through here; it gets the time it needs to undo
+    what it did.
     """
     path = os.pathsep.join([session.bin, os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
@@ -127,10 +135,15 @@ def _run(session: nox.Session, *arguments: str) -> None:
         # Nothing is left beside the code then, yet compiling it anew takes longer than many a program runs.
         environment["PYTHONPYCACHEPREFIX"] = str(ROOT / ".nox/bytecode")
     process = subprocess.Popen([f"{session.bin}/python", *arguments], cwd=ROOT, env=environment)
-    while (code := _wait(process)) is None:
-        pass
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        while (code := _wait(process)) is None:
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if code:
-        sys.exit(code)
+        # A child that a signal has ended has a negative code, which a shell gives as 128 and the signal.
+        sys.exit(code if code > 0 else 128 - code)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int | None:

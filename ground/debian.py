@@ -58,7 +58,8 @@ def _pull(client: docker.DockerClient, reference: str) -> None:
         client.images.pull(name, tag=tag)
     except APIError as error:
         raise Unavailable(
-            f"{reference} cannot be pulled: {error.explanation or error}", "try again later, or IMAGE_SET=hermetic"
+            f"{reference} cannot be pulled: {error.explanation or error}",
+            "try again later, or have it made from a Debian mirror: IMAGE_SET=hermetic GROUND_DEBIAN_MIRROR=<address>",
         ) from error
 
 
@@ -67,8 +68,8 @@ def as_root(argv: Sequence[str]) -> list[str]:
     return [*argv] if os.geteuid() == 0 or not shutil.which("sudo") else ["sudo", *argv]
 
 
-def debian_mirror() -> str:
-    """Return the Debian mirror that this machine itself uses, or GROUND_DEBIAN_MIRROR; raises Refused without one."""
+def known_mirror() -> str | None:
+    """Return the Debian mirror that this machine itself uses, or GROUND_DEBIAN_MIRROR; None on one that knows none."""
     if named := os.environ.get("GROUND_DEBIAN_MIRROR"):
         return named
     files = [_APT / "sources.list", *sorted((_APT / "sources.list.d").glob("*"))]
@@ -77,6 +78,13 @@ def debian_mirror() -> str:
             r"^(?:URIs:|deb(?: \[[^]]*\])?)\s+(https?://\S+/debian/?)(?:\s|$)", text, re.MULTILINE
         ):
             return str(address)
+    return None
+
+
+def debian_mirror() -> str:
+    """Return the known mirror; raises Refused without one."""
+    if known := known_mirror():
+        return known
     raise Refused("this machine's apt configuration names no Debian mirror", "name one: GROUND_DEBIAN_MIRROR=<address>")
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import docker
 from docker.errors import DockerException
 
-from ground.debian import as_root, debian_mirror
+from ground import packages
+from ground.debian import as_root, debian_mirror, known_mirror
+from ground.packages import Lacking, Machine
 from ops.errors import Refused, Unavailable
 
 Tell = Callable[[str], None]
@@ -24,28 +29,31 @@ class _Denied(Refused):
     """The engine is there, and this user may not talk to it."""
 
 
-_PACKAGES = {"git": "git", "ssh": "openssh-client", "mmdebstrap": "mmdebstrap"}
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TERRAFORM_HINT = "install Terraform 1.11 or newer: https://developer.hashicorp.com/terraform/install"
 _PLUGIN = Path("/usr/local/lib/docker/cli-plugins/docker-compose")
+_COMPOSE_HINT = f"put Docker Compose 2 at {_PLUGIN}: https://docs.docker.com/compose/install/linux/"
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _ENGINE_START_SECONDS = 60
+# On a machine that was just set up, apt's first run of its own holds the locks for minutes.
+_APT_LOCK_SECONDS = 300
 _SOCKET = Path("/var/run/docker.sock")
 _PID_FILE = Path("/var/run/docker.pid")
 
 
-def ensure(state: Path, tell: Tell) -> docker.DockerClient:
+def ensure(state: Path, tell: Tell, *, bases: bool = False) -> docker.DockerClient:
     """Make sure that Docker Engine, Compose, Terraform and the programs the ground uses are there; return a client.
 
-    What the distribution packages is installed where root or sudo allows, and said through ``tell``. ``state`` takes the
-    log of an engine that had to be started here. Raises Refused naming the exact command for what cannot be installed.
+    What the distribution packages is installed where root or sudo allows, and said through ``tell``; ``bases`` is whether
+    Debian base images are made here. ``state`` takes the log of an engine that had to be started here. Raises Refused,
+    before anything is installed, naming all that is missing and the exact command for it.
     """
-    _ensure_programs(tell)
-    client = _ensure_engine(state, tell)
-    if not compose_works():
-        _install_compose(tell)
-    if not shutil.which("terraform"):
-        raise Refused("terraform is not installed, and the distribution does not package it", _TERRAFORM_HINT)
-    return client
+    client = _engine()
+    machine = _machine(engine_answers=client is not None)
+    lacking = packages.lacking(machine, bases=bases)
+    _judge(lacking)
+    if lacking.names:
+        _install_lacking(machine, bases, tell)
+    return client or _running_engine(state, tell, own="dockerd" not in machine.present)
 
 
 def compose_works() -> bool:
@@ -53,27 +61,98 @@ def compose_works() -> bool:
     return bool(shutil.which("docker")) and _quiet(["docker", "compose", "up", "--wait", "--help"])
 
 
-def _ensure_programs(tell: Tell) -> None:
-    missing = [package for program, package in _PACKAGES.items() if not shutil.which(program)]
-    if not _KEYRING.exists():
-        missing.append("debian-archive-keyring")
-    if missing:
-        _install(missing, tell)
+def _machine(*, engine_answers: bool) -> Machine:
+    present = {program for program in packages.PROGRAMS if shutil.which(program)}
+    if engine_answers:
+        present.add("dockerd")
+    if compose_works():
+        present.add(packages.COMPOSE)
+    if _KEYRING.exists():
+        present.add(packages.KEYRING)
+    return Machine(_release(), frozenset(present), _offered())
 
 
-def _ensure_engine(state: Path, tell: Tell) -> docker.DockerClient:
-    if client := _engine():
-        return client
-    found = shutil.which("dockerd")
-    if not found:
-        _install(["docker.io"], tell)
-    if not shutil.which("docker"):
-        _install(["docker-cli"], tell)
+def _release() -> str:
+    try:
+        known = platform.freedesktop_os_release()
+    except OSError:
+        return ""
+    return f"{known['ID']} {known.get('VERSION_ID', '')}"
+
+
+def _offered() -> dict[str, str]:
+    if not shutil.which("apt-cache"):
+        return {}
+    argv = ["apt-cache", "show", "--no-all-versions", *packages.ASKED]
+    return packages.offered_from(subprocess.run(argv, capture_output=True, text=True, check=False).stdout)
+
+
+def _judge(lacking: Lacking) -> None:
+    """Raise Refused for what cannot be installed here, all of it at once; nothing is changed yet."""
+    terraform = [] if shutil.which("terraform") else ["Terraform"]
+    obstacle = _obstacle() if lacking.names else ""
+    if obstacle:
+        where = "" if shutil.which("apt-get") else "on Debian or Ubuntu, "
+        hints = [f"{where}run as root: {lacking.command}"] if lacking.command else []
+        hints += [_COMPOSE_HINT] if lacking.compose_by_hand else []
+        hints += [_TERRAFORM_HINT] if terraform else []
+        missing = ", ".join([*lacking.names, *terraform])
+        raise Refused(f"missing here: {missing}; installing it {obstacle}", "; then ".join(hints))
+    if terraform:
+        raise Refused("terraform is not installed, and the distribution does not package it", _TERRAFORM_HINT)
+
+
+def _obstacle() -> str:
+    if not shutil.which("apt-get"):
+        return "needs apt-get, which is not here"
+    return _no_root()
+
+
+@functools.cache  # a password is asked for once
+def _no_root() -> str:
+    """Return why root is not to be had, or nothing where it is."""
+    if os.geteuid() == 0:
+        return ""
+    if not shutil.which("sudo"):
+        return "needs root, and there is no sudo"
+    # Where nobody can be asked for a password, sudo has to do without one.
+    if _quiet(["sudo", "-n", "true"]) or (
+        _has_terminal() and subprocess.run(["sudo", "-v"], check=False).returncode == 0
+    ):
+        return ""
+    return "needs root, and sudo does not permit it to this user"
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
+def _install_lacking(machine: Machine, bases: bool, tell: Tell) -> None:
+    tell("asking apt what there is: apt-get update")
+    _update()
+    # Lists that were empty until now have told nothing of Compose.
+    lacking = packages.lacking(replace(machine, offered=_offered()), bases=bases)
+    if lacking.compose_by_hand and not known_mirror():
+        raise Refused(
+            "no package of this distribution has Docker Compose 2, and it names no Debian mirror", _COMPOSE_HINT
+        )
+    if lacking.packages:
+        _install(lacking.packages, tell)
+    if lacking.compose_by_hand:
+        _unpack_compose(tell)
+
+
+def _running_engine(state: Path, tell: Tell, *, own: bool) -> docker.DockerClient:
+    """Return a client of the engine on this machine, started if need be; ``own`` is one that was just installed here."""
     try:
         return _engine() or _start_engine(state, tell)
     except _Denied:
         # Whom to let in is for the owner of an engine to say, and who has installed it owns it.
-        if found:
+        if not own:
             raise
     _let_in(tell)
     return _engine() or _start_engine(state, tell)
@@ -110,6 +189,7 @@ def _start_engine(state: Path, tell: Tell) -> docker.DockerClient:
         tell("starting the Docker engine: systemctl start docker")
         _as_root(["systemctl", "start", "docker"])
     else:
+        _require_root(["dockerd"])
         log = state / "dockerd.log"
         tell(f"starting the Docker engine: dockerd (no systemd here; log in {log})")
         state.mkdir(parents=True, exist_ok=True)
@@ -139,20 +219,6 @@ def _program_of(process: str) -> str:
         return ""
 
 
-def _install_compose(tell: Tell) -> None:
-    for package in ("docker-compose-v2", "docker-compose"):
-        if _candidate_is_recent(package):
-            _install([package], tell)
-            return
-    _unpack_compose(tell)
-
-
-def _candidate_is_recent(package: str) -> bool:
-    shown = subprocess.run(["apt-cache", "show", package], capture_output=True, text=True, check=False).stdout
-    versions = [line.removeprefix("Version: ") for line in shown.splitlines() if line.startswith("Version: ")]
-    return any(not version.startswith("1.") for version in versions)
-
-
 def _unpack_compose(tell: Tell) -> None:
     """Debian 12 packages Compose 1 only; trixie's package is one Go binary, so its file is taken and not the package."""
     tell("installing docker compose from Debian trixie's package (this release has version 1 only)")
@@ -171,27 +237,34 @@ def _unpack_compose(tell: Tell) -> None:
         _as_root(["install", "-D", "--mode=755", str(binary), str(_PLUGIN)])
 
 
-def _install(packages: Sequence[str], tell: Tell) -> None:
-    tell(f"installing {', '.join(packages)} with apt-get")
-    _as_root(["apt-get", "update", "-q"])
-    _as_root(
-        [
-            "env",
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "install",
-            "-y",
-            "-q",
-            "--no-install-recommends",
-            *packages,
-        ]
-    )
+def _update() -> None:
+    """Fetch apt's lists. Its option to wait for a lock does not hold for that of the lists, so the waiting is done here."""
+    deadline = time.monotonic() + _APT_LOCK_SECONDS
+    while True:
+        try:
+            _as_root(["env", "LC_ALL=C", "apt-get", "update", "-q"])
+        except Unavailable as error:
+            if "Could not get lock" not in error.message or time.monotonic() > deadline:
+                raise
+            time.sleep(3)
+        else:
+            return
+
+
+def _install(wanted: Sequence[str], tell: Tell) -> None:
+    tell(f"installing {', '.join(wanted)} with apt-get")
+    apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", f"DPkg::Lock::Timeout={_APT_LOCK_SECONDS}"]
+    _as_root([*apt, "install", "-y", "-q", "--no-install-recommends", *wanted])
 
 
 def _as_root(argv: Sequence[str]) -> None:
-    if os.geteuid() != 0 and not shutil.which("sudo"):
-        raise Refused("this needs root, and there is no sudo", f"run as root: {' '.join(argv)}")
+    _require_root(argv)
     _checked(as_root(argv))
+
+
+def _require_root(argv: Sequence[str]) -> None:
+    if obstacle := _no_root():
+        raise Refused(f"this {obstacle}", f"run as root: {' '.join(argv)}")
 
 
 def _checked(argv: Sequence[str], directory: Path | None = None) -> None:

@@ -35,7 +35,7 @@ class Stand:
 def prepare(tell: Tell, only: tuple[str, ...] = ()) -> tuple[docker.DockerClient, ImageSet]:
     """Make sure of engine, tools, disk space and images; raises Refused or Unavailable naming what is missing."""
     disk.require_space(tell)
-    client = engine.ensure(run.CACHE, tell)
+    client = engine.ensure(run.CACHE, tell, bases=images.makes_bases())
     return client, images.build(client, run.CACHE, tell, only)
 
 

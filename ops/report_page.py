@@ -182,6 +182,6 @@ def _measured(figure: Figure) -> str:
 
 _SETS = {
     "upstream": "The <strong>upstream</strong> set: the images that the pins name, as their makers publish them.",
-    "hermetic": "The <strong>hermetic</strong> set: no registry answered, so images built here from Debian&rsquo;s packages, and a "
-    "stand-in for Gitea, took the place of upstream&rsquo;s. Run where a registry answers to prove upstream&rsquo;s own.",
+    "hermetic": "The <strong>hermetic</strong> set: images built here from Debian&rsquo;s packages, and a stand-in for Gitea, took "
+    "the place of upstream&rsquo;s. Run with <code>IMAGE_SET=upstream</code> to prove upstream&rsquo;s own.",
 }

@@ -33,6 +33,7 @@ def test_a_push_of_100_megabytes_over_https_comes_back_as_it_went(
     pushed = _commit(git, tmp_path / "work", os.urandom(100_000_000))
     git("push", remote, "HEAD:refs/heads/main", directory=tmp_path / "work")
     git("clone", "--branch", "main", remote, "copy")
+    assert _head(git, tmp_path / "copy") == _head(git, tmp_path / "work")
     assert hashlib.sha256((tmp_path / "copy/content").read_bytes()).hexdigest() == pushed
     git("fsck", "--strict", directory=tmp_path / "copy")
 
@@ -66,6 +67,7 @@ def test_a_push_over_ssh_with_a_key_added_by_the_api(
     pushed = _commit(git, tmp_path / "work", os.urandom(100_000))
     git("push", remote, "HEAD:refs/heads/main", directory=tmp_path / "work", GIT_SSH_COMMAND=ssh)
     git("clone", "--branch", "main", remote, "copy", GIT_SSH_COMMAND=ssh)
+    assert _head(git, tmp_path / "copy") == _head(git, tmp_path / "work")
     assert hashlib.sha256((tmp_path / "copy/content").read_bytes()).hexdigest() == pushed
 
 
@@ -79,6 +81,10 @@ def test_an_issue_is_kept(site: DeployedSite, account: Account) -> None:
 def _create(site: DeployedSite, account: Account, name: str) -> None:
     answer = account.session.post(f"{site.url}/api/v1/user/repos", json={"name": name, "private": True})
     assert answer.status_code == 201, answer.text
+
+
+def _head(git: Git, folder: Path) -> str:
+    return git("rev-parse", "HEAD", directory=folder).stdout.strip()
 
 
 def _commit(git: Git, folder: Path, content: bytes) -> str:

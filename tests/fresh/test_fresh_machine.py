@@ -59,7 +59,7 @@ class Fresh:
 @pytest.fixture(params=_RELEASES)
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
     """A fresh machine. Terraform is on it, which no distribution packages."""
-    client = ensure(run.CACHE, print)
+    client = ensure(run.CACHE, print, bases=True)
     image = _machine(client, request.param)
     place, folder, lock = run.new_place(client, print)
     key = run.write_key(folder)

@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import docker
@@ -63,30 +64,144 @@ def test_a_wrong_invocation_is_exit_2_and_says_where_help_is() -> None:
     assert "--help" in done.stderr
 
 
-def test_without_docker_and_without_root_the_exact_command_is_named(tmp_path: Path) -> None:
-    """As a user who may do nothing, on a PATH with no engine and no sudo."""
-    programs = tmp_path / "bin"
-    programs.mkdir(mode=0o755)
-    for name in ("git", "ssh", "mmdebstrap"):
-        (programs / name).symlink_to("/bin/true")
-    script = (
-        "import os, sys; from pathlib import Path; from ground import engine; from ops.errors import OpsError\n"
-        "import docker; os.getuid() or os.setuid(65534)\n"
-        "try: engine.ensure(Path('.'), print)\n"
-        "except OpsError as error: print(error.exit_code, error.hint)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={
-            "PATH": str(programs),
-            "DOCKER_HOST": f"unix://{tmp_path}/nothing.sock",
-            "PYTHONPATH": str(run.REPOSITORY),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "4 run as root: apt-get update -q" in done.stdout, done.stderr
+_ENSURE = """
+import os, sys; from pathlib import Path; from ground import engine; from ops.errors import OpsError
+import docker; os.getuid() or os.setuid(65534)
+engine.platform.freedesktop_os_release = lambda: {"ID": sys.argv[1], "VERSION_ID": sys.argv[2]}
+engine._KEYRING = engine._PID_FILE = Path(sys.argv[3], "nothing")
+engine._ENGINE_START_SECONDS, engine.time.sleep = 0, lambda seconds: None
+try: engine.ensure(Path(sys.argv[3]), lambda told: None, bases=True)
+except OpsError as error: print(error.exit_code, error.message, error.hint, sep="\\n")
+"""
+_APT_GET = "apt-get update && apt-get install --yes"
+_ENGINE = "docker.io apparmor ca-certificates"
+
+
+class _Poor:
+    """A user who may do nothing, on a PATH with these programs alone; each one that runs leaves a note."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._programs, self._notes = folder, folder / "bin", folder / "notes"
+        self._programs.mkdir(mode=0o755)
+        self._notes.touch()
+        self._notes.chmod(0o666)
+
+    def has(self, *names: str, code: int = 0, doing: str = "") -> None:
+        for name in names:
+            program = self._programs / name
+            program.write_text(f'#!/bin/sh\necho "{name} $*" >>{self._notes}\n{doing}\nexit {code}\n')
+            program.chmod(0o755)
+
+    def lacks(self, name: str) -> None:
+        (self._programs / name).unlink()
+
+    def ensure(self, release: str) -> list[str]:
+        """Return the exit code, the message and the hint."""
+        done = subprocess.run(
+            [sys.executable, "-c", _ENSURE, *release.split(), str(self.folder)],
+            env={
+                "PATH": str(self._programs),
+                "DOCKER_HOST": f"unix://{self.folder}/nothing.sock",
+                "PYTHONPATH": str(run.REPOSITORY),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            # No terminal: nobody can be asked for a password.
+            start_new_session=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    @property
+    def ran(self) -> list[str]:
+        """What was asked of apt, in order, and how."""
+        return [line for line in self._notes.read_text().splitlines() if "apt-" in line]
+
+
+@pytest.fixture
+def poor() -> Iterator[_Poor]:
+    """With what a fresh machine has, and Terraform."""
+    # Not in the test's own folder, which is for this user's eyes alone.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        user = _Poor(Path(folder))
+        user.has("git", "ssh", "terraform", "apt-get")
+        yield user
+
+
+@pytest.mark.parametrize(
+    ("release", "wanted"),
+    [
+        ("debian 13", f"{_ENGINE} docker-cli docker-compose mmdebstrap debian-archive-keyring"),
+        ("ubuntu 24.04", f"{_ENGINE} docker-compose-v2 mmdebstrap debian-archive-keyring"),
+    ],
+)
+def test_without_docker_and_without_root_the_one_command_that_helps_is_named(
+    poor: _Poor, release: str, wanted: str
+) -> None:
+    code, message, hint = poor.ensure(release)
+    assert (code, hint) == ("4", f"run as root: {_APT_GET} {wanted}")
+    assert "missing here: Docker Engine, Docker's client, Docker Compose 2, mmdebstrap" in message
+    assert "there is no sudo" in message
+    assert poor.ran == []
+
+
+def test_where_no_package_has_compose_its_place_is_named_beside_the_command(poor: _Poor) -> None:
+    code, _, hint = poor.ensure("debian 12")
+    assert code == "4"
+    assert f"{_APT_GET} {_ENGINE} mmdebstrap debian-archive-keyring; then put Docker Compose 2 at /usr/local" in hint
+
+
+def test_a_sudo_that_says_no_is_refused_before_anything_is_changed(poor: _Poor) -> None:
+    poor.has("sudo", code=1)
+    code, message, hint = poor.ensure("debian 13")
+    assert (code, hint.split(" docker.io")[0]) == ("4", f"run as root: {_APT_GET}")
+    assert "sudo does not permit it to this user" in message
+    assert poor.ran == []
+
+
+def test_a_missing_terraform_is_named_with_the_rest(poor: _Poor) -> None:
+    poor.lacks("terraform")
+    code, message, hint = poor.ensure("ubuntu 24.04")
+    assert code == "4"
+    assert "Docker Engine" in message
+    assert "Terraform" in message
+    assert hint.startswith(f"run as root: {_APT_GET} {_ENGINE}")
+    assert "then install Terraform 1.11 or newer: https://" in hint
+
+
+def test_a_missing_terraform_is_refused_before_docker_is_installed(poor: _Poor) -> None:
+    poor.has("sudo")
+    poor.lacks("terraform")
+    code, message, hint = poor.ensure("debian 13")
+    assert (code, message) == ("4", "terraform is not installed, and the distribution does not package it")
+    assert hint.startswith("install Terraform 1.11 or newer: https://")
+    assert poor.ran == []
+
+
+def test_apt_s_lists_are_fetched_before_they_are_asked_and_all_is_installed_at_once(poor: _Poor) -> None:
+    """On a release that no table knows, whose lists are empty at first."""
+    poor.has("sudo", "setsid")
+    offer = 'printf "Package: docker-compose-v2\\nVersion: 2.40.3\\n"'
+    poor.has("apt-cache", doing=f"/bin/grep -q 'apt-get update' {poor.folder}/notes && {offer}")
+    code, message, _ = poor.ensure("ubuntu 26.04")
+    assert (code, message) == ("7", "the Docker engine does not start")
+    before, update, asked, install = poor.ran
+    assert before == asked == "apt-cache show --no-all-versions docker-cli docker-compose-v2 docker-compose"
+    assert update == "sudo env LC_ALL=C apt-get update -q"
+    assert "-o DPkg::Lock::Timeout=300 install" in install
+    assert install.endswith(f" {_ENGINE} docker-compose-v2 mmdebstrap debian-archive-keyring")
+
+
+def test_the_lock_on_apt_s_lists_is_waited_for_and_no_other_failure_is(poor: _Poor) -> None:
+    """As a first boot holds it; apt's own option to wait does not hold for this one."""
+    held, offline = "E: Could not get lock /var/lib/apt/lists/lock.", "E: Failed to fetch"
+    answers = f"if [ $(/bin/grep -c update {poor.folder}/notes) -lt 3 ]; then echo '{held}'; else echo '{offline}'; fi"
+    poor.has("sudo", doing=f"case $* in *update*) {answers}; exit 100;; esac")
+    code, message, *_ = poor.ensure("debian 13")
+    assert (code, message) == ("7", "sudo env LC_ALL=C apt-get update -q failed:")
+    assert len(poor.ran) == 3
 
 
 def test_an_unreachable_host_is_unavailable_soon(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ class _Hub:
         self.pulled.append(f"{name}:{tag}")
 
 
-def test_where_a_registry_answers_base_images_come_from_there_and_no_debian_mirror_is_needed() -> None:
+def test_base_images_that_are_not_made_here_come_from_the_registry_and_no_debian_mirror_is_needed() -> None:
     engine: Any = _Hub()
     made = debian.upstream_bases(engine, {"DEBIAN_TRIXIE", "DEBIAN_BOOKWORM"}, print)
     assert made == {"DEBIAN_TRIXIE": "debian:trixie-slim", "DEBIAN_BOOKWORM": "debian:bookworm-slim"}

@@ -1,0 +1,67 @@
+"""Which image set runs is a matter of what was asked for, never of which registry answered in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker.errors import APIError
+
+from ground import debian, images
+from ground.images import ImageSet
+from ops.errors import ConfigError, Unavailable
+
+
+@pytest.mark.parametrize(
+    ("named", "chosen"),
+    [(None, "hermetic"), ("auto", "hermetic"), ("hermetic", "hermetic"), ("upstream", "upstream")],
+)
+def test_the_hermetic_set_runs_unless_upstream_s_is_asked_for(
+    named: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMAGE_SET", raising=False)
+    if named:
+        monkeypatch.setenv("IMAGE_SET", named)
+    assert images.choose() == chosen
+
+
+def test_a_set_that_is_not_known_is_a_wrong_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_SET", "some")
+    with pytest.raises(ConfigError, match="IMAGE_SET=some"):
+        images.choose()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "mirror", "made"),
+    [
+        ("hermetic", "http://mirror/debian", True),
+        # Ubuntu knows no Debian mirror: the base images come from the registry, what is built on them does not.
+        ("hermetic", "", False),
+        ("upstream", "http://mirror/debian", False),
+    ],
+)
+def test_base_images_are_made_here_for_the_hermetic_set_where_a_debian_mirror_is_known(
+    chosen: str, mirror: str, made: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(debian, "_APT", tmp_path)
+    monkeypatch.setenv("GROUND_DEBIAN_MIRROR", mirror)
+    monkeypatch.setenv("IMAGE_SET", chosen)
+    assert images.makes_bases() is made
+
+
+class _Busy:
+    """An engine whose registry has had enough of it."""
+
+    @property
+    def api(self) -> _Busy:
+        return self
+
+    def inspect_distribution(self, reference: str) -> None:
+        raise APIError(f"429 for {reference}", explanation="toomanyrequests")
+
+
+def test_a_registry_that_has_had_enough_is_unavailable_and_no_reason_for_another_set() -> None:
+    engine: Any = _Busy()
+    with pytest.raises(Unavailable, match="toomanyrequests"):
+        images.digests(engine, ImageSet("upstream", {}))
