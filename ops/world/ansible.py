@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,9 +17,12 @@ from typing import Any
 import ansible_runner
 
 from ops.errors import OpsError, Unavailable
+from ops.world.process import PATIENCE, POLITE_SECONDS, signals_held
 
 # The task of site.yml that waits for the host; when it gives up, the host is away.
 _REACH = "Reach the host"
+# How often ansible-runner asks whether to go on.
+_ASK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ def play(
     ``boot_seconds`` is how long the host may take until it answers: long for a machine that was made a moment ago.
     ``host`` holds the connection variables (ansible_host, ansible_user, ...). ``state`` takes the inventory, the variables
     and Ansible's artifacts. Raises Unavailable for a host that cannot be reached, and OpsError naming the failed task for
-    everything else.
+    everything else. An interrupt ends Ansible with all that it started here, and is raised once that is gone.
     """
     inventory, extra = state / "inventory.json", state / "variables.json"
     state.mkdir(parents=True, exist_ok=True)
@@ -55,17 +61,21 @@ def play(
         json.dumps({**variables, "site_boot_seconds": boot_seconds}, indent=2, default=str), encoding="utf-8"
     )
     events = _Events(tell)
-    runner = ansible_runner.run(
-        private_data_dir=str(state),
-        project_dir=str(playbooks),
-        playbook=playbook,
-        inventory=str(inventory),
-        cmdline=f"--extra-vars @{extra}" + (" --check" if check else ""),
-        event_handler=events.take,
-        envvars=environment(playbooks),
-        quiet=True,
-        rotate_artifacts=5,
-    )
+    with signals_held() as interrupts, _ending(interrupts, events, tell) as is_due:
+        runner = ansible_runner.run(
+            private_data_dir=str(state),
+            project_dir=str(playbooks),
+            playbook=playbook,
+            inventory=str(inventory),
+            cmdline=f"--extra-vars @{extra}" + (" --check" if check else ""),
+            event_handler=events.take,
+            # Without one, ansible-runner takes the process's signals for itself, and keeps them.
+            cancel_callback=is_due,
+            envvars=environment(playbooks),
+            settings={"pexpect_timeout": _ASK_SECONDS},
+            quiet=True,
+            rotate_artifacts=5,
+        )
     if events.unreachable:
         raise Unavailable(
             f"the host is unreachable: {events.unreachable}",
@@ -112,10 +122,12 @@ class _Events:
         self.seconds: list[tuple[str, float]] = []
         self.failure = ""
         self.unreachable = ""
+        self.process = 0
 
     def take(self, event: Mapping[str, Any]) -> bool:
         data = event.get("event_data", {})
         name = data.get("task", "")
+        self.process = self.process or event.get("pid", 0)
         if event["event"] == "playbook_on_task_start":
             self._tell(f"ansible: {data.get('role', 'site')}: {name}")
         if event["event"] == "runner_item_on_ok" and data.get("res", {}).get("changed"):
@@ -136,6 +148,39 @@ class _Events:
                 self.unreachable = _reason(result)
         elif result.get("changed") and "results" not in result:
             self.changed.append(f"{name}: {path}" if (path := _path(result)) else name)
+
+
+@contextmanager
+def _ending(interrupts: Sequence[int], events: _Events, tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """End Ansible after an interrupt: at first politely, since its workers are in sessions of their own and end by it alone.
+
+    What the block is given tells ansible-runner whether to kill it. Who interrupts a third time wants out at once.
+    """
+    asked_at: list[float] = []
+
+    def is_due() -> bool:
+        if not interrupts:
+            return False
+        if not asked_at:
+            asked_at.append(time.monotonic())
+            tell("interrupted: the playbook is ended")
+            _signal(os.kill, events.process, signal.SIGINT)
+        patient = events.process and len(interrupts) <= PATIENCE
+        return not patient or time.monotonic() - asked_at[0] > POLITE_SECONDS
+
+    try:
+        yield is_due
+    finally:
+        if interrupts:
+            # What Mitogen has begun on this very machine outlives it.
+            _signal(os.killpg, events.process, signal.SIGKILL)
+
+
+def _signal(send: Callable[[int, int], None], process: int, number: int) -> None:
+    # 0 would be this process's own group: Ansible has not said yet which it is, and has no workers.
+    if process:
+        with suppress(ProcessLookupError):
+            send(process, number)
 
 
 def _item(result: Mapping[str, Any]) -> str:

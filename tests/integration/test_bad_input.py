@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import docker
@@ -197,6 +198,73 @@ def test_an_interrupt_that_comes_inside_a_callback_of_the_interpreter_s_own_is_n
     environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == code, done.stderr
+
+
+_A_PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Work for long
+      ansible.builtin.command: {argv: [sleep, "{{ seconds }}"]}
+"""
+_IN_A_PLAYBOOK = """
+import os, signal, sys
+from pathlib import Path
+from ops.world.ansible import play
+from ops.world.process import interrupt_code, signals_unwind
+place, number, when = Path(sys.argv[1]), signal.Signals[sys.argv[2]], sys.argv[3]
+host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+wish = {"seconds": "30.31" if when == "during" else "0"}
+handlers = lambda: [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+try:
+    with signals_unwind():
+        before = handlers()
+        try:
+            play(place, "one.yml", state=place / "state", host=host, variables=wish, tell=lambda said: print(said, flush=True))
+        finally:
+            assert handlers() == before
+        os.kill(os.getpid(), number)
+except KeyboardInterrupt as interrupt:
+    sys.exit(interrupt_code(interrupt))
+"""
+
+
+def _until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _processes_of(place: Path) -> set[str]:
+    """The command lines of what runs on behalf of the playbook in ``place``."""
+    found = set()
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            told = (each / "environ").read_bytes().decode(errors="replace")
+            if f"ANSIBLE_CONFIG={place}" in told:
+                found.add((each / "cmdline").read_bytes().decode(errors="replace").replace("\0", " "))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("when", "number", "code"), [("during", "SIGINT", 130), ("during", "SIGTERM", 143), ("after", "SIGINT", 130)]
+)
+def test_an_interrupt_ends_a_playbook_with_all_its_processes_and_is_heard_after_one(
+    tmp_path: Path, when: str, number: str, code: int
+) -> None:
+    (tmp_path / "one.yml").write_text(_A_PLAYBOOK)
+    argv = [sys.executable, "-c", _IN_A_PLAYBOOK, str(tmp_path), number, when]
+    environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if when == "during" and "Work for long" in line:
+                _until(lambda: any("sleep 30.31" in each for each in _processes_of(tmp_path)))
+                process.send_signal(signal.Signals[number])
+        process.wait(20)
+    assert process.returncode == code
+    _until(lambda: not _processes_of(tmp_path))
 
 
 def test_an_image_set_that_is_not_known_is_refused() -> None:
