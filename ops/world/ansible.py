@@ -60,7 +60,7 @@ def play(
     extra.write_text(
         json.dumps({**variables, "site_boot_seconds": boot_seconds}, indent=2, default=str), encoding="utf-8"
     )
-    events = _Events(tell)
+    events = Events(tell)
     with signals_held() as interrupts, _ending(interrupts, events, tell) as is_due:
         runner = ansible_runner.run(
             private_data_dir=str(state),
@@ -84,7 +84,7 @@ def play(
         )
     if runner.rc != 0:
         raise OpsError(
-            f"playbook {playbook} failed: {events.failure or runner.stdout.read()[-2000:]}",
+            f"playbook {playbook} failed: {events.failure or runner.stdout.read()}",
             "mend the cause and run again: it heals",
         )
     return Played(events.ran, tuple(events.changed), tuple(sorted(events.seconds, key=lambda each: -each[1])[:8]))
@@ -114,7 +114,9 @@ def _own_programs_first() -> str:
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
-class _Events:
+class Events:
+    """What a playbook says while it runs: each task is told in a line as it begins, the rest is kept."""
+
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self.ran = 0
@@ -125,6 +127,7 @@ class _Events:
         self.process = 0
 
     def take(self, event: Mapping[str, Any]) -> bool:
+        """Hear one of ansible-runner's events, and have it kept among the artifacts."""
         data = event.get("event_data", {})
         name = data.get("task", "")
         self.process = self.process or event.get("pid", 0)
@@ -151,7 +154,7 @@ class _Events:
 
 
 @contextmanager
-def _ending(interrupts: Sequence[int], events: _Events, tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def _ending(interrupts: Sequence[int], events: Events, tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """End Ansible after an interrupt: at first politely, since its workers are in sessions of their own and end by it alone.
 
     What the block is given tells ansible-runner whether to kill it. Who interrupts a third time wants out at once.
@@ -193,5 +196,14 @@ def _path(result: Mapping[str, Any]) -> str:
 
 
 def _reason(result: Mapping[str, Any]) -> str:
-    said = (str(result.get(key, "")).strip() for key in ("msg", "stderr", "stdout"))
-    return "\n".join(part for part in said if part)[-2000:]
+    """All that a task said when it failed; of a loop, what each item said that did."""
+    if failed := _failed_items(result):
+        return "\n".join(f"{_item(each)}: {_reason(each)}" for each in failed)
+    said = (str(result.get(key, "")).strip() for key in ("msg", "censored", "stderr", "stdout"))
+    return "\n".join(part for part in said if part)
+
+
+def _failed_items(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    # A module may call its own lines "results".
+    items = (each for each in result.get("results", ()) if isinstance(each, Mapping))
+    return [each for each in items if each.get("failed")]
