@@ -16,11 +16,17 @@ from typing import Any
 
 import ansible_runner
 
-from ops.errors import OpsError, Unavailable
+from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.world.process import PATIENCE, POLITE_SECONDS, signals_held
 
 # The task of site.yml that waits for the host; when it gives up, the host is away.
 _REACH = "Reach the host"
+# The task of the role gitea that asks whether the host updates or restores.
+UNDERWAY = "Refuse to come in its way"
+_HEALS = "mend the cause and run again: it heals"
+_KINDS: Mapping[int, type[OpsError]] = {
+    each.exit_code: each for each in (ConfigError, Degraded, Refused, RolledBack, Stranded, Unavailable, Locked)
+}
 # How often ansible-runner asks whether to go on.
 _ASK_SECONDS = 0.5
 
@@ -49,8 +55,8 @@ def play(
 
     ``boot_seconds`` is how long the host may take until it answers: long for a machine that was made a moment ago.
     ``host`` holds the connection variables (ansible_host, ansible_user, ...). ``state`` takes the inventory, the variables
-    and Ansible's artifacts. Raises Unavailable for a host that cannot be reached, and OpsError naming the failed task for
-    everything else. An interrupt ends Ansible with all that it started here, and is raised once that is gone.
+    and Ansible's artifacts. Raises Unavailable for a host that cannot be reached, and what ``failure_from`` makes of a failed
+    task. An interrupt ends Ansible with all that it started here, and is raised once that is gone.
     """
     inventory, extra = state / "inventory.json", state / "variables.json"
     state.mkdir(parents=True, exist_ok=True)
@@ -83,11 +89,50 @@ def play(
             "ops deploy --session-manager",
         )
     if runner.rc != 0:
-        raise OpsError(
-            f"playbook {playbook} failed: {events.failure or runner.stdout.read()}",
-            "mend the cause and run again: it heals",
-        )
+        if events.failed:
+            # In check mode nothing is changed.
+            raise failure_from(playbook, events.failed, [] if check else events.changed)
+        raise OpsError(f"playbook {playbook} failed: {runner.stdout.read()}", _HEALS)
     return Played(events.ran, tuple(events.changed), tuple(sorted(events.seconds, key=lambda each: -each[1])[:8]))
+
+
+def failure_from(playbook: str, failed: Mapping[str, Any], changed: Sequence[str]) -> OpsError:
+    """Return how a run ends in which a task failed, from that event's data and from what had been changed on the host before.
+
+    What a role refuses (its assertions) is Refused, or Locked where the host updates or restores; what ``ops`` itself said on
+    the host ends the run with the same exit code. All else is an OpsError.
+    """
+    name, result = failed["task"], failed["res"]
+    before = f"\nwhat the playbook had changed on the host before stays: {len(changed)} change(s)" if changed else ""
+    if failed.get("task_action") == "ansible.builtin.assert":
+        if name == UNDERWAY:
+            return Locked(_reason(result) + before, "ops deploy, once that has ended")
+        return Refused(_reason(result) + before, "do what it says, then deploy again")
+    said = f"playbook {playbook} failed: {name}: {_reason(result)}"
+    kind = _kind(result)
+    if kind is OpsError:
+        return OpsError(said, _HEALS)
+    return kind(said + before, _next_step(result) or _HEALS)
+
+
+def _kind(result: Mapping[str, Any]) -> type[OpsError]:
+    """What ``ops`` ended with on the host, where it was ``ops`` that failed there, and nothing else did."""
+    kinds = {_KINDS.get(each.get("rc", 1), OpsError) if _is_ops(each) else OpsError for each in _failures(result)}
+    return kinds.pop() if len(kinds) == 1 else OpsError
+
+
+def _is_ops(result: Mapping[str, Any]) -> bool:
+    argv = result.get("cmd")
+    return isinstance(argv, list) and argv[:1] == ["ops"]
+
+
+def _next_step(result: Mapping[str, Any]) -> str:
+    """The hint in the one document that ``ops ... --json`` prints."""
+    try:
+        document = json.loads(_failures(result)[0].get("stdout", ""))
+    except ValueError:
+        return ""
+    return str(document.get("next", "")) if isinstance(document, dict) else ""
 
 
 def environment(playbooks: Path) -> dict[str, str]:
@@ -122,7 +167,7 @@ class Events:
         self.ran = 0
         self.changed: list[str] = []
         self.seconds: list[tuple[str, float]] = []
-        self.failure = ""
+        self.failed: Mapping[str, Any] = {}
         self.unreachable = ""
         self.process = 0
 
@@ -146,7 +191,7 @@ class Events:
         self.ran += 1
         self.seconds.append((name, round(float(data.get("duration", 0.0)), 1)))
         if kind == "runner_on_failed" and not data.get("ignore_errors"):
-            self.failure = f"{name}: {_reason(result)}"
+            self.failed = data
             if name == _REACH:
                 self.unreachable = _reason(result)
         elif result.get("changed") and "results" not in result:
@@ -201,6 +246,11 @@ def _reason(result: Mapping[str, Any]) -> str:
         return "\n".join(f"{_item(each)}: {_reason(each)}" for each in failed)
     said = (str(result.get(key, "")).strip() for key in ("msg", "censored", "stderr", "stdout"))
     return "\n".join(part for part in said if part)
+
+
+def _failures(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The results that failed: those of a loop's items, else the task's own."""
+    return _failed_items(result) or [result]
 
 
 def _failed_items(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

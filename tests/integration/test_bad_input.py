@@ -18,7 +18,7 @@ import pytest
 from ground import run
 from ground.acme import Acme
 from ground.fixture import RUN_LABEL, Place
-from ops.errors import OpsError, Refused
+from ops.errors import OpsError, Refused, Unavailable
 from ops.inputs import ansible_variables
 from ops.world.ansible import play
 from tests import fakes
@@ -207,6 +207,24 @@ _A_PLAYBOOK = """
     - name: Work for long
       ansible.builtin.command: {argv: [sleep, "{{ seconds }}"]}
 """
+_A_REFUSAL = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Refuse it
+      ansible.builtin.assert: {that: seconds == 0, fail_msg: "{{ 'no ' * 2000 }}seconds: take 0", quiet: true}
+"""
+_A_VERB = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Write
+      ansible.builtin.copy: {content: "", dest: "{{ place }}/written", mode: "0600"}
+    - name: Have each
+      ansible.builtin.command: {argv: "{{ item }}"}
+      loop: [[echo, well], [ops, certs, renew]]
+      environment: {PATH: "{{ place }}:/usr/bin:/bin"}
+"""
 _IN_A_PLAYBOOK = """
 import os, signal, sys
 from pathlib import Path
@@ -265,6 +283,41 @@ def test_an_interrupt_ends_a_playbook_with_all_its_processes_and_is_heard_after_
         process.wait(20)
     assert process.returncode == code
     _until(lambda: not _processes_of(tmp_path))
+
+
+def _play(place: Path, playbook: str) -> OpsError:
+    (place / "one.yml").write_text(playbook)
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    with pytest.raises(OpsError) as caught:
+        play(
+            place,
+            "one.yml",
+            state=place / "state",
+            host=host,
+            variables={"seconds": 1, "place": str(place)},
+            tell=print,
+        )
+    return caught.value
+
+
+def test_what_a_playbook_refuses_is_a_refusal_with_all_its_words(tmp_path: Path) -> None:
+    refused = _play(tmp_path, _A_REFUSAL)
+    assert isinstance(refused, Refused)
+    assert refused.message == "no " * 2000 + "seconds: take 0"
+
+
+def test_a_verb_that_finds_something_out_of_reach_on_the_host_ends_the_playbook_with_its_own_code(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "ops").write_text(
+        """#!/bin/sh\necho '{"next": "ask again"}'; echo 'certbot: no answer' >&2; exit 7\n"""
+    )
+    (tmp_path / "ops").chmod(0o700)
+    away = _play(tmp_path, _A_VERB)
+    assert isinstance(away, Unavailable)
+    assert away.hint == "ask again"
+    assert "certbot: no answer" in away.message
+    assert away.message.endswith("what the playbook had changed on the host before stays: 2 change(s)")
 
 
 def test_an_image_set_that_is_not_known_is_refused() -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ops.world.ansible import Events
+import pytest
 
+from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
+from ops.world.ansible import UNDERWAY, Events, failure_from
+
+ROLES = Path(__file__).parents[2] / "playbooks/roles"
 LONG = "first word " + "of very many " * 1000 + "last word"
 
 
@@ -20,6 +27,10 @@ def _taken(*events: Mapping[str, Any]) -> tuple[Events, list[str]]:
     for each in events:
         assert taken.take(each)
     return taken, told
+
+
+def _said(taken: Events) -> str:
+    return failure_from("site.yml", taken.failed, []).message
 
 
 def test_each_task_is_told_in_one_line_as_it_begins() -> None:
@@ -51,7 +62,7 @@ def test_what_changed_is_named_by_its_file_once_an_item() -> None:
 
 def test_the_failing_task_s_message_is_whole() -> None:
     taken, _ = _taken(_event("runner_on_failed", "Start", {"msg": LONG, "stderr": LONG + "!", "stdout": " said \n"}))
-    assert taken.failure == f"Start: {LONG}\n{LONG}!\nsaid"
+    assert _said(taken) == f"playbook site.yml failed: Start: {LONG}\n{LONG}!\nsaid"
 
 
 def test_of_a_loop_each_item_that_failed_says_why() -> None:
@@ -61,23 +72,100 @@ def test_of_a_loop_each_item_that_failed_says_why() -> None:
         {"_ansible_item_label": "c", "item": {"c": 1}, "failed": True, "msg": "masked", "stderr": LONG},
     ]
     taken, _ = _taken(_event("runner_on_failed", "Restart", {"msg": "One or more items failed", "results": items}))
-    assert taken.failure == f"Restart: a: no such unit\nc: masked\n{LONG}"
+    assert _said(taken) == f"playbook site.yml failed: Restart: a: no such unit\nc: masked\n{LONG}"
 
 
 def test_what_a_task_keeps_to_itself_stays_there() -> None:
     hidden = "the output has been hidden due to the fact that 'no_log: true' was specified for this result"
     taken, _ = _taken(_event("runner_on_failed", "Set the password", {"censored": hidden}))
-    assert taken.failure == f"Set the password: {hidden}"
+    assert _said(taken) == f"playbook site.yml failed: Set the password: {hidden}"
     items = [{"censored": hidden}]
     taken, _ = _taken(_event("runner_on_failed", "Set", {"msg": "One or more items failed", "results": items}))
-    assert taken.failure == "Set: One or more items failed"
+    assert _said(taken) == "playbook site.yml failed: Set: One or more items failed"
 
 
 def test_a_failure_that_is_ignored_is_none() -> None:
     taken, _ = _taken(_event("runner_on_failed", "Look", {"msg": "no"}, ignore_errors=True))
-    assert (taken.failure, taken.unreachable, taken.ran) == ("", "", 1)
+    assert (taken.failed, taken.unreachable, taken.ran) == ({}, "", 1)
 
 
 def test_a_host_that_is_not_reached_is_away_whoever_says_so() -> None:
     assert _taken(_event("runner_on_unreachable", "Look", {"msg": " no route "}))[0].unreachable == "no route"
     assert _taken(_event("runner_on_failed", "Reach the host", {"msg": "timed out"}))[0].unreachable == "timed out"
+
+
+ASSERT = "ansible.builtin.assert"
+
+
+def _failed(task: str, result: Mapping[str, Any], action: str = "ansible.builtin.command") -> dict[str, Any]:
+    return {"task": task, "task_action": action, "res": {"failed": True, **result}}
+
+
+def _ran(code: int, *argv: str) -> dict[str, Any]:
+    return {"failed": True, "cmd": list(argv), "rc": code, "msg": "non-zero return code", "stderr": "its words"}
+
+
+@pytest.mark.parametrize(
+    ("failed", "kind"),
+    [
+        (_failed("Refuse a port that another program holds", {"msg": "443 is taken"}, ASSERT), Refused),
+        (_failed("Refuse wrong variables of base", {"msg": "give a number"}, ASSERT), Refused),
+        (_failed(UNDERWAY, {"msg": "ops update is at work"}, ASSERT), Locked),
+        # Said after something was tried in vain.
+        (_failed("Say why the stack does not run", {"msg": "unhealthy"}, "ansible.builtin.fail"), OpsError),
+        (_failed("Have a certificate that is not due", _ran(7, "ops", "certs", "renew")), Unavailable),
+        (_failed("Have", _ran(3, "ops", "secrets", "apply")), Degraded),
+        (_failed("Have", _ran(4, "ops", "secrets", "apply")), Refused),
+        (_failed("Have", _ran(5, "ops", "secrets", "apply")), RolledBack),
+        (_failed("Have", _ran(6, "ops", "secrets", "apply")), Stranded),
+        (_failed("Have", _ran(8, "ops", "secrets", "apply")), Locked),
+        # A bug, a signal, docker's own.
+        *((_failed("Have", _ran(code, "ops", "secrets", "apply")), OpsError) for code in (1, 9, 125, 130, 143)),
+        # Of other programs the code means something else.
+        (_failed("Look", _ran(7, "docker", "compose", "restart")), OpsError),
+        (_failed("Look", {"cmd": "ops health", "rc": 7, "msg": "a shell's"}), OpsError),
+        (_failed("Look", {"cmd": [], "rc": 7, "msg": "nothing"}), OpsError),
+        (_failed("Install", {"rc": 4, "msg": "apt's"}, "ansible.builtin.apt"), OpsError),
+        (_failed("Restart", {"results": [{"rc": 0}, _ran(5, "ops", "nginx", "replace")]}), RolledBack),
+        (_failed("Restart", {"results": [_ran(5, "ops", "nginx", "replace"), _ran(1, "docker", "x")]}), OpsError),
+    ],
+    ids=lambda given: str(given.get("task")) if isinstance(given, dict) else given.__name__,
+)
+def test_how_a_deployment_ends_when_a_task_failed(failed: Mapping[str, Any], kind: type[OpsError]) -> None:
+    ended = failure_from("site.yml", failed, [])
+    assert type(ended) is kind
+    assert failed["res"].get("msg", "its words") in ended.message
+    assert "stays" not in ended.message
+    assert ended.hint
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ([], "443 is taken"),
+        (["a", "b"], "443 is taken\nwhat the playbook had changed on the host before stays: 2 change(s)"),
+    ],
+)
+def test_a_refusal_is_the_assertion_s_words_and_tells_what_had_been_changed_before(
+    changed: Sequence[str], said: str
+) -> None:
+    failed = _failed("Refuse a port that another program holds", {"msg": "443 is taken"}, ASSERT)
+    assert failure_from("site.yml", failed, changed).message == said
+
+
+def test_a_verb_that_failed_on_the_host_names_its_own_next_step() -> None:
+    result = _ran(7, "ops", "certs", "renew", "--json")
+    ended = failure_from("site.yml", _failed("Have", result | {"stdout": json.dumps({"next": "ops certs renew"})}), [])
+    assert ended.hint == "ops certs renew"
+    assert "playbook site.yml failed: Have: non-zero return code\nits words" in ended.message
+    heals = "mend the cause and run again: it heals"
+    for printed in ("", "no document", "[1]", "{}"):
+        assert failure_from("site.yml", _failed("Have", result | {"stdout": printed}), []).hint == heals
+
+
+def test_the_roles_assert_only_where_they_refuse_and_say_which_is_the_look_at_what_is_under_way() -> None:
+    text = "\n".join(path.read_text() for path in sorted(ROLES.glob("*/tasks/*.yml")))
+    asserted = re.findall(rf"- name: (.+)\n +{re.escape(ASSERT)}:", text)
+    assert len(asserted) == text.count(ASSERT) > 5
+    assert [name for name in asserted if not name.startswith("Refuse ")] == []
+    assert UNDERWAY in asserted
