@@ -67,7 +67,7 @@ def play(
         json.dumps({**variables, "site_boot_seconds": boot_seconds}, indent=2, default=str), encoding="utf-8"
     )
     events = Events(tell)
-    with signals_held() as interrupts, _ending(interrupts, events, tell) as is_due:
+    with signals_held() as interrupts, ending(interrupts, events, tell) as is_due:
         runner = ansible_runner.run(
             private_data_dir=str(state),
             project_dir=str(playbooks),
@@ -199,7 +199,7 @@ class Events:
 
 
 @contextmanager
-def _ending(interrupts: Sequence[int], events: Events, tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def ending(interrupts: Sequence[int], events: Events, tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """End Ansible after an interrupt: at first politely, since its workers are in sessions of their own and end by it alone.
 
     What the block is given tells ansible-runner whether to kill it. Who interrupts a third time wants out at once.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,8 @@ from typing import Any
 import pytest
 
 from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
-from ops.world.ansible import UNDERWAY, Events, failure_from
+from ops.world.ansible import UNDERWAY, Events, ending, failure_from
+from ops.world.process import POLITE_SECONDS
 
 ROLES = Path(__file__).parents[2] / "playbooks/roles"
 LONG = "first word " + "of very many " * 1000 + "last word"
@@ -92,6 +96,65 @@ def test_a_failure_that_is_ignored_is_none() -> None:
 def test_a_host_that_is_not_reached_is_away_whoever_says_so() -> None:
     assert _taken(_event("runner_on_unreachable", "Look", {"msg": " no route "}))[0].unreachable == "no route"
     assert _taken(_event("runner_on_failed", "Reach the host", {"msg": "timed out"}))[0].unreachable == "timed out"
+
+
+class Sent:
+    """What was sent to processes and groups, at a time that the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.signals: list[tuple[str, int, int]] = []
+        monkeypatch.setattr(os, "kill", lambda process, number: self.signals.append(("process", process, number)))
+        monkeypatch.setattr(os, "killpg", self._group)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def _group(self, group: int, number: int) -> None:
+        self.signals.append(("group", group, number))
+        raise ProcessLookupError
+
+
+def test_without_an_interrupt_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = Sent(monkeypatch)
+    taken, told = _taken({"event": "playbook_on_start", "pid": 740})
+    with ending([], taken, told.append) as is_due:
+        assert not is_due()
+    assert (sent.signals, told) == ([], [])
+
+
+def test_an_interrupt_is_passed_on_once_and_given_its_time_and_what_is_left_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = Sent(monkeypatch)
+    taken, told = _taken({"event": "playbook_on_start", "pid": 740})
+    with ending([signal.SIGTERM], taken, told.append) as is_due:
+        assert not is_due()
+        sent.now += POLITE_SECONDS
+        assert not is_due()
+        sent.now += 0.1
+        assert is_due()
+        assert sent.signals == [("process", 740, signal.SIGINT)]
+    assert sent.signals[1:] == [("group", 740, signal.SIGKILL)]
+    assert told == ["interrupted: the playbook is ended"]
+
+
+def test_who_interrupts_a_third_time_wants_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    Sent(monkeypatch)
+    interrupts: list[int] = [signal.SIGINT, signal.SIGINT]
+    taken, told = _taken({"event": "playbook_on_start", "pid": 740})
+    with ending(interrupts, taken, told.append) as is_due:
+        assert not is_due()
+        interrupts.append(signal.SIGINT)
+        assert is_due()
+
+
+def test_ansible_that_has_not_said_a_word_yet_is_ended_at_once_and_no_group_is_taken_for_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = Sent(monkeypatch)
+    taken, told = _taken()
+    with ending([signal.SIGINT], taken, told.append) as is_due:
+        assert is_due()
+    assert sent.signals == []
 
 
 ASSERT = "ansible.builtin.assert"
