@@ -65,8 +65,9 @@ def deploy(
     what is lost, and raises Refused otherwise. With ``session_manager`` the host is reached that way, whoever may reach its
     port: for an operator whose new address its firewall is to be told of.
 
-    Raises Refused for a precondition, Locked when another deployment of the
-    site is under way, Unavailable when something is out of reach, Degraded when the site is deployed but not well.
+    Raises Refused for a precondition, the account's, this machine's or the host's; Locked when another deployment of the
+    site is under way or the host itself updates or restores, Unavailable when something is out of reach, Degraded when the
+    site is deployed but not well.
     """
     key = public_key(Path(site.host.ssh_key).expanduser())
     require_way_in(site, world, session_manager=session_manager)

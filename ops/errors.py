@@ -30,7 +30,7 @@ class Degraded(OpsError):
 
 
 class Refused(OpsError):
-    """A precondition said no; nothing was changed."""
+    """A precondition said no; nothing was changed, or the message tells of what was before it could be asked."""
 
     exit_code = 4
 
@@ -54,6 +54,6 @@ class Unavailable(OpsError):
 
 
 class Locked(OpsError):
-    """Another run holds the lock; the message says which, and since when."""
+    """Another run holds the lock, or was cut off; the message says which, and since when or what ends it."""
 
     exit_code = 8

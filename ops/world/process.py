@@ -20,10 +20,11 @@ from ops.errors import Unavailable
 
 Tell = Callable[[str], None]
 _LINES_KEPT = 400
-_PATIENCE = 2
+PATIENCE = 2
 _STOP_SECONDS = 10.0
-_POLITE_SECONDS = 5
+POLITE_SECONDS = 5
 _OUT_OF_THE_CALLBACK_SECONDS = 0.05
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,28 @@ def signals_unwind() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_held() -> Iterator[list[int]]:
+    """Hold back SIGINT, SIGTERM and SIGHUP for the length of the block; the first that came is delivered at its end.
+
+    What the block is given names those that came: it is to end soon when there is one. What is ignored stays ignored.
+    """
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    heard = [each for each in _INTERRUPTS if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def interrupt_code(interrupt: KeyboardInterrupt) -> int:
@@ -262,7 +285,7 @@ def _until_end(process: subprocess.Popen[Any], attend: Callable[[], object]) -> 
             attend()
         except KeyboardInterrupt as interrupt:
             interrupts.append(interrupt)
-            if len(interrupts) > _PATIENCE:
+            if len(interrupts) > PATIENCE:
                 raise
             attend = process.wait
     if interrupts:
@@ -272,7 +295,7 @@ def _until_end(process: subprocess.Popen[Any], attend: Callable[[], object]) -> 
 def _end(process: subprocess.Popen[Any]) -> None:
     process.terminate()
     try:
-        process.wait(_POLITE_SECONDS)
+        process.wait(POLITE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import docker
@@ -18,7 +19,7 @@ import pytest
 from ground import run
 from ground.acme import Acme
 from ground.fixture import RUN_LABEL, Place
-from ops.errors import OpsError, Refused
+from ops.errors import OpsError, Refused, Unavailable
 from ops.inputs import ansible_variables
 from ops.world.ansible import play
 from tests import fakes
@@ -312,6 +313,126 @@ def test_an_interrupt_that_comes_inside_a_callback_of_the_interpreter_s_own_is_n
     environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == code, done.stderr
+
+
+_A_PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Work for long
+      ansible.builtin.command: {argv: [sleep, "{{ seconds }}"]}
+"""
+_A_REFUSAL = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Refuse it
+      ansible.builtin.assert: {that: seconds == 0, fail_msg: "{{ 'no ' * 2000 }}seconds: take 0", quiet: true}
+"""
+_A_VERB = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Write
+      ansible.builtin.copy: {content: "", dest: "{{ place }}/written", mode: "0600"}
+    - name: Have each
+      ansible.builtin.command: {argv: "{{ item }}"}
+      loop: [[echo, well], [ops, certs, renew]]
+      environment: {PATH: "{{ place }}:/usr/bin:/bin"}
+"""
+_IN_A_PLAYBOOK = """
+import os, signal, sys
+from pathlib import Path
+from ops.world.ansible import play
+from ops.world.process import interrupt_code, signals_unwind
+place, number, when = Path(sys.argv[1]), signal.Signals[sys.argv[2]], sys.argv[3]
+host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+wish = {"seconds": "30.31" if when == "during" else "0"}
+handlers = lambda: [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+try:
+    with signals_unwind():
+        before = handlers()
+        try:
+            play(place, "one.yml", state=place / "state", host=host, variables=wish, tell=lambda said: print(said, flush=True))
+        finally:
+            assert handlers() == before
+        os.kill(os.getpid(), number)
+except KeyboardInterrupt as interrupt:
+    sys.exit(interrupt_code(interrupt))
+"""
+
+
+def _until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _processes_of(place: Path) -> set[str]:
+    """The command lines of what runs on behalf of the playbook in ``place``."""
+    found = set()
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            told = (each / "environ").read_bytes().decode(errors="replace")
+            if f"ANSIBLE_CONFIG={place}" in told:
+                found.add((each / "cmdline").read_bytes().decode(errors="replace").replace("\0", " "))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("when", "number", "code"), [("during", "SIGINT", 130), ("during", "SIGTERM", 143), ("after", "SIGINT", 130)]
+)
+def test_an_interrupt_ends_a_playbook_with_all_its_processes_and_is_heard_after_one(
+    tmp_path: Path, when: str, number: str, code: int
+) -> None:
+    (tmp_path / "one.yml").write_text(_A_PLAYBOOK)
+    argv = [sys.executable, "-c", _IN_A_PLAYBOOK, str(tmp_path), number, when]
+    environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if when == "during" and "Work for long" in line:
+                _until(lambda: any("sleep 30.31" in each for each in _processes_of(tmp_path)))
+                process.send_signal(signal.Signals[number])
+        process.wait(20)
+    assert process.returncode == code
+    _until(lambda: not _processes_of(tmp_path))
+
+
+def _play(place: Path, playbook: str) -> OpsError:
+    (place / "one.yml").write_text(playbook)
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    with pytest.raises(OpsError) as caught:
+        play(
+            place,
+            "one.yml",
+            state=place / "state",
+            host=host,
+            variables={"seconds": 1, "place": str(place)},
+            tell=print,
+        )
+    return caught.value
+
+
+def test_what_a_playbook_refuses_is_a_refusal_with_all_its_words(tmp_path: Path) -> None:
+    refused = _play(tmp_path, _A_REFUSAL)
+    assert isinstance(refused, Refused)
+    assert refused.message == "no " * 2000 + "seconds: take 0"
+
+
+def test_a_verb_that_finds_something_out_of_reach_on_the_host_ends_the_playbook_with_its_own_code(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "ops").write_text(
+        """#!/bin/sh\necho '{"next": "ask again"}'; echo 'certbot: no answer' >&2; exit 7\n"""
+    )
+    (tmp_path / "ops").chmod(0o700)
+    away = _play(tmp_path, _A_VERB)
+    assert isinstance(away, Unavailable)
+    assert away.hint == "ask again"
+    assert "certbot: no answer" in away.message
+    assert away.message.endswith("what the playbook had changed on the host before stays: 2 change(s)")
 
 
 def test_an_image_set_that_is_not_known_is_refused() -> None:
