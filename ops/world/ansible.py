@@ -99,8 +99,9 @@ def play(
 def failure_from(playbook: str, failed: Mapping[str, Any], changed: Sequence[str]) -> OpsError:
     """Return how a run ends in which a task failed, from that event's data and from what had been changed on the host before.
 
-    What a role refuses (its assertions) is Refused, or Locked where the host updates or restores; what ``ops`` itself said on
-    the host ends the run with the same exit code. All else is an OpsError.
+    Of a loop, the data's ``results`` are those items that failed. What a role refuses (its assertions) is Refused, or Locked
+    where the host updates or restores; what ``ops`` itself said on the host ends the run with the same exit code. All else is
+    an OpsError.
     """
     name, result = failed["task"], failed["res"]
     before = f"\nwhat the playbook had changed on the host before stays: {len(changed)} change(s)" if changed else ""
@@ -170,6 +171,7 @@ class Events:
         self.failed: Mapping[str, Any] = {}
         self.unreachable = ""
         self.process = 0
+        self._failed_items: list[Mapping[str, Any]] = []
 
     def take(self, event: Mapping[str, Any]) -> bool:
         """Hear one of ansible-runner's events, and have it kept among the artifacts."""
@@ -177,7 +179,10 @@ class Events:
         name = data.get("task", "")
         self.process = self.process or event.get("pid", 0)
         if event["event"] == "playbook_on_task_start":
+            self._failed_items = []
             self._tell(f"ansible: {data.get('role', 'site')}: {name}")
+        if event["event"] == "runner_item_on_failed":
+            self._failed_items.append(data["res"])
         if event["event"] == "runner_item_on_ok" and data.get("res", {}).get("changed"):
             self.changed.append(f"{name}: {_item(data['res'])}")
         if event["event"] in ("runner_on_ok", "runner_on_failed"):
@@ -191,7 +196,8 @@ class Events:
         self.ran += 1
         self.seconds.append((name, round(float(data.get("duration", 0.0)), 1)))
         if kind == "runner_on_failed" and not data.get("ignore_errors"):
-            self.failed = data
+            # Which items failed the event itself says in some versions of Ansible only (2.19, not 2.21).
+            self.failed = {**data, "res": {**result, "results": self._failed_items}}
             if name == _REACH:
                 self.unreachable = _reason(result)
         elif result.get("changed") and "results" not in result:
@@ -242,7 +248,7 @@ def _path(result: Mapping[str, Any]) -> str:
 
 def _reason(result: Mapping[str, Any]) -> str:
     """All that a task said when it failed; of a loop, what each item said that did."""
-    if failed := _failed_items(result):
+    if failed := result.get("results"):
         return "\n".join(f"{_item(each)}: {_reason(each)}" for each in failed)
     said = (str(result.get(key, "")).strip() for key in ("msg", "censored", "stderr", "stdout"))
     return "\n".join(part for part in said if part)
@@ -250,10 +256,4 @@ def _reason(result: Mapping[str, Any]) -> str:
 
 def _failures(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The results that failed: those of a loop's items, else the task's own."""
-    return _failed_items(result) or [result]
-
-
-def _failed_items(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    # A module may call its own lines "results".
-    items = (each for each in result.get("results", ()) if isinstance(each, Mapping))
-    return [each for each in items if each.get("failed")]
+    return result.get("results") or [result]
