@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
-class _WithSharedGround(LoadFileScheduling):  # type: ignore[misc]
+class _WithSharedGround(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types, so its class is Any to mypy
     """One process for each file, and for those together that ask for a LocalStack: its start is ten seconds of a processor."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from ops.errors import OpsError
-from ops.world.process import Finished
+from ops.world.process import Finished, Processes
 from ops.world.restic import Restic, Snapshot
 
 _NO_REPOSITORY = 10
 
 
-class Asked:
+class Asked(Processes):
     """Answers every command alike, and knows which there were."""
 
     def __init__(self, code: int = 0, output: str = "") -> None:
@@ -29,7 +29,7 @@ class Asked:
 
 
 def repository(folder: Path, asked: Asked) -> Restic:
-    return Restic(asked, str(folder), folder / "password", folder / "cache")  # type: ignore[arg-type]
+    return Restic(asked, str(folder), folder / "password", folder / "cache")
 
 
 @pytest.mark.parametrize(
