@@ -16,7 +16,7 @@ from docker.errors import DockerException
 from ground import aws, engine, host, images, run, stand
 from ground.images import OPS_BASE
 from ground.stand import Stand
-from ops import config, image, report
+from ops import config, gate, image, report
 from ops.errors import OpsError, Refused, Unavailable
 from ops.images import resolve
 from ops.world import World, evidence
@@ -61,6 +61,12 @@ def cut_power(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def lose_account(arguments: argparse.Namespace) -> int:
+    """Have AWS forget the account, and be one in which nothing was ever made but the zone of the domain."""
+    aws.lose_account(docker.from_env(), arguments.aws, arguments.zone)
+    return 0
+
+
 def deploy_e2e(arguments: argparse.Namespace) -> int:
     """Deploy a site from nothing and run the e2e suite on it: on ground of its own, unless the site stands elsewhere."""
     if arguments.site.resolve() != _LOCAL.resolve():
@@ -73,7 +79,7 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
         engine.ensure(run.CACHE, _tell)
         if code := _deploy(arguments.site):
             return code
-        evidence.note(image_set="upstream", images=_pinned_digests(world))
+        evidence.note(image_set=gate.OF_THE_SITE, images=_pinned_digests(world))
         _note_site(arguments.site, world)
         return _e2e(arguments.site, {"E2E_AUTHORITIES": world.site.tls.acme_ca}, rehearse=arguments.rehearse)
     return _on_ground(
@@ -112,8 +118,13 @@ def _facts(ground: Stand) -> dict[str, str]:
     return {
         "E2E_AUTHORITIES": str(ground.authorities),
         "E2E_INBOX": ground.inbox,
-        "E2E_CUT_POWER": shlex.join([sys.executable, "-m", "ground", "cut-power", ground.place.name("host")]),
+        "E2E_CUT_POWER": _command("cut-power", ground.place.name("host")),
+        "E2E_LOSE_ACCOUNT": _command("lose-account", ground.place.name("aws"), config.load(ground.site_file).zone),
     }
+
+
+def _command(*arguments: str) -> str:
+    return shlex.join([sys.executable, "-m", "ground", *arguments])
 
 
 def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
@@ -159,6 +170,10 @@ def _parser() -> argparse.ArgumentParser:
     power = commands.add_parser("cut-power")
     power.add_argument("host", help="the container of the host that loses its power, and has it again")
     power.set_defaults(function=cut_power)
+    account = commands.add_parser("lose-account")
+    account.add_argument("aws", help="the container that stands for AWS, and forgets all that was made in it")
+    account.add_argument("zone", help="the domain's hosted zone, which the next account has from the start, too")
+    account.set_defaults(function=lose_account)
     whole = commands.add_parser("deploy-e2e")
     whole.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")
     whole.add_argument("--keep", action="store_true", help="leave the local site running and say how to reach it")

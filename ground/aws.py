@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import docker
 import requests
 from botocore.config import Config
 
@@ -38,6 +39,20 @@ def start(place: Place, images: ImageSet) -> AwsGround:
 def seed(endpoint_url: str, zone: str) -> None:
     """Make what an account has before a site is deployed: the hosted zone of the domain."""
     client(endpoint_url, "route53").create_hosted_zone(Name=zone, CallerReference=zone)
+
+
+def lose_account(engine: docker.DockerClient, container: str, zone: str) -> None:
+    """Have a running AWS forget all that was made in it, and be as ``start`` and ``seed`` left it.
+
+    LocalStack keeps everything in memory and in its container's temporary folder. Raises Unavailable as ``start`` does.
+    """
+    found = engine.containers.get(container)
+    found.restart(timeout=5)
+    found.reload()
+    (network,) = found.attrs["NetworkSettings"]["Networks"].values()
+    endpoint = f"http://{network['IPAddress']}:4566"
+    wait(found, lambda: requests.get(f"{endpoint}/_localstack/health", timeout=2).ok, _READY_SECONDS)
+    seed(endpoint, zone)
 
 
 def client(endpoint_url: str, service: str) -> Any:

@@ -45,6 +45,8 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 REHEARSALS = "tests.e2e.rehearsals."
 # The one in which a backup is restored for practice: nothing is released that may not be able to bring a site back.
 DRILL = f"{REHEARSALS}test_drill::test_a_drill_"
+# What a deployment onto a site that stands elsewhere notes for its image set: what the registry of that site has for the pins.
+OF_THE_SITE = "site"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 KEY_ID = "gitea-suite-checkout"
@@ -147,7 +149,10 @@ def judge_stage(stage: str, tree: str, proof: Proof, key: bytes, previous: str =
 
 
 def judge_chain(tree: str, proofs: Mapping[str, Proof], key: bytes) -> tuple[Verdict, ...]:
-    """Return the verdict on every stage in order; each stands on the one before, and ran on images of the same set."""
+    """Return the verdict on every stage in order; each stands on the one before, and ran on images of the same set.
+
+    A site that stands elsewhere has the images of its own registry, whatever the tests ran on.
+    """
     verdicts: tuple[Verdict, ...] = ()
     for stage in STAGES:
         verdict = judge_stage(stage, tree, proofs.get(stage, _NOTHING), key, previous_digest(stage, proofs))
@@ -354,6 +359,8 @@ def _examine_junit(statement: Mapping[str, Any], proof: Proof) -> tuple[Case, ..
 
 def _judge_image_set(verdict: Verdict, before: Sequence[Verdict]) -> Verdict:
     own = facts_of(verdict.statement).get("image_set")
+    if own == OF_THE_SITE:
+        return verdict
     for earlier in before:
         other = facts_of(earlier.statement).get("image_set")
         if verdict.proven and own and other and own != other:

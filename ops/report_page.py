@@ -10,7 +10,7 @@ from string import Template
 
 from ops import picture
 from ops.figures import Bench, Figure
-from ops.gate import facts_of, images_of, sites_of, tools_of
+from ops.gate import OF_THE_SITE, facts_of, images_of, sites_of, tools_of
 from ops.model import Case, Verdict
 
 
@@ -125,7 +125,8 @@ def _images(verdicts: Sequence[Verdict]) -> str:
         f"<tr><td>{escape(name)}</td><td><code>{escape(digest)}</code></td></tr>"
         for name, digest in sorted(images.items())
     )
-    return f"<p>{_SETS.get(next(each for each in sets if each), '')}</p><table>{rows}</table>"
+    told = "".join(f"<p>{_SETS[each]}</p>" for each in _SETS if each in sets)
+    return f"{told}<table>{rows}</table>"
 
 
 def _tools(verdicts: Sequence[Verdict]) -> str:
@@ -184,4 +185,5 @@ _SETS = {
     "upstream": "The <strong>upstream</strong> set: the images that the pins name, as their makers publish them.",
     "hermetic": "The <strong>hermetic</strong> set: images built here from Debian&rsquo;s packages, and a stand-in for Gitea, took "
     "the place of upstream&rsquo;s. Run with <code>IMAGE_SET=upstream</code> to prove upstream&rsquo;s own.",
+    OF_THE_SITE: "The <strong>site&rsquo;s own</strong>: what its registry has for the pins was deployed onto a site that stands elsewhere.",
 }

@@ -141,9 +141,8 @@ class Account:
     session: requests.Session
 
 
-@contextmanager
-def new_account(site: DeployedSite, admin: requests.Session) -> Iterator[Account]:
-    """Make an account, and remove it afterwards with all it owns."""
+def make_account(site: DeployedSite, admin: requests.Session) -> Account:
+    """Make an account that no one has yet."""
     name, password = f"e2e-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
     wish = {
         "username": name,
@@ -153,8 +152,15 @@ def new_account(site: DeployedSite, admin: requests.Session) -> Iterator[Account
     }
     answer = admin.post(f"{site.url}/api/v1/admin/users", json=wish)
     assert answer.status_code == 201, answer.text
-    yield Account(name, password, session_for(site, name, password))
-    assert admin.delete(f"{site.url}/api/v1/admin/users/{name}", params={"purge": "true"}).status_code == 204
+    return Account(name, password, session_for(site, name, password))
+
+
+@contextmanager
+def new_account(site: DeployedSite, admin: requests.Session) -> Iterator[Account]:
+    """Make an account, and remove it afterwards with all it owns."""
+    made = make_account(site, admin)
+    yield made
+    assert admin.delete(f"{site.url}/api/v1/admin/users/{made.name}", params={"purge": "true"}).status_code == 204
 
 
 @pytest.fixture

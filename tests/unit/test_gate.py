@@ -303,6 +303,20 @@ def test_a_deployment_of_other_images_than_integration_ran_on_proves_nothing_and
     assert last.remedy == "./noxw -s lint"
 
 
+def test_a_real_site_runs_the_images_of_its_own_registry_and_is_proven_on_those_that_the_tests_ran_on() -> None:
+    command = (*gate.COMMANDS["deploy-e2e"], "--site", "sites/production.toml")
+    proofs = _chain(3)
+    own = replace(UNDER, image_set=gate.OF_THE_SITE, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
+    previous = gate.previous_digest("deploy-e2e", proofs)
+    proofs["deploy-e2e"] = _proof("deploy-e2e", previous=previous, under=own, command=command)
+    verdicts = gate.judge_chain(TREE, proofs, KEY)
+    assert [verdict.stage for verdict in verdicts if verdict.proven] == list(STAGES)
+    # A release is of what was rehearsed, which no one does on a real site.
+    with pytest.raises(Refused, match="rehearsed") as caught:
+        gate.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
+    assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+
+
 def test_a_stage_that_runs_no_images_says_nothing_of_their_set() -> None:
     proofs = _chain(1) | {"lint": _proof("lint", under=replace(UNDER, image_set="", images={}))}
     proofs["unit"] = _proof("unit", previous=gate.previous_digest("unit", proofs))

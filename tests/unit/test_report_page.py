@@ -20,10 +20,10 @@ def _page(proofs: dict[str, Proof], changed: tuple[str, ...] = (), benches: tupl
     return page_from(gate.judge_chain(TREE, proofs, KEY), TREE, "c" * 40, changed, NOW, benches)
 
 
-def _lint(name: str = "test_a_push_comes_back") -> Proof:
+def _lint(name: str = "test_a_push_comes_back", image_set: str = "hermetic") -> Proof:
     junit = f'<testsuite><testcase classname="a" name="{name}" time="2.5"/></testsuite>'.encode()
     under = Circumstances(
-        "hermetic",
+        image_set,
         {"nginx:1.30.4": "sha256:" + "ab" * 32},
         {"python": "3.11"},
         "2026-11-23T11:00:00+00:00",
@@ -53,6 +53,12 @@ def test_a_proven_stage_shows_its_tests_time_and_images() -> None:
         "site production",
     ):
         assert shown in page
+
+
+def test_a_site_that_stands_elsewhere_has_its_own_images() -> None:
+    page = _page({"lint": _lint(image_set=gate.OF_THE_SITE)})
+    assert "site&rsquo;s own" in page
+    assert "hermetic" not in page
 
 
 def test_a_name_cannot_become_markup() -> None:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push
+from tests.e2e.rehearsals.test_cut_off import cut_off_at, steps_of
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
@@ -48,11 +50,56 @@ def test_a_drill_makes_a_site_of_the_newest_backup_and_leaves_nothing_of_it(
     storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(written), ChecksumAlgorithm="SHA256")
     assert ops(ssh, "restore", "--drill", "--when-due")["findings"] == []
     assert ops(ssh, "health")["healthy"] is True
-    drills = storage.list_objects_v2(Bucket=bucket, Prefix="drills/")["Contents"]
-    assert len(drills) >= 3
-    assert ssh("sudo docker ps --all --quiet --filter label=com.docker.compose.project=gitea-drill").stdout == ""
-    assert ssh("sudo docker network ls --quiet --filter label=com.docker.compose.project=gitea-drill").stdout == ""
-    assert ssh("sudo ls -A /srv/gitea/.drill").returncode != 0
+    assert len(_drills(site)) >= 3
+    assert _left_of_a_drill(ssh) == ""
+
+
+def test_a_drill_that_is_killed_at_any_step_is_no_drill_and_is_cleared_away_by_the_next(
+    site: DeployedSite, ssh: Ssh, web: requests.Session, repository: str
+) -> None:
+    assert repository
+    ops(ssh, "backup", "take")
+    steps = steps_of(ssh("sudo ops restore --drill").stderr)
+    assert steps == ["fetch", "database", "start", "compare", "check", "use"]
+    before = _drills(site)
+    for step in steps:
+        cut_off_at(ssh, step, "restore", "--drill")
+        assert _drills(site) == before, step
+        assert web.get(f"{site.url}/api/healthz").status_code == 200, step
+    assert _left_of_a_drill(ssh) != ""
+    assert ops(ssh, "restore", "--drill")["findings"] == []
+    assert len(_drills(site)) == len(before) + 1
+    assert _left_of_a_drill(ssh) == ""
+
+
+def test_the_scratch_site_of_a_drill_has_no_port_and_no_way_out(site: DeployedSite, ssh: Ssh) -> None:
+    # What the site itself reaches, as it reaches the place its mails and webhooks go to.
+    reach = f"curl --silent --output /dev/null --max-time 3 {site.document['aws']['endpoint_url']}"
+    assert ssh(f"sudo docker exec gitea-suite-gitea-1 {reach}").returncode == 0
+    asked = (
+        f"docker exec gitea-drill-gitea-1 {reach}; echo reached: $?; "
+        "docker port gitea-drill-gitea-1; docker port gitea-drill-postgres-1; echo ports: end"
+    )
+    script = f'ops restore --drill 2>&1 | while read -r line; do echo "$line"; [ "$line" = \'== compare\' ] && {{ {asked}; }}; done'
+    said = ssh(f"sudo sh -c {shlex.quote(script)}").stdout.splitlines()
+    # 6 and 7 are curl's for a name and an address that cannot be had, 28 for one that does not answer.
+    reached = said.index(next(each for each in said if each.startswith("reached: ")))
+    assert said[reached] in {"reached: 6", "reached: 7", "reached: 28"}
+    assert said[reached + 1] == "ports: end"
+
+
+def _drills(site: DeployedSite) -> set[str]:
+    """The keys of the results of drills, as the bucket has them."""
+    found = aws_client(site.document, "s3").list_objects_v2(Bucket=site.document["backup"]["bucket"], Prefix="drills/")
+    return {each["Key"] for each in found.get("Contents", [])}
+
+
+def _left_of_a_drill(ssh: Ssh) -> str:
+    """What of a scratch site the host still has: containers, networks, files."""
+    chosen = "--quiet --filter label=com.docker.compose.project=gitea-drill"
+    kinds = ("docker ps --all", "docker network ls", "docker volume ls")
+    containers = "".join(ssh(f"sudo {each} {chosen}").stdout for each in kinds)
+    return containers + ssh("sudo find /srv/gitea -maxdepth 1 -name .drill").stdout
 
 
 def test_a_drill_finds_what_git_lacks_though_every_ref_is_as_it_was(

@@ -1,19 +1,24 @@
-"""What an operator fears is rehearsed on the running site: a change by hand, the loss of the host."""
+"""What an operator fears is rehearsed on the running site: a change by hand, the loss of the host, the loss of the account."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
+import tomli_w
 from botocore.exceptions import ClientError
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, make_account, ops, session_for
 
 
 def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_it_and_finds_everything_again(
@@ -83,6 +88,80 @@ def test_a_site_that_burned_down_with_its_disk_comes_back_from_the_bucket(
     assert ssh("sudo ops health --json").returncode == 0
 
 
+def test_a_site_whose_account_is_gone_comes_back_in_another_from_its_file_a_copy_of_the_bucket_and_the_password(
+    site: DeployedSite, admin: requests.Session, ssh: Ssh, git: Git, tmp_path: Path
+) -> None:
+    person = make_account(site, admin)
+    wish = {"name": "abroad", "auto_init": True, "default_branch": "main"}
+    assert person.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    before = head_of(site, person, "abroad")
+    taken = ops(ssh, "backup", "take")
+    copied, password = _copy_of_the_bucket(site), _secret_of(site, "restic-password")
+    subprocess.run(shlex.split(os.environ["E2E_LOSE_ACCOUNT"]), check=True, timeout=120)
+    moved = _moved(site, tmp_path)
+    began = time.monotonic()
+    assert _ops("deploy", "--yes", file=moved).returncode == 0
+    abroad = replace(site, document=tomllib.loads(moved.read_text(encoding="utf-8")))
+    # docs/runbooks/restore.md, "The account or the region is gone", line by line.
+    assert ssh("sudo systemctl stop gitea-suite-backup.timer gitea-suite-wal").returncode == 0
+    _fill_the_bucket(abroad, copied)
+    told = _ops("secrets", "set", "restic-password", "--yes", file=moved, given=password)
+    assert told.returncode == 0, told.stdout
+    refused = ops(ssh, "restore", "--yes", code=4)
+    assert "another SECRET_KEY" in str(refused["summary"])
+    kept = ops(ssh, "restore", "--secret-key")["file"]
+    told = _ops(
+        "secrets", "set", "gitea-secret-key", "--yes", file=moved, given=ssh(f"sudo cat {shlex.quote(kept)}").stdout
+    )
+    assert told.returncode == 0, told.stdout
+    restored = ops(ssh, "restore", "--yes")
+    assert ssh("sudo systemctl start gitea-suite-backup.timer gitea-suite-wal").returncode == 0
+    print(f"RTO in another account: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    assert restored["identity"] == taken["identity"]
+    assert head_of(abroad, person, "abroad") == before
+    git("clone", f"https://{person.name}:{person.password}@{site.domain}/{person.name}/abroad.git", "copy")
+    git("fsck", "--strict", directory=tmp_path / "copy")
+    # The administrator has the new account's password, and backups go on where those of the old one ended.
+    signed_in = session_for(abroad, site.administrator, _secret_of(abroad, "admin-password"))
+    assert signed_in.get(f"{site.url}/api/v1/user").status_code == 200
+    next_one = ops(ssh, "backup", "take")
+    assert next_one["changed"] is True
+    drilled = ops(ssh, "restore", "--drill")
+    assert (drilled["identity"], drilled["findings"]) == (next_one["identity"], [])
+    assert ops(ssh, "health")["healthy"] is True
+
+
+def _moved(site: DeployedSite, folder: Path) -> Path:
+    """Write the site file as the runbook has it changed for another account: with another bucket, whose names are the world's."""
+    backup = site.document["backup"]
+    path = folder / "moved.toml"
+    document = site.document | {"backup": backup | {"bucket": f"{backup['bucket']}-abroad"}}
+    path.write_text(tomli_w.dumps(document), encoding="utf-8")
+    return path
+
+
+def _copy_of_the_bucket(site: DeployedSite) -> dict[str, bytes]:
+    """What a replica, or any other copy of one's own, has."""
+    storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
+    pages = storage.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = [each["Key"] for page in pages for each in page.get("Contents", [])]
+    return {key: storage.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
+def _fill_the_bucket(site: DeployedSite, copied: dict[str, bytes]) -> None:
+    """Do as `aws s3 sync --delete` does."""
+    storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
+    for key in _copy_of_the_bucket(site).keys() - copied.keys():
+        storage.delete_object(Bucket=bucket, Key=key)
+    for key, content in copied.items():
+        storage.put_object(Bucket=bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256")
+
+
+def _secret_of(site: DeployedSite, short: str) -> str:
+    vault = aws_client(site.document, "secretsmanager")
+    return str(vault.get_secret_value(SecretId=f"{site.document['name']}/{short}")["SecretString"])
+
+
 def _burn_down(site: DeployedSite) -> None:
     """Do away with the host and its disk, as no one wants to see it."""
     compute, name = aws_client(site.document, "ec2"), site.document["name"]
@@ -112,9 +191,9 @@ def _forget_secret_key(site: DeployedSite) -> str:
     return had
 
 
-def _ops(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+def _ops(*arguments: str, given: str = "", file: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the operator's program; its progress goes where the tests' own does."""
-    argv = [sys.executable, "-m", "ops", *arguments, "--site", os.environ["E2E_SITE"]]
+    argv = [sys.executable, "-m", "ops", *arguments, "--site", str(file or os.environ["E2E_SITE"])]
     return subprocess.run(argv, stdout=subprocess.PIPE, input=given, text=True, check=False)
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,35 @@ def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
         assert head_of(site, account, "kept") == before, step
         assert titles(site, account) == {"before"}, step
         assert ops(ssh, "update", "--resume")["changed"] is False, step
+
+
+@by_hand_and_hurried
+def test_a_backup_of_an_older_release_is_migrated_by_a_restore_and_an_older_release_refuses_one_of_a_newer(
+    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+) -> None:
+    before = push(git, repository, tmp_path / "work", "before")
+    issue(site, account, "before")
+    old, migration = ops(ssh, "backup", "take")["identity"], migration_in_use(ssh)
+    assert ops(ssh, "update", "gitea", "--to", "28.1.0", "--yes")["outcome"] == "updated"
+    later = push(git, repository, tmp_path / "work", "later")
+    new = ops(ssh, "backup", "take")["identity"]
+    # A time between the two: the identity is the second in which its moment falls.
+    at = datetime.strptime(old, "%Y%m%dT%H%M%S%z") + timedelta(seconds=2)
+    planned = ops(ssh, "restore", "--at", at.isoformat(), "--dry-run")
+    assert planned["identity"] == old
+    assert "migrated: the database, from Gitea 28.0.1 to 28.1.0, as Gitea starts" in planned["plan"]
+    assert ops(ssh, "restore", "--at", at.isoformat(), "--yes")["identity"] == old
+    assert (version_of(site, account), head_of(site, account, "kept")) == ("28.1.0", before)
+    assert migration_in_use(ssh) != migration
+    assert titles(site, account) == {"before"}
+    begin_anew(ssh, anew_at("28.0.1"))
+    refused = ops(ssh, "restore", new, "--yes", code=4)
+    assert "the backup is of Gitea 28.1.0, 28.0.1 runs here and refuses a newer database" in str(refused["summary"])
+    # As the refusal has it.
+    assert ops(ssh, "update", "gitea", "--to", "28.1.0", "--yes")["outcome"] == "updated"
+    ops(ssh, "restore", new, "--yes")
+    assert (version_of(site, account), head_of(site, account, "kept")) == ("28.1.0", later)
+    assert ops(ssh, "health")["healthy"] is True
 
 
 @by_hand_and_hurried
