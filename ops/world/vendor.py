@@ -6,8 +6,8 @@ A build that fetched them itself would need the machine's index settings inside 
 from __future__ import annotations
 
 import platform
-import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import uv
@@ -21,23 +21,19 @@ def vendor(requirements: Path, target: Path, *, python_version: str) -> None:
     Raises Unavailable with uv's own words when a package cannot be had or its hash is another.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    argv = [
-        uv.find_uv_bin(),
-        "pip",
-        "install",
-        "--quiet",
-        "--require-hashes",
-        "--no-deps",
-        "--requirements",
-        str(requirements),
-    ]
-    argv += ["--target", str(partial), "--python-version", python_version]
-    argv += ["--python-platform", f"{platform.machine()}-manylinux_2_36"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Unavailable(
-            f"packages of {requirements.name} cannot be had:\n{done.stderr}", "check the network, then run again"
-        )
-    partial.rename(target)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        unpacked = Path(folder) / target.name
+        argv = [uv.find_uv_bin(), "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
+        argv += ["--requirements", str(requirements), "--target", str(unpacked), "--python-version", python_version]
+        argv += ["--python-platform", f"{platform.machine()}-manylinux_2_36"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Unavailable(
+                f"packages of {requirements.name} cannot be had:\n{done.stderr}", "check the network, then run again"
+            )
+        try:
+            unpacked.rename(target)
+        except OSError:
+            # Another run was quicker; what it unpacked has the same hashes.
+            if not target.is_dir():
+                raise

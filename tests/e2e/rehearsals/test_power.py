@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
-from tests.e2e.rehearsals.test_cut_off import GITEA, POSTGRES, state_of, steps_of
+from tests.e2e.rehearsals.test_cut_off import GITEA, POSTGRES, cut_off_at, state_of, steps_of
 from tests.e2e.rehearsals.test_update import (
     image_in_use,
     issue,
@@ -59,6 +59,26 @@ def test_a_restore_whose_power_fails_ends_before_it_began(
     # What was begun was undone as the host came up, and visitors are let in.
     assert head_of(site, account, "kept") == now
     assert push(git, repository, tmp_path / "work", "after") == head_of(site, account, "kept")
+    assert ops(ssh, "restore", "--resume")["changed"] is False
+
+
+def test_gitea_does_not_start_on_half_of_a_restore_that_cannot_be_undone_yet(
+    account: Account, site: DeployedSite, ssh: Ssh, git: Git, repository: str, tmp_path: Path
+) -> None:
+    ops(ssh, "backup", "take")
+    now = push(git, repository, tmp_path / "work", "acknowledged since the backup")
+    cut_off_at(ssh, "start", "restore", "--yes")
+    assert ssh("sudo test -s /srv/gitea/.restore/journal").returncode == 0
+    # Whatever may be the matter with it: it cannot go back.
+    assert ssh("sudo mv /usr/local/bin/ops /root/ops && sudo ln -s /bin/false /usr/local/bin/ops").returncode == 0
+    try:
+        assert ssh("sudo systemctl restart gitea-suite").returncode != 0
+        assert state_of(ssh, POSTGRES) == "running"
+        assert state_of(ssh, GITEA) == "exited"
+    finally:
+        assert ssh("sudo mv /root/ops /usr/local/bin/ops").returncode == 0
+    _until_well(ssh)
+    assert head_of(site, account, "kept") == now
     assert ops(ssh, "restore", "--resume")["changed"] is False
 
 
