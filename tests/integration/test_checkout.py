@@ -1,0 +1,96 @@
+"""The door to git, on real checkouts: the gate's evidence is about exactly what git says that the tree is."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ops.errors import Refused
+from ops.world.git import Git
+
+_WHO = ("-c", "user.name=E", "-c", "user.email=e@example.org")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    argv = ["git", *_WHO, *arguments]
+    return subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with one commit, of a person whom git knows nothing of."""
+    for each in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(each, "/dev/null")
+    for each in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL", "EMAIL"):
+        monkeypatch.delenv(each, raising=False)
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    _git(folder, "init", "--quiet", "--initial-branch=main")
+    _git(folder, "config", "user.useConfigOnly", "true")
+    (folder / "kept").write_text("a")
+    (folder / ".gitignore").write_text("ignored\n")
+    _git(folder, "add", ".")
+    _git(folder, "commit", "--quiet", "--message", "first")
+    return folder
+
+
+def test_every_file_that_is_not_as_committed_is_named_and_ignored_ones_are_none(checkout: Path) -> None:
+    git = Git(checkout)
+    (checkout / "ignored").touch()
+    assert git.changed_files() == ()
+    (checkout / "kept").write_text("b")
+    (checkout / "folder").mkdir()
+    (checkout / "folder/new").touch()
+    assert git.changed_files() == ("kept", "folder/new")
+    _git(checkout, "add", ".")
+    assert set(git.changed_files()) == {"kept", "folder/new"}
+    _git(checkout, "reset", "--quiet", "--hard")
+    (checkout / "kept").unlink()
+    assert git.changed_files() == ("kept",)
+
+
+def test_the_tree_is_what_is_committed_whatever_the_commit_says(checkout: Path) -> None:
+    git = Git(checkout)
+    tree, commit = git.tree(), git.commit()
+    assert tree == _git(checkout, "write-tree")
+    _git(checkout, "commit", "--quiet", "--amend", "--message", "in other words")
+    assert (git.tree(), git.commit() == commit) == (tree, False)
+    (checkout / "kept").write_text("b")
+    assert git.tree() == tree
+    _git(checkout, "commit", "--quiet", "--all", "--message", "second")
+    assert git.tree() != tree
+
+
+def test_a_tag_is_annotated_with_what_it_is_given_and_stands_on_the_commit(checkout: Path) -> None:
+    git = Git(checkout)
+    with pytest.raises(Refused, match="git tag failed") as nameless:
+        git.tag("v1.2.3", "manifest")
+    assert "git config user.name" in nameless.value.hint
+    assert not git.tag_exists("v1.2.3")
+    _git(checkout, "config", "user.name", "E")
+    _git(checkout, "config", "user.email", "e@example.org")
+    git.tag("v1.2.3", "manifest")
+    assert git.tag_exists("v1.2.3")
+    assert (_git(checkout, "cat-file", "-t", "v1.2.3"), _git(checkout, "rev-parse", "v1.2.3^{commit}")) == (
+        "tag",
+        git.commit(),
+    )
+    assert _git(checkout, "tag", "--list", "--format=%(contents)", "v1.2.3") == "manifest"
+    with pytest.raises(Refused, match="already exists"):
+        git.tag("v1.2.3", "another")
+
+
+def test_git_s_own_folder_is_that_of_the_checkout_a_linked_one_included(checkout: Path, tmp_path: Path) -> None:
+    assert Git(checkout).directory() == checkout / ".git"
+    _git(checkout, "worktree", "add", "--quiet", str(tmp_path / "linked"))
+    assert Git(tmp_path / "linked").directory() == checkout / ".git/worktrees/linked"
+
+
+def test_a_folder_that_is_no_checkout_or_has_no_commit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="not a git repository"):
+        Git(tmp_path).tree()
+    _git(tmp_path, "init", "--quiet")
+    with pytest.raises(Refused, match="git rev-parse failed"):
+        Git(tmp_path).tree()
