@@ -328,10 +328,10 @@ def repository(site: DeployedSite, account: Account, git: Git, tmp_path: Path) -
     return new_repository(site, account, git, tmp_path / "work")
 
 
-def tls_connection(site: DeployedSite, version: ssl.TLSVersion) -> str | None:
-    """Return the TLS version that the site agrees to when offered exactly this one."""
+def tls_connection(site: DeployedSite, version: ssl.TLSVersion, ciphers: str = "ALL") -> str | None:
+    """Return the TLS version that the site agrees to when offered exactly this one, and these ciphers for 1.2 or older."""
     context = ssl.create_default_context(cafile=site.authorities or None)
-    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
     with (
         socket.create_connection((site.address, 443), timeout=10) as plain,

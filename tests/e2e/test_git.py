@@ -71,6 +71,14 @@ def test_a_push_over_ssh_with_a_key_added_by_the_api(
     assert hashlib.sha256((tmp_path / "copy/content").read_bytes()).hexdigest() == pushed
 
 
+def test_the_addresses_that_gitea_gives_are_those_the_site_is_reached_at(site: DeployedSite, account: Account) -> None:
+    _create(site, account, "addresses")
+    told = account.session.get(f"{site.url}/api/v1/repos/{account.name}/addresses").json()
+    assert told["html_url"] == f"{site.url}/{account.name}/addresses"
+    assert told["clone_url"] == f"{site.url}/{account.name}/addresses.git"
+    assert told["ssh_url"] == f"ssh://git@{site.domain}:{site.ssh_port}/{account.name}/addresses.git"
+
+
 def test_an_issue_is_kept(site: DeployedSite, account: Account) -> None:
     _create(site, account, "issues")
     issues = f"{site.url}/api/v1/repos/{account.name}/issues/issues"

@@ -38,8 +38,36 @@ def test_today_s_tls_is_spoken(site: DeployedSite, version: ssl.TLSVersion) -> N
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_yesterday_s_tls_is_refused(site: DeployedSite) -> None:
-    with pytest.raises((ssl.SSLError, ConnectionError)):
+    with pytest.raises(ssl.SSLError) as refused:
         tls_connection(site, ssl.TLSVersion.TLSv1_1)
+    # The site's own word: a client that speaks no such TLS itself would have refused, too.
+    assert refused.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
+
+
+def test_a_cipher_without_forward_secrecy_is_refused(site: DeployedSite) -> None:
+    with pytest.raises(ssl.SSLError) as refused:
+        tls_connection(site, ssl.TLSVersion.TLSv1_2, "AES128-GCM-SHA256:AES256-SHA")
+    assert refused.value.reason in {"SSLV3_ALERT_HANDSHAKE_FAILURE", "SSL/TLS_ALERT_HANDSHAKE_FAILURE"}
+
+
+def test_a_push_is_passed_on_as_it_comes_and_refused_at_once_when_it_is_too_large(site: DeployedSite) -> None:
+    limit = site.document["gitea"].get("upload_limit_mib", 512) * 2**20
+    # Gitea turns a stranger away, and hears of one before the push is over: nothing waits in between for the rest.
+    assert _status_before_the_end(site, "Transfer-Encoding: chunked") == 401
+    assert _status_before_the_end(site, f"Content-Length: {limit}") == 401
+    assert _status_before_the_end(site, f"Content-Length: {limit + 1}") == 413
+
+
+def _status_before_the_end(site: DeployedSite, how_long: str) -> int:
+    """The status that a stranger's push is answered with when four bytes of it were sent."""
+    context = ssl.create_default_context(cafile=site.authorities or None)
+    with (
+        socket.create_connection((site.address, 443), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=site.domain) as connection,
+    ):
+        head = f"POST /nobody/nothing.git/git-receive-pack HTTP/1.1\r\nHost: {site.domain}\r\n{how_long}\r\n\r\n"
+        connection.sendall(head.encode() + (b"4\r\n0000\r\n" if "chunked" in how_long else b"0000"))
+        return int(connection.recv(100).split()[1])
 
 
 def test_security_headers_are_set_once(site: DeployedSite, web: requests.Session) -> None:
