@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
 from docker.errors import APIError, ImageNotFound
 
+from ground import root
 from ops.errors import Refused, Unavailable
 
 Tell = Callable[[str], None]
@@ -63,11 +63,6 @@ def _pull(client: docker.DockerClient, reference: str) -> None:
         ) from error
 
 
-def as_root(argv: Sequence[str]) -> list[str]:
-    """Return the command as root runs it: through sudo where this user is someone else, and has it."""
-    return [*argv] if os.geteuid() == 0 or not shutil.which("sudo") else ["sudo", *argv]
-
-
 def known_mirror() -> str | None:
     """Return the Debian mirror that this machine itself uses, or GROUND_DEBIAN_MIRROR; None on one that knows none."""
     if named := os.environ.get("GROUND_DEBIAN_MIRROR"):
@@ -100,12 +95,14 @@ def _base(client: docker.DockerClient, suite: str, tell: Tell) -> str:
 
 def _make(client: docker.DockerClient, suite: str, reference: str) -> None:
     repository, tag = reference.split(":")
+    # Without root mmdebstrap needs user namespaces, which a machine may not give to everyone.
+    if why := root.obstacle():
+        raise Refused(f"to make the base image {reference} {why}", "run once as root, or as a user who has sudo")
     with tempfile.TemporaryDirectory() as folder:
         # A file in between, for a pipe into `docker import` would hide that mmdebstrap failed.
         archive = Path(folder) / "root.tar"
         source = f"deb [signed-by={_KEYRING}] {debian_mirror()} {suite} main"
-        # Without root it needs user namespaces, which a machine may not give to everyone.
-        argv = as_root([*_RECIPE, suite, str(archive), source])
+        argv = root.as_root([*_RECIPE, suite, str(archive), source])
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(f"mmdebstrap {suite} failed:\n{done.stderr[-2000:]}", "check the mirror: apt-get update")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import getpass
-import os
 import platform
 import shutil
 import subprocess
@@ -17,8 +15,8 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import packages
-from ground.debian import as_root, debian_mirror, known_mirror
+from ground import packages, root
+from ground.debian import debian_mirror, known_mirror
 from ground.packages import Lacking, Machine
 from ops.errors import Refused, Unavailable
 
@@ -105,30 +103,7 @@ def _judge(lacking: Lacking) -> None:
 def _obstacle() -> str:
     if not shutil.which("apt-get"):
         return "needs apt-get, which is not here"
-    return _no_root()
-
-
-@functools.cache  # a password is asked for once
-def _no_root() -> str:
-    """Return why root is not to be had, or nothing where it is."""
-    if os.geteuid() == 0:
-        return ""
-    if not shutil.which("sudo"):
-        return "needs root, and there is no sudo"
-    # Where nobody can be asked for a password, sudo has to do without one.
-    if _quiet(["sudo", "-n", "true"]) or (
-        _has_terminal() and subprocess.run(["sudo", "-v"], check=False).returncode == 0
-    ):
-        return ""
-    return "needs root, and sudo does not permit it to this user"
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR))
-    except OSError:
-        return False
-    return True
+    return root.obstacle()
 
 
 def _install_lacking(machine: Machine, bases: bool, tell: Tell) -> None:
@@ -196,7 +171,7 @@ def _start_engine(state: Path, tell: Tell) -> docker.DockerClient:
         _forget_dead_engine()
         with log.open("ab") as written:
             # The engine outlives this process, as a service does that a package has installed.
-            detached = ["setsid", "--fork", *as_root(["dockerd"])]
+            detached = ["setsid", "--fork", *root.as_root(["dockerd"])]
             subprocess.run(detached, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, check=True)
     deadline = time.monotonic() + _ENGINE_START_SECONDS
     while time.monotonic() < deadline:
@@ -259,12 +234,12 @@ def _install(wanted: Sequence[str], tell: Tell) -> None:
 
 def _as_root(argv: Sequence[str]) -> None:
     _require_root(argv)
-    _checked(as_root(argv))
+    _checked(root.as_root(argv))
 
 
 def _require_root(argv: Sequence[str]) -> None:
-    if obstacle := _no_root():
-        raise Refused(f"this {obstacle}", f"run as root: {' '.join(argv)}")
+    if why := root.obstacle():
+        raise Refused(f"this {why}", f"run as root: {' '.join(argv)}")
 
 
 def _checked(argv: Sequence[str], directory: Path | None = None) -> None:

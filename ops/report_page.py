@@ -185,5 +185,5 @@ _SETS = {
     "upstream": "The <strong>upstream</strong> set: the images that the pins name, as their makers publish them.",
     "hermetic": "The <strong>hermetic</strong> set: images built here from Debian&rsquo;s packages, and a stand-in for Gitea, took "
     "the place of upstream&rsquo;s. Run with <code>IMAGE_SET=upstream</code> to prove upstream&rsquo;s own.",
-    OF_THE_SITE: "The <strong>site&rsquo;s own</strong>: what its registry has for the pins was deployed onto a site that stands elsewhere.",
+    OF_THE_SITE: "The <strong>site&rsquo;s own</strong>: what its registry has for the pins, deployed onto a site that stands elsewhere.",
 }

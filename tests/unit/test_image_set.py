@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.errors import APIError
+from docker.errors import APIError, ImageNotFound
 
-from ground import debian, images
+from ground import debian, images, root
 from ground.images import ImageSet
-from ops.errors import ConfigError, Unavailable
+from ops.errors import ConfigError, Refused, Unavailable
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,24 @@ def test_base_images_are_made_here_for_the_hermetic_set_where_a_debian_mirror_is
     monkeypatch.setenv("GROUND_DEBIAN_MIRROR", mirror)
     monkeypatch.setenv("IMAGE_SET", chosen)
     assert images.makes_bases() is made
+
+
+def test_without_root_a_base_image_that_is_missing_is_refused_and_root_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(root, "obstacle", lambda: "needs root, and sudo does not permit it to this user")
+    with pytest.raises(Refused, match=r"base image hermetic/debian:trixie-\w+ needs root, and sudo does not") as caught:
+        debian.bases(_WithoutImages(), {"DEBIAN_TRIXIE"}, print)  # type: ignore[arg-type] - an engine, as far as it is asked
+    assert "as root" in caught.value.hint
+
+
+class _WithoutImages:
+    """An engine that has no image."""
+
+    @property
+    def images(self) -> _WithoutImages:
+        return self
+
+    def get(self, reference: str) -> None:
+        raise ImageNotFound(reference)
 
 
 class _Busy:
