@@ -52,8 +52,9 @@ def test_base_images_are_made_here_for_the_hermetic_set_where_a_debian_mirror_is
 
 def test_without_root_a_base_image_that_is_missing_is_refused_and_root_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(root, "obstacle", lambda: "needs root, and sudo does not permit it to this user")
+    engine: Any = _WithoutImages()
     with pytest.raises(Refused, match=r"base image hermetic/debian:trixie-\w+ needs root, and sudo does not") as caught:
-        debian.bases(_WithoutImages(), {"DEBIAN_TRIXIE"}, print)  # type: ignore[arg-type] - an engine, as far as it is asked
+        debian.bases(engine, {"DEBIAN_TRIXIE"}, print)
     assert "as root" in caught.value.hint
 
 
