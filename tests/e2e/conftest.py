@@ -93,11 +93,12 @@ def site() -> DeployedSite:
     address = document["host"].get("address") or socket.gethostbyname(document["domain"])
     administrator = document["gitea"].get("admin_username", "operator")
     return DeployedSite(
-        document, address, os.environ["E2E_AUTHORITIES"], administrator, _secret(document, "admin-password")
+        document, address, os.environ["E2E_AUTHORITIES"], administrator, secret_of(document, "admin-password")
     )
 
 
-def _secret(document: dict[str, Any], short: str) -> str:
+def secret_of(document: dict[str, Any], short: str) -> str:
+    """Return the current value of one of a site's secrets."""
     client = aws_client(document, "secretsmanager")
     return str(client.get_secret_value(SecretId=f"{document['name']}/{short}")["SecretString"])
 
@@ -254,6 +255,13 @@ def head_of(site: DeployedSite, account: Account, repository: str) -> str:
     return str(json.loads(answer.text)["commit"]["id"])
 
 
+def objects_of(site: DeployedSite, prefix: str = "") -> set[str]:
+    """Return the keys of what the bucket of the site's backups shows below ``prefix``."""
+    pages = aws_client(site.document, "s3").get_paginator("list_objects_v2")
+    found = pages.paginate(Bucket=site.document["backup"]["bucket"], Prefix=prefix)
+    return {each["Key"] for page in found for each in page.get("Contents", [])}
+
+
 def uuid_of(ssh: Ssh, subvolume: str) -> str:
     """Return what btrfs knows a subvolume by."""
     return _shown(ssh, subvolume, "UUID")
@@ -328,13 +336,25 @@ def repository(site: DeployedSite, account: Account, git: Git, tmp_path: Path) -
     return new_repository(site, account, git, tmp_path / "work")
 
 
-def tls_connection(site: DeployedSite, version: ssl.TLSVersion, ciphers: str = "ALL") -> str | None:
-    """Return the TLS version that the site agrees to when offered exactly this one, and these ciphers for 1.2 or older."""
-    context = ssl.create_default_context(cafile=site.authorities or None)
-    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
-    context.minimum_version = context.maximum_version = version
+def tls_context(site: DeployedSite) -> ssl.SSLContext:
+    """Return a client's context that trusts whoever the site's certificate is from, and no one else."""
+    return ssl.create_default_context(cafile=site.authorities or None)
+
+
+@contextmanager
+def connected(site: DeployedSite, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
+    """A TLS connection to the site by its name, for the length of the block."""
     with (
         socket.create_connection((site.address, 443), timeout=10) as plain,
         context.wrap_socket(plain, server_hostname=site.domain) as connection,
     ):
+        yield connection
+
+
+def tls_connection(site: DeployedSite, version: ssl.TLSVersion, ciphers: str = "ALL") -> str | None:
+    """Return the TLS version that the site agrees to when offered exactly this one, and these ciphers for 1.2 or older."""
+    context = tls_context(site)
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    with connected(site, context) as connection:
         return connection.version()

@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from testinfra.host import Host
 
-from tests.e2e.conftest import Account, DeployedSite, Git, aws_client
+from tests.e2e.conftest import Account, DeployedSite, Git, aws_client, secret_of
 
 # Where the mails can be read: only a mail server of the ground's own shows them.
 INBOX = os.environ.get("E2E_INBOX", "")
@@ -36,13 +36,8 @@ def _arrived(before: int, recipient: str) -> list[dict[str, Any]]:
     return []
 
 
-def _stored(site: DeployedSite, short: str) -> str:
-    client = aws_client(site.document, "secretsmanager")
-    return str(client.get_secret_value(SecretId=f"{site.document['name']}/{short}")["SecretString"])
-
-
 def _key(site: DeployedSite) -> str:
-    return str(json.loads(_stored(site, "smtp-credentials"))["username"])
+    return str(json.loads(secret_of(site.document, "smtp-credentials"))["username"])
 
 
 def _rotate(*arguments: str) -> dict[str, Any]:
@@ -100,9 +95,9 @@ def test_the_database_s_password_is_rotated_under_a_running_site_and_people_go_o
     assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
     remote = f"https://{account.name}:{account.password}@{site.domain}/{account.name}/through.git"
     git("clone", remote, "work")
-    old = _stored(site, "database-password")
+    old = secret_of(site.document, "database-password")
     _rotate("rotate", "database-password")
-    assert _stored(site, "database-password") != old
+    assert secret_of(site.document, "database-password") != old
     assert _database_takes(host, "$(cat /run/secrets/database-password)")
     assert not _database_takes(host, old)
     assert json.loads(host.run("ops health --json").stdout)["ok"] is True

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from datetime import UTC, datetime
 
 import pytest
 import requests
 
-from tests.e2e.conftest import Account, DeployedSite, session_for, tls_connection
+from tests.e2e.conftest import Account, DeployedSite, connected, session_for, tls_connection, tls_context
 
 
 def test_plain_http_is_sent_to_https(site: DeployedSite, web: requests.Session) -> None:
@@ -19,11 +18,7 @@ def test_plain_http_is_sent_to_https(site: DeployedSite, web: requests.Session) 
 
 
 def test_the_certificate_is_valid_for_the_domain_and_lives_on(site: DeployedSite) -> None:
-    context = ssl.create_default_context(cafile=site.authorities or None)
-    with (
-        socket.create_connection((site.address, 443), timeout=10) as plain,
-        context.wrap_socket(plain, server_hostname=site.domain) as connection,
-    ):
+    with connected(site, tls_context(site)) as connection:
         certificate = connection.getpeercert()
     assert certificate
     assert ("DNS", site.domain) in certificate["subjectAltName"]
@@ -61,11 +56,7 @@ def test_a_push_is_passed_on_as_it_comes_and_refused_at_once_when_it_is_too_larg
 
 def _status_before_the_end(site: DeployedSite, how_long: str) -> int:
     """The status that a stranger's push is answered with when a part of it was sent: what Gitea reads of one that it does not want."""
-    context = ssl.create_default_context(cafile=site.authorities or None)
-    with (
-        socket.create_connection((site.address, 443), timeout=10) as plain,
-        context.wrap_socket(plain, server_hostname=site.domain) as connection,
-    ):
+    with connected(site, tls_context(site)) as connection:
         where = f"/{site.administrator}/nothing.git/git-receive-pack"
         head = f"POST {where} HTTP/1.1\r\nHost: {site.domain}\r\n{how_long}\r\n\r\n"
         part = bytes(2 * 2**20)

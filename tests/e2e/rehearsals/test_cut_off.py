@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push, until
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, head_of, objects_of, ops, push, until
 from tests.e2e.rehearsals.conftest import change
 
 pytestmark = pytest.mark.usefixtures("by_hand")
@@ -80,11 +80,11 @@ def test_a_backup_that_is_killed_at_any_step_leaves_none_behind_and_the_next_one
     steps = steps_of(ssh("sudo ops backup take").stderr)
     assert {"freeze", "database", "data", "copy", "manifest"} <= set(steps)
     for step in steps[:-1]:
-        before = manifests(site)
+        before = objects_of(site, "manifests/")
         cut_off_at(ssh, step, "backup", "take")
-        assert manifests(site) == before
+        assert objects_of(site, "manifests/") == before
     taken = ops(ssh, "backup", "take")
-    assert f"manifests/{taken['identity']}.json" in manifests(site)
+    assert f"manifests/{taken['identity']}.json" in objects_of(site, "manifests/")
     # The one picture that is there is what the next backup is compared with.
     assert ssh("sudo ls /srv/gitea/.moment").stdout == f"{taken['identity']}\n"
 
@@ -94,11 +94,11 @@ def test_a_tidying_that_is_killed_at_any_moment_is_ended_by_the_next(site: Deplo
     change(ssh, "backup", keep_last=1, keep_daily=0, keep_weekly=0, keep_monthly=0)
     # Before restic has its key, as it forgets, as it prunes, and when all is done.
     for seconds in (0, 0.5, 1, 1.5, 2, 4):
-        before = manifests(site)
+        before = objects_of(site, "manifests/")
         assert ssh(f"sudo rm --force {_TIDIED}").returncode == 0
         assert "== tidy\n" in kill_at(ssh, "tidy", "backup", "take", seconds=seconds)
         # By then the backup is in the bucket, and whatever was removed here, nothing of it was.
-        assert len(manifests(site) - before) == 1
+        assert len(objects_of(site, "manifests/") - before) == 1
         assert ops(ssh, "backup", "verify")["findings"] == []
     assert ssh(f"sudo rm --force {_TIDIED}").returncode == 0
     ops(ssh, "backup", "take")
@@ -128,13 +128,6 @@ def test_a_restore_that_is_killed_at_any_step_is_undone_or_done_by_the_next_run(
         assert head_of(site, account, "kept") == now
     assert ops(ssh, "restore", *way, "--yes")["picture"] is (not way)
     assert head_of(site, account, "kept") == before
-
-
-def manifests(site: DeployedSite) -> set[str]:
-    """Return the keys of the manifests that the bucket shows."""
-    bucket = site.document["backup"]["bucket"]
-    found = aws_client(site.document, "s3").list_objects_v2(Bucket=bucket, Prefix="manifests/")
-    return {each["Key"] for each in found.get("Contents", [])}
 
 
 def state_of(ssh: Ssh, container: str) -> str:

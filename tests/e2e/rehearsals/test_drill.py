@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, ops, push
+from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, objects_of, ops, push
 from tests.e2e.rehearsals.test_cut_off import cut_off_at, steps_of
 
 pytestmark = pytest.mark.usefixtures("by_hand")
@@ -50,7 +50,7 @@ def test_a_drill_makes_a_site_of_the_newest_backup_and_leaves_nothing_of_it(
     storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(written), ChecksumAlgorithm="SHA256")
     assert ops(ssh, "restore", "--drill", "--when-due")["findings"] == []
     assert ops(ssh, "health")["healthy"] is True
-    assert len(_drills(site)) >= 3
+    assert len(objects_of(site, "drills/")) >= 3
     assert _left_of_a_drill(ssh) == ""
 
 
@@ -61,14 +61,14 @@ def test_a_drill_that_is_killed_at_any_step_is_no_drill_and_is_cleared_away_by_t
     ops(ssh, "backup", "take")
     steps = steps_of(ssh("sudo ops restore --drill").stderr)
     assert steps == ["fetch", "database", "start", "compare", "check", "use"]
-    before = _drills(site)
+    before = objects_of(site, "drills/")
     for step in steps:
         cut_off_at(ssh, step, "restore", "--drill")
-        assert _drills(site) == before, step
+        assert objects_of(site, "drills/") == before, step
         assert web.get(f"{site.url}/api/healthz").status_code == 200, step
     assert _left_of_a_drill(ssh) != ""
     assert ops(ssh, "restore", "--drill")["findings"] == []
-    assert len(_drills(site)) == len(before) + 1
+    assert len(objects_of(site, "drills/")) == len(before) + 1
     assert _left_of_a_drill(ssh) == ""
 
 
@@ -86,12 +86,6 @@ def test_the_scratch_site_of_a_drill_has_no_port_and_no_way_out(site: DeployedSi
     reached = said.index(next(each for each in said if each.startswith("reached: ")))
     assert said[reached] in {"reached: 6", "reached: 7", "reached: 28"}
     assert said[reached + 1] == "ports: end"
-
-
-def _drills(site: DeployedSite) -> set[str]:
-    """The keys of the results of drills, as the bucket has them."""
-    found = aws_client(site.document, "s3").list_objects_v2(Bucket=site.document["backup"]["bucket"], Prefix="drills/")
-    return {each["Key"] for each in found.get("Contents", [])}
 
 
 def _left_of_a_drill(ssh: Ssh) -> str:

@@ -18,7 +18,19 @@ import requests
 import tomli_w
 from botocore.exceptions import ClientError
 
-from tests.e2e.conftest import Account, DeployedSite, Git, Ssh, aws_client, head_of, make_account, ops, session_for
+from tests.e2e.conftest import (
+    Account,
+    DeployedSite,
+    Git,
+    Ssh,
+    aws_client,
+    head_of,
+    make_account,
+    objects_of,
+    ops,
+    secret_of,
+    session_for,
+)
 
 
 def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_it_and_finds_everything_again(
@@ -68,14 +80,7 @@ def test_a_site_that_burned_down_with_its_disk_comes_back_from_the_bucket(
     # What an empty site would back up is not taken for the newest state of the one that was lost.
     refused = ssh("sudo ops backup take --json")
     assert (refused.returncode, "ops restore" in refused.stdout) == (4, True), refused.stdout
-    # Nor is the new site's SECRET_KEY taken for the one that the backup's columns are encrypted with.
-    refused = ssh("sudo ops restore --yes --json")
-    assert (refused.returncode, "another SECRET_KEY" in refused.stdout) == (4, True), refused.stdout
-    kept = json.loads(ssh("sudo ops restore --secret-key --json").stdout)["file"]
-    key = ssh(f"sudo cat {kept}").stdout
-    assert key == secret_key
-    told = _ops("secrets", "set", "gitea-secret-key", "--yes", given=key)
-    assert told.returncode == 0, told.stdout
+    assert _give_it_the_secret_key_of_its_backup(ssh) == secret_key
     restored = json.loads(ssh("sudo ops restore --yes --json").stdout)
     away = time.monotonic() - began
     print(f"RTO from nothing: {away:.0f} s, {restored['away']} s of it the switch", file=sys.stderr)
@@ -96,7 +101,7 @@ def test_a_site_whose_account_is_gone_comes_back_in_another_from_its_file_a_copy
     assert person.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
     before = head_of(site, person, "abroad")
     taken = ops(ssh, "backup", "take")
-    copied, password = _copy_of_the_bucket(site), _secret_of(site, "restic-password")
+    copied, password = _copy_of_the_bucket(site), secret_of(site.document, "restic-password")
     subprocess.run(shlex.split(os.environ["E2E_LOSE_ACCOUNT"]), check=True, timeout=120)
     moved = _moved(site, tmp_path)
     began = time.monotonic()
@@ -107,13 +112,7 @@ def test_a_site_whose_account_is_gone_comes_back_in_another_from_its_file_a_copy
     _fill_the_bucket(abroad, copied)
     told = _ops("secrets", "set", "restic-password", "--yes", file=moved, given=password)
     assert told.returncode == 0, told.stdout
-    refused = ops(ssh, "restore", "--yes", code=4)
-    assert "another SECRET_KEY" in str(refused["summary"])
-    kept = ops(ssh, "restore", "--secret-key")["file"]
-    told = _ops(
-        "secrets", "set", "gitea-secret-key", "--yes", file=moved, given=ssh(f"sudo cat {shlex.quote(kept)}").stdout
-    )
-    assert told.returncode == 0, told.stdout
+    _give_it_the_secret_key_of_its_backup(ssh, moved)
     restored = ops(ssh, "restore", "--yes")
     assert ssh("sudo systemctl start gitea-suite-backup.timer gitea-suite-wal").returncode == 0
     print(f"RTO in another account: {time.monotonic() - began:.0f} s", file=sys.stderr)
@@ -122,13 +121,25 @@ def test_a_site_whose_account_is_gone_comes_back_in_another_from_its_file_a_copy
     git("clone", f"https://{person.name}:{person.password}@{site.domain}/{person.name}/abroad.git", "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
     # The administrator has the new account's password, and backups go on where those of the old one ended.
-    signed_in = session_for(abroad, site.administrator, _secret_of(abroad, "admin-password"))
+    signed_in = session_for(abroad, site.administrator, secret_of(abroad.document, "admin-password"))
     assert signed_in.get(f"{site.url}/api/v1/user").status_code == 200
     next_one = ops(ssh, "backup", "take")
     assert next_one["changed"] is True
     drilled = ops(ssh, "restore", "--drill")
     assert (drilled["identity"], drilled["findings"]) == (next_one["identity"], [])
     assert ops(ssh, "health")["healthy"] is True
+
+
+def _give_it_the_secret_key_of_its_backup(ssh: Ssh, file: Path | None = None) -> str:
+    """Do as the runbook has it for a site that was made anew, and has another SECRET_KEY; returns the backup's."""
+    # The new one is not taken for the one that the backup's columns are encrypted with.
+    refused = ops(ssh, "restore", "--yes", code=4)
+    assert "another SECRET_KEY" in str(refused["summary"])
+    kept = ops(ssh, "restore", "--secret-key")["file"]
+    key = ssh(f"sudo cat {shlex.quote(kept)}").stdout
+    told = _ops("secrets", "set", "gitea-secret-key", "--yes", file=file, given=key)
+    assert told.returncode == 0, told.stdout
+    return key
 
 
 def _moved(site: DeployedSite, folder: Path) -> Path:
@@ -143,23 +154,16 @@ def _moved(site: DeployedSite, folder: Path) -> Path:
 def _copy_of_the_bucket(site: DeployedSite) -> dict[str, bytes]:
     """What a replica, or any other copy of one's own, has."""
     storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
-    pages = storage.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    keys = [each["Key"] for page in pages for each in page.get("Contents", [])]
-    return {key: storage.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+    return {key: storage.get_object(Bucket=bucket, Key=key)["Body"].read() for key in objects_of(site)}
 
 
 def _fill_the_bucket(site: DeployedSite, copied: dict[str, bytes]) -> None:
     """Do as `aws s3 sync --delete` does."""
     storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
-    for key in _copy_of_the_bucket(site).keys() - copied.keys():
+    for key in objects_of(site) - copied.keys():
         storage.delete_object(Bucket=bucket, Key=key)
     for key, content in copied.items():
         storage.put_object(Bucket=bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256")
-
-
-def _secret_of(site: DeployedSite, short: str) -> str:
-    vault = aws_client(site.document, "secretsmanager")
-    return str(vault.get_secret_value(SecretId=f"{site.document['name']}/{short}")["SecretString"])
 
 
 def _burn_down(site: DeployedSite) -> None:

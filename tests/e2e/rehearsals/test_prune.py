@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from tests.e2e.conftest import DeployedSite, Ssh, ops, until
-from tests.e2e.rehearsals.test_cut_off import manifests
+from tests.e2e.conftest import DeployedSite, Ssh, objects_of, ops, until
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
@@ -36,12 +35,12 @@ def test_old_backups_are_removed_and_come_back_with_every_byte(
     assert repository
     for _ in range(3):
         taken = ops(ssh, "backup", "take")
-    before = manifests(site)
+    before = objects_of(site, "manifests/")
     then = _moment()
     told = _from_here(strict, "prune", "--dry-run")
-    assert manifests(site) == before
+    assert objects_of(site, "manifests/") == before
     pruned = _from_here(strict, "prune", "--yes")
-    after = manifests(site)
+    after = objects_of(site, "manifests/")
     assert set(pruned["removed"]) == set(told["removed"]) == {Path(key).stem for key in before - after}
     assert f"manifests/{taken['identity']}.json" in after
     assert len(before - after) >= 2
@@ -50,7 +49,7 @@ def test_old_backups_are_removed_and_come_back_with_every_byte(
         Path(key).stem for key in after
     }
     _from_here(strict, "rewind", "--at", then, "--yes")
-    assert manifests(site) == before
+    assert objects_of(site, "manifests/") == before
     assert {each["identity"] for each in ops(ssh, "backup", "list")["backups"] if each["whole"]} == {
         Path(key).stem for key in before
     }
