@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from ops.config import Site
 from ops.errors import OpsError
 from ops.model import Report, Secret
+from ops.paths import LOCALHOST, PROJECT
 from ops.secrets import secret_name
 from ops.world import World
 from ops.world.web import Answer
 
-PROJECT = "gitea-suite"
-LOCALHOST = "127.0.0.1"
 _TOKEN = re.compile(r"Access token was successfully created(?:\.\.\.|:) ([0-9a-f]{40})")
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from ops import backup, manifest
 from ops.config import Site
-from ops.deploy import Workshop
 from ops.errors import Locked
 from ops.model import Secret
 from ops.secrets import secret_name
+from ops.workspace import Workshop
 from ops.world import World
 from ops.world.contained import Contained
 from ops.world.lock import exclusive

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from ops.accounts import PROJECT
 from ops.config import Site
 from ops.errors import OpsError
+from ops.paths import PROJECT
 from ops.world import World
 
 GITEA, NGINX = "gitea", "nginx"

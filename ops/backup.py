@@ -8,7 +8,6 @@ one in the bucket; the manifest, written last, makes a backup of the three.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,12 +18,11 @@ from typing import Any
 
 import ops
 from ops import bases, catalogue, manifest, tidy
-from ops.accounts import PROJECT
 from ops.config import Site
 from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Unavailable
-from ops.inputs import BACKUP_DIRECTORY, DATA_DIRECTORY, SECRETS_DIRECTORY
 from ops.manifest import Manifest, Part, Unreadable
-from ops.model import Report
+from ops.model import Report, in_bytes
+from ops.paths import Places
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.containers import FROZEN_SECONDS
@@ -55,58 +53,6 @@ find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each
     git -C "$each" for-each-ref --format='%(objectname) %(refname)' || echo {UNREADABLE}
 done"""
 _VERSION = re.compile(r"\d+(\.\d+)+")
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where on the host everything is that a backup is made of or with. ``watchman`` is the image of ``ops`` itself."""
-
-    data: Path = Path(DATA_DIRECTORY)
-    secrets: Path = Path(SECRETS_DIRECTORY)
-    local: Path = Path(BACKUP_DIRECTORY, "restic")
-    cache: Path = Path(BACKUP_DIRECTORY, "cache")
-    lock: Path = Path("/run/gitea-suite/operation.lock")
-    configuration: tuple[Path, ...] = (
-        Path("/etc/gitea-suite"),
-        Path("/opt/gitea-suite"),
-        Path(DATA_DIRECTORY, "letsencrypt"),
-    )
-    project: str = PROJECT
-    watchman: str = field(default_factory=lambda: os.environ.get("OPS_IMAGE", ""))
-
-    @property
-    def live(self) -> Path:
-        """Gitea's data."""
-        return self.data / "gitea"
-
-    @property
-    def wal(self) -> Path:
-        """Where the database's log is received and waits for the bucket."""
-        return self.local.parent / "wal"
-
-    @property
-    def lineage(self) -> Path:
-        """On a data disk that backups were made of, or that was restored from one."""
-        return self.data / ".backed-up"
-
-    @property
-    def pending(self) -> Path:
-        """Manifests of backups that are on this host and not in the bucket yet."""
-        return self.local.parent / "pending"
-
-    @property
-    def picture(self) -> Path:
-        """Where a picture of Gitea's data is while it is copied: always there, so that restic knows it again."""
-        return self.data / ".moment" / "gitea"
-
-    def picture_of(self, identity: str) -> Path:
-        """Where the picture is that the newest backup on this host was made of, for the next one to be compared with."""
-        return self.picture.with_name(identity)
-
-    @property
-    def newest(self) -> Path:
-        """The manifest of the newest backup that was made on this host."""
-        return self.local.parent / "newest.json"
 
 
 @dataclass(frozen=True)
@@ -291,14 +237,6 @@ def refs_from(output: str) -> dict[str, str]:
         name: UNREADABLE if UNREADABLE in each else hashlib.sha256("\n".join(sorted(each)).encode()).hexdigest()
         for name, each in refs.items()
     }
-
-
-def in_bytes(size: int) -> str:
-    """Return a number of bytes as a person reads it."""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
 
 
 def _tidied(site: Site, world: World, places: Places, now: datetime, timeline: Timeline) -> tuple[str, ...]:

@@ -6,14 +6,12 @@ import hashlib
 import re
 from pathlib import Path
 
-from ops.accounts import PROJECT
 from ops.config import Site
 from ops.errors import OpsError, Unavailable
-from ops.inputs import DATA_DIRECTORY
 from ops.model import Report
+from ops.paths import COMPOSE_DIRECTORY, DATA_DIRECTORY, PROJECT
 from ops.world import World
 
-COMPOSE_DIRECTORY = Path("/opt/gitea-suite/compose")
 # The service's own command issues, renews when due, and otherwise leaves things as they are.
 _CERTBOT = (
     "docker",

@@ -208,7 +208,7 @@ def _destroy(arguments: argparse.Namespace) -> Report:
 
 
 def _workshop(arguments: argparse.Namespace) -> tuple[World, Any]:
-    from ops.deploy import Workshop
+    from ops.workspace import Workshop
 
     world = _world(arguments)
     return world, Workshop(REPOSITORY, Path(arguments.site).resolve().parent / ".state" / world.site.name, CACHE)

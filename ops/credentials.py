@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops import accounts, secrets
-from ops.accounts import PROJECT
 from ops.config import Site
 from ops.errors import OpsError
 from ops.health import await_healthy
-from ops.inputs import SECRETS_DIRECTORY
 from ops.model import Report
+from ops.paths import PROJECT, SECRETS_DIRECTORY
 from ops.world import World
 from ops.world.containers import Service
 

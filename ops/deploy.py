@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,41 +14,15 @@ from ops import cost, firewall, health, image, images, inputs, pins, preflight, 
 from ops.config import Site
 from ops.errors import Degraded, Refused
 from ops.image import OpsImage
-from ops.model import Change, Outputs, Report
+from ops.model import Agree, Change, Outputs, Report
 from ops.pins import Pin
 from ops.secrets import NAMES
 from ops.timeline import Timeline
+from ops.workspace import Workshop
 from ops.world import World
 from ops.world.ansible import Played, play
 from ops.world.lock import exclusive
 from ops.world.terraform import Terraform, altered
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Where a deployment reads its sources and keeps what it must remember of the site between runs."""
-
-    repository: Path
-    state: Path
-    cache: Path
-
-    @property
-    def lock(self) -> Path:
-        """The lock of whoever changes the site."""
-        return self.state / "deploy.lock"
-
-    @property
-    def known_hosts(self) -> Path:
-        """The file that keeps the host's ssh key."""
-        return self.state / "known_hosts"
-
-    @property
-    def outputs(self) -> Path:
-        """The file that keeps Terraform's outputs."""
-        return self.state / "outputs.json"
-
-
-Agree = Callable[[str, Sequence[str]], None]
 
 
 def deploy(

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from ops import catalogue, deploy, manifest, stray
 from ops.config import Site
-from ops.deploy import Agree, Workshop
 from ops.errors import Refused
-from ops.model import BucketContents, Report
+from ops.model import Agree, BucketContents, Report
+from ops.workspace import Workshop
 from ops.world import World
 from ops.world.lock import exclusive
 from ops.world.terraform import altered, resources_from

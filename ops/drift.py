@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from ops import deploy, firewall
 from ops.config import Site
-from ops.deploy import Workshop
 from ops.errors import Refused
 from ops.model import Change, Report
+from ops.workspace import Workshop
 from ops.world import World
 
 

@@ -13,13 +13,13 @@ from datetime import datetime
 from pathlib import Path
 
 from ops import accounts, backup, catalogue, composition, proofs, restore
-from ops.backup import DUMP, REPOSITORIES, Places, Repositories
-from ops.certs import COMPOSE_DIRECTORY
+from ops.backup import DUMP, REPOSITORIES, Repositories
 from ops.config import Site
 from ops.errors import OpsError, Refused
 from ops.health import await_healthy
 from ops.manifest import Manifest
 from ops.model import Report
+from ops.paths import COMPOSE_DIRECTORY, Places
 from ops.picture import Course, Limit, Mark, document_of
 from ops.proofs import Drill, due, written
 from ops.timeline import Timeline

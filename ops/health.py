@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ops import catalogue, proofs, wal
-from ops.accounts import LOCALHOST, PROJECT
 from ops.config import Site
 from ops.errors import OpsError
-from ops.inputs import BACKUP_DIRECTORY, DATA_DIRECTORY
 from ops.model import CLOCK_DRIFT, Probe, Report
+from ops.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, LOCALHOST, PROJECT
+from ops.report import line
 from ops.world import World
 from ops.world.containers import FROZEN_SECONDS, NEVER, Service
 
@@ -207,9 +207,3 @@ def _certificate(site: Site, world: World, address: str) -> Probe:
 def _ssh(site: Site, world: World, address: str) -> Probe:
     banner = world.web.banner(address, site.gitea.ssh_port)
     return Probe("git over ssh", banner.startswith("SSH-2.0-"), banner or "says nothing", "docker logs of gitea")
-
-
-def line(probe: Probe) -> str:
-    """Return a probe as a person reads it: well or red, what was seen, and the remedy."""
-    mark = "ok " if probe.healthy else "RED"
-    return f"{mark} {probe.name}: {probe.seen}" + ("" if probe.healthy or not probe.remedy else f" -> {probe.remedy}")

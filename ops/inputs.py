@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.config import Site
-
-DATA_DIRECTORY = "/srv/gitea"
-BACKUP_DIRECTORY = "/var/backups/gitea-suite"
-SECRETS_DIRECTORY = "/run/gitea-suite/secrets"
-HOST_SITE_FILE = "/etc/gitea-suite/site.json"
+from ops.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, HOST_SITE_FILE, SECRETS_DIRECTORY
 
 
 def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:

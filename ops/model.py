@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -189,3 +189,14 @@ class Verdict:
     remedy: str = ""
     statement: Mapping[str, Any] = field(default_factory=dict)
     cases: tuple[Case, ...] = ()
+
+
+def in_bytes(size: int) -> str:
+    """Return a number of bytes as a person reads it."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+Agree = Callable[[str, Sequence[str]], None]

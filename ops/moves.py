@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ops import offers, releases
-from ops.backup import in_bytes
 from ops.config import Site
 from ops.errors import Refused, Unavailable
+from ops.model import in_bytes
 from ops.offers import Offer
 from ops.pins import WITH_DATA, Pin
 from ops.releases import Step, Taker

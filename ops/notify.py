@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ops.config import Site
 from ops.errors import OpsError
-from ops.inputs import SECRETS_DIRECTORY
 from ops.model import Report
+from ops.paths import SECRETS_DIRECTORY
 from ops.secrets import smtp_credentials
 from ops.world import World
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ops import pins, releases
-from ops.certs import COMPOSE_DIRECTORY
 from ops.composition import SETTINGS
 from ops.config import Site
 from ops.errors import OpsError, Refused, Unavailable
 from ops.model import Report
+from ops.paths import COMPOSE_DIRECTORY
 from ops.pins import Pin
 from ops.releases import Choice, Step, Taker
 from ops.world import World

@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 
 from ops import afar, bases, catalogue, image, manifest, proofs, restore, retention, tidy, wal
 from ops.config import Site
-from ops.deploy import Agree, Workshop
 from ops.manifest import Backup
-from ops.model import Report
+from ops.model import Agree, Report
 from ops.retention import Fate
 from ops.tidy import backup_of
 from ops.wal import Base, Doomed
+from ops.workspace import Workshop
 from ops.world import World
 from ops.world.restic import Restic, Snapshot
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ops.errors import OpsError
-from ops.model import Report
+from ops.model import Probe, Report
 
 
 def as_text(report: Report) -> str:
@@ -50,3 +50,9 @@ def failure_as_json(verb: str, error: OpsError) -> str:
 
 def _document(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, default=str)
+
+
+def line(probe: Probe) -> str:
+    """Return a probe as a person reads it: well or red, what was seen, and the remedy."""
+    mark = "ok " if probe.healthy else "RED"
+    return f"{mark} {probe.name}: {probe.seen}" + ("" if probe.healthy or not probe.remedy else f" -> {probe.remedy}")

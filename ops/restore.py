@@ -10,7 +10,7 @@ import configparser
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,19 +18,18 @@ from pathlib import Path
 
 from ops import accounts, backup, bases, health, manifest, replay, wal
 from ops.away import Absence, away, let_in
-from ops.backup import DUMP, REPOSITORIES, Places, Repositories, in_bytes
+from ops.backup import DUMP, REPOSITORIES, Repositories
 from ops.config import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.manifest import Backup, Manifest
-from ops.model import Report, Secret
+from ops.model import Agree, Report, Secret, in_bytes
+from ops.paths import Places
 from ops.pins import pin_from
 from ops.timeline import Timeline
 from ops.wal import Base, Replay
 from ops.world import World, database
 from ops.world.lock import exclusive
 from ops.world.restic import Full, Restic, folder_of
-
-Agree = Callable[[str, Sequence[str]], None]
 
 # The database as it is fetched, and the one that was in its place.
 STAGED, ASIDE = "gitea_restored", "gitea_before"

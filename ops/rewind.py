@@ -8,9 +8,9 @@ from datetime import datetime
 
 from ops import afar, backup, image
 from ops.config import Site
-from ops.deploy import Agree, Workshop
 from ops.errors import Degraded, OpsError, Refused
-from ops.model import ObjectVersion, Report
+from ops.model import Agree, ObjectVersion, Report
+from ops.workspace import Workshop
 from ops.world import World
 from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic
 

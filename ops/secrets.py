@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.config import Site
-from ops.inputs import SECRETS_DIRECTORY
 from ops.model import Report, Secret, SmtpCredentials
+from ops.paths import SECRETS_DIRECTORY
 from ops.world import World
 from ops.world.aws import CURRENT, PENDING
 

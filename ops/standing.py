@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ops import backup, catalogue, health, manifest, proofs, restore
-from ops.backup import Places, in_bytes
+from ops import backup, catalogue, manifest, proofs, report, restore
 from ops.config import Site
 from ops.manifest import Backup, Manifest
-from ops.model import CLOCK_DRIFT, Probe, Report
+from ops.model import CLOCK_DRIFT, Probe, Report, in_bytes
+from ops.paths import Places
 from ops.proofs import Drill, Verification
 from ops.world import World
 
@@ -73,7 +73,7 @@ def status(site: Site, world: World, *, places: Places | None = None) -> Report:
         f"{len(red)} of {len(judged)} findings are red" if red else "3 copies, 2 media, 1 of them elsewhere: proven"
     )
     told = {"findings": [vars(each) for each in judged], "backups": len(facts.whole)}
-    return Report("backup", False, summary, told, tuple(health.line(each) for each in judged), 3 if red else 0)
+    return Report("backup", False, summary, told, tuple(report.line(each) for each in judged), 3 if red else 0)
 
 
 def judge(site: Site, facts: Facts, now: datetime) -> tuple[Probe, ...]:

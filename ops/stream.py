@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 from ops import bases, seal, wal
-from ops.backup import Places
 from ops.bases import Log
 from ops.config import Site
 from ops.errors import OpsError
 from ops.model import Report
+from ops.paths import Places
 from ops.wal import Coverage, Streamed, Waiting
 from ops.world import World, database
 from ops.world.database import Session

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ops import conversion, credentials, health, offers, pins, trial
-from ops.accounts import LOCALHOST
 from ops.away import DRAIN_SECONDS
 from ops.composition import SETTINGS
 from ops.errors import Locked, OpsError
 from ops.moves import Move
+from ops.paths import LOCALHOST
 from ops.pins import Pin
 from ops.succession import DOOR, FAREWELL_SECONDS, NGINX, Front, image_from, replace_nginx
 from ops.underway import DATA, Pending, Place, Run, Story, needs_data

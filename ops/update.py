@@ -8,7 +8,7 @@ was not closed finishes or undoes, by what is the case then.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ops import accounts, backup, catalogue, conversion, notify, offers, pins, releases, swap, trial
-from ops.backup import Places
-from ops.certs import COMPOSE_DIRECTORY
 from ops.config import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Manifest
-from ops.model import Report
+from ops.model import Agree, Report
 from ops.moves import Facts, Move, Wish, consequences, documents, names, objections, plan
+from ops.paths import COMPOSE_DIRECTORY, Places
 from ops.picture import Course, Mark, document_of
 from ops.pins import Pin
 from ops.succession import NGINX
@@ -30,8 +29,6 @@ from ops.timeline import Timeline
 from ops.underway import DATA, Outage, Pending, Place, Run, Story, begin_record, pending_from
 from ops.world import World
 from ops.world.lock import exclusive
-
-Agree = Callable[[str, Sequence[str]], None]
 
 HISTORY = "updates/history/"
 

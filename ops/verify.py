@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from datetime import datetime
 
 from ops import backup, catalogue, proofs, restore
-from ops.backup import DUMP, REPOSITORIES, Places, Repositories
+from ops.backup import DUMP, REPOSITORIES, Repositories
 from ops.config import Site
 from ops.errors import OpsError, Refused
 from ops.manifest import Backup, Manifest
 from ops.model import Report
+from ops.paths import Places
 from ops.proofs import SHARES, Verification
 from ops.timeline import Timeline
 from ops.world import World, database

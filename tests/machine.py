@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ops import conversion, moves, proofs, update
-from ops.backup import Places
 from ops.errors import OpsError, RolledBack, Unavailable
 from ops.health import EXPECTED_SERVICES
 from ops.model import Report, Secret
+from ops.paths import Places
 from ops.proofs import Drill
 from ops.world.containers import Member, Ran, Service
 from ops.world.process import Finished

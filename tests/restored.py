@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ops import backup, manifest, restore
-from ops.backup import Places
 from ops.errors import OpsError
 from ops.manifest import Manifest, Part
+from ops.paths import Places
 from ops.restore import STAGED, Wish
 from ops.world.containers import Ran, Service
 from ops.world.restic import Snapshot

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from ops.backup import in_bytes
 from ops.figures import Figure
+from ops.model import in_bytes
 from tests.bench.host import Host, Memory, Run, percentile
 from tests.bench.link import BASELINE_MBIT
 from tests.bench.record import record

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from ops import accounts, backup, cli
+from ops import backup, cli, paths
 from ops.world import World, restic
 from ops.world.clock import Clock
 
@@ -13,9 +13,9 @@ FOLDER, PROJECT = Path(os.environ["SMALL_SITE"]), os.environ["SMALL_SITE_PROJECT
 DATA, BACKUPS = FOLDER / "data", Path(os.environ["SMALL_SITE_BACKUPS"])
 
 # What a host has in its standard places, and a call without places gets.
-accounts.PROJECT = PROJECT
-*_, WATCHMAN = backup.Places.__init__.__defaults__ or ()
-backup.Places.__init__.__defaults__ = (
+paths.PROJECT = PROJECT
+*_, WATCHMAN = paths.Places.__init__.__defaults__ or ()
+paths.Places.__init__.__defaults__ = (
     DATA,
     FOLDER / "secrets",
     BACKUPS / "restic",

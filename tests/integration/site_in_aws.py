@@ -12,7 +12,7 @@ from typing import Any
 from ground import aws, run
 from ops import deploy, inputs
 from ops.config import Site, site_from
-from ops.deploy import Workshop
+from ops.workspace import Workshop
 from ops.world import World
 from ops.world.terraform import Terraform
 from tests import fakes

@@ -15,10 +15,10 @@ from botocore.exceptions import ClientError
 
 from ground import run
 from ops import deploy, rotation
-from ops.deploy import Workshop
 from ops.errors import Locked, OpsError
 from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import NAMES, credentials_from
+from ops.workspace import Workshop
 from ops.world import World
 from tests import fakes
 from tests.integration.site_in_aws import KEY, Cloud, cloud_at

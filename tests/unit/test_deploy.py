@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ops import deploy, pins
+from ops import deploy, pins, workspace
 from ops.errors import Refused
 from ops.model import Outputs
 from ops.pins import Pin
@@ -55,7 +55,7 @@ def test_the_host_s_key_is_learnt_once_and_kept_with_the_site(tmp_path: Path) ->
 
 
 def test_the_host_of_a_deployed_site_is_known_without_terraform(tmp_path: Path) -> None:
-    workshop = deploy.Workshop(tmp_path, tmp_path, tmp_path)
+    workshop = workspace.Workshop(tmp_path, tmp_path, tmp_path)
     with pytest.raises(Refused, match="site test was not deployed from here"):
         deploy.connection_of(fakes.site(), workshop)
     workshop.outputs.write_text(json.dumps(OUTPUTS))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ops import destroy, manifest, proofs
-from ops.deploy import Workshop
 from ops.destroy import Losses, Wish
 from ops.model import BucketContents
 from ops.proofs import Verification
+from ops.workspace import Workshop
 from tests import fakes
 
 WHEN = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)

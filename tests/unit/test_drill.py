@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops import drill, proofs
-from ops.backup import Places
 from ops.errors import Locked, OpsError, Unavailable
+from ops.paths import Places
 from ops.picture import Mark, course_from
 from ops.proofs import Drill
 from ops.world.restic import WrongPassword

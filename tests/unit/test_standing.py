@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ops import manifest, proofs, standing
-from ops.backup import Places
 from ops.manifest import Backup
+from ops.paths import Places
 from ops.proofs import Drill, Verification
 from ops.standing import Facts
 from ops.world.restic import Snapshot

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from ops import replay, seal, stream, wal
-from ops.backup import Places
 from ops.bases import Log
 from ops.errors import OpsError, Unavailable
+from ops.paths import Places
 from ops.wal import Segment, Waiting
 from tests import fakes
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ops import backup, catalogue, manifest, verify
-from ops.backup import Places
 from ops.errors import OpsError, Refused, Unavailable
 from ops.manifest import Backup
+from ops.paths import Places
 from ops.world.containers import Ran, Service
 from ops.world.process import Processes
 from ops.world.restic import Damaged, Snapshot, folder_of

@@ -37,10 +37,10 @@ from ground import aws, run
 from ground.fixture import Place
 from ops import afar, catalogue, manifest, prune, restore, rewind
 from ops.config import Site, site_from
-from ops.deploy import Workshop
 from ops.errors import Locked, OpsError, Refused
 from ops.image import OpsImage
 from ops.manifest import Manifest, Part
+from ops.workspace import Workshop
 from ops.world import World
 from ops.world.contained import Contained
 from ops.world.restic import Damaged, Restic

@@ -19,7 +19,7 @@ import pytest
 from ground import aws
 from ground.fixture import RUN_LABEL, Place
 from ops import bases, replay, stream, wal
-from ops.backup import Places
+from ops.paths import Places
 from ops.world import World, database
 from ops.world.restic import Snapshot
 from tests import fakes

@@ -1,0 +1,67 @@
+"""Where files lie on the host, and the names that containers share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DATA_DIRECTORY = "/srv/gitea"
+BACKUP_DIRECTORY = "/var/backups/gitea-suite"
+SECRETS_DIRECTORY = "/run/gitea-suite/secrets"
+HOST_SITE_FILE = "/etc/gitea-suite/site.json"
+PROJECT = "gitea-suite"
+LOCALHOST = "127.0.0.1"
+COMPOSE_DIRECTORY = Path("/opt/gitea-suite/compose")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where on the host everything is that a backup is made of or with. ``watchman`` is the image of ``ops`` itself."""
+
+    data: Path = Path(DATA_DIRECTORY)
+    secrets: Path = Path(SECRETS_DIRECTORY)
+    local: Path = Path(BACKUP_DIRECTORY, "restic")
+    cache: Path = Path(BACKUP_DIRECTORY, "cache")
+    lock: Path = Path("/run/gitea-suite/operation.lock")
+    configuration: tuple[Path, ...] = (
+        Path("/etc/gitea-suite"),
+        Path("/opt/gitea-suite"),
+        Path(DATA_DIRECTORY, "letsencrypt"),
+    )
+    project: str = PROJECT
+    watchman: str = field(default_factory=lambda: os.environ.get("OPS_IMAGE", ""))
+
+    @property
+    def live(self) -> Path:
+        """Gitea's data."""
+        return self.data / "gitea"
+
+    @property
+    def wal(self) -> Path:
+        """Where the database's log is received and waits for the bucket."""
+        return self.local.parent / "wal"
+
+    @property
+    def lineage(self) -> Path:
+        """On a data disk that backups were made of, or that was restored from one."""
+        return self.data / ".backed-up"
+
+    @property
+    def pending(self) -> Path:
+        """Manifests of backups that are on this host and not in the bucket yet."""
+        return self.local.parent / "pending"
+
+    @property
+    def picture(self) -> Path:
+        """Where a picture of Gitea's data is while it is copied: always there, so that restic knows it again."""
+        return self.data / ".moment" / "gitea"
+
+    def picture_of(self, identity: str) -> Path:
+        """Where the picture is that the newest backup on this host was made of, for the next one to be compared with."""
+        return self.picture.with_name(identity)
+
+    @property
+    def newest(self) -> Path:
+        """The manifest of the newest backup that was made on this host."""
+        return self.local.parent / "newest.json"
