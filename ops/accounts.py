@@ -8,10 +8,10 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ops.config import Site
 from ops.errors import OpsError
 from ops.model import Report, Secret
 from ops.paths import LOCALHOST, PROJECT
+from ops.schema import Site
 from ops.secrets import secret_name
 from ops.world import World
 from ops.world.web import Answer

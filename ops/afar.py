@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ops import backup, manifest
-from ops.config import Site
+from ops import manifest, repositories
 from ops.errors import Locked
 from ops.model import Secret
+from ops.schema import Site
 from ops.secrets import secret_name
 from ops.workspace import Workshop
 from ops.world import World
@@ -45,14 +45,14 @@ def opened(site: Site, world: World, *, workshop: Workshop, image: str) -> Itera
             )
         environment = {"AWS_SHARED_CREDENTIALS_FILE": str(credentials), "AWS_DEFAULT_REGION": site.aws.region}
         remote = replace(
-            world.restic(backup.remote_address(site), password_file=password, cache=cache),
+            world.restic(repositories.remote_address(site), password_file=password, cache=cache),
             processes=programs,
             environment=environment,
         )
         for lock, holder in remote.locks().items():
             # A killed run's. The one above is this machine's alone, so no one else bears the name.
             if holder == programs.name:
-                world.aws.hide_object(site.backup.bucket, f"{backup.LOCKS}{lock}")
+                world.aws.hide_object(site.backup.bucket, f"{repositories.LOCKS}{lock}")
         yield remote
 
 

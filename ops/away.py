@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from ops.config import Site
 from ops.errors import OpsError
 from ops.paths import PROJECT
+from ops.schema import Site
 from ops.world import World
 
 GITEA, NGINX = "gitea", "nginx"

@@ -7,101 +7,29 @@ one in the bucket; the manifest, written last, makes a backup of the three.
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import ops
 from ops import bases, catalogue, manifest, tidy
-from ops.config import Site
+from ops.contents import UNREADABLE, content, refs, secret_key, versions
 from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Unavailable
+from ops.freeze import moment_of
 from ops.manifest import Manifest, Part, Unreadable
 from ops.model import Report, in_bytes
 from ops.paths import Places
+from ops.repositories import DUMP, Repositories, repositories
+from ops.schema import Site
 from ops.timeline import Timeline
+from ops.upload import upload_backup
 from ops.world import World, database
-from ops.world.containers import FROZEN_SECONDS
-from ops.world.database import Session
 from ops.world.lock import exclusive
 from ops.world.restic import Restic, Stored
 
 # A clock that is behind the newest backup by more is wrong, or was when that was taken.
 _CLOCK_BEHIND = timedelta(minutes=1)
-_HOT = "first-pass"
-DUMP = "gitea.dump"
-REPOSITORIES = "git/repositories"
-# In the bucket: restic's repository, and the locks of who works in it.
-REMOTE = "restic/"
-LOCKS = f"{REMOTE}locks/"
-# Counted in every backup, as far as this version of Gitea has them.
-MAIN_TABLES = (
-    "access_token", "action", "attachment", "comment", "issue", "label", "lfs_meta_object", "milestone", "org_user",
-    "package", "public_key", "pull_request", "release", "repository", "team", "user", "webhook",
-)  # fmt: skip
-# What stands for the digest of a repository's refs that cannot be read: the site has it so, and so has a restored one.
-UNREADABLE = "unreadable"
-# A digest of a repository's refs is that of these lines.
-_REFS = f"""cd /data/{REPOSITORIES} 2>/dev/null || exit 0
-find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each; do
-    echo "= ${{each#./}}"
-    git -C "$each" symbolic-ref HEAD
-    git -C "$each" for-each-ref --format='%(objectname) %(refname)' || echo {UNREADABLE}
-done"""
-_VERSION = re.compile(r"\d+(\.\d+)+")
-
-
-@dataclass(frozen=True)
-class Repositories:
-    """The two repositories: on this host, and in the bucket."""
-
-    local: Restic
-    remote: Restic
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What was so while the site stood still: when, for how long, and the content of the database.
-
-    ``position`` is that in the database's log, of the database ``system``.
-
-    ``data`` is the snapshot of Gitea's data where no picture of it could be taken, and ``refs`` what git said of it then.
-    """
-
-    when: datetime
-    paused: float
-    export: str
-    system: str
-    position: str
-    data: Stored | None = None
-    refs: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Content:
-    """What the database said of itself at the moment."""
-
-    migration: int
-    rows: Mapping[str, int]
-
-
-def repositories(site: Site, world: World, places: Places) -> Repositories:
-    """Return both repositories of a site, which need not be there yet."""
-    password = places.secrets / "restic-password"
-    return Repositories(
-        world.restic(str(places.local), password_file=password, cache=places.cache),
-        world.restic(remote_address(site), password_file=password, cache=places.cache),
-    )
-
-
-def remote_address(site: Site) -> str:
-    """Return restic's name for the repository in the bucket."""
-    endpoint = site.aws.endpoint_url or f"https://s3.{site.aws.region}.amazonaws.com"
-    return f"s3:{endpoint}/{site.backup.bucket}/{REMOTE.rstrip('/')}"
 
 
 def take(site: Site, world: World, *, begin_anew: bool = False, places: Places | None = None) -> Report:
@@ -127,7 +55,7 @@ def take(site: Site, world: World, *, begin_anew: bool = False, places: Places |
         places.lineage.touch()
         try:
             known.all_of_them()
-            made, left = _brought(site, world, places, timeline, made)
+            made, left = upload_backup(site, world, places, timeline, made)
         except OpsError as failed:
             raise _kept_here(made, failed) from failed
         left = (*left, *_tidied(site, world, places, made.finished, timeline), *_unread(made))
@@ -220,23 +148,8 @@ def of_this_moment(site: Site, world: World, places: Places) -> Manifest:
     _require_data(places, known)
     made = _taken(site, world, places, known, timeline)
     places.lineage.touch()
-    made, _ = _brought(site, world, places, timeline, made)
+    made, _ = upload_backup(site, world, places, timeline, made)
     return made
-
-
-def refs_from(output: str) -> dict[str, str]:
-    """Return a digest of the refs of each repository, from what ``_REFS`` prints of them; UNREADABLE for one that git cannot read."""
-    refs: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in output.splitlines():
-        if line.startswith("= "):
-            lines = refs.setdefault(line[2:], [])
-        else:
-            lines.append(line)
-    return {
-        name: UNREADABLE if UNREADABLE in each else hashlib.sha256("\n".join(sorted(each)).encode()).hexdigest()
-        for name, each in refs.items()
-    }
 
 
 def _tidied(site: Site, world: World, places: Places, now: datetime, timeline: Timeline) -> tuple[str, ...]:
@@ -265,7 +178,7 @@ def _taken(site: Site, world: World, places: Places, known: _Known, timeline: Ti
             undo.enter_context(both.local.as_before_on_failure())
         session = undo.enter_context(world.database.session(postgres))
         earlier = {*known.identities, *(each.stem for each in places.pending.glob("*.json"))}
-        moment = _moment(site, world, places, both, session, timeline, earlier)
+        moment = moment_of(site, world, places, both, session, timeline, earlier)
         tag = manifest.identity_of(moment.when)
         with timeline.step("database"):
             said = content(session)
@@ -367,169 +280,3 @@ def _ready(site: Site, world: World, places: Places, known: _Known) -> Repositor
         both.local.make(both.remote if both.remote.exists() else None)
     world.subvolumes.remove(places.picture)
     return both
-
-
-def _brought(
-    site: Site, world: World, places: Places, timeline: Timeline, made: Manifest
-) -> tuple[Manifest, tuple[str, ...]]:
-    """Bring a backup to the bucket with all that waits; return it as it is there, and what of the others could not be brought."""
-    stuck: dict[str, OpsError] = {}
-    brought = _bring(site, world, places, timeline, stuck)
-    if made.identity not in brought:
-        raise stuck.get(made.identity) or OpsError(f"{made.identity} did not stay on this host", "run the backup again")
-    left = (f"backup {name} cannot be brought to the bucket: {why.message}; {why.hint}" for name, why in stuck.items())
-    return brought[made.identity], tuple(left)
-
-
-def _bring(
-    site: Site, world: World, places: Places, timeline: Timeline, stuck: dict[str, OpsError]
-) -> dict[str, Manifest]:
-    """Bring to the bucket what is on this host alone, oldest first, each with its manifest; return what was brought.
-
-    What cannot be brought for a reason of its own is ``stuck`` and stops no other.
-    """
-    both = repositories(site, world, places)
-    with timeline.step("bucket"):
-        if not (_is_at_rest(site, world) or both.remote.unlock()):
-            both.remote.make(both.local)
-    brought = {}
-    for file in sorted(places.pending.glob("*.json")):
-        try:
-            waiting = manifest.read(file.read_bytes())
-            if not all(both.local.holds(part.local) for part in waiting.parts.values()):
-                world.tell(f"backup {waiting.identity} was on this host alone, and is no more")
-                file.unlink()
-                continue
-            with timeline.step("copy"):
-                parts = _copied(both, waiting.parts)
-            durations = {**waiting.durations, "copy": timeline.seconds["copy"]}
-            made = replace(waiting, parts=parts, finished=world.clock.now(), durations=durations)
-            with timeline.step("manifest"):
-                world.aws.write_object(site.backup.bucket, manifest.key_of(made.identity), manifest.written(made))
-                file.unlink()
-        except OpsError as failed:
-            # Those who are away, and a lock that someone holds, would be so for all the others.
-            if failed.exit_code != OpsError.exit_code:
-                raise
-            waits = f"it waits as {file}: take it away when it is of no use"
-            stuck[file.stem] = OpsError(failed.message, "; ".join(filter(None, (failed.hint, waits))))
-            continue
-        brought[made.identity] = made
-    return brought
-
-
-def _is_at_rest(site: Site, world: World) -> bool:
-    """Tell, without opening it, whether the bucket's repository is there and has no lock (restic's design, "Repository Layout")."""
-    there = world.aws.objects(site.backup.bucket, f"{REMOTE}config")
-    return bool(there) and not world.aws.objects(site.backup.bucket, LOCKS)
-
-
-def _moment(
-    site: Site,
-    world: World,
-    places: Places,
-    both: Repositories,
-    session: Session,
-    timeline: Timeline,
-    earlier: Collection[str],
-) -> Moment:
-    gitea = world.containers.name(places.project, "gitea")
-    photographs = world.subvolumes.can_photograph(places.live)
-    with timeline.step("settle"):
-        world.subvolumes.settle(places.data)
-        if not photographs:
-            world.tell(
-                f"{places.live} is no btrfs subvolume: it is copied now, and what changes meanwhile while Gitea is frozen"
-            )
-            both.local.store([places.live], host=site.name, tags=[_HOT])
-    data, digests = None, {}
-    with timeline.step("freeze"), _frozen(world, places, gitea) as still:
-        session.ask("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        ((export, position),) = session.ask("SELECT pg_export_snapshot(), pg_current_wal_insert_lsn()")
-        when = manifest.moment_after(world.clock.now(), earlier)
-        if photographs:
-            world.subvolumes.photograph(places.live, places.picture)
-        else:
-            tags = [manifest.identity_of(when), "data"]
-            data = both.local.store([places.live], host=site.name, tags=tags)
-            digests = refs(world, places, places.live)
-    if not photographs:
-        # It made the files known, and is of no moment.
-        both.local.forget([each.identity for each in both.local.snapshots(_HOT)])
-    # The log is not to wait for the next write before it leads up to this moment.
-    ((system, _),) = session.ask("SELECT system_identifier, pg_switch_wal() FROM pg_control_system()")
-    return Moment(when, still.seconds, export, system, position, data, digests)
-
-
-@dataclass
-class _Still:
-    """For how many seconds the site stood still."""
-
-    seconds: float = 0.0
-
-
-@contextmanager
-def _frozen(world: World, places: Places, gitea: str) -> Iterator[_Still]:
-    """Freeze Gitea for the length of the block; raises OpsError when someone had to let it go on before that ended."""
-    if not places.watchman:
-        raise Refused("OPS_IMAGE is not set", "run ops on the site's host, by /usr/local/bin/ops")
-    still, began, held = _Still(), 0.0, False
-    watch = world.containers.guard(gitea, watchman=places.watchman, seconds=FROZEN_SECONDS)
-    try:
-        began = world.clock.monotonic()
-        world.containers.freeze(gitea)
-        yield still
-    finally:
-        held = world.containers.thaw(gitea)
-        still.seconds = world.clock.monotonic() - began
-        world.containers.dismiss(watch)
-    if not held:
-        raise OpsError(
-            f"the site would have stood still for more than {FROZEN_SECONDS:.0f} s, and was let go on: no backup was made",
-            "is the disk overloaded? Gitea's data on btrfs (host.data_device) makes this an instant",
-        )
-
-
-def content(session: Session) -> Content:
-    """Return what a database says of itself; in a transaction, as it was when that began."""
-    ((migration,),) = session.ask("SELECT version FROM version")
-    names = ", ".join(f"'{name}'" for name in MAIN_TABLES)
-    there = session.ask(
-        f"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename IN ({names})"  # noqa: S608 - ours
-    )
-    counts = {name: session.ask(f'SELECT count(*) FROM "{name}"') for (name,) in there}  # noqa: S608
-    return Content(int(migration), {name: int(count) for name, ((count,),) in counts.items()})
-
-
-def refs(world: World, places: Places, folder: Path) -> dict[str, str]:
-    """Return a digest of the refs of every repository in a folder like Gitea's; UNREADABLE for one that git cannot read."""
-    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
-    done = world.containers.once(image, _REFS, folder=folder, target="/data", user="1000:1000")
-    if done.code:
-        raise OpsError(f"the repositories cannot be listed: {done.output.strip()[-400:]}", "gitea doctor check")
-    return refs_from(done.output)
-
-
-def secret_key(places: Places) -> str:
-    """Return a digest of Gitea's SECRET_KEY. It is 64 random characters: no one finds them by it."""
-    return hashlib.sha256((places.secrets / "gitea-secret-key").read_bytes()).hexdigest()
-
-
-def _copied(both: Repositories, parts: Mapping[str, Part]) -> dict[str, Part]:
-    both.remote.copy([each.local for each in parts.values()], both.local)
-    there = {each.original: each.identity for each in both.remote.snapshots()}
-    missing = [name for name, each in parts.items() if each.local not in there]
-    if missing:
-        raise OpsError(f"{' and '.join(missing)} did not arrive in the bucket", "run the backup again")
-    return {name: replace(each, remote=there[each.local]) for name, each in parts.items()}
-
-
-def versions(world: World, places: Places) -> dict[str, str]:
-    """Return the versions of gitea, postgresql, restic and this suite."""
-    said = {
-        "gitea": world.containers.execute(places.project, "gitea", ["gitea", "--version"], user="git").output,
-        "postgresql": world.containers.execute(places.project, "postgres", ["postgres", "--version"]).output,
-        "restic": world.processes.run(["restic", "version"]).output,
-    }
-    numbers = {name: _VERSION.search(words) for name, words in said.items()}
-    return {name: found[0] if found else "unknown" for name, found in numbers.items()} | {"suite": ops.__version__}

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops import seal, wal
-from ops.config import Site
+from ops import seal, wal, wal_plan
 from ops.errors import OpsError, Unavailable
-from ops.wal import Base, Gap
+from ops.schema import Site
+from ops.wal import Base
+from ops.wal_plan import Gap
 from ops.world import World, database
 from ops.world.database import Session
 from ops.world.restic import Restic
@@ -109,14 +110,14 @@ def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: s
 
 def _is_due(site: Site, world: World, log: Log, position: int) -> bool:
     known = recorded(site, world, pass_over=True)
-    if wal.base_due(known, log.system, log.timeline, world.clock.now()):
+    if wal_plan.base_due(known, log.system, log.timeline, world.clock.now()):
         return True
     last = _newest(known, log.system)
     if last.end > position:
         world.tell("the database was taken back to before its last base")
         return True
     try:
-        wal.plan_replay([last], shipped(site, world, log.system, since=last), log.system, None)
+        wal_plan.plan_replay([last], shipped(site, world, log.system, since=last), log.system, None)
     except Gap as gap:
         world.tell(f"{gap.message}: only a new base leads over it")
         return True

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from ops import manifest, proofs
-from ops.config import Site
-from ops.errors import OpsError
-from ops.manifest import Manifest, Unreadable
+from ops.errors import OpsError, Refused
+from ops.manifest import Backup, Manifest, Unreadable
 from ops.proofs import Drill, Verification
+from ops.repositories import Repositories
+from ops.schema import Site
 from ops.world import World
+from ops.world.restic import Restic
 
 _Record = TypeVar("_Record", Drill, Verification)
 # More than what has been between two records that count.
@@ -91,3 +93,55 @@ def _stamp(key: str) -> datetime:
         return manifest.moment_of(key.rpartition("/")[2].removesuffix(".json"))
     except Unreadable:
         return datetime.min.replace(tzinfo=UTC)
+
+
+def choose(backups: Iterable[Backup], identity: str = "", at: datetime | None = None) -> Manifest:
+    """Return the backup named ``identity``, else the newest at or before ``at``, else the newest.
+
+    Raises Refused when no such backup exists or it is broken.
+    """
+    known = {each.identity: each for each in backups}
+    whole = sorted((each.manifest for each in known.values() if each.manifest), key=lambda each: each.moment)
+    if identity:
+        named = known.get(identity)
+        if named is None:
+            near = ", ".join(each.identity for each in whole[-3:]) or "there is none"
+            raise Refused(f"there is no backup {identity}", f"the newest: {near}; all of them: ops backup list")
+        if named.manifest is None:
+            raise Refused(f"backup {identity} is broken: {named.broken}", "choose another: ops backup list")
+        return named.manifest
+    early = [each for each in whole if at is None or each.moment <= at]
+    if not early:
+        when = f" from {at:%Y-%m-%d %H:%M:%S} or before" if at else ""
+        raise Refused(f"there is no whole backup{when}", "ops backup list; is backup.bucket the right one?")
+    return early[-1]
+
+
+def passed_over(
+    backups: Iterable[Backup], chosen: Manifest, identity: str = "", at: datetime | None = None
+) -> tuple[str, ...]:
+    """Return a line for each backup that would have been chosen, were it whole."""
+    if identity:
+        return ()
+    last = manifest.identity_of(at) if at else "~"
+    return tuple(
+        f"passed over: backup {each.identity} is newer, and broken: {each.broken}"
+        for each in backups
+        if each.manifest is None and chosen.identity < each.identity <= last
+    )
+
+
+def known(site: Site, world: World, both: Repositories, needed: Collection[str] = manifest.PARTS) -> tuple[Backup, ...]:
+    """Return the backups that the bucket tells of, each whole in its ``needed`` parts or broken."""
+    return known_in(site, world, both.remote, needed)
+
+
+def known_in(site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS) -> tuple[Backup, ...]:
+    """Return the backups that the bucket tells of, by whichever door its repository is reached."""
+    there = {each.identity for each in remote.snapshots_if_there() or ()}
+    keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
+    names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
+    return tuple(
+        manifest.judge(name, world.aws.read_object(site.backup.bucket, key), there, needed)
+        for key, name in names.items()
+    )

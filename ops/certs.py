@@ -6,10 +6,10 @@ import hashlib
 import re
 from pathlib import Path
 
-from ops.config import Site
 from ops.errors import OpsError, Unavailable
 from ops.model import Report
 from ops.paths import COMPOSE_DIRECTORY, DATA_DIRECTORY, PROJECT
+from ops.schema import Site
 from ops.world import World
 
 # The service's own command issues, renews when due, and otherwise leaves things as they are.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ops import composition, restore
+from ops import composition, staging
 from ops.errors import OpsError
 from ops.pins import Pin
 from ops.underway import Place, Run
@@ -104,7 +104,7 @@ def strangers(session: Session) -> tuple[str, ...]:
 
     What a restore has kept aside is left behind without a word: the pictures have it.
     """
-    known = {database.USER, restore.ASIDE, restore.STAGED}
+    known = {database.USER, staging.ASIDE, staging.STAGED}
     databases = session.ask("SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'")
     roles = session.ask(r"SELECT rolname FROM pg_roles WHERE rolname NOT LIKE 'pg\_%'")
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ops.config import Site
+from ops.schema import Site
 
 PRICES_OF = "2025-06"
 _HOURS = 730  # of a month, as AWS counts

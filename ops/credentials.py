@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops import accounts, secrets
-from ops.config import Site
 from ops.errors import OpsError
 from ops.health import await_healthy
 from ops.model import Report
 from ops.paths import PROJECT, SECRETS_DIRECTORY
+from ops.schema import Site
 from ops.world import World
 from ops.world.containers import Service
 

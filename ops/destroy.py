@@ -6,10 +6,10 @@ import shutil
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops import catalogue, deploy, manifest, stray
-from ops.config import Site
+from ops import catalogue, infrastructure, manifest, stray
 from ops.errors import Refused
 from ops.model import Agree, BucketContents, Report
+from ops.schema import Site
 from ops.workspace import Workshop
 from ops.world import World
 from ops.world.lock import exclusive
@@ -63,11 +63,11 @@ def destroy(site: Site, world: World, *, workshop: Workshop, wish: Wish, agree: 
     ``agree`` is given the site's name and what is lost, and raises Refused when that is not wanted. Raises Refused, too,
     while the newest backup is not verified or the backups that are to go are locked; then nothing was touched.
     """
-    bucket = deploy.state_bucket(site)
+    bucket = infrastructure.state_bucket(site)
     if not world.aws.bucket_exists(bucket):
         return Report("destroy", changed=False, summary=f"{site.name} is not there: nothing to do")
     with exclusive(workshop.lock, world.clock.now()), altered(workshop.repository / "infra", _LIFTED) as root:
-        terraform, variables = deploy.prepared(site, world, workshop, root)
+        terraform, variables = infrastructure.prepared(site, world, workshop, root)
         state = terraform.state()
         doomed = [each for each in resources_from(state) if not each.startswith(_BACKUPS)]
         losses = _losses(site, world, len(doomed))
@@ -130,7 +130,7 @@ def _newest_backup(site: Site, world: World) -> tuple[str, datetime | None]:
 
 
 def _empty_backups(site: Site, world: World) -> None:
-    for bucket in [site.backup.bucket, *([deploy.replica_bucket(site)] if site.backup.replica_region else [])]:
+    for bucket in [site.backup.bucket, *([infrastructure.replica_bucket(site)] if site.backup.replica_region else [])]:
         world.account.empty(bucket, world.tell)
 
 
@@ -138,8 +138,8 @@ def _forget(site: Site, world: World, workshop: Workshop, wish: Wish) -> None:
     for path in (workshop.outputs, workshop.known_hosts):
         path.unlink(missing_ok=True)
     if wish.with_backups:
-        world.account.empty(deploy.state_bucket(site), world.tell)
-        world.account.delete_bucket(deploy.state_bucket(site))
+        world.account.empty(infrastructure.state_bucket(site), world.tell)
+        world.account.delete_bucket(infrastructure.state_bucket(site))
         shutil.rmtree(workshop.state / "bootstrap", ignore_errors=True)
 
 

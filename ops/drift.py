@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ops import deploy, firewall
-from ops.config import Site
+from ops import deploy_host, firewall, infrastructure
 from ops.errors import Refused
 from ops.model import Change, Report
+from ops.schema import Site
 from ops.workspace import Workshop
 from ops.world import World
 
@@ -17,18 +17,20 @@ def check(site: Site, world: World, *, workshop: Workshop) -> Report:
 
     Raises Refused for a site that was never deployed, Unavailable when something is out of reach.
     """
-    if not world.aws.bucket_exists(deploy.state_bucket(site)):
+    if not world.aws.bucket_exists(infrastructure.state_bucket(site)):
         raise Refused(f"{site.name} is not deployed: it has no Terraform state", "ops deploy")
-    deploy.require_way_in(site, world)
-    terraform, variables = deploy.prepared(site, world, workshop)
+    deploy_host.require_way_in(site, world)
+    terraform, variables = infrastructure.prepared(site, world, workshop)
     world.tell("== infrastructure: compare")
     changes = terraform.changes(variables)
     foreign = firewall.foreign_rules(terraform, world)
     world.tell("== host: compare")
-    outputs = deploy.outputs_from(terraform.outputs())
-    material = deploy.material_of(site, world, workshop)
-    altered = deploy.host(site, world, workshop, outputs, material, check=True).changed
-    unversioned = [] if world.account.versioned(deploy.state_bucket(site)) else [deploy.state_bucket(site)]
+    outputs = infrastructure.outputs_from(terraform.outputs())
+    material = deploy_host.material_of(site, world, workshop)
+    altered = deploy_host.host(site, world, workshop, outputs, material, check=True).changed
+    unversioned = (
+        [] if world.account.versioned(infrastructure.state_bucket(site)) else [infrastructure.state_bucket(site)]
+    )
     return report_from(changes, foreign, altered, unversioned)
 
 

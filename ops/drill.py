@@ -12,9 +12,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
-from ops import accounts, backup, catalogue, composition, proofs, restore
-from ops.backup import DUMP, REPOSITORIES, Repositories
-from ops.config import Site
+from ops import accounts, catalogue, composition, contents, proofs, repositories, restore_plan, staging
 from ops.errors import OpsError, Refused
 from ops.health import await_healthy
 from ops.manifest import Manifest
@@ -22,6 +20,8 @@ from ops.model import Report
 from ops.paths import COMPOSE_DIRECTORY, Places
 from ops.picture import Course, Limit, Mark, document_of
 from ops.proofs import Drill, due, written
+from ops.repositories import DUMP, REPOSITORIES, Repositories
+from ops.schema import Site
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
@@ -55,8 +55,8 @@ def drill(
     with exclusive(places.lock.with_name("drill.lock"), began):
         if when_due and not due(catalogue.drills(site, world), site.backup.drill_days, began):
             return Report("drill", False, "no drill is due")
-        both = backup.repositories(site, world, places)
-        chosen = restore.choose(restore.known(site, world, both), restore.Wish())
+        both = repositories.repositories(site, world, places)
+        chosen = catalogue.choose(catalogue.known(site, world, both))
         made = _drilled(site, world, places, both, chosen, began, compose)
     world.aws.write_object(site.backup.bucket, proofs.key_of(proofs.DRILLS, began), written(made))
     return report_of(made, site)
@@ -109,7 +109,7 @@ def _drilled(
         _remove(world, scratch, command)
         undo.callback(_remove, world, scratch, command)
         try:
-            if lacking := restore.judge_room(chosen, world.subvolumes.free(places.data), 0, photographed=False):
+            if lacking := restore_plan.judge_room(chosen, world.subvolumes.free(places.data), 0, photographed=False):
                 raise Refused(lacking)
             with timeline.step("fetch"):
                 _fetch(world, both, chosen, scratch)
@@ -165,8 +165,8 @@ def _database(world: World, both: Repositories, chosen: Manifest, scratch: Path,
 
 def _differences(world: World, places: Places, chosen: Manifest, scratch: Path) -> list[str]:
     with world.database.session(world.containers.name(PROJECT, "postgres")) as session:
-        rows = dict(backup.content(session).rows)
-    return restore.compare(chosen, rows, backup.refs(world, places, scratch / "gitea"))
+        rows = dict(contents.content(session).rows)
+    return staging.compare(chosen, rows, contents.refs(world, places, scratch / "gitea"))
 
 
 def _damage(world: World, places: Places, scratch: Path) -> list[str]:

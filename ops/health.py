@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ops import catalogue, proofs, wal
-from ops.config import Site
 from ops.errors import OpsError
 from ops.model import CLOCK_DRIFT, Probe, Report
 from ops.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, LOCALHOST, PROJECT
 from ops.report import line
+from ops.schema import Site
 from ops.world import World
 from ops.world.containers import FROZEN_SECONDS, NEVER, Service
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ops.config import Site
 from ops.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, HOST_SITE_FILE, SECRETS_DIRECTORY
+from ops.schema import Site
 
 
 def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:

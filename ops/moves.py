@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ops import offers, releases
-from ops.config import Site
+from ops import offers, policy, releases
 from ops.errors import Refused, Unavailable
 from ops.model import in_bytes
 from ops.offers import Offer
 from ops.pins import WITH_DATA, Pin
-from ops.releases import Step, Taker
+from ops.policy import Taker
+from ops.releases import Step
+from ops.schema import Site
 
 # Room that an image needs beside those that are there, and what a migration may write beside the database's own size.
 _ROOM = 1 << 30
@@ -166,7 +167,7 @@ def _move(offer: Offer, wish: Wish, site: Site) -> Move | None:
     tag = _wanted(offer, wish, site)
     move = _move_to(offer, tag)
     held = offer.service in site.update.hold
-    by = releases.taker(offer.service, move.step, site.update.policy(offer.service), held=held)
+    by = policy.taker(offer.service, move.step, site.update.policy(offer.service), held=held)
     if by is Taker.NO_ONE or (by is Taker.GUIDED and not wish.to):
         if wish.service:
             raise Refused(offers.obstacle(offer.service, tag, by), "nothing was changed")
@@ -179,7 +180,7 @@ def _wanted(offer: Offer, wish: Wish, site: Site) -> str:
         releases.require_kin(offer.service, offer.here.release, wish.to)
         return wish.to
     tag, step = offer.newest
-    named = wish.service and releases.taker(offer.service, step, site.update.policy(offer.service)) is not Taker.GUIDED
+    named = wish.service and policy.taker(offer.service, step, site.update.policy(offer.service)) is not Taker.GUIDED
     return tag if named else offer.within_major or tag
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ops.config import Site
 from ops.errors import OpsError
 from ops.model import Report
 from ops.paths import SECRETS_DIRECTORY
+from ops.schema import Site
 from ops.secrets import smtp_credentials
 from ops.world import World
 

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ops import pins, releases
+from ops import policy as ops_policy
 from ops.composition import SETTINGS
-from ops.config import Site
 from ops.errors import OpsError, Refused, Unavailable
 from ops.model import Report
 from ops.paths import COMPOSE_DIRECTORY
 from ops.pins import Pin
-from ops.releases import Choice, Step, Taker
+from ops.policy import Choice, Taker
+from ops.releases import Step
+from ops.schema import Site
 from ops.world import World
 
 # Of so many releases at most a registry is asked when they were made, the newest first.
@@ -101,7 +103,7 @@ def automatic(offer: Offer, site: Site) -> str:
     if offer.choice.automatic:
         return offer.choice.automatic.tag
     policy, held = site.update.policy(offer.service), offer.service in site.update.hold
-    taken_by = releases.taker(offer.service, Step.DIGEST, policy, held=held)
+    taken_by = ops_policy.taker(offer.service, Step.DIGEST, policy, held=held)
     # Other bytes under a tag in use are a rebuild for security's sake: there is no other release to wait for.
     return offer.here.tag if offer.rebuilt and taken_by is Taker.AUTOMATIC else ""
 
@@ -110,7 +112,7 @@ def document(offer: Offer, site: Site, now: datetime) -> dict[str, Any]:
     """Return an offer as JSON tells it: from, to, step, who may take it, and what stands in the way."""
     tag, step = offer.newest
     policy, held = site.update.policy(offer.service), offer.service in site.update.hold
-    by = releases.taker(offer.service, step, policy, held=held) if step else None
+    by = ops_policy.taker(offer.service, step, policy, held=held) if step else None
     return {
         "service": offer.service,
         "image": offer.here.name,
@@ -134,7 +136,7 @@ def obstacles(offer: Offer, site: Site, now: datetime) -> list[str]:
     if step is Step.NONE:
         return []
     held = offer.service in site.update.hold
-    by = releases.taker(offer.service, step, site.update.policy(offer.service), held=held)
+    by = ops_policy.taker(offer.service, step, site.update.policy(offer.service), held=held)
     words = [] if by is Taker.AUTOMATIC else [obstacle(offer.service, tag, by)]
     fresh = offer.choice.waiting
     if fresh and fresh.tag == tag:
@@ -164,14 +166,14 @@ def _offer(site: Site, world: World, service: str, pin: Pin, now: datetime) -> O
         allowed = [
             each
             for each in found
-            if releases.taker(service, releases.step_between(service, pin.release, each), policy, held=held)
+            if ops_policy.taker(service, releases.step_between(service, pin.release, each), policy, held=held)
             is Taker.AUTOMATIC
         ]
         made = {each.tag: world.registry.made(f"{pin.name}:{each.tag}") for each in allowed[:_ASKED]}
     except OpsError as error:
         return Offer(service, pin, unknown=error.message, unreachable=isinstance(error, Unavailable))
     soak = timedelta(hours=site.update.soak_hours)
-    choice = releases.choose(service, pin.release, found, policy=policy, held=held, made=made, soak=soak, now=now)
+    choice = ops_policy.choose(service, pin.release, found, policy=policy, held=held, made=made, soak=soak, now=now)
     return Offer(service, pin, digest, choice)
 
 
@@ -183,7 +185,7 @@ def _age(since: datetime | None, soak: timedelta, now: datetime) -> str:
 
 
 def _next_window(site: Site, now: datetime) -> str:
-    return releases.next_begin(releases.window_from(site.update.window, site.timezone), now).isoformat()
+    return ops_policy.next_begin(ops_policy.window_from(site.update.window, site.timezone), now).isoformat()
 
 
 def _line(known: Mapping[str, Any]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ops.config import Site
 from ops.errors import Refused
 from ops.model import AccountFacts
+from ops.schema import Site
 from ops.world import World
 
 

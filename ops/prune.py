@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from ops import afar, bases, catalogue, image, manifest, proofs, restore, retention, tidy, wal
-from ops.config import Site
+from ops import afar, bases, catalogue, image, manifest, proofs, retention, tidy, wal, wal_plan
 from ops.manifest import Backup
 from ops.model import Agree, Report
 from ops.retention import Fate
+from ops.schema import Site
 from ops.tidy import backup_of
-from ops.wal import Base, Doomed
+from ops.wal import Base
+from ops.wal_plan import Doomed
 from ops.workspace import Workshop
 from ops.world import World
 from ops.world.restic import Restic, Snapshot
@@ -74,7 +75,7 @@ def prune(site: Site, world: World, *, workshop: Workshop, agree: Agree, rehears
     made = image.ensure(workshop.repository, workshop.cache, world)
     with afar.opened(site, world, workshop=workshop, image=made.reference) as remote:
         backups = proofs.with_proofs(
-            restore.known_in(site, world, remote),
+            catalogue.known_in(site, world, remote),
             catalogue.verifications(site, world, until_passed=True),
             catalogue.drills(site, world),
         )
@@ -139,7 +140,7 @@ def with_log(
     that is being taken.
     """
     there = tuple(known)
-    log = wal.plan_wal_retention(there, keys, now)
+    log = wal_plan.plan_wal_retention(there, keys, now)
     told = {each.remote for each in there if each not in log.bases}
     tagged = [each.identity for each in snapshots if bases.TAG in each.tags]
     return replace(chosen, log=log, bases=tuple(each for each in tagged[:-1] if each not in told))

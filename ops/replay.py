@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops import bases, seal, wal
-from ops.config import Site
 from ops.errors import OpsError
-from ops.wal import Replay, Waiting
+from ops.schema import Site
+from ops.wal import Waiting
+from ops.wal_plan import Replay
 from ops.world import World
 from ops.world.restic import Restic
 

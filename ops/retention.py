@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ops.config import Backup as Policy
 from ops.manifest import Backup, Unreadable, moment_of
+from ops.schema import Backup as Policy
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops import afar, backup, image
-from ops.config import Site
+from ops import afar, image, repositories
 from ops.errors import Degraded, OpsError, Refused
 from ops.model import Agree, ObjectVersion, Report
+from ops.schema import Site
 from ops.workspace import Workshop
 from ops.world import World
 from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic
@@ -77,7 +77,7 @@ def plan_rewind(history: Iterable[ObjectVersion], at: datetime) -> tuple[Step, .
     for key, versions in sorted(objects.items()):
         # What was made and taken away in one second was taken away last.
         past = sorted((each for each in versions if each.modified <= at), key=lambda each: (each.modified, each.marker))
-        then = None if not past or past[-1].marker or key.startswith(backup.LOCKS) else past[-1]
+        then = None if not past or past[-1].marker or key.startswith(repositories.LOCKS) else past[-1]
         now = next((each for each in versions if each.latest), None)
         shown = None if now is None or now.marker else now
         if then is None and shown is not None:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops import secrets
-from ops.config import Site
 from ops.errors import ConfigError, Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.model import AccessKey, Report, Secret, SmtpCredentials
+from ops.schema import Site
 from ops.secrets import SMTP, secret_name
 from ops.world import World
 from ops.world.aws import CURRENT

@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.config import Site
 from ops.model import Report, Secret, SmtpCredentials
 from ops.paths import SECRETS_DIRECTORY
+from ops.schema import Site
 from ops.world import World
 from ops.world.aws import CURRENT, PENDING
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ops import backup, catalogue, manifest, proofs, report, restore
-from ops.config import Site
+from ops import catalogue, manifest, proofs, report, repositories
 from ops.manifest import Backup, Manifest
 from ops.model import CLOCK_DRIFT, Probe, Report, in_bytes
 from ops.paths import Places
 from ops.proofs import Drill, Verification
+from ops.schema import Site
 from ops.world import World
 
 _REPLICATED = timedelta(hours=1)
@@ -41,9 +41,9 @@ class Facts:
 
 def backups(site: Site, world: World, *, places: Places | None = None) -> Report:
     """List the backups that the bucket tells of, the newest last. One whose parts are missing is broken, and no backup."""
-    both = backup.repositories(site, world, places or Places())
+    both = repositories.repositories(site, world, places or Places())
     found = proofs.with_proofs(
-        restore.known(site, world, both), catalogue.verifications(site, world), catalogue.drills(site, world)
+        catalogue.known(site, world, both), catalogue.verifications(site, world), catalogue.drills(site, world)
     )
     broken = sum(each.manifest is None for each in found)
     summary = f"{len(found) - broken} backups" + (f", and {broken} broken: no one can restore those" if broken else "")
@@ -54,11 +54,11 @@ def backups(site: Site, world: World, *, places: Places | None = None) -> Report
 def status(site: Site, world: World, *, places: Places | None = None) -> Report:
     """Judge the site's backups against its file. Exit code 3 when something is red, each with its remedy."""
     places = places or Places()
-    both = backup.repositories(site, world, places)
+    both = repositories.repositories(site, world, places)
     verifications, drills = catalogue.verifications(site, world), catalogue.drills(site, world)
     local = {each.identity for each in both.local.snapshots_if_there() or ()}
     facts = Facts(
-        proofs.with_proofs(restore.known(site, world, both), verifications, drills),
+        proofs.with_proofs(catalogue.known(site, world, both), verifications, drills),
         local,
         places.data.stat().st_dev != places.local.parent.stat().st_dev,
         verifications,

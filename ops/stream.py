@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ops import bases, seal, wal
+from ops import bases, seal, wal, wal_plan
 from ops.bases import Log
-from ops.config import Site
 from ops.errors import OpsError
 from ops.model import Report
 from ops.paths import Places
+from ops.schema import Site
 from ops.wal import Coverage, Streamed, Waiting
 from ops.world import World, database
 from ops.world.database import Session
@@ -61,7 +61,7 @@ def ship(
     then all that was received waits, sealed.
     """
     received, sealed = _names(waiting.received), _names(waiting.sealed)
-    plan = wal.plan_shipping(received, sealed, shipped)
+    plan = wal_plan.plan_shipping(received, sealed, shipped)
     for name in plan.drop_received:
         (waiting.received / name).unlink()
     for name in plan.seal:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ops import composition
 from ops.composition import SETTINGS
-from ops.config import Site
 from ops.errors import OpsError, Refused, RolledBack, Unavailable
 from ops.model import Report
 from ops.paths import COMPOSE_DIRECTORY, PROJECT
+from ops.schema import Site
 from ops.world import World
 from ops.world.containers import Member
 from ops.world.lock import exclusive

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from ops import manifest
-from ops.config import Backup as Policy
 from ops.manifest import PARTS, Unreadable
 from ops.retention import Candidate, plan_retention
+from ops.schema import Backup as Policy
 from ops.world.restic import Restic, Snapshot
 
 # What lies beside backups, by its tag, and how many of the newest stay on the host: the pass that the next one is compared with, and

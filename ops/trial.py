@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ops import accounts, health
-from ops.config import Site
 from ops.errors import OpsError
 from ops.model import Secret
 from ops.paths import LOCALHOST
 from ops.releases import Release
+from ops.schema import Site
 from ops.world import World
 from ops.world.web import Answer
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from ops import pins
 from ops.away import Absence, away, let_in
-from ops.config import Site
 from ops.moves import Move
 from ops.paths import COMPOSE_DIRECTORY, Places
 from ops.releases import Step
+from ops.schema import Site
 from ops.timeline import Timeline
 from ops.world import World
 from ops.world.journal import Journal

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import datetime
 
-from ops import backup, catalogue, proofs, restore
-from ops.backup import DUMP, REPOSITORIES, Repositories
-from ops.config import Site
+from ops import catalogue, contents, proofs, repositories
 from ops.errors import OpsError, Refused
 from ops.manifest import Backup, Manifest
 from ops.model import Report
 from ops.paths import Places
 from ops.proofs import SHARES, Verification
+from ops.repositories import DUMP, REPOSITORIES, Repositories
+from ops.schema import Site
 from ops.timeline import Timeline
 from ops.world import World, database
 from ops.world.lock import exclusive
@@ -33,7 +33,7 @@ def verify(site: Site, world: World, *, places: Places | None = None) -> Report:
     places = places or Places()
     began = world.clock.now()
     with exclusive(places.lock.with_name("verify.lock"), began):
-        both = backup.repositories(site, world, places)
+        both = repositories.repositories(site, world, places)
         if not catalogue.identities(site, world):
             raise Refused("there is no backup yet", "ops backup take")
         share = proofs.choose_share(catalogue.verifications(site, world), began)
@@ -106,8 +106,8 @@ def _verified(
             findings += _damage(repository, f"{share}/{SHARES}")
     identity = ""
     try:
-        known = restore.known(site, world, both)
-        chosen = restore.choose(known, restore.Wish())
+        known = catalogue.known(site, world, both)
+        chosen = catalogue.choose(known)
         identity = chosen.identity
         findings += newer_broken(known, chosen)
         with timeline.step("dump"):
@@ -162,4 +162,4 @@ def _refs(world: World, places: Places, remote: Restic, data: str) -> dict[str, 
         world.subvolumes.own_like(places.live, scratch)
         for each in scratch.glob(f"{REPOSITORIES}/*/*.git"):
             (each / "objects").mkdir(exist_ok=True)
-        return backup.refs(world, places, scratch)
+        return contents.refs(world, places, scratch)

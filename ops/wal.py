@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ops.errors import OpsError, Refused
-from ops.model import CLOCK_DRIFT, Probe
+from ops.errors import OpsError
+from ops.model import Probe
 
 PREFIX, BASES = "wal/", "bases/"
 PARTIAL = ".partial"
@@ -27,13 +27,9 @@ LATE = timedelta(minutes=3)
 BASE_HOURS = 24
 KEPT_DAYS = 14
 _NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
-_HISTORY = re.compile(r"([0-9A-F]{8})\.history")
-_KEY = re.compile(rf"{PREFIX}(?P<system>\d+)/[0-9A-F]{{8}}/(?P<name>[0-9A-F]{{24}}|[0-9A-F]{{8}}\.history)")
+HISTORY = re.compile(r"([0-9A-F]{8})\.history")
+KEY = re.compile(rf"{PREFIX}(?P<system>\d+)/[0-9A-F]{{8}}/(?P<name>[0-9A-F]{{24}}|[0-9A-F]{{8}}\.history)")
 _SCHEMA = 1
-
-
-class Gap(Refused):
-    """A segment is missing between two that are there: what came after it can not be reached."""
 
 
 @dataclass(frozen=True, order=True)
@@ -68,35 +64,6 @@ class Base:
     size: int
     version: str
     segment_bytes: int = SEGMENT_BYTES
-
-
-@dataclass(frozen=True)
-class Replay:
-    """How a database is made again: a base, the files of the log that it needs, and the position to stop at.
-
-    ``stop`` of None is the end of the log.
-    """
-
-    base: Base
-    names: tuple[str, ...]
-    stop: int | None
-
-
-@dataclass(frozen=True)
-class Shipping:
-    """What to do with the files of a receiver, in this order: ``seal`` and ``put`` by name; ``drop`` is there already."""
-
-    drop_received: tuple[str, ...]
-    seal: tuple[str, ...]
-    drop_sealed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Doomed:
-    """What is no longer needed: bases, and the keys of segments."""
-
-    bases: tuple[Base, ...]
-    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -188,7 +155,7 @@ def segment_before(position: int, timeline: int, size: int = SEGMENT_BYTES) -> S
 
 def is_finished(name: str) -> bool:
     """Tell whether a receiver's file is whole: a segment, or the history of a timeline."""
-    return bool(_NAME.fullmatch(name) or _HISTORY.fullmatch(name))
+    return bool(_NAME.fullmatch(name) or HISTORY.fullmatch(name))
 
 
 def is_taken_back(known: Iterable[str], here: Segment, size: int = SEGMENT_BYTES) -> bool:
@@ -213,66 +180,6 @@ def name_from(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def plan_shipping(received: Iterable[str], sealed: Collection[str], shipped: Collection[str]) -> Shipping:
-    """Return what to do after a stop anywhere: no file is sealed twice, none put that is in the bucket, none left behind."""
-    whole = sorted(name for name in received if is_finished(name))
-    known = {*sealed, *shipped}
-    return Shipping(
-        tuple(name for name in whole if name in known),
-        tuple(name for name in whole if name not in known),
-        tuple(sorted(name for name in sealed if name in shipped)),
-    )
-
-
-def plan_replay(bases: Iterable[Base], names: Iterable[str], system: str, target: int | None) -> Replay:
-    """Return how to make the database of a position, or with a ``target`` of None the newest that there is.
-
-    ``names`` are the segments and histories that are there of the database ``system``. Raises Refused when no base is
-    old enough or the log does not reach the position, Gap naming the first segment that is missing in between.
-    """
-    ours = [each for each in bases if each.system == system and (target is None or each.end <= target)]
-    if not ours:
-        before = "" if target is None else f" from {position_as_text(target)} or before"
-        raise Refused(f"there is no base of database {system}{before}", "restore the dump of a backup: ops restore")
-    # By its moment: a database that was taken back writes the same positions once more.
-    base = max(ours, key=lambda each: (each.moment, each.end))
-    size, there = base.segment_bytes, tuple(names)
-    segments = [found for name in there if (found := segment_from(name, size)) and found.timeline >= base.timeline]
-    first = base.start // size
-    last = max((each.number for each in segments), default=-1)
-    # Of the position itself nothing is needed, but all before it.
-    wanted = range(first, (last if target is None else (target - 1) // size) + 1)
-    missing = sorted({*wanted} - {each.number for each in segments})
-    if missing or (last + 1) * size < base.end:
-        absent = Segment(missing[0] if missing else max(first, last + 1), base.timeline).name(size)
-        if missing and missing[0] < last:
-            raise Gap(f"the log has a gap: segment {absent} is missing", "restore the dump of a backup: ops restore")
-        raise Refused(f"the log ends before segment {absent}", "ops health says whether the stream runs")
-    # One more, if it is there: PostgreSQL sees by the next record that a position is reached.
-    needed = {each.name(size) for each in segments if first <= each.number <= (wanted[-1] + 1 if wanted else first)}
-    histories = {name for name in there if _HISTORY.fullmatch(name)}
-    return Replay(base, tuple(sorted(needed | histories)), None if target == (last + 1) * size else target)
-
-
-def plan_wal_retention(bases: Iterable[Base], keys: Iterable[str], now: datetime, days: int = KEPT_DAYS) -> Doomed:
-    """Return what no restore to a moment of the last ``days`` needs: older bases but one, and the log before that one.
-
-    Of a database without any base nothing is doomed: its first may be under way.
-    """
-    known, doomed, gone = tuple(bases), [], []
-    found = [(match, key) for key in keys if (match := _KEY.fullmatch(key))]
-    newest = max(known, key=lambda each: each.moment, default=None)
-    for system in {each.system for each in known}:
-        ours = sorted((each for each in known if each.system == system), key=lambda each: each.moment)
-        old = [each for each in ours if now - each.moment > timedelta(days=days)]
-        # Another database's last base is older than all that may be wished for once its own successor's is.
-        ended = newest is not None and newest.system != system and len(old) == len(ours)
-        kept = [] if ended else ours[max(0, len(old) - 1) :]
-        doomed += [each for each in ours if each not in kept]
-        gone += [key for match, key in found if match["system"] == system and not _is_needed(match["name"], kept)]
-    return Doomed(tuple(sorted(doomed, key=lambda each: each.moment)), tuple(sorted(gone)))
-
-
 def judge_stream(known: Streamed | None, now: datetime) -> Probe:
     """Return whether the database's log arrives in the bucket: red when what is not there yet is older than LATE."""
     remedy = "journalctl --unit gitea-suite-wal; systemctl restart gitea-suite-wal"
@@ -281,16 +188,6 @@ def judge_stream(known: Streamed | None, now: datetime) -> Probe:
     age = (now - known.covered).total_seconds()
     trouble = f": {known.trouble}" if known.trouble else ""
     return Probe(PROBE, abs(age) <= LATE.total_seconds(), f"in the bucket until {age:.0f} s ago{trouble}", remedy)
-
-
-def base_due(bases: Iterable[Base], system: str, timeline: int, now: datetime) -> bool:
-    """Tell whether it is time for a base: none of this database and timeline is young enough."""
-    return not any(
-        (each.system, each.timeline) == (system, timeline)
-        # One that is yet to come was taken by a clock that was wrong.
-        and -CLOCK_DRIFT <= now - each.moment < timedelta(hours=BASE_HOURS)
-        for each in bases
-    )
 
 
 def written_base(base: Base) -> bytes:
@@ -322,11 +219,3 @@ def read_state(text: str) -> Streamed | None:
         return Streamed(**document | {"covered": datetime.fromisoformat(document["covered"])})
     except (ValueError, TypeError, KeyError):
         return None
-
-
-def _is_needed(name: str, kept: Collection[Base]) -> bool:
-    for base in kept:
-        found = segment_from(name, base.segment_bytes)
-        if found is None or found.number >= base.start // base.segment_bytes:
-            return True
-    return False

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from ops import manifest, secrets
-from ops.config import Site, site_from
+from ops.config import site_from
 from ops.errors import OpsError, Unavailable
 from ops.manifest import Manifest, Part
 from ops.model import AccountFacts, Secret, SmtpCredentials
+from ops.schema import Site
 from ops.world.aws import CURRENT
 from ops.world.containers import Ran, Service
 from ops.world.files import Files

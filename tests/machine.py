@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops import conversion, moves, proofs, update
+from ops import conversion, history, moves, proofs, rollback, update
 from ops.errors import OpsError, RolledBack, Unavailable
 from ops.health import EXPECTED_SERVICES
 from ops.model import Report, Secret
@@ -211,14 +211,14 @@ class Machine(fakes.FakeWorld):
         return self
 
     def resume(self) -> Report:
-        return update.resume(self.site(), self._world(), places=self.places, compose=self.compose)
+        return rollback.resume(self.site(), self._world(), places=self.places, compose=self.compose)
 
     def rollback(self) -> Report:
         agree, world = lambda *_: None, self._world()
-        return update.rollback(self.site(), world, agree=agree, places=self.places, compose=self.compose)
+        return rollback.rollback(self.site(), world, agree=agree, places=self.places, compose=self.compose)
 
     def history(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = update.history(self.site(), self._world(), places=self.places).facts["updates"]
+        found: list[dict[str, Any]] = history.history(self.site(), self._world(), places=self.places).facts["updates"]
         return found
 
     def reboot(self) -> None:

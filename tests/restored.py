@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ops import backup, manifest, restore
+from ops import contents, manifest, restore
 from ops.errors import OpsError
 from ops.manifest import Manifest, Part
 from ops.paths import Places
-from ops.restore import STAGED, Wish
+from ops.restore_plan import Wish
+from ops.staging import STAGED
 from ops.world.containers import Ran, Service
 from ops.world.restic import Snapshot
 from tests import fakes
@@ -33,7 +34,7 @@ MADE = Manifest(
     migration=300,
     images={},
     rows={"user": 3},
-    repositories=backup.refs_from(REFS),
+    repositories=contents.refs_from(REFS),
     paused=0.1,
     photographed=True,
     secret_key="",
@@ -82,7 +83,7 @@ class Machine(fakes.FakeWorld):
         self.containers: Any = self
         self.subvolumes: Any = self
         self.database: Any = self
-        made = replace(MADE, secret_key=backup.secret_key(self.places))
+        made = replace(MADE, secret_key=contents.secret_key(self.places))
         self.aws: Any = Bucket({manifest.key_of(made.identity): manifest.written(made)})
 
     def deed(self, what: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ops.config import Site
+from ops.schema import Site
 from ops.world.account import Account
 from ops.world.aws import Aws
 from ops.world.clock import Clock

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ground import aws, run
-from ops import deploy, inputs
-from ops.config import Site, site_from
+from ops import infrastructure, inputs
+from ops.config import site_from
+from ops.schema import Site
 from ops.workspace import Workshop
 from ops.world import World
 from ops.world.terraform import Terraform
@@ -36,13 +37,13 @@ class Cloud:
         return path
 
     def terraform(self) -> Terraform:
-        return deploy.terraform_of(self.site, self.world, self.workshop)
+        return infrastructure.terraform_of(self.site, self.world, self.workshop)
 
     def client(self, service: str) -> Any:
         return aws.client(self.site.aws.endpoint_url, service)
 
     def state(self) -> dict[str, Any]:
-        place = {"Bucket": deploy.state_bucket(self.site), "Key": "test/terraform.tfstate"}
+        place = {"Bucket": infrastructure.state_bucket(self.site), "Key": "test/terraform.tfstate"}
         document: dict[str, Any] = json.loads(self.client("s3").get_object(**place)["Body"].read())
         return document
 

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ground import run
-from ops import deploy, rotation
+from ops import infrastructure, rotation
 from ops.errors import Locked, OpsError
 from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import NAMES, credentials_from
@@ -32,7 +32,7 @@ def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
 @pytest.fixture(scope="module")
 def applied(cloud: Cloud) -> Outputs:
     """The infrastructure, made from nothing."""
-    return deploy.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
+    return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_gitea_s_jwt_secret_is_32_bytes_of_base64(cloud: Cloud, applied: Outputs
 
 def test_the_buckets_are_versioned_encrypted_and_closed(cloud: Cloud, applied: Outputs) -> None:
     storage = cloud.client("s3")
-    for bucket in (applied.backup_bucket, f"{applied.backup_bucket}-replica", deploy.state_bucket(cloud.site)):
+    for bucket in (applied.backup_bucket, f"{applied.backup_bucket}-replica", infrastructure.state_bucket(cloud.site)):
         assert storage.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
         assert all(storage.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
         assert storage.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
@@ -288,7 +288,7 @@ def test_a_state_that_another_run_holds_is_exit_8_and_says_who(cloud: Cloud, app
         "Info": "",
         "Path": "x",
     }
-    place = {"Bucket": deploy.state_bucket(cloud.site), "Key": "test/terraform.tfstate.tflock"}
+    place = {"Bucket": infrastructure.state_bucket(cloud.site), "Key": "test/terraform.tfstate.tflock"}
     cloud.client("s3").put_object(**place, Body=json.dumps(lock).encode())
     try:
         with pytest.raises(Locked, match="someone@elsewhere") as caught:
@@ -302,7 +302,7 @@ def test_an_endpoint_that_does_not_answer_is_unavailable_soon(cloud: Cloud, tmp_
     away = fakes.site(aws={"region": "eu-central-1", "endpoint_url": "http://127.0.0.1:9"})
     began = time.monotonic()
     with pytest.raises(OpsError) as caught:
-        deploy.infrastructure(
+        infrastructure.infrastructure(
             away, World(away, tell=cloud.said.append), Workshop(run.REPOSITORY, tmp_path, run.CACHE), KEY
         )
     assert caught.value.exit_code == 7

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ops import backup, manifest
+from ops import backup, contents, manifest, upload
 from ops.errors import OpsError, Refused, Unavailable
 from ops.timeline import Timeline
 from tests import fakes
@@ -33,7 +33,7 @@ def waiting(machine: Machine) -> list[str]:
 
 def brought(machine: Machine, made: manifest.Manifest) -> tuple[manifest.Manifest, tuple[str, ...]]:
     world: Any = machine
-    return backup._brought(machine.site(), world, machine.places, Timeline(world), made)
+    return upload.upload_backup(machine.site(), world, machine.places, Timeline(world), made)
 
 
 def test_no_verb_stores_a_disk_that_is_new_while_there_are_backups_of_the_site(machine: Machine) -> None:
@@ -104,8 +104,8 @@ def test_the_backup_that_was_made_and_cannot_be_brought_is_no_success(machine: M
 
 
 def test_a_repository_that_git_cannot_read_is_in_the_backup_and_is_named() -> None:
-    known = backup.refs_from(f"{REFS}= a/half.git\n{backup.UNREADABLE}\n")
-    assert known == {**backup.refs_from(REFS), "a/half.git": backup.UNREADABLE}
+    known = contents.refs_from(f"{REFS}= a/half.git\n{contents.UNREADABLE}\n")
+    assert known == {**contents.refs_from(REFS), "a/half.git": contents.UNREADABLE}
     made = fakes.made(manifest.moment_of("20261123T110000Z"), repositories=known)
     (line,) = backup._unread(made)
     assert line.startswith("the backup has a/half.git as it is, and git cannot read it")

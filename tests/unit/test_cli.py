@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import cli, health, rotation
+from ops import cli, cli_arguments, health, rotation
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.model import Report
 from ops.world.process import Terminated, interrupt_code
@@ -172,17 +172,19 @@ def test_what_cannot_be_rotated_is_said_before_anyone_is_asked(name: str, code: 
 
 @pytest.mark.parametrize(("given", "options"), [((), []), (("--",), []), (("--", "--site", "x"), ["--site", "x"])])
 def test_what_stands_behind_two_dashes_is_for_the_stage(given: tuple[str, ...], options: list[str]) -> None:
-    assert cli.parser().parse_args(["gate", "run", "deploy-e2e", *given]).options == options
+    assert cli_arguments.parser().parse_args(["gate", "run", "deploy-e2e", *given]).options == options
 
 
 @pytest.mark.parametrize("action", [["status"], ["promote", "1.2.3"], ["run", "lint"]])
 def test_the_gate_takes_json_before_its_action_and_behind_it_as_every_verb_does(action: list[str]) -> None:
     asked = (["--json", *action], [*action, "--json"], action)
-    assert [cli.parser().parse_args(["gate", *each]).json for each in asked] == [True, True, False]
+    assert [cli_arguments.parser().parse_args(["gate", *each]).json for each in asked] == [True, True, False]
 
 
 def test_no_message_names_a_verb_with_another_verb_for_its_object() -> None:
-    (verbs,) = (each.choices for each in cli.parser()._actions if isinstance(each, argparse._SubParsersAction))
+    (verbs,) = (
+        each.choices for each in cli_arguments.parser()._actions if isinstance(each, argparse._SubParsersAction)
+    )
     named = [
         (path.name, *words)
         for path in sorted(Path(cli.__file__).parent.glob("*.py"))

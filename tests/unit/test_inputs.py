@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ops import images, inputs, secrets
-from ops.config import Site
+from ops.schema import Site
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ops import policy as ops_policy
 from ops import releases
 from ops.errors import ConfigError, Refused
-from ops.releases import Choice, Release, Step, Taker
+from ops.policy import Choice, Taker
+from ops.releases import Release, Step
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -111,13 +113,15 @@ def test_what_follows_is_newer_sorted_and_nothing_newer_is_left_out(
     ],
 )
 def test_the_policy_says_who_takes_a_step(service: str, step: Step, policy: str, held: bool, taken_by: Taker) -> None:
-    assert releases.taker(service, step, policy, held=held) is taken_by
+    assert ops_policy.taker(service, step, policy, held=held) is taken_by
 
 
 def chosen(made: dict[str, datetime | None], policy: str = "minor", *, held: bool = False) -> Choice:
     here = release("4.33.0")
     found = releases.following("diun", here, made)
-    return releases.choose("diun", here, found, policy=policy, held=held, made=made, soak=timedelta(hours=72), now=NOW)
+    return ops_policy.choose(
+        "diun", here, found, policy=policy, held=held, made=made, soak=timedelta(hours=72), now=NOW
+    )
 
 
 def test_a_release_that_is_too_fresh_waits_and_an_older_one_is_taken_meanwhile() -> None:
@@ -189,37 +193,37 @@ def moment(text: str, zone: str) -> datetime:
     ],
 )
 def test_a_window_begins_at_the_site_s_own_time(window: str, now: str, begin: str) -> None:
-    weekly = releases.window_from(window, "Europe/Berlin")
-    assert releases.begun(weekly, moment(now, "Europe/Berlin")) == datetime.fromisoformat(begin)
+    weekly = ops_policy.window_from(window, "Europe/Berlin")
+    assert ops_policy.begun(weekly, moment(now, "Europe/Berlin")) == datetime.fromisoformat(begin)
 
 
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Etc/UTC", "Pacific/Auckland"]),
-    st.sampled_from(releases.WEEKDAYS),
+    st.sampled_from(ops_policy.WEEKDAYS),
     st.times(),
     st.timedeltas(timedelta(0), timedelta(days=1500)),
 )
 def test_no_week_is_skipped_and_none_has_two_windows(zone: str, day: str, at: object, later: timedelta) -> None:
-    window = releases.window_from(f"{day} {str(at)[:5]}", zone)
-    begin = releases.begun(window, NOW + later)
+    window = ops_policy.window_from(f"{day} {str(at)[:5]}", zone)
+    begin = ops_policy.begun(window, NOW + later)
     for _ in range(60):
-        following = releases.next_begin(window, begin)
+        following = ops_policy.next_begin(window, begin)
         assert timedelta(days=7, hours=-1) <= following - begin <= timedelta(days=7, hours=1)
-        assert releases.begun(window, following - timedelta(seconds=1)) == begin
+        assert ops_policy.begun(window, following - timedelta(seconds=1)) == begin
         begin = following
 
 
 def test_updates_are_due_once_in_a_window_and_not_long_after_it() -> None:
-    window = releases.window_from("Sun 03:15", "Europe/Berlin")
+    window = ops_policy.window_from("Sun 03:15", "Europe/Berlin")
     begin = datetime(2026, 11, 22, 2, 15, tzinfo=UTC)
-    assert releases.is_due(window, None, begin)
-    assert releases.is_due(window, begin - timedelta(days=7), begin + timedelta(hours=1))
-    assert not releases.is_due(window, begin, begin + timedelta(hours=1))
-    assert not releases.is_due(window, None, begin - timedelta(seconds=1))
-    assert not releases.is_due(window, None, begin + timedelta(hours=2))
+    assert ops_policy.is_due(window, None, begin)
+    assert ops_policy.is_due(window, begin - timedelta(days=7), begin + timedelta(hours=1))
+    assert not ops_policy.is_due(window, begin, begin + timedelta(hours=1))
+    assert not ops_policy.is_due(window, None, begin - timedelta(seconds=1))
+    assert not ops_policy.is_due(window, None, begin + timedelta(hours=2))
     # Noted by a clock that was wrong: it is no reason to wait until then.
-    assert releases.is_due(window, begin + timedelta(days=300), begin + timedelta(hours=1))
+    assert ops_policy.is_due(window, begin + timedelta(days=300), begin + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(
@@ -227,4 +231,4 @@ def test_updates_are_due_once_in_a_window_and_not_long_after_it() -> None:
 )
 def test_a_window_that_is_none_is_said_to_be_none(text: str, zone: str) -> None:
     with pytest.raises(ConfigError, match="no time of the week"):
-        releases.window_from(text, zone)
+        ops_policy.window_from(text, zone)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import deploy
+from ops import deploy_host
 from ops.errors import OpsError, Unavailable
 from ops.model import Outputs
 from ops.world.process import Finished
@@ -19,7 +19,7 @@ SITE = fakes.site(host={"ssh_key": "keys/test", "address": "192.0.2.9", "ssh_use
 
 def test_a_verb_is_run_as_root_by_the_key_and_the_known_host_that_ansible_uses() -> None:
     processes = fakes.FakeProcesses(lambda _: Finished(0, '{"changed": true}'))
-    remote = Remote(deploy.connection(SITE, Outputs("", "", "", "", {}), Path("/state/known_hosts")), processes)  # type: ignore[arg-type]
+    remote = Remote(deploy_host.connection(SITE, Outputs("", "", "", "", {}), Path("/state/known_hosts")), processes)  # type: ignore[arg-type]
     assert remote.ops("secrets", "apply", "--pending", "a b") == {"changed": True}
     (argv,) = processes.ran
     assert argv[0] == "ssh"

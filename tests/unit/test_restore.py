@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from ops import accounts, manifest, restore, wal
+from ops import accounts, catalogue, manifest, restore, restore_plan, staging, wal
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.manifest import Backup, Part
-from ops.restore import ASIDE, STAGED, Facts, Wish
+from ops.restore_plan import Facts, Wish
+from ops.staging import ASIDE, STAGED
 from ops.wal import Base
 from tests.restored import MADE, NOON, REFS, SITE, Machine
 
@@ -42,7 +43,7 @@ def at(hours: int) -> Backup:
 )
 def test_the_newest_whole_backup_that_is_not_too_new_is_chosen(wish: Wish, chosen: str) -> None:
     broken = Backup("20261123T130000Z", None, "data missing from the remote repository")
-    assert restore.choose([at(0), broken, at(1), at(-1)], wish).identity == chosen
+    assert catalogue.choose([at(0), broken, at(1), at(-1)], wish.identity, wish.at).identity == chosen
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_the_newest_whole_backup_that_is_not_too_new_is_chosen(wish: Wish, chose
 def test_a_backup_that_is_not_there_or_broken_is_refused(wish: Wish, words: str, remedy: str) -> None:
     broken = Backup("20261123T130000Z", None, "data missing from the remote repository")
     with pytest.raises(Refused, match=words) as refused:
-        restore.choose([at(0), broken], wish)
+        catalogue.choose([at(0), broken], wish.identity, wish.at)
     assert remedy in refused.value.hint
 
 
@@ -70,25 +71,25 @@ def test_a_backup_that_is_not_there_or_broken_is_refused(wish: Wish, words: str,
     ],
 )
 def test_what_could_not_be_restored_is_refused_before_anything_is_fetched(facts: Facts, words: str) -> None:
-    (problem,) = restore.judge(MADE, facts)
+    (problem,) = restore_plan.judge(MADE, facts)
     assert words in problem
 
 
 def test_what_fits_is_restored_and_by_a_newer_gitea_migrated() -> None:
-    assert restore.judge(MADE, replace(FACTS, free=2100)) == ()
+    assert restore_plan.judge(MADE, replace(FACTS, free=2100)) == ()
     newer = replace(FACTS, version="28.2.0")
-    assert restore.judge(MADE, newer) == ()
+    assert restore_plan.judge(MADE, newer) == ()
     now = NOON + timedelta(hours=26, minutes=5)
-    assert not any("migrated" in line for line in restore.plan(MADE, FACTS, Wish(), now))
-    said = "\n".join(restore.plan(MADE, newer, Wish(), now))
+    assert not any("migrated" in line for line in restore_plan.plan(MADE, FACTS, Wish(), now))
+    said = "\n".join(restore_plan.plan(MADE, newer, Wish(), now))
     assert "from Gitea 28.1.0 to 28.2.0" in said
     assert "as it was at 2026-11-23 11:00:00 UTC" in said
     assert "lost: what was written since, 1 days 2 h" in said
 
 
 def test_every_difference_from_the_manifest_is_named() -> None:
-    assert restore.compare(MADE, {"user": 3, "more": 1}, dict(MADE.repositories)) == []
-    found = restore.compare(MADE, {}, {"a/b.git": "else", "c/d.git": "new"})
+    assert staging.compare(MADE, {"user": 3, "more": 1}, dict(MADE.repositories)) == []
+    found = staging.compare(MADE, {}, {"a/b.git": "else", "c/d.git": "new"})
     assert found == ["table user has no rows of 3", "repository a/b.git differs", "repository c/d.git differs"]
 
 
@@ -100,26 +101,28 @@ SEGMENTS = [wal.Segment(number, 1).name() for number in range(4, 12)]
 
 
 def test_base_and_log_make_the_database_of_the_backup_s_moment_or_the_newest() -> None:
-    moment = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
+    moment = restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
     assert (moment.stop, moment.names) == (wal.position_from(LOGGED.position), tuple(SEGMENTS[1:5]))
-    newest = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
+    newest = restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
     assert (newest.stop, newest.names) == (None, tuple(SEGMENTS[1:]))
 
 
 def test_a_log_is_read_by_the_major_version_that_wrote_it_alone() -> None:
-    planned = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
-    restore.require_reader(planned, "18.7")
+    planned = restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
+    restore_plan.require_reader(planned, "18.7")
     with pytest.raises(Refused, match="PostgreSQL 18 wrote that log, and 19 runs here") as caught:
-        restore.require_reader(planned, "19.0")
+        restore_plan.require_reader(planned, "19.0")
     assert "--from-log" in caught.value.hint
 
 
 def test_a_restore_with_a_newer_database_says_plainly_what_may_disagree() -> None:
-    moment = restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
-    assert restore.log_lines(LOGGED, moment, newest=False) == (
+    moment = restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
+    assert restore_plan.log_lines(LOGGED, moment, newest=False) == (
         "database: base 20261123T030000Z (1.0 MiB) and 4 files of its log, until position 0/70001F4",
     )
-    (_, warning) = restore.log_lines(LOGGED, restore.plan_log(LOGGED, [BASE], SEGMENTS, newest=True), newest=True)
+    (_, warning) = restore_plan.log_lines(
+        LOGGED, restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True), newest=True
+    )
     assert warning.startswith(
         "may disagree: the database is as new as its log, the repositories are of 2026-11-23 11:00:00 UTC"
     )
@@ -135,8 +138,8 @@ def test_a_backup_whose_dump_is_gone_is_whole_for_a_restore_that_makes_the_datab
 
 
 def test_a_base_needs_room_beside_the_site_too() -> None:
-    assert restore.judge(MADE, replace(FACTS, free=2100)) == ()
-    (problem,) = restore.judge(MADE, replace(FACTS, free=2100), base=1)
+    assert restore_plan.judge(MADE, replace(FACTS, free=2100)) == ()
+    (problem,) = restore_plan.judge(MADE, replace(FACTS, free=2100), base=1)
     assert "are free on the data disk" in problem
 
 
@@ -303,8 +306,8 @@ def test_with_a_picture_a_damaged_copy_on_the_host_costs_the_database_s_way_alon
 
 def test_who_is_to_agree_reads_where_the_data_is_from(tmp_path: Path) -> None:
     now = NOON + timedelta(hours=1)
-    fetched = restore.plan(MADE, FACTS, Wish(), now)
-    taken = restore.plan(MADE, replace(FACTS, picture=tmp_path), Wish(), now)
+    fetched = restore_plan.plan(MADE, FACTS, Wish(), now)
+    taken = restore_plan.plan(MADE, replace(FACTS, picture=tmp_path), Wish(), now)
     assert "fetched: data, 1000 bytes with 1 repositories; 2.0 KiB of database and settings" in fetched
     assert "fetched: 2.0 KiB of database and settings" in taken
     assert [line for line in taken if line.startswith("taken: data, 1000 bytes with 1 rep") and "--fetch" in line]
@@ -338,11 +341,11 @@ def test_what_a_killed_restore_had_fetched_is_removed_and_what_is_kept_aside_sta
 
 def test_a_backup_that_is_passed_over_because_it_is_broken_is_named() -> None:
     broken = [replace(at(hours), manifest=None, broken="its manifest is cut off") for hours in (-1, 1, 2)]
-    assert restore.passed_over([at(0), *broken], MADE, Wish()) == tuple(
+    assert catalogue.passed_over([at(0), *broken], MADE) == tuple(
         f"passed over: backup 20261123T1{hour}0000Z is newer, and broken: its manifest is cut off" for hour in (2, 3)
     )
-    assert len(restore.passed_over([at(0), *broken], MADE, Wish(at=NOON + timedelta(hours=1)))) == 1
-    assert restore.passed_over([at(0), *broken], MADE, Wish(identity=MADE.identity)) == ()
+    assert len(catalogue.passed_over([at(0), *broken], MADE, at=NOON + timedelta(hours=1))) == 1
+    assert catalogue.passed_over([at(0), *broken], MADE, MADE.identity) == ()
 
 
 def test_a_rehearsed_restore_and_one_that_no_one_agrees_to_do_nothing(machine: Machine) -> None:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops import backup, bases, tidy
-from ops.config import Backup as Policy
 from ops.errors import OpsError
 from ops.manifest import PARTS, identity_of
 from ops.paths import Places
+from ops.schema import Backup as Policy
 from ops.timeline import Timeline
 from ops.world.restic import Snapshot
 from tests import fakes

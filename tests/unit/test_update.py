@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ops import moves, pins, trial, underway, update
+from ops import history, moves, pins, trial, underway, update
 from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.manifest import Part
 from ops.model import Report
@@ -21,7 +21,8 @@ from ops.moves import Facts, Move, Wish
 from ops.offers import Offer
 from ops.picture import course_from
 from ops.pins import Pin
-from ops.releases import Choice, Step, release_from
+from ops.policy import Choice
+from ops.releases import Step, release_from
 from ops.trial import Look
 from ops.underway import Pending
 from ops.world.files import Files
@@ -184,9 +185,9 @@ def test_a_good_update_is_pinned_told_and_recorded(machine: Machine) -> None:
     assert [letter.subject for letter in machine.mail.taken] == ["[test] gitea 28.0.1 -> 28.1.0: updated"]
     (entry,) = machine.history()
     assert (entry["from"], entry["outcome"]) == ("gitea/gitea:28.0.1@sha256:28.0.1", "updated")
-    assert [json.loads(content)["to"] for key, content in machine.bucket.items() if key.startswith(update.HISTORY)] == [
-        "gitea/gitea:28.1.0@sha256:28.1.0"
-    ]
+    assert [
+        json.loads(content)["to"] for key, content in machine.bucket.items() if key.startswith(history.HISTORY)
+    ] == ["gitea/gitea:28.1.0@sha256:28.1.0"]
     deeds = machine.deeds
     # The image is there and the backup whole before anything stops.
     assert deeds.index("pull gitea/gitea") < deeds.index("put manifests") < deeds.index("stop gitea")

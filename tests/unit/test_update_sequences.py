@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from ops import backup, errors, restore
+from ops import backup, errors, restore, restore_plan
 from tests.machine import Killed, Machine, ended
 from tests.sequences import Refused, Sequences
 
@@ -77,7 +77,7 @@ class InMemory:
         restore.restore(
             self.machine.site(),
             self.machine,  # type: ignore[arg-type]
-            wish=restore.Wish(),
+            wish=restore_plan.Wish(),
             agree=lambda *_: None,
             places=self.machine.places,
         )

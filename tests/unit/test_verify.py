@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ops import backup, catalogue, manifest, verify
+from ops import catalogue, contents, manifest, verify
 from ops.errors import OpsError, Refused, Unavailable
 from ops.manifest import Backup
 from ops.paths import Places
@@ -22,7 +22,7 @@ from tests import fakes
 
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 MAIN = "ref: refs/heads/main\n0001 refs/heads/main"
-MADE = fakes.made(NOW - timedelta(minutes=10), repositories=backup.refs_from(f"= a/b.git\n{MAIN}\n"))
+MADE = fakes.made(NOW - timedelta(minutes=10), repositories=contents.refs_from(f"= a/b.git\n{MAIN}\n"))
 SITE = fakes.site()
 LISTED = [
     "; Archive created at ...",

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import wal
+from ops import wal, wal_plan
 from ops.errors import OpsError, Refused
-from ops.wal import Base, Coverage, Gap, Segment, Streamed
+from ops.wal import Base, Coverage, Segment, Streamed
+from ops.wal_plan import Gap
 
 NOW = datetime(2026, 11, 25, 18, 0, tzinfo=UTC)
 SIZE = wal.SEGMENT_BYTES
@@ -64,13 +65,13 @@ def test_a_key_names_the_database_the_timeline_and_the_segment() -> None:
 
 def test_what_is_whole_is_sealed_and_what_still_grows_is_left_alone() -> None:
     received = [*names(4, 3), "000000010000000000000005.partial", "00000002.history"]
-    plan = wal.plan_shipping(received, [], [])
+    plan = wal_plan.plan_shipping(received, [], [])
     assert plan.seal == (*names(3, 4), "00000002.history")
     assert plan.drop_received == plan.drop_sealed == ()
 
 
 def test_after_a_kill_nothing_is_sealed_or_sent_twice_and_nothing_is_left_behind() -> None:
-    plan = wal.plan_shipping(names(1, 2, 3), names(2, 4), names(1, 4))
+    plan = wal_plan.plan_shipping(names(1, 2, 3), names(2, 4), names(1, 4))
     assert plan.drop_received == tuple(names(1, 2))
     assert plan.seal == tuple(names(3))
     assert plan.drop_sealed == tuple(names(4))
@@ -83,7 +84,7 @@ SOME = st.integers(0, 2**21 - 1).map(lambda bits: {number for number in range(21
 @given(SOME, SOME, SOME)
 def test_every_segment_that_was_received_is_in_the_bucket_or_on_its_way(a: set[int], b: set[int], c: set[int]) -> None:
     received, sealed, shipped = set(names(*a)), set(names(*b)), set(names(*c))
-    plan = wal.plan_shipping(received, sealed, shipped)
+    plan = wal_plan.plan_shipping(received, sealed, shipped)
     on_its_way = (sealed | set(plan.seal)) - set(plan.drop_sealed)
     assert received | sealed <= on_its_way | shipped
     assert not on_its_way & shipped
@@ -93,51 +94,51 @@ def test_every_segment_that_was_received_is_in_the_bucket_or_on_its_way(a: set[i
 def test_a_replay_begins_at_the_newest_base_that_is_old_enough_and_ends_one_segment_behind_the_position() -> None:
     bases = [base(2, hours=50), base(5, hours=26), base(9, hours=2)]
     target = 7 * SIZE + 500
-    plan = wal.plan_replay(bases, names(*range(1, 12)), OURS, target)
+    plan = wal_plan.plan_replay(bases, names(*range(1, 12)), OURS, target)
     assert (plan.base.identity, plan.names, plan.stop) == ("b5", tuple(names(5, 6, 7, 8)), target)
 
 
 def test_the_newest_database_is_the_last_base_and_all_of_the_log_since() -> None:
-    plan = wal.plan_replay([base(2), base(5)], [*names(*range(1, 9)), "00000001.history"], OURS, None)
+    plan = wal_plan.plan_replay([base(2), base(5)], [*names(*range(1, 9)), "00000001.history"], OURS, None)
     assert (plan.base.identity, plan.stop) == ("b5", None)
     assert plan.names == (*sorted([*names(5, 6, 7, 8), "00000001.history"]),)
 
 
 def test_a_position_at_the_very_end_of_the_log_is_its_end() -> None:
     # PostgreSQL stops at the first record behind a position, and there is none.
-    assert wal.plan_replay([base(2)], names(2, 3), OURS, 4 * SIZE).stop is None
-    assert wal.plan_replay([base(2)], names(2, 3, 4), OURS, 4 * SIZE).stop == 4 * SIZE
+    assert wal_plan.plan_replay([base(2)], names(2, 3), OURS, 4 * SIZE).stop is None
+    assert wal_plan.plan_replay([base(2)], names(2, 3, 4), OURS, 4 * SIZE).stop == 4 * SIZE
 
 
 def test_a_gap_is_refused_by_its_name() -> None:
     with pytest.raises(Gap, match="segment 000000010000000000000004 is missing"):
-        wal.plan_replay([base(2)], names(2, 3, 5, 6), OURS, None)
+        wal_plan.plan_replay([base(2)], names(2, 3, 5, 6), OURS, None)
     with pytest.raises(Gap, match="segment 000000010000000000000002 is missing"):
-        wal.plan_replay([base(2)], names(3), OURS, None)
+        wal_plan.plan_replay([base(2)], names(3), OURS, None)
     # What is missing behind the position, or before the base, is not needed.
-    assert wal.plan_replay([base(2)], names(0, 2, 3, 5), OURS, 4 * SIZE - 1).names == tuple(names(2, 3))
+    assert wal_plan.plan_replay([base(2)], names(0, 2, 3, 5), OURS, 4 * SIZE - 1).names == tuple(names(2, 3))
 
 
 def test_a_log_that_ends_too_early_is_refused_by_the_segment_it_lacks() -> None:
     with pytest.raises(Refused, match="ends before segment 000000010000000000000004"):
-        wal.plan_replay([base(2)], names(2, 3), OURS, 4 * SIZE + 1)
+        wal_plan.plan_replay([base(2)], names(2, 3), OURS, 4 * SIZE + 1)
     with pytest.raises(Refused, match="ends before segment 000000010000000000000002"):
-        wal.plan_replay([base(2)], [], OURS, None)
+        wal_plan.plan_replay([base(2)], [], OURS, None)
 
 
 def test_another_database_s_base_is_of_no_use_and_neither_is_a_later_one() -> None:
     with pytest.raises(Refused, match="no base of database 7345"):
-        wal.plan_replay([base(2, system="99")], names(2, 3), OURS, None)
+        wal_plan.plan_replay([base(2, system="99")], names(2, 3), OURS, None)
     with pytest.raises(Refused, match="no base of database 7345 from 0/2000128 or before"):
-        wal.plan_replay([base(3)], names(2, 3), OURS, base(2).end)
+        wal_plan.plan_replay([base(3)], names(2, 3), OURS, base(2).end)
 
 
 def test_the_log_goes_on_on_the_next_timeline() -> None:
     there = [*names(2, 3), *names(3, 4, timeline=2), "00000002.history"]
-    plan = wal.plan_replay([base(2)], there, OURS, None)
+    plan = wal_plan.plan_replay([base(2)], there, OURS, None)
     assert set(plan.names) == set(there)
     # A base of the second timeline has no use for the first one.
-    later = wal.plan_replay([base(3, timeline=2)], there, OURS, None)
+    later = wal_plan.plan_replay([base(3, timeline=2)], there, OURS, None)
     assert later.names == ("00000002.history", *names(3, 4, timeline=2))
     assert sorted([Segment(4, 1), Segment(3, 2), Segment(3, 1)]) == [Segment(3, 1), Segment(3, 2), Segment(4, 1)]
 
@@ -154,20 +155,20 @@ def test_a_database_that_was_taken_back_is_known_by_segments_that_are_still_to_c
 
 def test_of_two_bases_the_later_one_counts_even_if_the_database_was_taken_back_before_it() -> None:
     abandoned, later = base(9, hours=5), base(7, hours=1)
-    assert wal.plan_replay([abandoned, later], names(*range(6, 12)), OURS, None).base == later
+    assert wal_plan.plan_replay([abandoned, later], names(*range(6, 12)), OURS, None).base == later
 
 
 def test_the_log_is_kept_from_the_last_base_before_the_days_that_are_kept() -> None:
     bases = [base(2, hours=24 * 20), base(5, hours=24 * 15), base(9, hours=24 * 13), base(12, hours=1)]
     keys = [wal.key_of(OURS, name) for name in [*names(*range(1, 14)), "00000002.history"]]
-    doomed = wal.plan_wal_retention(bases, keys, NOW)
+    doomed = wal_plan.plan_wal_retention(bases, keys, NOW)
     assert [each.identity for each in doomed.bases] == ["b2"]
     assert doomed.keys == tuple(wal.key_of(OURS, name) for name in names(1, 2, 3, 4))
 
 
 def test_a_database_s_log_without_a_base_is_kept_and_one_that_ended_long_ago_goes() -> None:
     keys = [wal.key_of(system, name) for system in (OURS, "88", "99") for name in names(1, 2)]
-    doomed = wal.plan_wal_retention([base(1), base(1, system="88", hours=24 * 30)], keys, NOW)
+    doomed = wal_plan.plan_wal_retention([base(1), base(1, system="88", hours=24 * 30)], keys, NOW)
     assert [each.system for each in doomed.bases] == ["88"]
     assert doomed.keys == tuple(wal.key_of("88", name) for name in names(1, 2))
 
@@ -177,12 +178,12 @@ def test_whatever_is_pruned_every_moment_of_the_kept_days_can_still_be_replayed(
     ordered = sorted(ages, reverse=True)
     bases = [base(2 * number + 1, hours=age) for number, age in enumerate(ordered)]
     there = names(*range(2 * len(ages) + 2))
-    doomed = wal.plan_wal_retention(bases, [wal.key_of(OURS, name) for name in there], NOW)
+    doomed = wal_plan.plan_wal_retention(bases, [wal.key_of(OURS, name) for name in there], NOW)
     left = [name for name in there if wal.key_of(OURS, name) not in doomed.keys]
     kept = [each for each in bases if each not in doomed.bases]
     assert kept
     for each in kept:
-        assert wal.plan_replay(kept, left, OURS, each.end).base == each
+        assert wal_plan.plan_replay(kept, left, OURS, each.end).base == each
     oldest = [each for each in bases if NOW - each.moment > timedelta(days=wal.KEPT_DAYS)]
     assert not oldest or oldest[-1] in kept
 
@@ -229,7 +230,7 @@ def test_what_the_bucket_keeps_of_a_base_is_read_again() -> None:
     ],
 )
 def test_a_base_is_due_once_a_day_and_for_each_new_database(bases: list[Base], due: bool) -> None:
-    assert wal.base_due(bases, OURS, 1, NOW) is due
+    assert wal_plan.base_due(bases, OURS, 1, NOW) is due
 
 
 def after(seconds: float) -> datetime:

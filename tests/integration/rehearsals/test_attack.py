@@ -35,11 +35,12 @@ from moto.iam.access_control import IAMPolicy, PermissionResult
 
 from ground import aws, run
 from ground.fixture import Place
-from ops import afar, catalogue, manifest, prune, restore, rewind
-from ops.config import Site, site_from
+from ops import afar, catalogue, manifest, prune, rewind
+from ops.config import site_from
 from ops.errors import Locked, OpsError, Refused
 from ops.image import OpsImage
 from ops.manifest import Manifest, Part
+from ops.schema import Site
 from ops.workspace import Workshop
 from ops.world import World
 from ops.world.contained import Contained
@@ -283,7 +284,7 @@ class Vault:
 
     def whole(self) -> list[str]:
         with self.opened() as remote:
-            found = restore.known_in(self.site, self.world, remote)
+            found = catalogue.known_in(self.site, self.world, remote)
         return [each.identity for each in found if each.manifest]
 
 
@@ -442,7 +443,7 @@ def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_en
         for deed in itertools.count():
             killed = _prune_killed_before(site, vault.workshop, proxy, deed)
             with vault.opened() as remote:
-                known = restore.known_in(vault.site, vault.world, remote)
+                known = catalogue.known_in(vault.site, vault.world, remote)
                 assert [each.identity for each in known if each.broken or not each.manifest] == []
                 remote.check("1/1")
                 if not killed:

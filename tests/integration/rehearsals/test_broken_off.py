@@ -15,7 +15,7 @@ import pytest
 from ground import host as ground_host
 from ground import run
 from ground.fixture import Place
-from ops import deploy, destroy
+from ops import destroy, infrastructure
 from ops.destroy import Wish
 from ops.errors import Refused
 from ops.model import Outputs
@@ -34,15 +34,15 @@ def applied(cloud: Cloud) -> Outputs:
     _apply_and_kill(cloud)
     forgotten = _leave_a_machine(cloud)
     with pytest.raises(Refused, match=f"{forgotten} has the host's network card"):
-        deploy.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
+        infrastructure.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
     cloud.client("ec2").terminate_instances(InstanceIds=[forgotten])
-    return deploy.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
+    return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
 
 
 def _apply_and_kill(cloud: Cloud) -> None:
-    deploy.ensure_state_bucket(cloud.site, cloud.world, cloud.workshop)
+    infrastructure.ensure_state_bucket(cloud.site, cloud.world, cloud.workshop)
     terraform = cloud.terraform()
-    terraform.init(deploy.backend(cloud.site))
+    terraform.init(infrastructure.backend(cloud.site))
     # Without IPv6, which the site has from the next apply on; and of the rest only data disk and network card, for whoever is
     # interrupted waits for slower things to end. Not the instance: the provider forgets one that it is interrupted in asking for.
     targets = ["-target=aws_ebs_volume.data", "-target=aws_network_interface.host"]
@@ -122,7 +122,7 @@ def test_nothing_is_left_of_a_site_that_was_destroyed_with_its_backups(cloud: Cl
     # Others have buckets of their own in the same account.
     left = {each["Name"] for each in cloud.client("s3").list_buckets()["Buckets"]}
     bucket = applied.backup_bucket
-    assert left.isdisjoint({bucket, deploy.replica_bucket(cloud.site), deploy.state_bucket(cloud.site)})
+    assert left.isdisjoint({bucket, infrastructure.replica_bucket(cloud.site), infrastructure.state_bucket(cloud.site)})
     assert {kind for _, kind in cloud.records()} == {"NS", "SOA"}
     access = cloud.client("iam")
     assert [each["RoleName"] for each in access.list_roles()["Roles"] if each["RoleName"].startswith("test-")] == []

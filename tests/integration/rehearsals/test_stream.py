@@ -18,7 +18,7 @@ import pytest
 
 from ground import aws
 from ground.fixture import RUN_LABEL, Place
-from ops import bases, replay, stream, wal
+from ops import bases, replay, stream, wal, wal_plan
 from ops.paths import Places
 from ops.world import World, database
 from ops.world.restic import Snapshot
@@ -149,7 +149,9 @@ def base_of(stage: Stage, archive: Path) -> wal.Base:
     return wal.Base("base", log.system, log.timeline, start, end, now, "", "", size, "18", log.segment_bytes)
 
 
-def rows(stage: Stage, image: str, plan: wal.Replay, archive: Path, left: frozenset[str] = frozenset()) -> set[int]:
+def rows(
+    stage: Stage, image: str, plan: wal_plan.Replay, archive: Path, left: frozenset[str] = frozenset()
+) -> set[int]:
     """The rows of the database that a plan makes."""
     waiting, key = wal.Waiting(stage.places.wal / plan.base.system), bases.key_of(stage.places.secrets)
     name = f"{stage.places.project}-replay"
@@ -205,8 +207,8 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
     versions = aws.client(stage.endpoint, "s3").list_objects_v2(Bucket=BUCKET, Prefix=f"wal/{base.system}/")["Contents"]
     assert max(each["Size"] for each in versions) < wal.SEGMENT_BYTES / 4
 
-    def plan(target: int | None, known: frozenset[str] = names) -> wal.Replay:
-        return wal.plan_replay([base], known, base.system, target)
+    def plan(target: int | None, known: frozenset[str] = names) -> wal_plan.Replay:
+        return wal_plan.plan_replay([base], known, base.system, target)
 
     assert rows(stage, postgres_image, plan(position), archive) == {0, 1, 2}
     assert rows(stage, postgres_image, plan(None), archive) >= {0, 1, 2, 3}
@@ -214,7 +216,7 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
     left = replay.left_in(part) - names
     assert rows(stage, postgres_image, plan(None, names | left), archive, left) == {0, 1, 2, 3, 4}
     second = wal.Segment(base.start // base.segment_bytes + 1, base.timeline).name(base.segment_bytes)
-    with pytest.raises(wal.Gap, match=f"segment {second} is missing"):
+    with pytest.raises(wal_plan.Gap, match=f"segment {second} is missing"):
         plan(None, names - {second})
 
 

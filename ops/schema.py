@@ -1,0 +1,268 @@
+"""The site file's keys: their types, and the check of each value."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+SCHEMA = 1
+Check = Callable[[Any], bool]
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"(?=.{{1,253}}$)({_LABEL}\.)+{_LABEL}")
+_ADDRESS = re.compile(rf"[A-Za-z0-9._+-]+@({_LABEL}\.)+{_LABEL}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_NAME = re.compile(r"[a-z][a-z0-9-]{1,20}")
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+SES_HOST = re.compile(r"email-smtp(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com")
+_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_TIME_ZONE = re.compile(r"[A-Za-z]+(/[A-Za-z0-9_+-]+)*")
+_WINDOW = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01]\d|2[0-3]):[0-5]\d")
+_SERVICE = re.compile(r"[a-z][a-z0-9-]{0,40}")
+# Those of Gitea's own pages (models/user, reserved names) that someone might choose.
+_RESERVED_GITEA_NAMES = frozenset(
+    {
+        "admin", "api", "assets", "attachments", "avatar", "avatars", "captcha", "commits", "debug", "devtest",
+        "error", "explore", "favicon", "ghost", "issues", "login", "metrics", "milestones", "new", "notifications",
+        "org", "pulls", "raw", "repo", "search", "ssh_info", "stars", "swagger", "user", "v2",
+    }
+)  # fmt: skip
+_DISK = re.compile(r"/dev/disk/by-id/[A-Za-z0-9._:+-]+")
+
+
+def _matches(pattern: re.Pattern[str]) -> Check:
+    return lambda value: pattern.fullmatch(value) is not None
+
+
+def _between(low: int, high: int) -> Check:
+    return lambda value: low <= value <= high
+
+
+def _one_of(*allowed: str) -> Check:
+    return lambda value: value in allowed
+
+
+def _is_url(*schemes: str) -> Check:
+    return lambda value: urlsplit(value).scheme in schemes and bool(urlsplit(value).hostname)
+
+
+def _is_network(shortest: int, longest: int) -> Check:
+    """An IPv4 network by its first address, with a prefix between the two lengths: what infra/variables.tf takes."""
+
+    def check(value: str) -> bool:
+        try:
+            network = ipaddress.IPv4Network(value)
+        except ValueError:
+            return False
+        return "/" in value and shortest <= network.prefixlen <= longest
+
+    return check
+
+
+def _is_address(value: str) -> bool:
+    try:
+        return bool(ipaddress.IPv4Address(value))
+    except ValueError:
+        return False
+
+
+def _is_time_zone(value: str) -> bool:
+    """A name of the database; where this machine has none, one that looks like it."""
+    return _TIME_ZONE.fullmatch(value) is not None and (_is_known_zone(value) or not _is_known_zone("Etc/UTC"))
+
+
+def _is_known_zone(name: str) -> bool:
+    try:
+        return bool(ZoneInfo(name))
+    except (ZoneInfoNotFoundError, OSError):
+        return False
+
+
+def _or_empty(check: Check) -> Check:
+    return lambda value: value == "" or check(value)
+
+
+def _each(check: Check) -> Check:
+    return lambda values: all(check(value) for value in values)
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+def _key(check: Check, remedy: str, default: Any = dataclasses.MISSING) -> Any:
+    metadata = {"check": check, "remedy": remedy}
+    if isinstance(default, list):
+        return field(default_factory=lambda: tuple(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+SSH = 22
+_PORT = "give a port between 1 and 65535"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aws:
+    """Where the cloud is. An empty ``endpoint_url`` means AWS's own endpoints."""
+
+    region: str = _key(_matches(_REGION), 'give an AWS region, for example "eu-central-1"')
+    endpoint_url: str = _key(_or_empty(_is_url("http", "https")), "give a URL, or leave it out for AWS itself", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The private network and who may reach the administrator's ssh port."""
+
+    cidr: str = _key(
+        _is_network(16, 24),
+        'give an IPv4 network by its first address, /16 to /24, such as "10.40.0.0/16"',
+        "10.40.0.0/16",
+    )
+    admin_cidrs: tuple[str, ...] = _key(
+        _each(_is_network(8, 32)),
+        'give IPv4 networks by their first address, /8 or narrower, such as ["203.0.113.7/32"]; an empty list closes the port',
+    )
+    ipv6: bool = _key(_anything, "give true or false", False)
+    flow_logs: bool = _key(_anything, "give true or false", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """The machine. What is left empty follows from what Terraform makes: its Elastic IP, Canonical's image, its data volume."""
+
+    address: str = _key(_or_empty(_is_address), "give an IPv4 address, or leave it out for the Elastic IP", "")
+    ssh_user: str = _key(_matches(_USER), "give the image's login name", "ubuntu")
+    ssh_port: int = _key(_between(1, 65535), _PORT, 22)
+    ssh_key: str = _key(bool, "give the path of an Ed25519 private key; ssh-keygen -t ed25519 -f PATH makes one")
+    instance_type: str = _key(_matches(re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")), 'for example "t3.medium"', "t3.medium")
+    ami: str = _key(_or_empty(_matches(re.compile(r"ami-[0-9a-f]+"))), "give an AMI id, or leave it out", "")
+    root_gib: int = _key(_between(16, 16384), "give a size in GiB from 16 on", 70)
+    data_device: str = _key(
+        _or_empty(_matches(_DISK)),
+        "give the data disk's /dev/disk/by-id/... path, or leave it out",
+        "",
+    )
+    data_gib: int = _key(_between(8, 16384), "give a size in GiB from 8 on", 50)
+    registry_mirrors: tuple[str, ...] = _key(_each(_is_url("http", "https")), "give URLs of Docker Hub mirrors", [])
+    reboot_time: str = _key(_matches(_TIME), 'give a time of day such as "04:30"', "04:30")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GiteaSettings:
+    """What Gitea is told about itself."""
+
+    title: str = _key(bool, "give the site a title", "Gitea")
+    admin_username: str = _key(
+        lambda name: (
+            _USER.fullmatch(name) is not None
+            and name not in _RESERVED_GITEA_NAMES
+            and not set(name[0] + name[-1]) & set("_-")
+        ),
+        "give a login name that Gitea does not reserve (not admin, user, api ...)",
+        "operator",
+    )
+    admin_email: str = _key(_matches(_ADDRESS), "give an e-mail address")
+    ssh_port: int = _key(lambda port: 1 <= port <= 65535 and port not in (80, 443), "give a free port", 2222)
+    upload_limit_mib: int = _key(_between(1, 4096), "give a size in MiB from 1 to 4096", 512)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Who issues the certificate. ``acme_ca`` names a PEM file with a private issuer's certificates: API and issuing root."""
+
+    acme_directory: str = _key(
+        _is_url("https"), "give the ACME directory's https URL", "https://acme-v02.api.letsencrypt.org/directory"
+    )
+    acme_ca: str = _key(_anything, "give the path of a PEM file", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mail:
+    """Who mails come from, and the server that takes them: over STARTTLS, with credentials."""
+
+    sender: str = _key(_matches(_ADDRESS), "give the sender's e-mail address")
+    smtp_host: str = _key(bool, 'give the mail server, for example "email-smtp.eu-central-1.amazonaws.com"')
+    smtp_port: int = _key(_between(1, 65535), _PORT, 587)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backup:
+    """Where backups go, how often, what is kept of them, and how much the site may lose (RPO) and be away (RTO).
+
+    No one can delete a version of them for ``lock_days``; a replica lies in a second region where one is named. The
+    ``keep_`` numbers are how many backups of each kind are kept: the newest, and the last of so many days, weeks, months.
+    """
+
+    bucket: str = _key(_matches(_BUCKET), "give a bucket name: 3 to 63 of a-z, 0-9 and -, unique in all of AWS")
+    lock_days: int = _key(_between(1, 365), "give a number of days from 1 to 365", 30)
+    replica_region: str = _key(_or_empty(_matches(_REGION)), "give an AWS region, or leave it out for no replica", "")
+    every_minutes: int = _key(_between(5, 1440), "give a number of minutes from 5 to 1440", 15)
+    keep_last: int = _key(_between(1, 1000), "give a number from 1 to 1000", 96)
+    keep_daily: int = _key(_between(0, 1000), "give a number from 0 to 1000", 14)
+    keep_weekly: int = _key(_between(0, 1000), "give a number from 0 to 1000", 8)
+    keep_monthly: int = _key(_between(0, 1000), "give a number from 0 to 1000", 12)
+    rpo_minutes: int = _key(_between(5, 10080), "give a number of minutes from 5 to 10080", 30)
+    rto_minutes: int = _key(_between(5, 10080), "give a number of minutes from 5 to 10080", 60)
+    drill_days: int = _key(_between(1, 90), "give a number of days from 1 to 90", 7)
+
+
+_POLICY = 'give "operator", or up to which step updates happen of their own: "patch" or "minor"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """When updates happen of their own, and of which service up to which step; ``hold`` names services that stay as they are.
+
+    A release is taken when it is ``soak_hours`` old. A new version is watched for ``watch_seconds`` before it is the one to
+    stay, and has ``healthy_minutes`` to come up, its migration included, as has a restored one. ``keep_days`` is how long one can go back.
+    """
+
+    window: str = _key(_matches(_WINDOW), 'give a time of the week such as "Sun 03:15"', "Sun 03:15")
+    soak_hours: int = _key(_between(0, 8760), "give a number of hours from 0 to 8760", 72)
+    watch_seconds: int = _key(_between(10, 3600), "give a number of seconds from 10 to 3600", 60)
+    healthy_minutes: int = _key(_between(1, 240), "give a number of minutes from 1 to 240", 15)
+    keep_days: int = _key(_between(1, 30), "give a number of days from 1 to 30", 7)
+    gitea: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
+    postgres: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
+    nginx: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
+    others: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
+    hold: tuple[str, ...] = _key(_each(_matches(_SERVICE)), 'give names of services, such as ["gitea"]', [])
+
+    def policy(self, service: str) -> str:
+        """Return up to which step updates of a service happen of their own, or "operator"."""
+        named = {"gitea": self.gitea, "postgres": self.postgres, "nginx": self.nginx}
+        return named.get(service, self.others)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the site may cost. At 80 % of a budget, and when its forecast exceeds it, AWS writes to the contact; 0 is no budget."""
+
+    monthly_budget_usd: int = _key(_between(0, 1_000_000), "give a whole number of US dollars, or 0 for no budget", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One site, whole and valid."""
+
+    schema: int = _key(_one_of(SCHEMA), f"this suite reads schema {SCHEMA}")  # type: ignore[arg-type]
+    name: str = _key(_matches(_NAME), "give 2 to 21 of a-z, 0-9 and -, beginning with a letter")
+    domain: str = _key(_matches(_DOMAIN), 'give the full domain in lower case, for example "git.example.org"')
+    zone: str = _key(_matches(_DOMAIN), 'give the Route 53 zone the domain lies in, for example "example.org"')
+    contact: str = _key(_matches(_ADDRESS), "give the e-mail address that alarms and the ACME account use")
+    timezone: str = _key(_is_time_zone, 'give a name of the time zone database, such as "Europe/Berlin"', "Etc/UTC")
+    aws: Aws
+    network: Network
+    host: Host
+    gitea: GiteaSettings
+    tls: Tls = field(default_factory=Tls)
+    mail: Mail
+    backup: Backup
+    update: Update = field(default_factory=Update)
+    limits: Limits = field(default_factory=Limits)
