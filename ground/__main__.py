@@ -18,7 +18,7 @@ from ground.images import OPS_BASE
 from ground.stand import Stand
 from ops import config, gate, image, report
 from ops.errors import OpsError, Refused, Unavailable
-from ops.images import resolve
+from ops.pins import resolve
 from ops.world import World, evidence
 from ops.world.process import Processes, interrupt_code, signals_unwind
 

@@ -17,7 +17,7 @@ import docker
 from docker.errors import APIError, BuildError, ImageNotFound
 
 from ground import debian
-from ops import images as pins
+from ops import pins
 from ops.errors import ConfigError, OpsError, Unavailable
 from ops.world import vendor
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ops import image, images, inputs, pins
+from ops import image, inputs, pins
 from ops.errors import Refused
 from ops.image import OpsImage
 from ops.infrastructure import outputs_from, state_bucket
@@ -40,8 +40,8 @@ def material_of(site: Site, world: World, workshop: Workshop) -> Material:
 
     An image that an update has proven on the host stays.
     """
-    shipped, known = images.pinned(workshop.repository / "compose"), proven(site, world)
-    resolved = images.resolve(pins.deployed(shipped, known), world.registry)
+    shipped, known = pins.pinned(workshop.repository / "compose"), proven(site, world)
+    resolved = pins.resolve(pins.deployed(shipped, known), world.registry)
     made = image.ensure(workshop.repository, workshop.cache, world)
     return Material(resolved, made, pins.waiting(shipped, known), known)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ops import images, inputs, secrets
+from ops import inputs, pins, secrets
 from ops.schema import Site
 from tests import fakes
 
@@ -31,7 +31,7 @@ def test_terraform_makes_the_secrets_that_are_named_here_and_no_other() -> None:
 def test_compose_s_variables_are_exactly_those_derived_from_the_site() -> None:
     # What has a default of its own is for a single run.
     asked = set(re.findall(r"(?<!\$)\$\{(\w+)(?!\w|:-)", (ROOT / "compose/compose.yaml").read_text()))
-    given = inputs.compose_environment(fakes.site(), images.pinned(ROOT / "compose"))
+    given = inputs.compose_environment(fakes.site(), pins.pinned(ROOT / "compose"))
     assert set(given) == asked
     assert all(given.values())
 
@@ -58,7 +58,7 @@ def test_every_role_variable_has_a_default_in_its_role() -> None:
 
 
 def test_a_new_engine_fetches_every_image_that_compose_will_ask_for() -> None:
-    pinned = images.pinned(ROOT / "compose")
+    pinned = pins.pinned(ROOT / "compose")
     made = host_variables(fakes.site(), pinned)
     assert set(made["docker_images"]) == {made["gitea_environment"][name] for name in pinned}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import images, pins
+from ops import pins
 from ops.errors import OpsError
 from ops.pins import Pin
 
@@ -22,7 +22,7 @@ SOCKET_PROXY_IMAGE='tecnativa/docker-socket-proxy:v0.5.0'
 
 def test_every_pin_that_ships_is_of_a_service_and_names_a_release() -> None:
     compose = (ROOT / "compose/compose.yaml").read_text()
-    for variable, reference in images.pinned(ROOT / "compose").items():
+    for variable, reference in pins.pinned(ROOT / "compose").items():
         service = pins.service_of(variable)
         assert f"\n  {service}:\n" in compose, variable
         assert pins.variable_of(service) == variable
