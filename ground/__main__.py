@@ -16,9 +16,12 @@ from docker.errors import DockerException
 from ground import aws, engine, host, images, run, stand
 from ground.images import OPS_BASE
 from ground.stand import Stand
-from ops import config, gate, image, report
+from ops import report
+from ops.config import load
 from ops.errors import OpsError, Refused, Unavailable
-from ops.pins import resolve
+from ops.gate import evidence as gate_evidence
+from ops.images import ops_image
+from ops.images.pins import resolve
 from ops.world import World, evidence
 from ops.world.process import Processes, interrupt_code, signals_unwind
 
@@ -75,11 +78,11 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
                 f"rehearsals empty a site's database and end its host and disk: not on that of {arguments.site}",
                 "rehearse on the local site: leave out --site",
             )
-        world = World(config.load(arguments.site), _tell)
+        world = World(load.load(arguments.site), _tell)
         engine.ensure(run.CACHE, _tell)
         if code := _deploy(arguments.site):
             return code
-        evidence.note(image_set=gate.OF_THE_SITE, images=_pinned_digests(world))
+        evidence.note(image_set=gate_evidence.OF_THE_SITE, images=_pinned_digests(world))
         _note_site(arguments.site, world)
         return _e2e(arguments.site, {"E2E_AUTHORITIES": world.site.tls.acme_ca}, rehearse=arguments.rehearse)
     return _on_ground(
@@ -97,7 +100,7 @@ def _on_ground(template: Path, *, keep: bool, then: Callable[[Stand], int]) -> i
         code = _deploy(ground.site_file)
         if code:
             return code
-        _note_site(template, World(config.load(ground.site_file), _tell))
+        _note_site(template, World(load.load(ground.site_file), _tell))
         deployed.append(True)
         code = then(ground)
         if keep:
@@ -119,7 +122,7 @@ def _facts(ground: Stand) -> dict[str, str]:
         "E2E_AUTHORITIES": str(ground.authorities),
         "E2E_INBOX": ground.inbox,
         "E2E_CUT_POWER": _command("cut-power", ground.place.name("host")),
-        "E2E_LOSE_ACCOUNT": _command("lose-account", ground.place.name("aws"), config.load(ground.site_file).zone),
+        "E2E_LOSE_ACCOUNT": _command("lose-account", ground.place.name("aws"), load.load(ground.site_file).zone),
     }
 
 
@@ -138,13 +141,13 @@ def _pinned_digests(world: World) -> dict[str, str]:
 
 def _note_site(written: Path, world: World) -> None:
     """Note the site by the file that describes it, and the very image of ``ops`` that was brought to its host."""
-    made = image.ensure(run.REPOSITORY, run.CACHE, world)
+    made = ops_image.ensure(run.REPOSITORY, run.CACHE, world)
     described = f"sha256:{hashlib.sha256(written.read_bytes()).hexdigest()}"
     evidence.note(images={made.reference: made.identity}, sites={world.site.name: described})
 
 
 def _directions(ground: Stand) -> str:
-    site = config.load(ground.site_file)
+    site = load.load(ground.site_file)
     ops = f"OPS_SITE={ground.site_file}"
     return f"""
   {site.gitea.title} is up, and stays up until `./noxw -s down`.

@@ -17,9 +17,9 @@ import docker
 from docker.errors import APIError, BuildError, ImageNotFound
 
 from ground import debian
-from ops import pins
 from ops.errors import ConfigError, OpsError, Unavailable
-from ops.world import vendor
+from ops.images import pins
+from ops.world import wheels
 
 Tell = Callable[[str], None]
 
@@ -184,7 +184,7 @@ def _place_vendored(recipe: Recipe, context: Path, cache: Path) -> None:
     key = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
     kept = cache / "vendored" / f"{requirements.stem}-{key}"
     if not kept.is_dir():
-        vendor.vendor(requirements, kept, python_version=recipe.vendored["python"])
+        wheels.vendor(requirements, kept, python_version=recipe.vendored["python"])
     shutil.copytree(kept, context / recipe.vendored["target"], symlinks=True)
 
 

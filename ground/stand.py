@@ -15,7 +15,7 @@ from ground import acme, aws, disk, engine, host, images, mail, registry, run, s
 from ground.acme import Acme
 from ground.fixture import Place
 from ground.images import ImageSet
-from ops import config
+from ops.config import load
 
 Tell = Callable[[str], None]
 
@@ -62,7 +62,7 @@ def _remove(client: docker.DockerClient, name: str, tell: Tell) -> None:
 
 
 def _raise(place: Place, folder: Path, built: ImageSet, template: Path, tell: Tell) -> Stand:
-    site = config.load(template)
+    site = load.load(template)
     key = run.write_key(folder)
     public_key = key.with_suffix(".pub").read_text(encoding="utf-8")
     with ThreadPoolExecutor() as pool:
@@ -113,7 +113,7 @@ def _machine(place: Place, built: ImageSet, public_key: str) -> host.HostGround:
 
 def _succession(stand: Stand, tell: Tell) -> AbstractContextManager[None]:
     """Have the host's container replaced when Terraform replaces the instance that it stands for."""
-    site = config.load(stand.site_file)
+    site = load.load(stand.site_file)
     public_key = Path(site.host.ssh_key).with_suffix(".pub").read_text(encoding="utf-8")
     machine = host.HostGround(stand.place.name("host"), site.host.address)
 

@@ -18,9 +18,10 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.iam.models import iam_backends
 from moto.secretsmanager.models import secretsmanager_backends
 
-from ops import credentials, rotation, secrets
 from ops.errors import OpsError, Unavailable
 from ops.model import Report, Secret, SmtpCredentials
+from ops.secrets import rotate, store
+from ops.stack import apply_secrets
 from ops.world.aws import CURRENT, PENDING, Aws
 from ops.world.containers import Ran, Service
 from tests import fakes
@@ -28,7 +29,7 @@ from tests import fakes
 SITE = fakes.site()
 REGION = "eu-central-1"
 USER = "test-mail"
-VALUES = {name: f"first-value-of-{name}" for name in secrets.PLACES if not name.startswith("smtp-")}
+VALUES = {name: f"first-value-of-{name}" for name in store.PLACES if not name.startswith("smtp-")}
 CALL = botocore.client.BaseClient._make_api_call
 
 
@@ -78,7 +79,7 @@ class Cloud:
         """Whether the mail server would let someone in: the key is active, the password follows from it."""
         keys = {key.access_key_id: Secret(key.secret_access_key) for key in _keys() if key.status == "Active"}
         key = keys.get(given.username)
-        return key is not None and given.password == rotation.smtp_password(key, REGION)
+        return key is not None and given.password == rotate.smtp_password(key, REGION)
 
     def send(self, given: SmtpCredentials, **letter: str) -> None:
         def deed() -> None:
@@ -110,7 +111,7 @@ class Cloud:
         )
         world: Any = fakes.FakeWorld(containers=fakes.FakeContainers(services, {"postgres": self._postgres}))
         world.aws = fakes.FakeAws(_values(CURRENT), pending=_values(PENDING))
-        return credentials.apply(SITE, world, pending=pending, directory=self.directory)
+        return apply_secrets.apply(SITE, world, pending=pending, directory=self.directory)
 
     def _postgres(self, argv: Any) -> Ran:
         if argv[-1].startswith("ALTER ROLE"):
@@ -129,11 +130,11 @@ class Cloud:
         return self
 
     def rotate(self, name: str) -> Report:
-        return rotation.rotate(SITE, self.world, self.host, name=name, lock=self.directory.parent / "lock")
+        return rotate.rotate(SITE, self.world, self.host, name=name, lock=self.directory.parent / "lock")
 
     def adopt(self, name: str, value: str) -> Report:
         lock = self.directory.parent / "lock"
-        return rotation.adopt(SITE, self.world, self.host, name=name, value=Secret(value), lock=lock)
+        return rotate.adopt(SITE, self.world, self.host, name=name, value=Secret(value), lock=lock)
 
     def value(self, name: str, stage: str = CURRENT) -> str:
         return _values(stage)[f"test/{name}"]
@@ -144,8 +145,8 @@ class Cloud:
     def well(self) -> bool:
         """Whether the host can send mail and reach its database with what it has now, and again after a new start."""
         now = SmtpCredentials(self.in_use("smtp-username"), Secret(self.in_use("smtp-password")))
-        current = secrets.credentials_from(Secret(self.value("smtp-credentials")))
-        database = credentials.verifier_takes(self.verifier, self.in_use("database-password"))
+        current = store.credentials_from(Secret(self.value("smtp-credentials")))
+        database = apply_secrets.verifier_takes(self.verifier, self.in_use("database-password"))
         return self.knows(now) and self.knows(current) and database
 
     def key_names(self) -> set[str]:
@@ -195,7 +196,7 @@ def played(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     mean_moto(patch)
     fakes.own_secrets(patch)
     # Thousands of rounds of a hash each, and hosts and tests ask of the same few passwords over and over.
-    patch.setattr(credentials, "verifier_takes", functools.cache(credentials.verifier_takes))
+    patch.setattr(apply_secrets, "verifier_takes", functools.cache(apply_secrets.verifier_takes))
     with mock_aws():
         made = Cloud(directory / "secrets", _aws())
 
@@ -208,7 +209,7 @@ def played(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
             _create(f"test/{name}", value)
         _create("test/smtp-credentials", None)
         iam_backends[DEFAULT_ACCOUNT_ID]["global"].create_user(REGION, USER)
-        rotation.ensure_smtp(SITE, made.world)
+        rotate.ensure_smtp(SITE, made.world)
         made.ops("secrets", "apply")
         made.letters.clear()
         made.cut.calls.clear()

@@ -13,26 +13,27 @@ from typing import Any
 
 import pytest
 
-from ops import manifest, secrets
-from ops.config import site_from
+from ops.backup import manifest
+from ops.backup.manifest import Manifest, Part
+from ops.config.load import site_from
+from ops.config.schema import Site
 from ops.errors import OpsError, Unavailable
-from ops.manifest import Manifest, Part
 from ops.model import AccountFacts, Secret, SmtpCredentials
-from ops.schema import Site
+from ops.secrets import store
 from ops.world.aws import CURRENT
 from ops.world.containers import Ran, Service
 from ops.world.files import Files
+from ops.world.https import Answer
 from ops.world.journal import Journal
 from ops.world.mail import CredentialsRefused, MailRefused
 from ops.world.process import Finished
-from ops.world.web import Answer
 
 
 def own_secrets(patch: pytest.MonkeyPatch) -> None:
     """Have the secrets' files stay with whoever runs the tests: root, who may write them all, or a user, who must be let."""
     let = 0 if os.geteuid() == 0 else 0o200
-    mine = {name: secrets.Place(os.getuid(), os.getgid(), place.mode | let) for name, place in secrets.PLACES.items()}
-    patch.setattr(secrets, "PLACES", mine)
+    mine = {name: store.Place(os.getuid(), os.getgid(), place.mode | let) for name, place in store.PLACES.items()}
+    patch.setattr(store, "PLACES", mine)
 
 
 class FakeClock:

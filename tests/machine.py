@@ -14,16 +14,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops import conversion, history, moves, proofs, rollback, update
+from ops.backup import records
+from ops.backup.records import Drill
+from ops.config.paths import Places
 from ops.errors import OpsError, RolledBack, Unavailable
-from ops.health import EXPECTED_SERVICES
 from ops.model import Report, Secret
-from ops.paths import Places
-from ops.proofs import Drill
+from ops.stack.health import EXPECTED_SERVICES
+from ops.update import history, pg_upgrade, plan, rollback, update
 from ops.world.containers import Member, Ran, Service
+from ops.world.https import Answer
 from ops.world.process import Finished
 from ops.world.restic import Snapshot, Stored
-from ops.world.web import Answer
 from tests import fakes
 
 CANARY = "c" * 40
@@ -152,7 +153,7 @@ class Machine(fakes.FakeWorld):
         long_ago = {image: self.clock.now() - timedelta(days=30) for image in known}
         self.registry = fakes.FakeRegistry(known, long_ago)
         passed = Drill(self.clock.now() - timedelta(days=1), "20261122T110000Z", 1.0, 1.0)
-        self.bucket["drills/1.json"] = proofs.written(passed)
+        self.bucket["drills/1.json"] = records.written(passed)
         for service in EXPECTED_SERVICES:
             self.stack[service] = Running(PINS.get(service, "a/b:1@sha256:0"))
 
@@ -202,7 +203,7 @@ class Machine(fakes.FakeWorld):
         return fakes.site(update={"watch_seconds": 30, "healthy_minutes": 1} | policy | changes)
 
     def update(self, service: str = "gitea", to: str = "", **more: Any) -> Report:
-        wish, world = moves.Wish(service, to, **more), self._world()
+        wish, world = plan.Wish(service, to, **more), self._world()
         return update.update(
             self.site(), world, wish=wish, agree=lambda *_: None, places=self.places, compose=self.compose
         )
@@ -376,7 +377,7 @@ class Machine(fakes.FakeWorld):
 
     # The engine.
     def services(self, project: str) -> tuple[Service, ...]:
-        if project == conversion.PROJECT:
+        if project == pg_upgrade.PROJECT:
             return (Service("postgres", "", "running", "healthy", 0),) if self.scratch else ()
         found = []
         for name, one in sorted(self.stack.items()):
@@ -557,7 +558,7 @@ class Machine(fakes.FakeWorld):
 
     @contextmanager
     def session(self, container: str, name: str = "gitea") -> Iterator[Session]:
-        beside = container.startswith(conversion.PROJECT)
+        beside = container.startswith(pg_upgrade.PROJECT)
         folder = self.scratch if beside else self.places.data / "postgresql"
         if not folder or not (beside or self.stack["postgres"].state == "running"):
             raise OpsError("the database ended the session")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ops import manifest, prune
-from ops.manifest import Backup, Manifest
-from ops.prune import Plan
+from ops.backup import manifest, prune
+from ops.backup.manifest import Backup, Manifest
+from ops.backup.prune import Plan
 from ops.world.restic import Snapshot
 from tests import fakes
 

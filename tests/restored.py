@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ops import contents, manifest, restore
+from ops.backup import contents, manifest
+from ops.backup.manifest import Manifest, Part
+from ops.config.paths import Places
 from ops.errors import OpsError
-from ops.manifest import Manifest, Part
-from ops.paths import Places
-from ops.restore_plan import Wish
-from ops.staging import STAGED
+from ops.restore import restore
+from ops.restore.plan import Wish
+from ops.restore.staging import STAGED
 from ops.world.containers import Ran, Service
 from ops.world.restic import Snapshot
 from tests import fakes

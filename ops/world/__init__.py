@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ops.schema import Site
-from ops.world.account import Account
+from ops.config.schema import Site
 from ops.world.aws import Aws
+from ops.world.aws_account import Account
+from ops.world.btrfs import Subvolumes
 from ops.world.clock import Clock
 from ops.world.containers import Containers
-from ops.world.database import Database
 from ops.world.files import Files
+from ops.world.https import Web
 from ops.world.journal import Journal
 from ops.world.mail import Mail
+from ops.world.postgres import Database
 from ops.world.process import Processes
 from ops.world.registry import Registry
 from ops.world.restic import Restic
-from ops.world.ssh import Ssh
-from ops.world.subvolumes import Subvolumes
-from ops.world.web import Web
+from ops.world.ssh_notice import Ssh
 
 
 @dataclass

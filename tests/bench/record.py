@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ground import run
-from ops.figures import Bench, Figure, added
+from ops.gate.benchmarks import Bench, Figure, added
 
 REPORT = run.REPOSITORY / "reports/bench.json"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ground import aws
 from ground.stand import Stand
-from ops import config
+from ops.config import load
 from ops.world.process import Processes
 from tests.bench import content
 from tests.bench.host import Host
@@ -40,7 +40,7 @@ def on(ground: Stand) -> Site:
 
     Its timers are at rest, and so is the stream of the database's log: what is sent is what a backup sends.
     """
-    known = config.load(ground.site_file)
+    known = load.load(ground.site_file)
     host, storage = Host(ground.place.name("host")), aws.client(known.aws.endpoint_url, "s3")
     host.shell("systemctl stop 'gitea-suite-*.timer' 'gitea-suite-wal*'")
     host.shell("while systemctl is-active --quiet gitea-suite-backup.service; do sleep 0.2; done")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ops.figures import Figure
+from ops.gate.benchmarks import Figure
 from ops.model import in_bytes
 from tests.bench.host import Host, Memory, Run, percentile
 from tests.bench.link import BASELINE_MBIT

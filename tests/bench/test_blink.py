@@ -13,11 +13,11 @@ import pytest
 from ground import images as ground_images
 from ground import run as ground_run
 from ground import stand
-from ops import succession
-from ops.figures import Figure
-from ops.succession import Front
+from ops.gate.benchmarks import Figure
+from ops.stack import nginx_handover
+from ops.stack.nginx_handover import Front
 from ops.world import World
-from ops.world.web import Web
+from ops.world.https import Web
 from tests import fakes
 from tests.bench.record import record
 from tests.integration.stack_fixtures import COMPOSE, DOMAIN, Stack, lay_out, run
@@ -98,7 +98,7 @@ def test_no_request_fails_while_nginx_is_replaced_and_hundreds_do_where_compose_
     world.web = Web((front.folder / "ca.pem").read_text())
 
     def beside(image: str) -> None:
-        assert succession.replace_nginx(SITE, world, image, front=where, farewell_seconds=120).changed
+        assert nginx_handover.replace_nginx(SITE, world, image, front=where, farewell_seconds=120).changed
 
     def in_its_place(image: str) -> None:
         command = [*where.compose(front.project), "up", "--detach", "--wait", "nginx"]

@@ -17,7 +17,7 @@ import pytest
 from ground import aws, run, stand
 from ground.images import OPS_BASE
 from ground.stand import Stand
-from ops.figures import Figure
+from ops.gate.benchmarks import Figure
 from tests.bench.record import record
 
 

@@ -17,8 +17,9 @@ from ground import aws, run, stand
 from ground.disk import require_space
 from ground.fixture import RUN_LABEL, Place
 from ground.images import OPS_BASE
-from ops import config, image
-from ops.figures import Figure
+from ops.config import load
+from ops.gate.benchmarks import Figure
+from ops.images import ops_image
 from ops.world import World
 from tests.bench import content
 from tests.bench.record import record
@@ -85,8 +86,8 @@ def bench(folder: Path) -> Iterator[Bench]:
         storage = aws.client(endpoint, "s3")
         storage.create_bucket(Bucket="bench", CreateBucketConfiguration={"LocationConstraint": aws.REGION})
         os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
-        site = config.load(run.REPOSITORY / "sites/local.toml")
-        made = image.ensure(run.REPOSITORY, run.CACHE, World(site, print))
+        site = load.load(run.REPOSITORY / "sites/local.toml")
+        made = ops_image.ensure(run.REPOSITORY, run.CACHE, World(site, print))
         (folder / "files").mkdir()
         content.make(folder / "files", range(_REPOSITORIES))
         (folder / "password").write_text("bench")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ops.figures import Figure
+from ops.gate.benchmarks import Figure
 from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.bench.site import Site, compared, grow

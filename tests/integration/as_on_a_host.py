@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from ops import backup, cli, paths
+from ops.backup import take
+from ops.cli import main
+from ops.config import paths
 from ops.world import World, restic
 from ops.world.clock import Clock
 
@@ -26,7 +28,7 @@ paths.Places.__init__.__defaults__ = (
     WATCHMAN,
 )
 # No one waits for minutes in a test, and a busy machine is not what is tested: the site stands still as long as it takes.
-vars(backup)["FROZEN_SECONDS"] = 60.0
+vars(take)["FROZEN_SECONDS"] = 60.0
 restic.PATIENCE_SECONDS, restic.LOCK_PATIENCE = 2.0, "1s"
 
 
@@ -40,5 +42,5 @@ class Stopped(Clock):
         return datetime.now(UTC) - timedelta(seconds=float(os.environ.get("SMALL_SITE_CLOCK_BEHIND", "0")))
 
 
-vars(cli)["World"] = partial(World, clock=Stopped())
-cli.main()
+vars(main)["World"] = partial(World, clock=Stopped())
+main.main()

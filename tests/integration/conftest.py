@@ -19,8 +19,8 @@ from ground.acme import Acme
 from ground.fixture import Place
 from ground.images import OPS_BASE, ImageSet
 from ground.mail import Mailbox
-from ops import image
-from ops.image import OpsImage
+from ops.images import ops_image as images_ops_image
+from ops.images.ops_image import OpsImage
 from ops.world import World, evidence
 from tests import fakes
 from tests.integration.gitea_contract import Bench, bench_on
@@ -140,7 +140,7 @@ def ops_image(built: ImageSet) -> Iterator[OpsImage]:
     os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
     with (run.CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        made = image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=_tell))
+        made = images_ops_image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=_tell))
     evidence.note(images={made.reference: made.identity})
     yield made
     del os.environ["OPS_BASE_IMAGE"]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ground import aws, run
-from ops import infrastructure, inputs
-from ops.config import site_from
-from ops.schema import Site
-from ops.workspace import Workshop
+from ops.config import tool_variables
+from ops.config.load import site_from
+from ops.config.schema import Site
+from ops.config.workspace import Workshop
+from ops.deploy import infrastructure
 from ops.world import World
 from ops.world.terraform import Terraform
 from tests import fakes
@@ -33,7 +34,7 @@ class Cloud:
     def variables(self) -> Path:
         path = self.workshop.state / "infra/terraform.tfvars.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(inputs.terraform_variables(self.site, KEY)))
+        path.write_text(json.dumps(tool_variables.terraform_variables(self.site, KEY)))
         return path
 
     def terraform(self) -> Terraform:

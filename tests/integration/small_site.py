@@ -16,7 +16,7 @@ from typing import Any
 
 from ground import aws, images
 from ground.fixture import RUN_LABEL, Place
-from ops.inputs import host_document
+from ops.config.tool_variables import host_document
 from tests import fakes
 from tests.integration.restic_formats import EmptyRepository, Key, empty_repository
 from tests.integration.stack_fixtures import DOMAIN, Stack, basic, run, write_secret

@@ -13,7 +13,7 @@ import pytest
 from moto import mock_aws
 from moto.sesv2.responses import SESV2Response
 
-from ops.world.account import Account
+from ops.world.aws_account import Account
 from tests.cloud import mean_moto
 
 REGION = "eu-central-1"

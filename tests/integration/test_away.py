@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from ops.world.ssh import Ssh
+from ops.world.ssh_notice import Ssh
 
 SENTENCE = "Gitea is away for a moment. It is being updated to 28.1.0. Try again in a minute."
 

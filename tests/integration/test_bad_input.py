@@ -19,8 +19,8 @@ import pytest
 from ground import run
 from ground.acme import Acme
 from ground.fixture import RUN_LABEL, Place
+from ops.config.tool_variables import ansible_variables
 from ops.errors import OpsError, Refused, Unavailable
-from ops.inputs import ansible_variables
 from ops.world.ansible import play
 from tests import fakes
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ground.images import ImageSet
-from ops import conversion
-from ops.world import database
-from ops.world.database import Database
+from ops.update import pg_upgrade
+from ops.world import postgres
+from ops.world.postgres import Database
 from ops.world.process import Processes
 from tests.integration.gitea_contract import Bench, Postgres
 
@@ -36,14 +36,14 @@ def old(bench: Bench, built: ImageSet) -> Postgres:
 def copied(old: Postgres, bench: Bench, built: ImageSet) -> tuple[Postgres, dict[str, str]]:
     """A server of the newer one with a copy, made as an update makes it; and what the old one has."""
     new = Postgres.on(bench, built.local("postgres:18.6"), "new")
-    done = Processes().pipe(database.dump(old.host), database.load(new.host, database.USER), environment={}, tell=print)
+    done = Processes().pipe(postgres.dump(old.host), postgres.load(new.host, postgres.USER), environment={}, tell=print)
     assert done.code == 0, done.output
     return new, content_of(old)
 
 
-def content_of(server: Postgres, name: str = database.USER) -> dict[str, str]:
+def content_of(server: Postgres, name: str = postgres.USER) -> dict[str, str]:
     with Database().session(server.host, name) as session:
-        return conversion.content(session)
+        return pg_upgrade.content(session)
 
 
 def test_a_copy_in_another_major_version_has_everything(copied: tuple[Postgres, dict[str, str]]) -> None:
@@ -52,7 +52,7 @@ def test_a_copy_in_another_major_version_has_everything(copied: tuple[Postgres, 
     assert {name.partition(" ")[0] for name in had} == {"table", "sequence", "view", "index", "constraint"}
     assert had['table public."user"'].startswith("500 rows (")
     assert had["table public.empty"] == "0 rows (0)"
-    assert conversion.differences(had, content_of(new)) == []
+    assert pg_upgrade.differences(had, content_of(new)) == []
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_whatever_a_copy_lacks_is_found(copied: tuple[Postgres, dict[str, str]],
     new, had = copied
     spoiled = new.create(template="gitea")
     new.sql(spoiled, damage)
-    assert [each.partition(":")[0] for each in conversion.differences(had, content_of(new, spoiled))] == [found]
+    assert [each.partition(":")[0] for each in pg_upgrade.differences(had, content_of(new, spoiled))] == [found]
 
 
 def test_what_is_not_gitea_s_is_named(old: Postgres) -> None:
     def strangers() -> tuple[str, ...]:
         with Database().session(old.host) as session:
-            return conversion.strangers(session)
+            return pg_upgrade.strangers(session)
 
     assert strangers() == ()
     old.sql("postgres", "CREATE DATABASE wiki")
@@ -87,7 +87,7 @@ def test_what_is_not_gitea_s_is_named(old: Postgres) -> None:
 
 
 def test_a_dump_that_fails_says_why(old: Postgres) -> None:
-    dump = [*database.dump(old.host), "--table=no_such_table"]
-    done = Processes().pipe(dump, database.load(old.host, "postgres"), environment={}, tell=print)
+    dump = [*postgres.dump(old.host), "--table=no_such_table"]
+    done = Processes().pipe(dump, postgres.load(old.host, "postgres"), environment={}, tell=print)
     assert done.code != 0
     assert "no matching tables were found" in done.output

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops import accounts, restore
 from ops.errors import OpsError
+from ops.restore import restore
+from ops.stack import accounts
 from tests import pruned
 from tests.cloud import Cloud, Cut, played
 from tests.pruned import WHOLE, Bucket

@@ -25,10 +25,10 @@ from ops.model import AccessKey, Secret, SmtpCredentials
 from ops.world.aws import PENDING, Aws
 from ops.world.clock import Clock
 from ops.world.containers import Containers, Ran, Service
+from ops.world.https import Web
 from ops.world.lock import exclusive
 from ops.world.mail import CredentialsRefused, Mail, MailRefused
 from ops.world.process import Finished, Processes
-from ops.world.web import Web
 from tests.fakes import FakeAws, FakeClock, FakeContainers, FakeMail, FakeProcesses, FakeWeb
 
 both = pytest.mark.parametrize("kind", ["fake", "real"])

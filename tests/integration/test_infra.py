@@ -14,11 +14,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ground import run
-from ops import infrastructure, rotation
+from ops.config.workspace import Workshop
+from ops.deploy import infrastructure
 from ops.errors import Locked, OpsError
 from ops.model import AccessKey, Outputs, Secret
-from ops.secrets import NAMES, credentials_from
-from ops.workspace import Workshop
+from ops.secrets import rotate
+from ops.secrets.store import NAMES, credentials_from
 from ops.world import World
 from tests import fakes
 from tests.integration.site_in_aws import KEY, Cloud, cloud_at
@@ -257,7 +258,7 @@ def test_a_second_plan_finds_nothing_to_do_though_secrets_were_rotated_and_canon
     name, vault = applied.secret_names["metrics-token"], cloud.world.aws
     for value in ("rotated once", "rotated twice"):
         vault.promote_secret(name, vault.put_pending_secret(name, Secret(value)))
-    assert rotation.ensure_smtp(cloud.site, cloud.world).changed is True
+    assert rotate.ensure_smtp(cloud.site, cloud.world).changed is True
     assert cloud.terraform().plan(cloud.variables(), "-var=ami=ami-0123456789abcdef0") is False
     assert vault.secret(name).reveal() == "rotated twice"
     credentials = credentials_from(vault.secret(applied.secret_names["smtp-credentials"]))

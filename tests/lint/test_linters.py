@@ -79,6 +79,10 @@ def test_mypy_finds_every_type_in_order() -> None:
     _clean("mypy", "ops", "ground", "noxfile.py", "tests")
 
 
+def test_import_linter_finds_every_layer_kept() -> None:
+    _clean("lint-imports", "--no-cache")
+
+
 def test_ruff_finds_nothing() -> None:
     _clean("ruff", "check", ".")
 

@@ -13,10 +13,10 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from moto import mock_aws
 
-from ops import preflight
+from ops.deploy import preflight
 from ops.errors import OpsError, Refused, Unavailable
 from ops.model import AccountFacts, BucketContents
-from ops.world.account import Account
+from ops.world.aws_account import Account
 from tests import fakes
 from tests.cloud import mean_moto
 

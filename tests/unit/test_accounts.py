@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ops import accounts
 from ops.errors import OpsError
+from ops.stack import accounts
 from ops.world.containers import Ran
-from ops.world.web import Answer
+from ops.world.https import Answer
 from tests import fakes
 
 PASSWORD = "the-password-in-secrets-manager"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ops import away
 from ops.errors import OpsError
-from ops.world import ssh
+from ops.stack import maintenance
+from ops.world import ssh_notice
 from ops.world.containers import Ran
 from tests import fakes
 
@@ -33,8 +33,8 @@ OTHERS = (
 
 @pytest.mark.parametrize("line", PUSHES)
 def test_a_push_is_known_by_its_process(line: str) -> None:
-    assert away.pushes_in(OTHERS) == 0
-    assert away.pushes_in([*OTHERS, line]) == 1
+    assert maintenance.pushes_in(OTHERS) == 0
+    assert maintenance.pushes_in([*OTHERS, line]) == 1
 
 
 @dataclass
@@ -72,7 +72,7 @@ def host(**changes: Any) -> tuple[fakes.FakeWorld, list[str]]:
 
 def test_pushes_are_turned_away_then_everyone_then_ssh_and_all_are_let_in_again() -> None:
     world, told = host(busy_looks=3)
-    with away.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
+    with maintenance.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
         assert absence.drained
         absence.stop()
         absence.start()
@@ -90,13 +90,13 @@ def test_pushes_are_turned_away_then_everyone_then_ssh_and_all_are_let_in_again(
 
 def test_a_push_that_was_let_in_a_moment_ago_and_had_no_process_yet_is_waited_for() -> None:
     world, _ = host(late_look=2)
-    with away.away(SITE, world, REASON):  # type: ignore[arg-type]
+    with maintenance.away(SITE, world, REASON):  # type: ignore[arg-type]
         assert world.clock.monotonic() >= 0.6
 
 
 def test_a_push_that_does_not_end_is_cut_after_the_limit_and_that_is_said() -> None:
     world, told = host(busy_looks=10**6)
-    with away.away(SITE, world, REASON, drain_seconds=10) as absence:  # type: ignore[arg-type]
+    with maintenance.away(SITE, world, REASON, drain_seconds=10) as absence:  # type: ignore[arg-type]
         assert not absence.drained
     assert 10 <= world.clock.monotonic() < 11
     assert world.told == ["1 pushes have not ended after 10 s: they are cut"]
@@ -107,7 +107,7 @@ def test_whatever_happens_meanwhile_everyone_is_let_in_again_and_ssh_is_free() -
     world, told = host()
 
     def interrupted() -> None:
-        with away.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
+        with maintenance.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
             absence.stop()
             raise KeyboardInterrupt
 
@@ -119,7 +119,7 @@ def test_whatever_happens_meanwhile_everyone_is_let_in_again_and_ssh_is_free() -
 @pytest.mark.parametrize("nginx", [None, Ran(127, "nginx-away: not found")])
 def test_an_nginx_that_can_not_turn_anyone_away_is_no_reason_not_to_go_on(nginx: Ran | None) -> None:
     world, told = host(nginx=nginx)
-    with away.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
+    with maintenance.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
         absence.stop()
     assert "stop gitea" in told
     assert all(line.startswith("nginx turns no one away: nginx") for line in world.told)
@@ -128,7 +128,7 @@ def test_an_nginx_that_can_not_turn_anyone_away_is_no_reason_not_to_go_on(nginx:
 def test_a_port_that_is_taken_is_told_and_no_reason_not_to_go_on() -> None:
     world, told = host()
     world.ssh.free = False
-    with away.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
+    with maintenance.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
         absence.stop()
         absence.start()
     assert world.told == ["the port of git's ssh is taken: its users meet a refusal and not a sentence"]
@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_is_told_and_no_reason_not_to_go_on() -> None:
 
 @pytest.mark.parametrize("sentence", ["", "x", "Gitea is away.", "a" * 300])
 def test_what_an_ssh_client_is_told_is_a_packet_of_the_protocol(sentence: str) -> None:
-    said = ssh.goodbye(sentence)
+    said = ssh_notice.goodbye(sentence)
     version, _, packet = said.partition(b"\r\n")
     length, padding = int.from_bytes(packet[:4]), packet[4]
     assert version == b"SSH-2.0-away"

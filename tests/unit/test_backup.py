@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ops import backup, contents, manifest, upload
+from ops.backup import contents, manifest, upload
+from ops.backup import take as backup_take
 from ops.errors import OpsError, Refused, Unavailable
-from ops.timeline import Timeline
+from ops.step_timer import Timeline
 from tests import fakes
 from tests.machine import Machine
 
@@ -24,7 +25,7 @@ def machine(tmp_path: Path) -> Machine:
 def take(machine: Machine) -> manifest.Manifest:
     machine.clock.sleep(60)
     world: Any = machine
-    return backup.of_this_moment(machine.site(), world, machine.places)
+    return backup_take.of_this_moment(machine.site(), world, machine.places)
 
 
 def waiting(machine: Machine) -> list[str]:
@@ -53,7 +54,7 @@ def test_a_bucket_that_may_not_be_looked_into_is_one_that_is_away(kind: type[Ops
 
     world: Any = fakes.FakeWorld()
     world.aws.objects = refuse
-    known = backup._in_bucket(fakes.site(), world)
+    known = backup_take._in_bucket(fakes.site(), world)
     assert known.identities == frozenset()
     with pytest.raises(kind, match="AccessDenied"):
         known.all_of_them()
@@ -107,5 +108,5 @@ def test_a_repository_that_git_cannot_read_is_in_the_backup_and_is_named() -> No
     known = contents.refs_from(f"{REFS}= a/half.git\n{contents.UNREADABLE}\n")
     assert known == {**contents.refs_from(REFS), "a/half.git": contents.UNREADABLE}
     made = fakes.made(manifest.moment_of("20261123T110000Z"), repositories=known)
-    (line,) = backup._unread(made)
+    (line,) = backup_take._unread(made)
     assert line.startswith("the backup has a/half.git as it is, and git cannot read it")

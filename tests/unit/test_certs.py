@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ops import certs
 from ops.errors import OpsError, Unavailable
 from ops.model import Report
+from ops.stack import certs
 from ops.world.containers import Ran
 from ops.world.process import Finished
 from tests import fakes

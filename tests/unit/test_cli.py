@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ops import cli, cli_arguments, health, rotation
+from ops.cli import arguments, main
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.model import Report
+from ops.secrets import rotate as secrets_rotate
+from ops.stack import health
 from ops.world.process import Terminated, interrupt_code
 from tests import fakes
 
@@ -22,7 +24,7 @@ EXAMPLE = Path(__file__).parents[2] / "sites/production.example.toml"
 
 def _main(*argv: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        cli.main(argv)
+        main.main(argv)
     return int(str(ended.value.code))
 
 
@@ -140,7 +142,7 @@ def _rotation_ends(
         rotated.append(name)
         return Report("secrets", True, "done")
 
-    monkeypatch.setattr(rotation, "rotate", rotate)
+    monkeypatch.setattr(secrets_rotate, "rotate", rotate)
     monkeypatch.setattr("sys.stdin", stdin)
     return _main("secrets", "rotate", "metrics-token", "--site", str(site), *more), rotated
 
@@ -172,22 +174,20 @@ def test_what_cannot_be_rotated_is_said_before_anyone_is_asked(name: str, code: 
 
 @pytest.mark.parametrize(("given", "options"), [((), []), (("--",), []), (("--", "--site", "x"), ["--site", "x"])])
 def test_what_stands_behind_two_dashes_is_for_the_stage(given: tuple[str, ...], options: list[str]) -> None:
-    assert cli_arguments.parser().parse_args(["gate", "run", "deploy-e2e", *given]).options == options
+    assert arguments.parser().parse_args(["gate", "run", "deploy-e2e", *given]).options == options
 
 
 @pytest.mark.parametrize("action", [["status"], ["promote", "1.2.3"], ["run", "lint"]])
 def test_the_gate_takes_json_before_its_action_and_behind_it_as_every_verb_does(action: list[str]) -> None:
     asked = (["--json", *action], [*action, "--json"], action)
-    assert [cli_arguments.parser().parse_args(["gate", *each]).json for each in asked] == [True, True, False]
+    assert [arguments.parser().parse_args(["gate", *each]).json for each in asked] == [True, True, False]
 
 
 def test_no_message_names_a_verb_with_another_verb_for_its_object() -> None:
-    (verbs,) = (
-        each.choices for each in cli_arguments.parser()._actions if isinstance(each, argparse._SubParsersAction)
-    )
+    (verbs,) = (each.choices for each in arguments.parser()._actions if isinstance(each, argparse._SubParsersAction))
     named = [
         (path.name, *words)
-        for path in sorted(Path(cli.__file__).parent.glob("*.py"))
+        for path in sorted(Path(main.__file__).parents[1].rglob("*.py"))
         for words in re.findall(r"\bops ([a-z]+)(?: ([a-z]+))?", path.read_text(encoding="utf-8"))
     ]
     assert len(named) > 50

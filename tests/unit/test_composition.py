@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import composition
+from ops.config import compose_files
 
 
 @pytest.mark.parametrize(
@@ -22,15 +22,15 @@ from ops import composition
     ],
 )
 def test_the_settings_say_which_files_make_the_stack(settings: str, named: tuple[str, ...]) -> None:
-    assert composition.named_in(settings) == named
+    assert compose_files.named_in(settings) == named
 
 
 def test_what_is_laid_over_the_stack_comes_behind_all_of_it(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"COMPOSE_FILE='{tmp_path}/compose.yaml:{tmp_path}/quick-start.yaml'\n")
     wanted = [str(tmp_path / each) for each in ("compose.yaml", "quick-start.yaml", "trial.yaml")]
-    options = composition.files(tmp_path, "trial.yaml")
+    options = compose_files.files(tmp_path, "trial.yaml")
     assert (options[::2], options[1::2]) == (["--file"] * 3, wanted)
 
 
 def test_a_folder_without_settings_has_the_stack_s_one_file(tmp_path: Path) -> None:
-    assert composition.files(tmp_path) == ["--file", str(tmp_path / "compose.yaml")]
+    assert compose_files.files(tmp_path) == ["--file", str(tmp_path / "compose.yaml")]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import config
+from ops.config import load
+from ops.config.tool_variables import host_document
 from ops.errors import ConfigError
-from ops.inputs import host_document
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]
@@ -22,14 +22,14 @@ ROOT = Path(__file__).parents[2]
 
 def _problems(document: dict[str, Any]) -> str:
     with pytest.raises(ConfigError) as caught:
-        config.site_from(document)
+        load.site_from(document)
     assert caught.value.exit_code == 2
     return caught.value.message
 
 
 @pytest.mark.parametrize("name", ["local.toml", "production.example.toml"])
 def test_the_site_files_that_ship_are_valid(name: str) -> None:
-    assert config.load(ROOT / "sites" / name).schema == 1
+    assert load.load(ROOT / "sites" / name).schema == 1
 
 
 def test_three_mistakes_are_reported_together_each_with_key_value_and_remedy() -> None:
@@ -90,7 +90,7 @@ def test_the_host_s_own_copy_of_the_backups_needs_a_root_disk_that_holds_it() ->
     assert "host.root_gib = 64 is too small beside host.data_gib = 50" in _problems(small)
     assert "give 65 or more" in _problems(small)
     small["host"]["root_gib"] = 65
-    assert config.site_from(small)
+    assert load.site_from(small)
 
 
 @pytest.mark.parametrize("port", [25, 465, 2465])
@@ -126,19 +126,19 @@ def test_git_and_the_host_cannot_share_an_ssh_port() -> None:
 def test_a_file_that_is_not_well_formed_is_a_configuration_error(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError):
-        config.load(tmp_path / name)
+        load.load(tmp_path / name)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read the site file .*nowhere\.toml"):
-        config.load(tmp_path / "nowhere.toml")
+        load.load(tmp_path / "nowhere.toml")
 
 
 def test_the_host_reads_back_the_site_it_was_given(tmp_path: Path) -> None:
     site = fakes.site()
     path = tmp_path / "site.json"
     path.write_text(json.dumps(host_document(site)))
-    assert config.load(path) == site
+    assert load.load(path) == site
 
 
 # A few letters of every kind: to choose among all of Unicode, hypothesis first makes a table of it that takes longer than the test.
@@ -153,7 +153,7 @@ _KEY = _TEXT | st.sampled_from(
 @given(st.dictionaries(_KEY, _VALUE | st.dictionaries(_KEY, _VALUE, max_size=3), max_size=5))
 def test_no_document_does_anything_but_load_or_explain(extra: dict[str, Any]) -> None:
     with contextlib.suppress(ConfigError):
-        assert config.site_from(fakes.site_document() | extra).schema == 1
+        assert load.site_from(fakes.site_document() | extra).schema == 1
 
 
 @pytest.mark.parametrize("source", ["2001:db8::/32", "0.0.0.0/1", "203.0.113.7", "203.0.113.7/24"])

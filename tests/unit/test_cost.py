@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ops import cost
+from ops.deploy import cost
 from tests import fakes
 
 

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ops import accounts, credentials, secrets
 from ops.errors import OpsError
 from ops.model import Report
+from ops.secrets import store
+from ops.stack import accounts, apply_secrets
 from ops.world.containers import Ran, Service
 from tests import fakes
 
@@ -45,7 +46,7 @@ class Postgres:
         return Ran(0, f"{self.verifier}\n")
 
     def takes(self, password: str) -> bool:
-        return credentials.verifier_takes(self.verifier, password)
+        return apply_secrets.verifier_takes(self.verifier, password)
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Host:
     administrator: list[str]
 
     def apply(self, pending: str = "") -> Report:
-        return credentials.apply(fakes.site(), self.world, pending=pending, directory=self.directory)  # type: ignore[arg-type]
+        return apply_secrets.apply(fakes.site(), self.world, pending=pending, directory=self.directory)  # type: ignore[arg-type]
 
     def age_files(self) -> None:
         for file in self.directory.iterdir():
@@ -66,7 +67,7 @@ class Host:
 
 
 def _values(word: str) -> dict[str, str]:
-    names = [*(name for name in secrets.PLACES if not name.startswith("smtp-")), "admin-password"]
+    names = [*(name for name in store.PLACES if not name.startswith("smtp-")), "admin-password"]
     values = {f"test/{name}": f"{word}-{name}" for name in names}
     return values | {"test/smtp-credentials": json.dumps({"username": "AKIA", "password": f"{word}-smtp-password"})}
 
@@ -167,14 +168,14 @@ def test_a_file_that_was_written_before_a_cut_off_still_restarts_its_reader(host
 
 
 def test_a_database_that_was_altered_before_a_cut_off_takes_what_is_current_again(host: Host) -> None:
-    host.postgres.verifier = credentials.verifier_of("a password that was to follow", b"salt")
+    host.postgres.verifier = apply_secrets.verifier_of("a password that was to follow", b"salt")
     host.apply()
     assert host.postgres.takes("old-database-password")
 
 
 def test_a_database_whose_stack_is_not_started_yet_is_brought_to_agree_and_nothing_is_restarted(host: Host) -> None:
     host.world.containers.found = (_running("postgres"),)
-    host.postgres.verifier = credentials.verifier_of("another", b"salt")
+    host.postgres.verifier = apply_secrets.verifier_of("another", b"salt")
     host.world.aws.secrets = _values("new")
     host.apply()
     assert host.postgres.takes("new-database-password")
@@ -212,18 +213,18 @@ def test_every_service_that_mounts_a_secret_is_known_as_its_reader() -> None:
             mounted[name].add(service)
     # The role of the database is altered instead of its server restarted, and Diun reads its files at each mail.
     assert {name: services - {"postgres", "diun"} for name, services in mounted.items()} == {
-        name: set(readers) for name, readers in credentials.READERS.items() if name != "restic-password"
+        name: set(readers) for name, readers in apply_secrets.READERS.items() if name != "restic-password"
     }
-    assert credentials.READERS["restic-password"] == ()  # of ops alone
-    assert set(credentials.READERS) == set(secrets.PLACES)
+    assert apply_secrets.READERS["restic-password"] == ()  # of ops alone
+    assert set(apply_secrets.READERS) == set(store.PLACES)
 
 
 @pytest.mark.parametrize("verifier", ["", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$x:y$z"])
 def test_a_verifier_that_is_none_takes_nothing(verifier: str) -> None:
-    assert not credentials.verifier_takes(verifier, "")
+    assert not apply_secrets.verifier_takes(verifier, "")
 
 
 def test_a_verifier_of_postgresql_s_own_is_understood() -> None:
-    assert credentials.verifier_takes(PENCIL, "pencil")
-    assert not credentials.verifier_takes(PENCIL, "Pencil")
-    assert not credentials.verifier_takes(PENCIL.replace("$4096:", "$4095:"), "pencil")
+    assert apply_secrets.verifier_takes(PENCIL, "pencil")
+    assert not apply_secrets.verifier_takes(PENCIL, "Pencil")
+    assert not apply_secrets.verifier_takes(PENCIL.replace("$4096:", "$4095:"), "pencil")

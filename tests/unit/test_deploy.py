@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from ops import deploy_host, infrastructure, pins, workspace
+from ops.config import workspace
+from ops.deploy import host, infrastructure
 from ops.errors import Refused
+from ops.images import pins
+from ops.images.pins import Pin
 from ops.model import Outputs
-from ops.pins import Pin
 from tests import fakes
 
 OUTPUTS = {
@@ -43,13 +45,13 @@ def test_a_key_pair_that_is_not_whole_is_refused_with_the_command_that_makes_one
 
 def test_the_host_is_reached_at_the_site_s_address_before_the_elastic_ip(tmp_path: Path) -> None:
     outputs = infrastructure.outputs_from(OUTPUTS)
-    assert deploy_host.connection(fakes.site(), outputs, tmp_path)["ansible_host"] == "192.0.2.1"
+    assert host.connection(fakes.site(), outputs, tmp_path)["ansible_host"] == "192.0.2.1"
     elsewhere = fakes.site(host={"ssh_key": "k", "address": "192.0.2.9"})
-    assert deploy_host.connection(elsewhere, outputs, tmp_path)["ansible_host"] == "192.0.2.9"
+    assert host.connection(elsewhere, outputs, tmp_path)["ansible_host"] == "192.0.2.9"
 
 
 def test_the_host_s_key_is_learnt_once_and_kept_with_the_site(tmp_path: Path) -> None:
-    arguments = deploy_host.connection(fakes.site(), infrastructure.outputs_from(OUTPUTS), tmp_path / "known")[
+    arguments = host.connection(fakes.site(), infrastructure.outputs_from(OUTPUTS), tmp_path / "known")[
         "ansible_ssh_common_args"
     ]
     assert f"UserKnownHostsFile={tmp_path}/known" in arguments
@@ -59,16 +61,16 @@ def test_the_host_s_key_is_learnt_once_and_kept_with_the_site(tmp_path: Path) ->
 def test_the_host_of_a_deployed_site_is_known_without_terraform(tmp_path: Path) -> None:
     workshop = workspace.Workshop(tmp_path, tmp_path, tmp_path)
     with pytest.raises(Refused, match="site test was not deployed from here"):
-        deploy_host.connection_of(fakes.site(), workshop)
+        host.connection_of(fakes.site(), workshop)
     workshop.outputs.write_text(json.dumps(OUTPUTS))
-    assert deploy_host.connection_of(fakes.site(), workshop)["ansible_host"] == "192.0.2.1"
+    assert host.connection_of(fakes.site(), workshop)["ansible_host"] == "192.0.2.1"
 
 
 CLOSED: dict[str, Any] = {"network": {"admin_cidrs": []}}
 
 
 def test_a_host_whose_ssh_port_is_closed_is_reached_by_its_instance_through_session_manager(tmp_path: Path) -> None:
-    reached = deploy_host.connection(fakes.site(**CLOSED), infrastructure.outputs_from(OUTPUTS), tmp_path / "known")
+    reached = host.connection(fakes.site(**CLOSED), infrastructure.outputs_from(OUTPUTS), tmp_path / "known")
     assert reached["ansible_host"] == "i-1"
     options = shlex.split(reached["ansible_ssh_common_args"])
     (proxy,) = [each for each in options if each.startswith("ProxyCommand=")]
@@ -82,29 +84,29 @@ def test_a_host_whose_ssh_port_is_closed_is_reached_by_its_instance_through_sess
 def test_session_manager_without_its_programs_is_refused_by_name(present: set[str]) -> None:
     world: Any = fakes.FakeWorld(processes=fakes.FakeProcesses(programs=present))
     with pytest.raises(Refused) as caught:
-        deploy_host.require_way_in(fakes.site(**CLOSED), world)
+        host.require_way_in(fakes.site(**CLOSED), world)
     missing = {"aws", "session-manager-plugin"} - present
     assert all(program in caught.value.message for program in missing)
     world.processes.programs = {"aws", "session-manager-plugin"}
-    deploy_host.require_way_in(fakes.site(**CLOSED), world)
+    host.require_way_in(fakes.site(**CLOSED), world)
 
 
 def test_an_operator_whose_address_the_host_does_not_know_yet_may_go_through_session_manager_once(
     tmp_path: Path,
 ) -> None:
     outputs = infrastructure.outputs_from(OUTPUTS)
-    direct = deploy_host.connection(fakes.site(), outputs, tmp_path / "known")
+    direct = host.connection(fakes.site(), outputs, tmp_path / "known")
     assert (direct["ansible_host"], "ProxyCommand" in direct["ansible_ssh_common_args"]) == ("192.0.2.1", False)
-    through = deploy_host.connection(fakes.site(), outputs, tmp_path / "known", session_manager=True)
+    through = host.connection(fakes.site(), outputs, tmp_path / "known", session_manager=True)
     assert (through["ansible_host"], "ProxyCommand" in through["ansible_ssh_common_args"]) == ("i-1", True)
     world: Any = fakes.FakeWorld()
     with pytest.raises(Refused, match="the way through Session Manager needs aws and session-manager-plugin"):
-        deploy_host.require_way_in(fakes.site(), world, session_manager=True)
+        host.require_way_in(fakes.site(), world, session_manager=True)
 
 
 def test_an_open_ssh_port_needs_no_session_manager() -> None:
     world: Any = fakes.FakeWorld()
-    deploy_host.require_way_in(fakes.site(), world)
+    host.require_way_in(fakes.site(), world)
 
 
 @pytest.mark.parametrize("bucket", ["abc", "a" * 63])
@@ -117,9 +119,9 @@ def test_the_state_s_bucket_has_a_name_that_s3_takes(bucket: str) -> None:
 def test_what_updates_have_proven_is_read_from_the_bucket_where_there_is_one() -> None:
     world = fakes.FakeWorld()
     site = fakes.site()
-    assert deploy_host.proven(site, world) == {}  # type: ignore[arg-type]
+    assert host.proven(site, world) == {}  # type: ignore[arg-type]
     world.aws.buckets = {site.backup.bucket, infrastructure.state_bucket(site)}
-    assert deploy_host.proven(site, world) == {}  # type: ignore[arg-type]
+    assert host.proven(site, world) == {}  # type: ignore[arg-type]
     known = {"gitea": Pin("gitea/gitea", "28.1.1", "sha256:1")}
     world.aws.write_object(site.backup.bucket, pins.KEY, pins.written(known))
-    assert deploy_host.proven(site, world) == known  # type: ignore[arg-type]
+    assert host.proven(site, world) == known  # type: ignore[arg-type]

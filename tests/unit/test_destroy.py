@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from ops import destroy, manifest, proofs
-from ops.destroy import Losses, Wish
+from ops.backup import manifest, records
+from ops.backup.records import Verification
+from ops.config.workspace import Workshop
+from ops.deploy import destroy
+from ops.deploy.destroy import Losses, Wish
 from ops.model import BucketContents
-from ops.proofs import Verification
-from ops.workspace import Workshop
 from tests import fakes
 
 WHEN = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)
@@ -44,7 +45,7 @@ def test_it_is_the_newest_backup_that_has_to_be_verified(verified: int, findings
     newest, older = fakes.made(WHEN), fakes.made(WHEN - timedelta(hours=1))
     record = Verification(WHEN, (newest, older)[verified].identity, 1, findings)
     stored = {manifest.key_of(each.identity): manifest.written(each) for each in (newest, older)}
-    stored[proofs.key_of(proofs.VERIFICATIONS, WHEN)] = proofs.written(record)
+    stored[records.key_of(records.VERIFICATIONS, WHEN)] = records.written(record)
     site = fakes.site()
     world = fakes.FakeWorld(aws=fakes.FakeAws(stored=stored, buckets={site.backup.bucket}))
     assert destroy._newest_backup(site, world) == (newest.identity, WHEN if when else None)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import cli_arguments
+from ops.cli import arguments
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,7 +28,7 @@ def test_there_are_commands_in_the_documents() -> None:
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_every_command_of_a_document_is_one_that_ops_takes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        cli_arguments.parser().parse_args(shlex.split(command))
+        arguments.parser().parse_args(shlex.split(command))
     except SystemExit:
         pytest.fail(capsys.readouterr().err)
 

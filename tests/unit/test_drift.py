@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops import drift, firewall
+from ops.deploy import drift, security_groups
 from ops.model import Change
 from ops.world.terraform import changes_from, resources_from, rules_from
 from tests import fakes
@@ -78,10 +78,10 @@ def test_a_rule_made_by_hand_is_foreign_and_is_taken_out_and_ours_stay() -> None
     )
     world: Any = fakes.FakeWorld(account=account)
     terraform: Any = _Terraform()
-    assert firewall.foreign_rules(terraform, world) == {("sg-1", "sgr-2"): "ingress tcp 8080 from 0.0.0.0/0"}
-    assert firewall.close(terraform, world) is True
-    assert firewall.close(terraform, world) is False
-    assert firewall.foreign_rules(terraform, world) == {}
+    assert security_groups.foreign_rules(terraform, world) == {("sg-1", "sgr-2"): "ingress tcp 8080 from 0.0.0.0/0"}
+    assert security_groups.close(terraform, world) is True
+    assert security_groups.close(terraform, world) is False
+    assert security_groups.foreign_rules(terraform, world) == {}
     assert world.account.rules("sg-1").keys() == {"sgr-1"}
     assert world.told == ["sg-1: revoked a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0"]
 

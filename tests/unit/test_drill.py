@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import drill, proofs
+from ops.backup import records
+from ops.backup.records import Drill
+from ops.config.paths import Places
 from ops.errors import Locked, OpsError, Unavailable
-from ops.paths import Places
-from ops.picture import Mark, course_from
-from ops.proofs import Drill
+from ops.restore import drill
+from ops.timeline_chart import Mark, course_from
 from ops.world.restic import WrongPassword
 from tests import fakes
 
@@ -41,16 +42,16 @@ def held(days: float, *findings: str) -> Drill:
     ],
 )
 def test_a_drill_is_due_when_the_last_one_failed_or_is_a_week_old(drills: list[Drill], due: bool) -> None:
-    assert proofs.due(drills, 7, NOW) is due
+    assert records.due(drills, 7, NOW) is due
 
 
 def test_what_the_bucket_keeps_of_a_drill_is_read_again() -> None:
     for each in (held(0), held(0, "one", "two")):
-        assert proofs.read_drill(proofs.written(each)) == each
-    whole = proofs.written(held(0))
+        assert records.read_drill(records.written(each)) == each
+    whole = records.written(held(0))
     for length in range(len(whole) - 1):
         with pytest.raises(OpsError, match="cut off"):
-            proofs.read_drill(whole[:length])
+            records.read_drill(whole[:length])
 
 
 @pytest.fixture

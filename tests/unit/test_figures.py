@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.figures import Bench, Figure, added, read
+from ops.gate.benchmarks import Bench, Figure, added, read
 
 FIGURE = Figure("unchanged backup", "1.2 s", "backup.sh: 24 s", 0.05, "at most 0.1", met=True)
 BENCH = Bench("backup", "a" * 40, datetime(2026, 11, 25, 19, tzinfo=UTC), (FIGURE,), {"seconds": [1.2, 1.1]})

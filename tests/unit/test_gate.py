@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import gate
 from ops.errors import ConfigError, Refused
-from ops.gate import STAGES
+from ops.gate import evidence
+from ops.gate.evidence import STAGES
 from ops.model import Case, Circumstances, Proof
 
 KEY = bytes(range(32))
@@ -49,23 +49,23 @@ def _proof(
     command: tuple[str, ...] = (),
 ) -> Proof:
     content = _junit("passed", "passed") if junit is None else junit
-    ran = replace(under, command=command or gate.COMMANDS[stage])
-    return Proof(gate.sealed(gate.statement_from(stage, tree, content, ran, previous), key), content)
+    ran = replace(under, command=command or evidence.COMMANDS[stage])
+    return Proof(evidence.sealed(evidence.statement_from(stage, tree, content, ran, previous), key), content)
 
 
 def _chain(through: int) -> dict[str, Proof]:
     proofs: dict[str, Proof] = {}
     for stage in STAGES[:through]:
-        proofs[stage] = _proof(stage, previous=gate.previous_digest(stage, proofs))
+        proofs[stage] = _proof(stage, previous=evidence.previous_digest(stage, proofs))
     return proofs
 
 
 def _proven(proofs: Mapping[str, Proof]) -> list[str]:
-    return [verdict.stage for verdict in gate.judge_chain(TREE, proofs, KEY) if verdict.proven]
+    return [verdict.stage for verdict in evidence.judge_chain(TREE, proofs, KEY) if verdict.proven]
 
 
 def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
-    verdict = gate.judge_stage("lint", TREE, _proof(), KEY)
+    verdict = evidence.judge_stage("lint", TREE, _proof(), KEY)
     assert (verdict.proven, verdict.reason, verdict.remedy) == (True, "2 tests passed", "")
     assert verdict.cases[0] == Case("tests.a::test_0", "passed", 0.5)
 
@@ -78,7 +78,7 @@ def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
         (_proof(stage="unit"), "about unit"),
         (_proof(previous="00"), "an earlier stage's evidence that is not there"),
         (_proof(command=("-m", "pytest", "tests/lint", "-k", "one")), "of another command than the stage's own"),
-        (_proof(command=(*gate.COMMANDS["lint"], "-k", "one")), "of another command than the stage's own"),
+        (_proof(command=(*evidence.COMMANDS["lint"], "-k", "one")), "of another command than the stage's own"),
         (_proof(key=bytes(32)), "altered, or made in another checkout"),
         (Proof(_proof().envelope, None), "JUnit file is missing"),
         (Proof(_proof().envelope, _junit("passed")), "JUnit file was altered"),
@@ -91,7 +91,7 @@ def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
     ],
 )
 def test_evidence_that_is_not_whole_is_none_and_says_why(proof: Proof, reason: str) -> None:
-    verdict = gate.judge_stage("lint", TREE, proof, KEY)
+    verdict = evidence.judge_stage("lint", TREE, proof, KEY)
     assert not verdict.proven
     assert reason in verdict.reason
     assert verdict.remedy == "./noxw -s lint"
@@ -108,34 +108,34 @@ def test_evidence_that_is_not_whole_is_none_and_says_why(proof: Proof, reason: s
     ],
 )
 def test_a_signed_statement_of_another_form_is_none(other: dict[str, object]) -> None:
-    statement = gate.statement_from("lint", TREE, _junit("passed"), UNDER) | other
-    verdict = gate.judge_stage("lint", TREE, Proof(gate.sealed(statement, KEY), _junit("passed")), KEY)
+    statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER) | other
+    verdict = evidence.judge_stage("lint", TREE, Proof(evidence.sealed(statement, KEY), _junit("passed")), KEY)
     assert (verdict.proven, verdict.reason) == (False, "its evidence is of another form than this gate's")
 
 
 def test_a_signed_list_is_no_statement() -> None:
-    verdict = gate.judge_stage("lint", TREE, Proof(gate.sealed([], KEY), _junit("passed")), KEY)  # type: ignore[arg-type]
+    verdict = evidence.judge_stage("lint", TREE, Proof(evidence.sealed([], KEY), _junit("passed")), KEY)  # type: ignore[arg-type]
     assert not verdict.proven
 
 
 @pytest.mark.parametrize("stage", ["lint", "unit", "integration"])
 def test_a_part_of_a_stage_is_refused_with_the_command_for_a_part(stage: str) -> None:
     with pytest.raises(ConfigError, match=f"{stage} takes no options") as caught:
-        gate.command_of(stage, ("-k", "one"))
+        evidence.command_of(stage, ("-k", "one"))
     assert f"tests/{stage} -k one" in caught.value.hint
-    assert gate.command_of(stage, ()) == gate.COMMANDS[stage]
+    assert evidence.command_of(stage, ()) == evidence.COMMANDS[stage]
 
 
 def test_a_deployment_says_in_its_evidence_with_which_options_it_ran() -> None:
-    command = gate.command_of("deploy-e2e", ("--site", "sites/production.toml"))
+    command = evidence.command_of("deploy-e2e", ("--site", "sites/production.toml"))
     proof = _proof("deploy-e2e", command=command)
-    verdict = gate.judge_stage("deploy-e2e", TREE, proof, KEY)
+    verdict = evidence.judge_stage("deploy-e2e", TREE, proof, KEY)
     assert verdict.proven
-    assert gate.facts_of(verdict.statement)["command"] == list(command)
+    assert evidence.facts_of(verdict.statement)["command"] == list(command)
 
 
 def test_a_stage_that_failed_shows_the_tests_it_ran() -> None:
-    verdict = gate.judge_stage("lint", TREE, _proof(junit=_junit("passed", "failed")), KEY)
+    verdict = evidence.judge_stage("lint", TREE, _proof(junit=_junit("passed", "failed")), KEY)
     assert [case.outcome for case in verdict.cases] == ["passed", "failed"]
 
 
@@ -146,8 +146,8 @@ def test_any_byte_of_the_evidence_that_is_changed_is_noticed(data: st.DataObject
     assert proof.junit is not None
     envelope = _with_one_byte_changed(proof.envelope, data)
     junit = _with_one_byte_changed(proof.junit, data)
-    assert not gate.judge_stage("lint", TREE, Proof(envelope, proof.junit), KEY).proven
-    assert not gate.judge_stage("lint", TREE, Proof(proof.envelope, junit), KEY).proven
+    assert not evidence.judge_stage("lint", TREE, Proof(envelope, proof.junit), KEY).proven
+    assert not evidence.judge_stage("lint", TREE, Proof(proof.envelope, junit), KEY).proven
 
 
 def _with_one_byte_changed(content: bytes, data: st.DataObject) -> bytes:
@@ -157,27 +157,27 @@ def _with_one_byte_changed(content: bytes, data: st.DataObject) -> bytes:
 
 
 def test_a_statement_comes_out_of_its_envelope_as_it_went_in() -> None:
-    statement = gate.statement_from("lint", TREE, _junit("passed"), UNDER)
-    assert gate.unsealed(gate.sealed(statement, KEY), KEY) == statement
+    statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
+    assert evidence.unsealed(evidence.sealed(statement, KEY), KEY) == statement
 
 
 def test_the_statement_has_in_toto_s_fields_and_names_images_tools_and_junit_file() -> None:
-    statement = gate.statement_from("lint", TREE, _junit("passed", "failed", "skipped"), UNDER)
+    statement = evidence.statement_from("lint", TREE, _junit("passed", "failed", "skipped"), UNDER)
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["subject"] == [{"name": "git+tree", "digest": {"gitTree": TREE}}]
     predicate = statement["predicate"]
     assert predicate["result"] == "FAILED"
-    assert gate.statement_from("lint", TREE, _junit("passed"), UNDER)["predicate"]["result"] == "PASSED"
-    assert gate.statement_from("lint", TREE, _junit("passed", "skipped"), UNDER)["predicate"]["result"] == "WARNED"
+    assert evidence.statement_from("lint", TREE, _junit("passed"), UNDER)["predicate"]["result"] == "PASSED"
+    assert evidence.statement_from("lint", TREE, _junit("passed", "skipped"), UNDER)["predicate"]["result"] == "WARNED"
     assert predicate["failedTests"] == ["tests.a::test_1"]
     assert predicate["warnedTests"] == ["tests.a::test_2"]
-    assert gate.images_of(statement) == dict(UNDER.images)
-    assert gate.tools_of(statement) == {"terraform": "1.11.4"}
-    assert gate.facts_of(statement)["image_set"] == "hermetic"
+    assert evidence.images_of(statement) == dict(UNDER.images)
+    assert evidence.tools_of(statement) == {"terraform": "1.11.4"}
+    assert evidence.facts_of(statement)["image_set"] == "hermetic"
 
 
 def test_each_descriptor_can_be_told_from_others_as_in_toto_demands() -> None:
-    statement = gate.statement_from("lint", TREE, _junit("passed"), UNDER)
+    statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
     configuration = statement["predicate"]["configuration"]
     assert [each for each in configuration if not {"uri", "digest", "content"} & set(each)] == []
     assert "pkg:generic/terraform@1.11.4" in [each.get("uri") for each in configuration]
@@ -187,11 +187,11 @@ def test_each_descriptor_can_be_told_from_others_as_in_toto_demands() -> None:
 def test_an_image_s_tag_cannot_pass_for_its_digest(digest: str) -> None:
     under = Circumstances("hermetic", {"gitea/gitea:28.1.0": digest})
     with pytest.raises(ValueError, match="is no digest of gitea/gitea"):
-        gate.statement_from("lint", TREE, _junit("passed"), under)
+        evidence.statement_from("lint", TREE, _junit("passed"), under)
 
 
 def test_the_signature_is_over_dsse_s_own_encoding() -> None:
-    envelope = json.loads(gate.sealed({"a": 1}, KEY))
+    envelope = json.loads(evidence.sealed({"a": 1}, KEY))
     assert envelope["payloadType"] == "application/vnd.in-toto+json"
     assert base64.b64decode(envelope["payload"]) == b'{"a":1}'
 
@@ -199,10 +199,10 @@ def test_the_signature_is_over_dsse_s_own_encoding() -> None:
 def test_each_stage_stands_on_the_one_before() -> None:
     assert _proven(_chain(4)) == list(STAGES)
     again = _chain(4) | {
-        "unit": _proof("unit", junit=_junit("passed"), previous=gate.previous_digest("unit", _chain(4)))
+        "unit": _proof("unit", junit=_junit("passed"), previous=evidence.previous_digest("unit", _chain(4)))
     }
     assert _proven(again) == ["lint", "unit", "deploy-e2e"]
-    assert gate.missing_before("deploy-e2e", gate.judge_chain(TREE, again, KEY)) == ("integration",)
+    assert evidence.missing_before("deploy-e2e", evidence.judge_chain(TREE, again, KEY)) == ("integration",)
 
 
 @pytest.mark.parametrize(
@@ -211,12 +211,12 @@ def test_each_stage_stands_on_the_one_before() -> None:
 def test_what_is_missing_before_a_deployment_is_the_first_unproven_stage_and_all_behind_it(
     through: int, missing: tuple[str, ...]
 ) -> None:
-    assert gate.missing_before("deploy-e2e", gate.judge_chain(TREE, _chain(through), KEY)) == missing
+    assert evidence.missing_before("deploy-e2e", evidence.judge_chain(TREE, _chain(through), KEY)) == missing
 
 
 def test_a_stage_refuses_to_start_on_an_unproven_one_and_names_the_command_that_proves_it() -> None:
     with pytest.raises(Refused) as caught:
-        gate.require_start("integration", gate.judge_chain(TREE, _chain(1), KEY), ())
+        evidence.require_start("integration", evidence.judge_chain(TREE, _chain(1), KEY), ())
     assert caught.value.exit_code == 4
     assert "integration stands on unit" in caught.value.message
     assert caught.value.hint == "./noxw -s unit"
@@ -225,31 +225,31 @@ def test_a_stage_refuses_to_start_on_an_unproven_one_and_names_the_command_that_
 @pytest.mark.parametrize("stage", ["integration", "deploy-e2e"])
 def test_a_changed_tree_is_refused_where_real_things_are_started(stage: str) -> None:
     with pytest.raises(Refused, match=r"changed: a\.py"):
-        gate.require_start(stage, gate.judge_chain(TREE, _chain(4), KEY), ("a.py",))
+        evidence.require_start(stage, evidence.judge_chain(TREE, _chain(4), KEY), ("a.py",))
 
 
 @pytest.mark.parametrize("stage", ["lint", "unit"])
 def test_one_may_work_on_a_changed_tree(stage: str) -> None:
-    gate.require_start(stage, gate.judge_chain(TREE, {}, KEY), ("a.py",))
+    evidence.require_start(stage, evidence.judge_chain(TREE, {}, KEY), ("a.py",))
 
 
 def test_a_first_stage_needs_nothing() -> None:
-    gate.require_start("lint", gate.judge_chain(TREE, {}, KEY), ())
+    evidence.require_start("lint", evidence.judge_chain(TREE, {}, KEY), ())
 
 
 def _rehearsed() -> dict[str, Proof]:
     proofs = _chain(3)
     junit = _junit("passed").replace(b"tests.a", b"tests.e2e.rehearsals.test_drill")
     junit = junit.replace(b'"test_0"', b'"test_a_drill_makes_a_site"')
-    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=gate.previous_digest("deploy-e2e", proofs))
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
     return proofs
 
 
 def test_a_site_whose_loss_was_not_rehearsed_is_proven_and_not_promoted() -> None:
-    verdicts = gate.judge_chain(TREE, _chain(4), KEY)
+    verdicts = evidence.judge_chain(TREE, _chain(4), KEY)
     assert all(verdict.proven for verdict in verdicts)
     with pytest.raises(Refused, match="rehearsed") as caught:
-        gate.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
+        evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
     assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
 
 
@@ -263,40 +263,40 @@ def test_a_site_whose_loss_was_not_rehearsed_is_proven_and_not_promoted() -> Non
 def test_nothing_is_promoted_when_no_backup_was_restored_for_practice(classname: bytes, name: bytes) -> None:
     proofs = _rehearsed()
     junit = _junit("passed").replace(b"tests.a", classname).replace(b"test_0", name)
-    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=gate.previous_digest("deploy-e2e", proofs))
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
     with pytest.raises(Refused, match="no backup was restored for practice") as caught:
-        gate.manifest_from("1.2.3", "c", TREE, gate.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
+        evidence.manifest_from("1.2.3", "c", TREE, evidence.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
     assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
 
 
 def test_a_drill_that_failed_in_the_rehearsal_proves_nothing() -> None:
     proofs = _rehearsed()
     junit = (proofs["deploy-e2e"].junit or b"").replace(b"></testcase>", b"><failure/></testcase>")
-    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=gate.previous_digest("deploy-e2e", proofs))
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
     with pytest.raises(Refused, match="deploy-e2e is not proven for this tree: 1 of its tests failed"):
-        gate.manifest_from("1.2.3", "c", TREE, gate.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
+        evidence.manifest_from("1.2.3", "c", TREE, evidence.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
 
 
 def test_the_drill_is_where_the_gate_looks_for_it() -> None:
-    module, _, name = gate.DRILL.partition("::")
+    module, _, name = evidence.DRILL.partition("::")
     path = Path(__file__).parents[2] / f"{module.replace('.', '/')}.py"
     assert f"def {name}" in path.read_text()
 
 
 def test_the_rehearsals_are_where_the_gate_looks_for_them() -> None:
-    folder = Path(__file__).parents[2] / gate.REHEARSALS.replace(".", "/")
+    folder = Path(__file__).parents[2] / evidence.REHEARSALS.replace(".", "/")
     assert any("def test_" in path.read_text() for path in folder.glob("test_*.py"))
 
 
 def _rehearsed_under(circumstances: Circumstances) -> dict[str, Proof]:
     proofs = _rehearsed()
     junit = proofs["deploy-e2e"].junit
-    previous = gate.previous_digest("deploy-e2e", proofs)
+    previous = evidence.previous_digest("deploy-e2e", proofs)
     return proofs | {"deploy-e2e": _proof("deploy-e2e", junit=junit, previous=previous, under=circumstances)}
 
 
 def test_a_deployment_of_other_images_than_integration_ran_on_proves_nothing_and_says_so() -> None:
-    *before, last = gate.judge_chain(TREE, _rehearsed_under(replace(UNDER, image_set="upstream")), KEY)
+    *before, last = evidence.judge_chain(TREE, _rehearsed_under(replace(UNDER, image_set="upstream")), KEY)
     assert all(verdict.proven for verdict in before)
     assert not last.proven
     assert last.reason == "it ran on the upstream images, and lint on the hermetic ones"
@@ -304,39 +304,41 @@ def test_a_deployment_of_other_images_than_integration_ran_on_proves_nothing_and
 
 
 def test_a_real_site_runs_the_images_of_its_own_registry_and_is_proven_on_those_that_the_tests_ran_on() -> None:
-    command = (*gate.COMMANDS["deploy-e2e"], "--site", "sites/production.toml")
+    command = (*evidence.COMMANDS["deploy-e2e"], "--site", "sites/production.toml")
     proofs = _chain(3)
-    own = replace(UNDER, image_set=gate.OF_THE_SITE, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
-    previous = gate.previous_digest("deploy-e2e", proofs)
+    own = replace(UNDER, image_set=evidence.OF_THE_SITE, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
+    previous = evidence.previous_digest("deploy-e2e", proofs)
     proofs["deploy-e2e"] = _proof("deploy-e2e", previous=previous, under=own, command=command)
-    verdicts = gate.judge_chain(TREE, proofs, KEY)
+    verdicts = evidence.judge_chain(TREE, proofs, KEY)
     assert [verdict.stage for verdict in verdicts if verdict.proven] == list(STAGES)
     # A release is of what was rehearsed, which no one does on a real site.
     with pytest.raises(Refused, match="rehearsed") as caught:
-        gate.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
+        evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
     assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
 
 
 def test_a_stage_that_runs_no_images_says_nothing_of_their_set() -> None:
     proofs = _chain(1) | {"lint": _proof("lint", under=replace(UNDER, image_set="", images={}))}
-    proofs["unit"] = _proof("unit", previous=gate.previous_digest("unit", proofs))
+    proofs["unit"] = _proof("unit", previous=evidence.previous_digest("unit", proofs))
     assert _proven(proofs) == ["lint", "unit"]
 
 
 def test_what_is_released_is_what_every_stage_ran_on() -> None:
     rebuilt = replace(UNDER, images={**UNDER.images, "nginx:1.30.4": "sha256:" + "ef" * 32})
-    verdicts = gate.judge_chain(TREE, _rehearsed_under(rebuilt), KEY)
-    assert gate.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))["images"] == dict(rebuilt.images)
+    verdicts = evidence.judge_chain(TREE, _rehearsed_under(rebuilt), KEY)
+    assert evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))["images"] == dict(rebuilt.images)
     other = replace(UNDER, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
-    verdicts = gate.judge_chain(TREE, _rehearsed_under(other), KEY)
+    verdicts = evidence.judge_chain(TREE, _rehearsed_under(other), KEY)
     with pytest.raises(Refused, match=r"gitea/gitea:28\.1\.0 is another image in deploy-e2e than in lint") as caught:
-        gate.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
+        evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
     assert caught.value.hint == "./noxw -s lint, then ./noxw -s deploy-e2e -- --rehearse"
 
 
 def test_a_manifest_names_tree_images_and_evidence() -> None:
-    verdicts = gate.judge_chain(TREE, _rehearsed(), KEY)
-    manifest = gate.manifest_from("1.2.3", "c0ffee", TREE, verdicts, {"lint": "00"}, datetime(2026, 11, 23, tzinfo=UTC))
+    verdicts = evidence.judge_chain(TREE, _rehearsed(), KEY)
+    manifest = evidence.manifest_from(
+        "1.2.3", "c0ffee", TREE, verdicts, {"lint": "00"}, datetime(2026, 11, 23, tzinfo=UTC)
+    )
     assert (manifest["tree"], manifest["commit"], manifest["image_set"]) == (TREE, "c0ffee", "hermetic")
     assert manifest["images"] == dict(UNDER.images)
     assert manifest["sites"] == {"local": "sha256:" + "12" * 32}
@@ -346,10 +348,12 @@ def test_a_manifest_names_tree_images_and_evidence() -> None:
 @pytest.mark.parametrize("through", range(4))
 def test_nothing_is_promoted_while_a_stage_is_unproven(through: int) -> None:
     with pytest.raises(Refused, match=f"{STAGES[through]} is not proven"):
-        gate.manifest_from("1.2.3", "c", TREE, gate.judge_chain(TREE, _chain(through), KEY), {}, datetime.now(UTC))
+        evidence.manifest_from(
+            "1.2.3", "c", TREE, evidence.judge_chain(TREE, _chain(through), KEY), {}, datetime.now(UTC)
+        )
 
 
 @pytest.mark.parametrize("version", ["", "1.2", "latest", "1.2.3; rm"])
 def test_a_version_that_is_none_is_refused(version: str) -> None:
     with pytest.raises(Refused, match="is no version"):
-        gate.manifest_from(version, "c", TREE, gate.judge_chain(TREE, _chain(4), KEY), {}, datetime.now(UTC))
+        evidence.manifest_from(version, "c", TREE, evidence.judge_chain(TREE, _chain(4), KEY), {}, datetime.now(UTC))

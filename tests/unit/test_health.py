@@ -11,15 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import health, manifest, proofs, wal
-from ops.health import Records
+from ops.backup import manifest, records
+from ops.backup.records import Drill, Verification
 from ops.model import Probe
-from ops.proofs import Drill, Verification
-from ops.wal import Streamed
+from ops.stack import health
+from ops.stack.health import Records
+from ops.wal import segments
+from ops.wal.segments import Streamed
+from ops.world.btrfs import Subvolumes
 from ops.world.containers import Service, health_from
+from ops.world.https import Answer
 from ops.world.process import Finished
-from ops.world.subvolumes import Subvolumes
-from ops.world.web import Answer
 from tests import fakes
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -39,7 +41,7 @@ def _world(
 def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the stream of a site that is well says of itself."""
     said = tmp_path / "state.json"
-    said.write_text(wal.written_state(Streamed("7345", NOW, "000000010000000000000003")))
+    said.write_text(segments.written_state(Streamed("7345", NOW, "000000010000000000000003")))
     monkeypatch.setattr(health, "STREAM", said)
     return said
 
@@ -172,7 +174,7 @@ def test_a_certificate_turns_red_exactly_when_too_little_of_it_is_left(days: int
 
 
 def test_a_log_that_does_not_arrive_in_the_bucket_any_more_is_red(stream: Path) -> None:
-    stream.write_text(wal.written_state(Streamed("7345", NOW - timedelta(minutes=4), "000000010000000000000003")))
+    stream.write_text(segments.written_state(Streamed("7345", NOW - timedelta(minutes=4), "000000010000000000000003")))
     assert _red(_world()) == ["database log"]
     stream.unlink()
     assert _red(_world()) == ["database log"]
@@ -228,10 +230,10 @@ def test_a_failed_or_overdue_drill_or_verification_is_red(records: Records, red:
 def test_the_host_s_health_reads_what_the_bucket_says_of_backups() -> None:
     world = _world()
     failed = Drill(NOW - timedelta(days=1), FRESH.identity, 1.0, 1.0, ("row counts differ",))
-    world.aws.stored[proofs.key_of(proofs.DRILLS, failed.began)] = proofs.written(failed)
+    world.aws.stored[records.key_of(records.DRILLS, failed.began)] = records.written(failed)
     assert _red(world) == ["drill"]
     passed = Drill(NOW, FRESH.identity, 1.0, 1.0)
-    world.aws.stored[proofs.key_of(proofs.DRILLS, passed.began)] = proofs.written(passed)
+    world.aws.stored[records.key_of(records.DRILLS, passed.began)] = records.written(passed)
     assert _red(world) == []
     world.aws.stored["verifications/20261123T120000Z.json"] = b"{}"
     assert _red(world) == ["verification of backups"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ops import image
+from ops.images import ops_image
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]
@@ -19,13 +19,13 @@ def test_an_archive_that_another_deployment_may_be_carrying_stays_and_an_old_one
     for name, age in (("of-another-deployment.tar", 60), ("of-last-week.tar", 7 * 86400)):
         (folder / name).touch()
         os.utime(folder / name, (now - age, now - age))
-    kept = image.ensure(ROOT, tmp_path, world)  # type: ignore[arg-type]
+    kept = ops_image.ensure(ROOT, tmp_path, world)  # type: ignore[arg-type]
     assert {path.name for path in folder.iterdir()} == {"of-another-deployment.tar", kept.archive.name}
 
 
 def test_an_archive_that_is_used_again_stays_however_old_it_is(tmp_path: Path) -> None:
     world = fakes.FakeWorld()
-    made = image.ensure(ROOT, tmp_path, world)  # type: ignore[arg-type]
+    made = ops_image.ensure(ROOT, tmp_path, world)  # type: ignore[arg-type]
     os.utime(made.archive, (0, 0))
-    assert image.ensure(ROOT, tmp_path, world) == made  # type: ignore[arg-type]
+    assert ops_image.ensure(ROOT, tmp_path, world) == made  # type: ignore[arg-type]
     assert made.archive.is_file()

@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
-from ops import inputs, pins, secrets
-from ops.schema import Site
+from ops.config import tool_variables
+from ops.config.schema import Site
+from ops.images import pins
+from ops.secrets import store
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]
@@ -18,26 +20,26 @@ ROOT = Path(__file__).parents[2]
 
 def test_terraform_s_variables_are_exactly_those_derived_from_the_site() -> None:
     declared = set(re.findall(r'^variable "(\w+)"', (ROOT / "infra/variables.tf").read_text(), re.MULTILINE))
-    assert set(inputs.terraform_variables(fakes.site(), "ssh-ed25519 A")) == declared
+    assert set(tool_variables.terraform_variables(fakes.site(), "ssh-ed25519 A")) == declared
 
 
 def test_terraform_makes_the_secrets_that_are_named_here_and_no_other() -> None:
     text = (ROOT / "infra/secrets.tf").read_text() + (ROOT / "infra/mail.tf").read_text()
     made = set(re.findall(r'^    "([a-z-]+)"\s*= \d+$', text, re.MULTILINE))
     made |= set(re.findall(r"\$\{var\.name\}/([a-z-]+)", text))
-    assert made == set(secrets.NAMES)
+    assert made == set(store.NAMES)
 
 
 def test_compose_s_variables_are_exactly_those_derived_from_the_site() -> None:
     # What has a default of its own is for a single run.
     asked = set(re.findall(r"(?<!\$)\$\{(\w+)(?!\w|:-)", (ROOT / "compose/compose.yaml").read_text()))
-    given = inputs.compose_environment(fakes.site(), pins.pinned(ROOT / "compose"))
+    given = tool_variables.compose_environment(fakes.site(), pins.pinned(ROOT / "compose"))
     assert set(given) == asked
     assert all(given.values())
 
 
 def host_variables(site: Site, pinned: Mapping[str, str] | None = None) -> dict[str, Any]:
-    return inputs.ansible_variables(
+    return tool_variables.ansible_variables(
         site,
         pinned or {},
         data_volume_id="vol-1",
@@ -64,19 +66,19 @@ def test_a_new_engine_fetches_every_image_that_compose_will_ask_for() -> None:
 
 
 def test_the_host_is_told_where_aws_is_only_where_that_is_not_aws_s_own_endpoint() -> None:
-    assert "AWS_ENDPOINT_URL" not in inputs.ops_environment(fakes.site())
+    assert "AWS_ENDPOINT_URL" not in tool_variables.ops_environment(fakes.site())
     elsewhere = fakes.site(aws={"region": "eu-central-1", "endpoint_url": "http://192.0.2.5:4566"})
-    assert inputs.ops_environment(elsewhere)["AWS_ENDPOINT_URL"] == "http://192.0.2.5:4566"
+    assert tool_variables.ops_environment(elsewhere)["AWS_ENDPOINT_URL"] == "http://192.0.2.5:4566"
 
 
 def test_the_data_disk_is_found_by_its_volume_s_id_unless_the_site_names_another() -> None:
-    assert inputs.volume_device("vol-0abc") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0abc"
+    assert tool_variables.volume_device("vol-0abc") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0abc"
 
 
 def test_the_host_s_firewall_opens_what_the_security_group_opens() -> None:
     site = fakes.site(gitea={"admin_username": "keeper", "admin_email": "keeper@example.org", "ssh_port": 2200})
     host = host_variables(site)
-    cloud = inputs.terraform_variables(site, "ssh-ed25519 A")
+    cloud = tool_variables.terraform_variables(site, "ssh-ed25519 A")
     rules = (ROOT / "infra/network.tf").read_text()
     named = re.search(r"\{ http = (\d+), https = (\d+), git = var\.git_ssh_port \}", rules)
     assert named

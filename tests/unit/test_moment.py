@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops import manifest
+from ops.backup import manifest
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 500_000, tzinfo=UTC)
 EARLIER, NOW, LATER = "20261123T115959Z", "20261123T120000Z", "20261123T130000Z"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ops import cli, notify
+from ops.cli import main
 from ops.model import Report
+from ops.stack import notify
 from ops.world import World
 from tests import fakes
 
@@ -84,7 +85,7 @@ def test_the_command_reads_the_text_from_its_standard_input(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"last words\xc3")))
     example = Path(__file__).parents[2] / "sites/production.example.toml"
     with pytest.raises(SystemExit) as ended:
-        cli.main(["notify", "backup failed", "--site", str(example)])
+        main.main(["notify", "backup failed", "--site", str(example)])
     assert ended.value.code == 3
     assert heard == {"subject": "backup failed", "text": "last words\ufffd"}
     assert capsys.readouterr().out == "no mail was sent: away\n"

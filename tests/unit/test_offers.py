@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ops import offers
 from ops.errors import Refused
-from ops.pins import Pin
+from ops.images.pins import Pin
+from ops.update import available
 from tests import fakes
 
 NOW = fakes.FakeClock().now()
@@ -37,7 +37,7 @@ def world(changes: dict[str, str] | None = None, **times: datetime) -> fakes.Fak
 
 def check(tmp_path: Path, fake: fakes.FakeWorld, **update: Any) -> dict[str, dict[str, Any]]:
     (tmp_path / ".env").write_text(ENVIRONMENT)
-    report = offers.check(fakes.site(update=update), fake, compose=tmp_path)  # type: ignore[arg-type]
+    report = available.check(fakes.site(update=update), fake, compose=tmp_path)  # type: ignore[arg-type]
     assert (report.exit_code, report.changed) == (0, False)
     assert len(report.lines) == 4
     return {each["service"]: each for each in report.facts["services"]}
@@ -118,15 +118,15 @@ def test_a_registry_that_does_not_know_is_said_where_its_service_stands(tmp_path
 def test_the_next_window_is_told_in_utc(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(ENVIRONMENT)
     site = fakes.site(timezone="Europe/Berlin")
-    report = offers.check(site, world(), compose=tmp_path)  # type: ignore[arg-type]
+    report = available.check(site, world(), compose=tmp_path)  # type: ignore[arg-type]
     assert datetime.fromisoformat(report.facts["window"]) == datetime(2026, 11, 29, 2, 15, tzinfo=UTC)
 
 
 def test_elsewhere_than_on_the_host_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="no site runs here"):
-        offers.check(fakes.site(), world(), compose=tmp_path)  # type: ignore[arg-type]
+        available.check(fakes.site(), world(), compose=tmp_path)  # type: ignore[arg-type]
 
 
 def test_a_service_that_no_one_thought_of_comes_first() -> None:
-    given = [offers.Offer(name, Pin("a/b", "1.0")) for name in ("gitea", "exporter", "nginx")]
-    assert [each.service for each in offers.in_order(given)] == ["exporter", "nginx", "gitea"]
+    given = [available.Offer(name, Pin("a/b", "1.0")) for name in ("gitea", "exporter", "nginx")]
+    assert [each.service for each in available.in_order(given)] == ["exporter", "nginx", "gitea"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.picture import Course, Limit, Mark, course_from, document_of, drawing_of, duration
+from ops.timeline_chart import Course, Limit, Mark, course_from, document_of, drawing_of, duration
 
 COURSE = Course(
     "Restore drill",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops import pins as ops_pins
 from ops.errors import ConfigError, OpsError
+from ops.images import pins as ops_pins
 from tests import fakes
 
 

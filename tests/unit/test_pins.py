@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ops import pins
 from ops.errors import OpsError
-from ops.pins import Pin
+from ops.images import pins
+from ops.images.pins import Pin
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "1" * 64

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import catalogue, proofs
+from ops.backup import catalogue, records
+from ops.backup.manifest import Backup
+from ops.backup.records import SHARES, Drill, Verification
 from ops.errors import OpsError
-from ops.manifest import Backup
-from ops.proofs import SHARES, Drill, Verification
 from tests import fakes
 
 NOW = datetime(2026, 11, 23, 5, 30, tzinfo=UTC)
@@ -31,17 +31,17 @@ def daily(count: int) -> list[Verification]:
     """So many daily verifications, each of the share that was its turn, the last one now."""
     done: list[Verification] = []
     for day in reversed(range(count)):
-        done.append(verified(day, proofs.choose_share(done, NOW)))
+        done.append(verified(day, records.choose_share(done, NOW)))
     return done
 
 
 def test_what_the_bucket_keeps_of_a_verification_is_read_again() -> None:
     for each in (verified(0, 3), verified(0, 7, "one", "two")):
-        assert proofs.read_verification(proofs.written(each)) == each
-    whole = proofs.written(verified(0))
+        assert records.read_verification(records.written(each)) == each
+    whole = records.written(verified(0))
     for length in range(len(whole) - 1):
         with pytest.raises(OpsError, match="cut off"):
-            proofs.read_verification(whole[:length])
+            records.read_verification(whole[:length])
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, SHARES + 1), st.booleans())), st.integers(SHARES, 20))
@@ -50,30 +50,30 @@ def test_whatever_was_read_before_a_week_of_daily_runs_reads_every_share(
 ) -> None:
     done = [verified(100 + ago, share, *(["a bit"] if bad else [])) for ago, share, bad in before]
     for day in reversed(range(days)):
-        done.append(verified(day, proofs.choose_share(done, NOW)))
+        done.append(verified(day, records.choose_share(done, NOW)))
     assert {each.share for each in done[-SHARES:]} == set(range(1, SHARES + 1))
 
 
 def test_a_record_of_a_time_that_is_yet_to_come_counts_for_nothing() -> None:
     never, early = verified(-400), verified(-400, 1, "a bit")
     for later in (never, early):
-        assert proofs.judge_verifications([verified(1), later], LONG_AGO, NOW) == proofs.judge_verifications(
+        assert records.judge_verifications([verified(1), later], LONG_AGO, NOW) == records.judge_verifications(
             [verified(1)], LONG_AGO, NOW
         )
-        assert proofs.judge_verifications([later], LONG_AGO, NOW) == "no backup was ever verified"
-        assert proofs.choose_share([*daily(SHARES), later], NOW) == proofs.choose_share(daily(SHARES), NOW)
+        assert records.judge_verifications([later], LONG_AGO, NOW) == "no backup was ever verified"
+        assert records.choose_share([*daily(SHARES), later], NOW) == records.choose_share(daily(SHARES), NOW)
     for unheld in (drilled(-400), drilled(-400, "rows differ")):
-        assert proofs.due([unheld], 7, NOW)
-        assert proofs.judge_drills([drilled(1), unheld], 7, LONG_AGO, NOW) == ""
-        assert proofs.judge_drills([unheld], 7, LONG_AGO, NOW) == "no backup was ever restored for practice"
+        assert records.due([unheld], 7, NOW)
+        assert records.judge_drills([drilled(1), unheld], 7, LONG_AGO, NOW) == ""
+        assert records.judge_drills([unheld], 7, LONG_AGO, NOW) == "no backup was ever restored for practice"
     # A clock that is corrected by a little makes no one wrong.
-    assert not proofs.due([drilled(-1 / 24 / 60)], 7, NOW)
+    assert not records.due([drilled(-1 / 24 / 60)], 7, NOW)
 
 
 def test_for_the_newest_verified_backup_one_goes_back_as_far_as_to_a_verification_that_was_passed() -> None:
     failed = [verified(day, 1, "a bit") for day in range(30)]
     passed = [verified(40), verified(50)]
-    stored = {proofs.key_of(proofs.VERIFICATIONS, each.began): proofs.written(each) for each in [*failed, *passed]}
+    stored = {records.key_of(records.VERIFICATIONS, each.began): records.written(each) for each in [*failed, *passed]}
     world: Any = fakes.FakeWorld(aws=fakes.FakeAws(stored=stored))
     assert len(catalogue.verifications(fakes.site(), world)) == 20
     known = catalogue.verifications(fakes.site(), world, until_passed=True)
@@ -95,7 +95,7 @@ def test_for_the_newest_verified_backup_one_goes_back_as_far_as_to_a_verificatio
     ],
 )
 def test_a_failed_or_overdue_drill_is_named(drills: list[Drill], since: datetime | None, words: str) -> None:
-    said = proofs.judge_drills(drills, 7, since, NOW)
+    said = records.judge_drills(drills, 7, since, NOW)
     assert (words in said) if words else not said
 
 
@@ -118,13 +118,13 @@ def test_a_failed_or_overdue_drill_is_named(drills: list[Drill], since: datetime
 def test_a_failed_overdue_or_partial_verification_is_named(
     verifications: list[Verification], since: datetime | None, words: str
 ) -> None:
-    said = proofs.judge_verifications(verifications, since, NOW)
+    said = records.judge_verifications(verifications, since, NOW)
     assert (words in said) if words else not said
 
 
 def test_a_backup_is_as_verified_and_drilled_as_its_last_passed_proof() -> None:
     there = [Backup("20261123T110000Z", None), Backup("20261122T110000Z", None)]
-    proven, other = proofs.with_proofs(
+    proven, other = records.with_proofs(
         there, [verified(2), verified(3), verified(1, 1, "a bit")], [drilled(4), drilled(0, "late")]
     )
     assert (proven.verified, proven.drilled) == (NOW - timedelta(days=2), NOW - timedelta(days=4))
@@ -134,8 +134,8 @@ def test_a_backup_is_as_verified_and_drilled_as_its_last_passed_proof() -> None:
 def test_a_record_that_cannot_be_read_counts_as_a_proof_that_failed() -> None:
     aws = fakes.FakeAws(
         stored={
-            "drills/20261122T000000Z.json": proofs.written(drilled(1)),
-            "drills/20261123T000000Z.json": proofs.written(drilled(0))[:40],
+            "drills/20261122T000000Z.json": records.written(drilled(1)),
+            "drills/20261123T000000Z.json": records.written(drilled(0))[:40],
             "verifications/20261123T000000Z.json": b"rubbish",
             "verifications/rubbish": b"rubbish",
         }
@@ -153,5 +153,5 @@ def test_whoever_changes_the_site_is_told_that_its_last_drill_failed() -> None:
     assert not catalogue.undrilled(fakes.site(), world)
     aws.stored["manifests/20261101T000000Z.json"] = b""
     assert "ever restored for practice" in catalogue.undrilled(fakes.site(), world)
-    aws.stored["drills/20261123T000000Z.json"] = proofs.written(drilled(0, "row counts differ"))
+    aws.stored["drills/20261123T000000Z.json"] = records.written(drilled(0, "row counts differ"))
     assert "row counts differ" in catalogue.undrilled(fakes.site(), world)

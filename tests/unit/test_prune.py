@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ops import bases, manifest, prune, wal
-from ops.manifest import Backup
-from ops.prune import Plan
-from ops.wal import Base
+from ops.backup import manifest, prune
+from ops.backup.manifest import Backup
+from ops.backup.prune import Plan
+from ops.wal import base_backups, segments
+from ops.wal.segments import Base
 from ops.world.restic import Snapshot
 from tests import fakes
 from tests.pruned import MADE, NOW, SITE, WHOLE, planned, snapshots_of
@@ -52,17 +53,17 @@ def test_snapshots_that_are_no_part_of_a_backup_and_those_of_a_broken_one_are_le
 
 def base(days: int) -> Base:
     """A base of so many days ago, one segment of the log a day."""
-    when, start = NOW - timedelta(days=days), (100 - days) * wal.SEGMENT_BYTES
+    when, start = NOW - timedelta(days=days), (100 - days) * segments.SEGMENT_BYTES
     return Base(manifest.identity_of(when), "7345", 1, start, start + 9, when, "", f"base-{days}", 1, "18.6")
 
 
 def segment(days: int) -> str:
-    return wal.key_of("7345", wal.Segment(100 - days, 1).name(wal.SEGMENT_BYTES))
+    return segments.key_of("7345", segments.Segment(100 - days, 1).name(segments.SEGMENT_BYTES))
 
 
 def test_of_the_log_goes_what_no_restore_of_the_last_two_weeks_needs() -> None:
     known = [base(days) for days in (17, 16, 15, 3, 0)]
-    there = [Snapshot(each.remote, "", (bases.TAG,)) for each in known]
+    there = [Snapshot(each.remote, "", (base_backups.TAG,)) for each in known]
     plan = prune.with_log(Plan((), (), ()), known, [segment(days) for days in range(20)], there, NOW)
     assert [each.identity for each in plan.log.bases] == [known[0].identity, known[1].identity]
     assert set(plan.log.keys) == {segment(days) for days in (19, 18, 17, 16)}
@@ -72,7 +73,7 @@ def test_of_the_log_goes_what_no_restore_of_the_last_two_weeks_needs() -> None:
 
 
 def test_a_base_without_a_record_goes_unless_it_is_the_newest_which_may_be_being_taken() -> None:
-    there = [Snapshot(each, "", (bases.TAG,)) for each in ("cut-off", "base-0", "being-taken")]
+    there = [Snapshot(each, "", (base_backups.TAG,)) for each in ("cut-off", "base-0", "being-taken")]
     assert prune.with_log(Plan((), (), ()), [base(0)], [], there, NOW).bases == ("cut-off",)
     assert not prune.with_log(Plan((), (), ()), [base(0)], [], there[1:], NOW).loses
 

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops import policy as ops_policy
-from ops import releases
 from ops.errors import ConfigError, Refused
-from ops.policy import Choice, Taker
-from ops.releases import Release, Step
+from ops.images import versions as images_versions
+from ops.images.versions import Release, Step
+from ops.update import policy as ops_policy
+from ops.update.policy import Choice, Taker
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
 def release(tag: str) -> Release:
-    found = releases.release_from(tag)
+    found = images_versions.release_from(tag)
     assert found
     return found
 
@@ -48,7 +48,7 @@ def release(tag: str) -> Release:
     ],
 )
 def test_a_step_is_as_big_as_its_project_counts(service: str, here: str, there: str, step: Step) -> None:
-    assert releases.step_between(service, release(here), release(there)) is step
+    assert images_versions.step_between(service, release(here), release(there)) is step
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_step_is_as_big_as_its_project_counts(service: str, here: str, there: 
 def test_what_follows_is_as_plain_and_as_stable_as_what_runs_and_the_newest_comes_first(
     service: str, here: str, tags: str, expected: str
 ) -> None:
-    found = releases.following(service, release(here), tags.split())
+    found = images_versions.following(service, release(here), tags.split())
     assert " ".join(each.tag for each in found) == expected
 
 
@@ -87,12 +87,12 @@ def test_what_follows_is_newer_sorted_and_nothing_newer_is_left_out(
         return ".".join(map(str, each))
 
     for service in ("gitea", "diun"):
-        found = releases.following(service, release(tag(here)), map(tag, numbers))
-        assert all(releases.is_newer(service, each, release(tag(here))) for each in found)
-        assert all(not releases.is_newer(service, later, earlier) for earlier, later in pairwise(found))
+        found = images_versions.following(service, release(tag(here)), map(tag, numbers))
+        assert all(images_versions.is_newer(service, each, release(tag(here))) for each in found)
+        assert all(not images_versions.is_newer(service, later, earlier) for earlier, later in pairwise(found))
         rest = {tag(each) for each in numbers} - {each.tag for each in found}
-        assert not any(releases.is_newer(service, release(each), release(tag(here))) for each in rest)
-        assert all(releases.step_between(service, release(tag(here)), each) > Step.DIGEST for each in found)
+        assert not any(images_versions.is_newer(service, release(each), release(tag(here))) for each in rest)
+        assert all(images_versions.step_between(service, release(tag(here)), each) > Step.DIGEST for each in found)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_policy_says_who_takes_a_step(service: str, step: Step, policy: str,
 
 def chosen(made: dict[str, datetime | None], policy: str = "minor", *, held: bool = False) -> Choice:
     here = release("4.33.0")
-    found = releases.following("diun", here, made)
+    found = images_versions.following("diun", here, made)
     return ops_policy.choose(
         "diun", here, found, policy=policy, held=held, made=made, soak=timedelta(hours=72), now=NOW
     )
@@ -166,12 +166,12 @@ def test_nothing_is_taken_automatically_of_what_is_held_or_an_operator_s() -> No
 )
 def test_an_operator_may_not_name_what_is_no_step_forward(wanted: str, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        releases.require_kin("gitea", release("28.1.0"), wanted)
+        images_versions.require_kin("gitea", release("28.1.0"), wanted)
 
 
 @pytest.mark.parametrize("wanted", ["28.1.0", "28.1.1", "29.0.0", "28.1.1-rc1"])
 def test_an_operator_may_name_any_step_forward(wanted: str) -> None:
-    assert releases.require_kin("gitea", release("28.1.0"), wanted).tag == wanted
+    assert images_versions.require_kin("gitea", release("28.1.0"), wanted).tag == wanted
 
 
 def moment(text: str, zone: str) -> datetime:

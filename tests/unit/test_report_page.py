@@ -8,16 +8,16 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from ops import gate
-from ops.figures import Bench, Figure
+from ops.gate import evidence
+from ops.gate.benchmarks import Bench, Figure
+from ops.gate.html_report import page_from, sentence_from
 from ops.model import Circumstances, Proof
-from ops.report_page import page_from, sentence_from
 
 KEY, TREE, NOW = bytes(32), "a" * 40, datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def _page(proofs: dict[str, Proof], changed: tuple[str, ...] = (), benches: tuple[Bench, ...] = ()) -> str:
-    return page_from(gate.judge_chain(TREE, proofs, KEY), TREE, "c" * 40, changed, NOW, benches)
+    return page_from(evidence.judge_chain(TREE, proofs, KEY), TREE, "c" * 40, changed, NOW, benches)
 
 
 def _lint(name: str = "test_a_push_comes_back", image_set: str = "hermetic") -> Proof:
@@ -28,10 +28,10 @@ def _lint(name: str = "test_a_push_comes_back", image_set: str = "hermetic") -> 
         {"python": "3.11"},
         "2026-11-23T11:00:00+00:00",
         "2026-11-23T11:01:05+00:00",
-        gate.COMMANDS["lint"],
+        evidence.COMMANDS["lint"],
         {"production": "sha256:" + "cd" * 32},
     )
-    return Proof(gate.sealed(gate.statement_from("lint", TREE, junit, under), KEY), junit)
+    return Proof(evidence.sealed(evidence.statement_from("lint", TREE, junit, under), KEY), junit)
 
 
 def test_an_unproven_chain_says_so_and_names_the_commands() -> None:
@@ -56,7 +56,7 @@ def test_a_proven_stage_shows_its_tests_time_and_images() -> None:
 
 
 def test_a_site_that_stands_elsewhere_has_its_own_images() -> None:
-    page = _page({"lint": _lint(image_set=gate.OF_THE_SITE)})
+    page = _page({"lint": _lint(image_set=evidence.OF_THE_SITE)})
     assert "site&rsquo;s own" in page
     assert "hermetic" not in page
 
@@ -70,7 +70,10 @@ def test_a_failed_test_stands_first_and_is_called_so() -> None:
     junit = b"""<testsuite><testcase classname="a" name="test_slow" time="9"/>
         <testcase classname="a" name="test_broken" time="0"><failure/></testcase></testsuite>"""
     proof = Proof(
-        gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances(command=gate.COMMANDS["lint"])), KEY), junit
+        evidence.sealed(
+            evidence.statement_from("lint", TREE, junit, Circumstances(command=evidence.COMMANDS["lint"])), KEY
+        ),
+        junit,
     )
     page = _page({"lint": proof})
     assert page.index("Broken") < page.index("Slow")
@@ -81,7 +84,10 @@ def test_a_bar_is_as_long_as_its_test_took() -> None:
     junit = b"""<testsuite><testcase classname="a" name="test_a" time="8"/>
         <testcase classname="a" name="test_b" time="6"/><testcase classname="a" name="test_c" time="0"/></testsuite>"""
     proof = Proof(
-        gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances(command=gate.COMMANDS["lint"])), KEY), junit
+        evidence.sealed(
+            evidence.statement_from("lint", TREE, junit, Circumstances(command=evidence.COMMANDS["lint"])), KEY
+        ),
+        junit,
     )
     assert re.findall(r"--share:([\d.]+)", _page({"lint": proof})) == ["1.0", "0.75", "0.0"]
 
@@ -90,7 +96,10 @@ def test_every_test_is_listed_however_many_there_are() -> None:
     cases = "".join(f'<testcase classname="a" name="test_number_{each}" time="0"/>' for each in range(900))
     junit = f"<testsuite>{cases}</testsuite>".encode()
     proof = Proof(
-        gate.sealed(gate.statement_from("lint", TREE, junit, Circumstances(command=gate.COMMANDS["lint"])), KEY), junit
+        evidence.sealed(
+            evidence.statement_from("lint", TREE, junit, Circumstances(command=evidence.COMMANDS["lint"])), KEY
+        ),
+        junit,
     )
     assert _page({"lint": proof}).count("Number ") == 900
 
@@ -100,8 +109,8 @@ def _recording(course: str, result: str = "") -> Proof:
         f'<testsuite><testcase classname="a" name="test_a_drill" time="9"><properties><property name="course" '
         f"value={quoteattr(course)}/></properties>{result}</testcase></testsuite>"
     ).encode()
-    under = Circumstances(command=gate.COMMANDS["lint"])
-    return Proof(gate.sealed(gate.statement_from("lint", TREE, junit, under), KEY), junit)
+    under = Circumstances(command=evidence.COMMANDS["lint"])
+    return Proof(evidence.sealed(evidence.statement_from("lint", TREE, junit, under), KEY), junit)
 
 
 DRILL = '{"title": "Restore drill", "steps": {"fetch": 3.0}, "marks": [], "limits": []}'

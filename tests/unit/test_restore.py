@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 
-from ops import accounts, catalogue, manifest, restore, restore_plan, staging, wal
+from ops.backup import catalogue, manifest
+from ops.backup.manifest import Backup, Part
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
-from ops.manifest import Backup, Part
-from ops.restore_plan import Facts, Wish
-from ops.staging import ASIDE, STAGED
-from ops.wal import Base
+from ops.restore import plan, restore, staging
+from ops.restore.plan import Facts, Wish
+from ops.restore.staging import ASIDE, STAGED
+from ops.stack import accounts
+from ops.wal import segments
+from ops.wal.segments import Base
 from tests.restored import MADE, NOON, REFS, SITE, Machine
 
 FACTS = Facts("28.1.0", 10**9, "")
@@ -71,17 +74,17 @@ def test_a_backup_that_is_not_there_or_broken_is_refused(wish: Wish, words: str,
     ],
 )
 def test_what_could_not_be_restored_is_refused_before_anything_is_fetched(facts: Facts, words: str) -> None:
-    (problem,) = restore_plan.judge(MADE, facts)
+    (problem,) = plan.judge(MADE, facts)
     assert words in problem
 
 
 def test_what_fits_is_restored_and_by_a_newer_gitea_migrated() -> None:
-    assert restore_plan.judge(MADE, replace(FACTS, free=2100)) == ()
+    assert plan.judge(MADE, replace(FACTS, free=2100)) == ()
     newer = replace(FACTS, version="28.2.0")
-    assert restore_plan.judge(MADE, newer) == ()
+    assert plan.judge(MADE, newer) == ()
     now = NOON + timedelta(hours=26, minutes=5)
-    assert not any("migrated" in line for line in restore_plan.plan(MADE, FACTS, Wish(), now))
-    said = "\n".join(restore_plan.plan(MADE, newer, Wish(), now))
+    assert not any("migrated" in line for line in plan.plan(MADE, FACTS, Wish(), now))
+    said = "\n".join(plan.plan(MADE, newer, Wish(), now))
     assert "from Gitea 28.1.0 to 28.2.0" in said
     assert "as it was at 2026-11-23 11:00:00 UTC" in said
     assert "lost: what was written since, 1 days 2 h" in said
@@ -93,36 +96,43 @@ def test_every_difference_from_the_manifest_is_named() -> None:
     assert found == ["table user has no rows of 3", "repository a/b.git differs", "repository c/d.git differs"]
 
 
-LOGGED = replace(MADE, system="7345", position=wal.position_as_text(7 * wal.SEGMENT_BYTES + 500))
+LOGGED = replace(MADE, system="7345", position=segments.position_as_text(7 * segments.SEGMENT_BYTES + 500))
 BASE = Base(
-    "20261123T030000Z", "7345", 1, 5 * wal.SEGMENT_BYTES, 5 * wal.SEGMENT_BYTES + 9, NOON, "l", "r", 2**20, "18.6"
+    "20261123T030000Z",
+    "7345",
+    1,
+    5 * segments.SEGMENT_BYTES,
+    5 * segments.SEGMENT_BYTES + 9,
+    NOON,
+    "l",
+    "r",
+    2**20,
+    "18.6",
 )
-SEGMENTS = [wal.Segment(number, 1).name() for number in range(4, 12)]
+SEGMENTS = [segments.Segment(number, 1).name() for number in range(4, 12)]
 
 
 def test_base_and_log_make_the_database_of_the_backup_s_moment_or_the_newest() -> None:
-    moment = restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
-    assert (moment.stop, moment.names) == (wal.position_from(LOGGED.position), tuple(SEGMENTS[1:5]))
-    newest = restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
+    moment = plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
+    assert (moment.stop, moment.names) == (segments.position_from(LOGGED.position), tuple(SEGMENTS[1:5]))
+    newest = plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
     assert (newest.stop, newest.names) == (None, tuple(SEGMENTS[1:]))
 
 
 def test_a_log_is_read_by_the_major_version_that_wrote_it_alone() -> None:
-    planned = restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
-    restore_plan.require_reader(planned, "18.7")
+    planned = plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
+    plan.require_reader(planned, "18.7")
     with pytest.raises(Refused, match="PostgreSQL 18 wrote that log, and 19 runs here") as caught:
-        restore_plan.require_reader(planned, "19.0")
+        plan.require_reader(planned, "19.0")
     assert "--from-log" in caught.value.hint
 
 
 def test_a_restore_with_a_newer_database_says_plainly_what_may_disagree() -> None:
-    moment = restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
-    assert restore_plan.log_lines(LOGGED, moment, newest=False) == (
+    moment = plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
+    assert plan.log_lines(LOGGED, moment, newest=False) == (
         "database: base 20261123T030000Z (1.0 MiB) and 4 files of its log, until position 0/70001F4",
     )
-    (_, warning) = restore_plan.log_lines(
-        LOGGED, restore_plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True), newest=True
-    )
+    (_, warning) = plan.log_lines(LOGGED, plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True), newest=True)
     assert warning.startswith(
         "may disagree: the database is as new as its log, the repositories are of 2026-11-23 11:00:00 UTC"
     )
@@ -138,8 +148,8 @@ def test_a_backup_whose_dump_is_gone_is_whole_for_a_restore_that_makes_the_datab
 
 
 def test_a_base_needs_room_beside_the_site_too() -> None:
-    assert restore_plan.judge(MADE, replace(FACTS, free=2100)) == ()
-    (problem,) = restore_plan.judge(MADE, replace(FACTS, free=2100), base=1)
+    assert plan.judge(MADE, replace(FACTS, free=2100)) == ()
+    (problem,) = plan.judge(MADE, replace(FACTS, free=2100), base=1)
     assert "are free on the data disk" in problem
 
 
@@ -306,8 +316,8 @@ def test_with_a_picture_a_damaged_copy_on_the_host_costs_the_database_s_way_alon
 
 def test_who_is_to_agree_reads_where_the_data_is_from(tmp_path: Path) -> None:
     now = NOON + timedelta(hours=1)
-    fetched = restore_plan.plan(MADE, FACTS, Wish(), now)
-    taken = restore_plan.plan(MADE, replace(FACTS, picture=tmp_path), Wish(), now)
+    fetched = plan.plan(MADE, FACTS, Wish(), now)
+    taken = plan.plan(MADE, replace(FACTS, picture=tmp_path), Wish(), now)
     assert "fetched: data, 1000 bytes with 1 repositories; 2.0 KiB of database and settings" in fetched
     assert "fetched: 2.0 KiB of database and settings" in taken
     assert [line for line in taken if line.startswith("taken: data, 1000 bytes with 1 rep") and "--fetch" in line]

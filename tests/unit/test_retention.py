@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.manifest import Backup, identity_of
-from ops.retention import Candidate, Fate, candidates_from, plan_retention, table
-from ops.schema import Backup as Policy
+from ops.backup.manifest import Backup, identity_of
+from ops.backup.retention import Candidate, Fate, candidates_from, plan_retention, table
+from ops.config.schema import Backup as Policy
 from tests import fakes
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import rewind
+from ops.backup import rewind
+from ops.backup.rewind import Step
+from ops.config.workspace import Workshop
 from ops.errors import Degraded, Locked, OpsError, Refused, Unavailable
 from ops.model import ObjectVersion
-from ops.rewind import Step
-from ops.workspace import Workshop
 from ops.world.restic import Damaged
 from tests import fakes
 

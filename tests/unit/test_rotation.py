@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ops import rotation, secrets
 from ops.errors import ConfigError, Degraded, Locked, Refused, RolledBack, Stranded, Unavailable
 from ops.model import AccessKey, Secret
+from ops.secrets import rotate, store
 from ops.world.aws import PENDING
 from ops.world.clock import Clock
 from ops.world.lock import exclusive
@@ -83,14 +83,14 @@ def test_an_old_key_that_cannot_be_deleted_is_said_when_all_else_is_done(cloud: 
 
 def test_a_first_deployment_makes_the_credentials_and_a_second_leaves_them(cloud: Cloud) -> None:
     before = cloud.value("smtp-credentials")
-    assert rotation.ensure_smtp(SITE, cloud.world).changed is False
+    assert rotate.ensure_smtp(SITE, cloud.world).changed is False
     assert cloud.value("smtp-credentials") == before
 
 
 def test_credentials_whose_key_aws_no_longer_knows_are_made_anew(cloud: Cloud) -> None:
     (key,) = cloud.key_names()
     cloud.aws.delete_access_key(USER, key)
-    assert rotation.ensure_smtp(SITE, cloud.world).changed is True
+    assert rotate.ensure_smtp(SITE, cloud.world).changed is True
     assert cloud.key_names() == {json.loads(cloud.value("smtp-credentials"))["username"]}
 
 
@@ -100,7 +100,7 @@ def test_a_domain_that_ses_has_not_verified_yet_does_not_stop_a_deployment(cloud
     world = cloud.world
     world.mail = fakes.FakeMail()
     site = fakes.site(contact="keeper@unverified.test")
-    assert rotation.ensure_smtp(site, world).changed is True
+    assert rotate.ensure_smtp(site, world).changed is True
     assert "no mail can be sent yet: mail server refuses the mail" in world.told[-1]
 
 
@@ -186,12 +186,12 @@ def test_a_value_that_no_site_can_have_had_is_refused_and_not_said(value: str, c
 def test_an_unknown_secret_is_answered_with_the_known_ones(cloud: Cloud) -> None:
     with pytest.raises(ConfigError, match="metrics-tokne is no secret of the site") as failed:
         cloud.rotate("metrics-tokne")
-    assert all(name in failed.value.hint for name in rotation.CONSEQUENCES)
+    assert all(name in failed.value.hint for name in rotate.CONSEQUENCES)
 
 
 def test_every_secret_of_the_site_can_be_rotated_or_is_refused_with_a_reason() -> None:
-    files = {name for name in secrets.PLACES if not name.startswith("smtp-")}
-    assert {*rotation.CONSEQUENCES, "gitea-secret-key", "restic-password"} == files | {
+    files = {name for name in store.PLACES if not name.startswith("smtp-")}
+    assert {*rotate.CONSEQUENCES, "gitea-secret-key", "restic-password"} == files | {
         "admin-password",
         "smtp-credentials",
     }
@@ -207,14 +207,14 @@ def test_every_secret_of_the_site_can_be_rotated_or_is_refused_with_a_reason() -
 )
 def test_a_password_follows_from_a_key_and_a_region_as_aws_prescribes(region: str, password: str) -> None:
     key = Secret("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
-    assert rotation.smtp_password(key, region).reveal() == password
+    assert rotate.smtp_password(key, region).reveal() == password
 
 
 def test_all_keys_but_the_current_one_are_left_over() -> None:
     keys = [AccessKey("A", active=True), AccessKey("B", active=False)]
-    assert rotation.plan_leftovers(keys, "A") == ("B",)
-    assert rotation.plan_leftovers(keys, "B") == ("A",)
-    assert rotation.plan_leftovers(keys, "") == ("A", "B")
+    assert rotate.plan_leftovers(keys, "A") == ("B",)
+    assert rotate.plan_leftovers(keys, "B") == ("A",)
+    assert rotate.plan_leftovers(keys, "") == ("A", "B")
 
 
 def test_a_pending_value_is_read_by_its_stage_and_promoting_twice_is_no_error(cloud: Cloud) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ops import gate, stages
 from ops.errors import ConfigError, OpsError, Refused
-from ops.figures import Bench, Figure, added
-from ops.stages import Gatehouse
+from ops.gate import evidence as gate_evidence
+from ops.gate import runner
+from ops.gate.benchmarks import Bench, Figure, added
+from ops.gate.runner import Gatehouse
 from ops.world import evidence
 from ops.world.evidence import Evidence
 from tests import fakes
@@ -90,12 +91,12 @@ def _house(root: Path) -> Gatehouse:
 
 def _run(house: Gatehouse, *names: str) -> None:
     for name in names:
-        assert stages.run(house, stage=name, options=()).exit_code == 0
+        assert runner.run(house, stage=name, options=()).exit_code == 0
 
 
 def test_a_stage_that_passes_is_proven_and_the_next_may_start(house: Gatehouse) -> None:
     _run(house, "lint", "unit", "integration", "deploy-e2e")
-    report = stages.status(house)
+    report = runner.status(house)
     assert report.exit_code == 0
     assert [each["proven"] for each in report.facts["stages"]] == [True] * 4
 
@@ -108,19 +109,19 @@ def test_a_stage_out_of_turn_is_refused_and_its_command_never_runs(house: Gateho
 
 def test_a_stage_runs_its_own_command_and_no_part_of_it(house: Gatehouse) -> None:
     with pytest.raises(ConfigError, match="lint takes no options"):
-        stages.run(house, stage="lint", options=["-k", "one"])
+        runner.run(house, stage="lint", options=["-k", "one"])
     assert house.processes.ran == []  # type: ignore[attr-defined]
     _run(house, "lint", "unit", "integration")
-    stages.run(house, stage="deploy-e2e", options=["--rehearse"])
-    assert house.processes.ran[-1] == [sys.executable, *gate.COMMANDS["deploy-e2e"], "--rehearse"]  # type: ignore[attr-defined]
-    assert gate.facts_of(stages.verdicts(house)[3].statement)["command"][-1] == "--rehearse"
+    runner.run(house, stage="deploy-e2e", options=["--rehearse"])
+    assert house.processes.ran[-1] == [sys.executable, *gate_evidence.COMMANDS["deploy-e2e"], "--rehearse"]  # type: ignore[attr-defined]
+    assert gate_evidence.facts_of(runner.verdicts(house)[3].statement)["command"][-1] == "--rehearse"
 
 
 def test_a_stage_that_fails_keeps_its_exit_code_and_takes_its_old_evidence_away(house: Gatehouse) -> None:
     _run(house, "lint")
     house.processes.program = _writes(PASSED, 1)  # type: ignore[attr-defined]
-    assert stages.run(house, stage="lint", options=()).exit_code == 1
-    assert stages.status(house).exit_code == 3
+    assert runner.run(house, stage="lint", options=()).exit_code == 1
+    assert runner.status(house).exit_code == 3
 
 
 def test_a_stage_that_skipped_a_test_proves_nothing_and_says_which(house: Gatehouse) -> None:
@@ -133,7 +134,7 @@ def test_a_changed_tree_leaves_no_evidence(house: Gatehouse) -> None:
     house.git.changed = ("a.py",)  # type: ignore[attr-defined]
     _run(house, "lint")
     house.git.changed = ()  # type: ignore[attr-defined]
-    assert stages.status(house).exit_code == 3
+    assert runner.status(house).exit_code == 3
 
 
 def test_a_tree_that_changes_while_the_stage_runs_leaves_no_evidence(house: Gatehouse) -> None:
@@ -145,7 +146,7 @@ def test_a_tree_that_changes_while_the_stage_runs_leaves_no_evidence(house: Gate
 
     house.processes.program = program  # type: ignore[attr-defined]
     _run(house, "lint")
-    assert stages.status(house).exit_code == 3
+    assert runner.status(house).exit_code == 3
 
 
 def test_a_change_that_is_taken_back_while_the_stage_runs_leaves_no_evidence(house: Gatehouse) -> None:
@@ -158,7 +159,7 @@ def test_a_change_that_is_taken_back_while_the_stage_runs_leaves_no_evidence(hou
     house.git.changed = ("a.py",)  # type: ignore[attr-defined]
     house.processes.program = program  # type: ignore[attr-defined]
     _run(house, "lint")
-    assert stages.status(house).facts["stages"][0]["proven"] is False
+    assert runner.status(house).facts["stages"][0]["proven"] is False
 
 
 def test_a_run_on_a_changed_tree_keeps_the_evidence_of_the_committed_one(house: Gatehouse) -> None:
@@ -166,20 +167,20 @@ def test_a_run_on_a_changed_tree_keeps_the_evidence_of_the_committed_one(house: 
     house.git.changed = ("a.py",)  # type: ignore[attr-defined]
     _run(house, "lint")
     house.git.changed = ()  # type: ignore[attr-defined]
-    assert stages.status(house).facts["stages"][0]["proven"] is True
+    assert runner.status(house).facts["stages"][0]["proven"] is True
 
 
 def test_a_stage_that_fails_says_which_test_and_not_that_it_never_ran(house: Gatehouse) -> None:
     house.processes.program = _writes(FAILED, 1)  # type: ignore[attr-defined]
-    assert stages.run(house, stage="lint", options=()).exit_code == 1
-    assert stages.status(house).facts["stages"][0]["reason"] == "1 of its tests failed: a::test_b"
+    assert runner.run(house, stage="lint", options=()).exit_code == 1
+    assert runner.status(house).facts["stages"][0]["reason"] == "1 of its tests failed: a::test_b"
     assert "1 of its tests failed" in (house.evidence.reports / "index.html").read_text()
 
 
 def test_a_stage_that_ends_badly_though_its_tests_passed_proves_nothing(house: Gatehouse) -> None:
     house.processes.program = _writes(PASSED, 2)  # type: ignore[attr-defined]
-    assert stages.run(house, stage="lint", options=()).exit_code == 2
-    assert stages.status(house).facts["stages"][0]["reason"] == "it has not run for this tree"
+    assert runner.run(house, stage="lint", options=()).exit_code == 2
+    assert runner.status(house).facts["stages"][0]["reason"] == "it has not run for this tree"
 
 
 @pytest.mark.parametrize("left", [None, "", "<testsuite>", "words"])
@@ -189,18 +190,18 @@ def test_a_stage_that_leaves_no_readable_junit_file_proves_nothing_and_is_no_cra
 ) -> None:
     house.processes.program = (lambda argv, environment: code) if left is None else _writes(left, code)  # type: ignore[attr-defined]
     if code:
-        assert stages.run(house, stage="lint", options=()).exit_code == 1
+        assert runner.run(house, stage="lint", options=()).exit_code == 1
     else:
         with pytest.raises(Refused, match="left no JUnit file that can be read"):
-            stages.run(house, stage="lint", options=())
-    assert stages.status(house).facts["stages"][0]["proven"] is False
+            runner.run(house, stage="lint", options=())
+    assert runner.status(house).facts["stages"][0]["proven"] is False
 
 
 def test_a_checkout_may_lie_in_a_folder_with_a_space(tmp_path: Path) -> None:
     house = _house(tmp_path / "my work")
     (tmp_path / "my work").mkdir()
     _run(house, "lint")
-    assert stages.status(house).facts["stages"][0]["proven"] is True
+    assert runner.status(house).facts["stages"][0]["proven"] is True
 
 
 def test_the_evidence_names_the_images_and_the_site_that_the_stage_noted(
@@ -216,17 +217,17 @@ def test_the_evidence_names_the_images_and_the_site_that_the_stage_noted(
 
     house.processes.program = program  # type: ignore[attr-defined]
     _run(house, "lint")
-    statement = stages.verdicts(house)[0].statement
-    assert gate.facts_of(statement)["image_set"] == "upstream"
-    assert gate.images_of(statement) == {"a:1": "sha256:" + "1" * 64, "b:1": "sha256:" + "2" * 64}
-    assert gate.sites_of(statement) == {"local": "sha256:" + "3" * 64}
+    statement = runner.verdicts(house)[0].statement
+    assert gate_evidence.facts_of(statement)["image_set"] == "upstream"
+    assert gate_evidence.images_of(statement) == {"a:1": "sha256:" + "1" * 64, "b:1": "sha256:" + "2" * 64}
+    assert gate_evidence.sites_of(statement) == {"local": "sha256:" + "3" * 64}
 
 
 def test_the_page_shows_what_the_benchmarks_wrote(house: Gatehouse) -> None:
     figure = Figure("a second backup", "1.2 s", "backup.sh", 0.05, "at most 0.1", met=True)
     bench = Bench("backup", "f" * 40, datetime(2026, 11, 23, tzinfo=UTC), (figure,))
     house.evidence.write("bench.json", added(None, bench).decode())
-    stages.status(house)
+    runner.status(house)
     page = (house.evidence.reports / "index.html").read_text()
     assert "a second backup" in page
     assert "of this tree" in page
@@ -256,19 +257,19 @@ def test_another_stage_that_starts_meanwhile_takes_no_images_from_the_evidence(
 
     house.processes.program = program  # type: ignore[attr-defined]
     _run(house, "integration")
-    assert gate.facts_of(stages.verdicts(house)[2].statement)["image_set"] == "hermetic"
+    assert gate_evidence.facts_of(runner.verdicts(house)[2].statement)["image_set"] == "hermetic"
 
 
 def test_the_evidence_names_the_tools(house: Gatehouse) -> None:
     _run(house, "lint")
-    assert gate.tools_of(stages.verdicts(house)[0].statement) == {"ruff": "0.14"}
+    assert gate_evidence.tools_of(runner.verdicts(house)[0].statement) == {"ruff": "0.14"}
 
 
 def test_a_promotion_that_git_cannot_tag_leaves_no_manifest(house: Gatehouse) -> None:
     _run(house, "lint", "unit", "integration", "deploy-e2e")
     house.git.nameless = True  # type: ignore[attr-defined]
     with pytest.raises(Refused, match="who are you"):
-        stages.promote(house, version="1.0.0")
+        runner.promote(house, version="1.0.0")
     assert list(house.evidence.reports.glob("release-*")) == []
 
 
@@ -297,21 +298,21 @@ def test_a_deployment_does_not_start_when_a_stage_before_it_fails(house: Gatehou
 
 def test_promotion_writes_the_manifest_and_an_annotated_tag_once(house: Gatehouse) -> None:
     with pytest.raises(Refused, match="lint is not proven"):
-        stages.promote(house, version="1.0.0")
+        runner.promote(house, version="1.0.0")
     _run(house, "lint", "unit", "integration", "deploy-e2e")
-    stages.promote(house, version="1.0.0")
+    runner.promote(house, version="1.0.0")
     written = json.loads((house.evidence.reports / "release-v1.0.0.json").read_text())
     assert set(written["evidence"]) == {"lint", "unit", "integration", "deploy-e2e"}
     assert json.loads(house.git.tags["v1.0.0"]) == written  # type: ignore[attr-defined]
     with pytest.raises(Refused, match=r"v1\.0\.0 is taken"):
-        stages.promote(house, version="1.0.0")
+        runner.promote(house, version="1.0.0")
 
 
 def test_a_changed_tree_is_not_promoted(house: Gatehouse) -> None:
     _run(house, "lint", "unit", "integration", "deploy-e2e")
     house.git.changed = ("a.py",)  # type: ignore[attr-defined]
     with pytest.raises(Refused, match="changed"):
-        stages.promote(house, version="1.0.0")
+        runner.promote(house, version="1.0.0")
 
 
 def test_the_key_is_made_once_and_is_the_owner_s_alone(house: Gatehouse, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ops import manifest, proofs, standing
-from ops.manifest import Backup
-from ops.paths import Places
-from ops.proofs import Drill, Verification
-from ops.standing import Facts
+from ops.backup import manifest, records, status
+from ops.backup.manifest import Backup
+from ops.backup.records import Drill, Verification
+from ops.backup.status import Facts
+from ops.config.paths import Places
 from ops.world.restic import Snapshot
 from tests import fakes
 
@@ -24,19 +24,19 @@ ALL_WELL = Facts(
     (Backup(OLDER.identity, OLDER), Backup(NEWEST.identity, NEWEST)),
     {part.local for part in NEWEST.parts.values()},
     True,
-    tuple(Verification(NOW - timedelta(days=day), OLDER.identity, day + 1) for day in range(proofs.SHARES)),
+    tuple(Verification(NOW - timedelta(days=day), OLDER.identity, day + 1) for day in range(records.SHARES)),
     (Drill(NOW - timedelta(days=1), OLDER.identity, 3600.0, 1800.0),),
 )
 SITE = fakes.site()
 
 
 def red(facts: Facts, now: datetime = NOW) -> dict[str, str]:
-    return {each.name: each.seen for each in standing.judge(SITE, facts, now) if not each.healthy}
+    return {each.name: each.seen for each in status.judge(SITE, facts, now) if not each.healthy}
 
 
 def test_a_site_with_three_copies_on_two_media_one_elsewhere_all_proven_is_well() -> None:
     assert red(ALL_WELL) == {}
-    assert {each.name for each in standing.judge(SITE, ALL_WELL, NOW)} == {
+    assert {each.name for each in status.judge(SITE, ALL_WELL, NOW)} == {
         "copies", "media", "elsewhere", "age", "verified", "drilled", "RTO", "RPO",
     }  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_a_site_with_three_copies_on_two_media_one_elsewhere_all_proven_is_well(
 def test_each_thing_that_is_missing_is_red_with_a_remedy(facts: Facts, name: str, words: str) -> None:
     assert words in red(facts)[name]
     assert len(red(facts)) == 1
-    assert all(each.remedy for each in standing.judge(SITE, facts, NOW) if not each.healthy)
+    assert all(each.remedy for each in status.judge(SITE, facts, NOW) if not each.healthy)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_each_thing_that_is_missing_is_red_with_a_remedy(facts: Facts, name: str
 def test_the_replica_is_what_s3_says_of_a_backup_that_is_an_hour_old(said: str | None, well: bool, words: str) -> None:
     document = {"bucket": "example-org-gitea-backup", "replica_region": "eu-west-1"}
     facts = replace(ALL_WELL, replicated=None if said is None else (OLDER.identity, said))
-    judged = standing.judge(fakes.site(backup=document), facts, NOW)
+    judged = status.judge(fakes.site(backup=document), facts, NOW)
     (probe,) = (each for each in judged if each.name == "elsewhere")
     assert probe.healthy is well
     assert words in probe.seen
@@ -89,13 +89,13 @@ def test_the_replica_is_what_s3_says_of_a_backup_that_is_an_hour_old(said: str |
 @pytest.mark.parametrize(("minutes", "asked"), [(59, False), (60, True), (90, True)])
 def test_s3_is_asked_of_the_newest_backup_that_it_had_an_hour_for(minutes: int, asked: bool) -> None:
     old = fakes.made(NOW - timedelta(minutes=minutes))
-    found = standing.settled([old, fakes.made(NOW)], NOW)
+    found = status.settled([old, fakes.made(NOW)], NOW)
     assert found == (old if asked else None)
 
 
 @pytest.mark.parametrize(("minutes", "well"), [(-6, False), (-4, True), (0, True), (30, True), (30.1, False)])
 def test_the_newest_backup_is_neither_too_old_nor_from_the_future(minutes: float, well: bool) -> None:
-    assert standing.judge_age(NOW - timedelta(minutes=minutes), 30, NOW).healthy is well
+    assert status.judge_age(NOW - timedelta(minutes=minutes), 30, NOW).healthy is well
 
 
 class House(fakes.FakeWorld):
@@ -127,14 +127,14 @@ def house() -> House:
     stored = {manifest.key_of(each.identity): manifest.written(each) for each in (NEWEST, lost)}
     stored[manifest.key_of(cut.identity)] = manifest.written(cut)[:99]
     verified = Verification(NOW, NEWEST.identity, 1)
-    stored[proofs.key_of(proofs.VERIFICATIONS, NOW)] = proofs.written(verified)
+    stored[records.key_of(records.VERIFICATIONS, NOW)] = records.written(verified)
     return House(aws=fakes.FakeAws(stored=stored))
 
 
 def test_a_manifest_that_is_cut_off_or_whose_parts_are_missing_is_listed_as_broken_and_never_as_a_backup(
     house: House,
 ) -> None:
-    report = standing.backups(SITE, house)  # type: ignore[arg-type]
+    report = status.backups(SITE, house)  # type: ignore[arg-type]
     assert report.summary == "1 backups, and 2 broken: no one can restore those"
     assert [each["whole"] for each in report.facts["backups"]] == [False, False, True]
     assert report.lines[0].split() == ["backup", "moment", "(UTC)", "added", "gitea", "verified", "drilled"]
@@ -151,14 +151,14 @@ def test_a_manifest_that_is_cut_off_or_whose_parts_are_missing_is_listed_as_brok
 def test_where_the_bucket_s_repository_is_gone_each_backup_is_broken_and_not_forgotten(house: House) -> None:
     house.gone = "remote"
     world: Any = house
-    report = standing.backups(SITE, world)
+    report = status.backups(SITE, world)
     assert report.summary == "0 backups, and 3 broken: no one can restore those"
     assert "BROKEN: database and data and configuration missing from the remote repository" in report.lines[-1]
 
 
 def test_a_site_with_no_backup_lists_none(house: House) -> None:
     house.aws.stored = {}
-    report = standing.backups(SITE, house)  # type: ignore[arg-type]
+    report = status.backups(SITE, house)  # type: ignore[arg-type]
     assert (report.summary, report.lines, report.exit_code) == ("0 backups", (), 0)
 
 
@@ -166,7 +166,7 @@ def test_the_status_is_exit_3_with_every_finding_and_its_remedy(house: House, tm
     (tmp_path / "data").mkdir()
     (tmp_path / "backups").mkdir()
     places = Places(data=tmp_path / "data", local=tmp_path / "backups/restic")
-    report = standing.status(SITE, house, places=places)  # type: ignore[arg-type]
+    report = status.status(SITE, house, places=places)  # type: ignore[arg-type]
     assert report.exit_code == 3
     assert report.summary.endswith("findings are red")
     assert any(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ops import stray
+from ops.deploy import orphaned_instance
 from ops.errors import Refused
 from tests import fakes
 
@@ -24,7 +24,7 @@ def _state(**resources: str) -> dict[str, Any]:
 def _refuse(state: dict[str, Any], **holders: str) -> None:
     cards = {card.replace("_", "-"): machine for card, machine in holders.items()}
     world: Any = fakes.FakeWorld(account=fakes.FakeAccount(holders=cards))
-    stray.refuse(state, world)
+    orphaned_instance.refuse(state, world)
 
 
 def test_a_machine_that_no_state_knows_and_that_has_the_host_s_card_is_named_with_what_to_do() -> None:

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from ops import replay, seal, stream, wal
-from ops.bases import Log
+from ops.config.paths import Places
 from ops.errors import OpsError, Unavailable
-from ops.paths import Places
-from ops.wal import Segment, Waiting
+from ops.wal import encryption, recovery, segments, stream
+from ops.wal.base_backups import Log
+from ops.wal.segments import Segment, Waiting
 from tests import fakes
 
 SITE = fakes.site()
 SYSTEM = "7345"
-KEY = seal.key_from("a password of 43 letters and digits, as made")
+KEY = encryption.key_from("a password of 43 letters and digits, as made")
 NAMES = [Segment(number, 1).name() for number in range(1, 4)]
 
 
@@ -79,7 +79,8 @@ def ship(host: Host, waiting: Waiting) -> None:
 
 def content(host: Host) -> dict[str, bytes]:
     return {
-        wal.name_from(key): seal.unpacked(seal.opened(sealed, KEY, key)) for key, sealed in host.aws.content.items()
+        segments.name_from(key): encryption.unpacked(encryption.opened(sealed, KEY, key))
+        for key, sealed in host.aws.content.items()
     }
 
 
@@ -115,7 +116,7 @@ def test_an_answer_that_was_lost_makes_no_second_version(waiting: Waiting) -> No
         with pytest.raises(Unavailable):
             ship(host, waiting)
     ship(host, waiting)
-    assert host.aws.given == [wal.key_of(SYSTEM, name) for name in NAMES]
+    assert host.aws.given == [segments.key_of(SYSTEM, name) for name in NAMES]
 
 
 @pytest.mark.parametrize("deed", range(30))
@@ -147,17 +148,19 @@ def test_wherever_it_is_killed_the_next_run_ships_the_rest_and_nothing_twice(
     ship(host, waiting)
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
     assert len(host.aws.given) == 3
-    assert not [each for each in waiting.received.iterdir() if wal.is_finished(each.name)]
+    assert not [each for each in waiting.received.iterdir() if segments.is_finished(each.name)]
 
 
 def test_a_name_that_the_bucket_has_with_other_content_is_sent_again(waiting: Waiting, places: Places) -> None:
     host = Host()
-    key = wal.key_of(SYSTEM, NAMES[0])
-    host.aws.content[key] = seal.sealed(b"of a history that was abandoned", KEY, key)
-    host.aws.content[wal.key_of(SYSTEM, NAMES[1])] = seal.sealed(bytes([1]) * 1000, KEY, wal.key_of(SYSTEM, NAMES[1]))
+    key = segments.key_of(SYSTEM, NAMES[0])
+    host.aws.content[key] = encryption.sealed(b"of a history that was abandoned", KEY, key)
+    host.aws.content[segments.key_of(SYSTEM, NAMES[1])] = encryption.sealed(
+        bytes([1]) * 1000, KEY, segments.key_of(SYSTEM, NAMES[1])
+    )
     stream.ship_left_behind(SITE, host, places, KEY)  # type: ignore[arg-type]
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
-    assert host.aws.given == [key, wal.key_of(SYSTEM, NAMES[2])]
+    assert host.aws.given == [key, segments.key_of(SYSTEM, NAMES[2])]
 
 
 def test_a_log_that_begins_anew_is_not_late_until_it_had_its_time(waiting: Waiting, places: Places) -> None:
@@ -169,8 +172,8 @@ def test_a_log_that_begins_anew_is_not_late_until_it_had_its_time(waiting: Waiti
     assert "pg_drop_replication_slot" in asked[-1]
     known = stream.state_of(places)
     assert known
-    assert wal.judge_stream(known, host.clock.now()).healthy
-    assert not wal.judge_stream(known, host.clock.now() + wal.LATE + timedelta(seconds=1)).healthy
+    assert segments.judge_stream(known, host.clock.now()).healthy
+    assert not segments.judge_stream(known, host.clock.now() + segments.LATE + timedelta(seconds=1)).healthy
 
 
 def test_a_bucket_that_is_away_keeps_no_one_from_receiving_and_gets_all_of_it_later(
@@ -180,8 +183,8 @@ def test_a_bucket_that_is_away_keeps_no_one_from_receiving_and_gets_all_of_it_la
         raise OpsError("AWS says AccessDenied")
 
     host: Any = Host(aws=Bucket(before=away))
-    (places.wal / "state.json").write_text(wal.written_state(wal.Streamed(SYSTEM, host.clock.now(), "")))
-    way = stream._Way(SITE, host, places, Log(SYSTEM, 1, wal.SEGMENT_BYTES), waiting, KEY, Segment(4, 1))
+    (places.wal / "state.json").write_text(segments.written_state(segments.Streamed(SYSTEM, host.clock.now(), "")))
+    way = stream._Way(SITE, host, places, Log(SYSTEM, 1, segments.SEGMENT_BYTES), waiting, KEY, Segment(4, 1))
     asked = [way.bring() for _ in range(3)]
     assert asked == [None, None, None]
     # It is asked again after a while, and not at every look.
@@ -205,8 +208,8 @@ def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
 ) -> None:
     host = Host()
     places.wal.mkdir(parents=True)
-    said = wal.Streamed(SYSTEM, host.clock.now(), NAMES[0])
-    (places.wal / "state.json").write_text(wal.written_state(said))
+    said = segments.Streamed(SYSTEM, host.clock.now(), NAMES[0])
+    (places.wal / "state.json").write_text(segments.written_state(said))
 
     class Engine:
         def name(self, project: str, service: str) -> str:
@@ -225,5 +228,5 @@ def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
 
 def test_what_this_host_has_of_a_log_is_found_even_if_it_is_not_whole(waiting: Waiting) -> None:
     (waiting.sealed / "00000002.history").touch()
-    assert replay.left_in(waiting) == {*NAMES, Segment(4, 1).name(), "00000002.history"}
-    assert replay.left_in(Waiting(waiting.folder / "nothing")) == frozenset()
+    assert recovery.left_in(waiting) == {*NAMES, Segment(4, 1).name(), "00000002.history"}
+    assert recovery.left_in(Waiting(waiting.folder / "nothing")) == frozenset()

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from ops import succession
 from ops.errors import OpsError, Refused, RolledBack
-from ops.succession import Front, Plan, image_from, plan_succession
+from ops.stack import nginx_handover
+from ops.stack.nginx_handover import Front, Plan, image_from, plan_succession
 from ops.world.containers import Member
+from ops.world.https import Answer
 from ops.world.process import Finished
-from ops.world.web import Answer
 from tests import fakes
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -183,7 +183,7 @@ def images(world: Host) -> list[str]:
 
 def test_the_new_one_serves_before_the_old_one_goes_and_is_alone_then(front: Front) -> None:
     world = host()
-    done = succession.replace_nginx(SITE, world, NEW, front=front)
+    done = nginx_handover.replace_nginx(SITE, world, NEW, front=front)
     assert (done.changed, done.cut, images(world)) == (True, False, [NEW])
     assert world.engine.served_without_break
     assert (world.engine.trial, world.engine.cut) == ("", [])
@@ -191,21 +191,21 @@ def test_the_new_one_serves_before_the_old_one_goes_and_is_alone_then(front: Fro
 
 def test_an_nginx_of_the_image_is_left_alone(front: Front) -> None:
     world = host()
-    assert not succession.replace_nginx(SITE, world, OLD, front=front).changed
+    assert not nginx_handover.replace_nginx(SITE, world, OLD, front=front).changed
     assert world.engine.deeds == 0
 
 
 def test_an_image_that_is_not_here_is_refused_before_anything_is_done(front: Front) -> None:
     world = host()
     with pytest.raises(Refused, match="nginx:missing is not on this machine"):
-        succession.replace_nginx(SITE, world, "nginx:missing", front=front)
+        nginx_handover.replace_nginx(SITE, world, "nginx:missing", front=front)
     assert world.engine.deeds == 0
 
 
 def test_an_image_that_does_not_stand_its_trial_never_meets_a_visitor(front: Front) -> None:
     world = host(broken=frozenset({NEW}))
     with pytest.raises(Refused, match=r"nginx:1.30.5 does not stand its trial: .* unhealthy; .*unknown directive"):
-        succession.replace_nginx(SITE, world, NEW, front=front)
+        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
     assert (images(world), world.engine.trial) == ([OLD], "")
 
 
@@ -215,21 +215,21 @@ def test_an_image_through_which_gitea_answers_otherwise_is_refused(front: Front)
     with pytest.raises(
         Refused, match=r"through it /api/healthz answers 500, through the one that serves .* answers 200"
     ):
-        succession.replace_nginx(SITE, world, NEW, front=front)
+        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
     assert images(world) == [OLD]
 
 
 def test_a_new_one_that_does_not_become_healthy_is_removed_and_the_old_one_has_served_on(front: Front) -> None:
     world = host(broken=frozenset({f"beside {NEW}"}))
     with pytest.raises(RolledBack, match="it is running, unhealthy after 0 s"):
-        succession.replace_nginx(SITE, world, NEW, front=front)
+        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
     assert images(world) == [OLD]
     assert world.engine.served_without_break
 
 
 def test_an_old_one_that_does_not_end_in_time_is_cut_and_that_is_said(front: Front) -> None:
     world = host(stubborn=True)
-    done = succession.replace_nginx(SITE, world, NEW, farewell_seconds=5, front=front)
+    done = nginx_handover.replace_nginx(SITE, world, NEW, farewell_seconds=5, front=front)
     assert (done.cut, images(world), world.engine.cut) == (True, [NEW], ["1"])
     assert 5 <= done.farewell_seconds < 7
 
@@ -238,21 +238,21 @@ def test_a_succession_that_dies_anywhere_leaves_one_that_serves_and_the_next_run
     for dies_before in itertools.count(1):
         world = host(dies_before=dies_before)
         try:
-            succession.replace_nginx(SITE, world, NEW, front=front)
+            nginx_handover.replace_nginx(SITE, world, NEW, front=front)
         except Killed:
             assert world.engine.serves(), dies_before
         else:
             assert dies_before > 5
             return
         world.engine.dies_before, world.engine.undone = 10**6, False
-        succession.replace_nginx(SITE, world, NEW, front=front)
+        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
         assert images(world) == [NEW], dies_before
         assert world.engine.served_without_break, dies_before
 
 
 def test_without_any_nginx_one_is_started(front: Front) -> None:
     world = host(members_={})
-    assert succession.replace_nginx(SITE, world, NEW, front=front).changed
+    assert nginx_handover.replace_nginx(SITE, world, NEW, front=front).changed
     assert images(world) == [NEW]
 
 
@@ -260,13 +260,13 @@ def test_what_compose_says_is_passed_on(front: Front) -> None:
     world = host()
     world.engine.compose = lambda argv, image: Finished(1, "no space left")
     with pytest.raises(OpsError, match="no space left"):
-        succession.replace_nginx(SITE, world, NEW, front=front)
+        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
     assert images(world) == [OLD]
 
 
 def test_the_verb_makes_another_one_of_the_same_image_and_says_how_it_went(front: Front) -> None:
     (front.directory / ".env").write_text(f"NGINX_IMAGE='{OLD}'\n")
     world = host()
-    report = succession.replace(SITE, world, front=front)
+    report = nginx_handover.replace(SITE, world, front=front)
     assert (report.changed, list(world.engine.members_), images(world)) == (True, ["2"], [OLD])
     assert report.summary == "another nginx serves; the one before took 0 s to end what it had begun"

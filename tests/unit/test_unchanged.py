@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from ops import backup, manifest, tidy
+from ops.backup import manifest, prune_local
+from ops.backup import take as backup_take
+from ops.backup.manifest import Manifest
 from ops.errors import OpsError
-from ops.manifest import Manifest
 from ops.world.restic import Snapshot
 from tests import fakes
 from tests.machine import Killed, Machine
@@ -33,7 +34,7 @@ def take(machine: Machine) -> Manifest:
     machine.deeds.clear()
     machine.clock.sleep(60)
     world: Any = machine
-    made = backup.of_this_moment(machine.site(), world, machine.places)
+    made = backup_take.of_this_moment(machine.site(), world, machine.places)
     assert machine.snapshots[made.parts["data"].local] == (machine.places.live / "writes").read_text()
     return made
 
@@ -109,7 +110,7 @@ def test_one_picture_is_kept_whatever_cut_off_runs_have_left(tmp_path: Path) -> 
 def borrowers(lender: str, *hours: int) -> list[Snapshot]:
     """The snapshots of backups, which have the data of an earlier one."""
     return [
-        Snapshot(each.identity, each.original, (*each.tags, tidy.borrowing(lender)))
+        Snapshot(each.identity, each.original, (*each.tags, prune_local.borrowing(lender)))
         if "configuration" in each.tags
         else each
         for hour in hours
@@ -119,22 +120,26 @@ def borrowers(lender: str, *hours: int) -> list[Snapshot]:
 
 def test_tidying_the_host_s_repository_keeps_data_that_a_kept_backup_has_borrowed() -> None:
     there = [*parts(4), *parts(3), *borrowers("3-data", 2, 1)]
-    gone = tidy.plan(there, TWO, [])
+    gone = prune_local.plan(there, TWO, [])
     assert set(gone) == {"4-database", "4-data", "4-configuration", "3-database", "3-configuration"}
     left = [each for each in there if each.identity not in gone]
-    assert tidy.plan(left, TWO, []) == ()
-    assert set(tidy.plan([*left, *parts(0), *parts(-1)], TWO, [])) == {each.identity for each in left}
+    assert prune_local.plan(left, TWO, []) == ()
+    assert set(prune_local.plan([*left, *parts(0), *parts(-1)], TWO, [])) == {each.identity for each in left}
 
 
 def test_a_backup_whose_borrowed_data_is_gone_is_none() -> None:
     there = [*parts(4), *parts(3), *borrowers("5-data", 2), *parts(1)]
-    assert set(tidy.plan(there, TWO, [])) == {"2-database", "2-configuration", *(each.identity for each in parts(4))}
+    assert set(prune_local.plan(there, TWO, [])) == {
+        "2-database",
+        "2-configuration",
+        *(each.identity for each in parts(4)),
+    }
 
 
 def test_a_prune_keeps_data_that_a_backup_has_borrowed_even_one_that_is_being_taken() -> None:
     lender, borrower = MADE[3], MADE[0]
     borrowed = lender.parts["data"]
-    note = tidy.borrowing(borrowed.local)
+    note = prune_local.borrowing(borrowed.local)
 
     def having(made: Manifest) -> list[Snapshot]:
         return [

@@ -13,18 +13,19 @@ from typing import Any
 
 import pytest
 
-from ops import history, moves, pins, trial, underway, update
+from ops.backup.manifest import Part
 from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
-from ops.manifest import Part
+from ops.images import pins
+from ops.images.pins import Pin
+from ops.images.versions import Step, release_from
 from ops.model import Report
-from ops.moves import Facts, Move, Wish
-from ops.offers import Offer
-from ops.picture import course_from
-from ops.pins import Pin
-from ops.policy import Choice
-from ops.releases import Step, release_from
-from ops.trial import Look
-from ops.underway import Pending
+from ops.timeline_chart import course_from
+from ops.update import history, journal, plan, smoke_test, update
+from ops.update.available import Offer
+from ops.update.journal import Pending
+from ops.update.plan import Facts, Move, Wish
+from ops.update.policy import Choice
+from ops.update.smoke_test import Look
 from ops.world.files import Files
 from ops.world.lock import exclusive
 from tests import fakes
@@ -75,7 +76,7 @@ OFFERS = [
     ],
 )
 def test_what_is_wished_for_becomes_moves_and_a_major_step_is_to_be_named(wish: Wish, planned: str) -> None:
-    assert ", ".join(f"{each.service} {each.there.tag}" for each in moves.plan(OFFERS, wish, SITE)) == planned
+    assert ", ".join(f"{each.service} {each.there.tag}" for each in plan.plan(OFFERS, wish, SITE)) == planned
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_another_major_version_hides_no_release_of_the_one_in_use(wish: Wish, pl
         offer("postgres", "postgres:18.6@sha256:p", "19.0", within="18.7"),
         offer("diun", "crazymax/diun:4.33.0@sha256:d", "5.0.0", digest="sha256:rebuilt"),
     ]
-    assert ", ".join(f"{each.service} {each.there.tag}" for each in moves.plan(found, wish, SITE)) == planned
+    assert ", ".join(f"{each.service} {each.there.tag}" for each in plan.plan(found, wish, SITE)) == planned
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_another_major_version_hides_no_release_of_the_one_in_use(wish: Wish, pl
 )
 def test_what_no_one_may_take_so_is_refused(wish: Wish, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        moves.plan(OFFERS, wish, fakes.site(update={"hold": ["nginx"]}))
+        plan.plan(OFFERS, wish, fakes.site(update={"hold": ["nginx"]}))
 
 
 @pytest.mark.parametrize(
@@ -128,18 +129,18 @@ def test_what_no_one_may_take_so_is_refused(wish: Wish, words: str) -> None:
 )
 def test_what_stands_in_the_way_is_named_with_its_remedy(move: Move, changes: dict[str, Any], words: str) -> None:
     facts = dataclasses.replace(FACTS, **changes)
-    (problem,) = moves.objections([move], facts, Wish(automatic=True))
+    (problem,) = plan.objections([move], facts, Wish(automatic=True))
     assert words in problem
 
 
 def test_an_operator_may_update_without_a_drill_in_so_many_words_and_is_warned() -> None:
     facts = dataclasses.replace(FACTS, undrilled="no drill was ever passed")
-    (problem,) = moves.objections([GITEA], facts, Wish("gitea"))
+    (problem,) = plan.objections([GITEA], facts, Wish("gitea"))
     assert problem.startswith("no drill was ever passed: ops restore --drill; where the update cannot wait")
-    assert moves.objections([GITEA], facts, Wish("gitea", without_drill=True)) == ()
-    assert any("beware" in line for line in moves.consequences([GITEA], facts, SITE))
-    assert not any("beware" in line for line in moves.consequences([GITEA], FACTS, SITE))
-    assert moves.objections([NGINX], dataclasses.replace(facts, photographs=False), Wish()) == ()
+    assert plan.objections([GITEA], facts, Wish("gitea", without_drill=True)) == ()
+    assert any("beware" in line for line in plan.consequences([GITEA], facts, SITE))
+    assert not any("beware" in line for line in plan.consequences([GITEA], FACTS, SITE))
+    assert plan.objections([NGINX], dataclasses.replace(facts, photographs=False), Wish()) == ()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def test_the_image_alone_goes_back_only_when_the_new_version_was_well_and_migrat
     steps: tuple[str, ...], migration: int | None, answers: bool, data: bool
 ) -> None:
     pending = dataclasses.replace(PENDING, steps=steps)
-    assert underway.needs_data(pending, migration, answers=answers) is data
+    assert journal.needs_data(pending, migration, answers=answers) is data
 
 
 @pytest.mark.parametrize(
@@ -559,11 +560,11 @@ def test_a_registry_that_answers_no_more_once_the_plan_is_made_changes_nothing(
 )
 def test_one_look_that_fails_is_a_hiccup_and_health_that_flaps_is_none(looks: str, well: bool) -> None:
     seen = [Look(each == "+", "answers 200" if each == "+" else "answers 500", 0) for each in looks]
-    assert (trial.judge(seen) == ()) is well
+    assert (smoke_test.judge(seen) == ()) is well
 
 
 def test_a_version_that_starts_anew_is_not_well_however_it_answers() -> None:
-    assert "it started anew 1 times" in trial.judge([Look(True, "", 1), Look(True, "", 2)])
+    assert "it started anew 1 times" in smoke_test.judge([Look(True, "", 1), Look(True, "", 2)])
 
 
 def test_a_second_operator_is_told_who_is_at_work(machine: Machine) -> None:
@@ -773,13 +774,13 @@ def test_a_site_that_is_not_well_is_not_updated(machine: Machine) -> None:
 
 
 def test_what_a_journal_says_is_under_way() -> None:
-    begin = underway.begin_record(PENDING)
-    assert underway.pending_from([]) is None
-    assert underway.pending_from([begin]) == PENDING
+    begin = journal.begin_record(PENDING)
+    assert journal.pending_from([]) is None
+    assert journal.pending_from([begin]) == PENDING
     steps = [{"step": "stop"}, {"step": "picture"}]
-    assert underway.pending_from([begin, *steps]) == dataclasses.replace(PENDING, steps=("stop", "picture"))
+    assert journal.pending_from([begin, *steps]) == dataclasses.replace(PENDING, steps=("stop", "picture"))
     undo = {"step": "undo", "with_data": True, "why": "red"}
-    undone = underway.pending_from([begin, *steps, undo])
+    undone = journal.pending_from([begin, *steps, undo])
     assert undone
     assert (undone.undoing, undone.with_data, undone.why) == (True, True, "red")
 

@@ -12,7 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from ops import backup, errors, restore, restore_plan
+from ops import errors
+from ops.backup import take
+from ops.restore import plan, restore
 from tests.machine import Killed, Machine, ended
 from tests.sequences import Refused, Sequences
 
@@ -71,13 +73,13 @@ class InMemory:
 
     def back_up(self) -> None:
         self.machine.clock.sleep(60)
-        backup.of_this_moment(self.machine.site(), self.machine, self.machine.places)  # type: ignore[arg-type]
+        take.of_this_moment(self.machine.site(), self.machine, self.machine.places)  # type: ignore[arg-type]
 
     def restore(self) -> None:
         restore.restore(
             self.machine.site(),
             self.machine,  # type: ignore[arg-type]
-            wish=restore_plan.Wish(),
+            wish=plan.Wish(),
             agree=lambda *_: None,
             places=self.machine.places,
         )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ops.errors import Unavailable
-from ops.world import vendor
+from ops.world import wheels
 
 
 def _unpack(argv: Sequence[str]) -> Any:
@@ -31,11 +31,11 @@ def test_two_runs_that_fetch_the_same_packages_at_once_do_not_come_in_each_other
         done = _unpack(argv)
         if len(begun) == 1:
             # The other begins now, and is done sooner.
-            vendor.vendor(tmp_path / "a.txt", target, python_version="3.13")
+            wheels.vendor(tmp_path / "a.txt", target, python_version="3.13")
         return done
 
     monkeypatch.setattr(subprocess, "run", run)
-    vendor.vendor(tmp_path / "a.txt", target, python_version="3.13")
+    wheels.vendor(tmp_path / "a.txt", target, python_version="3.13")
     assert len(begun) == 2
     assert [each.relative_to(target.parent).as_posix() for each in target.parent.rglob("*.py")] == [
         "packages-0a/package.py"
@@ -52,5 +52,5 @@ def test_what_cannot_be_fetched_leaves_nothing_and_is_told_in_uv_s_own_words(
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(Unavailable, match="hash mismatch"):
-        vendor.vendor(tmp_path / "a.txt", tmp_path / "cache/packages-0a", python_version="3.13")
+        wheels.vendor(tmp_path / "a.txt", tmp_path / "cache/packages-0a", python_version="3.13")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from ops import catalogue, contents, manifest, verify
+from ops.backup import catalogue, contents, manifest, verify
+from ops.backup.manifest import Backup
+from ops.config.paths import Places
 from ops.errors import OpsError, Refused, Unavailable
-from ops.manifest import Backup
-from ops.paths import Places
+from ops.world.btrfs import Subvolumes
 from ops.world.containers import Ran, Service
 from ops.world.process import Processes
 from ops.world.restic import Damaged, Snapshot, folder_of
-from ops.world.subvolumes import Subvolumes
 from tests import fakes
 
 NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import wal, wal_plan
 from ops.errors import OpsError, Refused
-from ops.wal import Base, Coverage, Segment, Streamed
-from ops.wal_plan import Gap
+from ops.wal import plan as wal_plan
+from ops.wal import segments
+from ops.wal.plan import Gap
+from ops.wal.segments import Base, Coverage, Segment, Streamed
 
 NOW = datetime(2026, 11, 25, 18, 0, tzinfo=UTC)
-SIZE = wal.SEGMENT_BYTES
+SIZE = segments.SEGMENT_BYTES
 OURS = "7345"
 
 
@@ -38,29 +39,29 @@ def test_a_segment_is_called_as_postgresql_calls_it() -> None:
 
 @given(st.integers(0, 2**33), st.integers(1, 2**31), st.sampled_from([2**20, SIZE, 2**30]))
 def test_a_segment_s_name_tells_it_again(number: int, timeline: int, size: int) -> None:
-    assert wal.segment_from(Segment(number, timeline).name(size), size) == Segment(number, timeline)
+    assert segments.segment_from(Segment(number, timeline).name(size), size) == Segment(number, timeline)
 
 
 @pytest.mark.parametrize("name", ["000000010000000000000003.partial", "00000002.history", "state.json", "sealed"])
 def test_what_is_no_whole_segment_is_none(name: str) -> None:
-    assert wal.segment_from(name) is None
+    assert segments.segment_from(name) is None
 
 
 @given(st.integers(0, 2**63))
 def test_a_position_is_written_and_read_as_postgresql_does(position: int) -> None:
-    assert wal.position_from(wal.position_as_text(position)) == position
-    assert wal.position_as_text(0x16B374D848) == "16/B374D848"
+    assert segments.position_from(segments.position_as_text(position)) == position
+    assert segments.position_as_text(0x16B374D848) == "16/B374D848"
 
 
 def test_the_byte_before_a_boundary_lies_in_the_segment_before() -> None:
-    assert wal.segment_before(3 * SIZE, 1) == Segment(2, 1)
-    assert wal.segment_before(3 * SIZE + 1, 1) == Segment(3, 1)
+    assert segments.segment_before(3 * SIZE, 1) == Segment(2, 1)
+    assert segments.segment_before(3 * SIZE + 1, 1) == Segment(3, 1)
 
 
 def test_a_key_names_the_database_the_timeline_and_the_segment() -> None:
-    key = wal.key_of(OURS, "000000010000000000000003")
+    key = segments.key_of(OURS, "000000010000000000000003")
     assert key == "wal/7345/00000001/000000010000000000000003"
-    assert wal.name_from(key) == "000000010000000000000003"
+    assert segments.name_from(key) == "000000010000000000000003"
 
 
 def test_what_is_whole_is_sealed_and_what_still_grows_is_left_alone() -> None:
@@ -145,12 +146,12 @@ def test_the_log_goes_on_on_the_next_timeline() -> None:
 
 def test_a_database_that_was_taken_back_is_known_by_segments_that_are_still_to_come() -> None:
     here = Segment(5, 1)
-    assert not wal.is_taken_back([*names(3, 4, 5), "00000002.history", ""], here)
-    assert wal.is_taken_back(names(4, 6), here)
+    assert not segments.is_taken_back([*names(3, 4, 5), "00000002.history", ""], here)
+    assert segments.is_taken_back(names(4, 6), here)
     # Another timeline writes other names.
-    assert not wal.is_taken_back(names(6, timeline=2), here)
-    assert wal.last_before([*names(3, 4, 5, 6), "00000002.history"], here) == names(4)[0]
-    assert wal.last_before(names(5), here) == ""
+    assert not segments.is_taken_back(names(6, timeline=2), here)
+    assert segments.last_before([*names(3, 4, 5, 6), "00000002.history"], here) == names(4)[0]
+    assert segments.last_before(names(5), here) == ""
 
 
 def test_of_two_bases_the_later_one_counts_even_if_the_database_was_taken_back_before_it() -> None:
@@ -160,17 +161,17 @@ def test_of_two_bases_the_later_one_counts_even_if_the_database_was_taken_back_b
 
 def test_the_log_is_kept_from_the_last_base_before_the_days_that_are_kept() -> None:
     bases = [base(2, hours=24 * 20), base(5, hours=24 * 15), base(9, hours=24 * 13), base(12, hours=1)]
-    keys = [wal.key_of(OURS, name) for name in [*names(*range(1, 14)), "00000002.history"]]
+    keys = [segments.key_of(OURS, name) for name in [*names(*range(1, 14)), "00000002.history"]]
     doomed = wal_plan.plan_wal_retention(bases, keys, NOW)
     assert [each.identity for each in doomed.bases] == ["b2"]
-    assert doomed.keys == tuple(wal.key_of(OURS, name) for name in names(1, 2, 3, 4))
+    assert doomed.keys == tuple(segments.key_of(OURS, name) for name in names(1, 2, 3, 4))
 
 
 def test_a_database_s_log_without_a_base_is_kept_and_one_that_ended_long_ago_goes() -> None:
-    keys = [wal.key_of(system, name) for system in (OURS, "88", "99") for name in names(1, 2)]
+    keys = [segments.key_of(system, name) for system in (OURS, "88", "99") for name in names(1, 2)]
     doomed = wal_plan.plan_wal_retention([base(1), base(1, system="88", hours=24 * 30)], keys, NOW)
     assert [each.system for each in doomed.bases] == ["88"]
-    assert doomed.keys == tuple(wal.key_of("88", name) for name in names(1, 2))
+    assert doomed.keys == tuple(segments.key_of("88", name) for name in names(1, 2))
 
 
 @given(st.lists(st.integers(0, 60 * 24), min_size=1, max_size=6, unique=True))
@@ -178,44 +179,44 @@ def test_whatever_is_pruned_every_moment_of_the_kept_days_can_still_be_replayed(
     ordered = sorted(ages, reverse=True)
     bases = [base(2 * number + 1, hours=age) for number, age in enumerate(ordered)]
     there = names(*range(2 * len(ages) + 2))
-    doomed = wal_plan.plan_wal_retention(bases, [wal.key_of(OURS, name) for name in there], NOW)
-    left = [name for name in there if wal.key_of(OURS, name) not in doomed.keys]
+    doomed = wal_plan.plan_wal_retention(bases, [segments.key_of(OURS, name) for name in there], NOW)
+    left = [name for name in there if segments.key_of(OURS, name) not in doomed.keys]
     kept = [each for each in bases if each not in doomed.bases]
     assert kept
     for each in kept:
         assert wal_plan.plan_replay(kept, left, OURS, each.end).base == each
-    oldest = [each for each in bases if NOW - each.moment > timedelta(days=wal.KEPT_DAYS)]
+    oldest = [each for each in bases if NOW - each.moment > timedelta(days=segments.KEPT_DAYS)]
     assert not oldest or oldest[-1] in kept
 
 
 def test_a_stream_is_red_once_what_is_not_in_the_bucket_is_older_than_three_minutes() -> None:
     def probe(seconds: float) -> bool:
-        return wal.judge_stream(Streamed(OURS, NOW - timedelta(seconds=seconds), "x"), NOW).healthy
+        return segments.judge_stream(Streamed(OURS, NOW - timedelta(seconds=seconds), "x"), NOW).healthy
 
     assert (probe(0), probe(180), probe(181)) == (True, True, False)
-    assert not wal.judge_stream(None, NOW).healthy
+    assert not segments.judge_stream(None, NOW).healthy
     # A clock that was set back: what it was told until then is no proof of now.
     assert (probe(-180), probe(-181)) == (True, False)
-    hindered = wal.judge_stream(Streamed(OURS, NOW - timedelta(hours=1), "x", "bucket away"), NOW)
+    hindered = segments.judge_stream(Streamed(OURS, NOW - timedelta(hours=1), "x", "bucket away"), NOW)
     assert hindered.seen == "in the bucket until 3600 s ago: bucket away"
 
 
 def test_what_the_stream_says_is_read_again_and_rubbish_is_nothing() -> None:
     state = Streamed(OURS, NOW, "000000010000000000000003", "no")
-    text = wal.written_state(state)
-    assert wal.read_state(text) == state
+    text = segments.written_state(state)
+    assert segments.read_state(text) == state
     for length in range(len(text)):
-        assert wal.read_state(text[:length]) is None
+        assert segments.read_state(text[:length]) is None
 
 
 def test_what_the_bucket_keeps_of_a_base_is_read_again() -> None:
-    whole = wal.written_base(base(4))
-    assert wal.read_base(whole) == base(4)
+    whole = segments.written_base(base(4))
+    assert segments.read_base(whole) == base(4)
     for length in range(len(whole) - 1):
         with pytest.raises(OpsError, match="cut off"):
-            wal.read_base(whole[:length])
+            segments.read_base(whole[:length])
     with pytest.raises(OpsError, match="newer suite"):
-        wal.read_base(re.sub(rb'"schema": \d', b'"schema": 2', whole))
+        segments.read_base(re.sub(rb'"schema": \d', b'"schema": 2', whole))
 
 
 @pytest.mark.parametrize(
@@ -255,8 +256,8 @@ def test_a_segment_is_ended_when_something_was_written_and_never_for_an_idle_dat
     assert known.covered == after(199)
     known = known.after_look("10:12:", "S2", after(211))
     assert known.covered == after(200)
-    assert not known.wants_switch("10:12:", after(200 + wal.SWITCH_SECONDS - 1))
-    assert known.wants_switch("10:12:", after(200 + wal.SWITCH_SECONDS))
+    assert not known.wants_switch("10:12:", after(200 + segments.SWITCH_SECONDS - 1))
+    assert known.wants_switch("10:12:", after(200 + segments.SWITCH_SECONDS))
 
 
 def test_a_clock_that_was_set_back_keeps_no_segment_from_being_ended() -> None:
@@ -270,4 +271,4 @@ def test_a_transaction_that_ends_after_the_switch_is_not_covered_by_it() -> None
     assert known.covered == NOW
     known = known.after_look("11:11:", "S1", after(5))
     assert known.covered == NOW
-    assert known.wants_switch("11:11:", after(wal.SWITCH_SECONDS))
+    assert known.wants_switch("11:11:", after(segments.SWITCH_SECONDS))

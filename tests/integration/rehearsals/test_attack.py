@@ -35,15 +35,15 @@ from moto.iam.access_control import IAMPolicy, PermissionResult
 
 from ground import aws, run
 from ground.fixture import Place
-from ops import afar, catalogue, manifest, prune, rewind
-from ops.config import site_from
+from ops.backup import catalogue, manifest, operator_access, prune, rewind
+from ops.backup.manifest import Manifest, Part
+from ops.config.load import site_from
+from ops.config.schema import Site
+from ops.config.workspace import Workshop
 from ops.errors import Locked, OpsError, Refused
-from ops.image import OpsImage
-from ops.manifest import Manifest, Part
-from ops.schema import Site
-from ops.workspace import Workshop
+from ops.images.ops_image import OpsImage
 from ops.world import World
-from ops.world.contained import Contained
+from ops.world.container_processes import Contained
 from ops.world.restic import Damaged, Restic
 from ops.world.terraform_mirror import cli_configuration, discover
 from tests import fakes
@@ -260,7 +260,7 @@ class Vault:
         return self.folder / "source"
 
     def opened(self) -> Any:
-        return afar.opened(self.site, self.world, workshop=self.workshop, image=self.image.reference)
+        return operator_access.opened(self.site, self.world, workshop=self.workshop, image=self.image.reference)
 
     def seeing(self, remote: Restic) -> Restic:
         """The same repository, with this test's own folder in the container's sight."""

@@ -15,8 +15,8 @@ import pytest
 from ground import host as ground_host
 from ground import run
 from ground.fixture import Place
-from ops import destroy, infrastructure
-from ops.destroy import Wish
+from ops.deploy import destroy, infrastructure
+from ops.deploy.destroy import Wish
 from ops.errors import Refused
 from ops.model import Outputs
 from tests.integration.bare_machine import Machine, bare_machine, reasons

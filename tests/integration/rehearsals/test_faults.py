@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ground.fixture import Place
-from ops.image import OpsImage
+from ops.images.ops_image import OpsImage
 from tests.integration import misbehaving
 from tests.integration.misbehaving import Fault, Misbehaving
 from tests.integration.small_site import KEEPER, REPOSITORY, SmallSite, brought_up

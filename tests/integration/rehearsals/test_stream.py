@@ -18,9 +18,10 @@ import pytest
 
 from ground import aws
 from ground.fixture import RUN_LABEL, Place
-from ops import bases, replay, stream, wal, wal_plan
-from ops.paths import Places
-from ops.world import World, database
+from ops.config.paths import Places
+from ops.wal import base_backups, recovery, segments, stream
+from ops.wal import plan as wal_plan
+from ops.world import World, postgres
 from ops.world.restic import Snapshot
 from tests import fakes
 
@@ -57,7 +58,7 @@ class Stage:
         return known.covered if known else datetime.min.replace(tzinfo=UTC)
 
     def shipped(self) -> list[str]:
-        return [wal.name_from(key) for key in self.world.aws.objects(BUCKET, wal.PREFIX)]
+        return [segments.name_from(key) for key in self.world.aws.objects(BUCKET, segments.PREFIX)]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Archive:
         return ()
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
-        assert filename == bases.ARCHIVE
+        assert filename == base_backups.ARCHIVE
         with self.path.open("rb") as file:
             subprocess.run(argv, stdin=file, check=True)
 
@@ -137,28 +138,28 @@ def stage(
     world.containers.discard(f"{places.project}-wal")
 
 
-def base_of(stage: Stage, archive: Path) -> wal.Base:
+def base_of(stage: Stage, archive: Path) -> segments.Base:
     """A base of the database as it is now, written into a file."""
     with stage.world.database.session(stage.container, "postgres") as session:
-        log = bases.log_of(session)
-        start = bases.position_of(session)
+        log = base_backups.log_of(session)
+        start = base_backups.position_of(session)
         with archive.open("wb") as file:
-            subprocess.run(database.base(stage.container), stdout=file, check=True)
-        end = bases.position_of(session)
+            subprocess.run(postgres.base(stage.container), stdout=file, check=True)
+        end = base_backups.position_of(session)
     now, size = stage.world.clock.now(), archive.stat().st_size
-    return wal.Base("base", log.system, log.timeline, start, end, now, "", "", size, "18", log.segment_bytes)
+    return segments.Base("base", log.system, log.timeline, start, end, now, "", "", size, "18", log.segment_bytes)
 
 
 def rows(
     stage: Stage, image: str, plan: wal_plan.Replay, archive: Path, left: frozenset[str] = frozenset()
 ) -> set[int]:
     """The rows of the database that a plan makes."""
-    waiting, key = wal.Waiting(stage.places.wal / plan.base.system), bases.key_of(stage.places.secrets)
+    waiting, key = segments.Waiting(stage.places.wal / plan.base.system), base_backups.key_of(stage.places.secrets)
     name = f"{stage.places.project}-replay"
-    place = replay.Place(stage.places.data / ".replay", name, image, key, waiting, left)
+    place = recovery.Place(stage.places.data / ".replay", name, image, key, waiting, left)
     source: Any = Archive(archive)
     with (
-        replay.database_of(stage.world.site, stage.world, plan, source, place) as container,
+        recovery.database_of(stage.world.site, stage.world, plan, source, place) as container,
         stage.world.database.session(container) as session,
     ):
         found = session.ask("SELECT number FROM kept")
@@ -170,7 +171,7 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
     stage: Stage, docker_client: docker.DockerClient, postgres_image: str, tmp_path: Path
 ) -> None:
     stage.places.data.mkdir()
-    archive = tmp_path / bases.ARCHIVE
+    archive = tmp_path / base_backups.ARCHIVE
     stage.ask("CREATE TABLE kept (number int)")
     running = stage.start()
     try:
@@ -184,7 +185,7 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
             stage.ask("SELECT pg_switch_wal()")
             running = stage.start()
             time.sleep(1)
-        position = wal.position_from(stage.ask("SELECT pg_current_wal_insert_lsn()"))
+        position = segments.position_from(stage.ask("SELECT pg_current_wal_insert_lsn()"))
         stage.ask("INSERT INTO kept VALUES (3)")
         told = datetime.now(UTC)
         until(lambda: stage.covered() > told, "the last row is in the bucket", LOSS_SECONDS)
@@ -193,19 +194,19 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
         assert taken < LOSS_SECONDS
         # And one more that has no time to arrive there.
         stage.ask("INSERT INTO kept VALUES (4)")
-        part = wal.Waiting(stage.places.wal / base.system)
+        part = segments.Waiting(stage.places.wal / base.system)
         here = segment_of(stage)
-        until(lambda: here in replay.left_in(part), "it is received")
+        until(lambda: here in recovery.left_in(part), "it is received")
         time.sleep(1)
         docker_client.containers.get(stage.container).remove(force=True, v=True)
     finally:
         running.send_signal(signal.SIGKILL)
         running.wait()
-    names = frozenset(bases.shipped(stage.world.site, stage.world, base.system))
-    numbers = sorted(found.number for name in names if (found := wal.segment_from(name)))
+    names = frozenset(base_backups.shipped(stage.world.site, stage.world, base.system))
+    numbers = sorted(found.number for name in names if (found := segments.segment_from(name)))
     assert numbers == list(range(numbers[0], numbers[-1] + 1)), "a gap"
     versions = aws.client(stage.endpoint, "s3").list_objects_v2(Bucket=BUCKET, Prefix=f"wal/{base.system}/")["Contents"]
-    assert max(each["Size"] for each in versions) < wal.SEGMENT_BYTES / 4
+    assert max(each["Size"] for each in versions) < segments.SEGMENT_BYTES / 4
 
     def plan(target: int | None, known: frozenset[str] = names) -> wal_plan.Replay:
         return wal_plan.plan_replay([base], known, base.system, target)
@@ -213,9 +214,9 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
     assert rows(stage, postgres_image, plan(position), archive) == {0, 1, 2}
     assert rows(stage, postgres_image, plan(None), archive) >= {0, 1, 2, 3}
     # The bucket is not all: on another disk of the host there is what did not arrive.
-    left = replay.left_in(part) - names
+    left = recovery.left_in(part) - names
     assert rows(stage, postgres_image, plan(None, names | left), archive, left) == {0, 1, 2, 3, 4}
-    second = wal.Segment(base.start // base.segment_bytes + 1, base.timeline).name(base.segment_bytes)
+    second = segments.Segment(base.start // base.segment_bytes + 1, base.timeline).name(base.segment_bytes)
     with pytest.raises(wal_plan.Gap, match=f"segment {second} is missing"):
         plan(None, names - {second})
 
@@ -223,19 +224,19 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
 def test_while_the_bucket_is_away_the_log_is_received_and_arrives_later(stage: Stage) -> None:
     stage.ask("CREATE TABLE kept (number int)")
     system = stage.ask("SELECT system_identifier FROM pg_control_system()")
-    part, there = wal.Waiting(stage.places.wal / system), stage.endpoint
+    part, there = segments.Waiting(stage.places.wal / system), stage.endpoint
     stage.endpoint = "http://127.0.0.1:9"
     running = stage.start()
     try:
-        until(lambda: segment_of(stage) in replay.left_in(part), "the log is received")
+        until(lambda: segment_of(stage) in recovery.left_in(part), "the log is received")
         stage.ask("INSERT INTO kept VALUES (1)")
         stage.ask("SELECT pg_switch_wal()")
-        until(lambda: segment_of(stage) in replay.left_in(part), "so is what comes while the bucket is away")
+        until(lambda: segment_of(stage) in recovery.left_in(part), "so is what comes while the bucket is away")
         assert running.poll() is None
     finally:
         running.send_signal(signal.SIGKILL)
         running.wait()
-    left, stage.endpoint = replay.left_in(part), there
+    left, stage.endpoint = recovery.left_in(part), there
     running = stage.start()
     try:
         whole = {name for name in left if name < segment_of(stage)}

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from ops import away, succession
 from ops.errors import Refused
-from ops.succession import Front
+from ops.stack import maintenance, nginx_handover
+from ops.stack.nginx_handover import Front
 from ops.world import World
 from ops.world.containers import Containers
-from ops.world.web import Web
+from ops.world.https import Web
 from tests import fakes
 from tests.integration.stack_fixtures import (
     COMPOSE,
@@ -52,7 +52,7 @@ def slow_push(stack: Stack, operator: dict[str, str], folder: Path, name: str) -
         argv = ["git", "push", "--quiet", f"https://{DOMAIN}:{port}/operator/{name}.git", "main"]
         with subprocess.Popen(argv, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as push:
             containers = Containers()
-            wait_until(lambda: away.pushes_in(containers.command_lines(stack.project, "gitea")) > 0)
+            wait_until(lambda: maintenance.pushes_in(containers.command_lines(stack.project, "gitea")) > 0)
             yield push
 
 
@@ -92,9 +92,9 @@ def test_another_nginx_takes_over_under_load_with_a_push_in_flight_and_no_reques
     way, front = (stack.address("door", "web"), 443), front_of(stack)
     crowd = Crowd(*way, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
     with crowd, slow_push(stack, operator, tmp_path / "work", "over") as push:
-        there = succession.replace_nginx(SITE, world, other_image, front=front, farewell_seconds=60)
+        there = nginx_handover.replace_nginx(SITE, world, other_image, front=front, farewell_seconds=60)
         assert push.wait(30) == 0, push.stderr and push.stderr.read()
-        back = succession.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], front=front, farewell_seconds=60)
+        back = nginx_handover.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], front=front, farewell_seconds=60)
         crowd.await_served(1000, seconds=60)
     assert crowd.failures == {}
     assert crowd.reused > 100
@@ -111,7 +111,7 @@ def test_another_nginx_takes_over_under_load_with_a_push_in_flight_and_no_reques
 def test_an_image_that_is_no_nginx_is_refused_and_no_visitor_meets_it(stack: Stack, world: World) -> None:
     nginx = stack.container("nginx")
     with pytest.raises(Refused, match="does not stand its trial"):
-        succession.replace_nginx(SITE, world, stack.images["DOOR_IMAGE"], front=front_of(stack))
+        nginx_handover.replace_nginx(SITE, world, stack.images["DOOR_IMAGE"], front=front_of(stack))
     assert stack.container("nginx") == nginx
     for listed in (["container", "ls", "--all"], ["network", "ls"]):
         assert run("docker", *listed, "--quiet", "--filter", f"name={stack.project}-trial") == ""
@@ -146,7 +146,7 @@ def test_a_push_in_flight_ends_before_gitea_is_stopped_and_everyone_else_is_told
         asked: list[Answer] = []
         second = threading.Timer(1, lambda: asked.append(stack.ask(PUSHES)))
         second.start()
-        with away.away(site, world, reason, project=stack.project) as absence:
+        with maintenance.away(site, world, reason, project=stack.project) as absence:
             assert push.wait(1) == 0, push.stderr and push.stderr.read()
             absence.stop()
             second.join()

@@ -1,0 +1,1 @@
+"""Backups: take, upload, verify, list, prune and rewind them."""

@@ -1,0 +1,39 @@
+"""The two restic repositories of a site: on the host, and in the bucket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ops.config.paths import Places
+from ops.config.schema import Site
+from ops.world import World
+from ops.world.restic import Restic
+
+DUMP = "gitea.dump"
+REPOSITORIES = "git/repositories"
+# In the bucket: restic's repository, and the locks of who works in it.
+REMOTE = "restic/"
+LOCKS = f"{REMOTE}locks/"
+
+
+@dataclass(frozen=True)
+class Repositories:
+    """The two repositories: on this host, and in the bucket."""
+
+    local: Restic
+    remote: Restic
+
+
+def repositories(site: Site, world: World, places: Places) -> Repositories:
+    """Return both repositories of a site, which need not be there yet."""
+    password = places.secrets / "restic-password"
+    return Repositories(
+        world.restic(str(places.local), password_file=password, cache=places.cache),
+        world.restic(remote_address(site), password_file=password, cache=places.cache),
+    )
+
+
+def remote_address(site: Site) -> str:
+    """Return restic's name for the repository in the bucket."""
+    endpoint = site.aws.endpoint_url or f"https://s3.{site.aws.region}.amazonaws.com"
+    return f"s3:{endpoint}/{site.backup.bucket}/{REMOTE.rstrip('/')}"

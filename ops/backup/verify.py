@@ -1,0 +1,165 @@
+"""A backup is looked at where it lies: that its bytes are what was once stored, and that they are what its manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from datetime import datetime
+
+from ops.backup import catalogue, contents, records, repositories
+from ops.backup.manifest import Backup, Manifest
+from ops.backup.records import SHARES, Verification
+from ops.backup.repositories import DUMP, REPOSITORIES, Repositories
+from ops.config.paths import Places
+from ops.config.schema import Site
+from ops.errors import OpsError, Refused
+from ops.model import Report
+from ops.step_timer import Timeline
+from ops.world import World, postgres
+from ops.world.lock import exclusive
+from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic, folder_of
+
+# What git reads to tell a repository's refs, in either of its formats (gitrepository-layout(5)); beside it, git wants a folder for
+# objects, in which nothing need be.
+_OF_REFS = ("HEAD", "config", "refs", "packed-refs", "reftable")
+
+
+def verify(site: Site, world: World, *, places: Places | None = None) -> Report:
+    """Check both repositories, read the next share of their packs, and compare the newest backup with its manifest.
+
+    The result is kept in the bucket. Exit code 3 when something was found. Raises Locked while another verification runs,
+    Refused when there is no backup, Unavailable when the bucket is out of reach: then nothing was found out, nor kept.
+    """
+    places = places or Places()
+    began = world.clock.now()
+    with exclusive(places.lock.with_name("verify.lock"), began):
+        both = repositories.repositories(site, world, places)
+        if not catalogue.identities(site, world):
+            raise Refused("there is no backup yet", "ops backup take")
+        share = records.choose_share(catalogue.verifications(site, world), began)
+        made = _verified(site, world, places, both, share, began)
+    world.aws.write_object(site.backup.bucket, records.key_of(records.VERIFICATIONS, began), records.written(made))
+    return report_of(made)
+
+
+def report_of(made: Verification) -> Report:
+    """Return the report of a verification, red where something was found."""
+    read = f"share {made.share}/{SHARES} of the packs was read"
+    whole = f"backup {made.identity} is what its manifest says, and {read}"
+    summary = whole if made.passed else f"the backups are not what they were: {len(made.findings)} findings"
+    facts = {
+        "identity": made.identity,
+        "share": f"{made.share}/{SHARES}",
+        "findings": made.findings,
+        "durations": made.durations,
+    }
+    return Report("backup", True, summary, facts, made.findings, 0 if made.passed else 3)
+
+
+def newer_broken(backups: Iterable[Backup], chosen: Manifest) -> list[str]:
+    """Return a finding for each backup that would be newer than the newest whole one, were it not broken."""
+    return [
+        f"backup {each.identity} is broken: {each.broken}"
+        for each in backups
+        if each.manifest is None and each.identity > chosen.identity
+    ]
+
+
+def compare(chosen: Manifest, sizes: dict[str, int], refs: dict[str, str]) -> list[str]:
+    """Return each difference between a manifest and what lies in the repository: sizes, and a digest of each one's refs.
+
+    Hard links are counted as often as they are there when a backup is taken, and once when it is looked at: Gitea's data, which
+    has such, may show less.
+    """
+    findings = []
+    for name, part in chosen.parts.items():
+        seen = sizes[name]
+        fits = seen == part.size or (name == "data" and 0 < seen < part.size)
+        if not fits:
+            findings.append(f"{name} of {chosen.identity} has {seen} bytes of {part.size}")
+    for name in sorted({*refs} ^ {*chosen.repositories}):
+        where = "in its manifest" if name in chosen.repositories else "in its data"
+        findings.append(f"repository {name} of {chosen.identity} is only {where}")
+    both = sorted({*refs} & {*chosen.repositories})
+    findings += [
+        f"repository {name} of {chosen.identity} has other refs than its manifest"
+        for name in both
+        if refs[name] != chosen.repositories[name]
+    ]
+    return findings
+
+
+def missing_tables(chosen: Manifest, listed: Iterable[str]) -> list[str]:
+    """Return a finding for each table that a manifest counts and that is not in the list of its dump's contents."""
+    lines = [line.split() for line in listed]
+    data = {line[line.index("DATA") + 2] for line in lines if "DATA" in line[:-2]}
+    return [f"table {name} is not in the dump of {chosen.identity}" for name in chosen.rows if name not in data]
+
+
+def _verified(
+    site: Site, world: World, places: Places, both: Repositories, share: int, began: datetime
+) -> Verification:
+    timeline, findings = Timeline(world), list[str]()
+    here = [both.local] if both.local.exists() else []
+    for name, repository in [("remote", both.remote), *(("local", each) for each in here)]:
+        with timeline.step(name):
+            findings += _damage(repository, f"{share}/{SHARES}")
+    identity = ""
+    try:
+        known = catalogue.known(site, world, both)
+        chosen = catalogue.choose(known)
+        identity = chosen.identity
+        findings += newer_broken(known, chosen)
+        with timeline.step("dump"):
+            findings += _dump(world, places, both.remote, chosen)
+        with timeline.step("content"):
+            findings += _content(world, places, both.remote, chosen)
+    except NOT_LOOKED_INTO:
+        raise
+    except OpsError as error:
+        findings.append(error.message)
+    return Verification(began, identity, share, tuple(findings), timeline.seconds)
+
+
+def _damage(repository: Restic, share: str) -> list[str]:
+    """What a check finds. Before it is believed the repository is checked alone: another may have pruned it meanwhile."""
+    try:
+        repository.check(share, alone=False)
+    except Damaged:
+        try:
+            repository.check(share)
+        except Damaged as damaged:
+            return [damaged.message]
+    return []
+
+
+def _dump(world: World, places: Places, remote: Restic, chosen: Manifest) -> list[str]:
+    listed: list[str] = []
+    hear: Callable[[str], None] = listed.append
+    argv = postgres.contents(world.containers.name(places.project, "postgres"))
+    remote.dump_into(chosen.parts["database"].remote, DUMP, argv, hear)
+    return missing_tables(chosen, listed)
+
+
+def _content(world: World, places: Places, remote: Restic, chosen: Manifest) -> list[str]:
+    sizes = {name: remote.size(part.remote) for name, part in chosen.parts.items()}
+    return compare(chosen, sizes, _refs(world, places, remote, chosen.parts["data"].remote))
+
+
+def _refs(world: World, places: Places, remote: Restic, data: str) -> dict[str, str]:
+    """A digest of the refs of each repository in a snapshot of Gitea's data, for which the refs alone are fetched."""
+    scratch = places.data / ".verify"
+    with ExitStack() as undo:
+        world.subvolumes.remove(scratch)
+        undo.callback(world.subvolumes.remove, scratch)
+        scratch.mkdir()
+        remote.restore(
+            data,
+            scratch,
+            include=folder_of(remote, data),
+            only=[f"/{REPOSITORIES}/*/*.git/{name}" for name in _OF_REFS],
+        )
+        world.subvolumes.own_like(places.live, scratch)
+        for each in scratch.glob(f"{REPOSITORIES}/*/*.git"):
+            (each / "objects").mkdir(exist_ok=True)
+        return contents.refs(world, places, scratch)

@@ -1,0 +1,244 @@
+"""The function that runs each verb."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ops.backup import status, take, verify
+from ops.config import load
+from ops.errors import ConfigError, Refused
+from ops.model import Report, Secret
+from ops.restore import drill, restore
+from ops.restore import plan as restore_plan
+from ops.secrets import store
+from ops.stack import accounts, apply_secrets, certs, health, nginx_handover, notify
+from ops.update import available, history, plan, rollback, update
+from ops.wal import stream
+from ops.world import World
+from ops.world.host_ops import Remote
+
+REPOSITORY = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
+
+
+def _world(arguments: argparse.Namespace) -> World:
+    if not arguments.site:
+        raise ConfigError("no site file was named", "--site sites/local.toml, or OPS_SITE in the environment")
+    return World(load.load(Path(arguments.site)), tell=_tell)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def run_site(arguments: argparse.Namespace) -> Report:
+    """Check the site file and print what it describes."""
+    site = _world(arguments).site
+    return Report(
+        "site",
+        changed=False,
+        summary=f"{site.name}: https://{site.domain}/ in {site.aws.region}",
+        facts={"name": site.name},
+    )
+
+
+def run_deploy(arguments: argparse.Namespace) -> Report:
+    """Deploy the site, or report what a deployment would change."""
+    # Ansible is there on the machine that deploys, and not in the image that runs on the host.
+    from ops.deploy import deploy, drift
+
+    world, workshop = _workshop(arguments)
+    if arguments.dry_run:
+        return deploy.rehearse(world.site, world, workshop=workshop)
+    if arguments.check:
+        return drift.check(world.site, world, workshop=workshop)
+    replace = _agree(arguments) if arguments.replace_host else None
+    through = arguments.session_manager
+    return deploy.deploy(world.site, world, workshop=workshop, replace=replace, session_manager=through)
+
+
+def run_destroy(arguments: argparse.Namespace) -> Report:
+    """Destroy the site."""
+    from ops.deploy import destroy
+
+    world, workshop = _workshop(arguments)
+    wish = destroy.Wish(arguments.with_backups, arguments.without_verified_backup)
+    return destroy.destroy(world.site, world, workshop=workshop, wish=wish, agree=_agree(arguments))
+
+
+def _workshop(arguments: argparse.Namespace) -> tuple[World, Any]:
+    from ops.config.workspace import Workshop
+
+    world = _world(arguments)
+    return world, Workshop(REPOSITORY, Path(arguments.site).resolve().parent / ".state" / world.site.name, CACHE)
+
+
+def _agree(arguments: argparse.Namespace) -> Callable[[str, Sequence[str]], None]:
+    """Who is at the terminal types the site's name; elsewhere --yes stands for it."""
+
+    def ask(name: str, losses: Sequence[str]) -> None:
+        for line in losses:
+            _tell(line)
+        if arguments.yes:
+            return
+        if not sys.stdin.isatty():
+            raise Refused("no one is at the terminal to agree to this", "--yes")
+        print(f"To go on, type the site's name ({name}): ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip() != name:
+            raise Refused("that is not the site's name", "nothing was touched")
+
+    return ask
+
+
+def run_health(arguments: argparse.Namespace) -> Report:
+    """Probe the site, from its host or from outside."""
+    world = _world(arguments)
+    if arguments.address:
+        return health.health_from_outside(world.site, world, address=arguments.address)
+    return health.health(world.site, world)
+
+
+def run_certs(arguments: argparse.Namespace) -> Report:
+    """Issue or renew the certificate."""
+    world = _world(arguments)
+    return certs.renew(world.site, world)
+
+
+def run_nginx(arguments: argparse.Namespace) -> Report:
+    """Replace the running nginx without a failed request."""
+    world = _world(arguments)
+    return nginx_handover.replace(world.site, world)
+
+
+def run_backup(arguments: argparse.Namespace) -> Report:
+    """Run one of the backup verbs."""
+    if arguments.action in {"prune", "rewind"}:
+        return _backups_from_afar(arguments)
+    if arguments.dry_run or arguments.at:
+        raise ConfigError(f"backup {arguments.action} takes neither --dry-run nor --at", "ops backup --help")
+    world = _world(arguments)
+    verbs = {"list": status.backups, "verify": verify.verify, "status": status.status, "stream": stream.stream}
+    if arguments.action in verbs:
+        return verbs[arguments.action](world.site, world)
+    return take.take(world.site, world, begin_anew=arguments.begin_anew)
+
+
+def _backups_from_afar(arguments: argparse.Namespace) -> Report:
+    # Of the machine that deploys, as deploy is.
+    from ops.backup import prune, rewind
+
+    world, workshop = _workshop(arguments)
+    agree = _agree(arguments)
+    if arguments.action == "prune":
+        return prune.prune(world.site, world, workshop=workshop, agree=agree, rehearse=arguments.dry_run)
+    if arguments.at is None:
+        raise ConfigError("rewind to when?", "--at TIME, such as --at 2026-11-24T04:30Z")
+    return rewind.rewind(world.site, world, workshop=workshop, at=arguments.at, agree=agree, rehearse=arguments.dry_run)
+
+
+def run_restore(arguments: argparse.Namespace) -> Report:
+    """Restore a backup, or run the restore drill."""
+    world = _world(arguments)
+    if arguments.resume:
+        return restore.resume(world.site, world)
+    if arguments.drill:
+        return drill.drill(world.site, world, when_due=arguments.when_due)
+    wish = restore_plan.Wish(
+        arguments.backup,
+        arguments.at,
+        arguments.repository,
+        arguments.dry_run,
+        arguments.from_log,
+        arguments.newest_database,
+        arguments.fetch,
+    )
+    if arguments.secret_key:
+        return restore.keep_secret_key(world.site, world, wish=wish)
+    return restore.restore(world.site, world, wish=wish, agree=_agree(arguments))
+
+
+def run_update(arguments: argparse.Namespace) -> Report:
+    """Update services, or report on updates."""
+    world = _world(arguments)
+    if arguments.check:
+        return available.check(world.site, world)
+    if arguments.resume:
+        return rollback.resume(world.site, world)
+    if arguments.service == "history":
+        return history.history(world.site, world)
+    # No one is asked at the hour of the window: the site file has agreed.
+    arguments.yes = arguments.yes or arguments.automatic
+    wish = plan.Wish(arguments.service, arguments.to, arguments.automatic, arguments.dry_run, arguments.without_drill)
+    return update.update(world.site, world, wish=wish, agree=_agree(arguments))
+
+
+def run_rollback(arguments: argparse.Namespace) -> Report:
+    """Roll back the last update."""
+    world = _world(arguments)
+    return rollback.rollback(world.site, world, agree=_agree(arguments), rehearse=arguments.dry_run)
+
+
+def run_secrets(arguments: argparse.Namespace) -> Report:
+    """Fetch, apply, set or rotate secrets."""
+    if arguments.action in {"rotate", "rotate-smtp", "set"}:
+        return _rotate(arguments)
+    world = _world(arguments)
+    if arguments.action == "fetch":
+        return store.fetch(world.site, world)
+    return apply_secrets.apply(world.site, world, pending=arguments.pending)
+
+
+def _rotate(arguments: argparse.Namespace) -> Report:
+    # Of the machine that deploys, as deploy is.
+    from ops.deploy import host as deploy_host
+    from ops.secrets import rotate
+
+    name = store.SMTP if arguments.action == "rotate-smtp" else arguments.name
+    adopted = arguments.action == "set"
+    (rotate.require_adoptable if adopted else rotate.refuse)(name)
+    world, workshop = _workshop(arguments)
+    host = Remote(deploy_host.connection_of(world.site, workshop), world.processes)
+    if adopted:
+        value = Secret(_one_line(f"the value of {name}"))
+        _agree(arguments)(world.site.name, [rotate.ADOPTED[name]])
+        return rotate.adopt(world.site, world, host, name=name, value=value, lock=workshop.lock)
+    _agree(arguments)(world.site.name, [rotate.CONSEQUENCES[name]])
+    return rotate.rotate(world.site, world, host, name=name, lock=workshop.lock)
+
+
+def _one_line(what: str) -> str:
+    """What no one may see is asked for at a terminal without showing it, and read from a pipe otherwise."""
+    if sys.stdin.isatty():
+        return getpass.getpass(f"{what}: ", stream=sys.stderr)
+    return sys.stdin.readline().rstrip("\n")
+
+
+def run_accounts(arguments: argparse.Namespace) -> Report:
+    """Ensure that the administrator can sign in."""
+    world = _world(arguments)
+    return accounts.ensure_admin(world.site, world)
+
+
+def run_notify(arguments: argparse.Namespace) -> Report:
+    """Mail a text from standard input to the site's contact."""
+    world = _world(arguments)
+    # A program's last words may be cut in the middle of a character.
+    text = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace")
+    return notify.notify(world.site, world, subject=arguments.subject, text=text)
+
+
+def run_gate(arguments: argparse.Namespace) -> Report:
+    """Run a stage, print the state of the gate or promote a tree."""
+    # Of the machine that proves, as deploy is.
+    from ops.gate import runner
+
+    house = runner.Gatehouse.of(REPOSITORY, _tell)
+    if arguments.action == "run":
+        return runner.run(house, stage=arguments.stage, options=arguments.options)
+    return runner.promote(house, version=arguments.version) if arguments.action == "promote" else runner.status(house)

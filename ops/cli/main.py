@@ -1,0 +1,47 @@
+"""The command line: the only print, the only sys.exit."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from ops import (
+    report,
+)
+from ops.cli.arguments import parser
+from ops.errors import OpsError
+from ops.model import Report
+from ops.world.process import interrupt_code, signals_unwind
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one verb and exit with the code that says in what state the system was left."""
+    arguments = parser().parse_args(argv)
+    sys.exit(_guarded(arguments))
+
+
+def _guarded(arguments: argparse.Namespace) -> int:
+    try:
+        with signals_unwind():
+            done: Report = arguments.verb(arguments)
+    except OpsError as error:
+        if arguments.json:
+            print(report.failure_as_json(arguments.command, error))
+        print(report.failure_as_text(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        print("interrupted", file=sys.stderr)
+        return interrupt_code(interrupt)
+    except Exception as error:
+        if arguments.json:
+            print(
+                report.failure_as_json(
+                    arguments.command, OpsError(f"a bug: {error}", "report it with the traceback on stderr")
+                )
+            )
+        traceback.print_exc()
+        return 1
+    print(report.as_json(done) if arguments.json else report.as_text(done))
+    return done.exit_code

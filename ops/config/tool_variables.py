@@ -1,0 +1,114 @@
+"""What Terraform, Ansible and Compose are told. All of it is derived from the site; nothing is written twice."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, HOST_SITE_FILE, SECRETS_DIRECTORY
+from ops.config.schema import Site
+
+
+def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:
+    """Return the value of every variable of infra/variables.tf."""
+    return {
+        "name": site.name,
+        "domain": site.domain,
+        "zone": site.zone,
+        "region": site.aws.region,
+        "network_cidr": site.network.cidr,
+        "ipv6": site.network.ipv6,
+        "flow_logs": site.network.flow_logs,
+        "admin_cidrs": list(site.network.admin_cidrs),
+        "instance_type": site.host.instance_type,
+        "ami": site.host.ami,
+        "root_volume_gib": site.host.root_gib,
+        "data_volume_gib": site.host.data_gib,
+        "ssh_public_key": ssh_public_key.strip(),
+        "host_address": site.host.address,
+        "git_ssh_port": site.gitea.ssh_port,
+        "backup_bucket": site.backup.bucket,
+        "backup_lock_days": site.backup.lock_days,
+        "replica_region": site.backup.replica_region,
+        "mail_sender": site.mail.sender,
+        "contact": site.contact,
+        "monthly_budget_usd": site.limits.monthly_budget_usd,
+    }
+
+
+def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]:
+    """Return every variable of compose/compose.yaml; ``images`` maps such as GITEA_IMAGE to a pinned reference."""
+    return {
+        "DOMAIN": site.domain,
+        "CONTACT": site.contact,
+        "GITEA_TITLE": site.gitea.title,
+        "GITEA_SSH_PORT": str(site.gitea.ssh_port),
+        "UPLOAD_LIMIT_MIB": str(site.gitea.upload_limit_mib),
+        "MAIL_SENDER": site.mail.sender,
+        "SMTP_HOST": site.mail.smtp_host,
+        "SMTP_PORT": str(site.mail.smtp_port),
+        "ACME_DIRECTORY": site.tls.acme_directory,
+        "DATA_DIRECTORY": DATA_DIRECTORY,
+        "SECRETS_DIRECTORY": SECRETS_DIRECTORY,
+        **images,
+    }
+
+
+def ops_environment(site: Site) -> dict[str, str]:
+    """Return the environment of ``ops`` on the host: where AWS is, and which site it serves."""
+    endpoint = {"AWS_ENDPOINT_URL": site.aws.endpoint_url} if site.aws.endpoint_url else {}
+    return {"AWS_REGION": site.aws.region, "AWS_DEFAULT_REGION": site.aws.region, "OPS_SITE": HOST_SITE_FILE} | endpoint
+
+
+def host_document(site: Site) -> dict[str, Any]:
+    """Return the site as the host's own ``ops`` reads it. The issuer's authorities are in the host's trust store by then."""
+    return dataclasses.asdict(dataclasses.replace(site, tls=dataclasses.replace(site.tls, acme_ca="")))
+
+
+def open_ports(site: Site) -> list[int]:
+    """Return the TCP ports that everyone may reach: the web's two, and git over ssh."""
+    return [80, 443, site.gitea.ssh_port]
+
+
+def volume_device(volume_id: str) -> str:
+    """Return where a Nitro instance shows an EBS volume (Amazon EC2 User Guide, "Map NVMe volumes to device names")."""
+    return f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
+
+
+def ansible_variables(
+    site: Site,
+    images: Mapping[str, str],
+    *,
+    data_volume_id: str,
+    compose_source: Path,
+    image_archive: Path,
+    image_id: str,
+    image_name: str,
+) -> dict[str, Any]:
+    """Return the variables of every role in playbooks/roles (each role's defaults/main.yml is its whole interface)."""
+    return {
+        "base_hostname": site.domain.split(".")[0],
+        "base_timezone": site.timezone,
+        "base_reboot_time": site.host.reboot_time,
+        "base_ssh_sources": list(site.network.admin_cidrs),
+        "base_ssh_port": site.host.ssh_port,
+        "base_open_ports": open_ports(site),
+        "base_data_device": site.host.data_device or volume_device(data_volume_id),
+        "docker_registry_mirrors": list(site.host.registry_mirrors),
+        "docker_images": sorted(images.values()),
+        "gitea_compose_source": str(compose_source),
+        "gitea_environment": compose_environment(site, images),
+        "gitea_ports": open_ports(site),
+        "gitea_acme_ca": Path(site.tls.acme_ca).read_text(encoding="utf-8") if site.tls.acme_ca else "",
+        "gitea_data_directory": DATA_DIRECTORY,
+        "gitea_secrets_directory": SECRETS_DIRECTORY,
+        "ops_image_archive": str(image_archive),
+        "ops_image_id": image_id,
+        "ops_image_reference": image_name,
+        "ops_facts": host_document(site),
+        "ops_environment": ops_environment(site),
+        "ops_backup_directory": BACKUP_DIRECTORY,
+        "ops_backup_minutes": site.backup.every_minutes,
+    }

@@ -1,0 +1,1 @@
+"""Deploy, check and destroy a site."""

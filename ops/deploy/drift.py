@@ -1,0 +1,60 @@
+"""Whether a site is still what its file says: Terraform's plan and Ansible's check mode in one report. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ops.config.schema import Site
+from ops.config.workspace import Workshop
+from ops.deploy import host, infrastructure, security_groups
+from ops.errors import Refused
+from ops.model import Change, Report
+from ops.world import World
+
+
+def check(site: Site, world: World, *, workshop: Workshop) -> Report:
+    """Compare AWS and the host with the site file; exit code 3 and each item by name when they differ.
+
+    Raises Refused for a site that was never deployed, Unavailable when something is out of reach.
+    """
+    if not world.aws.bucket_exists(infrastructure.state_bucket(site)):
+        raise Refused(f"{site.name} is not deployed: it has no Terraform state", "ops deploy")
+    host.require_way_in(site, world)
+    terraform, variables = infrastructure.prepared(site, world, workshop)
+    world.tell("== infrastructure: compare")
+    changes = terraform.changes(variables)
+    foreign = security_groups.foreign_rules(terraform, world)
+    world.tell("== host: compare")
+    outputs = infrastructure.outputs_from(terraform.outputs())
+    material = host.material_of(site, world, workshop)
+    altered = host.host(site, world, workshop, outputs, material, check=True).changed
+    unversioned = (
+        [] if world.account.versioned(infrastructure.state_bucket(site)) else [infrastructure.state_bucket(site)]
+    )
+    return report_from(changes, foreign, altered, unversioned)
+
+
+def report_from(
+    changes: Sequence[Change],
+    foreign: Mapping[tuple[str, str], str],
+    altered: Sequence[str],
+    unversioned: Sequence[str] = (),
+) -> Report:
+    """Return the report of what differs: resources, rules made by hand, tasks of the host, buckets without versioning."""
+    aws = [_in_words(each) for each in changes]
+    aws += [f"{group}: a rule that is not ours: {words}" for (group, _), words in foreign.items()]
+    aws += [f"bucket {bucket}: versioning is off" for bucket in unversioned]
+    count = len(aws) + len(altered)
+    lines = [*(f"AWS   {each}" for each in aws), *(f"host  {each}" for each in altered)]
+    summary = (
+        "no drift: the site is what its file says" if not count else f"{count} thing(s) differ; `ops deploy` mends them"
+    )
+    facts = {"infrastructure": aws, "host": list(altered)}
+    return Report(
+        "deploy", changed=False, summary=summary, facts=facts, lines=tuple(lines), exit_code=3 if count else 0
+    )
+
+
+def _in_words(change: Change) -> str:
+    about = f": {', '.join(change.differences)}" if change.differences else ""
+    return f"{change.action} {change.address}{about}"

@@ -1,0 +1,133 @@
+"""The host's part of a deployment: images, Ansible variables, connection, playbook."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ops.config import tool_variables
+from ops.config.schema import Site
+from ops.config.workspace import Workshop
+from ops.deploy.infrastructure import outputs_from, state_bucket
+from ops.errors import Refused
+from ops.images import ops_image, pins
+from ops.images.ops_image import OpsImage
+from ops.images.pins import Pin
+from ops.model import Outputs
+from ops.world import World
+from ops.world.ansible import Played, play
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is brought to the host: every image by its digest, and the image of ``ops`` itself.
+
+    ``waiting`` names what is newer in the suite than on the host, and is left to ``ops update``; ``proven`` is what updates had
+    proven when that was decided.
+    """
+
+    pins: Mapping[str, str]
+    ops: OpsImage
+    waiting: tuple[str, ...] = ()
+    proven: Mapping[str, Pin] = field(default_factory=dict)
+
+
+def material_of(site: Site, world: World, workshop: Workshop) -> Material:
+    """Look up the digests of the pinned images, and build the image of ``ops`` where it is not built yet.
+
+    An image that an update has proven on the host stays.
+    """
+    shipped, known = pins.pinned(workshop.repository / "compose"), proven(site, world)
+    resolved = pins.resolve(pins.deployed(shipped, known), world.registry)
+    made = ops_image.ensure(workshop.repository, workshop.cache, world)
+    return Material(resolved, made, pins.waiting(shipped, known), known)
+
+
+def proven(site: Site, world: World) -> dict[str, Pin]:
+    """Return the pins that updates have proven, as the bucket keeps them; none where there is no bucket or no record yet."""
+    bucket = site.backup.bucket
+    stands = world.aws.bucket_exists(state_bucket(site)) and world.aws.bucket_exists(bucket)
+    if not stands or pins.KEY not in world.aws.objects(bucket, pins.KEY):
+        return {}
+    return pins.read(world.aws.read_object(bucket, pins.KEY))
+
+
+def host(
+    site: Site,
+    world: World,
+    workshop: Workshop,
+    outputs: Outputs,
+    material: Material,
+    *,
+    check: bool = False,
+    session_manager: bool = False,
+) -> Played:
+    """Make the host what it must be and return what changed; with ``check``, what would change."""
+    variables = tool_variables.ansible_variables(
+        site,
+        material.pins,
+        data_volume_id=outputs.data_volume_id,
+        compose_source=workshop.repository / "compose",
+        image_archive=material.ops.archive,
+        image_id=material.ops.identity,
+        image_name=material.ops.reference,
+    )
+    return play(
+        workshop.repository / "playbooks",
+        "site.yml",
+        state=workshop.state / "ansible",
+        host=connection(site, outputs, workshop.known_hosts, session_manager=session_manager),
+        variables=variables,
+        tell=world.tell,
+        check=check,
+        # Its key is not known yet: a machine that was made a moment ago, and boots.
+        boot_seconds=20 if workshop.known_hosts.exists() else 240,
+    )
+
+
+def connection(site: Site, outputs: Outputs, known_hosts: Path, *, session_manager: bool = False) -> dict[str, Any]:
+    """Return Ansible's connection variables for the host. Its key is learnt at the first contact and held to from then on.
+
+    Where no address may reach the host's ssh port, and where that is wished for, ssh goes
+    through Session Manager (AWS Systems Manager User Guide, "Allow
+    and control permissions for SSH connections through Session Manager").
+    """
+    options = [f"UserKnownHostsFile={known_hosts}", "StrictHostKeyChecking=accept-new", "IdentitiesOnly=yes"]
+    session_manager = session_manager or not site.network.admin_cidrs
+    if session_manager:
+        options.append(f"ProxyCommand={SESSION_MANAGER} --region {site.aws.region}")
+    return {
+        "ansible_host": outputs.instance_id if session_manager else (site.host.address or outputs.public_address),
+        "ansible_port": site.host.ssh_port,
+        "ansible_user": site.host.ssh_user,
+        "ansible_ssh_private_key_file": str(Path(site.host.ssh_key).expanduser().absolute()),
+        "ansible_ssh_common_args": shlex.join(part for option in options for part in ("-o", option)),
+    }
+
+
+SESSION_MANAGER = "aws ssm start-session --target %h --document-name AWS-StartSSHSession --parameters portNumber=%p"
+
+
+def require_way_in(site: Site, world: World, *, session_manager: bool = False) -> None:
+    """Raise Refused when the host is to be reached through Session Manager and this machine has not its programs."""
+    direct = site.network.admin_cidrs and not session_manager
+    needed = () if direct else ("aws", "session-manager-plugin")
+    missing = [program for program in needed if not world.processes.installed(program)]
+    if missing:
+        raise Refused(
+            f"{'the' if site.network.admin_cidrs else 'network.admin_cidrs is empty, and the'} way through Session Manager needs "
+            f"{' and '.join(missing)}",
+            "install the AWS CLI and its Session Manager plugin, or name your address in network.admin_cidrs",
+        )
+
+
+def connection_of(site: Site, workshop: Workshop) -> dict[str, Any]:
+    """Return Ansible's connection variables for the host of a site that was deployed from here; raises Refused otherwise."""
+    if not workshop.outputs.is_file():
+        raise Refused(f"site {site.name} was not deployed from here", "ops deploy")
+    outputs = outputs_from(json.loads(workshop.outputs.read_text(encoding="utf-8")))
+    return connection(site, outputs, workshop.known_hosts)

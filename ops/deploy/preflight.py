@@ -1,0 +1,67 @@
+"""Whether an AWS account can take a site, asked before anything is made in it."""
+
+from __future__ import annotations
+
+from ops.config.schema import Site
+from ops.errors import Refused
+from ops.model import AccountFacts
+from ops.world import World
+
+
+def require(site: Site, world: World, *, buckets: tuple[str, ...]) -> tuple[str, ...]:
+    """Raise Refused with every reason why the account cannot take the site; return what could not be found out.
+
+    ``buckets`` are the names that must be free. Nothing is touched.
+    """
+    facts = world.account.facts(
+        name=site.name, domain=site.domain, zone=site.zone, instance_type=site.host.instance_type, buckets=buckets
+    )
+    world.tell(f"pre-flight: {facts.identity}")
+    problems = judge(site, facts)
+    if problems:
+        listed = "\n".join(f"  {each}" for each in problems)
+        raise Refused(f"the account cannot take the site: {len(problems)} problem(s)\n{listed}", "nothing was touched")
+    return facts.unknown
+
+
+def judge(site: Site, facts: AccountFacts) -> tuple[str, ...]:
+    """Return each problem with its remedy; what is unknown is none."""
+    found = (
+        (
+            facts.region_open is False,
+            f"aws.region = {site.aws.region} is not open to this account: enable it in the console, or name another",
+        ),
+        (
+            facts.zone_found is False,
+            f"zone = {site.zone} is no public hosted zone of this account: make it in Route 53 and delegate it first",
+        ),
+        (
+            facts.vcpus_wanted is not None and facts.vcpus_free is not None and facts.vcpus_free < facts.vcpus_wanted,
+            f"host.instance_type = {site.host.instance_type} needs {facts.vcpus_wanted} vCPUs and the quota leaves "
+            f"{facts.vcpus_free}: ask Service Quotas for more (EC2, L-1216C47A)",
+        ),
+        (bool(facts.machine), f"host.instance_type = {site.host.instance_type} {facts.machine}: name another"),
+        (
+            bool(facts.records),
+            f"{', '.join(facts.records)} is there already, and a deployment would write over it: remove it, or give another domain",
+        ),
+        (
+            facts.addresses_free is not None and facts.addresses_free < 1,
+            "the quota of Elastic IPs is used up: release one, or ask Service Quotas for more (EC2, L-0263D0A3)",
+        ),
+        (
+            facts.mail_to_anyone is False,
+            "SES is in its sandbox and sends to verified addresses alone: request production access in the SES console",
+        ),
+    )
+    taken = [
+        f"bucket {bucket} is {'here already' if whose == 'ours' else 'someone else' + chr(39) + 's'}: "
+        f"give backup.bucket another name"
+        for bucket, whose in facts.buckets.items()
+        if whose != "free"
+    ]
+    namesakes = [
+        f"name = {site.name} is in use in this account by {each}: give the site another name, or remove that first"
+        for each in facts.namesakes
+    ]
+    return tuple([problem for is_there, problem in found if is_there] + taken + namesakes)

@@ -1,0 +1,1 @@
+"""The gated stages and their evidence."""

@@ -1,0 +1,208 @@
+"""The verbs of the gate: run a stage, say how the chain stands, promote a proven tree."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.errors import OpsError, Refused
+from ops.gate import benchmarks, evidence
+from ops.gate.html_report import page_from
+from ops.model import Circumstances, Report, Verdict
+from ops.world.clock import Clock
+from ops.world.evidence import NOTE_VARIABLE, Evidence
+from ops.world.git import Git
+from ops.world.process import Processes, Tell
+from ops.world.tools import versions
+
+
+@dataclass(frozen=True)
+class Gatehouse:
+    """What the gate works with: the checkout, its evidence, other programs, time, and the versions of the tools."""
+
+    root: Path
+    git: Git
+    evidence: Evidence
+    processes: Processes
+    clock: Clock
+    tell: Tell
+    tools: Callable[[], Mapping[str, str]]
+
+    @classmethod
+    def of(cls, root: Path, tell: Tell) -> Gatehouse:
+        """Return the gatehouse of a checkout."""
+        git = Git(root)
+        return cls(root, git, Evidence(root / "reports", git.directory()), Processes(), Clock(), tell, versions)
+
+
+def run(house: Gatehouse, *, stage: str, options: Sequence[str]) -> Report:
+    """Run a stage's own command if the chain before it is proven for this tree, and leave evidence if it passes.
+
+    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for options
+    that would make it another; the report carries the command's own exit code.
+    """
+    command = evidence.command_of(stage, options)
+    if stage == "deploy-e2e" and (missing := evidence.missing_before(stage, verdicts(house))):
+        _run_before(house, missing)
+    # Asked anew, for the stages before may have taken minutes.
+    changed = house.git.changed_files()
+    evidence.require_start(stage, verdicts(house), changed)
+    attempt = _begin(house, stage, command, clean=not changed)
+    code = house.processes.passthrough([sys.executable, *command], attempt.environment)
+    if code:
+        _record_failure(house, attempt)
+        _write_page(house)
+        return Report("gate", False, f"{stage} failed", {"stage": stage}, exit_code=code)
+    return _record(house, attempt)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A run of a stage: about which tree, whether that was all there was, and where it leaves its files."""
+
+    stage: str
+    command: tuple[str, ...]
+    tree: str
+    clean: bool
+    junit: Path
+    started: str
+    environment: Mapping[str, str]
+
+
+def _begin(house: Gatehouse, stage: str, command: tuple[str, ...], *, clean: bool) -> _Attempt:
+    tree, started = house.git.tree(), house.clock.now().isoformat(timespec="seconds")
+    if clean:
+        house.evidence.forget(stage, tree)
+    junit = house.evidence.begin(stage)
+    # pytest takes its option wherever in the stage it runs, and splits it as a shell would.
+    environment = {
+        "PYTEST_ADDOPTS": shlex.quote(f"--junitxml={junit}"),
+        NOTE_VARIABLE: str(house.evidence.note_path(stage)),
+    }
+    return _Attempt(stage, command, tree, clean, junit, started, environment)
+
+
+def status(house: Gatehouse) -> Report:
+    """Say of every stage whether it is proven for the tree that is checked out. Exit code 3 when one is not."""
+    chain = verdicts(house)
+    page = _write_page(house)
+    lines = tuple(_line(verdict) for verdict in chain)
+    proven = all(verdict.proven for verdict in chain)
+    changed = house.git.changed_files()
+    facts = {
+        "tree": house.git.tree(),
+        "changed_files": list(changed),
+        "stages": [{"stage": each.stage, "proven": each.proven, "reason": each.reason} for each in chain],
+        "page": str(page),
+    }
+    summary = "every stage is proven for this tree" if proven else "not every stage is proven for this tree"
+    return Report(
+        "gate",
+        False,
+        summary + (f" ({len(changed)} files are changed)" if changed else ""),
+        facts,
+        lines,
+        0 if proven else 3,
+    )
+
+
+def promote(house: Gatehouse, *, version: str) -> Report:
+    """Write the release manifest of the proven tree and tag its commit; raises Refused when a stage is unproven."""
+    if changed := house.git.changed_files():
+        raise Refused(f"these files are changed: {', '.join(changed[:5])}", "git commit, then ./noxw -s deploy-e2e")
+    chain = verdicts(house)
+    tree, commit = house.git.tree(), house.git.commit()
+    proofs = house.evidence.proofs(tree, evidence.STAGES)
+    digests = {stage: evidence.digest(proof.envelope) for stage, proof in proofs.items() if proof.envelope}
+    manifest = evidence.manifest_from(version, commit, tree, chain, digests, house.clock.now())
+    tag = f"v{version.removeprefix('v')}"
+    if house.git.tag_exists(tag):
+        raise Refused(f"tag {tag} is taken", "choose the next version")
+    text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+    path = house.evidence.write(f"release-{tag}.json", text)
+    try:
+        house.git.tag(tag, text)
+    except BaseException:
+        house.evidence.drop(path.name)
+        raise
+    return Report("gate", True, f"{tag} is promoted; its manifest is {path}", {"manifest": manifest})
+
+
+def verdicts(house: Gatehouse) -> tuple[Verdict, ...]:
+    """Return the verdict on every stage for the tree that is checked out."""
+    tree = house.git.tree()
+    return evidence.judge_chain(tree, house.evidence.proofs(tree, evidence.STAGES), house.evidence.key())
+
+
+def _run_before(house: Gatehouse, missing: Sequence[str]) -> None:
+    if house.git.changed_files():
+        return  # to be refused: these stages would leave no evidence
+    house.tell(f"not yet proven for this tree, so run first: {', '.join(missing)}")
+    if code := house.processes.passthrough([str(house.root / "noxw"), "-s", *missing]):
+        error = OpsError("a stage that deploy-e2e stands on did not pass", "read its output above")
+        error.exit_code = code
+        raise error
+
+
+def _record(house: Gatehouse, attempt: _Attempt) -> Report:
+    stage = attempt.stage
+    if not _is_still_clean(house, attempt):
+        house.tell(f"{stage} passed, but the work tree is not what is committed: no evidence is left")
+        return Report("gate", False, f"{stage} passed, without evidence", {"stage": stage})
+    _keep(house, attempt, _readable(attempt))
+    _write_page(house)
+    verdict = next(each for each in verdicts(house) if each.stage == stage)
+    if not verdict.proven:
+        raise Refused(f"{stage} passed, but proves nothing: {verdict.reason}", "mend the test named")
+    summary = f"{stage} is proven for tree {attempt.tree[:12]}: {verdict.reason}"
+    return Report("gate", True, summary, {"stage": stage, "tree": attempt.tree})
+
+
+def _readable(attempt: _Attempt) -> bytes:
+    try:
+        junit = attempt.junit.read_bytes()
+        evidence.cases_from(junit)
+    except (FileNotFoundError, ValueError) as error:
+        message = f"{attempt.stage} passed, but left no JUnit file that can be read"
+        raise Refused(message, f"see {attempt.junit}") from error
+    return junit
+
+
+def _record_failure(house: Gatehouse, attempt: _Attempt) -> None:
+    """Keep what a failed run says of its tests, so that the page can show them. Tests that all passed would say the opposite."""
+    if not attempt.junit.is_file() or not _is_still_clean(house, attempt):
+        return
+    junit = attempt.junit.read_bytes()
+    with suppress(ValueError):
+        if any(case.outcome == "failed" for case in evidence.cases_from(junit)):
+            _keep(house, attempt, junit)
+
+
+def _is_still_clean(house: Gatehouse, attempt: _Attempt) -> bool:
+    return attempt.clean and house.git.tree() == attempt.tree and not house.git.changed_files()
+
+
+def _keep(house: Gatehouse, attempt: _Attempt, junit: bytes) -> None:
+    stage, tree, finished = attempt.stage, attempt.tree, house.clock.now().isoformat(timespec="seconds")
+    under = Circumstances(tools=house.tools(), started=attempt.started, finished=finished, command=attempt.command)
+    circumstances = house.evidence.circumstances(stage, under)
+    previous = evidence.previous_digest(stage, house.evidence.proofs(tree, evidence.STAGES))
+    statement = evidence.statement_from(stage, tree, junit, circumstances, previous)
+    house.evidence.keep(stage, tree, junit, evidence.sealed(statement, house.evidence.key()))
+
+
+def _write_page(house: Gatehouse) -> Path:
+    tree, commit = house.git.tree(), house.git.commit()
+    measured = benchmarks.read(house.evidence.measured())
+    page = page_from(verdicts(house), tree, commit, house.git.changed_files(), house.clock.now(), measured)
+    return house.evidence.write("index.html", page)
+
+
+def _line(verdict: Verdict) -> str:
+    mark = "proven  " if verdict.proven else "UNPROVEN"
+    return f"{mark} {verdict.stage}: {verdict.reason}" + (f" -> {verdict.remedy}" if verdict.remedy else "")

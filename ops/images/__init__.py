@@ -1,0 +1,1 @@
+"""Container images: pins, versions and the image of `ops`."""

@@ -1,0 +1,1 @@
+"""Restore a site, one repository or a scratch site for the drill."""

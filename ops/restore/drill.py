@@ -1,0 +1,234 @@
+"""A restore for practice: the newest backup becomes a scratch site beside the real one, is looked at, and is removed.
+
+The scratch site is fetched from the bucket alone, as after the loss of the host; it has no port and no way out.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+
+from ops.backup import catalogue, contents, records, repositories
+from ops.backup.manifest import Manifest
+from ops.backup.records import Drill, due, written
+from ops.backup.repositories import DUMP, REPOSITORIES, Repositories
+from ops.config import compose_files
+from ops.config.paths import COMPOSE_DIRECTORY, Places
+from ops.config.schema import Site
+from ops.errors import OpsError, Refused
+from ops.model import Report
+from ops.restore import plan, staging
+from ops.stack import accounts
+from ops.stack.health import await_healthy
+from ops.step_timer import Timeline
+from ops.timeline_chart import Course, Limit, Mark, document_of
+from ops.world import World, postgres
+from ops.world.lock import exclusive
+from ops.world.restic import NOT_LOOKED_INTO, folder_of
+
+PROJECT = "gitea-drill"
+_HEALTHY_SECONDS = 300
+# How many repositories are cloned; all of them are checked by git where they lie.
+_SAMPLE = 3
+_CHECKED = f"""cd /data/{REPOSITORIES} 2>/dev/null || exit 0
+find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each; do
+    git -C "$each" fsck --full --no-dangling --no-progress >/tmp/said 2>&1 || echo "${{each#./}}: $(tail -n 1 /tmp/said)"
+done"""
+_SIGNED_IN = """printf 'header = "Authorization: token %s"\\n' "$TOKEN" |
+curl -fsS -K - -o /dev/null http://127.0.0.1:3000/api/v1/user"""
+_CLONED = (
+    'rm -rf /tmp/drill && git clone -q --mirror "$1" /tmp/drill && git -C /tmp/drill fsck --no-dangling --no-progress'
+)
+
+
+def drill(
+    site: Site, world: World, *, when_due: bool = False, places: Places | None = None, compose: Path = COMPOSE_DIRECTORY
+) -> Report:
+    """Restore the newest backup into a scratch site, look whether it is what its manifest says, and remove it.
+
+    The result is kept in the bucket. With ``when_due`` nothing is done while the last drill was passed and is young enough. Exit
+    code 3 when something was found. Raises Locked while another drill runs, Refused when there is no backup.
+    """
+    places = places or Places()
+    began = world.clock.now()
+    with exclusive(places.lock.with_name("drill.lock"), began):
+        if when_due and not due(catalogue.drills(site, world), site.backup.drill_days, began):
+            return Report("drill", False, "no drill is due")
+        both = repositories.repositories(site, world, places)
+        chosen = catalogue.choose(catalogue.known(site, world, both))
+        made = _drilled(site, world, places, both, chosen, began, compose)
+    world.aws.write_object(site.backup.bucket, records.key_of(records.DRILLS, began), written(made))
+    return report_of(made, site)
+
+
+def report_of(made: Drill, site: Site) -> Report:
+    """Return the report of a drill, red where something was found or it took longer than the site may be away."""
+    late = made.rto_seconds > site.backup.rto_minutes * 60
+    findings = list(made.findings)
+    if late:
+        findings.append(
+            f"a restore takes {made.rto_seconds:.0f} s, more than backup.rto_minutes = {site.backup.rto_minutes}"
+        )
+    summary = (
+        f"backup {made.identity} became a site in {made.rto_seconds:.0f} s; {made.rpo_seconds / 60:.0f} min would be lost"
+        if made.passed
+        else f"backup {made.identity} did not become the site that it is of"
+    )
+    facts = {**json.loads(written(made)), "site": site.name, "course": document_of(course_of(made, site))}
+    return Report("drill", True, summary, facts, tuple(findings), 3 if findings else 0)
+
+
+def course_of(made: Drill, site: Site) -> Course:
+    """Return a drill as it is drawn: its steps, when the scratch site was there, and both measures against what they may be."""
+    return Course(
+        f"Restore drill of backup {made.identity}",
+        made.durations,
+        (Mark("the site is there", made.rto_seconds),) if made.rto_seconds else (),
+        (
+            Limit("RTO: until the site is there", made.rto_seconds, site.backup.rto_minutes * 60),
+            Limit("RPO: how old the backup was", made.rpo_seconds, site.backup.rpo_minutes * 60),
+        ),
+    )
+
+
+def sample(repositories: Sequence[str]) -> tuple[str, ...]:
+    """Return the repositories to clone: a few, evenly from all of them, wikis apart."""
+    names = sorted(name for name in repositories if not name.endswith(".wiki.git"))
+    step = max(1, -(-len(names) // _SAMPLE))
+    return tuple(names[::step])
+
+
+def _drilled(
+    site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, began: datetime, compose: Path
+) -> Drill:
+    timeline, scratch = Timeline(world), places.data / ".drill"
+    start, findings, rto = world.clock.monotonic(), [], 0.0
+    command = _compose(compose)
+    with ExitStack() as undo:
+        _remove(world, scratch, command)
+        undo.callback(_remove, world, scratch, command)
+        try:
+            if lacking := plan.judge_room(chosen, world.subvolumes.free(places.data), 0, photographed=False):
+                raise Refused(lacking)
+            with timeline.step("fetch"):
+                _fetch(world, both, chosen, scratch)
+            with timeline.step("database"):
+                _database(world, both, chosen, scratch, command)
+            with timeline.step("start"):
+                _do(world, [*command, "up", "--detach", "gitea"], scratch)
+                await_healthy(world, ["gitea"], project=PROJECT, seconds=_HEALTHY_SECONDS)
+            rto = round(world.clock.monotonic() - start, 1)
+            with timeline.step("compare"):
+                findings += _differences(world, places, chosen, scratch)
+            with timeline.step("check"):
+                findings += _damage(world, places, scratch)
+            with timeline.step("use"):
+                findings += _use(world, chosen, site.gitea.admin_username)
+        except NOT_LOOKED_INTO:
+            raise
+        except OpsError as error:
+            findings.append(error.message)
+    rpo = (began - chosen.moment).total_seconds()
+    return Drill(began, chosen.identity, rto, rpo, tuple(findings), timeline.seconds)
+
+
+def _compose(folder: Path) -> list[str]:
+    return [
+        "docker",
+        "compose",
+        "--project-name",
+        PROJECT,
+        "--project-directory",
+        str(folder),
+        "--progress",
+        "quiet",
+        *compose_files.files(folder, "drill.yaml"),
+    ]
+
+
+def _fetch(world: World, both: Repositories, chosen: Manifest, scratch: Path) -> None:
+    # PostgreSQL's own entry point takes the folder over.
+    for folder in (scratch, scratch / "postgresql", scratch / "gitea"):
+        folder.mkdir(mode=0o711)
+    data = chosen.parts["data"].remote
+    both.remote.restore(data, scratch / "gitea", include=folder_of(both.remote, data))
+    world.subvolumes.own_like(scratch.parent / "gitea", scratch / "gitea")
+
+
+def _database(world: World, both: Repositories, chosen: Manifest, scratch: Path, command: Sequence[str]) -> None:
+    _do(world, [*command, "up", "--detach", "postgres"], scratch)
+    await_healthy(world, ["postgres"], project=PROJECT, seconds=_HEALTHY_SECONDS)
+    load = postgres.load(world.containers.name(PROJECT, "postgres"), postgres.USER)
+    both.remote.dump_into(chosen.parts["database"].remote, DUMP, load, world.tell)
+
+
+def _differences(world: World, places: Places, chosen: Manifest, scratch: Path) -> list[str]:
+    with world.database.session(world.containers.name(PROJECT, "postgres")) as session:
+        rows = dict(contents.content(session).rows)
+    return staging.compare(chosen, rows, contents.refs(world, places, scratch / "gitea"))
+
+
+def _damage(world: World, places: Places, scratch: Path) -> list[str]:
+    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
+    done = world.containers.once(image, _CHECKED, folder=scratch / "gitea", target="/data", user="1000:1000")
+    lines = done.output.splitlines()
+    return [f"git fsck of {line}" for line in lines] if lines or not done.code else ["git fsck could not run"]
+
+
+def _use(world: World, chosen: Manifest, administrator: str) -> list[str]:
+    """What a person meets: the administrator signs in, a few repositories are cloned."""
+    made = world.containers.execute(
+        PROJECT,
+        "gitea",
+        [
+            "gitea",
+            "admin",
+            "user",
+            "generate-access-token",
+            "--username",
+            administrator,
+            "--token-name",
+            "drill",
+            "--scopes",
+            "all",
+        ],
+        user="git",
+    )
+    if made.code:
+        return [f"{administrator} cannot sign in: {made.output.strip()[-300:]}"]
+    token = accounts.token_from(made.output).reveal()
+    findings = []
+    signed = world.containers.execute(
+        PROJECT, "gitea", ["sh", "-c", _SIGNED_IN], user="git", environment={"TOKEN": token}
+    )
+    if signed.code:
+        findings.append(f"{administrator} cannot sign in: {signed.output.strip()[-300:]}")
+    # In the environment: a password in an address would stand in the process list.
+    pair = b64encode(f"{administrator}:{token}".encode()).decode()
+    who = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "http.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {pair}",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    for name in sample(list(chosen.repositories)):
+        argv = ["sh", "-c", _CLONED, "clone", f"http://127.0.0.1:3000/{name}"]
+        cloned = world.containers.execute(PROJECT, "gitea", argv, user="git", environment=who)
+        if cloned.code:
+            findings.append(f"{name} cannot be cloned: {cloned.output.strip()[-300:]}")
+    return findings
+
+
+def _remove(world: World, scratch: Path, command: Sequence[str]) -> None:
+    _do(world, [*command, "down", "--volumes", "--timeout", "1"], scratch)
+    world.subvolumes.remove(scratch)
+
+
+def _do(world: World, argv: Sequence[str], scratch: Path) -> None:
+    done = world.processes.run(argv, environment={"DATA_DIRECTORY": str(scratch)})
+    if done.code:
+        raise OpsError(f"the scratch site: {' '.join(done.output.split())[-400:]}", f"docker compose -p {PROJECT} logs")

@@ -1,0 +1,1 @@
+"""The running containers: health, maintenance mode, certificates, accounts, mail."""

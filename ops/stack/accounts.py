@@ -1,0 +1,144 @@
+"""Gitea accounts that the suite itself needs: the first administrator."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ops.config.paths import LOCALHOST, PROJECT
+from ops.config.schema import Site
+from ops.errors import OpsError
+from ops.model import Report, Secret
+from ops.secrets.store import secret_name
+from ops.world import World
+from ops.world.https import Answer
+
+_TOKEN = re.compile(r"Access token was successfully created(?:\.\.\.|:) ([0-9a-f]{40})")
+
+
+def ensure_admin(site: Site, world: World, *, password: Secret | None = None) -> Report:
+    """Make sure that the site's administrator exists and may sign in with ``password``, else with Secrets Manager's.
+
+    A password given to Gitea's command line would stand in the process list. So the account begins with a random one,
+    and gets its own through the API, with a token that is deleted at once. Raises OpsError when Gitea refuses.
+    """
+    password = password or world.aws.secret(secret_name(site, "admin-password"))
+    if _may_sign_in(site, world, password):
+        return Report("accounts", changed=False, summary=f"administrator {site.gitea.admin_username} can sign in")
+    token_name = f"ops-{secrets.token_hex(4)}"
+    token = _token(site, world, token_name)
+    _set_password(site, world, token, password)
+    _end_token(site, world, token_name, password)
+    return Report("accounts", changed=True, summary=f"administrator {site.gitea.admin_username} was made")
+
+
+@contextmanager
+def token(site: Site, world: World) -> Iterator[Secret]:
+    """Give the administrator an access token for the length of the block. One that cannot be deleted again is told of."""
+    name = f"ops-{secrets.token_hex(4)}"
+    made = _token(site, world, name)
+    try:
+        yield made
+    finally:
+        _end_token(site, world, name)
+
+
+def users_from(listing: str) -> frozenset[str]:
+    """Return the login names in what `gitea admin user list` prints: a table whose second column is the name."""
+    rows = [line.split() for line in listing.splitlines()[1:]]
+    return frozenset(row[1] for row in rows if len(row) > 2 and row[0].isdigit())
+
+
+def token_from(output: str) -> Secret:
+    """Return the access token in what Gitea's command line prints; raises OpsError when there is none."""
+    found = _TOKEN.search(output)
+    if not found:
+        raise OpsError("Gitea made no access token", "read `docker logs` of the gitea service")
+    return Secret(found.group(1))
+
+
+def _may_sign_in(site: Site, world: World, password: Secret) -> bool:
+    return _call(site, world, "GET", "/api/v1/user", password=password).status == 200
+
+
+def _token(site: Site, world: World, name: str) -> Secret:
+    user = site.gitea.admin_username
+    if user in users_from(_gitea(world, ["admin", "user", "list"])):
+        command = [
+            "admin",
+            "user",
+            "generate-access-token",
+            "--username",
+            user,
+            "--token-name",
+            name,
+            "--scopes",
+            "all",
+        ]
+        return token_from(_gitea(world, command))
+    command = ["admin", "user", "create", "--admin", "--username", user, "--email", site.gitea.admin_email]
+    command += ["--random-password", "--must-change-password=false"]
+    _gitea(world, command)
+    return _token(site, world, name)
+
+
+def _set_password(site: Site, world: World, token: Secret, password: Secret) -> None:
+    user = site.gitea.admin_username
+    wish = {
+        "login_name": user,
+        "source_id": 0,
+        "password": password.reveal(),
+        "must_change_password": False,
+        "admin": True,
+    }
+    answer = _call(site, world, "PATCH", f"/api/v1/admin/users/{user}", token=token, document=wish)
+    if answer.status != 200:
+        raise OpsError(
+            f"Gitea answers {answer.status} when the password is set", "read `docker logs` of the gitea service"
+        )
+
+
+def _end_token(site: Site, world: World, name: str, password: Secret | None = None) -> None:
+    """Delete a token, with Secrets Manager's password unless another is given; one that stays is told of."""
+    user = site.gitea.admin_username
+    try:
+        password = password or world.aws.secret(secret_name(site, "admin-password"))
+        answer = _call(site, world, "DELETE", f"/api/v1/users/{user}/tokens/{name}", password=password)
+        why = "" if answer.status in (204, 404) else f"Gitea answers {answer.status} when it is to be deleted"
+    except OpsError as error:
+        why = error.message
+    if why:
+        world.tell(
+            f"the access token {name} of {user} is left: {why}; delete it in the settings of that account, which must have no "
+            "second factor"
+        )
+
+
+def _gitea(world: World, arguments: Sequence[str]) -> str:
+    ran = world.containers.execute(PROJECT, "gitea", ["gitea", *arguments], user="git")
+    if ran.code:
+        raise OpsError(
+            f"gitea {' '.join(arguments[:3])} failed: {ran.output.strip()}", "read `docker logs` of the gitea service"
+        )
+    return ran.output
+
+
+def _call(
+    site: Site,
+    world: World,
+    method: str,
+    path: str,
+    *,
+    password: Secret | None = None,
+    token: Secret | None = None,
+    document: object = None,
+) -> Answer:
+    if password:
+        pair = f"{site.gitea.admin_username}:{password.reveal()}".encode()
+        headers = {"Authorization": f"Basic {b64encode(pair).decode()}"}
+    else:
+        headers = {"Authorization": f"token {token.reveal()}"} if token else {}
+    return world.web.https(site.domain, LOCALHOST, method, path, headers, document)

@@ -1,0 +1,1 @@
+"""Update services, roll back, resume."""

@@ -1,0 +1,1 @@
+"""The write-ahead log (WAL): shipping, base backups, recovery."""
