@@ -13,9 +13,9 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import aws, engine, host, images, run, stand
-from ground.images import OPS_BASE
-from ground.stand import Stand
+from ground import aws, environment, host, image_set, prerequisites, run_registry
+from ground.environment import Stand
+from ground.image_set import OPS_BASE
 from ops import report
 from ops.config import load
 from ops.errors import OpsError, Refused, Unavailable
@@ -25,7 +25,7 @@ from ops.images.pins import resolve
 from ops.world import World, evidence
 from ops.world.process import Processes, interrupt_code, signals_unwind
 
-_LOCAL = run.REPOSITORY / "sites/local.toml"
+_LOCAL = run_registry.REPOSITORY / "sites/local.toml"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,7 +53,7 @@ def down(_: argparse.Namespace) -> int:
         client = docker.from_env()
     except DockerException as error:
         raise Unavailable(f"no Docker engine answers: {error}", "start it; its containers are not gone") from error
-    removed = run.remove_leftovers(client, _tell, kept_too=True)
+    removed = run_registry.remove_leftovers(client, _tell, kept_too=True)
     _tell(f"removed {', '.join(removed)}" if removed else "nothing to remove")
     return 0
 
@@ -79,7 +79,7 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
                 "rehearse on the local site: leave out --site",
             )
         world = World(load.load(arguments.site), _tell)
-        engine.ensure(run.CACHE, _tell)
+        prerequisites.ensure(run_registry.CACHE, _tell)
         if code := _deploy(arguments.site):
             return code
         evidence.note(image_set=gate_evidence.OF_THE_SITE, images=_pinned_digests(world))
@@ -94,8 +94,8 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
 
 def _on_ground(template: Path, *, keep: bool, then: Callable[[Stand], int]) -> int:
     deployed: list[bool] = []
-    with stand.standing(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
-        evidence.note(image_set=ground.images.name, images=images.digests(ground.place.client, ground.images))
+    with environment.standing(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
+        evidence.note(image_set=ground.images.name, images=image_set.digests(ground.place.client, ground.images))
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=ground.images.local(OPS_BASE))
         code = _deploy(ground.site_file)
         if code:
@@ -113,7 +113,7 @@ def _deploy(site_file: Path) -> int:
 
 
 def _e2e(site_file: Path, facts: dict[str, str], *, rehearse: bool) -> int:
-    chosen = ("tests/integration/rehearsals",) if rehearse else ("--ignore=tests/e2e/rehearsals",)
+    chosen = ("tests/disaster",) if rehearse else ()
     return _python("-m", "pytest", "tests/e2e", *chosen, environment={"E2E_SITE": str(site_file), **facts})
 
 
@@ -136,12 +136,12 @@ def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
 
 def _pinned_digests(world: World) -> dict[str, str]:
     """The digests that the site's registry has for the pins, as the deployment looked them up."""
-    return dict(each.split("@", 1) for each in resolve(images.pinned(), world.registry).values())
+    return dict(each.split("@", 1) for each in resolve(image_set.pinned(), world.registry).values())
 
 
 def _note_site(written: Path, world: World) -> None:
     """Note the site by the file that describes it, and the very image of ``ops`` that was brought to its host."""
-    made = ops_image.ensure(run.REPOSITORY, run.CACHE, world)
+    made = ops_image.ensure(run_registry.REPOSITORY, run_registry.CACHE, world)
     described = f"sha256:{hashlib.sha256(written.read_bytes()).hexdigest()}"
     evidence.note(images={made.reference: made.identity}, sites={world.site.name: described})
 

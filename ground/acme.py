@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import requests
 
-from ground import authority
-from ground.fixture import Place, create, wait
+from ground import ca
+from ground.container import Place, create, wait
 
 _READY_SECONDS = 30
 # Pebble refuses 5 % of good nonces and reuses half of its authorisations unless told not to: a test wants neither.
@@ -29,7 +29,7 @@ class Acme:
 def start(place: Place, image: str) -> Acme:
     """Start Pebble and its DNS; raises Unavailable with their last words when they do not come up."""
     create(place, "dns", image, command=["pebble-challtestsrv", *_DNS_ONLY])
-    identity = authority.server_identity(place.address("acme"))
+    identity = ca.server_identity(place.address("acme"))
     files = {"/etc/pebble/server.pem": identity.certificate, "/etc/pebble/server.key": identity.key}
     command = ["pebble", "-config", "/etc/pebble/pebble.json", "-dnsserver", f"{place.address('dns')}:8053"]
     pebble = create(place, "acme", image, command=command, files=files, environment=_STEADY)

@@ -10,8 +10,8 @@ import docker
 import requests
 from botocore.config import Config
 
-from ground.fixture import Place, create, wait
-from ground.images import ImageSet
+from ground.container import Place, create, wait
+from ground.image_set import ImageSet
 
 # LocalStack takes any; real ones, should the environment hold some, have no business here.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "test"}

@@ -14,7 +14,7 @@ import docker
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
-from ground.fixture import RUN_LABEL
+from ground.container import RUN_LABEL
 from ops.errors import Unavailable
 
 SSH_USER = "admin"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import requests
 
-from ground import authority
-from ground.fixture import Place, create, wait
+from ground import ca
+from ground.container import Place, create, wait
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Mailbox:
 def start(place: Place, image: str) -> Mailbox:
     """Start the sink; raises Unavailable with its last words when it does not come up."""
     inbox = f"http://{place.address('mail')}:8025/"
-    identity = authority.server_identity(place.address("mail"))
+    identity = ca.server_identity(place.address("mail"))
     files = {"/etc/mail/server.pem": identity.certificate, "/etc/mail/server.key": identity.key}
     container = create(place, "mail", image, files=files)
     wait(container, lambda: requests.get(inbox, timeout=2).ok, 20)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import requests
 from docker.models.containers import Container
 
-from ground.fixture import Place, create, wait
+from ground.container import Place, create, wait
 from ops.errors import OpsError
 
 # What was pushed once is not compressed and pushed again by the next run.

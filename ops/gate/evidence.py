@@ -33,7 +33,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         *("-n", "2", "--dist=worksteal"),
     ),
     "integration": (
-        *("-m", "pytest", "tests/integration", "--ignore=tests/integration/rehearsals"),
+        *("-m", "pytest", "tests/integration"),
         *("-n", "3", "--dist=loadfile", "--no-loadscope-reorder"),
     ),
     "deploy-e2e": ("-m", "ground", "deploy-e2e"),
@@ -42,7 +42,7 @@ STAGES = tuple(COMMANDS)
 _WITH_OPTIONS = "deploy-e2e"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 # The tests of deploy-e2e that take minutes: for the night, and for a release.
-REHEARSALS = "tests.e2e.rehearsals."
+REHEARSALS = "tests.disaster.site."
 # The one in which a backup is restored for practice: nothing is released that may not be able to bring a site back.
 DRILL = f"{REHEARSALS}test_drill::test_a_drill_"
 # What a deployment onto a site that stands elsewhere notes for its image set: what the registry of that site has for the pins.

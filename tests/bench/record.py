@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ground import run
+from ground import run_registry
 from ops.gate.benchmarks import Bench, Figure, added
 
-REPORT = run.REPOSITORY / "reports/bench.json"
+REPORT = run_registry.REPOSITORY / "reports/bench.json"
 
 
 def _git(*arguments: str) -> str:
-    asked = ["git", "-C", str(run.REPOSITORY), *arguments]
+    asked = ["git", "-C", str(run_registry.REPOSITORY), *arguments]
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ground import aws
-from ground.stand import Stand
+from ground.environment import Stand
 from ops.config import load
 from ops.world.process import Processes
 from tests.bench import content

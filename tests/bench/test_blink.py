@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from ground import images as ground_images
-from ground import run as ground_run
-from ground import stand
+from ground import environment
+from ground import image_set as ground_images
+from ground import run_registry as ground_run
 from ops.gate.benchmarks import Figure
 from ops.stack import nginx_handover
 from ops.stack.nginx_handover import Front
 from ops.world import World
 from ops.world.https import Web
-from tests import fakes
 from tests.bench.record import record
-from tests.integration.stack_fixtures import COMPOSE, DOMAIN, Stack, lay_out, run
-from tests.visitors import Crowd
+from tests.support import fakes
+from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, lay_out, run
+from tests.support.load_clients import Crowd
 
 SITE = replace(fakes.site(), domain=DOMAIN)
 REQUESTS = 20_000
@@ -46,7 +46,7 @@ class Figures:
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """nginx with a certificate, and something in Gitea's place that answers at once."""
-    client, made = stand.prepare(print)
+    client, made = environment.prepare(print)
     place, _, lock = ground_run.new_place(client, print)
     images = {variable: made.local(image) for variable, image in ground_images.pinned().items()}
     stack = lay_out(place.run, "blink", tmp_path_factory.mktemp("blink"), images)

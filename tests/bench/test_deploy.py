@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from ground import aws, run, stand
-from ground.images import OPS_BASE
-from ground.stand import Stand
+from ground import aws, environment, run_registry
+from ground.environment import Stand
+from ground.image_set import OPS_BASE
 from ops.gate.benchmarks import Figure
 from tests.bench.record import record
 
@@ -39,7 +39,7 @@ class Deployment:
 def ground() -> Iterator[tuple[Stand, float]]:
     """The local site's ground, and the seconds it took to raise."""
     began = time.monotonic()
-    with stand.standing(run.REPOSITORY / "sites/local.toml", print) as raised:
+    with environment.standing(run_registry.REPOSITORY / "sites/local.toml", print) as raised:
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=raised.images.local(OPS_BASE))
         yield raised, time.monotonic() - began
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ground import aws, run, stand
-from ground.disk import require_space
-from ground.fixture import RUN_LABEL, Place
-from ground.images import OPS_BASE
+from ground import aws, environment, run_registry
+from ground.container import RUN_LABEL, Place
+from ground.disk_space import require_space
+from ground.image_set import OPS_BASE
 from ops.config import load
 from ops.gate.benchmarks import Figure
 from ops.images import ops_image
@@ -79,21 +79,21 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def bench(folder: Path) -> Iterator[Bench]:
     require_space(print, needed_gib=_NEEDED_GIB)
-    client, built = stand.prepare(print, only=("localstack", "metadata"))
-    place, _, lock = run.new_place(client, print)
+    client, built = environment.prepare(print, only=("localstack", "metadata"))
+    place, _, lock = run_registry.new_place(client, print)
     try:
         endpoint = aws.start(place, built).endpoint_url
         storage = aws.client(endpoint, "s3")
         storage.create_bucket(Bucket="bench", CreateBucketConfiguration={"LocationConstraint": aws.REGION})
         os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
-        site = load.load(run.REPOSITORY / "sites/local.toml")
-        made = ops_image.ensure(run.REPOSITORY, run.CACHE, World(site, print))
+        site = load.load(run_registry.REPOSITORY / "sites/local.toml")
+        made = ops_image.ensure(run_registry.REPOSITORY, run_registry.CACHE, World(site, print))
         (folder / "files").mkdir()
         content.make(folder / "files", range(_REPOSITORIES))
         (folder / "password").write_text("bench")
         yield Bench(folder, endpoint, _restic(place, made.reference, folder))
     finally:
-        run.remove(client, place.run)
+        run_registry.remove(client, place.run)
         lock.close()
 
 

@@ -20,8 +20,8 @@ from ops.gate.benchmarks import Figure
 from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.bench.site import Site, compared, grow
-from tests.e2e.rehearsals.conftest import SETTINGS, anew_at
-from tests.visitors import connected
+from tests.disaster.site.conftest import SETTINGS, anew_at
+from tests.support.load_clients import connected
 
 pytestmark = pytest.mark.timeout(60 * 60)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.e2e.conftest import (
+from tests.support.deployed_site import (
     Account,
     DeployedSite,
     Git,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 
-from tests.e2e.conftest import Account, DeployedSite, Git
+from tests.support.deployed_site import Account, DeployedSite, Git
 
 
 def test_the_administrator_signs_in_with_the_password_from_secrets_manager(

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from testinfra.host import Host
 
-from tests.e2e.conftest import DeployedSite
+from tests.support.deployed_site import DeployedSite
 
 _SERVICE = "com.docker.compose.service"
 SERVICES = ("diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres")

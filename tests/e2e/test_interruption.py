@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 
-from tests.e2e.conftest import Account, DeployedSite, Ssh, aws_client, head_of, until
+from tests.support.deployed_site import Account, DeployedSite, Ssh, aws_client, head_of, until
 
 
 def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(

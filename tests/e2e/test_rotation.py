@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from testinfra.host import Host
 
-from tests.e2e.conftest import Account, DeployedSite, Git, aws_client, secret_of
+from tests.support.deployed_site import Account, DeployedSite, Git, aws_client, secret_of
 
 # Where the mails can be read: only a mail server of the ground's own shows them.
 INBOX = os.environ.get("E2E_INBOX", "")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
-from tests.e2e.conftest import DeployedSite, aws_client
+from tests.support.deployed_site import DeployedSite, aws_client
 
 PATTERNS = "/run/secret-hunt"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import requests
 
-from tests.e2e.conftest import Account, DeployedSite, connected, session_for, tls_connection, tls_context
+from tests.support.deployed_site import Account, DeployedSite, connected, session_for, tls_connection, tls_context
 
 
 def test_plain_http_is_sent_to_https(site: DeployedSite, web: requests.Session) -> None:

@@ -18,8 +18,8 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
-from ground import debian, host, images, run
-from ground.engine import ensure
+from ground import base_images, host, image_set, run_registry
+from ground.prerequisites import ensure
 from ops.world.terraform_mirror import discover
 
 _HOME = f"/home/{host.SSH_USER}"
@@ -59,10 +59,10 @@ class Fresh:
 @pytest.fixture(params=_RELEASES)
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
     """A fresh machine. Terraform is on it, which no distribution packages."""
-    client = ensure(run.CACHE, print, bases=True)
+    client = ensure(run_registry.CACHE, print, bases=True)
     image = _machine(client, request.param)
-    place, folder, lock = run.new_place(client, print)
-    key = run.write_key(folder)
+    place, folder, lock = run_registry.new_place(client, print)
+    key = run_registry.write_key(folder)
     try:
         started = host.start(
             client,
@@ -79,16 +79,16 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
         container.put_archive(_HOME, _clone(tmp_path))
         yield Fresh(container, started.address, key)
     finally:
-        run.remove(client, place.run)
+        run_registry.remove(client, place.run)
         lock.close()
 
 
 def _machine(client: DockerClient, release: str) -> str:
     """Return the image of the ground's own host, made of another release of Debian."""
-    bases = debian.bases(client, {_RELEASES[release]}, print)
+    bases = base_images.bases(client, {_RELEASES[release]}, print)
     reference = f"fresh-machine:{release}"
     base = {"DEBIAN_TRIXIE": bases[_RELEASES[release]]}
-    client.images.build(path=str(images.HERE / "host"), tag=reference, buildargs=base, rm=True)
+    client.images.build(path=str(image_set.HERE / "host"), tag=reference, buildargs=base, rm=True)
     return reference
 
 
@@ -115,7 +115,7 @@ def _acquaint(container: Container) -> None:
 
 def _clone(folder: Path) -> bytes:
     subprocess.run(
-        ["git", "clone", "--quiet", "--no-hardlinks", str(run.REPOSITORY), str(folder / "suite")], check=True
+        ["git", "clone", "--quiet", "--no-hardlinks", str(run_registry.REPOSITORY), str(folder / "suite")], check=True
     )
 
     def owned(member: tarfile.TarInfo) -> tarfile.TarInfo:

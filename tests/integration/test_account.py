@@ -14,7 +14,7 @@ from moto import mock_aws
 from moto.sesv2.responses import SESV2Response
 
 from ops.world.aws_account import Account
-from tests.cloud import mean_moto
+from tests.support.moto_site import mean_moto
 
 REGION = "eu-central-1"
 

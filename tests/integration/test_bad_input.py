@@ -16,25 +16,30 @@ from pathlib import Path
 import docker
 import pytest
 
-from ground import run
+from ground import run_registry
 from ground.acme import Acme
-from ground.fixture import RUN_LABEL, Place
+from ground.container import RUN_LABEL, Place
 from ops.config.tool_variables import ansible_variables
 from ops.errors import OpsError, Refused, Unavailable
 from ops.world.ansible import play
-from tests import fakes
+from tests.support import fakes
 
 
 def _command(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    given = os.environ | {"PYTHONPATH": str(run.REPOSITORY)} | environment
+    given = os.environ | {"PYTHONPATH": str(run_registry.REPOSITORY)} | environment
     return subprocess.run(
-        [sys.executable, "-m", *argv], cwd=run.REPOSITORY, env=given, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *argv],
+        cwd=run_registry.REPOSITORY,
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_a_site_file_with_three_mistakes_is_exit_2_with_all_three_and_one_json_document(tmp_path: Path) -> None:
     site = tmp_path / "site.toml"
-    text = (run.REPOSITORY / "sites/production.example.toml").read_text()
+    text = (run_registry.REPOSITORY / "sites/production.example.toml").read_text()
     for good, bad in (
         ('name = "production"', 'name = "P"'),
         ('"example.org" ', '"example" '),
@@ -51,7 +56,7 @@ def test_a_site_file_with_three_mistakes_is_exit_2_with_all_three_and_one_json_d
 
 def test_a_site_without_its_ssh_key_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
     site = tmp_path / "site.toml"
-    text = (run.REPOSITORY / "sites/production.example.toml").read_text()
+    text = (run_registry.REPOSITORY / "sites/production.example.toml").read_text()
     site.write_text(text.replace("~/.ssh/gitea-production", str(tmp_path / "nothing")))
     done = _command("ops", "deploy", "--site", str(site))
     assert done.returncode == 4
@@ -103,7 +108,7 @@ class _Poor:
             env={
                 "PATH": str(self._programs),
                 "DOCKER_HOST": f"unix://{self.folder}/nothing.sock",
-                "PYTHONPATH": str(run.REPOSITORY),
+                "PYTHONPATH": str(run_registry.REPOSITORY),
             },
             capture_output=True,
             text=True,
@@ -221,7 +226,7 @@ def test_an_unreachable_host_is_unavailable_soon(tmp_path: Path) -> None:
         began = time.monotonic()
         with pytest.raises(OpsError) as caught:
             play(
-                run.REPOSITORY / "playbooks",
+                run_registry.REPOSITORY / "playbooks",
                 "site.yml",
                 state=tmp_path,
                 host=host,
@@ -263,11 +268,11 @@ def test_an_issuer_that_does_not_know_the_domain_refuses_in_words(
 def test_a_run_that_is_interrupted_leaves_nothing(
     docker_client: docker.DockerClient, tmp_path: Path, number: signal.Signals, code: int, moment: str
 ) -> None:
-    environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(run_registry.REPOSITORY)}
     environment.pop("GATE_NOTE", None)
     argv = [sys.executable, "-u", "-m", "ground", "up"]
     with subprocess.Popen(
-        argv, cwd=run.REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        argv, cwd=run_registry.REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stderr
         said = []
@@ -285,7 +290,7 @@ def test_a_run_that_is_interrupted_leaves_nothing(
     assert docker_client.containers.list(all=True, filters=chosen) == []
     assert docker_client.networks.list(filters=chosen) == []
     assert docker_client.volumes.list(filters=chosen) == []
-    assert not (run.RUNS / name).exists()
+    assert not (run_registry.RUNS / name).exists()
 
 
 _INSIDE_A_CALLBACK = """
@@ -310,7 +315,7 @@ except KeyboardInterrupt as interrupt:
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_an_interrupt_that_comes_inside_a_callback_of_the_interpreter_s_own_is_not_lost(number: str, code: int) -> None:
     argv = [sys.executable, "-c", _INSIDE_A_CALLBACK, number]
-    environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(run_registry.REPOSITORY)}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == code, done.stderr
 
@@ -388,7 +393,7 @@ def test_an_interrupt_ends_a_playbook_with_all_its_processes_and_is_heard_after_
 ) -> None:
     (tmp_path / "one.yml").write_text(_A_PLAYBOOK)
     argv = [sys.executable, "-c", _IN_A_PLAYBOOK, str(tmp_path), number, when]
-    environment = os.environ | {"PYTHONPATH": str(run.REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(run_registry.REPOSITORY)}
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         for line in process.stdout:
@@ -442,10 +447,10 @@ def test_an_image_set_that_is_not_known_is_refused() -> None:
 
 
 def test_a_base_image_without_a_mirror_names_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from ground import debian
+    from ground import base_images
 
-    monkeypatch.setattr(debian, "_APT", tmp_path)
+    monkeypatch.setattr(base_images, "_APT", tmp_path)
     monkeypatch.delenv("GROUND_DEBIAN_MIRROR", raising=False)
     with pytest.raises(Refused) as caught:
-        debian.debian_mirror()
+        base_images.debian_mirror()
     assert "GROUND_DEBIAN_MIRROR" in caught.value.hint

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ground.images import ImageSet
+from ground.image_set import ImageSet
 from ops.update import pg_upgrade
 from ops.world import postgres
 from ops.world.postgres import Database
 from ops.world.process import Processes
-from tests.integration.gitea_contract import Bench, Postgres
+from tests.support.gitea_contract import Bench, Postgres
 
 CONTENT = """
 CREATE TABLE "user" (id serial PRIMARY KEY, name text UNIQUE, score double precision, made timestamptz NOT NULL, image bytea);

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from ops.errors import OpsError
 from ops.restore import restore
 from ops.stack import accounts
-from tests import pruned
-from tests.cloud import Cloud, Cut, played
-from tests.pruned import WHOLE, Bucket
-from tests.restored import SITE, Killed, Machine
+from tests.support import fake_bucket
+from tests.support.fake_bucket import WHOLE, Bucket
+from tests.support.fake_restore_host import SITE, Killed, Machine
+from tests.support.moto_site import Cloud, Cut, played
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_going_back_may_be_killed_anywhere_too(in_memory: Path, wish: Mapping[st
 @pytest.mark.parametrize("first", range(WHOLE.deeds))
 def test_wherever_a_prune_is_killed_no_manifest_tells_of_what_is_gone_and_the_next_one_ends_right(first: int) -> None:
     bucket = Bucket(dies_before=first)
-    with pytest.raises(pruned.Killed):
+    with pytest.raises(fake_bucket.Killed):
         bucket.run()
     for made in bucket.manifests.values():
         parts = {part.remote for part in made.parts.values()}
@@ -149,7 +149,7 @@ def test_a_prune_may_be_killed_again_and_again(deaths: list[int]) -> None:
         bucket.dies_before, bucket.deeds = death, 0
         try:
             bucket.run()
-        except pruned.Killed:
+        except fake_bucket.Killed:
             continue
         break
     bucket.dies_before = -1

@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from ground import aws
-from ground.fixture import RUN_LABEL, Place
-from ground.images import ImageSet
+from ground.container import RUN_LABEL, Place
+from ground.image_set import ImageSet
 from ground.mail import Mailbox
 from ops.errors import Locked, OpsError, Unavailable
 from ops.model import AccessKey, Secret, SmtpCredentials
@@ -29,7 +29,7 @@ from ops.world.https import Web
 from ops.world.lock import exclusive
 from ops.world.mail import CredentialsRefused, Mail, MailRefused
 from ops.world.process import Finished, Processes
-from tests.fakes import FakeAws, FakeClock, FakeContainers, FakeMail, FakeProcesses, FakeWeb
+from tests.support.fakes import FakeAws, FakeClock, FakeContainers, FakeMail, FakeProcesses, FakeWeb
 
 both = pytest.mark.parametrize("kind", ["fake", "real"])
 

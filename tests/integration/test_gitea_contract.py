@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.integration.gitea_contract import (
+from tests.support.gitea_contract import (
     ADMIN,
     METRICS_TOKEN,
     PASSWORD,

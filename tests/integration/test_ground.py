@@ -20,21 +20,21 @@ import pytest
 import requests
 from docker.errors import ImageNotFound, NotFound
 
-from ground import debian, disk, engine, run
+from ground import base_images, disk_space, prerequisites, run_registry
 from ground.__main__ import main
 from ground.acme import Acme
-from ground.fixture import RUN_LABEL, Place, create, wait
-from ground.images import ImageSet
+from ground.container import RUN_LABEL, Place, create, wait
+from ground.image_set import ImageSet
 from ground.mail import Mailbox
 from ops.errors import OpsError, Refused, Unavailable
 from ops.world.containers import Containers
 from ops.world.registry import Registry
-from tests.fakes import FakeRegistry
-from tests.integration.misbehaving import AWAY, Fault, in_front_of
+from tests.support.fakes import FakeRegistry
+from tests.support.misbehaving import AWAY, Fault, in_front_of
 
 
 def test_compose_can_do_what_the_stack_needs() -> None:
-    assert engine.compose_works()
+    assert prerequisites.compose_works()
 
 
 def test_the_registry_serves_images_under_upstream_s_names(mirror: str) -> None:
@@ -136,11 +136,11 @@ class _Hub:
 
 def test_base_images_that_are_not_made_here_come_from_the_registry_and_no_debian_mirror_is_needed() -> None:
     engine: Any = _Hub()
-    made = debian.upstream_bases(engine, {"DEBIAN_TRIXIE", "DEBIAN_BOOKWORM"}, print)
+    made = base_images.upstream_bases(engine, {"DEBIAN_TRIXIE", "DEBIAN_BOOKWORM"}, print)
     assert made == {"DEBIAN_TRIXIE": "debian:trixie-slim", "DEBIAN_BOOKWORM": "debian:bookworm-slim"}
     assert engine.pulled == ["debian:bookworm-slim"]
     with pytest.raises(Unavailable, match="debian:forky-slim cannot be pulled: manifest unknown"):
-        debian.upstream_bases(engine, {"DEBIAN_FORKY"}, print)
+        base_images.upstream_bases(engine, {"DEBIAN_FORKY"}, print)
 
 
 def test_the_issuer_s_own_certificate_is_signed_by_the_authority_it_names(issuer: Acme, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_rehearsals_are_refused_on_any_site_but_the_local_one(capfd: pytest.Capt
 
 def test_a_full_disk_is_refused_before_anything_is_begun() -> None:
     with pytest.raises(Refused, match=r"GiB are free below .*, a run needs 1000000"):
-        disk.require_space(print, needed_gib=10**6)
+        disk_space.require_space(print, needed_gib=10**6)
 
 
 def _labelled(client: docker.DockerClient, name: str) -> list[str]:
@@ -199,22 +199,22 @@ time.sleep(120)
 @pytest.fixture
 def killed(docker_client: docker.DockerClient, built: ImageSet) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A run in a process of its own, to be killed."""
-    environment = {**os.environ, "PYTHONPATH": str(run.REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(run_registry.REPOSITORY)}
     argv = [sys.executable, "-c", _HOLDER, built.local("mail")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout
         name = next(line.strip() for line in process.stdout if line.startswith("ground-"))
         yield name, process
         process.kill()
-    run.remove(docker_client, name)
+    run_registry.remove(docker_client, name)
 
 
 def test_two_runs_side_by_side_leave_each_other_alone(
     docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]], place: Place
 ) -> None:
     other, _ = killed
-    assert {other, place.run}.isdisjoint(run.leftovers(docker_client, kept_too=True))
-    run.remove_leftovers(docker_client, print)
+    assert {other, place.run}.isdisjoint(run_registry.leftovers(docker_client, kept_too=True))
+    run_registry.remove_leftovers(docker_client, print)
     assert _labelled(docker_client, other)
     assert _labelled(docker_client, place.run)
 
@@ -226,17 +226,17 @@ def test_what_a_killed_run_left_is_found_and_removed_by_the_next(
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     assert _labelled(docker_client, name)
-    assert name in run.remove_leftovers(docker_client, print)
+    assert name in run_registry.remove_leftovers(docker_client, print)
     assert _labelled(docker_client, name) == []
-    assert not (run.RUNS / name).exists()
+    assert not (run_registry.RUNS / name).exists()
 
 
 def test_a_kept_run_stays_until_it_is_told_to_go(
     docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]]
 ) -> None:
     name, process = killed
-    run.keep(run.RUNS / name)
+    run_registry.keep(run_registry.RUNS / name)
     process.send_signal(signal.SIGKILL)
     process.wait(10)
-    assert name not in run.remove_leftovers(docker_client, print)
-    assert name in run.leftovers(docker_client, kept_too=True)
+    assert name not in run_registry.remove_leftovers(docker_client, print)
+    assert name in run_registry.leftovers(docker_client, kept_too=True)

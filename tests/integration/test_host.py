@@ -16,14 +16,17 @@ import testinfra
 from testinfra.host import Host
 
 from ground import host as ground_host
-from ground import images, run
-from ground.fixture import Place
-from tests.integration.bare_machine import VARIABLES, Machine, bare_machine, reasons
-from tests.one_connection import end, one_connection
+from ground import image_set, run_registry
+from ground.container import Place
+from tests.support.bare_machine import VARIABLES, Machine, bare_machine, reasons
+from tests.support.ssh_multiplexing import end, one_connection
 
 SSH_OPTIONS = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
-DOOR = images.pinned()["DOOR_IMAGE"]
-STACK = {"gitea_compose_source": str(run.REPOSITORY / "compose"), "gitea_environment": {"DOMAIN": "git.gitea.test"}}
+DOOR = image_set.pinned()["DOOR_IMAGE"]
+STACK = {
+    "gitea_compose_source": str(run_registry.REPOSITORY / "compose"),
+    "gitea_environment": {"DOMAIN": "git.gitea.test"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +230,7 @@ def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touch
 
 
 def test_a_host_that_updates_or_restores_is_left_alone_until_that_has_ended(machine: Machine, host: Host) -> None:
-    script = (run.REPOSITORY / "playbooks/roles/gitea/files/underway.sh").read_text()
+    script = (run_registry.REPOSITORY / "playbooks/roles/gitea/files/underway.sh").read_text()
     host.check_output(f"cat >/run/underway.sh <<'END'\n{script}\nEND")
     look = "sh /run/underway.sh /srv/gitea"
     assert host.check_output(look) == ""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from ground import run
+from ground import run_registry
 from ops.config.workspace import Workshop
 from ops.deploy import infrastructure
 from ops.errors import Locked, OpsError
@@ -21,8 +21,8 @@ from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import rotate
 from ops.secrets.store import NAMES, credentials_from
 from ops.world import World
-from tests import fakes
-from tests.integration.site_in_aws import KEY, Cloud, cloud_at
+from tests.support import fakes
+from tests.support.site_in_aws import KEY, Cloud, cloud_at
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +304,10 @@ def test_an_endpoint_that_does_not_answer_is_unavailable_soon(cloud: Cloud, tmp_
     began = time.monotonic()
     with pytest.raises(OpsError) as caught:
         infrastructure.infrastructure(
-            away, World(away, tell=cloud.said.append), Workshop(run.REPOSITORY, tmp_path, run.CACHE), KEY
+            away,
+            World(away, tell=cloud.said.append),
+            Workshop(run_registry.REPOSITORY, tmp_path, run_registry.CACHE),
+            KEY,
         )
     assert caught.value.exit_code == 7
     assert time.monotonic() - began < 60

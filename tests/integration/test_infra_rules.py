@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ground import run
+from ground import run_registry
 from ops.world.terraform_mirror import cli_configuration, discover
 
 
@@ -32,7 +32,7 @@ class Root:
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
     """A copy of infra/ whose secrets module makes no values, for mocked providers know no ephemeral resources."""
     infra = tmp_path_factory.mktemp("rules") / "infra"
-    shutil.copytree(run.REPOSITORY / "infra", infra)
+    shutil.copytree(run_registry.REPOSITORY / "infra", infra)
     shutil.rmtree(infra / "secrets")
     (infra / "tests/without_values").rename(infra / "secrets")
     prepared = _terraform(infra, "init", "-backend=false", "-input=false")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine import Busy, Killed, Machine, ended, one_end
+from tests.support.fake_host import Busy, Killed, Machine, ended, one_end
 
 KINDS = [
     ("gitea", "28.1.0"),

@@ -9,17 +9,20 @@ from pathlib import Path
 import docker
 import pytest
 
-from ground import run
+from ground import run_registry
 from ops.config.tool_variables import host_document
 from ops.images import ops_image as images_ops_image
 from ops.images.ops_image import OpsImage
 from ops.world import World
-from tests import fakes
+from tests.support import fakes
 
 
 def test_an_unchanged_tree_builds_nothing_a_second_time(ops_image: OpsImage) -> None:
     told: list[str] = []
-    assert images_ops_image.ensure(run.REPOSITORY, run.CACHE, World(fakes.site(), tell=told.append)) == ops_image
+    assert (
+        images_ops_image.ensure(run_registry.REPOSITORY, run_registry.CACHE, World(fakes.site(), tell=told.append))
+        == ops_image
+    )
     assert told == []
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ops.world.containers import Containers
-from tests.integration.stack_fixtures import (
+from tests.support.compose_stack import (
     COMPOSE,
     DOMAIN,
     SECRETS,

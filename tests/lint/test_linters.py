@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ground import engine
+from ground import prerequisites
 from ops.world.terraform_mirror import cli_configuration, discover
 
 ROOT = Path(__file__).parents[2]
@@ -151,8 +151,8 @@ def test_terraform_finds_the_configuration_valid(root: str, tmp_path: Path) -> N
 
 def test_compose_finds_the_stack_valid_once_every_variable_is_given() -> None:
     # Lint is the first stage on a bare machine; the ground would install the same a few minutes later.
-    if not engine.compose_works():
-        engine.ensure(CACHE, print)
+    if not prerequisites.compose_works():
+        prerequisites.ensure(CACHE, print)
     text = (ROOT / "compose/compose.yaml").read_text()
     given = dict.fromkeys(re.findall(r"(?<!\$)\$\{(\w+)", text), "1") | {
         "DATA_DIRECTORY": "/srv",

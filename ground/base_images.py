@@ -1,0 +1,109 @@
+"""Debian base images: upstream's, or made without a registry: mmdebstrap from the machine's own mirror, then `docker import`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, ImageNotFound
+
+from ground import sudo
+from ops.errors import Refused, Unavailable
+
+Tell = Callable[[str], None]
+
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_APT = Path("/etc/apt")
+# A mirror may be a dated copy, whose Release file has run out; its signature still proves where it is from.
+_VALID = '--aptopt=Acquire::Check-Valid-Until "false"'
+# What Docker's own slim images do: packages are not kept after they were unpacked, nor manuals and translations.
+_REMOVE = '{ "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };'
+_CLEAN = (
+    f"echo 'DPkg::Post-Invoke {_REMOVE} APT::Update::Post-Invoke {_REMOVE}' > \"$1/etc/apt/apt.conf.d/docker-clean\""
+)
+_SLIM = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in ("doc", "man", "locale", "info")]
+_RECIPE = ["mmdebstrap", "--quiet", "--variant=minbase", _VALID, *_SLIM, f"--customize-hook={_CLEAN}"]
+_SUITES = {"DEBIAN_BOOKWORM": "bookworm", "DEBIAN_TRIXIE": "trixie", "DEBIAN_FORKY": "forky"}
+
+
+def bases(client: docker.DockerClient, wanted: set[str], tell: Tell) -> dict[str, str]:
+    """Return a local image for each wanted build argument (DEBIAN_TRIXIE, ...), making those that are not there yet."""
+    with ThreadPoolExecutor() as pool:
+        made = pool.map(lambda argument: _base(client, _SUITES[argument], tell), sorted(wanted))
+    return dict(zip(sorted(wanted), made, strict=True))
+
+
+def upstream_bases(client: docker.DockerClient, wanted: set[str], tell: Tell) -> dict[str, str]:
+    """Return Docker Hub's own image for each wanted build argument: a machine of another distribution knows no Debian mirror."""
+    made = {argument: f"debian:{_SUITES[argument]}-slim" for argument in sorted(wanted)}
+    for reference in made.values():
+        try:
+            client.images.get(reference)
+        except ImageNotFound:
+            tell(f"pulling the base image {reference}")
+            _pull(client, reference)
+    return made
+
+
+def _pull(client: docker.DockerClient, reference: str) -> None:
+    name, tag = reference.split(":")
+    try:
+        client.images.pull(name, tag=tag)
+    except APIError as error:
+        raise Unavailable(
+            f"{reference} cannot be pulled: {error.explanation or error}",
+            "try again later, or have it made from a Debian mirror: IMAGE_SET=hermetic GROUND_DEBIAN_MIRROR=<address>",
+        ) from error
+
+
+def known_mirror() -> str | None:
+    """Return the Debian mirror that this machine itself uses, or GROUND_DEBIAN_MIRROR; None on one that knows none."""
+    if named := os.environ.get("GROUND_DEBIAN_MIRROR"):
+        return named
+    files = [_APT / "sources.list", *sorted((_APT / "sources.list.d").glob("*"))]
+    for text in (file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()):
+        for address in re.findall(
+            r"^(?:URIs:|deb(?: \[[^]]*\])?)\s+(https?://\S+/debian/?)(?:\s|$)", text, re.MULTILINE
+        ):
+            return str(address)
+    return None
+
+
+def debian_mirror() -> str:
+    """Return the known mirror; raises Refused without one."""
+    if known := known_mirror():
+        return known
+    raise Refused("this machine's apt configuration names no Debian mirror", "name one: GROUND_DEBIAN_MIRROR=<address>")
+
+
+def _base(client: docker.DockerClient, suite: str, tell: Tell) -> str:
+    reference = f"hermetic/debian:{suite}-{hashlib.sha256(repr(_RECIPE).encode()).hexdigest()[:8]}"
+    try:
+        client.images.get(reference)
+    except ImageNotFound:
+        tell(f"making the base image {reference}")
+        _make(client, suite, reference)
+    return reference
+
+
+def _make(client: docker.DockerClient, suite: str, reference: str) -> None:
+    repository, tag = reference.split(":")
+    # Without root mmdebstrap needs user namespaces, which a machine may not give to everyone.
+    if why := sudo.obstacle():
+        raise Refused(f"to make the base image {reference} {why}", "run once as root, or as a user who has sudo")
+    with tempfile.TemporaryDirectory() as folder:
+        # A file in between, for a pipe into `docker import` would hide that mmdebstrap failed.
+        archive = Path(folder) / "root.tar"
+        source = f"deb [signed-by={_KEYRING}] {debian_mirror()} {suite} main"
+        argv = sudo.as_root([*_RECIPE, suite, str(archive), source])
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Unavailable(f"mmdebstrap {suite} failed:\n{done.stderr[-2000:]}", "check the mirror: apt-get update")
+        client.api.import_image_from_file(str(archive), repository=repository, tag=tag)

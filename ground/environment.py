@@ -1,0 +1,141 @@
+"""The whole ground of one run: brought up side by side, described by a site file, and removed without a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from ground import acme, aws, disk_space, host, image_set, instance_watcher, mail, prerequisites, registry, run_registry
+from ground.acme import Acme
+from ground.container import Place
+from ground.image_set import ImageSet
+from ops.config import load
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A run's ground, ready to be deployed on."""
+
+    place: Place
+    folder: Path
+    site_file: Path
+    images: ImageSet
+    authorities: Path
+    inbox: str
+
+
+def prepare(tell: Tell, only: tuple[str, ...] = ()) -> tuple[docker.DockerClient, ImageSet]:
+    """Make sure of engine, tools, disk space and images; raises Refused or Unavailable naming what is missing."""
+    disk_space.require_space(tell)
+    client = prerequisites.ensure(run_registry.CACHE, tell, bases=image_set.makes_bases())
+    return client, image_set.build(client, run_registry.CACHE, tell, only)
+
+
+@contextmanager
+def standing(template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Stand]:
+    """Bring the ground up for the length of the block, then remove it, also when it never came up whole.
+
+    ``keep`` is asked at the end: True leaves it standing for `./noxw -s down` to remove.
+    """
+    client, built = prepare(tell)
+    place, folder, lock = run_registry.new_place(client, tell)
+    with ExitStack() as undo:
+        undo.callback(lock.close)
+        undo.callback(lambda: run_registry.keep(folder) if keep() else _remove(client, place.run, tell))
+        tell(f"raising the ground {place.run} ({built.name} images)")
+        stand = _raise(place, folder, built, template, tell)
+        undo.enter_context(_succession(stand, tell))
+        yield stand
+
+
+def _remove(client: docker.DockerClient, name: str, tell: Tell) -> None:
+    tell(f"removing the ground {name}")
+    run_registry.remove(client, name)
+
+
+def _raise(place: Place, folder: Path, built: ImageSet, template: Path, tell: Tell) -> Stand:
+    site = load.load(template)
+    key = run_registry.write_key(folder)
+    public_key = key.with_suffix(".pub").read_text(encoding="utf-8")
+    with ThreadPoolExecutor() as pool:
+        cloud = pool.submit(_cloud, place, built, site.zone)
+        mirror = pool.submit(_mirror, place, built)
+        issuer = pool.submit(acme.start, place, built.local("pebble"))
+        mailbox = pool.submit(mail.start, place, built.local("mail"))
+        machine = pool.submit(_machine, place, built, public_key)
+    acme.know(issuer.result(), site.domain, machine.result().address)
+    authorities = folder / "authorities.pem"
+    authorities.write_text(issuer.result().authorities + mailbox.result().authority, encoding="utf-8")
+    changes: Mapping[str, Mapping[str, Any]] = {
+        "aws": {"endpoint_url": cloud.result().endpoint_url},
+        "network": {"admin_cidrs": [place.subnet]},
+        "host": _host_keys(machine.result().address, key, mirror.result(), cloud.result().ami),
+        "tls": _issuer_keys(issuer.result(), authorities),
+        "mail": {"smtp_host": mailbox.result().smtp_host, "smtp_port": mailbox.result().smtp_port},
+    }
+    tell(f"the ground stands: host {machine.result().address}, AWS {cloud.result().endpoint_url}")
+    return Stand(
+        place, folder, run_registry.write_site(template, folder, changes), built, authorities, mailbox.result().inbox
+    )
+
+
+def _cloud(place: Place, built: ImageSet, zone: str) -> aws.AwsGround:
+    ground = aws.start(place, built)
+    aws.seed(ground.endpoint_url, zone)
+    return ground
+
+
+def _mirror(place: Place, built: ImageSet) -> list[str]:
+    if built.name == "upstream":
+        return []
+    url = registry.start(place, built.local("registry"))
+    registry.push(place, {image: built.local(image) for image in image_set.published(built)})
+    return [url]
+
+
+def _machine(place: Place, built: ImageSet, public_key: str) -> host.HostGround:
+    return host.start(
+        place.client,
+        network=place.network,
+        run_id=place.run,
+        image=built.local("host"),
+        public_key=public_key,
+        metadata_address=place.address("metadata"),
+        address=place.address("host"),
+    )
+
+
+def _succession(stand: Stand, tell: Tell) -> AbstractContextManager[None]:
+    """Have the host's container replaced when Terraform replaces the instance that it stands for."""
+    site = load.load(stand.site_file)
+    public_key = Path(site.host.ssh_key).with_suffix(".pub").read_text(encoding="utf-8")
+    machine = host.HostGround(stand.place.name("host"), site.host.address)
+
+    def power_off() -> None:
+        tell("ground: the instance has ended; its machine goes, and leaves its data volume")
+        host.power_off(stand.place.client, machine)
+
+    def power_on(same_disk: bool) -> None:
+        tell("ground: another instance is there; a bare machine takes its place")
+        if not same_disk:
+            tell("ground: its data volume is gone as well; the machine has a blank one")
+            host.blank_disk(stand.place.client, stand.place.run)
+        _machine(stand.place, stand.images, public_key)
+
+    return instance_watcher.following(site.aws.endpoint_url, site.name, power_off=power_off, power_on=power_on)
+
+
+def _host_keys(address: str, key: Path, mirrors: list[str], ami: str) -> dict[str, Any]:
+    return {"address": address, "ssh_key": str(key), "registry_mirrors": mirrors, "ami": ami}
+
+
+def _issuer_keys(issuer: Acme, authorities: Path) -> dict[str, str]:
+    return {"acme_directory": issuer.directory, "acme_ca": str(authorities)}

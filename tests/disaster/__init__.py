@@ -1,0 +1,1 @@
+"""Faults, attacks and losses: tests for the night and for a release."""

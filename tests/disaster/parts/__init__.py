@@ -1,0 +1,1 @@
+"""Disasters on parts of the stack."""

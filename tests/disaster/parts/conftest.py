@@ -1,0 +1,43 @@
+"""Fixtures of the disasters on parts of the stack."""
+
+from __future__ import annotations
+
+from tests.support.local_environment import (
+    aws_endpoint,
+    bench,
+    built,
+    docker_client,
+    gitea_image,
+    host_image,
+    images_by_variable,
+    in_memory,
+    issuer,
+    mailbox,
+    mirror,
+    operator,
+    ops_image,
+    place,
+    postgres_image,
+    run_id,
+    stack,
+)
+
+__all__ = [
+    "aws_endpoint",
+    "bench",
+    "built",
+    "docker_client",
+    "gitea_image",
+    "host_image",
+    "images_by_variable",
+    "in_memory",
+    "issuer",
+    "mailbox",
+    "mirror",
+    "operator",
+    "ops_image",
+    "place",
+    "postgres_image",
+    "run_id",
+    "stack",
+]

@@ -1,0 +1,150 @@
+"""What a deployment makes is broken off in the middle, and finished by the next: the infrastructure, and the host."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from ground import host as ground_host
+from ground import run_registry
+from ground.container import Place
+from ops.deploy import destroy, infrastructure
+from ops.deploy.destroy import Wish
+from ops.errors import Refused
+from ops.model import Outputs
+from tests.support.bare_machine import Machine, bare_machine, reasons
+from tests.support.site_in_aws import KEY, Cloud, cloud_at
+
+
+@pytest.fixture(scope="module")
+def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+    return cloud_at(aws_endpoint, tmp_path_factory.mktemp("cloud"))
+
+
+@pytest.fixture(scope="module")
+def applied(cloud: Cloud) -> Outputs:
+    """The infrastructure, after an apply that was killed midway and the one that healed it."""
+    _apply_and_kill(cloud)
+    forgotten = _leave_a_machine(cloud)
+    with pytest.raises(Refused, match=f"{forgotten} has the host's network card"):
+        infrastructure.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
+    cloud.client("ec2").terminate_instances(InstanceIds=[forgotten])
+    return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
+
+
+def _apply_and_kill(cloud: Cloud) -> None:
+    infrastructure.ensure_state_bucket(cloud.site, cloud.world, cloud.workshop)
+    terraform = cloud.terraform()
+    terraform.init(infrastructure.backend(cloud.site))
+    # Without IPv6, which the site has from the next apply on; and of the rest only data disk and network card, for whoever is
+    # interrupted waits for slower things to end. Not the instance: the provider forgets one that it is interrupted in asking for.
+    targets = ["-target=aws_ebs_volume.data", "-target=aws_network_interface.host"]
+    given = [f"-var-file={cloud.variables()}", "-var=ipv6=false", *targets]
+    argv = ["terraform", "apply", "-input=false", "-no-color", "-auto-approve", *given]
+    environment = os.environ | terraform.environment
+    with subprocess.Popen(
+        argv,
+        cwd=run_registry.REPOSITORY / "infra",
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        # The network card, too, is there before: the next apply gives IPv6 to a card that had none.
+        awaited = {"aws_ebs_volume.data: Creating...", "aws_network_interface.host: Creation complete"}
+        for line in process.stdout:
+            awaited = {each for each in awaited if not line.startswith(each)}
+            if not awaited:
+                break
+        # The worst moment: what must never be destroyed is made, and Terraform has not yet seen that it is well.
+        while process.poll() is None and not cloud.disks("test-data"):
+            time.sleep(0.1)
+        # As Ctrl-C does: Terraform writes what it has and frees the state.
+        process.send_signal(2)
+        process.stdout.read()
+    assert process.returncode != 0
+
+
+def _leave_a_machine(cloud: Cloud) -> str:
+    """Ask EC2 for what Terraform asks it for, as one that was interrupted then and there has; returns the machine."""
+    compute = cloud.client("ec2")
+    (card,) = compute.describe_network_interfaces(Filters=[{"Name": "tag:Site", "Values": ["test"]}])[
+        "NetworkInterfaces"
+    ]
+    made = compute.run_instances(
+        ImageId=cloud.site.host.ami,
+        MinCount=1,
+        MaxCount=1,
+        NetworkInterfaces=[{"DeviceIndex": 0, "NetworkInterfaceId": card["NetworkInterfaceId"]}],
+    )
+    return str(made["Instances"][0]["InstanceId"])
+
+
+def test_an_apply_that_was_broken_off_is_finished_by_the_next(cloud: Cloud, applied: Outputs) -> None:
+    assert re.fullmatch(r"[\d.]+", applied.public_address)
+    assert applied.backup_bucket == cloud.site.backup.bucket
+    assert any("aws_ebs_volume.data: begun by an earlier run" in line for line in cloud.said)
+
+
+def test_finishing_what_was_broken_off_makes_nothing_twice(cloud: Cloud, applied: Outputs) -> None:
+    # A host that was broken off in the making is ended and made anew; EC2 lists what was terminated for an hour more.
+    alive = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
+    chosen = [{"Name": "tag:Site", "Values": ["test"]}, alive]
+    reservations = cloud.client("ec2").describe_instances(Filters=chosen)["Reservations"]
+    assert [one["InstanceId"] for each in reservations for one in each["Instances"]] == [applied.instance_id]
+    assert cloud.disks("test-data") == [applied.data_volume_id]
+
+
+def test_nothing_is_left_of_a_site_that_was_destroyed_with_its_backups(cloud: Cloud, applied: Outputs) -> None:
+    asked: list[str] = []
+    wish = Wish(with_backups=True, without_verified_backup=True)
+    done = destroy.destroy(
+        cloud.site,
+        cloud.world,
+        workshop=cloud.workshop,
+        wish=wish,
+        agree=lambda name, lost: asked.extend((name, *lost)),
+    )
+    assert done.changed
+    assert asked[0] == "test"
+    assert "lost: the data disk of 50 GiB" in "\n".join(asked)
+    of_the_site = [{"Name": "tag:Site", "Values": ["test"]}]
+    network = cloud.client("ec2")
+    assert cloud.disks("test-data") == []
+    assert network.describe_vpcs(Filters=of_the_site)["Vpcs"] == []
+    assert network.describe_addresses(AllocationIds=[])["Addresses"] == []
+    assert network.describe_network_interfaces(Filters=of_the_site)["NetworkInterfaces"] == []
+    (host,) = network.describe_instances(InstanceIds=[applied.instance_id])["Reservations"][0]["Instances"]
+    assert host["State"]["Name"] == "terminated"
+    # Others have buckets of their own in the same account.
+    left = {each["Name"] for each in cloud.client("s3").list_buckets()["Buckets"]}
+    bucket = applied.backup_bucket
+    assert left.isdisjoint({bucket, infrastructure.replica_bucket(cloud.site), infrastructure.state_bucket(cloud.site)})
+    assert {kind for _, kind in cloud.records()} == {"NS", "SOA"}
+    access = cloud.client("iam")
+    assert [each["RoleName"] for each in access.list_roles()["Roles"] if each["RoleName"].startswith("test-")] == []
+    assert access.list_users()["Users"] == []
+
+
+@pytest.fixture
+def bare(docker_client: docker.DockerClient, place: Place, host_image: str, tmp_path: Path) -> Iterator[Machine]:
+    with bare_machine(docker_client, place, host_image, tmp_path) as machine:
+        yield machine
+
+
+def test_a_run_that_lost_the_machine_in_the_middle_is_healed_by_the_next(bare: Machine) -> None:
+    cut_off = bare.play(power_cut_at="Install the packages every host has")
+    ground_host.restart(bare.client, bare.ground)
+    assert cut_off.rc != 0
+    assert bare.unfinished_packages() != ""
+    healed = bare.play()
+    assert healed.rc == 0, reasons(healed)
+    assert bare.unfinished_packages() == ""

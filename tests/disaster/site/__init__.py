@@ -1,0 +1,1 @@
+"""Disasters on a deployed site."""

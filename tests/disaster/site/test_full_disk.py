@@ -1,0 +1,67 @@
+"""The data disk is full to the last block: nothing that was acknowledged is lost, every verb says so, and room is all it takes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.disaster.site.test_update import issue, titles
+from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
+
+pytestmark = pytest.mark.usefixtures("by_hand")
+_BALLAST = "/srv/gitea/.ballast"
+_FILL = f"""mkdir {_BALLAST}; for size in 1G 128M 16M 2M 256K 32K 4K; do
+    n=0; while fallocate --length $size {_BALLAST}/$size-$n 2>/dev/null; do n=$((n + 1)); done
+done; sync --file-system {_BALLAST}"""
+
+
+@pytest.fixture
+def full_disk(ssh: Ssh, repository: str) -> Iterator[None]:
+    """No room on the data disk, since there is a repository; and room again at the end."""
+    assert repository
+    assert ssh(f"sudo sh -c '{_FILL}'").returncode == 0
+    yield
+    assert ssh(f"sudo rm -rf {_BALLAST}").returncode == 0
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_what_a_full_disk_acknowledges_it_keeps_and_with_room_again_the_site_is_well(
+    account: Account, site: DeployedSite, ssh: Ssh, git: Git, repository: str, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    before = head_of(site, account, "kept")
+    listed = {each["identity"] for each in ops(ssh, "backup", "list")["backups"]}
+    # More than whatever room the file system has kept for itself.
+    (work / "large").write_bytes(secrets.token_bytes(64 * 2**20))
+    git("add", "large", directory=work)
+    git("commit", "--message", "large", directory=work)
+    refused = git("push", repository, "HEAD:refs/heads/main", directory=work, check=False)
+    assert refused.returncode != 0, "64 MiB went on a disk without room"
+    written = [title for title in ("first", "second", "third") if _is_taken(account, site, title)]
+    taken = ssh("sudo ops backup take --json")
+    told = json.loads(taken.stdout)
+    if taken.returncode == 0:
+        listed.add(told["identity"])
+    else:
+        assert "no space left" in f"{told['summary']} {told.get('hint', '')}".lower(), told
+        assert taken.returncode == 5, told
+    assert ssh(f"sudo rm -rf {_BALLAST}").returncode == 0
+    until(lambda: ssh("sudo ops health").returncode == 0, "the site is well")
+    assert head_of(site, account, "kept") == before
+    assert set(written) <= titles(site, account)
+    assert {each["identity"] for each in ops(ssh, "backup", "list")["backups"]} == listed
+    after = push(git, repository, work, "with room again")
+    assert head_of(site, account, "kept") == after
+    issue(site, account, "with room again")
+    whole = ops(ssh, "backup", "take")
+    assert ops(ssh, "backup", "verify")["identity"] == whole["identity"]
+
+
+def _is_taken(account: Account, site: DeployedSite, title: str) -> bool:
+    """Tell whether the site has acknowledged an issue."""
+    where = f"{site.url}/api/v1/repos/{account.name}/kept/issues"
+    return account.session.post(where, json={"title": title}).status_code == 201

@@ -1,0 +1,529 @@
+"""Updates on the running site: through every numbering, and to releases that are broken in every way, which leave no trace.
+
+The releases are tags of the ground's images: of the stand-in for Gitea (ground/images/gitea/README.md), and of the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.disaster.site.conftest import anew_at, anew_on, begin_anew, change
+from tests.disaster.site.test_cut_off import POSTGRES, cut_off_at, steps_of
+from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
+
+by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")
+Record = Callable[[str, object], None]
+
+_HELPERS = {"docker-socket-proxy": "v0.5.1", "diun": "4.34.0", "certbot": "v5.8.1", "nginx": "1.30.5"}
+
+
+@by_hand_and_hurried
+def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
+    site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
+) -> None:
+    begin_anew(ssh, anew_at("1.22.6"))
+    account: Account = request.getfixturevalue("account")
+    remote: str = request.getfixturevalue("repository")
+    commits = []
+    for tag in ("1.27.3", "28.0.1", "28.1.0"):
+        offered = {each["service"]: each for each in ops(ssh, "update", "--check")["services"]}
+        assert offered["gitea"]["to"] == "28.1.0"
+        commits.append(push(git, remote, tmp_path / "work", f"before {tag}"))
+        issue(site, account, f"before {tag}")
+        done = ops(ssh, "update", "gitea", "--to", tag, "--yes")
+        print(f"{done['from']} -> {tag}: away for {done['away']} s, {done['durations']}")
+        assert (done["outcome"], version_of(site, account)) == ("updated", tag)
+        assert head_of(site, account, "kept") == commits[-1]
+    record_property("course", json.dumps(done["course"]))
+    assert titles(site, account) == {"before 1.27.3", "before 28.0.1", "before 28.1.0"}
+    git("clone", remote, "copy")
+    git("fsck", "--strict", directory=tmp_path / "copy")
+    told = git("rev-list", "HEAD", directory=tmp_path / "copy").stdout.split()
+    assert set(commits) <= set(told)
+    assert ops(ssh, "update", "gitea", "--yes")["summary"] == "there is nothing to update"
+    entries = ops(ssh, "update", "history")["updates"]
+    assert [each["outcome"] for each in entries[-3:]] == ["updated"] * 3
+
+
+@by_hand_and_hurried
+@pytest.mark.parametrize(
+    ("tag", "with_data"),
+    [
+        ("28.1.1-crash", True),
+        ("28.1.1-hang", True),
+        ("28.1.1-sour", False),
+        ("28.1.1-flap", False),
+        ("28.1.1-dies", False),
+        ("28.1.1-midmigration", True),
+        ("28.1.1-broken", True),
+    ],
+)
+def test_a_broken_release_is_taken_back_and_nothing_is_missing(
+    site: DeployedSite,
+    ssh: Ssh,
+    account: Account,
+    repository: str,
+    git: Git,
+    tmp_path: Path,
+    tag: str,
+    with_data: bool,
+    record_property: Record,
+) -> None:
+    before = push(git, repository, tmp_path / "work", "before")
+    issue(site, account, "before")
+    image, migration = image_in_use(ssh), migration_in_use(ssh)
+    failed = ops(ssh, "update", "gitea", "--to", tag, "--yes", code=5)
+    print(f"{tag}: {failed['summary']}")
+    assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0")
+    assert head_of(site, account, "kept") == before
+    assert titles(site, account) == {"before"}
+    after = push(git, repository, tmp_path / "work", "after")
+    assert head_of(site, account, "kept") == after
+    entry = ops(ssh, "update", "history")["updates"][-1]
+    record_property("course", json.dumps(entry["course"]))
+    assert (entry["outcome"], entry["with_data"]) == ("rolled back", with_data)
+    assert ssh("sudo ops health --json").returncode == 0
+
+
+@by_hand_and_hurried
+@pytest.mark.timeout(1200)
+def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
+    site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+) -> None:
+    before = push(git, repository, tmp_path / "work", "before")
+    issue(site, account, "before")
+    image, migration = image_in_use(ssh), migration_in_use(ssh)
+    wish = ("update", "gitea", "--to", "28.1.1-broken", "--yes")
+    steps = steps_of(ssh(f"sudo ops {shlex.join(wish)}").stderr)
+    assert steps[-6:] == ["stop", "picture", "pin", "up", "judge", "back"]
+    for number, step in enumerate(steps):
+        cut_off_at(ssh, step, *wish)
+        if step in {"picture", "pin", "up"}:
+            told = account.session.get(f"{site.url}/user/login")
+            assert (told.status_code, "Retry-After" in told.headers) == (503, True), step
+            assert "It is being updated to 28.1.1." in told.text
+        disturbed = number >= steps.index("stop")
+        undone = ops(ssh, "update", "--resume", code=5 if disturbed else 0)
+        assert ("28.1.0 is back" in str(undone["summary"])) is disturbed, step
+        assert account.session.get(f"{site.url}/user/login").status_code == 200, step
+        assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0"), (
+            step
+        )
+        assert head_of(site, account, "kept") == before, step
+        assert titles(site, account) == {"before"}, step
+        assert ops(ssh, "update", "--resume")["changed"] is False, step
+
+
+@by_hand_and_hurried
+def test_a_backup_of_an_older_release_is_migrated_by_a_restore_and_an_older_release_refuses_one_of_a_newer(
+    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+) -> None:
+    before = push(git, repository, tmp_path / "work", "before")
+    issue(site, account, "before")
+    old, migration = ops(ssh, "backup", "take")["identity"], migration_in_use(ssh)
+    assert ops(ssh, "update", "gitea", "--to", "28.1.0", "--yes")["outcome"] == "updated"
+    later = push(git, repository, tmp_path / "work", "later")
+    new = ops(ssh, "backup", "take")["identity"]
+    # A time between the two: the identity is the second in which its moment falls.
+    at = datetime.strptime(old, "%Y%m%dT%H%M%S%z") + timedelta(seconds=2)
+    planned = ops(ssh, "restore", "--at", at.isoformat(), "--dry-run")
+    assert planned["identity"] == old
+    assert "migrated: the database, from Gitea 28.0.1 to 28.1.0, as Gitea starts" in planned["plan"]
+    assert ops(ssh, "restore", "--at", at.isoformat(), "--yes")["identity"] == old
+    assert (version_of(site, account), head_of(site, account, "kept")) == ("28.1.0", before)
+    assert migration_in_use(ssh) != migration
+    assert titles(site, account) == {"before"}
+    begin_anew(ssh, anew_at("28.0.1"))
+    refused = ops(ssh, "restore", new, "--yes", code=4)
+    assert "the backup is of Gitea 28.1.0, 28.0.1 runs here and refuses a newer database" in str(refused["summary"])
+    # As the refusal has it.
+    assert ops(ssh, "update", "gitea", "--to", "28.1.0", "--yes")["outcome"] == "updated"
+    ops(ssh, "restore", new, "--yes")
+    assert (version_of(site, account), head_of(site, account, "kept")) == ("28.1.0", later)
+    assert ops(ssh, "health")["healthy"] is True
+
+
+@by_hand_and_hurried
+def test_one_goes_back_to_the_data_of_before_and_is_told_what_is_lost(
+    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+) -> None:
+    before = push(git, repository, tmp_path / "work", "before")
+    issue(site, account, "before")
+    image, migration = image_in_use(ssh), migration_in_use(ssh)
+    # Cut off when it is well already: it is finished, not undone.
+    cut_off_at(ssh, "judge", "update", "gitea", "--to", "28.1.0", "--yes")
+    assert ops(ssh, "update", "--resume")["outcome"] == "updated"
+    after = push(git, repository, tmp_path / "work", "after")
+    issue(site, account, "after")
+    told = ops(ssh, "rollback", "--dry-run")["plan"]
+    assert any("28.1.0 -> 28.0.1, with the data of then" in line for line in told)
+    assert any(line.startswith("lost: what was written since") for line in told)
+    assert (head_of(site, account, "kept"), version_of(site, account)) == (after, "28.1.0")
+    cut_off_at(ssh, "back", "rollback", "--yes")
+    gone = ops(ssh, "update", "--resume")
+    print(f"gone back: {gone['summary']}")
+    assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.0.1")
+    assert head_of(site, account, "kept") == before
+    assert titles(site, account) == {"before"}
+    # What was written since is aside, and not in the way of another update.
+    aside = f"/srv/gitea/.update/undone/gitea/git/repositories/{account.name}/kept.git"
+    found = ssh(f"sudo git -c safe.directory='*' --git-dir {aside} rev-parse refs/heads/main || sudo ls {aside}")
+    assert after in found.stdout or "refs" in found.stdout, found.stderr
+    refused = ops(ssh, "rollback", "--yes", code=4)
+    assert "nothing is kept to go back to" in str(refused["summary"])
+    done = ops(ssh, "update", "gitea", "--yes")
+    assert (done["outcome"], version_of(site, account)) == ("updated", "28.1.0")
+    issue(site, account, "lost")
+    gone = ops(ssh, "rollback", "--yes")
+    print(f"gone back: {gone['summary']}")
+    assert (version_of(site, account), titles(site, account)) == ("28.0.1", {"before"})
+    assert ssh("sudo ops health --json").returncode == 0
+
+
+@by_hand_and_hurried
+def test_while_gitea_is_away_people_are_told_so_and_the_push_that_was_under_way_is_there(
+    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+) -> None:
+    slow = SlowPush(site, account, git, tmp_path / "work")
+    with visitors(site, account) as met:
+        updating = threading.Thread(target=lambda: met.reports.append(ops(ssh, "update", "gitea", "--yes")))
+        updating.start()
+        slow.begin()
+        refs = f"{site.url}/{account.name}/kept.git/info/refs?service=git-receive-pack"
+        until(lambda: account.session.get(refs).status_code == 503, "pushes are turned away", 120)
+        # Others still read.
+        assert account.session.get(f"{site.url}/user/login").status_code == 200
+        time.sleep(2)
+        assert not met.reports
+        slow.finish()
+        updating.join(timeout=300)
+        time.sleep(1)
+    (done,) = met.reports
+    print(f"away for {done['away']} s, {done['durations']}; met {met.counted()}")
+    assert done["outcome"] == "updated"
+    assert b"ok refs/heads/main" in slow.said
+    assert head_of(site, account, "kept") == slow.commit
+    # Answered, whoever asked: the site, or why it is away and when to come again.
+    assert {status for status, _, _ in met.pages} == {200, 503}
+    assert all(again for status, again, _ in met.pages if status == 503)
+    assert any("It is being updated to 28.1.0." in text for status, _, text in met.pages if status == 503)
+    assert any("Gitea is away for a moment. It is being updated to 28.1.0." in said for said in met.ssh)
+    assert met.pages[-1][0] == 200
+
+
+@by_hand_and_hurried
+def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_nothing(
+    site: DeployedSite, ssh: Ssh, account: Account
+) -> None:
+    image, reports = image_in_use(ssh), []
+    wish = ("update", "gitea", "--to", "28.1.1-sour", "--yes")
+    updating = threading.Thread(target=lambda: reports.append(ops(ssh, *wish, code=5)))
+    updating.start()
+    until(lambda: ssh("sudo test -e /srv/gitea/.update/journal").returncode == 0, "it is under way", 120)
+    for verb in (("backup", "take"), ("update", "nginx", "--yes"), ("rollback", "--yes"), ("restore", "--yes")):
+        assert "ops update, process" in str(ops(ssh, *verb, code=8)["summary"])
+    # The timers' own: one that is told to wait has not failed, and a certificate needs no turn.
+    for unit in ("update", "certificates"):
+        assert ssh(f"sudo systemctl start gitea-suite-{unit}.service").returncode == 0
+    updating.join(timeout=300)
+    assert " is back, the site was away for " in str(reports[0]["summary"])
+    assert image_in_use(ssh) == image
+    assert ops(ssh, "backup", "take")["changed"] is True
+    assert account.session.get(f"{site.url}/user/login").status_code == 200
+
+
+@by_hand_and_hurried
+def test_an_operator_who_cannot_be_told_has_the_update_all_the_same(
+    older: None, site: DeployedSite, ssh: Ssh, account: Account
+) -> None:
+    change(ssh, "mail", smtp_host="127.0.0.1")
+    for tag, code, outcome in (("28.1.0", 0, "updated"), ("28.1.1-crash", 5, "rolled back")):
+        told = ssh(f"sudo ops update gitea --to {tag} --yes")
+        assert (told.returncode, "no mail was sent to " in told.stderr) == (code, True), told.stderr
+        assert ops(ssh, "update", "history")["updates"][-1]["outcome"] == outcome
+        assert version_of(site, account) == "28.1.0"
+    assert ssh("sudo ops health --json").returncode == 0
+
+
+@by_hand_and_hurried
+@pytest.mark.parametrize("tag", ["1.30.5-crash", "1.30.5-ends"])
+def test_an_nginx_that_is_broken_is_taken_back(
+    site: DeployedSite, ssh: Ssh, account: Account, tag: str, record_property: Record
+) -> None:
+    before = _pins(ssh)
+    failed = ops(ssh, "update", "nginx", "--to", tag, "--yes", code=5)
+    print(f"nginx {tag}: {failed['summary']}")
+    record_property("course", json.dumps(ops(ssh, "update", "history")["updates"][-1]["course"]))
+    assert _pins(ssh) == before
+    assert account.session.get(f"{site.url}/user/login").status_code == 200
+    assert ssh("sudo ops health --json").returncode == 0
+
+
+@by_hand_and_hurried
+def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_not(
+    site: DeployedSite, ssh: Ssh, account: Account
+) -> None:
+    before = _pins(ssh)
+    ssh("sudo rm -f /srv/gitea/.update/last-automatic")
+    now = datetime.now(UTC)
+    chosen = {"gitea": "operator", "postgres": "operator", "nginx": "minor", "others": "minor"}
+    change(ssh, "update", window=f"{now:%a %H:%M}", soak_hours=0, **chosen)
+    with visitors(site, account) as met:
+        done = ops(ssh, "update", "--automatic")
+    print(f"{done['summary']}: {[(each['service'], each['away']) for each in done['updates']]}; met {met.counted()}")
+    # No one notices, nginx or not.
+    assert set(met.counted()) == {200}
+    assert {each["service"]: each["outcome"] for each in done["updates"]} == dict.fromkeys(_HELPERS, "updated")
+    after = _pins(ssh)
+    assert {service: after[service] for service in _HELPERS} == _HELPERS
+    assert {service for service in after if after[service] == before[service]} == {"gitea", "postgres", "door"}
+    assert ops(ssh, "update", "--automatic")["summary"] == "no update is due"
+    assert account.session.get(f"{site.url}/user/login").status_code == 200
+    assert ssh("sudo ops health --json").returncode == 0
+
+
+@by_hand_and_hurried
+def test_postgresql_is_updated_within_its_major_version(
+    site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+) -> None:
+    before = push(git, repository, tmp_path / "work", "before")
+    issue(site, account, "before")
+    done = ops(ssh, "update", "postgres", "--to", "18.7", "--yes")
+    print(f"postgres: {done['summary']}, {done['durations']}")
+    assert (done["outcome"], _pins(ssh)["postgres"]) == ("updated", "18.7")
+    assert head_of(site, account, "kept") == before
+    assert titles(site, account) == {"before"}
+    # And back, as any other.
+    gone = ops(ssh, "rollback", "--yes")
+    print(f"gone back: {gone['summary']}")
+    assert (_pins(ssh)["postgres"], titles(site, account)) == ("18.6", {"before"})
+
+
+@by_hand_and_hurried
+@pytest.mark.timeout(900)
+def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_back(
+    site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
+) -> None:
+    begin_anew(ssh, anew_on("17.11"))
+    account: Account = request.getfixturevalue("account")
+    remote: str = request.getfixturevalue("repository")
+    before = push(git, remote, tmp_path / "work", "before")
+    issue(site, account, "before")
+    refused = ops(ssh, "update", "postgres", "--yes", code=4)
+    assert "ops update postgres --to 18.7" in str(refused["summary"])
+    wish = ("update", "postgres", "--to", "18.6", "--yes")
+    for step in ("convert", "switch"):
+        cut_off_at(ssh, step, *wish)
+        undone = ops(ssh, "update", "--resume", code=5)
+        assert "17.11 is back" in str(undone["summary"]), step
+        assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before), step
+        assert titles(site, account) == {"before"}, step
+        assert _left_of_a_conversion(ssh) == "", step
+    # A host that boots when the folders are exchanged, and the image that is pinned cannot read what lies there.
+    environment = "/opt/gitea-suite/compose/.env"
+    assert ssh(f"sudo cp {environment} /root/before").returncode == 0
+    cut_off_at(ssh, "pin", *wish)
+    booted = ssh(f"sudo mv /root/before {environment} && sudo systemctl restart gitea-suite")
+    assert booted.returncode == 0, ssh("sudo journalctl --no-pager --unit gitea-suite --lines 40").stdout
+    assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before)
+    assert ops(ssh, "update", "history")["updates"][-1]["outcome"] == "rolled back"
+    done = ops(ssh, *wish)
+    print(f"postgres: {done['summary']}, {done['durations']}")
+    record_property("course", json.dumps(done["course"]))
+    assert (done["outcome"], _pins(ssh)["postgres"], _database(ssh)) == ("updated", "18.6", "18 of 18")
+    assert head_of(site, account, "kept") == before
+    assert _left_of_a_conversion(ssh) == ""
+    push(git, remote, tmp_path / "work", "after")
+    issue(site, account, "after")
+    assert titles(site, account) == {"before", "after"}
+    # A backup of the new one is as good as any: its log begins with a base of its own.
+    ops(ssh, "backup", "take")
+    assert ssh("sudo ops health --json").returncode == 0
+    gone = ops(ssh, "rollback", "--yes")
+    print(f"gone back: {gone['summary']}")
+    assert (_pins(ssh)["postgres"], _database(ssh), titles(site, account)) == ("17.11", "17 of 17", {"before"})
+    assert ops(ssh, *wish)["outcome"] == "updated"
+    assert head_of(site, account, "kept") == before
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_after_an_update_neither_compose_nor_a_deployment_makes_a_container_anew(ssh: Ssh) -> None:
+    ids = _ids(ssh)
+    assert ssh("cd /opt/gitea-suite/compose && sudo docker compose --progress quiet up --detach").returncode == 0
+    assert _ids(ssh) == ids
+
+
+def test_a_deployment_finds_nothing_to_change_and_keeps_what_updates_have_proven(ssh: Ssh) -> None:
+    ids, pins = _ids(ssh), _pins(ssh)
+    assert pins["nginx"] == _HELPERS["nginx"]
+    checked = _deploy("--check")
+    assert (checked.returncode, checked.stdout.count("host  ")) == (0, 0), checked.stdout
+    deployed = _deploy("--yes")
+    assert deployed.returncode == 0, deployed.stdout
+    assert "nothing was changed" in deployed.stdout
+    assert (_ids(ssh), _pins(ssh)) == (ids, pins)
+
+
+@dataclass
+class Met:
+    """What people met: pages as (status, when to come again, text), what ssh showed, and reports of verbs."""
+
+    pages: list[tuple[int, str, str]] = field(default_factory=list)
+    ssh: list[str] = field(default_factory=list)
+    reports: list[dict[str, Any]] = field(default_factory=list)
+
+    def counted(self) -> dict[int, int]:
+        """How many pages there were of each status."""
+        statuses = [status for status, _, _ in self.pages]
+        return {status: statuses.count(status) for status in set(statuses)}
+
+
+@contextmanager
+def visitors(site: DeployedSite, account: Account) -> Iterator[Met]:
+    """Have people read pages and come by ssh without a pause."""
+    met, over = Met(), threading.Event()
+    argv = ["ssh", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null"]
+    argv += ["-oConnectTimeout=2", "-p", str(site.ssh_port), f"git@{site.address}"]
+
+    def reader() -> None:
+        while not over.is_set():
+            answer = account.session.get(f"{site.url}/user/login")
+            met.pages.append((answer.status_code, answer.headers.get("Retry-After", ""), answer.text))
+            time.sleep(0.05)
+
+    def comes_by_ssh() -> None:
+        while not over.is_set():
+            met.ssh.append(subprocess.run(argv, capture_output=True, text=True, check=False).stderr)
+            time.sleep(0.3)
+
+    people = [threading.Thread(target=each) for each in (reader, comes_by_ssh)]
+    for each in people:
+        each.start()
+    try:
+        yield met
+    finally:
+        over.set()
+        for each in people:
+            each.join()
+
+
+class SlowPush:
+    """A push that stops in the middle of its pack until it is told to finish."""
+
+    def __init__(self, site: DeployedSite, account: Account, git: Git, work: Path) -> None:
+        (work / "large").write_bytes(secrets.token_bytes(1 << 20))
+        before = git("rev-parse", "HEAD", directory=work).stdout.strip()
+        git("add", "large", directory=work)
+        git("commit", "--message", "slow", directory=work)
+        self.commit = git("rev-parse", "HEAD", directory=work).stdout.strip()
+        self.said = b""
+        wanted = f"{self.commit}\n^{before}\n".encode()
+        argv = ["git", "pack-objects", "--revs", "--stdout", "-q"]
+        pack = subprocess.run(argv, cwd=work, input=wanted, capture_output=True, check=True).stdout
+        line = f"{before} {self.commit} refs/heads/main\0 report-status"
+        self._parts = (f"{len(line) + 4:04x}{line}0000".encode() + pack[:4096], pack[4096:])
+        self._where = f"{site.url}/{account.name}/kept.git/git-receive-pack"
+        self._session, self._account = account.session, account
+        self._goes_on = threading.Event()
+        self._thread = threading.Thread(target=self._push)
+
+    def begin(self) -> None:
+        """Send the first part."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Send the rest, and wait for what is said to it."""
+        self._goes_on.set()
+        self._thread.join(timeout=60)
+
+    def _push(self) -> None:
+        def body() -> Iterator[bytes]:
+            yield self._parts[0]
+            self._goes_on.wait(120)
+            yield self._parts[1]
+
+        kind = {"Content-Type": "application/x-git-receive-pack-request"}
+        self.said = self._session.post(self._where, data=body(), headers=kind).content
+
+
+def _deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Deploy the site; the progress goes where the tests' own does."""
+    argv = [sys.executable, "-m", "ops", "deploy", *arguments, "--site", os.environ["E2E_SITE"]]
+    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+
+
+def version_of(site: DeployedSite, account: Account) -> str:
+    return str(account.session.get(f"{site.url}/api/v1/version").json()["version"])
+
+
+def image_in_use(ssh: Ssh) -> str:
+    """What runs, which is what .env says."""
+    running = ssh("sudo docker inspect --format '{{.Config.Image}}' gitea-suite-gitea-1").stdout.strip()
+    pinned = ssh("sudo grep ^GITEA_IMAGE= /opt/gitea-suite/compose/.env").stdout.strip()
+    assert pinned == f"GITEA_IMAGE='{running}'"
+    return running
+
+
+def _pins(ssh: Ssh) -> dict[str, str]:
+    """The tag of each service that .env names; what runs has it, too."""
+    lines = ssh("sudo grep _IMAGE= /opt/gitea-suite/compose/.env").stdout.split()
+    pins = {
+        line.partition("_IMAGE=")[0].lower().replace("_", "-"): line.partition("'")[2].rstrip("'") for line in lines
+    }
+    pins["docker-socket-proxy"] = pins.pop("socket-proxy")
+    of = "--filter label=com.docker.compose.project=gitea-suite"
+    running = ssh(f"sudo docker inspect --format '{{{{.Config.Image}}}}' $(sudo docker ps --quiet {of})").stdout
+    assert set(running.split()) == {pin for service, pin in pins.items() if service != "certbot"}
+    return {service: pin.partition("@")[0].rpartition(":")[2] for service, pin in pins.items()}
+
+
+def _ids(ssh: Ssh) -> list[str]:
+    """The containers of the stack, by their ids."""
+    of = "--filter label=com.docker.compose.project=gitea-suite"
+    return sorted(ssh(f"sudo docker ps --all {of} --format '{{{{.Names}}}} {{{{.ID}}}}'").stdout.splitlines())
+
+
+def migration_in_use(ssh: Ssh) -> str:
+    asked = "SELECT version FROM version"
+    return ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{asked}'").stdout.strip()
+
+
+def _database(ssh: Ssh) -> str:
+    """The major version of the server that runs, and of whose files the folder is: one alone."""
+    asked = "SELECT split_part(current_setting($$server_version$$), $$.$$, 1)"
+    runs = ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{asked}'").stdout.strip()
+    files = ssh("sudo ls /srv/gitea/postgresql").stdout.split()
+    return f"{runs} of {' and '.join(files)}"
+
+
+def _left_of_a_conversion(ssh: Ssh) -> str:
+    """What is still there of a database beside the site's."""
+    containers = "sudo docker ps --all --quiet --filter name=gitea-conversion"
+    return ssh(f"{containers}; sudo ls -d /srv/gitea/.update/anew /srv/gitea/.update/replaced 2>/dev/null").stdout
+
+
+def issue(site: DeployedSite, account: Account, title: str) -> None:
+    where = f"{site.url}/api/v1/repos/{account.name}/kept/issues"
+    assert account.session.post(where, json={"title": title}).status_code == 201
+
+
+def titles(site: DeployedSite, account: Account) -> set[str]:
+    found: list[dict[str, Any]] = json.loads(
+        account.session.get(f"{site.url}/api/v1/repos/{account.name}/kept/issues").text
+    )
+    return {str(each["title"]) for each in found}

@@ -1,0 +1,1 @@
+"""Fakes, fixtures and clients that several test stages share."""

@@ -1,0 +1,80 @@
+"""A bucket with four backups, of which two go; and a process that may die before each change of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops.backup import manifest, prune
+from ops.backup.manifest import Backup, Manifest
+from ops.backup.prune import Plan
+from ops.world.restic import Snapshot
+from tests.support import fakes
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+SITE = fakes.site(
+    backup={"bucket": "example-org-gitea-backup", "keep_last": 2, "keep_daily": 1, "keep_weekly": 0, "keep_monthly": 0}
+)
+MADE = [fakes.made(NOW - timedelta(hours=hours)) for hours in (1, 2, 3, 4)]
+
+
+def snapshots_of(made: Manifest) -> list[Snapshot]:
+    return [Snapshot(part.remote, part.local, (made.identity, name)) for name, part in made.parts.items()]
+
+
+def planned(
+    backups: Collection[Manifest], snapshots: Sequence[Snapshot], hidden: Collection[str] = (), now: datetime = NOW
+) -> Plan:
+    return prune.plan(SITE, [Backup(each.identity, each) for each in backups], snapshots, hidden, now)
+
+
+class Killed(BaseException):
+    """The power went."""
+
+
+@dataclass
+class Bucket:
+    """A bucket and the repository in it; every change is a deed, before which the power may go."""
+
+    manifests: dict[str, Manifest] = field(default_factory=lambda: {each.identity: each for each in MADE})
+    hidden: set[str] = field(default_factory=set)
+    snapshots: list[Snapshot] = field(default_factory=lambda: [one for each in MADE for one in snapshots_of(each)])
+    packs: set[str] = field(default_factory=lambda: {part.remote for each in MADE for part in each.parts.values()})
+    dies_before: int = -1
+    deeds: int = 0
+
+    def deed(self) -> None:
+        if self.deeds == self.dies_before:
+            raise Killed
+        self.deeds += 1
+
+    def hide_object(self, bucket: str, key: str) -> None:
+        self.deed()
+        identity = key.removeprefix(manifest.PREFIX).removesuffix(".json")
+        del self.manifests[identity]
+        self.hidden.add(identity)
+
+    def forget(self, snapshots: Sequence[str]) -> None:
+        for identity in snapshots:
+            self.deed()
+            self.snapshots = [each for each in self.snapshots if each.identity != identity]
+
+    def prune(self) -> None:
+        for pack in sorted(self.packs - {each.identity for each in self.snapshots}):
+            self.deed()
+            self.packs.remove(pack)
+
+    def run(self) -> None:
+        bucket: Any = self
+        world: Any = fakes.FakeWorld(aws=bucket)
+        plan = planned(list(self.manifests.values()), self.snapshots, self.hidden)
+        prune.remove(SITE, world, bucket, plan)
+
+    def state(self) -> tuple[list[str], list[str], list[str]]:
+        return sorted(self.manifests), sorted(each.identity for each in self.snapshots), sorted(self.packs)
+
+
+WHOLE = Bucket()
+WHOLE.run()

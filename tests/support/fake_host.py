@@ -1,0 +1,747 @@
+"""A host in a temporary folder: its stack, its data disk, its bucket; people who write; and a process that may die anywhere.
+
+Whatever changes something is a deed, and the process dies before its ``dies_before``th. Nothing happens after that.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ops.backup import records
+from ops.backup.records import Drill
+from ops.config.paths import Places
+from ops.errors import OpsError, RolledBack, Unavailable
+from ops.model import Report, Secret
+from ops.stack.health import EXPECTED_SERVICES
+from ops.update import history, pg_upgrade, plan, rollback, update
+from ops.world.containers import Member, Ran, Service
+from ops.world.https import Answer
+from ops.world.process import Finished
+from ops.world.restic import Snapshot, Stored
+from tests.support import fakes
+
+CANARY = "c" * 40
+FOREVER = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a release of Gitea does: up to which number it migrates, and how it is broken."""
+
+    migration: int
+    fault: str = ""
+
+
+RELEASES = {
+    "28.0.1": Behaviour(336),
+    "28.0.2": Behaviour(336),
+    "28.1.0": Behaviour(338),
+    "28.1.1-crash": Behaviour(336, "crash"),
+    "28.1.1-hang": Behaviour(336, "hang"),
+    "28.1.1-sour": Behaviour(336, "sour"),
+    "28.1.1-sourmigration": Behaviour(340, "sour"),
+    "28.1.1-midmigration": Behaviour(340, "midmigration"),
+    "28.1.1-broken": Behaviour(340, "broken"),
+}
+PINS = {
+    "postgres": "postgres:18.6@sha256:18.6",
+    "gitea": "gitea/gitea:28.0.1@sha256:28.0.1",
+    "nginx": "nginx:1.30.4@sha256:1.30.4",
+}
+_VARIABLES = {"postgres": "POSTGRES_IMAGE", "gitea": "GITEA_IMAGE", "nginx": "NGINX_IMAGE"}
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would still have done happens."""
+
+
+@dataclass
+class Running:
+    """One container."""
+
+    image: str
+    state: str = "running"
+    restarts: int = 0
+    since: float = -60.0
+
+
+@dataclass
+class Journal:
+    """The records of one journal; they outlive the process."""
+
+    machine: Machine
+    kept: list[dict[str, Any]]
+
+    def records(self) -> tuple[dict[str, Any], ...]:
+        return tuple(self.kept)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        self.machine.deed(f"record {record['step']}")
+        self.kept.append(json.loads(json.dumps(dict(record))))
+
+    def close(self) -> None:
+        self.machine.deed("close the journal")
+        self.kept.clear()
+
+
+@dataclass
+class Machine(fakes.FakeWorld):
+    """A host on which a site runs."""
+
+    directory: Path = field(kw_only=True)
+    deeds: list[str] = field(default_factory=list)
+    dies_before: int = -1
+    acknowledged: list[str] = field(default_factory=list)
+    journals: dict[Path, list[dict[str, Any]]] = field(default_factory=dict)
+    snapshots: dict[str, str] = field(default_factory=dict)
+    bucket: dict[str, bytes] = field(default_factory=dict)
+    stack: dict[str, Running] = field(default_factory=dict)
+    # An nginx that is about to take the other's place.
+    beside: Running | None = None
+    fails_trial: frozenset[str] = frozenset()
+    bucket_is_away: bool = False
+    vanished: frozenset[str] = frozenset()
+    full: bool = False
+    # How often a repository was opened to remove locks.
+    unlocked: int = 0
+    # Another database server beside the site's: its folder, once it runs; and whether a copy of the database lacks something.
+    scratch: Path | None = None
+    loses_rows: bool = False
+    makes_no_database: bool = False
+    # Whom nginx turns away, why, and during so many more looks a push runs.
+    turned_away: str = "none"
+    told_visitors: str = ""
+    pushing_looks: int = 0
+    files: Any = None
+    subvolumes: Any = None
+    database: Any = None
+
+    def __post_init__(self) -> None:
+        self.places = Places(
+            self.directory / "data",
+            self.directory / "secrets",
+            self.directory / "backup",
+            lock=self.directory / "lock",
+            watchman="ops",
+        )
+        self.compose = self.directory / "compose"
+        for folder in (self.places.live, self.places.data / "postgresql", self.places.secrets, self.compose):
+            folder.mkdir(parents=True)
+        for name in ("gitea-secret-key", "database-password", "smtp-username", "smtp-password"):
+            (self.places.secrets / name).write_text("k")
+        (self.places.live / "writes").write_text("")
+        self._write_database({"migration": 336, "writes": []})
+        (self.places.data / "postgresql/PG_VERSION").write_text("18")
+        lines = [f"{_VARIABLES[service]}='{pin}'\n" for service, pin in PINS.items()]
+        (self.compose / ".env").write_text("".join(lines))
+        self.subvolumes = self.database = self
+        self.files = FileDoor(self)
+        self.containers: Any = self
+        self.processes: Any = self
+        self.aws: Any = Bucket(self)
+        self.web: Any = self
+        known = {f"gitea/gitea:{tag}": f"sha256:{tag}" for tag in RELEASES}
+        known |= {f"postgres:{tag}": f"sha256:{tag}" for tag in ("18.6", "18.7", "19.0")}
+        known |= {f"nginx:{tag}": f"sha256:{tag}" for tag in ("1.30.4", "1.30.5")}
+        long_ago = {image: self.clock.now() - timedelta(days=30) for image in known}
+        self.registry = fakes.FakeRegistry(known, long_ago)
+        passed = Drill(self.clock.now() - timedelta(days=1), "20261122T110000Z", 1.0, 1.0)
+        self.bucket["drills/1.json"] = records.written(passed)
+        for service in EXPECTED_SERVICES:
+            self.stack[service] = Running(PINS.get(service, "a/b:1@sha256:0"))
+
+    def deed(self, what: str) -> None:
+        """Something is about to change."""
+        if self.dies_before == len(self.deeds):
+            raise Killed(what)
+        self.deeds.append(what)
+
+    # People.
+    def write(self, text: str) -> bool:
+        """Someone pushes and opens an issue; True when Gitea took it."""
+        if not self.serves():
+            return False
+        with (self.places.live / "writes").open("a") as file:
+            file.write(f"{text}\n")
+        known = self._database()
+        known["writes"].append(text)
+        self._write_database(known)
+        self.acknowledged.append(text)
+        return True
+
+    def content(self) -> list[str]:
+        """What Gitea shows: what its folder and its database agree on; raises AssertionError where they do not."""
+        written = (self.places.live / "writes").read_text().split()
+        assert written == self._database()["writes"]
+        return written
+
+    def serves(self) -> bool:
+        """Whether Gitea does what people want of it, and they are let in."""
+        well = self._nginx_runs() and self._status("/user/login") == 200
+        return well and self.turned_away == "none"
+
+    def version(self) -> str:
+        """The tag of the Gitea that runs."""
+        return self.stack["gitea"].image.partition("@")[0].rpartition(":")[2]
+
+    def pinned_in_environment(self, service: str = "gitea") -> str:
+        """What .env says."""
+        lines = (self.compose / ".env").read_text().splitlines()
+        (line,) = [each for each in lines if each.startswith(_VARIABLES[service])]
+        return line.partition("'")[2].rstrip("'")
+
+    # What a test does.
+    def site(self, **changes: Any) -> Any:
+        policy = {"nginx": "minor", "others": "minor"}
+        return fakes.site(update={"watch_seconds": 30, "healthy_minutes": 1} | policy | changes)
+
+    def update(self, service: str = "gitea", to: str = "", **more: Any) -> Report:
+        wish, world = plan.Wish(service, to, **more), self._world()
+        return update.update(
+            self.site(), world, wish=wish, agree=lambda *_: None, places=self.places, compose=self.compose
+        )
+
+    def _world(self) -> Any:
+        return self
+
+    def resume(self) -> Report:
+        return rollback.resume(self.site(), self._world(), places=self.places, compose=self.compose)
+
+    def rollback(self) -> Report:
+        agree, world = lambda *_: None, self._world()
+        return rollback.rollback(self.site(), world, agree=agree, places=self.places, compose=self.compose)
+
+    def history(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = history.history(self.site(), self._world(), places=self.places).facts["updates"]
+        return found
+
+    def reboot(self) -> None:
+        """The host's power fails and it boots: what Docker starts by itself, and what the unit does first."""
+        for service, one in self.stack.items():
+            by_itself = service == "gitea" and one.state == "running"
+            one.state = "running" if by_itself else "exited"
+        if self.stack["gitea"].state == "running":
+            self._begin_gitea()
+        # A folder that is away for a moment keeps the stack from being started.
+        if (self.places.data / "postgresql").is_dir():
+            self._begin_postgres()
+        # It was in memory, and Compose keeps one nginx.
+        self.turned_away, self.beside, self.scratch = "none", None, None
+
+    def compose_create(self, service: str) -> None:
+        """What Compose does for one service that is to be there, not to run: another image makes it anew."""
+        image = self.pinned_in_environment(service) if service in _VARIABLES else self.stack[service].image
+        if self.stack[service].image != image:
+            self.stack[service] = Running(image, "created")
+
+    def compose_up(self, service: str) -> None:
+        """What Compose does for one service that is to run."""
+        image = self.pinned_in_environment(service) if service in _VARIABLES else self.stack[service].image
+        one = self.stack[service]
+        if one.image == image and one.state == "running":
+            return
+        self.stack[service] = Running(image, since=self.clock.monotonic())
+        if service == "nginx":
+            self.turned_away = "none"
+        if service == "postgres":
+            self._begin_postgres()
+        if service == "gitea":
+            self._begin_gitea()
+
+    # PostgreSQL.
+    def _begin_postgres(self) -> None:
+        """A server reads the files of its own major version, and no others."""
+        one = self.stack["postgres"]
+        major = one.image.partition("@")[0].rpartition(":")[2].partition(".")[0]
+        written = (self.places.data / "postgresql/PG_VERSION").read_text()
+        one.state = "running" if major == written else "exited"
+
+    def _run_beside(self, argv: Sequence[str], environment: Mapping[str, str]) -> Finished:
+        folder = Path(environment["DATA_DIRECTORY"], "postgresql")
+        if "up" in argv:
+            self.deed("compose up a database beside")
+            # The image's entry point makes a database where there is none.
+            assert not any(folder.iterdir()), "there is a database already"
+            if self.makes_no_database:
+                return Finished(0, "")
+            (folder / "PG_VERSION").write_text(environment["POSTGRES_IMAGE"].partition(":")[2].partition(".")[0])
+            (folder / "gitea").write_text("{}")
+            self.scratch = folder
+        elif self.scratch:
+            self.deed("compose stop the database beside")
+            self.scratch = None
+        return Finished(0, "")
+
+    def pipe(self, source: Sequence[str], sink: Sequence[str], **_: Any) -> Finished:
+        """The database is copied from one server to another."""
+        self.deed("copy the database")
+        assert self.scratch
+        assert self.stack["postgres"].state == "running"
+        known = self._database()
+        copied = known | ({"writes": known["writes"][:-1]} if self.loses_rows else {})
+        (self.scratch / "gitea").write_text(json.dumps(copied))
+        return Finished(0, "")
+
+    # Gitea.
+    def _behaviour(self) -> Behaviour:
+        return RELEASES[self.version()]
+
+    def _begin_gitea(self) -> None:
+        one, gitea = self.stack["gitea"], self._behaviour()
+        said = [each for each in self.ssh.told if each.startswith("ssh ")]
+        assert said[-1:] in ([], ["ssh is silent"]), "the port of git's ssh is taken"
+        one.state, one.since = "running", self.clock.monotonic()
+        if gitea.fault == "hang":
+            return
+        known = self._database()
+        if gitea.fault == "crash" or self.stack["postgres"].state != "running" or known["migration"] > gitea.migration:
+            one.state = "exited"
+            return
+        if gitea.fault == "midmigration":
+            self._write_database(known | {"migration": gitea.migration - 1, "half": True})
+            one.state = "exited"
+            return
+        assert not known.get("half"), "an older Gitea reads half of a migration"
+        self._write_database(known | {"migration": gitea.migration})
+
+    def _status(self, path: str) -> int:
+        one = self.stack["gitea"]
+        fault = self._behaviour().fault
+        if one.state != "running" or fault == "hang" or self.stack["postgres"].state != "running":
+            return 503
+        soured = fault == "sour" and self.clock.monotonic() - one.since > 20
+        return 500 if soured or (fault == "broken" and path != "/api/healthz") else 200
+
+    # The web.
+    def https(
+        self, domain: str, address: str, method: str, path: str, headers: Any = None, document: Any = None
+    ) -> Answer:
+        def answer(status: int, said: Any = None) -> Answer:
+            return Answer(status, body=json.dumps(said).encode(), certificate_ends=FOREVER)
+
+        if not self._nginx_runs():
+            raise Unavailable("nginx does not answer")
+        status = 503 if self.turned_away == "all" else self._status(path)
+        canary = self.places.live / "canary"
+        if status != 200:
+            return answer(status)
+        if path == "/api/v1/version":
+            return answer(200, {"version": self.version().partition("-")[0]})
+        if method == "POST":
+            canary.write_text("")
+            return answer(201)
+        if path.endswith("/branches/main"):
+            return answer(200 if canary.exists() else 404, {"commit": {"id": CANARY}})
+        return answer(404 if "ops-canary" in path and not canary.exists() else 200, {})
+
+    def banner(self, address: str, port: int) -> str:
+        return "SSH-2.0-OpenSSH"
+
+    # nginx, one beside the other.
+    def _nginx_runs(self) -> bool:
+        return "running" in {one.state for _, one in self._nginxes()}
+
+    def _nginxes(self) -> list[tuple[str, Running]]:
+        return [("old", self.stack["nginx"]), *([("new", self.beside)] if self.beside else [])]
+
+    def members(self, project: str, service: str) -> tuple[Member, ...]:
+        assert service == "nginx"
+        return tuple(
+            Member(name, one.image, self.image_id(one.image), one.state, "healthy" if one.state == "running" else "")
+            for name, one in self._nginxes()
+        )
+
+    def image_id(self, image: str) -> str:
+        return image.partition("@")[2]
+
+    def address(self, project: str, service: str, network: str) -> str:
+        return "127.0.0.1"
+
+    def signal(self, identity: str, name: str) -> None:
+        self.deed(f"{name} to the {identity} nginx")
+        dict(self._nginxes())[identity].state = "exited"
+
+    def _remove_nginx(self, identity: str) -> None:
+        self.deed(f"remove the {identity} nginx")
+        if identity == "old":
+            assert self.beside, "the only nginx is removed"
+            self.stack["nginx"] = self.beside
+        self.beside = None
+
+    # The engine.
+    def services(self, project: str) -> tuple[Service, ...]:
+        if project == pg_upgrade.PROJECT:
+            return (Service("postgres", "", "running", "healthy", 0),) if self.scratch else ()
+        found = []
+        for name, one in sorted(self.stack.items()):
+            health = "healthy" if one.state == "running" else ""
+            if name == "gitea" and one.state == "running":
+                health = "healthy" if self._status("/api/healthz") == 200 else "unhealthy"
+                # Its check is due every five seconds.
+                health = health if self.clock.monotonic() - one.since >= 5 else "starting"
+            found.append(Service(name, one.image, one.state, health, one.restarts))
+        return tuple(found)
+
+    def name(self, project: str, service: str) -> str:
+        if self.stack[service].state != "running":
+            raise OpsError(f"{service} is not running")
+        return service
+
+    def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
+        self.deed(f"stop {service}")
+        if self.stack[service].state == "running" and service == "gitea" and self._behaviour().fault == "hang":
+            # It does not listen to SIGTERM.
+            self.clock.sleep(60 if at_most is None else at_most)
+        self.stack[service].state = "exited"
+
+    def start(self, project: str, service: str) -> None:
+        self.deed(f"start {service}")
+        if self.stack[service].state == "running":
+            return
+        self.stack[service].state = "running"
+        if service == "nginx":
+            self.turned_away = "none"
+        if service == "postgres":
+            self._begin_postgres()
+        if service == "gitea":
+            self._begin_gitea()
+
+    def pull(self, name: str, digest: str) -> None:
+        self.deed(f"pull {name}")
+        if digest in self.vanished:
+            raise Unavailable(f"{name}@{digest} cannot be pulled")
+        if self.full:
+            raise OpsError("no space left on device")
+
+    def execute(self, project: str, service: str, argv: Sequence[str], **_: Any) -> Ran:
+        self.name(project, service)
+        words = " ".join(argv)
+        if argv[0] == "nginx-away":
+            self.deed(" ".join(argv[:2]))
+            self.turned_away, self.told_visitors = argv[1], argv[-1]
+            return Ran(0, "")
+        if argv[0] == "psql":
+            if "ALTER ROLE" in words:
+                self.deed("alter the role")
+            return Ran(0, "SCRAM-SHA-256$4096:c2FsdA==$a:b")
+        if argv[0] == "curl":
+            return Ran(0 if self._status("/api/healthz") == 200 else 22, "")
+        if argv[0] == "sh":
+            return Ran(0, f"{CANARY}\n") if self.serves() else Ran(128, "500")
+        if "list" in argv:
+            return Ran(0, "ID Username Email\n1 keeper keeper@example.org true\n")
+        if "generate-access-token" in argv:
+            return Ran(0, f"Access token was successfully created: {'a' * 40}\n")
+        return Ran(0, f"gitea version {self.version()}" if words.startswith("gitea") else "postgres 18.6")
+
+    def once(self, image: str, script: str, *, folder: Path, **_: Any) -> Ran:
+        return Ran(0, f"= a/b.git\n{(folder / 'writes').read_text()}")
+
+    def pinned(self, project: str) -> dict[str, str]:
+        return {name: one.image for name, one in self.stack.items()}
+
+    def guard(self, container: str, **_: Any) -> str:
+        return "watch"
+
+    def freeze(self, container: str) -> None:
+        self.deed("freeze")
+
+    def thaw(self, container: str) -> bool:
+        return True
+
+    def command_lines(self, project: str, service: str) -> tuple[str, ...]:
+        self.name(project, service)
+        self.pushing_looks -= 1
+        return ("git receive-pack --stateless-rpc .",) if self.pushing_looks >= 0 else ()
+
+    def last_words(self, container: str) -> str:
+        return "initdb: invalid locale name" if self.makes_no_database else ""
+
+    def discard(self, container: str) -> None:
+        assert container not in self.stack
+
+    def dismiss(self, watch: str) -> None:
+        assert watch == "watch"
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, **_: Any) -> Finished:
+        if any(each.endswith("conversion.yaml") for each in argv):
+            assert environment
+            return self._run_beside(argv, environment)
+        if "create" in argv:
+            for service in argv[argv.index("never") + 1 :]:
+                self.deed(f"compose create {service}")
+                self.compose_create(service)
+        if any(each.endswith("trial.yaml") for each in argv):
+            # Away from visitors: nothing that counts changes.
+            assert environment
+            return Finished(1 if "up" in argv and environment["NGINX_IMAGE"] in self.fails_trial else 0, "unhealthy")
+        if "--scale" in argv:
+            assert environment
+            self.deed("compose up another nginx")
+            self.beside = Running(environment["NGINX_IMAGE"], since=self.clock.monotonic())
+            return Finished(0, "")
+        if "up" in argv:
+            services = [argv[-1]] if argv[-1] in self.stack else sorted(self.stack, key=lambda each: each == "gitea")
+            for service in services:
+                self.deed(f"compose up {service}")
+                self.compose_up(service)
+        return Finished(0, "restic 0.18.0")
+
+    # The disk.
+    def make(self, folder: Path) -> None:
+        self.deed(f"make {folder.name}")
+        folder.mkdir(parents=True)
+
+    def own_like(self, model: Path, folder: Path) -> None:
+        assert model.is_dir()
+        assert folder.is_dir()
+
+    def can_photograph(self, folder: Path) -> bool:
+        return folder.is_dir()
+
+    def settle(self, folder: Path) -> None:
+        assert folder.is_dir()
+
+    def free(self, folder: Path) -> int:
+        return 1 << 40
+
+    def photograph(self, folder: Path, picture: Path) -> None:
+        self.deed(f"photograph {folder.name}")
+        shutil.copytree(folder, picture)
+
+    def differs(self, picture: Path, earlier: Path) -> bool:
+        return (picture / "writes").read_text() != (earlier / "writes").read_text()
+
+    def errors(self, folder: Path) -> tuple[str, ...]:
+        assert folder.is_dir()
+        return ()
+
+    def revive(self, picture: Path, folder: Path) -> None:
+        self.deed(f"revive {folder.name}")
+        shutil.copytree(picture, folder)
+
+    def exchange(self, one: Path, other: Path) -> None:
+        self.deed(f"exchange {one.name}")
+        aside = one.with_name("aside")
+        one.rename(aside)
+        other.rename(one)
+        aside.rename(other)
+
+    def rename(self, folder: Path, name: Path) -> None:
+        self.deed(f"rename {folder.name}")
+        assert not name.exists()
+        folder.rename(name)
+
+    def remove(self, folder: Path | str) -> None:
+        if isinstance(folder, str):
+            self._remove_nginx(folder)
+        elif folder.is_dir():
+            self.deed(f"remove {folder.name}")
+            shutil.rmtree(folder)
+
+    def journal(self, path: Path) -> Journal:
+        return Journal(self, self.journals.setdefault(path, []))
+
+    # The database.
+    def _database(self) -> dict[str, Any]:
+        return dict(json.loads((self.places.data / "postgresql/gitea").read_text()))
+
+    def _write_database(self, content: Mapping[str, Any]) -> None:
+        (self.places.data / "postgresql/gitea").write_text(json.dumps(content))
+
+    @contextmanager
+    def session(self, container: str, name: str = "gitea") -> Iterator[Session]:
+        beside = container.startswith(pg_upgrade.PROJECT)
+        folder = self.scratch if beside else self.places.data / "postgresql"
+        if not folder or not (beside or self.stack["postgres"].state == "running"):
+            raise OpsError("the database ended the session")
+        yield Session(folder, name)
+
+    # The repositories.
+    def restic(self, repository: str, **_: Any) -> Restic:
+        return Restic(self)
+
+
+@dataclass
+class FileDoor:
+    """Small files."""
+
+    machine: Machine
+
+    def write(self, path: Path, content: bytes) -> None:
+        self.machine.deed(f"write {path.name}")
+        path.write_bytes(content)
+
+    def append(self, path: Path, line: str) -> None:
+        self.machine.deed(f"add to {path.name}")
+        with path.open("a") as file:
+            file.write(f"{line}\n")
+
+    def remove(self, path: Path) -> None:
+        if path.exists():
+            self.machine.deed(f"remove {path.name}")
+            path.unlink()
+
+
+@dataclass
+class Session:
+    """One database of the server, each in a file of its folder."""
+
+    folder: Path
+    name: str
+
+    def ask(self, statement: str) -> list[list[str]]:
+        folder = self.folder
+        words = statement.split()
+        match words:
+            case ["DROP", "DATABASE", "IF", "EXISTS", name]:
+                (folder / name).unlink(missing_ok=True)
+            case ["CREATE", "DATABASE", name, *_]:
+                (folder / name).write_text("{}")
+            case ["ALTER", "DATABASE", name, "RENAME", "TO", new]:
+                (folder / name).rename(folder / new)
+            case ["SELECT", "datname", *_]:
+                return [[each.name] for each in folder.iterdir() if each.name != "PG_VERSION"]
+            case ["SELECT", "version", *_]:
+                return [[str(self._content()["migration"])]]
+            case ["SELECT", "tablename", *_]:
+                return [["user"], ["issue"]]
+            case ["SELECT", "count(*)", "FROM", table]:
+                return [[str(len(self._content()["writes"]) if "issue" in table else 1)]]
+        return self._told(statement)
+
+    def _told(self, statement: str) -> list[list[str]]:
+        """What a conversion asks before and after; and, for the rest, something."""
+        match statement.split():
+            case ["SELECT", "rolname", *_]:
+                return [["gitea"]]
+            case ["SELECT", "format('%I.%I',", "schemaname,", "tablename)", *_]:
+                return [["public.issue"]]
+            case ["SELECT", "format('%I.%I',", *_] | ["SELECT", "format('%s", *_]:
+                return []
+            case ["SELECT", "count(*),", *_]:
+                writes = self._content()["writes"]
+                return [[str(len(writes)), " ".join(writes)]]
+        columns = 2 if "pg_export_snapshot" in statement or "system_identifier" in statement else 1
+        return [["1"] * columns] if statement.startswith("SELECT") else []
+
+    def _content(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / self.name).read_text()))
+
+
+@dataclass
+class Restic:
+    """Snapshots by their identity, which is the same in both repositories."""
+
+    machine: Machine
+
+    def exists(self) -> bool:
+        return True
+
+    def unlock(self, **_: Any) -> bool:
+        self.machine.unlocked += 1
+        return True
+
+    @contextmanager
+    def as_before_on_failure(self) -> Iterator[None]:
+        yield
+
+    def store(self, folders: Sequence[Path], *, tags: Sequence[str], **_: Any) -> Stored:
+        found = [each / "writes" for each in folders if (each / "writes").exists()]
+        return self._stored(tags, found[0].read_text() if found else "")
+
+    def store_output(self, argv: Sequence[str], *, tags: Sequence[str], **_: Any) -> Stored:
+        return self._stored(tags, (self.machine.places.data / "postgresql/gitea").read_text())
+
+    def copy(self, snapshots: Sequence[str], origin: Restic) -> None:
+        self.machine.deed("copy to the bucket")
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        return tuple(Snapshot(each, each, paths=("/data",)) for each in self.machine.snapshots)
+
+    def snapshots_if_there(self) -> tuple[Snapshot, ...]:
+        return self.snapshots()
+
+    def holds(self, snapshot: str) -> bool:
+        return snapshot in self.machine.snapshots
+
+    def restore(self, snapshot: str, target: Path, **_: Any) -> None:
+        self.machine.deed("restore data")
+        (target / "writes").write_text(self.machine.snapshots[snapshot])
+
+    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Any) -> None:
+        self.machine.deed("restore database")
+        (self.machine.places.data / "postgresql/gitea_restored").write_text(self.machine.snapshots[snapshot])
+
+    def _stored(self, tags: Sequence[str], content: str) -> Stored:
+        self.machine.deed(f"store {tags[-1]}")
+        identity = f"{tags[0]}-{tags[-1]}"
+        self.machine.snapshots[identity] = content
+        return Stored(identity, 1000, 10)
+
+
+@dataclass
+class Bucket:
+    """The bucket, which may be away."""
+
+    machine: Machine
+
+    def objects(self, bucket: str, prefix: str) -> list[str]:
+        return [key for key in self.machine.bucket if key.startswith(prefix)]
+
+    def read_object(self, bucket: str, key: str) -> bytes:
+        return self.machine.bucket[key]
+
+    def write_object(self, bucket: str, key: str, content: bytes) -> None:
+        self.machine.deed(f"put {key.partition('/')[0]}")
+        if self.machine.bucket_is_away:
+            raise Unavailable("AWS is out of reach")
+        self.machine.bucket[key] = content
+
+    def secret(self, name: str, stage: str = "") -> Any:
+        return Secret("p")
+
+
+class Busy:
+    """People who write whenever anything is done, and while the new version is watched."""
+
+    @staticmethod
+    def on(machine: Machine) -> Machine:
+        deed, sleep = machine.deed, machine.clock.sleep
+
+        def busy_deed(what: str) -> None:
+            deed(what)
+            machine.write(f"w{len(machine.acknowledged)}")
+
+        def busy_sleep(seconds: float) -> None:
+            sleep(seconds)
+            machine.write(f"w{len(machine.acknowledged)}")
+
+        machine.deed = busy_deed  # type: ignore[method-assign]
+        machine.clock.sleep = busy_sleep  # type: ignore[method-assign]
+        return machine
+
+
+def one_end(machine: Machine, service: str, to: str) -> None:
+    """One of exactly two ends: the old version or the new one, well, with all that was acknowledged."""
+    assert machine.serves()
+    assert machine.content() == machine.acknowledged
+    image = machine.stack[service].image
+    assert image == machine.pinned_in_environment(service)
+    tag = image.partition("@")[0].rpartition(":")[2]
+    assert tag in {"28.0.1", "18.6", "1.30.4"} | ({to} if "-" not in to else set())
+    assert not any(machine.journals.values())
+    assert not machine.resume().changed
+
+
+def ended(verb: Any) -> None:
+    """Run a verb that may end well or with everything as it was before."""
+    with suppress(RolledBack):
+        verb()

@@ -1,0 +1,157 @@
+"""Real adapters on this machine: one run of the ground for each test process, removed when it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import docker
+import pytest
+
+from ground import acme, aws, environment, image_set, mail, registry, run_registry
+from ground.acme import Acme
+from ground.container import Place
+from ground.image_set import OPS_BASE, ImageSet
+from ground.mail import Mailbox
+from ops.images import ops_image as images_ops_image
+from ops.images.ops_image import OpsImage
+from ops.world import World, evidence
+from tests.support import fakes
+from tests.support.compose_stack import Stack, make_operator, whole_stack
+from tests.support.gitea_contract import Bench, bench_on
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@pytest.fixture(scope="session")
+def built() -> ImageSet:
+    """The image set, built by whichever test process comes first."""
+    run_registry.CACHE.mkdir(parents=True, exist_ok=True)
+    with (run_registry.CACHE / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        client, made = environment.prepare(_tell)
+        evidence.note(image_set=made.name, images=image_set.digests(client, made))
+    return made
+
+
+@pytest.fixture(scope="session")
+def docker_client(built: ImageSet) -> docker.DockerClient:
+    """The engine, present since the images are built."""
+    assert built.references
+    return docker.from_env()
+
+
+@pytest.fixture(scope="session")
+def place(docker_client: docker.DockerClient) -> Iterator[Place]:
+    """A run of the ground for this test process."""
+    place, _, lock = run_registry.new_place(docker_client, _tell)
+    yield place
+    run_registry.remove(docker_client, place.run)
+    lock.close()
+
+
+@pytest.fixture(scope="session")
+def mirror(place: Place, built: ImageSet) -> str:
+    """The URL of a registry in Docker Hub's place: with one image under two names, and one of the stack."""
+    url = registry.start(place, built.local("registry"))
+    door, sink = image_set.pinned()["DOOR_IMAGE"], built.local("mail")
+    registry.push(place, {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink})
+    return url
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder that no disk is waited for in, where the machine has a place for such: for hosts that are not real."""
+    where = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=where if os.access(where, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def run_id(place: Place) -> str:
+    """The run's name: whatever a test starts carries it as label gitea-suite.run."""
+    return place.run
+
+
+@pytest.fixture(scope="module")
+def bench(docker_client: docker.DockerClient, run_id: str) -> Iterator[Bench]:
+    """A network of a module's own."""
+    with bench_on(docker_client, run_id) as bench:
+        yield bench
+
+
+@pytest.fixture(scope="session", name="images")
+def images_by_variable(built: ImageSet) -> Mapping[str, str]:
+    """Local images by the variable that compose.yaml asks for."""
+    return {variable: built.local(image) for variable, image in image_set.pinned().items()}
+
+
+@pytest.fixture(scope="session")
+def gitea_image(built: ImageSet) -> Callable[[str], str]:
+    """The local image for a Gitea tag."""
+    return lambda tag: built.local(f"gitea/gitea:{tag}")
+
+
+@pytest.fixture(scope="session")
+def postgres_image(built: ImageSet) -> str:
+    """The local PostgreSQL image."""
+    return built.local(image_set.pinned()["POSTGRES_IMAGE"])
+
+
+@pytest.fixture(scope="session")
+def host_image(built: ImageSet) -> str:
+    """The local image of the host."""
+    return built.local("host")
+
+
+@pytest.fixture(scope="session")
+def ops_image(built: ImageSet) -> Iterator[OpsImage]:
+    """The operator's image, built by whichever test process comes first."""
+    os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
+    with (run_registry.CACHE / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = images_ops_image.ensure(run_registry.REPOSITORY, run_registry.CACHE, World(fakes.site(), tell=_tell))
+    evidence.note(images={made.reference: made.identity})
+    yield made
+    del os.environ["OPS_BASE_IMAGE"]
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint(place: Place, built: ImageSet) -> str:
+    """A running LocalStack with what an account already has: the hosted zone."""
+    cloud = aws.start(place, built)
+    aws.seed(cloud.endpoint_url, "gitea.test")
+    return cloud.endpoint_url
+
+
+@pytest.fixture(scope="session")
+def issuer(place: Place, built: ImageSet) -> Acme:
+    """A running Pebble whose DNS knows git.gitea.test and nothing else."""
+    started = acme.start(place, built.local("pebble"))
+    acme.know(started, "git.gitea.test", place.address("host"))
+    return started
+
+
+@pytest.fixture(scope="session")
+def mailbox(place: Place, built: ImageSet) -> Mailbox:
+    """A running SMTP sink that wants TLS and credentials."""
+    return mail.start(place, built.local("mail"))
+
+
+@pytest.fixture(scope="module")
+def stack(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole stack, with a certificate."""
+    with whole_stack(images, run_id, tmp_path_factory.mktemp("stack")) as whole:
+        yield whole
+
+
+@pytest.fixture(scope="module")
+def operator(stack: Stack) -> dict[str, str]:
+    """The headers of an administrator made on the command line."""
+    return make_operator(stack)

@@ -1,0 +1,102 @@
+"""What the host keeps in its own repository."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.backup import prune_local, take
+from ops.backup.manifest import PARTS, identity_of
+from ops.config.paths import Places
+from ops.config.schema import Backup as Policy
+from ops.errors import OpsError
+from ops.step_timer import Timeline
+from ops.wal import base_backups
+from ops.world.restic import Snapshot
+from tests.support import fakes
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+TWO = Policy(bucket="some", keep_last=2, keep_daily=0, keep_weekly=0, keep_monthly=0)
+
+
+def parts(hours: int, *names: str) -> list[Snapshot]:
+    identity = identity_of(NOW - timedelta(hours=hours))
+    return [Snapshot(f"{hours}-{name}", f"{hours}-{name}", (identity, name)) for name in names or PARTS]
+
+
+def test_what_the_policy_does_not_keep_goes_and_so_does_what_never_became_a_backup() -> None:
+    there = [*parts(5, "data"), *parts(4), *parts(3), *parts(2), *parts(1)]
+    assert set(prune_local.plan(there, TWO, [])) == {
+        "5-data",
+        *(f"{hours}-{name}" for hours in (4, 3) for name in PARTS),
+    }
+
+
+def test_a_backup_that_is_not_finished_and_the_newest_verified_one_stay() -> None:
+    there = [*parts(9), *parts(3), *parts(2), *parts(1), *parts(0, "database", "data")]
+    assert set(prune_local.plan(there, TWO, [identity_of(NOW - timedelta(hours=9))])) == {f"3-{name}" for name in PARTS}
+
+
+def test_of_first_passes_the_newest_stays_of_bases_two_and_what_is_no_one_s_stays_too() -> None:
+    there = [Snapshot(f"pass-{number}", "", ("first-pass",)) for number in range(3)]
+    there += [Snapshot(f"base-{number}", "", (base_backups.TAG,)) for number in range(4)]
+    strange = [Snapshot("a", "", ("data",)), Snapshot("b", "", (identity_of(NOW),)), Snapshot("c", "")]
+    assert prune_local.plan([*there, *strange], TWO, []) == ("pass-0", "pass-1", "base-0", "base-1")
+
+
+@dataclass
+class Repository:
+    """The host's own repository."""
+
+    there: list[Snapshot]
+    broken: bool = False
+    pruned: int = 0
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        if self.broken:
+            raise OpsError("the disk is full")
+        return tuple(self.there)
+
+    def forget(self, snapshots: Sequence[str]) -> None:
+        self.there = [each for each in self.there if each.identity not in snapshots]
+
+    def prune(self) -> None:
+        self.pruned += 1
+
+
+def test_a_backup_tidies_the_host_s_repository_once_a_day_and_is_a_backup_even_if_that_fails(tmp_path: Path) -> None:
+    local = Repository([*parts(3), *parts(2), *parts(1)], broken=True)
+    world: Any = fakes.FakeWorld()
+    world.restic = lambda *_, **__: local
+    site, places = fakes.site(backup={"bucket": "some", "keep_last": 1, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0}), Places(local=tmp_path / "restic")  # fmt: skip
+    assert take._tidied(site, world, places, NOW, Timeline(world)) == (
+        "the backup is made, but this host's repository was not tidied: tidy: the disk is full",
+    )
+    local.broken = False
+    assert take._tidied(site, world, places, NOW, Timeline(world)) == ()
+    assert local.there == parts(1)
+    assert take._tidied(site, world, places, NOW, Timeline(world)) == ()
+    assert local.pruned == 1
+
+
+@given(st.sets(st.integers(0, 90), max_size=9), st.sets(st.integers(0, 90), max_size=3))
+def test_no_backup_is_ever_taken_apart(whole: set[int], verified: set[int]) -> None:
+    there = [one for hours in whole for one in parts(hours)]
+    gone = prune_local.plan(there, TWO, [identity_of(NOW - timedelta(hours=each)) for each in verified])
+    backups = {each.partition("-")[0] for each in gone}
+    assert set(gone) == {f"{hours}-{name}" for hours in backups for name in PARTS}
+    assert len(whole) - len(backups) >= min(len(whole), 2)
+
+
+def test_it_is_tidied_once_a_day(tmp_path: Path) -> None:
+    note = tmp_path / "tidied"
+    assert prune_local.is_due(note, NOW)
+    prune_local.done(note, NOW)
+    assert not prune_local.is_due(note, NOW + timedelta(hours=11, minutes=59))
+    assert prune_local.is_due(note, NOW + timedelta(hours=12))

@@ -1,0 +1,218 @@
+"""What a verification finds, what it keeps of that, and what it does not take for damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.backup import catalogue, contents, manifest, verify
+from ops.backup.manifest import Backup
+from ops.config.paths import Places
+from ops.errors import OpsError, Refused, Unavailable
+from ops.world.btrfs import Subvolumes
+from ops.world.containers import Ran, Service
+from ops.world.process import Processes
+from ops.world.restic import Damaged, Snapshot, folder_of
+from tests.support import fakes
+
+NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
+MAIN = "ref: refs/heads/main\n0001 refs/heads/main"
+MADE = fakes.made(NOW - timedelta(minutes=10), repositories=contents.refs_from(f"= a/b.git\n{MAIN}\n"))
+SITE = fakes.site()
+LISTED = [
+    "; Archive created at ...",
+    "3401; 0 16390 TABLE DATA public user gitea",
+    "3402; 0 1 SEQUENCE SET public user_id_seq gitea",
+]
+DATA = "/srv/gitea/.moment/gitea"
+
+
+@dataclass
+class Shelf(fakes.FakeWorld):
+    """A host with both repositories, in which each kind of damage can be done; ``checked`` is what was read of which."""
+
+    damaged: dict[str, int] = field(default_factory=dict)
+    checked: list[tuple[str, str, bool]] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    listed: list[str] = field(default_factory=lambda: list(LISTED))
+    repositories: dict[str, str] = field(default_factory=lambda: {"a/b.git": MAIN})
+    away: bool = False
+    subvolumes: Any = None
+
+    def restic(self, repository: str, **_: Any) -> Repository:
+        return Repository(self, "remote" if repository.startswith("s3:") else "local")
+
+    def name(self, project: str, service: str) -> str:
+        return f"{project}-{service}-1"
+
+    def services(self, project: str) -> list[Service]:
+        assert project == Places().project
+        return [Service("gitea", "gitea/gitea:28.1.0", "running", "healthy", 0, NOW)]
+
+    def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
+        assert (image, target, user) == ("gitea/gitea:28.1.0", "/data", "1000:1000")
+        found = sorted(folder.glob("git/repositories/*/*.git"))
+        # Without these git knows no repository.
+        assert all({each.name for each in one.iterdir()} >= {"HEAD", "refs", "objects"} for one in found)
+        names = [str(each.relative_to(folder / "git/repositories")) for each in found]
+        return Ran(0, "".join(f"= {each}\n{self.repositories[each]}\n" for each in names))
+
+
+@dataclass
+class Repository:
+    shelf: Shelf
+    kind: str
+
+    @property
+    def repository(self) -> str:
+        return f"{self.kind} repository"
+
+    def exists(self) -> bool:
+        return True
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        if self.damaged_now("snapshots"):
+            raise OpsError("a snapshot cannot be read")
+        ids = [getattr(part, self.kind) for part in MADE.parts.values()]
+        return tuple(Snapshot(each, each, paths=(DATA,)) for each in ids)
+
+    def snapshots_if_there(self) -> tuple[Snapshot, ...]:
+        return self.snapshots()
+
+    def damaged_now(self, what: str) -> bool:
+        left = self.shelf.damaged.get(what, 0)
+        self.shelf.damaged[what] = left - 1
+        return left > 0
+
+    def check(self, share: str = "", *, alone: bool = True) -> None:
+        if self.shelf.away:
+            raise Unavailable("the bucket is away")
+        self.shelf.checked.append((self.kind, share, alone))
+        if self.damaged_now(self.kind):
+            raise Damaged(f"{self.kind} is damaged: pack 0af3: hash mismatch")
+
+    def size(self, snapshot: str) -> int:
+        return self.shelf.sizes.get(snapshot.split("-")[1], 1000)
+
+    def restore(self, snapshot: str, target: Path, *, include: str, only: Sequence[str]) -> None:
+        assert (self.kind, snapshot, include) == ("remote", MADE.parts["data"].remote, DATA)
+        assert "/git/repositories/*/*.git/refs" in only
+        for each in self.shelf.repositories:
+            (target / "git/repositories" / each / "refs").mkdir(parents=True)
+            (target / "git/repositories" / each / "HEAD").touch()
+
+    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
+        assert "pg_restore --list" in argv[-1]
+        if self.damaged_now("dump"):
+            raise OpsError("pg_restore: error: input file does not appear to be a valid archive")
+        for line in self.shelf.listed:
+            hear(line)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    world = Shelf(aws=fakes.FakeAws(stored={manifest.key_of(MADE.identity): manifest.written(MADE)}))
+    world.clock = fakes.FakeClock(NOW)
+    world.containers = world  # type: ignore[assignment]
+    # The folders here are plain ones, for which the door runs no program.
+    world.subvolumes = Subvolumes(Processes())
+    return world
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    (tmp_path / "data/gitea").mkdir(parents=True)
+    return Places(data=tmp_path / "data", lock=tmp_path / "operation.lock")
+
+
+def test_a_sound_backup_is_verified_and_that_is_kept_in_the_bucket(shelf: Shelf, places: Places) -> None:
+    report = verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+    assert (report.exit_code, report.facts["identity"], report.facts["share"]) == (0, MADE.identity, "1/7")
+    assert shelf.checked == [("remote", "1/7", False), ("local", "1/7", False)]
+    (kept,) = catalogue.verifications(SITE, shelf)  # type: ignore[arg-type]
+    assert (kept.identity, kept.share, kept.passed, kept.began) == (MADE.identity, 1, True, NOW)
+    shelf.clock.sleep(86400)
+    assert verify.verify(SITE, shelf, places=places).facts["share"] == "2/7"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["remote", "local"])
+def test_damage_in_either_repository_is_exit_3_and_read_twice_before_it_is_believed(
+    shelf: Shelf, places: Places, kind: str
+) -> None:
+    shelf.damaged = {kind: 2}
+    report = verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+    assert (report.exit_code, report.lines) == (3, (f"{kind} is damaged: pack 0af3: hash mismatch",))
+    assert (kind, "1/7", True) in shelf.checked
+    (kept,) = catalogue.verifications(SITE, shelf)  # type: ignore[arg-type]
+    assert not kept.passed
+    assert catalogue.verifications(SITE, shelf)[0].identity == MADE.identity  # type: ignore[arg-type]
+
+
+def test_what_another_run_removed_meanwhile_is_no_damage(shelf: Shelf, places: Places) -> None:
+    shelf.damaged = {"remote": 1}
+    assert verify.verify(SITE, shelf, places=places).exit_code == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"sizes": {"database": 999}}, f"database of {MADE.identity} has 999 bytes of 1000"),
+        ({"sizes": {"configuration": 1001}}, f"configuration of {MADE.identity} has 1001 bytes of 1000"),
+        ({"sizes": {"data": 1001}}, f"data of {MADE.identity} has 1001 bytes of 1000"),
+        ({"sizes": {"data": 0}}, f"data of {MADE.identity} has 0 bytes of 1000"),
+        ({"listed": LISTED[:1]}, f"table user is not in the dump of {MADE.identity}"),
+        ({"listed": []}, f"table user is not in the dump of {MADE.identity}"),
+        ({"repositories": {}}, f"repository a/b.git of {MADE.identity} is only in its manifest"),
+        (
+            {"repositories": {"a/b.git": MAIN, "a/c.git": MAIN}},
+            f"repository a/c.git of {MADE.identity} is only in its data",
+        ),
+        (
+            {"repositories": {"a/b.git": MAIN.replace("0001", "0002")}},
+            f"repository a/b.git of {MADE.identity} has other refs than its manifest",
+        ),
+        ({"damaged": {"dump": 1}}, "dump: pg_restore: error: input file does not appear to be a valid archive"),
+        ({"damaged": {"snapshots": 1}}, "a snapshot cannot be read"),
+    ],
+)
+def test_a_backup_that_is_not_what_its_manifest_says_is_exit_3(
+    shelf: Shelf, places: Places, damage: dict[str, Any], words: str
+) -> None:
+    vars(shelf).update(damage)
+    report = verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+    assert (report.exit_code, report.lines) == (3, (words,))
+    # What was fetched to be compared is gone again.
+    assert [each.name for each in places.data.iterdir()] == ["gitea"]
+
+
+def test_hard_links_are_no_difference(shelf: Shelf, places: Places) -> None:
+    shelf.sizes = {"data": 600}
+    assert verify.verify(SITE, shelf, places=places).exit_code == 0  # type: ignore[arg-type]
+
+
+def test_a_bucket_that_is_away_says_nothing_of_the_backups(shelf: Shelf, places: Places) -> None:
+    shelf.away = True
+    with pytest.raises(Unavailable):
+        verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+    assert catalogue.verifications(SITE, shelf) == ()  # type: ignore[arg-type]
+    shelf.away, shelf.aws.stored = False, {}
+    with pytest.raises(Refused, match="there is no backup yet"):
+        verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+
+
+def test_only_a_broken_backup_that_would_be_the_newest_is_found() -> None:
+    later, earlier = (manifest.identity_of(MADE.moment + timedelta(hours=hours)) for hours in (1, -1))
+    there = [Backup(earlier, None, "cut off"), Backup(MADE.identity, MADE), Backup(later, None, "cut off")]
+    assert verify.newer_broken(there, MADE) == [f"backup {later} is broken: cut off"]
+
+
+def test_what_a_snapshot_was_made_of_is_asked_of_the_repository_that_has_it() -> None:
+    remote: Any = Repository(Shelf(), "remote")
+    assert folder_of(remote, MADE.parts["data"].remote) == DATA
+    with pytest.raises(OpsError, match="remote repository has no snapshot gone"):
+        folder_of(remote, "gone")

@@ -1,0 +1,195 @@
+"""The command line: stdout is the result alone, the exit code says in what state the system was left."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from ops.cli import arguments, main
+from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
+from ops.model import Report
+from ops.secrets import rotate as secrets_rotate
+from ops.stack import health
+from ops.world.process import Terminated, interrupt_code
+from tests.support import fakes
+
+EXAMPLE = Path(__file__).parents[3] / "sites/production.example.toml"
+
+
+def _main(*argv: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main.main(argv)
+    return int(str(ended.value.code))
+
+
+def _health_ends_with(monkeypatch: pytest.MonkeyPatch, outcome: Report | BaseException) -> int:
+    def verb(*_: object) -> Report:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(health, "health", verb)
+    return _main("health", "--site", str(EXAMPLE), "--json")
+
+
+def test_a_site_file_is_checked_and_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main("site", "--site", str(EXAMPLE)) == 0
+    assert capsys.readouterr().out == "production: https://git.example.org/ in eu-central-1\n"
+
+
+def test_json_is_exactly_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main("site", "--site", str(EXAMPLE), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verb"], document["ok"], document["changed"], document["exit_code"]) == ("site", True, False, 0)
+
+
+def test_a_verb_without_a_site_says_how_to_name_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPS_SITE", raising=False)
+    assert _main("site") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--site sites/local.toml" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OpsError("m", "h"), 1),
+        (ConfigError("m", "h"), 2),
+        (Degraded("m", "h"), 3),
+        (Refused("m", "h"), 4),
+        (RolledBack("m", "h"), 5),
+        (Stranded("m", "h"), 6),
+        (Unavailable("m", "h"), 7),
+        (Locked("m", "h"), 8),
+    ],
+)
+def test_each_failure_has_its_exit_code_one_document_and_a_next_step(
+    error: OpsError, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _health_ends_with(monkeypatch, error) == code
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert document == {
+        "verb": "health",
+        "ok": False,
+        "changed": False,
+        "exit_code": code,
+        "error": type(error).__name__,
+        "summary": "m",
+        "next": "h",
+    }
+    assert captured.err == "error: m\nnext:  h\n"
+
+
+def test_a_report_that_is_red_ends_with_its_own_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _health_ends_with(monkeypatch, Report("health", False, "1 of 8 probes are red", exit_code=3)) == 3
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_a_bug_is_exit_1_with_its_traceback_on_stderr_and_still_one_document(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _health_ends_with(monkeypatch, ZeroDivisionError("by zero")) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["summary"] == "a bug: by zero"
+    assert "Traceback" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "code"),
+    [(KeyboardInterrupt(), 130), (Terminated(signal.SIGTERM), 143), (Terminated(signal.SIGHUP), 129)],
+)
+def test_an_interrupt_ends_with_the_signal_s_code(
+    interrupt: KeyboardInterrupt, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert interrupt_code(interrupt) == code
+    assert _health_ends_with(monkeypatch, interrupt) == code
+
+
+def test_a_wrong_invocation_is_exit_2_and_says_where_help_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main("health", "--adress", "1") == 2
+    assert "--help" in capsys.readouterr().err
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _rotation_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stdin: io.StringIO, *more: str
+) -> tuple[int, list[str]]:
+    site = tmp_path / "site.json"
+    site.write_text(json.dumps(fakes.site_document(host={"ssh_key": "k", "address": "192.0.2.9"})))
+    outputs = {"public_address": "", "instance_id": "", "data_volume_id": "", "backup_bucket": "", "secret_names": {}}
+    (tmp_path / ".state/test").mkdir(parents=True)
+    (tmp_path / ".state/test/outputs.json").write_text(json.dumps(outputs))
+    rotated: list[str] = []
+
+    def rotate(*_: object, name: str, lock: Path) -> Report:
+        assert lock == tmp_path / ".state/test/deploy.lock"
+        rotated.append(name)
+        return Report("secrets", True, "done")
+
+    monkeypatch.setattr(secrets_rotate, "rotate", rotate)
+    monkeypatch.setattr("sys.stdin", stdin)
+    return _main("secrets", "rotate", "metrics-token", "--site", str(site), *more), rotated
+
+
+def test_a_rotation_says_what_it_interrupts_and_goes_on_when_the_site_s_name_is_typed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _rotation_ends(monkeypatch, tmp_path, _Terminal("test\n")) == (0, ["metrics-token"])
+    assert "Gitea is restarted; whoever reads /metrics needs the new token\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "stdin", [_Terminal("yes\n"), _Terminal(""), io.StringIO("test\n")], ids=["yes", "end", "pipe"]
+)
+def test_a_rotation_that_no_one_agrees_to_changes_nothing(
+    stdin: io.StringIO, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert _rotation_ends(monkeypatch, tmp_path, stdin) == (4, [])
+
+
+def test_a_rotation_in_a_script_says_yes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert _rotation_ends(monkeypatch, tmp_path, io.StringIO(), "--yes") == (0, ["metrics-token"])
+
+
+@pytest.mark.parametrize(("name", "code"), [("gitea-secret-key", 4), ("no-such-secret", 2), ("", 2)])
+def test_what_cannot_be_rotated_is_said_before_anyone_is_asked(name: str, code: int) -> None:
+    assert _main("secrets", "rotate", *filter(None, [name]), "--site", str(EXAMPLE)) == code
+
+
+@pytest.mark.parametrize(("given", "options"), [((), []), (("--",), []), (("--", "--site", "x"), ["--site", "x"])])
+def test_what_stands_behind_two_dashes_is_for_the_stage(given: tuple[str, ...], options: list[str]) -> None:
+    assert arguments.parser().parse_args(["gate", "run", "deploy-e2e", *given]).options == options
+
+
+@pytest.mark.parametrize("action", [["status"], ["promote", "1.2.3"], ["run", "lint"]])
+def test_the_gate_takes_json_before_its_action_and_behind_it_as_every_verb_does(action: list[str]) -> None:
+    asked = (["--json", *action], [*action, "--json"], action)
+    assert [arguments.parser().parse_args(["gate", *each]).json for each in asked] == [True, True, False]
+
+
+def test_no_message_names_a_verb_with_another_verb_for_its_object() -> None:
+    (verbs,) = (each.choices for each in arguments.parser()._actions if isinstance(each, argparse._SubParsersAction))
+    named = [
+        (path.name, *words)
+        for path in sorted(Path(main.__file__).parents[1].rglob("*.py"))
+        for words in re.findall(r"\bops ([a-z]+)(?: ([a-z]+))?", path.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 50
+    # A verb is followed by what it takes, and never by another verb.
+    assert [each for each in named if each[1] in verbs and each[2] in verbs] == []

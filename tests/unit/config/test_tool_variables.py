@@ -1,0 +1,86 @@
+"""Terraform, Ansible and Compose are told everything they ask for, and nothing they do not know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ops.config import tool_variables
+from ops.config.schema import Site
+from ops.images import pins
+from ops.secrets import store
+from tests.support import fakes
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_terraform_s_variables_are_exactly_those_derived_from_the_site() -> None:
+    declared = set(re.findall(r'^variable "(\w+)"', (ROOT / "infra/variables.tf").read_text(), re.MULTILINE))
+    assert set(tool_variables.terraform_variables(fakes.site(), "ssh-ed25519 A")) == declared
+
+
+def test_terraform_makes_the_secrets_that_are_named_here_and_no_other() -> None:
+    text = (ROOT / "infra/secrets.tf").read_text() + (ROOT / "infra/mail.tf").read_text()
+    made = set(re.findall(r'^    "([a-z-]+)"\s*= \d+$', text, re.MULTILINE))
+    made |= set(re.findall(r"\$\{var\.name\}/([a-z-]+)", text))
+    assert made == set(store.NAMES)
+
+
+def test_compose_s_variables_are_exactly_those_derived_from_the_site() -> None:
+    # What has a default of its own is for a single run.
+    asked = set(re.findall(r"(?<!\$)\$\{(\w+)(?!\w|:-)", (ROOT / "compose/compose.yaml").read_text()))
+    given = tool_variables.compose_environment(fakes.site(), pins.pinned(ROOT / "compose"))
+    assert set(given) == asked
+    assert all(given.values())
+
+
+def host_variables(site: Site, pinned: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return tool_variables.ansible_variables(
+        site,
+        pinned or {},
+        data_volume_id="vol-1",
+        compose_source=ROOT,
+        image_archive=ROOT,
+        image_id="sha256:0",
+        image_name="ops:0",
+    )
+
+
+def test_every_role_variable_has_a_default_in_its_role() -> None:
+    defaults = [
+        yaml.safe_load(file.read_text()) or {} for file in (ROOT / "playbooks/roles").glob("*/defaults/main.yml")
+    ]
+    known = {name for each in defaults for name in each}
+    variables = host_variables(fakes.site())
+    assert set(variables) <= known
+
+
+def test_a_new_engine_fetches_every_image_that_compose_will_ask_for() -> None:
+    pinned = pins.pinned(ROOT / "compose")
+    made = host_variables(fakes.site(), pinned)
+    assert set(made["docker_images"]) == {made["gitea_environment"][name] for name in pinned}
+
+
+def test_the_host_is_told_where_aws_is_only_where_that_is_not_aws_s_own_endpoint() -> None:
+    assert "AWS_ENDPOINT_URL" not in tool_variables.ops_environment(fakes.site())
+    elsewhere = fakes.site(aws={"region": "eu-central-1", "endpoint_url": "http://192.0.2.5:4566"})
+    assert tool_variables.ops_environment(elsewhere)["AWS_ENDPOINT_URL"] == "http://192.0.2.5:4566"
+
+
+def test_the_data_disk_is_found_by_its_volume_s_id_unless_the_site_names_another() -> None:
+    assert tool_variables.volume_device("vol-0abc") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0abc"
+
+
+def test_the_host_s_firewall_opens_what_the_security_group_opens() -> None:
+    site = fakes.site(gitea={"admin_username": "keeper", "admin_email": "keeper@example.org", "ssh_port": 2200})
+    host = host_variables(site)
+    cloud = tool_variables.terraform_variables(site, "ssh-ed25519 A")
+    rules = (ROOT / "infra/network.tf").read_text()
+    named = re.search(r"\{ http = (\d+), https = (\d+), git = var\.git_ssh_port \}", rules)
+    assert named
+    assert host["base_open_ports"] == [int(named[1]), int(named[2]), cloud["git_ssh_port"]]
+    assert host["base_ssh_sources"] == cloud["admin_cidrs"]

@@ -1,0 +1,359 @@
+"""Evidence is what it says, or it is none."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.errors import ConfigError, Refused
+from ops.gate import evidence
+from ops.gate.evidence import STAGES
+from ops.model import Case, Circumstances, Proof
+
+KEY = bytes(range(32))
+TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+UNDER = Circumstances(
+    "hermetic",
+    {"gitea/gitea:28.1.0": "sha256:" + "ab" * 32},
+    {"terraform": "1.11.4"},
+    "2026-11-23T12:00:00+00:00",
+    "2026-11-23T12:01:00+00:00",
+    sites={"local": "sha256:" + "12" * 32},
+)
+
+
+def _junit(*outcomes: str) -> bytes:
+    bodies = {"passed": "", "failed": "<failure/>", "error": "<error/>", "skipped": "<skipped/>"}
+    cases = "".join(
+        f'<testcase classname="tests.a" name="test_{number}" time="0.5">{bodies[each]}</testcase>'
+        for number, each in enumerate(outcomes)
+    )
+    return f'<?xml version="1.0"?><testsuites><testsuite name="pytest">{cases}</testsuite></testsuites>'.encode()
+
+
+def _proof(
+    stage: str = "lint",
+    tree: str = TREE,
+    junit: bytes | None = None,
+    previous: str = "",
+    key: bytes = KEY,
+    under: Circumstances = UNDER,
+    command: tuple[str, ...] = (),
+) -> Proof:
+    content = _junit("passed", "passed") if junit is None else junit
+    ran = replace(under, command=command or evidence.COMMANDS[stage])
+    return Proof(evidence.sealed(evidence.statement_from(stage, tree, content, ran, previous), key), content)
+
+
+def _chain(through: int) -> dict[str, Proof]:
+    proofs: dict[str, Proof] = {}
+    for stage in STAGES[:through]:
+        proofs[stage] = _proof(stage, previous=evidence.previous_digest(stage, proofs))
+    return proofs
+
+
+def _proven(proofs: Mapping[str, Proof]) -> list[str]:
+    return [verdict.stage for verdict in evidence.judge_chain(TREE, proofs, KEY) if verdict.proven]
+
+
+def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
+    verdict = evidence.judge_stage("lint", TREE, _proof(), KEY)
+    assert (verdict.proven, verdict.reason, verdict.remedy) == (True, "2 tests passed", "")
+    assert verdict.cases[0] == Case("tests.a::test_0", "passed", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("proof", "reason"),
+    [
+        (Proof(None, None), "has not run for this tree"),
+        (_proof(tree="0" * 40), "about another tree"),
+        (_proof(stage="unit"), "about unit"),
+        (_proof(previous="00"), "an earlier stage's evidence that is not there"),
+        (_proof(command=("-m", "pytest", "tests/lint", "-k", "one")), "of another command than the stage's own"),
+        (_proof(command=(*evidence.COMMANDS["lint"], "-k", "one")), "of another command than the stage's own"),
+        (_proof(key=bytes(32)), "altered, or made in another checkout"),
+        (Proof(_proof().envelope, None), "JUnit file is missing"),
+        (Proof(_proof().envelope, _junit("passed")), "JUnit file was altered"),
+        (_proof(junit=_junit()), "ran no test"),
+        (_proof(junit=_junit("passed", "skipped")), "1 of its tests skipped: tests.a::test_1"),
+        (_proof(junit=_junit("failed")), "1 of its tests failed: tests.a::test_0"),
+        (_proof(junit=_junit("passed", "error")), "1 of its tests failed: tests.a::test_1"),
+        (Proof(b"{}", _junit("passed")), "not a signed statement"),
+        (Proof(b"\xff", _junit("passed")), "not a signed statement"),
+    ],
+)
+def test_evidence_that_is_not_whole_is_none_and_says_why(proof: Proof, reason: str) -> None:
+    verdict = evidence.judge_stage("lint", TREE, proof, KEY)
+    assert not verdict.proven
+    assert reason in verdict.reason
+    assert verdict.remedy == "./noxw -s lint"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"_type": "https://in-toto.io/Statement/v0.1"},
+        {"predicateType": "https://in-toto.io/attestation/test-result/v9"},
+        {"subject": []},
+        {"predicate": {}},
+        {"predicate": {"configuration": [{"name": "stage:lint"}]}},
+    ],
+)
+def test_a_signed_statement_of_another_form_is_none(other: dict[str, object]) -> None:
+    statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER) | other
+    verdict = evidence.judge_stage("lint", TREE, Proof(evidence.sealed(statement, KEY), _junit("passed")), KEY)
+    assert (verdict.proven, verdict.reason) == (False, "its evidence is of another form than this gate's")
+
+
+def test_a_signed_list_is_no_statement() -> None:
+    verdict = evidence.judge_stage("lint", TREE, Proof(evidence.sealed([], KEY), _junit("passed")), KEY)  # type: ignore[arg-type]
+    assert not verdict.proven
+
+
+@pytest.mark.parametrize("stage", ["lint", "unit", "integration"])
+def test_a_part_of_a_stage_is_refused_with_the_command_for_a_part(stage: str) -> None:
+    with pytest.raises(ConfigError, match=f"{stage} takes no options") as caught:
+        evidence.command_of(stage, ("-k", "one"))
+    assert f"tests/{stage} -k one" in caught.value.hint
+    assert evidence.command_of(stage, ()) == evidence.COMMANDS[stage]
+
+
+def test_a_deployment_says_in_its_evidence_with_which_options_it_ran() -> None:
+    command = evidence.command_of("deploy-e2e", ("--site", "sites/production.toml"))
+    proof = _proof("deploy-e2e", command=command)
+    verdict = evidence.judge_stage("deploy-e2e", TREE, proof, KEY)
+    assert verdict.proven
+    assert evidence.facts_of(verdict.statement)["command"] == list(command)
+
+
+def test_a_stage_that_failed_shows_the_tests_it_ran() -> None:
+    verdict = evidence.judge_stage("lint", TREE, _proof(junit=_junit("passed", "failed")), KEY)
+    assert [case.outcome for case in verdict.cases] == ["passed", "failed"]
+
+
+@given(st.data())
+def test_any_byte_of_the_evidence_that_is_changed_is_noticed(data: st.DataObject) -> None:
+    proof = _proof()
+    assert proof.envelope is not None
+    assert proof.junit is not None
+    envelope = _with_one_byte_changed(proof.envelope, data)
+    junit = _with_one_byte_changed(proof.junit, data)
+    assert not evidence.judge_stage("lint", TREE, Proof(envelope, proof.junit), KEY).proven
+    assert not evidence.judge_stage("lint", TREE, Proof(proof.envelope, junit), KEY).proven
+
+
+def _with_one_byte_changed(content: bytes, data: st.DataObject) -> bytes:
+    position = data.draw(st.integers(0, len(content) - 1))
+    other = (content[position] + data.draw(st.integers(1, 255))) % 256
+    return content[:position] + bytes([other]) + content[position + 1 :]
+
+
+def test_a_statement_comes_out_of_its_envelope_as_it_went_in() -> None:
+    statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
+    assert evidence.unsealed(evidence.sealed(statement, KEY), KEY) == statement
+
+
+def test_the_statement_has_in_toto_s_fields_and_names_images_tools_and_junit_file() -> None:
+    statement = evidence.statement_from("lint", TREE, _junit("passed", "failed", "skipped"), UNDER)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["subject"] == [{"name": "git+tree", "digest": {"gitTree": TREE}}]
+    predicate = statement["predicate"]
+    assert predicate["result"] == "FAILED"
+    assert evidence.statement_from("lint", TREE, _junit("passed"), UNDER)["predicate"]["result"] == "PASSED"
+    assert evidence.statement_from("lint", TREE, _junit("passed", "skipped"), UNDER)["predicate"]["result"] == "WARNED"
+    assert predicate["failedTests"] == ["tests.a::test_1"]
+    assert predicate["warnedTests"] == ["tests.a::test_2"]
+    assert evidence.images_of(statement) == dict(UNDER.images)
+    assert evidence.tools_of(statement) == {"terraform": "1.11.4"}
+    assert evidence.facts_of(statement)["image_set"] == "hermetic"
+
+
+def test_each_descriptor_can_be_told_from_others_as_in_toto_demands() -> None:
+    statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
+    configuration = statement["predicate"]["configuration"]
+    assert [each for each in configuration if not {"uri", "digest", "content"} & set(each)] == []
+    assert "pkg:generic/terraform@1.11.4" in [each.get("uri") for each in configuration]
+
+
+@pytest.mark.parametrize("digest", ["hermetic/gitea:3b448a12f7988947", "", "ab" * 32, "sha256:" + "ab" * 31])
+def test_an_image_s_tag_cannot_pass_for_its_digest(digest: str) -> None:
+    under = Circumstances("hermetic", {"gitea/gitea:28.1.0": digest})
+    with pytest.raises(ValueError, match="is no digest of gitea/gitea"):
+        evidence.statement_from("lint", TREE, _junit("passed"), under)
+
+
+def test_the_signature_is_over_dsse_s_own_encoding() -> None:
+    envelope = json.loads(evidence.sealed({"a": 1}, KEY))
+    assert envelope["payloadType"] == "application/vnd.in-toto+json"
+    assert base64.b64decode(envelope["payload"]) == b'{"a":1}'
+
+
+def test_each_stage_stands_on_the_one_before() -> None:
+    assert _proven(_chain(4)) == list(STAGES)
+    again = _chain(4) | {
+        "unit": _proof("unit", junit=_junit("passed"), previous=evidence.previous_digest("unit", _chain(4)))
+    }
+    assert _proven(again) == ["lint", "unit", "deploy-e2e"]
+    assert evidence.missing_before("deploy-e2e", evidence.judge_chain(TREE, again, KEY)) == ("integration",)
+
+
+@pytest.mark.parametrize(
+    ("through", "missing"), [(0, STAGES[:3]), (1, STAGES[1:3]), (2, STAGES[2:3]), (3, ()), (4, ())]
+)
+def test_what_is_missing_before_a_deployment_is_the_first_unproven_stage_and_all_behind_it(
+    through: int, missing: tuple[str, ...]
+) -> None:
+    assert evidence.missing_before("deploy-e2e", evidence.judge_chain(TREE, _chain(through), KEY)) == missing
+
+
+def test_a_stage_refuses_to_start_on_an_unproven_one_and_names_the_command_that_proves_it() -> None:
+    with pytest.raises(Refused) as caught:
+        evidence.require_start("integration", evidence.judge_chain(TREE, _chain(1), KEY), ())
+    assert caught.value.exit_code == 4
+    assert "integration stands on unit" in caught.value.message
+    assert caught.value.hint == "./noxw -s unit"
+
+
+@pytest.mark.parametrize("stage", ["integration", "deploy-e2e"])
+def test_a_changed_tree_is_refused_where_real_things_are_started(stage: str) -> None:
+    with pytest.raises(Refused, match=r"changed: a\.py"):
+        evidence.require_start(stage, evidence.judge_chain(TREE, _chain(4), KEY), ("a.py",))
+
+
+@pytest.mark.parametrize("stage", ["lint", "unit"])
+def test_one_may_work_on_a_changed_tree(stage: str) -> None:
+    evidence.require_start(stage, evidence.judge_chain(TREE, {}, KEY), ("a.py",))
+
+
+def test_a_first_stage_needs_nothing() -> None:
+    evidence.require_start("lint", evidence.judge_chain(TREE, {}, KEY), ())
+
+
+def _rehearsed() -> dict[str, Proof]:
+    proofs = _chain(3)
+    junit = _junit("passed").replace(b"tests.a", b"tests.disaster.site.test_drill")
+    junit = junit.replace(b'"test_0"', b'"test_a_drill_makes_a_site"')
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
+    return proofs
+
+
+def test_a_site_whose_loss_was_not_rehearsed_is_proven_and_not_promoted() -> None:
+    verdicts = evidence.judge_chain(TREE, _chain(4), KEY)
+    assert all(verdict.proven for verdict in verdicts)
+    with pytest.raises(Refused, match="rehearsed") as caught:
+        evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
+    assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+
+
+@pytest.mark.parametrize(
+    ("classname", "name"),
+    [
+        (b"tests.disaster.site.test_loss", b"test_a_drill_"),
+        (b"tests.disaster.site.test_drill", b"test_a_backup_under_load"),
+    ],
+)
+def test_nothing_is_promoted_when_no_backup_was_restored_for_practice(classname: bytes, name: bytes) -> None:
+    proofs = _rehearsed()
+    junit = _junit("passed").replace(b"tests.a", classname).replace(b"test_0", name)
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
+    with pytest.raises(Refused, match="no backup was restored for practice") as caught:
+        evidence.manifest_from("1.2.3", "c", TREE, evidence.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
+    assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+
+
+def test_a_drill_that_failed_in_the_rehearsal_proves_nothing() -> None:
+    proofs = _rehearsed()
+    junit = (proofs["deploy-e2e"].junit or b"").replace(b"></testcase>", b"><failure/></testcase>")
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
+    with pytest.raises(Refused, match="deploy-e2e is not proven for this tree: 1 of its tests failed"):
+        evidence.manifest_from("1.2.3", "c", TREE, evidence.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
+
+
+def test_the_drill_is_where_the_gate_looks_for_it() -> None:
+    module, _, name = evidence.DRILL.partition("::")
+    path = Path(__file__).parents[3] / f"{module.replace('.', '/')}.py"
+    assert f"def {name}" in path.read_text()
+
+
+def test_the_rehearsals_are_where_the_gate_looks_for_them() -> None:
+    folder = Path(__file__).parents[3] / evidence.REHEARSALS.replace(".", "/")
+    assert any("def test_" in path.read_text() for path in folder.glob("test_*.py"))
+
+
+def _rehearsed_under(circumstances: Circumstances) -> dict[str, Proof]:
+    proofs = _rehearsed()
+    junit = proofs["deploy-e2e"].junit
+    previous = evidence.previous_digest("deploy-e2e", proofs)
+    return proofs | {"deploy-e2e": _proof("deploy-e2e", junit=junit, previous=previous, under=circumstances)}
+
+
+def test_a_deployment_of_other_images_than_integration_ran_on_proves_nothing_and_says_so() -> None:
+    *before, last = evidence.judge_chain(TREE, _rehearsed_under(replace(UNDER, image_set="upstream")), KEY)
+    assert all(verdict.proven for verdict in before)
+    assert not last.proven
+    assert last.reason == "it ran on the upstream images, and lint on the hermetic ones"
+    assert last.remedy == "./noxw -s lint"
+
+
+def test_a_real_site_runs_the_images_of_its_own_registry_and_is_proven_on_those_that_the_tests_ran_on() -> None:
+    command = (*evidence.COMMANDS["deploy-e2e"], "--site", "sites/production.toml")
+    proofs = _chain(3)
+    own = replace(UNDER, image_set=evidence.OF_THE_SITE, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
+    previous = evidence.previous_digest("deploy-e2e", proofs)
+    proofs["deploy-e2e"] = _proof("deploy-e2e", previous=previous, under=own, command=command)
+    verdicts = evidence.judge_chain(TREE, proofs, KEY)
+    assert [verdict.stage for verdict in verdicts if verdict.proven] == list(STAGES)
+    # A release is of what was rehearsed, which no one does on a real site.
+    with pytest.raises(Refused, match="rehearsed") as caught:
+        evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
+    assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+
+
+def test_a_stage_that_runs_no_images_says_nothing_of_their_set() -> None:
+    proofs = _chain(1) | {"lint": _proof("lint", under=replace(UNDER, image_set="", images={}))}
+    proofs["unit"] = _proof("unit", previous=evidence.previous_digest("unit", proofs))
+    assert _proven(proofs) == ["lint", "unit"]
+
+
+def test_what_is_released_is_what_every_stage_ran_on() -> None:
+    rebuilt = replace(UNDER, images={**UNDER.images, "nginx:1.30.4": "sha256:" + "ef" * 32})
+    verdicts = evidence.judge_chain(TREE, _rehearsed_under(rebuilt), KEY)
+    assert evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))["images"] == dict(rebuilt.images)
+    other = replace(UNDER, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
+    verdicts = evidence.judge_chain(TREE, _rehearsed_under(other), KEY)
+    with pytest.raises(Refused, match=r"gitea/gitea:28\.1\.0 is another image in deploy-e2e than in lint") as caught:
+        evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
+    assert caught.value.hint == "./noxw -s lint, then ./noxw -s deploy-e2e -- --rehearse"
+
+
+def test_a_manifest_names_tree_images_and_evidence() -> None:
+    verdicts = evidence.judge_chain(TREE, _rehearsed(), KEY)
+    manifest = evidence.manifest_from(
+        "1.2.3", "c0ffee", TREE, verdicts, {"lint": "00"}, datetime(2026, 11, 23, tzinfo=UTC)
+    )
+    assert (manifest["tree"], manifest["commit"], manifest["image_set"]) == (TREE, "c0ffee", "hermetic")
+    assert manifest["images"] == dict(UNDER.images)
+    assert manifest["sites"] == {"local": "sha256:" + "12" * 32}
+    assert manifest["evidence"] == {"lint": "00"}
+
+
+@pytest.mark.parametrize("through", range(4))
+def test_nothing_is_promoted_while_a_stage_is_unproven(through: int) -> None:
+    with pytest.raises(Refused, match=f"{STAGES[through]} is not proven"):
+        evidence.manifest_from(
+            "1.2.3", "c", TREE, evidence.judge_chain(TREE, _chain(through), KEY), {}, datetime.now(UTC)
+        )
+
+
+@pytest.mark.parametrize("version", ["", "1.2", "latest", "1.2.3; rm"])
+def test_a_version_that_is_none_is_refused(version: str) -> None:
+    with pytest.raises(Refused, match="is no version"):
+        evidence.manifest_from(version, "c", TREE, evidence.judge_chain(TREE, _chain(4), KEY), {}, datetime.now(UTC))

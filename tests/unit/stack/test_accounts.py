@@ -1,0 +1,129 @@
+"""The administrator comes to be without a password in any command line."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from ops.errors import OpsError
+from ops.stack import accounts
+from ops.world.containers import Ran
+from ops.world.https import Answer
+from tests.support import fakes
+
+PASSWORD = "the-password-in-secrets-manager"
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Gitea:
+    """As much of Gitea as knows users, passwords and tokens."""
+
+    def __init__(self) -> None:
+        self.passwords: dict[str, str] = {}
+        self.tokens: set[str] = set()
+
+    def command(self, argv: Sequence[str]) -> Ran:
+        if "list" in argv:
+            rows = [f"{number}  {name}  {name}@x  true  true  false" for number, name in enumerate(self.passwords, 1)]
+            return Ran(0, "\n".join(["ID  Username  Email  IsActive  IsAdmin  2FA", *rows]))
+        user = argv[list(argv).index("--username") + 1]
+        if "create" in argv:
+            self.passwords[user] = "random"
+            return Ran(0, f"generated random password is 'random'\nNew user '{user}' has been successfully created!")
+        self.tokens.add(argv[list(argv).index("--token-name") + 1])
+        return Ran(0, f"Access token was successfully created: {TOKEN}")
+
+    def handle(self, method: str, path: str, headers: Mapping[str, str], document: Any) -> Answer:
+        kind, _, value = headers.get("Authorization", "").partition(" ")
+        user, password = base64.b64decode(value).decode().split(":") if kind == "Basic" else ("", "")
+        signed_in = (kind == "token" and value == TOKEN and bool(self.tokens)) or (
+            bool(user) and self.passwords.get(user) == password
+        )
+        if not signed_in:
+            return Answer(401)
+        if method == "PATCH":
+            self.passwords[path.rsplit("/", 1)[1]] = document["password"]
+        if method == "DELETE":
+            self.tokens.discard(path.rsplit("/", 1)[1])
+            return Answer(204)
+        return Answer(200)
+
+
+def _world(gitea: Gitea) -> fakes.FakeWorld:
+    return fakes.FakeWorld(
+        aws=fakes.FakeAws({"test/admin-password": PASSWORD}),
+        containers=fakes.FakeContainers(answers={"gitea": gitea.command}),
+        web=fakes.FakeWeb(gitea.handle),
+    )
+
+
+def _ensure(world: fakes.FakeWorld) -> bool:
+    return accounts.ensure_admin(fakes.site(), world).changed  # type: ignore[arg-type]
+
+
+def test_the_administrator_is_made_with_the_password_from_secrets_manager_and_no_token_stays() -> None:
+    gitea = Gitea()
+    assert _ensure(_world(gitea)) is True
+    assert gitea.passwords == {"keeper": PASSWORD}
+    assert gitea.tokens == set()
+
+
+def test_a_token_that_gitea_does_not_delete_is_told_of() -> None:
+    gitea = Gitea()
+    world = _world(gitea)
+
+    def with_second_factor(method: str, path: str, headers: Mapping[str, str], document: Any) -> Answer:
+        return Answer(401) if method == "DELETE" else gitea.handle(method, path, headers, document)
+
+    world.web = fakes.FakeWeb(with_second_factor)
+    _ensure(world)
+    (left,) = gitea.tokens
+    (line,) = [each for each in world.told if left in each]
+    assert "is left: Gitea answers 401 when it is to be deleted" in line
+
+
+def test_a_second_time_changes_nothing() -> None:
+    gitea = Gitea()
+    _ensure(_world(gitea))
+    again = _world(gitea)
+    assert _ensure(again) is False
+    assert again.containers.executed == []
+
+
+def test_an_administrator_with_another_password_gets_the_right_one() -> None:
+    gitea = Gitea()
+    gitea.passwords["keeper"] = "someone changed it"
+    assert _ensure(_world(gitea)) is True
+    assert gitea.passwords == {"keeper": PASSWORD}
+
+
+def test_a_run_broken_off_after_the_account_was_made_is_finished_by_the_next() -> None:
+    gitea = Gitea()
+    world = _world(gitea)
+    world.web = fakes.FakeWeb(lambda *_: Answer(503))
+    with pytest.raises(OpsError, match="503"):
+        _ensure(world)
+    assert _ensure(_world(gitea)) is True
+    assert gitea.passwords == {"keeper": PASSWORD}
+
+
+def test_no_command_line_ever_holds_the_password_or_runs_as_root() -> None:
+    world = _world(Gitea())
+    _ensure(world)
+    assert world.containers.executed
+    assert all(PASSWORD not in " ".join(argv) and user == "git" for _, argv, user in world.containers.executed)
+
+
+def test_gitea_refusing_is_told_in_its_own_words() -> None:
+    world = _world(Gitea())
+    world.containers.answers["gitea"] = lambda argv: Ran(1, "Command error: name is reserved")
+    with pytest.raises(OpsError, match="name is reserved"):
+        _ensure(world)
+
+
+def test_output_without_a_token_is_an_error_and_no_token() -> None:
+    with pytest.raises(OpsError, match="no access token"):
+        accounts.token_from("something else")

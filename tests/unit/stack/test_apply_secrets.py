@@ -1,0 +1,230 @@
+"""Secrets come into use on the host, whatever an earlier run left half done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ops.errors import OpsError
+from ops.model import Report
+from ops.secrets import store
+from ops.stack import accounts, apply_secrets
+from ops.world.containers import Ran, Service
+from tests.support import fakes
+
+NOW = datetime.now(UTC)
+# What PostgreSQL 18 itself keeps of the password "pencil", read from pg_authid.
+PENCIL = (
+    "SCRAM-SHA-256$4096:9n9FbOwh6ipoZp/GZJDQOw==$"
+    "G8xKuw5pAgZ9tW1P6ovuSVfumcvV2R4aPGzulzS/rf8=:YykfINSLQleeiiFeB2mOzd4xNVlB2PHVldTJDwkJkWw="
+)
+
+
+@dataclass
+class Postgres:
+    """As much of PostgreSQL as keeps a role's verifier."""
+
+    verifier: str = ""
+    statements: list[str] = field(default_factory=list)
+
+    def command(self, argv: Sequence[str]) -> Ran:
+        statement = argv[-1]
+        self.statements.append(statement)
+        if altered := re.fullmatch(r"ALTER ROLE gitea PASSWORD '(.+)'", statement):
+            self.verifier = altered[1]
+            return Ran(0, "ALTER ROLE\n")
+        return Ran(0, f"{self.verifier}\n")
+
+    def takes(self, password: str) -> bool:
+        return apply_secrets.verifier_takes(self.verifier, password)
+
+
+@dataclass
+class Host:
+    """A host whose services run since a minute, and its folder of secrets."""
+
+    directory: Path
+    postgres: Postgres
+    world: fakes.FakeWorld
+    administrator: list[str]
+
+    def apply(self, pending: str = "") -> Report:
+        return apply_secrets.apply(fakes.site(), self.world, pending=pending, directory=self.directory)  # type: ignore[arg-type]
+
+    def age_files(self) -> None:
+        for file in self.directory.iterdir():
+            os.utime(file, (NOW.timestamp() - 3600,) * 2)
+
+
+def _values(word: str) -> dict[str, str]:
+    names = [*(name for name in store.PLACES if not name.startswith("smtp-")), "admin-password"]
+    values = {f"test/{name}": f"{word}-{name}" for name in names}
+    return values | {"test/smtp-credentials": json.dumps({"username": "AKIA", "password": f"{word}-smtp-password"})}
+
+
+def _running(name: str) -> Service:
+    return Service(name, "image", "running", "healthy", 0, NOW - timedelta(minutes=1))
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host that uses what is current."""
+    fakes.own_secrets(monkeypatch)
+    postgres, administrator = Postgres(), ["old-admin-password"]
+
+    def ensure_admin(_site: object, _world: object, *, password: Any) -> Report:
+        changed = administrator[-1] != password.reveal()
+        if changed:
+            administrator.append(password.reveal())
+        return Report("accounts", changed, "")
+
+    monkeypatch.setattr(accounts, "ensure_admin", ensure_admin)
+    services = tuple(_running(name) for name in ("diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"))
+    containers = fakes.FakeContainers(services, {"postgres": postgres.command})
+    world = fakes.FakeWorld(aws=fakes.FakeAws(_values("old")), containers=containers)
+    made = Host(tmp_path, postgres, world, administrator)
+    made.apply()
+    made.age_files()
+    # They run since a minute again: a file's time is coarser than the clock, and one written now may be older than now.
+    containers.found = services
+    containers.restarted.clear()
+    postgres.statements.clear()
+    return made
+
+
+def test_a_host_that_uses_what_is_current_is_left_alone(host: Host) -> None:
+    report = host.apply()
+    assert (report.changed, report.summary) == (False, "the secrets are in use")
+    assert host.world.containers.restarted == []
+    assert not any(statement.startswith("ALTER") for statement in host.postgres.statements)
+
+
+@pytest.mark.parametrize(
+    ("name", "restarted"),
+    [
+        ("database-password", ["gitea"]),
+        ("gitea-internal-token", ["gitea"]),
+        ("gitea-jwt-secret", ["gitea"]),
+        ("metrics-token", ["gitea"]),
+        ("smtp-credentials", ["gitea"]),
+        ("admin-password", []),
+    ],
+)
+def test_a_pending_value_restarts_those_who_read_it_and_no_one_else(
+    name: str, restarted: list[str], host: Host
+) -> None:
+    host.world.aws.pending = _values("new")
+    assert host.apply(name).changed is True
+    assert host.world.containers.restarted == restarted
+    host.age_files()
+    assert host.apply(name).changed is False
+
+
+def test_who_reads_a_new_value_is_restarted_though_a_clock_says_it_started_later(host: Host) -> None:
+    host.world.containers.found = tuple(
+        dataclasses.replace(each, started=NOW + timedelta(days=1)) for each in host.world.containers.found
+    )
+    host.world.aws.pending = _values("new")
+    host.apply("metrics-token")
+    assert host.world.containers.restarted == ["gitea"]
+
+
+def test_the_database_takes_the_new_password_alone_and_is_told_only_a_verifier(host: Host) -> None:
+    host.world.aws.pending = _values("new")
+    host.apply("database-password")
+    assert host.postgres.takes("new-database-password")
+    assert not host.postgres.takes("old-database-password")
+    assert (host.directory / "database-password").read_text() == "new-database-password"
+    assert "database-password" not in str(host.world.containers.executed)
+
+
+def test_what_is_current_comes_back_when_a_pending_value_is_given_up(host: Host) -> None:
+    host.world.aws.pending = _values("new")
+    host.apply("database-password")
+    host.apply("admin-password")
+    assert host.administrator[-1] == "new-admin-password"
+    host.apply()
+    assert host.postgres.takes("old-database-password")
+    assert (host.directory / "database-password").read_text() == "old-database-password"
+    assert host.administrator[-1] == "old-admin-password"
+
+
+def test_a_file_that_was_written_before_a_cut_off_still_restarts_its_reader(host: Host) -> None:
+    (host.directory / "metrics-token").chmod(0o600)
+    (host.directory / "metrics-token").write_text("new-metrics-token")
+    host.world.aws.secrets["test/metrics-token"] = "new-metrics-token"
+    assert host.apply().changed is True
+    assert host.world.containers.restarted == ["gitea"]
+
+
+def test_a_database_that_was_altered_before_a_cut_off_takes_what_is_current_again(host: Host) -> None:
+    host.postgres.verifier = apply_secrets.verifier_of("a password that was to follow", b"salt")
+    host.apply()
+    assert host.postgres.takes("old-database-password")
+
+
+def test_a_database_whose_stack_is_not_started_yet_is_brought_to_agree_and_nothing_is_restarted(host: Host) -> None:
+    host.world.containers.found = (_running("postgres"),)
+    host.postgres.verifier = apply_secrets.verifier_of("another", b"salt")
+    host.world.aws.secrets = _values("new")
+    host.apply()
+    assert host.postgres.takes("new-database-password")
+    assert host.world.containers.restarted == []
+    assert host.administrator[-1] == "old-admin-password"
+
+
+def test_a_host_without_containers_only_gets_its_files(host: Host) -> None:
+    host.world.containers.found = ()
+    host.world.aws.secrets = _values("new")
+    host.apply()
+    assert (host.directory / "metrics-token").read_text() == "new-metrics-token"
+    assert host.postgres.statements == []
+
+
+def test_a_service_that_is_not_healthy_again_is_named_with_its_log(host: Host) -> None:
+    host.world.containers.never_healthy = frozenset({"gitea"})
+    host.world.aws.pending = _values("new")
+    with pytest.raises(OpsError, match="gitea: not healthy 180 s after the restart") as failed:
+        host.apply("metrics-token")
+    assert failed.value.hint.endswith("logs gitea")
+
+
+def test_a_database_that_refuses_is_quoted(host: Host) -> None:
+    host.world.containers.answers["postgres"] = lambda _: Ran(2, "FATAL: no such role\n")
+    with pytest.raises(OpsError, match="PostgreSQL refuses: FATAL: no such role"):
+        host.apply()
+
+
+def test_every_service_that_mounts_a_secret_is_known_as_its_reader() -> None:
+    compose = yaml.safe_load((Path(__file__).parents[3] / "compose/compose.yaml").read_text())
+    mounted: Mapping[str, set[str]] = {name: set() for name in compose["secrets"]}
+    for service, settings in compose["services"].items():
+        for name in settings.get("secrets", []):
+            mounted[name].add(service)
+    # The role of the database is altered instead of its server restarted, and Diun reads its files at each mail.
+    assert {name: services - {"postgres", "diun"} for name, services in mounted.items()} == {
+        name: set(readers) for name, readers in apply_secrets.READERS.items() if name != "restic-password"
+    }
+    assert apply_secrets.READERS["restic-password"] == ()  # of ops alone
+    assert set(apply_secrets.READERS) == set(store.PLACES)
+
+
+@pytest.mark.parametrize("verifier", ["", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$x:y$z"])
+def test_a_verifier_that_is_none_takes_nothing(verifier: str) -> None:
+    assert not apply_secrets.verifier_takes(verifier, "")
+
+
+def test_a_verifier_of_postgresql_s_own_is_understood() -> None:
+    assert apply_secrets.verifier_takes(PENCIL, "pencil")
+    assert not apply_secrets.verifier_takes(PENCIL, "Pencil")
+    assert not apply_secrets.verifier_takes(PENCIL.replace("$4096:", "$4095:"), "pencil")

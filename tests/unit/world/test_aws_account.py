@@ -1,0 +1,144 @@
+"""What an account answers of buckets, on moto; and whether a site can be made in it (the rest: tests/integration/test_account.py)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from moto import mock_aws
+
+from ops.deploy import preflight
+from ops.errors import OpsError, Refused, Unavailable
+from ops.model import AccountFacts, BucketContents
+from ops.world.aws_account import Account
+from tests.support import fakes
+from tests.support.moto_site import mean_moto
+
+REGION = "eu-central-1"
+WELL = AccountFacts(
+    identity="arn:aws:iam::123456789012:user/operator",
+    region_open=True,
+    zone_found=True,
+    vcpus_wanted=2,
+    vcpus_free=2,
+    addresses_free=1,
+    mail_to_anyone=True,
+    buckets={"a": "free"},
+    namesakes=(),
+)
+
+
+def test_an_account_that_has_everything_takes_the_site() -> None:
+    assert preflight.judge(fakes.site(), WELL) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"region_open": False}, "aws.region = eu-central-1 is not open"),
+        ({"zone_found": False}, "zone = example.org is no public hosted zone"),
+        ({"vcpus_free": 1}, "needs 2 vCPUs and the quota leaves 1"),
+        ({"addresses_free": 0}, "quota of Elastic IPs is used up"),
+        ({"mail_to_anyone": False}, "SES is in its sandbox"),
+        ({"machine": "is no type of machine in eu-central-1"}, "host.instance_type = t3.medium is no type of machine"),
+        ({"records": ("A git.example.org",)}, "A git.example.org is there already"),
+        ({"buckets": {"a": "foreign"}}, "bucket a is someone else's"),
+        ({"buckets": {"a": "ours"}}, "bucket a is here already"),
+        ({"namesakes": ("role test-host",)}, "name = test is in use in this account by role test-host"),
+    ],
+)
+def test_each_lack_is_named_with_what_to_do(change: dict[str, Any], words: str) -> None:
+    (problem,) = preflight.judge(fakes.site(), dataclasses.replace(WELL, **change))
+    assert words in problem
+    assert ": " in problem
+
+
+def test_what_is_unknown_is_no_problem() -> None:
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("region_open", "zone_found", "vcpus_wanted", "vcpus_free", "addresses_free", "mail_to_anyone")
+    )
+    assert preflight.judge(fakes.site(), dataclasses.replace(WELL, **unknown)) == ()
+
+
+def test_all_problems_come_at_once_and_are_a_refusal() -> None:
+    world = fakes.FakeWorld(account=fakes.FakeAccount(dataclasses.replace(WELL, zone_found=False, addresses_free=0)))
+    with pytest.raises(Refused) as caught:
+        preflight.require(fakes.site(), world, buckets=("a",))  # type: ignore[arg-type]
+    assert "2 problem(s)" in caught.value.message
+    assert "zone = example.org" in caught.value.message
+    assert "Elastic IPs" in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Account]:
+    """One account for all of them; each test asks for names of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        mean_moto(patch)
+        with mock_aws():
+            yield Account(REGION)
+
+
+@functools.cache
+def _client(service: str) -> Any:
+    return boto3.client(service, region_name=REGION)
+
+
+def _bucket(name: str, lock_days: int = 0) -> str:
+    """A bucket with two versions of each of three objects, and a marker upon them."""
+    storage = _client("s3")
+    place = {"LocationConstraint": REGION}
+    storage.create_bucket(Bucket=name, CreateBucketConfiguration=place, ObjectLockEnabledForBucket=True)
+    if lock_days:
+        rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": lock_days}}
+        wish = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+        storage.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=wish)
+    for number in range(3):
+        storage.put_object(Bucket=name, Key=f"{number}", Body=b"12345")
+        storage.put_object(Bucket=name, Key=f"{number}", Body=b"12345")
+        storage.delete_object(Bucket=name, Key=f"{number}")
+    return name
+
+
+def test_a_lock_holds_from_the_newest_version_on(account: Account) -> None:
+    ends = account.contents(_bucket("locked", lock_days=7)).locked_until
+    assert ends
+    assert timedelta(days=6, hours=23) < ends - datetime.now(UTC) <= timedelta(days=7)
+
+
+def test_a_locked_version_is_not_deleted_and_says_so(account: Account) -> None:
+    with pytest.raises(OpsError, match="of still-locked: AccessDenied"):
+        account.empty(_bucket("still-locked", lock_days=7), lambda _: None)
+
+
+def test_emptying_leaves_no_version_and_no_marker_and_the_bucket_can_go(account: Account) -> None:
+    bucket, told = _bucket("kept"), list[str]()
+    assert account.contents(bucket) == BucketContents(versions=6, markers=3, size=30)
+    assert account.empty(bucket, told.append) == 9
+    assert account.contents(bucket) == BucketContents(0, 0, 0)
+    assert told == ["kept: 9 versions deleted"]
+    account.delete_bucket(bucket)
+    account.delete_bucket(bucket)
+    assert account.contents(bucket) == BucketContents(0, 0, 0)
+
+
+def test_a_bucket_whose_versioning_was_switched_off_keeps_versions_again(account: Account) -> None:
+    _client("s3").create_bucket(Bucket="plain", CreateBucketConfiguration={"LocationConstraint": REGION})
+    assert account.versioned("plain") is False
+    account.keep_versions("plain")
+    assert account.versioned("plain") is True
+
+
+def test_a_bucket_whose_versions_cannot_be_asked_for_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_way(*_: object, **__: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://s3")
+
+    account = Account(REGION)
+    monkeypatch.setattr(account._client("s3"), "_make_api_call", no_way)
+    with pytest.raises(Unavailable, match="bucket some is out of reach"):
+        tuple(account.history("some"))
