@@ -140,7 +140,7 @@ def environment(playbooks: Path) -> dict[str, str]:
     """Return what ansible-playbook is to find in its environment: its settings, and Mitogen's strategy.
 
     Mitogen keeps one Python at work on the host and sends it what is to be done, where Ansible itself starts one anew for
-    each step of each task (docs/decisions/0025-mitogen.md).
+    each step of each task (docs/decisions/0025-mitogen-for-ansible.md).
     """
     found = find_spec("ansible_mitogen")
     if not (found and found.submodule_search_locations):
