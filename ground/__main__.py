@@ -14,7 +14,7 @@ import docker
 from docker.errors import DockerException
 
 from ground import aws, environment, host, image_set, prerequisites, run_registry
-from ground.environment import Stand
+from ground.environment import Environment
 from ground.image_set import OPS_BASE
 from ops import report
 from ops.config import load
@@ -92,7 +92,7 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
     )
 
 
-def _on_ground(template: Path, *, keep: bool, then: Callable[[Stand], int]) -> int:
+def _on_ground(template: Path, *, keep: bool, then: Callable[[Environment], int]) -> int:
     deployed: list[bool] = []
     with environment.standing(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
         evidence.note(image_set=ground.images.name, images=image_set.digests(ground.place.client, ground.images))
@@ -117,7 +117,7 @@ def _e2e(site_file: Path, facts: dict[str, str], *, rehearse: bool) -> int:
     return _python("-m", "pytest", "tests/e2e", *chosen, environment={"E2E_SITE": str(site_file), **facts})
 
 
-def _facts(ground: Stand) -> dict[str, str]:
+def _facts(ground: Environment) -> dict[str, str]:
     return {
         "E2E_AUTHORITIES": str(ground.authorities),
         "E2E_INBOX": ground.inbox,
@@ -146,7 +146,7 @@ def _note_site(written: Path, world: World) -> None:
     evidence.note(images={made.reference: made.identity}, sites={world.site.name: described})
 
 
-def _directions(ground: Stand) -> str:
+def _directions(ground: Environment) -> str:
     site = load.load(ground.site_file)
     ops = f"OPS_SITE={ground.site_file}"
     return f"""

@@ -21,7 +21,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Stand:
+class Environment:
     """A run's ground, ready to be deployed on."""
 
     place: Place
@@ -40,7 +40,7 @@ def prepare(tell: Tell, only: tuple[str, ...] = ()) -> tuple[docker.DockerClient
 
 
 @contextmanager
-def standing(template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Stand]:
+def standing(template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Environment]:
     """Bring the ground up for the length of the block, then remove it, also when it never came up whole.
 
     ``keep`` is asked at the end: True leaves it standing for `./noxw -s down` to remove.
@@ -61,7 +61,7 @@ def _remove(client: docker.DockerClient, name: str, tell: Tell) -> None:
     run_registry.remove(client, name)
 
 
-def _raise(place: Place, folder: Path, built: ImageSet, template: Path, tell: Tell) -> Stand:
+def _raise(place: Place, folder: Path, built: ImageSet, template: Path, tell: Tell) -> Environment:
     site = load.load(template)
     key = run_registry.write_key(folder)
     public_key = key.with_suffix(".pub").read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def _raise(place: Place, folder: Path, built: ImageSet, template: Path, tell: Te
         "mail": {"smtp_host": mailbox.result().smtp_host, "smtp_port": mailbox.result().smtp_port},
     }
     tell(f"the ground stands: host {machine.result().address}, AWS {cloud.result().endpoint_url}")
-    return Stand(
+    return Environment(
         place, folder, run_registry.write_site(template, folder, changes), built, authorities, mailbox.result().inbox
     )
 
@@ -113,7 +113,7 @@ def _machine(place: Place, built: ImageSet, public_key: str) -> host.HostGround:
     )
 
 
-def _succession(stand: Stand, tell: Tell) -> AbstractContextManager[None]:
+def _succession(stand: Environment, tell: Tell) -> AbstractContextManager[None]:
     """Have the host's container replaced when Terraform replaces the instance that it stands for."""
     site = load.load(stand.site_file)
     public_key = Path(site.host.ssh_key).with_suffix(".pub").read_text(encoding="utf-8")

@@ -199,4 +199,4 @@ def in_bytes(size: int) -> str:
     return f"{size} bytes"
 
 
-Agree = Callable[[str, Sequence[str]], None]
+Confirm = Callable[[str, Sequence[str]], None]

@@ -11,7 +11,7 @@ from ops.world import World
 
 
 @dataclass
-class Timeline:
+class StepTimer:
     """The steps taken so far, in seconds."""
 
     world: World

@@ -36,7 +36,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Course:
+class TimelineChart:
     """Steps that were taken one after the other, each with its seconds."""
 
     title: str
@@ -45,16 +45,16 @@ class Course:
     limits: tuple[Limit, ...] = ()
 
 
-def document_of(course: Course) -> dict[str, Any]:
+def document_of(course: TimelineChart) -> dict[str, Any]:
     """Return a course as JSON has it."""
     return {**dataclasses.asdict(course), "steps": dict(course.steps)}
 
 
-def course_from(text: str) -> Course:
+def course_from(text: str) -> TimelineChart:
     """Return the course that a JSON document tells of; raises ValueError when it tells of none."""
     try:
         known = json.loads(text)
-        return Course(
+        return TimelineChart(
             str(known["title"]),
             {str(name): float(seconds) for name, seconds in known["steps"].items()},
             tuple(Mark(str(each["name"]), float(each["at"])) for each in known["marks"]),
@@ -64,7 +64,7 @@ def course_from(text: str) -> Course:
         raise ValueError(f"no time line: {text[:80]!r}") from error
 
 
-def drawing_of(course: Course) -> str:
+def drawing_of(course: TimelineChart) -> str:
     """Return the course as SVG, to be put into a page that gives colours to its classes."""
     # The marks first: their lines pass behind the words.
     rows = "".join([*_marks(course), *_steps(course), *_limits(course)])
@@ -88,7 +88,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
 
 
-def _steps(course: Course) -> Iterator[str]:
+def _steps(course: TimelineChart) -> Iterator[str]:
     whole = _whole(course)
     began = 0.0
     for row, (name, seconds) in enumerate(course.steps.items()):
@@ -97,7 +97,7 @@ def _steps(course: Course) -> Iterator[str]:
         began += seconds
 
 
-def _marks(course: Course) -> Iterator[str]:
+def _marks(course: TimelineChart) -> Iterator[str]:
     bottom = len(course.steps) * _ROW
     for number, mark in enumerate(course.marks):
         x = _percent(mark.at / _whole(course))
@@ -110,7 +110,7 @@ def _marks(course: Course) -> Iterator[str]:
         )
 
 
-def _limits(course: Course) -> Iterator[str]:
+def _limits(course: TimelineChart) -> Iterator[str]:
     for number, limit in enumerate(course.limits):
         y = _top_of_limits(course) + number * _ROW
         kept = limit.seconds <= limit.allowed
@@ -124,11 +124,11 @@ def _limits(course: Course) -> Iterator[str]:
         )
 
 
-def _top_of_limits(course: Course) -> int:
+def _top_of_limits(course: TimelineChart) -> int:
     return len(course.steps) * _ROW + len(course.marks) * _LINE + 12
 
 
-def _whole(course: Course) -> float:
+def _whole(course: TimelineChart) -> float:
     return max([sum(course.steps.values()), *(mark.at for mark in course.marks)]) or 1.0
 
 

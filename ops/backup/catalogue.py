@@ -43,13 +43,13 @@ def newest(site: Site, world: World) -> Manifest | None:
     if not found:
         return None
     key = manifest.key_of(manifest.identity_of(found[-1]))
-    return manifest.read(world.aws.read_object(site.backup.bucket, key))
+    return manifest.from_json(world.aws.read_object(site.backup.bucket, key))
 
 
 def drills(site: Site, world: World) -> tuple[Drill, ...]:
     """Return the newest drills, oldest first. One whose record cannot be read is one that failed."""
     return _records(
-        site, world, records.DRILLS, records.read_drill, lambda when, why: Drill(when, "", 0.0, 0.0, (why,))
+        site, world, records.DRILLS, records.drill_from_json, lambda when, why: Drill(when, "", 0.0, 0.0, (why,))
     )
 
 
@@ -59,14 +59,16 @@ def verifications(site: Site, world: World, *, until_passed: bool = False) -> tu
     ``until_passed`` goes back as far as to one that was passed, should all of those have failed.
     """
     failed: Callable[[datetime, str], Verification] = lambda when, why: Verification(when, "", 0, (why,))  # noqa: E731
-    return _records(site, world, records.VERIFICATIONS, records.read_verification, failed, until_passed=until_passed)
+    return _records(
+        site, world, records.VERIFICATIONS, records.verification_from_json, failed, until_passed=until_passed
+    )
 
 
-def undrilled(site: Site, world: World) -> str:
+def drill_overdue(site: Site, world: World) -> str:
     """Return why no change of the site should rely on its backups for want of a passed drill, or "" (proofs.judge_drills)."""
-    known = moments(site, world)
-    since = known[0] if known else None
-    return records.judge_drills(drills(site, world), site.backup.drill_days, since, world.clock.now())
+    list_backups = moments(site, world)
+    since = list_backups[0] if list_backups else None
+    return records.check_drills(drills(site, world), site.backup.drill_days, since, world.clock.now())
 
 
 def _records(
@@ -102,10 +104,10 @@ def choose(backups: Iterable[Backup], identity: str = "", at: datetime | None = 
 
     Raises Refused when no such backup exists or it is broken.
     """
-    known = {each.identity: each for each in backups}
-    whole = sorted((each.manifest for each in known.values() if each.manifest), key=lambda each: each.moment)
+    list_backups = {each.identity: each for each in backups}
+    whole = sorted((each.manifest for each in list_backups.values() if each.manifest), key=lambda each: each.moment)
     if identity:
-        named = known.get(identity)
+        named = list_backups.get(identity)
         if named is None:
             near = ", ".join(each.identity for each in whole[-3:]) or "there is none"
             raise Refused(f"there is no backup {identity}", f"the newest: {near}; all of them: ops backup list")
@@ -133,17 +135,21 @@ def passed_over(
     )
 
 
-def known(site: Site, world: World, both: Repositories, needed: Collection[str] = manifest.PARTS) -> tuple[Backup, ...]:
+def list_backups(
+    site: Site, world: World, both: Repositories, needed: Collection[str] = manifest.PARTS
+) -> tuple[Backup, ...]:
     """Return the backups that the bucket tells of, each whole in its ``needed`` parts or broken."""
-    return known_in(site, world, both.remote, needed)
+    return list_backups_in(site, world, both.remote, needed)
 
 
-def known_in(site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS) -> tuple[Backup, ...]:
+def list_backups_in(
+    site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS
+) -> tuple[Backup, ...]:
     """Return the backups that the bucket tells of, by whichever door its repository is reached."""
     there = {each.identity for each in remote.snapshots_if_there() or ()}
     keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
     names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
     return tuple(
-        manifest.judge(name, world.aws.read_object(site.backup.bucket, key), there, needed)
+        manifest.check_backup(name, world.aws.read_object(site.backup.bucket, key), there, needed)
         for key, name in names.items()
     )

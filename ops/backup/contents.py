@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ops
 from ops.backup.repositories import REPOSITORIES
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.errors import OpsError
 from ops.world import World
 from ops.world.postgres import Session
@@ -66,25 +66,25 @@ def content(session: Session) -> Content:
     return Content(int(migration), {name: int(count) for name, ((count,),) in counts.items()})
 
 
-def refs(world: World, places: Places, folder: Path) -> dict[str, str]:
+def refs(world: World, paths: HostPaths, folder: Path) -> dict[str, str]:
     """Return a digest of the refs of every repository in a folder like Gitea's; UNREADABLE for one that git cannot read."""
-    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
+    (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "gitea"]
     done = world.containers.once(image, _REFS, folder=folder, target="/data", user="1000:1000")
     if done.code:
         raise OpsError(f"the repositories cannot be listed: {done.output.strip()[-400:]}", "gitea doctor check")
     return refs_from(done.output)
 
 
-def secret_key(places: Places) -> str:
+def secret_key(paths: HostPaths) -> str:
     """Return a digest of Gitea's SECRET_KEY. It is 64 random characters: no one finds them by it."""
-    return hashlib.sha256((places.secrets / "gitea-secret-key").read_bytes()).hexdigest()
+    return hashlib.sha256((paths.secrets / "gitea-secret-key").read_bytes()).hexdigest()
 
 
-def versions(world: World, places: Places) -> dict[str, str]:
+def versions(world: World, paths: HostPaths) -> dict[str, str]:
     """Return the versions of gitea, postgresql, restic and this suite."""
     said = {
-        "gitea": world.containers.execute(places.project, "gitea", ["gitea", "--version"], user="git").output,
-        "postgresql": world.containers.execute(places.project, "postgres", ["postgres", "--version"]).output,
+        "gitea": world.containers.execute(paths.project, "gitea", ["gitea", "--version"], user="git").output,
+        "postgresql": world.containers.execute(paths.project, "postgres", ["postgres", "--version"]).output,
         "restic": world.processes.run(["restic", "version"]).output,
     }
     numbers = {name: _VERSION.search(words) for name, words in said.items()}

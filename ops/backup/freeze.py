@@ -10,10 +10,10 @@ from datetime import datetime
 from ops.backup import manifest
 from ops.backup.contents import refs
 from ops.backup.repositories import Repositories
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
-from ops.step_timer import Timeline
+from ops.step_timer import StepTimer
 from ops.world import World
 from ops.world.containers import FROZEN_SECONDS
 from ops.world.postgres import Session
@@ -43,33 +43,33 @@ class Moment:
 def moment_of(
     site: Site,
     world: World,
-    places: Places,
+    paths: HostPaths,
     both: Repositories,
     session: Session,
-    timeline: Timeline,
+    timer: StepTimer,
     earlier: Collection[str],
 ) -> Moment:
     """Freeze Gitea, take the snapshots of database and data, and return what was true at that moment."""
-    gitea = world.containers.name(places.project, "gitea")
-    photographs = world.subvolumes.can_photograph(places.live)
-    with timeline.step("settle"):
-        world.subvolumes.settle(places.data)
+    gitea = world.containers.name(paths.project, "gitea")
+    photographs = world.btrfs.can_snapshot(paths.live)
+    with timer.step("settle"):
+        world.btrfs.settle(paths.data)
         if not photographs:
             world.tell(
-                f"{places.live} is no btrfs subvolume: it is copied now, and what changes meanwhile while Gitea is frozen"
+                f"{paths.live} is no btrfs subvolume: it is copied now, and what changes meanwhile while Gitea is frozen"
             )
-            both.local.store([places.live], host=site.name, tags=[_HOT])
+            both.local.store([paths.live], host=site.name, tags=[_HOT])
     data, digests = None, {}
-    with timeline.step("freeze"), _frozen(world, places, gitea) as still:
+    with timer.step("freeze"), _frozen(world, paths, gitea) as still:
         session.ask("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         ((export, position),) = session.ask("SELECT pg_export_snapshot(), pg_current_wal_insert_lsn()")
         when = manifest.moment_after(world.clock.now(), earlier)
         if photographs:
-            world.subvolumes.photograph(places.live, places.picture)
+            world.btrfs.snapshot(paths.live, paths.snapshot)
         else:
             tags = [manifest.identity_of(when), "data"]
-            data = both.local.store([places.live], host=site.name, tags=tags)
-            digests = refs(world, places, places.live)
+            data = both.local.store([paths.live], host=site.name, tags=tags)
+            digests = refs(world, paths, paths.live)
     if not photographs:
         # It made the files known, and is of no moment.
         both.local.forget([each.identity for each in both.local.snapshots(_HOT)])
@@ -86,12 +86,12 @@ class _Still:
 
 
 @contextmanager
-def _frozen(world: World, places: Places, gitea: str) -> Iterator[_Still]:
+def _frozen(world: World, paths: HostPaths, gitea: str) -> Iterator[_Still]:
     """Freeze Gitea for the length of the block; raises OpsError when someone had to let it go on before that ended."""
-    if not places.watchman:
+    if not paths.watchdog_image:
         raise Refused("OPS_IMAGE is not set", "run ops on the site's host, by /usr/local/bin/ops")
     still, began, held = _Still(), 0.0, False
-    watch = world.containers.guard(gitea, watchman=places.watchman, seconds=FROZEN_SECONDS)
+    watch = world.containers.start_watchdog(gitea, watchdog_image=paths.watchdog_image, seconds=FROZEN_SECONDS)
     try:
         began = world.clock.monotonic()
         world.containers.freeze(gitea)
@@ -99,7 +99,7 @@ def _frozen(world: World, places: Places, gitea: str) -> Iterator[_Still]:
     finally:
         held = world.containers.thaw(gitea)
         still.seconds = world.clock.monotonic() - began
-        world.containers.dismiss(watch)
+        world.containers.stop_watchdog(watch)
     if not held:
         raise OpsError(
             f"the site would have stood still for more than {FROZEN_SECONDS:.0f} s, and was let go on: no backup was made",

@@ -112,13 +112,13 @@ def key_of(identity: str) -> str:
     return f"{PREFIX}{identity}.json"
 
 
-def written(manifest: Manifest) -> bytes:
+def to_json(manifest: Manifest) -> bytes:
     """Return the manifest as the bucket keeps it."""
     document = {"schema": SCHEMA, **dataclasses.asdict(manifest)}
     return json.dumps(document, indent=1, sort_keys=True, default=_moment_as_text).encode()
 
 
-def read(content: bytes) -> Manifest:
+def from_json(content: bytes) -> Manifest:
     """Return the manifest that the bucket keeps; raises Unreadable for one that is cut off, foreign or newer."""
     try:
         document = json.loads(content)
@@ -133,13 +133,13 @@ def read(content: bytes) -> Manifest:
         raise Unreadable("its manifest is cut off or not one of ours", "take a new backup: ops backup take") from error
 
 
-def judge(identity: str, content: bytes, remote: Collection[str], needed: Collection[str] = PARTS) -> Backup:
+def check_backup(identity: str, content: bytes, remote: Collection[str], needed: Collection[str] = PARTS) -> Backup:
     """Return the backup that a manifest tells of; ``remote`` has the ids of all snapshots in the remote repository.
 
     A manifest that cannot be read, names another backup, or whose ``needed`` parts are not all there makes a broken one.
     """
     try:
-        manifest = read(content)
+        manifest = from_json(content)
     except Unreadable as error:
         return Backup(identity, None, error.message)
     missing = [name for name in needed if name not in manifest.parts or manifest.parts[name].remote not in remote]

@@ -15,29 +15,29 @@ from pathlib import Path
 
 from ops.backup import manifest, repositories
 from ops.config.schema import Site
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.errors import Locked
 from ops.model import Secret
 from ops.secrets.store import secret_name
 from ops.world import World
-from ops.world.container_processes import Contained
+from ops.world.container_processes import ContainerProcesses
 from ops.world.lock import exclusive
 from ops.world.restic import Restic
 
 
 @contextmanager
-def opened(site: Site, world: World, *, workshop: Workshop, image: str) -> Iterator[Restic]:
+def opened(site: Site, world: World, *, workspace: Workspace, image: str) -> Iterator[Restic]:
     """Open the repository in the bucket for the length of the block, by the restic of the ops image.
 
     Its password and the operator's credentials are files that no one else can read, and that are gone afterwards. Raises Locked
     while another run of this machine, or what a killed one has left, is at work on it.
     """
-    with exclusive(workshop.state / "backups.lock", world.clock.now()), _private_folder() as folder:
+    with exclusive(workspace.state / "backups.lock", world.clock.now()), _private_folder() as folder:
         password = _written(folder / "password", world.aws.secret(secret_name(site, "restic-password")))
         credentials = _written(folder / "credentials", world.aws.credentials())
-        cache = workshop.cache / "restic" / site.name
+        cache = workspace.cache / "restic" / site.name
         cache.mkdir(parents=True, exist_ok=True)
-        programs = Contained(image, f"operator-{site.name}", (folder, cache))
+        programs = ContainerProcesses(image, f"operator-{site.name}", (folder, cache))
         if programs.at_work():
             raise Locked(
                 "a run that was killed has left restic at work in a container",
@@ -58,7 +58,7 @@ def opened(site: Site, world: World, *, workshop: Workshop, image: str) -> Itera
 
 def hidden(site: Site, world: World) -> frozenset[str]:
     """Return the names of the backups whose manifest was taken away."""
-    keys = world.account.hidden(site.backup.bucket, manifest.PREFIX)
+    keys = world.aws_account.hidden(site.backup.bucket, manifest.PREFIX)
     return frozenset(key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys)
 
 

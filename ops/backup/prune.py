@@ -15,12 +15,12 @@ from ops.backup.manifest import Backup
 from ops.backup.prune_local import backup_of
 from ops.backup.retention import Fate
 from ops.config.schema import Site
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.images import ops_image
-from ops.model import Agree, Report
+from ops.model import Confirm, Report
 from ops.wal import base_backups, segments
 from ops.wal import plan as wal_plan
-from ops.wal.plan import Doomed
+from ops.wal.plan import WalToDelete
 from ops.wal.segments import Base
 from ops.world import World
 from ops.world.restic import Restic, Snapshot
@@ -40,7 +40,7 @@ class Plan:
     fates: tuple[Fate, ...]
     snapshots: tuple[str, ...]
     orphans: tuple[str, ...]
-    log: Doomed = field(default_factory=lambda: Doomed((), ()))
+    log: WalToDelete = field(default_factory=lambda: WalToDelete((), ()))
     bases: tuple[str, ...] = ()
 
     @property
@@ -68,23 +68,23 @@ class Plan:
         return bool(self.removed or self.orphans or self.log.bases or self.log.keys or self.bases)
 
 
-def prune(site: Site, world: World, *, workshop: Workshop, agree: Agree, rehearse: bool = False) -> Report:
+def prune(site: Site, world: World, *, workspace: Workspace, confirm: Confirm, dry_run: bool = False) -> Report:
     """Remove from the bucket what the site file's policy does not keep.
 
-    ``agree`` is given the site's name and the table of all backups, and raises Refused when that is not wanted. With
-    ``rehearse`` the table is all. Raises Locked while someone else is at work on the repository. Versions of what is removed stay
+    ``confirm`` is given the site's name and the table of all backups, and raises Refused when that is not wanted. With
+    ``dry_run`` the table is all. Raises Locked while someone else is at work on the repository. Versions of what is removed stay
     until lock and lifecycle end them: ``ops backup rewind`` brings it back until then.
     """
-    made = ops_image.ensure(workshop.repository, workshop.cache, world)
-    with operator_access.opened(site, world, workshop=workshop, image=made.reference) as remote:
+    made = ops_image.ensure(workspace.repository, workspace.cache, world)
+    with operator_access.opened(site, world, workspace=workspace, image=made.reference) as remote:
         backups = records.with_proofs(
-            catalogue.known_in(site, world, remote),
+            catalogue.list_backups_in(site, world, remote),
             catalogue.verifications(site, world, until_passed=True),
             catalogue.drills(site, world),
         )
         snapshots, now = remote.snapshots(), world.clock.now()
         chosen = with_log(
-            plan(site, backups, snapshots, operator_access.hidden(site, world), now),
+            plan_prune(site, backups, snapshots, operator_access.hidden(site, world), now),
             base_backups.recorded(site, world),
             world.aws.objects(site.backup.bucket, segments.PREFIX),
             snapshots,
@@ -95,16 +95,16 @@ def prune(site: Site, world: World, *, workshop: Workshop, agree: Agree, rehears
             "kept": len(chosen.fates) - len(chosen.removed),
             "orphans": len(chosen.orphans),
         }
-        if rehearse:
+        if dry_run:
             return Report("backup", False, f"would remove {len(chosen.removed)} backups", facts, chosen.lines)
         if chosen.loses:
-            agree(site.name, chosen.lines)
+            confirm(site.name, chosen.lines)
         remove(site, world, remote, chosen)
     summary = f"{len(chosen.removed)} backups removed, {facts['kept']} kept"
     return Report("backup", chosen.loses, summary, facts, chosen.lines if chosen.loses else ())
 
 
-def plan(
+def plan_prune(
     site: Site, backups: Iterable[Backup], snapshots: Collection[Snapshot], hidden: Collection[str], now: datetime
 ) -> Plan:
     """Return what is to be removed from the bucket.
@@ -121,7 +121,7 @@ def plan(
         for each in map(backup_of, snapshots)
         if each and each not in present and _is_over(each, hidden, newest, now)
     }
-    spared = prune_local.lent(snapshots, over)
+    spared = prune_local.shared_data(snapshots, over)
     doomed, orphans = [], []
     for each in snapshots:
         identity = backup_of(each)

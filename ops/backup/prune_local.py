@@ -15,22 +15,22 @@ from ops.world.restic import Restic, Snapshot
 # What lies beside backups, by its tag, and how many of the newest stay on the host: the pass that the next one is compared with, and
 # bases of the database; the bucket has all of those.
 KEPT_BESIDE = {"first-pass": 1, "base": 2}
-_BORROWED = "data-is-"
+_REUSED = "data-is-"
 
 
-def tidy(local: Restic, policy: Policy, verified: Collection[str]) -> int:
+def prune_local(local: Restic, policy: Policy, verified: Collection[str]) -> int:
     """Remove from the host's own repository what the policy does not keep, and return how many snapshots that were.
 
     ``verified`` has the names of backups that were verified. Cut off anywhere, the next run goes on.
     """
-    doomed = plan(local.snapshots(), policy, verified)
+    doomed = plan_prune_local(local.snapshots(), policy, verified)
     if doomed:
         local.forget(doomed)
     local.prune()
     return len(doomed)
 
 
-def plan(snapshots: Collection[Snapshot], policy: Policy, verified: Collection[str]) -> tuple[str, ...]:
+def plan_prune_local(snapshots: Collection[Snapshot], policy: Policy, verified: Collection[str]) -> tuple[str, ...]:
     """Return the snapshots that go: of backups that the policy does not keep or that never became one, and what is old beside them."""
     backups: dict[str, set[str]] = {}
     own: dict[str, list[str]] = {}
@@ -40,7 +40,7 @@ def plan(snapshots: Collection[Snapshot], policy: Policy, verified: Collection[s
         if identity := backup_of(each):
             backups.setdefault(identity, set()).update(set(each.tags) & set(PARTS))
             own.setdefault(identity, []).append(each.identity)
-            if borrowed(each) in there:
+            if reused_data(each) in there:
                 backups[identity].add("data")
         for tag in set(each.tags) & set(KEPT_BESIDE):
             beside[tag].append(each.identity)
@@ -51,7 +51,7 @@ def plan(snapshots: Collection[Snapshot], policy: Policy, verified: Collection[s
     ]
     gone = [each.identity for each in plan_retention(candidates, policy) if not each.kept]
     doomed = [one for identity in gone for one in own[identity]]
-    spared = lent(snapshots, gone)
+    spared = shared_data(snapshots, gone)
     return (
         *(one for one in doomed if one not in spared),
         *(one for tag, count in KEPT_BESIDE.items() for one in beside[tag][:-count]),
@@ -71,19 +71,19 @@ def backup_of(snapshot: Snapshot) -> str:
     return ""
 
 
-def borrowing(snapshot: str) -> str:
+def reuse_tag(snapshot: str) -> str:
     """Return the tag that says: the data of this backup is that snapshot, which was stored with an earlier one."""
-    return f"{_BORROWED}{snapshot}"
+    return f"{_REUSED}{snapshot}"
 
 
-def borrowed(snapshot: Snapshot) -> str:
+def reused_data(snapshot: Snapshot) -> str:
     """Return which snapshot, by its id where it was first stored, the backup that this one belongs to has for its data, or ""."""
-    return next((tag.removeprefix(_BORROWED) for tag in snapshot.tags if tag.startswith(_BORROWED)), "")
+    return next((tag.removeprefix(_REUSED) for tag in snapshot.tags if tag.startswith(_REUSED)), "")
 
 
-def lent(snapshots: Iterable[Snapshot], gone: Collection[str]) -> frozenset[str]:
+def shared_data(snapshots: Iterable[Snapshot], gone: Collection[str]) -> frozenset[str]:
     """Return the snapshots, by their ids where they were first stored, that backups other than those ``gone`` have borrowed."""
-    return frozenset(one for each in snapshots if backup_of(each) not in gone and (one := borrowed(each)))
+    return frozenset(one for each in snapshots if backup_of(each) not in gone and (one := reused_data(each)))
 
 
 def is_due(note: Path, now: datetime) -> bool:

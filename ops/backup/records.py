@@ -72,13 +72,13 @@ def key_of(prefix: str, began: datetime) -> str:
     return f"{prefix}{began:%Y%m%dT%H%M%SZ}.json"
 
 
-def written(made: Drill | Verification) -> bytes:
+def to_json(made: Drill | Verification) -> bytes:
     """Return a record as the bucket keeps it."""
     document = {"schema": 1, "passed": made.passed, **dataclasses.asdict(made), "began": made.began.isoformat()}
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
-def read_drill(content: bytes) -> Drill:
+def drill_from_json(content: bytes) -> Drill:
     """Return a drill that the bucket keeps; raises OpsError for one that is cut off or not ours."""
     try:
         known = json.loads(content)
@@ -96,7 +96,7 @@ def read_drill(content: bytes) -> Drill:
         ) from error
 
 
-def read_verification(content: bytes) -> Verification:
+def verification_from_json(content: bytes) -> Verification:
     """Return a verification that the bucket keeps; raises OpsError for one that is cut off or not ours."""
     try:
         known = json.loads(content)
@@ -128,7 +128,7 @@ def choose_share(verifications: Iterable[Verification], now: datetime) -> int:
     return min(read, key=lambda share: (read[share], share))
 
 
-def judge_drills(drills: Sequence[Drill], days: int, since: datetime | None, now: datetime) -> str:
+def check_drills(drills: Sequence[Drill], days: int, since: datetime | None, now: datetime) -> str:
     """Return why nothing should rely on the backups for want of a passed drill, or "".
 
     ``since`` is the moment of the oldest backup, None while there is none: a site that has just begun owes no drill yet.
@@ -144,7 +144,7 @@ def judge_drills(drills: Sequence[Drill], days: int, since: datetime | None, now
     return "no backup was ever restored for practice"
 
 
-def judge_verifications(verifications: Sequence[Verification], since: datetime | None, now: datetime) -> str:
+def check_verifications(verifications: Sequence[Verification], since: datetime | None, now: datetime) -> str:
     """Return why nothing should rely on what lies in the bucket for want of a passed verification, or "".
 
     ``since`` is the moment of the oldest backup, None while there is none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.world import World
 from ops.world.restic import Restic
@@ -24,12 +24,12 @@ class Repositories:
     remote: Restic
 
 
-def repositories(site: Site, world: World, places: Places) -> Repositories:
+def repositories(site: Site, world: World, paths: HostPaths) -> Repositories:
     """Return both repositories of a site, which need not be there yet."""
-    password = places.secrets / "restic-password"
+    password = paths.secrets / "restic-password"
     return Repositories(
-        world.restic(str(places.local), password_file=password, cache=places.cache),
-        world.restic(remote_address(site), password_file=password, cache=places.cache),
+        world.restic(str(paths.local), password_file=password, cache=paths.cache),
+        world.restic(remote_address(site), password_file=password, cache=paths.cache),
     )
 
 

@@ -8,16 +8,16 @@ from datetime import datetime
 
 from ops.backup import operator_access, repositories
 from ops.config.schema import Site
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.errors import Degraded, OpsError, Refused
 from ops.images import ops_image
-from ops.model import Agree, ObjectVersion, Report
+from ops.model import Confirm, ObjectVersion, Report
 from ops.world import World
 from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic
 
 
 @dataclass(frozen=True)
-class Step:
+class ObjectChange:
     """What is done to one object: its version of then becomes the newest, or, where there was none then, it is hidden."""
 
     key: str
@@ -25,7 +25,7 @@ class Step:
 
 
 def rewind(
-    site: Site, world: World, *, workshop: Workshop, at: datetime, agree: Agree, rehearse: bool = False
+    site: Site, world: World, *, workspace: Workspace, at: datetime, confirm: Confirm, dry_run: bool = False
 ) -> Report:
     """Make the bucket show what it showed at a moment, and check the repository that it holds then.
 
@@ -34,19 +34,19 @@ def rewind(
     """
     if at > world.clock.now():
         raise Refused(f"{at:%Y-%m-%d %H:%M:%S} UTC is yet to come", "give a moment before things went wrong")
-    made = ops_image.ensure(workshop.repository, workshop.cache, world)
-    steps = plan_rewind(world.account.history(site.backup.bucket), at)
+    made = ops_image.ensure(workspace.repository, workspace.cache, world)
+    steps = plan_rewind(world.aws_account.history(site.backup.bucket), at)
     lines = in_words(steps, site.backup.bucket, at)
     facts = {"steps": len(steps)}
-    if rehearse:
+    if dry_run:
         return Report("backup", False, f"would change {len(steps)} objects", facts, lines)
     if steps:
-        agree(site.name, lines)
+        confirm(site.name, lines)
     for number, step in enumerate(steps, 1):
         _take(site, world, step)
         if number % 100 == 0:
             world.tell(f"{number} of {len(steps)} objects")
-    with operator_access.opened(site, world, workshop=workshop, image=made.reference) as remote:
+    with operator_access.opened(site, world, workspace=workspace, image=made.reference) as remote:
         _check(remote, f"the bucket is as it was at {at:%Y-%m-%d %H:%M:%S} UTC")
     summary = f"{site.backup.bucket} is as it was at {at:%Y-%m-%d %H:%M:%S} UTC, and its repository is whole"
     return Report("backup", bool(steps), summary, facts, lines)
@@ -66,7 +66,7 @@ def _check(remote: Restic, so_far: str) -> None:
         ) from error
 
 
-def plan_rewind(history: Iterable[ObjectVersion], at: datetime) -> tuple[Step, ...]:
+def plan_rewind(history: Iterable[ObjectVersion], at: datetime) -> tuple[ObjectChange, ...]:
     """Return what makes each object what it was at a moment, to the second.
 
     Locks of runs that were under way then are hidden, too: those runs are over.
@@ -82,13 +82,13 @@ def plan_rewind(history: Iterable[ObjectVersion], at: datetime) -> tuple[Step, .
         now = next((each for each in versions if each.latest), None)
         shown = None if now is None or now.marker else now
         if then is None and shown is not None:
-            steps.append(Step(key))
+            steps.append(ObjectChange(key))
         elif then is not None and not _is_same(then, shown):
-            steps.append(Step(key, then.version))
+            steps.append(ObjectChange(key, then.version))
     return tuple(steps)
 
 
-def in_words(steps: Iterable[Step], bucket: str, at: datetime) -> tuple[str, ...]:
+def in_words(steps: Iterable[ObjectChange], bucket: str, at: datetime) -> tuple[str, ...]:
     """Return what a plan does, as a person has to read it before agreeing."""
     known = list(steps)
     back = sum(bool(each.version) for each in known)
@@ -104,8 +104,8 @@ def _is_same(then: ObjectVersion, shown: ObjectVersion | None) -> bool:
     return shown is not None and (then.version == shown.version or (then.etag, then.size) == (shown.etag, shown.size))
 
 
-def _take(site: Site, world: World, step: Step) -> None:
+def _take(site: Site, world: World, step: ObjectChange) -> None:
     if step.version:
-        world.account.bring_back(site.backup.bucket, step.key, step.version)
+        world.aws_account.bring_back(site.backup.bucket, step.key, step.version)
     else:
         world.aws.hide_object(site.backup.bucket, step.key)

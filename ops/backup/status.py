@@ -11,7 +11,7 @@ from ops import report
 from ops.backup import catalogue, manifest, records, repositories
 from ops.backup.manifest import Backup, Manifest
 from ops.backup.records import Drill, Verification
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.model import CLOCK_DRIFT, Probe, Report, in_bytes
 from ops.world import World
@@ -20,7 +20,7 @@ _REPLICATED = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Facts:
+class BackupInventory:
     """What there is: backups oldest first, snapshots on this host, and the records of what was proven of them.
 
     ``two_disks`` is whether Gitea's data and the repository on this host are on two file systems. ``replicated`` is what S3
@@ -40,11 +40,11 @@ class Facts:
         return tuple(sorted((each.manifest for each in self.backups if each.manifest), key=lambda each: each.moment))
 
 
-def backups(site: Site, world: World, *, places: Places | None = None) -> Report:
+def backups(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
     """List the backups that the bucket tells of, the newest last. One whose parts are missing is broken, and no backup."""
-    both = repositories.repositories(site, world, places or Places())
+    both = repositories.repositories(site, world, paths or HostPaths())
     found = records.with_proofs(
-        catalogue.known(site, world, both), catalogue.verifications(site, world), catalogue.drills(site, world)
+        catalogue.list_backups(site, world, both), catalogue.verifications(site, world), catalogue.drills(site, world)
     )
     broken = sum(each.manifest is None for each in found)
     summary = f"{len(found) - broken} backups" + (f", and {broken} broken: no one can restore those" if broken else "")
@@ -52,23 +52,23 @@ def backups(site: Site, world: World, *, places: Places | None = None) -> Report
     return Report("backup", False, summary, {"backups": [_document(each) for each in found]}, _lines(rows))
 
 
-def status(site: Site, world: World, *, places: Places | None = None) -> Report:
+def status(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
     """Judge the site's backups against its file. Exit code 3 when something is red, each with its remedy."""
-    places = places or Places()
-    both = repositories.repositories(site, world, places)
+    paths = paths or HostPaths()
+    both = repositories.repositories(site, world, paths)
     verifications, drills = catalogue.verifications(site, world), catalogue.drills(site, world)
     local = {each.identity for each in both.local.snapshots_if_there() or ()}
-    facts = Facts(
-        records.with_proofs(catalogue.known(site, world, both), verifications, drills),
+    facts = BackupInventory(
+        records.with_proofs(catalogue.list_backups(site, world, both), verifications, drills),
         local,
-        places.data.stat().st_dev != places.local.parent.stat().st_dev,
+        paths.data.stat().st_dev != paths.local.parent.stat().st_dev,
         verifications,
         drills,
     )
     if site.backup.replica_region and (old := settled(facts.whole, world.clock.now())):
         said = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
         facts = replace(facts, replicated=(old.identity, said))
-    judged = judge(site, facts, world.clock.now())
+    judged = check(site, facts, world.clock.now())
     red = [each for each in judged if not each.healthy]
     summary = (
         f"{len(red)} of {len(judged)} findings are red" if red else "3 copies, 2 media, 1 of them elsewhere: proven"
@@ -77,19 +77,19 @@ def status(site: Site, world: World, *, places: Places | None = None) -> Report:
     return Report("backup", False, summary, told, tuple(report.line(each) for each in judged), 3 if red else 0)
 
 
-def judge(site: Site, facts: Facts, now: datetime) -> tuple[Probe, ...]:
+def check(site: Site, facts: BackupInventory, now: datetime) -> tuple[Probe, ...]:
     """Return what there is to say of the backups, each well or red with its remedy."""
     whole = facts.whole
     if not whole:
         return (Probe("copies", False, "there is no whole backup", "ops backup take"), *_broken(facts))
     newest, since = whole[-1], whole[0].moment
-    late = records.judge_verifications(facts.verifications, since, now)
-    undrilled = records.judge_drills(facts.drills, site.backup.drill_days, since, now)
+    late = records.check_verifications(facts.verifications, since, now)
+    undrilled = records.check_drills(facts.drills, site.backup.drill_days, since, now)
     return (
         _copies(newest, facts),
         _media(facts),
         _place(site, facts),
-        judge_age(newest.moment, site.backup.rpo_minutes, now),
+        check_age(newest.moment, site.backup.rpo_minutes, now),
         Probe("verified", not late, late or _last(facts.verifications), "ops backup verify"),
         Probe("drilled", not undrilled, undrilled or _last(facts.drills), "ops restore --drill"),
         *_measured(site, facts.drills),
@@ -97,7 +97,7 @@ def judge(site: Site, facts: Facts, now: datetime) -> tuple[Probe, ...]:
     )
 
 
-def judge_age(newest: datetime, rpo_minutes: int, now: datetime) -> Probe:
+def check_age(newest: datetime, rpo_minutes: int, now: datetime) -> Probe:
     """Return whether the newest backup is young enough, and not from the future: then a clock is wrong, or was."""
     if newest - now > CLOCK_DRIFT:
         seen = f"the newest backup is of {newest:%Y-%m-%d %H:%M} UTC, which is yet to come"
@@ -107,7 +107,7 @@ def judge_age(newest: datetime, rpo_minutes: int, now: datetime) -> Probe:
     return Probe("age", now - newest <= timedelta(minutes=rpo_minutes), seen, "ops backup take")
 
 
-def _copies(newest: Manifest, facts: Facts) -> Probe:
+def _copies(newest: Manifest, facts: BackupInventory) -> Probe:
     missing = [name for name, part in newest.parts.items() if part.local not in facts.local]
     if missing:
         seen = f"2: the data, the bucket. {' and '.join(missing)} of {newest.identity} missing on this host"
@@ -115,7 +115,7 @@ def _copies(newest: Manifest, facts: Facts) -> Probe:
     return Probe("copies", True, f"3: the data, this host's repository, the bucket; all with {newest.identity}")
 
 
-def _media(facts: Facts) -> Probe:
+def _media(facts: BackupInventory) -> Probe:
     if not facts.two_disks:
         seen = "the data and this host's repository are on one disk"
         return Probe("media", False, seen, "give the data a disk of its own (host.data_device), and deploy")
@@ -129,7 +129,7 @@ def settled(whole: Iterable[Manifest], now: datetime) -> Manifest | None:
     )
 
 
-def _place(site: Site, facts: Facts) -> Probe:
+def _place(site: Site, facts: BackupInventory) -> Probe:
     here, replica = f"S3 in {site.aws.region}", site.backup.replica_region
     if not replica:
         return Probe("elsewhere", True, here)
@@ -167,7 +167,7 @@ def _measured(site: Site, drills: Iterable[Drill]) -> Iterable[Probe]:
     )
 
 
-def _broken(facts: Facts) -> Iterable[Probe]:
+def _broken(facts: BackupInventory) -> Iterable[Probe]:
     for each in facts.backups:
         if each.manifest is None:
             remedy = "ops backup prune, from the operator's machine; or ops backup rewind, if someone did this"

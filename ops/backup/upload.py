@@ -8,19 +8,19 @@ from dataclasses import replace
 from ops.backup import manifest
 from ops.backup.manifest import Manifest, Part
 from ops.backup.repositories import LOCKS, REMOTE, Repositories, repositories
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError
-from ops.step_timer import Timeline
+from ops.step_timer import StepTimer
 from ops.world import World
 
 
 def upload_backup(
-    site: Site, world: World, places: Places, timeline: Timeline, made: Manifest
+    site: Site, world: World, paths: HostPaths, timer: StepTimer, made: Manifest
 ) -> tuple[Manifest, tuple[str, ...]]:
     """Bring a backup to the bucket with all that waits; return it as it is there, and what of the others could not be brought."""
     stuck: dict[str, OpsError] = {}
-    brought = upload_pending(site, world, places, timeline, stuck)
+    brought = upload_pending(site, world, paths, timer, stuck)
     if made.identity not in brought:
         raise stuck.get(made.identity) or OpsError(f"{made.identity} did not stay on this host", "run the backup again")
     left = (f"backup {name} cannot be brought to the bucket: {why.message}; {why.hint}" for name, why in stuck.items())
@@ -28,30 +28,30 @@ def upload_backup(
 
 
 def upload_pending(
-    site: Site, world: World, places: Places, timeline: Timeline, stuck: dict[str, OpsError]
+    site: Site, world: World, paths: HostPaths, timer: StepTimer, stuck: dict[str, OpsError]
 ) -> dict[str, Manifest]:
     """Bring to the bucket what is on this host alone, oldest first, each with its manifest; return what was brought.
 
     What cannot be brought for a reason of its own is ``stuck`` and stops no other.
     """
-    both = repositories(site, world, places)
-    with timeline.step("bucket"):
+    both = repositories(site, world, paths)
+    with timer.step("bucket"):
         if not (_is_at_rest(site, world) or both.remote.unlock()):
             both.remote.make(both.local)
     brought = {}
-    for file in sorted(places.pending.glob("*.json")):
+    for file in sorted(paths.pending.glob("*.json")):
         try:
-            waiting = manifest.read(file.read_bytes())
+            waiting = manifest.from_json(file.read_bytes())
             if not all(both.local.holds(part.local) for part in waiting.parts.values()):
                 world.tell(f"backup {waiting.identity} was on this host alone, and is no more")
                 file.unlink()
                 continue
-            with timeline.step("copy"):
+            with timer.step("copy"):
                 parts = _copied(both, waiting.parts)
-            durations = {**waiting.durations, "copy": timeline.seconds["copy"]}
+            durations = {**waiting.durations, "copy": timer.seconds["copy"]}
             made = replace(waiting, parts=parts, finished=world.clock.now(), durations=durations)
-            with timeline.step("manifest"):
-                world.aws.write_object(site.backup.bucket, manifest.key_of(made.identity), manifest.written(made))
+            with timer.step("manifest"):
+                world.aws.write_object(site.backup.bucket, manifest.key_of(made.identity), manifest.to_json(made))
                 file.unlink()
         except OpsError as failed:
             # Those who are away, and a lock that someone holds, would be so for all the others.

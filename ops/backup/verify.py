@@ -10,11 +10,11 @@ from ops.backup import catalogue, contents, records, repositories
 from ops.backup.manifest import Backup, Manifest
 from ops.backup.records import SHARES, Verification
 from ops.backup.repositories import DUMP, REPOSITORIES, Repositories
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
 from ops.model import Report
-from ops.step_timer import Timeline
+from ops.step_timer import StepTimer
 from ops.world import World, postgres
 from ops.world.lock import exclusive
 from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic, folder_of
@@ -24,21 +24,21 @@ from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic, folder_of
 _OF_REFS = ("HEAD", "config", "refs", "packed-refs", "reftable")
 
 
-def verify(site: Site, world: World, *, places: Places | None = None) -> Report:
+def verify(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
     """Check both repositories, read the next share of their packs, and compare the newest backup with its manifest.
 
     The result is kept in the bucket. Exit code 3 when something was found. Raises Locked while another verification runs,
     Refused when there is no backup, Unavailable when the bucket is out of reach: then nothing was found out, nor kept.
     """
-    places = places or Places()
+    paths = paths or HostPaths()
     began = world.clock.now()
-    with exclusive(places.lock.with_name("verify.lock"), began):
-        both = repositories.repositories(site, world, places)
+    with exclusive(paths.lock.with_name("verify.lock"), began):
+        both = repositories.repositories(site, world, paths)
         if not catalogue.identities(site, world):
             raise Refused("there is no backup yet", "ops backup take")
         share = records.choose_share(catalogue.verifications(site, world), began)
-        made = _verified(site, world, places, both, share, began)
-    world.aws.write_object(site.backup.bucket, records.key_of(records.VERIFICATIONS, began), records.written(made))
+        made = _verified(site, world, paths, both, share, began)
+    world.aws.write_object(site.backup.bucket, records.key_of(records.VERIFICATIONS, began), records.to_json(made))
     return report_of(made)
 
 
@@ -97,28 +97,28 @@ def missing_tables(chosen: Manifest, listed: Iterable[str]) -> list[str]:
 
 
 def _verified(
-    site: Site, world: World, places: Places, both: Repositories, share: int, began: datetime
+    site: Site, world: World, paths: HostPaths, both: Repositories, share: int, began: datetime
 ) -> Verification:
-    timeline, findings = Timeline(world), list[str]()
+    timer, findings = StepTimer(world), list[str]()
     here = [both.local] if both.local.exists() else []
     for name, repository in [("remote", both.remote), *(("local", each) for each in here)]:
-        with timeline.step(name):
+        with timer.step(name):
             findings += _damage(repository, f"{share}/{SHARES}")
     identity = ""
     try:
-        known = catalogue.known(site, world, both)
+        known = catalogue.list_backups(site, world, both)
         chosen = catalogue.choose(known)
         identity = chosen.identity
         findings += newer_broken(known, chosen)
-        with timeline.step("dump"):
-            findings += _dump(world, places, both.remote, chosen)
-        with timeline.step("content"):
-            findings += _content(world, places, both.remote, chosen)
+        with timer.step("dump"):
+            findings += _dump(world, paths, both.remote, chosen)
+        with timer.step("content"):
+            findings += _content(world, paths, both.remote, chosen)
     except NOT_LOOKED_INTO:
         raise
     except OpsError as error:
         findings.append(error.message)
-    return Verification(began, identity, share, tuple(findings), timeline.seconds)
+    return Verification(began, identity, share, tuple(findings), timer.seconds)
 
 
 def _damage(repository: Restic, share: str) -> list[str]:
@@ -133,25 +133,25 @@ def _damage(repository: Restic, share: str) -> list[str]:
     return []
 
 
-def _dump(world: World, places: Places, remote: Restic, chosen: Manifest) -> list[str]:
+def _dump(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -> list[str]:
     listed: list[str] = []
     hear: Callable[[str], None] = listed.append
-    argv = postgres.contents(world.containers.name(places.project, "postgres"))
+    argv = postgres.contents(world.containers.name(paths.project, "postgres"))
     remote.dump_into(chosen.parts["database"].remote, DUMP, argv, hear)
     return missing_tables(chosen, listed)
 
 
-def _content(world: World, places: Places, remote: Restic, chosen: Manifest) -> list[str]:
+def _content(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -> list[str]:
     sizes = {name: remote.size(part.remote) for name, part in chosen.parts.items()}
-    return compare(chosen, sizes, _refs(world, places, remote, chosen.parts["data"].remote))
+    return compare(chosen, sizes, _refs(world, paths, remote, chosen.parts["data"].remote))
 
 
-def _refs(world: World, places: Places, remote: Restic, data: str) -> dict[str, str]:
+def _refs(world: World, paths: HostPaths, remote: Restic, data: str) -> dict[str, str]:
     """A digest of the refs of each repository in a snapshot of Gitea's data, for which the refs alone are fetched."""
-    scratch = places.data / ".verify"
+    scratch = paths.data / ".verify"
     with ExitStack() as undo:
-        world.subvolumes.remove(scratch)
-        undo.callback(world.subvolumes.remove, scratch)
+        world.btrfs.remove(scratch)
+        undo.callback(world.btrfs.remove, scratch)
         scratch.mkdir()
         remote.restore(
             data,
@@ -159,7 +159,7 @@ def _refs(world: World, places: Places, remote: Restic, data: str) -> dict[str, 
             include=folder_of(remote, data),
             only=[f"/{REPOSITORIES}/*/*.git/{name}" for name in _OF_REFS],
         )
-        world.subvolumes.own_like(places.live, scratch)
+        world.btrfs.own_like(paths.live, scratch)
         for each in scratch.glob(f"{REPOSITORIES}/*/*.git"):
             (each / "objects").mkdir(exist_ok=True)
-        return contents.refs(world, places, scratch)
+        return contents.refs(world, paths, scratch)

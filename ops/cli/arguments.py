@@ -73,9 +73,7 @@ def parser() -> argparse.ArgumentParser:
         run_backup,
     )
     _choice(backups, "take", "list", "verify", "status", "stream", "prune", "rewind")
-    backups.add_argument(
-        "--begin-anew", action="store_true", help="even of a new data disk while older backups are there"
-    )
+    _renamed(backups, "--begin-anew", "--allow-empty-disk", "take: back up a new data disk though older backups exist")
     backups.add_argument("--dry-run", action="store_true", help="prune, rewind: say what would be done; touch nothing")
     backups.add_argument("--at", type=_moment, metavar="TIME", help="rewind: to this moment, such as 2026-11-24T04:30Z")
     _consent(backups)
@@ -119,6 +117,13 @@ def _json(parser: argparse.ArgumentParser, **more: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print exactly one JSON document", **more)
 
 
+def _renamed(parser: argparse._ActionsContainer, old: str, new: str, summary: str) -> None:
+    """Add a switch under its new name; the old spelling keeps working and does not show in the help."""
+    parser.add_argument(new, action="store_true", help=summary)
+    name = new.lstrip("-").replace("-", "_")
+    parser.add_argument(old, dest=name, action="store_true", help=argparse.SUPPRESS)
+
+
 def _choice(parser: argparse.ArgumentParser, *choices: str) -> None:
     parser.add_argument("action", choices=choices)
 
@@ -132,13 +137,9 @@ def _restore_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("backup", nargs="?", default="", help="which backup (default: the newest whole one)")
     parser.add_argument("--at", type=_moment, metavar="TIME", help="the newest backup at or before 2026-11-24T04:30Z")
     parser.add_argument("--repository", default="", metavar="OWNER/NAME", help="this repository alone")
-    parser.add_argument(
-        "--fetch", action="store_true", help="write all data anew, though a picture of it may be on the data disk"
-    )
+    _renamed(parser, "--fetch", "--full-copy", "copy all data, even if its snapshot is on the data disk")
     logs = parser.add_mutually_exclusive_group()
-    logs.add_argument(
-        "--from-log", action="store_true", help="make the database of that moment out of base and log, not of the dump"
-    )
+    _renamed(logs, "--from-log", "--from-wal", "build the database from base backup and WAL, not from the dump")
     logs.add_argument(
         "--newest-database",
         action="store_true",

@@ -21,7 +21,7 @@ from ops.stack import accounts, apply_secrets, certs, health, nginx_handover, no
 from ops.update import available, history, plan, rollback, update
 from ops.wal import stream
 from ops.world import World
-from ops.world.host_ops import Remote
+from ops.world.host_ops import HostOps
 
 REPOSITORY = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
@@ -53,33 +53,33 @@ def run_deploy(arguments: argparse.Namespace) -> Report:
     # Ansible is there on the machine that deploys, and not in the image that runs on the host.
     from ops.deploy import deploy, drift
 
-    world, workshop = _workshop(arguments)
+    world, workspace = _workspace(arguments)
     if arguments.dry_run:
-        return deploy.rehearse(world.site, world, workshop=workshop)
+        return deploy.dry_run(world.site, world, workspace=workspace)
     if arguments.check:
-        return drift.check(world.site, world, workshop=workshop)
-    replace = _agree(arguments) if arguments.replace_host else None
+        return drift.check(world.site, world, workspace=workspace)
+    replace = _confirm(arguments) if arguments.replace_host else None
     through = arguments.session_manager
-    return deploy.deploy(world.site, world, workshop=workshop, replace=replace, session_manager=through)
+    return deploy.deploy(world.site, world, workspace=workspace, replace=replace, session_manager=through)
 
 
 def run_destroy(arguments: argparse.Namespace) -> Report:
     """Destroy the site."""
     from ops.deploy import destroy
 
-    world, workshop = _workshop(arguments)
-    wish = destroy.Wish(arguments.with_backups, arguments.without_verified_backup)
-    return destroy.destroy(world.site, world, workshop=workshop, wish=wish, agree=_agree(arguments))
+    world, workspace = _workspace(arguments)
+    request = destroy.DestroyRequest(arguments.with_backups, arguments.without_verified_backup)
+    return destroy.destroy(world.site, world, workspace=workspace, request=request, confirm=_confirm(arguments))
 
 
-def _workshop(arguments: argparse.Namespace) -> tuple[World, Any]:
-    from ops.config.workspace import Workshop
+def _workspace(arguments: argparse.Namespace) -> tuple[World, Any]:
+    from ops.config.workspace import Workspace
 
     world = _world(arguments)
-    return world, Workshop(REPOSITORY, Path(arguments.site).resolve().parent / ".state" / world.site.name, CACHE)
+    return world, Workspace(REPOSITORY, Path(arguments.site).resolve().parent / ".state" / world.site.name, CACHE)
 
 
-def _agree(arguments: argparse.Namespace) -> Callable[[str, Sequence[str]], None]:
+def _confirm(arguments: argparse.Namespace) -> Callable[[str, Sequence[str]], None]:
     """Who is at the terminal types the site's name; elsewhere --yes stands for it."""
 
     def ask(name: str, losses: Sequence[str]) -> None:
@@ -126,20 +126,22 @@ def run_backup(arguments: argparse.Namespace) -> Report:
     verbs = {"list": status.backups, "verify": verify.verify, "status": status.status, "stream": stream.stream}
     if arguments.action in verbs:
         return verbs[arguments.action](world.site, world)
-    return take.take(world.site, world, begin_anew=arguments.begin_anew)
+    return take.take(world.site, world, allow_empty_disk=arguments.allow_empty_disk)
 
 
 def _backups_from_afar(arguments: argparse.Namespace) -> Report:
     # Of the machine that deploys, as deploy is.
     from ops.backup import prune, rewind
 
-    world, workshop = _workshop(arguments)
-    agree = _agree(arguments)
+    world, workspace = _workspace(arguments)
+    confirm = _confirm(arguments)
     if arguments.action == "prune":
-        return prune.prune(world.site, world, workshop=workshop, agree=agree, rehearse=arguments.dry_run)
+        return prune.prune(world.site, world, workspace=workspace, confirm=confirm, dry_run=arguments.dry_run)
     if arguments.at is None:
         raise ConfigError("rewind to when?", "--at TIME, such as --at 2026-11-24T04:30Z")
-    return rewind.rewind(world.site, world, workshop=workshop, at=arguments.at, agree=agree, rehearse=arguments.dry_run)
+    return rewind.rewind(
+        world.site, world, workspace=workspace, at=arguments.at, confirm=confirm, dry_run=arguments.dry_run
+    )
 
 
 def run_restore(arguments: argparse.Namespace) -> Report:
@@ -149,18 +151,18 @@ def run_restore(arguments: argparse.Namespace) -> Report:
         return restore.resume(world.site, world)
     if arguments.drill:
         return drill.drill(world.site, world, when_due=arguments.when_due)
-    wish = restore_plan.Wish(
+    request = restore_plan.RestoreRequest(
         arguments.backup,
         arguments.at,
         arguments.repository,
         arguments.dry_run,
-        arguments.from_log,
+        arguments.from_wal,
         arguments.newest_database,
-        arguments.fetch,
+        arguments.full_copy,
     )
     if arguments.secret_key:
-        return restore.keep_secret_key(world.site, world, wish=wish)
-    return restore.restore(world.site, world, wish=wish, agree=_agree(arguments))
+        return restore.keep_secret_key(world.site, world, request=request)
+    return restore.restore(world.site, world, request=request, confirm=_confirm(arguments))
 
 
 def run_update(arguments: argparse.Namespace) -> Report:
@@ -174,14 +176,16 @@ def run_update(arguments: argparse.Namespace) -> Report:
         return history.history(world.site, world)
     # No one is asked at the hour of the window: the site file has agreed.
     arguments.yes = arguments.yes or arguments.automatic
-    wish = plan.Wish(arguments.service, arguments.to, arguments.automatic, arguments.dry_run, arguments.without_drill)
-    return update.update(world.site, world, wish=wish, agree=_agree(arguments))
+    request = plan.UpdateRequest(
+        arguments.service, arguments.to, arguments.automatic, arguments.dry_run, arguments.without_drill
+    )
+    return update.update(world.site, world, request=request, confirm=_confirm(arguments))
 
 
 def run_rollback(arguments: argparse.Namespace) -> Report:
     """Roll back the last update."""
     world = _world(arguments)
-    return rollback.rollback(world.site, world, agree=_agree(arguments), rehearse=arguments.dry_run)
+    return rollback.rollback(world.site, world, confirm=_confirm(arguments), dry_run=arguments.dry_run)
 
 
 def run_secrets(arguments: argparse.Namespace) -> Report:
@@ -202,14 +206,14 @@ def _rotate(arguments: argparse.Namespace) -> Report:
     name = store.SMTP if arguments.action == "rotate-smtp" else arguments.name
     adopted = arguments.action == "set"
     (rotate.require_adoptable if adopted else rotate.refuse)(name)
-    world, workshop = _workshop(arguments)
-    host = Remote(deploy_host.connection_of(world.site, workshop), world.processes)
+    world, workspace = _workspace(arguments)
+    host = HostOps(deploy_host.connection_of(world.site, workspace), world.processes)
     if adopted:
         value = Secret(_one_line(f"the value of {name}"))
-        _agree(arguments)(world.site.name, [rotate.ADOPTED[name]])
-        return rotate.adopt(world.site, world, host, name=name, value=value, lock=workshop.lock)
-    _agree(arguments)(world.site.name, [rotate.CONSEQUENCES[name]])
-    return rotate.rotate(world.site, world, host, name=name, lock=workshop.lock)
+        _confirm(arguments)(world.site.name, [rotate.ADOPTED[name]])
+        return rotate.adopt(world.site, world, host, name=name, value=value, lock=workspace.lock)
+    _confirm(arguments)(world.site.name, [rotate.CONSEQUENCES[name]])
+    return rotate.rotate(world.site, world, host, name=name, lock=workspace.lock)
 
 
 def _one_line(what: str) -> str:
@@ -238,7 +242,7 @@ def run_gate(arguments: argparse.Namespace) -> Report:
     # Of the machine that proves, as deploy is.
     from ops.gate import runner
 
-    house = runner.Gatehouse.of(REPOSITORY, _tell)
+    house = runner.GateContext.of(REPOSITORY, _tell)
     if arguments.action == "run":
         return runner.run(house, stage=arguments.stage, options=arguments.options)
     return runner.promote(house, version=arguments.version) if arguments.action == "promote" else runner.status(house)

@@ -16,8 +16,8 @@ COMPOSE_DIRECTORY = Path("/opt/gitea-suite/compose")
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where on the host everything is that a backup is made of or with. ``watchman`` is the image of ``ops`` itself."""
+class HostPaths:
+    """Where on the host everything is that a backup is made of or with. ``watchdog_image`` is the image of ``ops`` itself."""
 
     data: Path = Path(DATA_DIRECTORY)
     secrets: Path = Path(SECRETS_DIRECTORY)
@@ -30,7 +30,7 @@ class Places:
         Path(DATA_DIRECTORY, "letsencrypt"),
     )
     project: str = PROJECT
-    watchman: str = field(default_factory=lambda: os.environ.get("OPS_IMAGE", ""))
+    watchdog_image: str = field(default_factory=lambda: os.environ.get("OPS_IMAGE", ""))
 
     @property
     def live(self) -> Path:
@@ -43,7 +43,7 @@ class Places:
         return self.local.parent / "wal"
 
     @property
-    def lineage(self) -> Path:
+    def disk_seen(self) -> Path:
         """On a data disk that backups were made of, or that was restored from one."""
         return self.data / ".backed-up"
 
@@ -53,13 +53,13 @@ class Places:
         return self.local.parent / "pending"
 
     @property
-    def picture(self) -> Path:
+    def snapshot(self) -> Path:
         """Where a picture of Gitea's data is while it is copied: always there, so that restic knows it again."""
         return self.data / ".moment" / "gitea"
 
-    def picture_of(self, identity: str) -> Path:
+    def snapshot_of(self, identity: str) -> Path:
         """Where the picture is that the newest backup on this host was made of, for the next one to be compared with."""
-        return self.picture.with_name(identity)
+        return self.snapshot.with_name(identity)
 
     @property
     def newest(self) -> Path:

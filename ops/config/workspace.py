@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Workspace:
     """Where a deployment reads its sources and keeps what it must remember of the site between runs."""
 
     repository: Path

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops.config.schema import Site
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.deploy import cost, preflight
-from ops.deploy.host import host, material_of, proven, require_way_in
+from ops.deploy.host import host, material_of, require_way_in, update_pins
 from ops.deploy.infrastructure import (
     apply_infrastructure,
     backend,
@@ -19,11 +19,11 @@ from ops.deploy.infrastructure import (
     write_variables,
 )
 from ops.errors import Degraded
-from ops.model import Agree, Report
+from ops.model import Confirm, Report
 from ops.secrets import rotate
 from ops.secrets.store import NAMES
 from ops.stack import health
-from ops.step_timer import Timeline
+from ops.step_timer import StepTimer
 from ops.world import World
 from ops.world.lock import exclusive
 
@@ -32,8 +32,8 @@ def deploy(
     site: Site,
     world: World,
     *,
-    workshop: Workshop,
-    replace: Agree | None = None,
+    workspace: Workspace,
+    replace: Confirm | None = None,
     session_manager: bool = False,
 ) -> Report:
     """Make the site what its file says, from nothing or from whatever a broken-off run left.
@@ -52,8 +52,8 @@ def deploy(
     if replace:
         replace(site.name, REPLACED)
         options = ["-replace=aws_instance.host"]
-    with exclusive(workshop.lock, world.clock.now()):
-        return _deploy(site, world, workshop, key, options, session_manager=session_manager)
+    with exclusive(workspace.lock, world.clock.now()):
+        return _deploy(site, world, workspace, key, options, session_manager=session_manager)
 
 
 REPLACED = (
@@ -64,30 +64,30 @@ REPLACED = (
 
 
 def _deploy(
-    site: Site, world: World, workshop: Workshop, key: str, options: Sequence[str], *, session_manager: bool
+    site: Site, world: World, workspace: Workspace, key: str, options: Sequence[str], *, session_manager: bool
 ) -> Report:
-    timeline = Timeline(world)
-    with timeline.step("images"):
-        material = material_of(site, world, workshop)
+    timer = StepTimer(world)
+    with timer.step("images"):
+        material = material_of(site, world, workspace)
         for line in material.waiting:
             world.tell(line)
-    with timeline.step("infrastructure"):
-        outputs, built = apply_infrastructure(site, world, workshop, key, options)
-    with timeline.step("mail"):
+    with timer.step("infrastructure"):
+        outputs, built = apply_infrastructure(site, world, workspace, key, options)
+    with timer.step("mail"):
         world.tell(rotate.ensure_smtp(site, world).summary)
-    with timeline.step("host"):
-        if proven(site, world) != material.proven:
+    with timer.step("host"):
+        if update_pins(site, world) != material.update_pins:
             world.tell("an update has proven another image meanwhile")
-            material = material_of(site, world, workshop)
-        played = host(site, world, workshop, outputs, material, session_manager=session_manager)
+            material = material_of(site, world, workspace)
+        played = host(site, world, workspace, outputs, material, session_manager=session_manager)
     address = site.host.address or outputs.public_address
-    with timeline.step("health"):
+    with timer.step("health"):
         wellness = health.health_from_outside(site, world, address=address)
     facts = {
         "address": address,
         "url": f"https://{site.domain}/",
         "images": {**material.pins, "OPS_IMAGE": f"{material.ops.reference}@{material.ops.identity}"},
-        "seconds": timeline.seconds,
+        "seconds": timer.seconds,
         "infrastructure_changed": built,
         "host_changes": list(played.changed),
         "slowest_tasks": [list(each) for each in played.slowest],
@@ -99,23 +99,23 @@ def _deploy(
         )
     changed = built or bool(played.changed)
     said = "is deployed and healthy" if changed else "is as it was: nothing was changed, and it is healthy"
-    return Report("deploy", changed, f"https://{site.domain}/ {said}", facts, _story(timeline))
+    return Report("deploy", changed, f"https://{site.domain}/ {said}", facts, _story(timer))
 
 
-def rehearse(site: Site, world: World, *, workshop: Workshop) -> Report:
+def dry_run(site: Site, world: World, *, workspace: Workspace) -> Report:
     """Return what a deployment would make and change in AWS, and what the site costs a month; touches nothing.
 
     Raises Refused with every reason why the account cannot take a site that is not there yet.
     """
-    variables = write_variables(site, workshop, public_key(Path(site.host.ssh_key).expanduser()))
+    variables = write_variables(site, workspace, public_key(Path(site.host.ssh_key).expanduser()))
     unknown: tuple[str, ...] = ()
     if world.aws.bucket_exists(state_bucket(site)):
-        terraform = terraform_of(site, world, workshop)
+        terraform = terraform_of(site, world, workspace)
         terraform.init(backend(site))
         changes = terraform.changes(variables)
     else:
         unknown = preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket))
-        changes = first_changes(site, world, workshop, variables)
+        changes = first_changes(site, world, workspace, variables)
     charges = cost.monthly(site, secrets=len(NAMES))
     lines = [
         f"{each.action:8} {each.address}" + "".join(f"\n{'':11}{one}" for one in each.differences) for each in changes
@@ -131,5 +131,5 @@ def rehearse(site: Site, world: World, *, workshop: Workshop) -> Report:
     return Report("deploy", changed=False, summary=summary, facts=facts, lines=told)
 
 
-def _story(timeline: Timeline) -> tuple[str, ...]:
-    return tuple(f"{name}: {seconds} s" for name, seconds in timeline.seconds.items())
+def _story(timer: StepTimer) -> tuple[str, ...]:
+    return tuple(f"{name}: {seconds} s" for name, seconds in timer.seconds.items())

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ops.config.schema import Site
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.deploy import host, infrastructure, security_groups
 from ops.errors import Refused
 from ops.model import Change, Report
 from ops.world import World
 
 
-def check(site: Site, world: World, *, workshop: Workshop) -> Report:
+def check(site: Site, world: World, *, workspace: Workspace) -> Report:
     """Compare AWS and the host with the site file; exit code 3 and each item by name when they differ.
 
     Raises Refused for a site that was never deployed, Unavailable when something is out of reach.
@@ -20,16 +20,16 @@ def check(site: Site, world: World, *, workshop: Workshop) -> Report:
     if not world.aws.bucket_exists(infrastructure.state_bucket(site)):
         raise Refused(f"{site.name} is not deployed: it has no Terraform state", "ops deploy")
     host.require_way_in(site, world)
-    terraform, variables = infrastructure.prepared(site, world, workshop)
+    terraform, variables = infrastructure.prepared(site, world, workspace)
     world.tell("== infrastructure: compare")
     changes = terraform.changes(variables)
     foreign = security_groups.foreign_rules(terraform, world)
     world.tell("== host: compare")
     outputs = infrastructure.outputs_from(terraform.outputs())
-    material = host.material_of(site, world, workshop)
-    altered = host.host(site, world, workshop, outputs, material, check=True).changed
+    material = host.material_of(site, world, workspace)
+    altered = host.host(site, world, workspace, outputs, material, check=True).changed
     unversioned = (
-        [] if world.account.versioned(infrastructure.state_bucket(site)) else [infrastructure.state_bucket(site)]
+        [] if world.aws_account.versioned(infrastructure.state_bucket(site)) else [infrastructure.state_bucket(site)]
     )
     return report_from(changes, foreign, altered, unversioned)
 

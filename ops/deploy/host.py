@@ -11,7 +11,7 @@ from typing import Any
 
 from ops.config import tool_variables
 from ops.config.schema import Site
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.deploy.infrastructure import outputs_from, state_bucket
 from ops.errors import Refused
 from ops.images import ops_image, pins
@@ -33,33 +33,33 @@ class Material:
     pins: Mapping[str, str]
     ops: OpsImage
     waiting: tuple[str, ...] = ()
-    proven: Mapping[str, Pin] = field(default_factory=dict)
+    update_pins: Mapping[str, Pin] = field(default_factory=dict)
 
 
-def material_of(site: Site, world: World, workshop: Workshop) -> Material:
+def material_of(site: Site, world: World, workspace: Workspace) -> Material:
     """Look up the digests of the pinned images, and build the image of ``ops`` where it is not built yet.
 
     An image that an update has proven on the host stays.
     """
-    shipped, known = pins.pinned(workshop.repository / "compose"), proven(site, world)
+    shipped, known = pins.pinned(workspace.repository / "compose"), update_pins(site, world)
     resolved = pins.resolve(pins.deployed(shipped, known), world.registry)
-    made = ops_image.ensure(workshop.repository, workshop.cache, world)
+    made = ops_image.ensure(workspace.repository, workspace.cache, world)
     return Material(resolved, made, pins.waiting(shipped, known), known)
 
 
-def proven(site: Site, world: World) -> dict[str, Pin]:
+def update_pins(site: Site, world: World) -> dict[str, Pin]:
     """Return the pins that updates have proven, as the bucket keeps them; none where there is no bucket or no record yet."""
     bucket = site.backup.bucket
     stands = world.aws.bucket_exists(state_bucket(site)) and world.aws.bucket_exists(bucket)
     if not stands or pins.KEY not in world.aws.objects(bucket, pins.KEY):
         return {}
-    return pins.read(world.aws.read_object(bucket, pins.KEY))
+    return pins.from_json(world.aws.read_object(bucket, pins.KEY))
 
 
 def host(
     site: Site,
     world: World,
-    workshop: Workshop,
+    workspace: Workspace,
     outputs: Outputs,
     material: Material,
     *,
@@ -71,21 +71,21 @@ def host(
         site,
         material.pins,
         data_volume_id=outputs.data_volume_id,
-        compose_source=workshop.repository / "compose",
+        compose_source=workspace.repository / "compose",
         image_archive=material.ops.archive,
         image_id=material.ops.identity,
         image_name=material.ops.reference,
     )
     return play(
-        workshop.repository / "playbooks",
+        workspace.repository / "playbooks",
         "site.yml",
-        state=workshop.state / "ansible",
-        host=connection(site, outputs, workshop.known_hosts, session_manager=session_manager),
+        state=workspace.state / "ansible",
+        host=connection(site, outputs, workspace.known_hosts, session_manager=session_manager),
         variables=variables,
         tell=world.tell,
         check=check,
         # Its key is not known yet: a machine that was made a moment ago, and boots.
-        boot_seconds=20 if workshop.known_hosts.exists() else 240,
+        boot_seconds=20 if workspace.known_hosts.exists() else 240,
     )
 
 
@@ -125,9 +125,9 @@ def require_way_in(site: Site, world: World, *, session_manager: bool = False) -
         )
 
 
-def connection_of(site: Site, workshop: Workshop) -> dict[str, Any]:
+def connection_of(site: Site, workspace: Workspace) -> dict[str, Any]:
     """Return Ansible's connection variables for the host of a site that was deployed from here; raises Refused otherwise."""
-    if not workshop.outputs.is_file():
+    if not workspace.outputs.is_file():
         raise Refused(f"site {site.name} was not deployed from here", "ops deploy")
-    outputs = outputs_from(json.loads(workshop.outputs.read_text(encoding="utf-8")))
-    return connection(site, outputs, workshop.known_hosts)
+    outputs = outputs_from(json.loads(workspace.outputs.read_text(encoding="utf-8")))
+    return connection(site, outputs, workspace.known_hosts)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ops.config import tool_variables
 from ops.config.schema import Site
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.deploy import orphaned_instance, preflight, security_groups
 from ops.errors import Refused
 from ops.model import Change, Outputs
@@ -31,75 +31,75 @@ def outputs_from(values: Mapping[str, Any]) -> Outputs:
     return Outputs(**{name: values[name] for name in Outputs.__dataclass_fields__})
 
 
-def first_changes(site: Site, world: World, workshop: Workshop, variables: Path) -> tuple[Change, ...]:
+def first_changes(site: Site, world: World, workspace: Workspace, variables: Path) -> tuple[Change, ...]:
     """Return what Terraform would create for a site whose state bucket does not exist yet."""
     # The state's bucket is not there yet: both roots are planned with a state that is thrown away.
     with tempfile.TemporaryDirectory() as folder:
-        bootstrap = _terraform(world, workshop.repository / "infra/bootstrap", Path(folder) / "bootstrap", site)
+        bootstrap = _terraform(world, workspace.repository / "infra/bootstrap", Path(folder) / "bootstrap", site)
         bootstrap.init({"path": f"{folder}/bootstrap.tfstate"})
         first = bootstrap.changes(_write(Path(folder) / "bootstrap.json", _bootstrap_variables(site)))
-        with altered(workshop.repository / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
+        with altered(workspace.repository / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
             whole = _terraform(world, root, Path(folder) / "infra", site)
             whole.init({"path": f"{folder}/infra.tfstate"})
             return first + whole.changes(variables)
 
 
-def prepared(site: Site, world: World, workshop: Workshop, root: Path | None = None) -> tuple[Terraform, Path]:
+def prepared(site: Site, world: World, workspace: Workspace, root: Path | None = None) -> tuple[Terraform, Path]:
     """Return the door to the site's Terraform root (or to ``root``, a copy of it), ready for use, and its variables' file."""
-    terraform = _terraform(world, root or workshop.repository / "infra", workshop.state / "infra", site)
+    terraform = _terraform(world, root or workspace.repository / "infra", workspace.state / "infra", site)
     terraform.init(backend(site))
-    return terraform, write_variables(site, workshop, public_key(Path(site.host.ssh_key).expanduser()))
+    return terraform, write_variables(site, workspace, public_key(Path(site.host.ssh_key).expanduser()))
 
 
-def infrastructure(site: Site, world: World, workshop: Workshop, key: str, *options: str) -> Outputs:
+def infrastructure(site: Site, world: World, workspace: Workspace, key: str, *options: str) -> Outputs:
     """Make what must exist in AWS and return what Terraform says of it; ``key`` is the administrator's public ssh key.
 
     ``options`` are Terraform's own. Raises Locked, Unavailable or OpsError with Terraform's words; run again, it goes on
     where it stopped. A site that is not there yet is refused for every reason that the account gives.
     """
-    return apply_infrastructure(site, world, workshop, key, options)[0]
+    return apply_infrastructure(site, world, workspace, key, options)[0]
 
 
 def apply_infrastructure(
-    site: Site, world: World, workshop: Workshop, key: str, options: Sequence[str]
+    site: Site, world: World, workspace: Workspace, key: str, options: Sequence[str]
 ) -> tuple[Outputs, bool]:
     """Apply the site's Terraform root and return its outputs and whether anything changed."""
-    ensure_state_bucket(site, world, workshop)
-    terraform = terraform_of(site, world, workshop)
+    ensure_state_bucket(site, world, workspace)
+    terraform = terraform_of(site, world, workspace)
     terraform.init(backend(site))
     state = terraform.state()
     orphaned_instance.refuse(state, world)
-    changed = terraform.apply(write_variables(site, workshop, key), *options, state=state)
+    changed = terraform.apply(write_variables(site, workspace, key), *options, state=state)
     closed = security_groups.close(terraform, world)
     values = terraform.outputs()
-    _forget_another_machine(workshop, values)
-    _write(workshop.outputs, values)
+    _forget_another_machine(workspace, values)
+    _write(workspace.outputs, values)
     return outputs_from(values), changed or closed
 
 
-def _forget_another_machine(workshop: Workshop, values: Mapping[str, Any]) -> None:
+def _forget_another_machine(workspace: Workspace, values: Mapping[str, Any]) -> None:
     """A machine that Terraform itself put in another's place has another key by right."""
-    if workshop.outputs.is_file():
-        before = json.loads(workshop.outputs.read_text(encoding="utf-8"))
+    if workspace.outputs.is_file():
+        before = json.loads(workspace.outputs.read_text(encoding="utf-8"))
         if before.get("instance_id") != values["instance_id"]:
-            workshop.known_hosts.unlink(missing_ok=True)
+            workspace.known_hosts.unlink(missing_ok=True)
 
 
-def ensure_state_bucket(site: Site, world: World, workshop: Workshop) -> None:
+def ensure_state_bucket(site: Site, world: World, workspace: Workspace) -> None:
     """Make the bucket of Terraform's state if it is not there; before that, nothing of the site is, and the account is asked.
 
     The bucket that keeps Terraform's state cannot itself be in that state: it has a root of its own, applied once.
     """
     if world.aws.bucket_exists(state_bucket(site)):
-        if not world.account.versioned(state_bucket(site)):
-            world.account.keep_versions(state_bucket(site))
+        if not world.aws_account.versioned(state_bucket(site)):
+            world.aws_account.keep_versions(state_bucket(site))
             world.tell(f"{state_bucket(site)}: versioning was off and is on again")
         return
     for each in preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket)):
         world.tell(f"pre-flight: not checked: {each}")
-    root = _terraform(world, workshop.repository / "infra/bootstrap", workshop.state / "bootstrap", site)
-    root.init({"path": str(workshop.state / "bootstrap/terraform.tfstate")})
-    root.apply(_write(workshop.state / "bootstrap/terraform.tfvars.json", _bootstrap_variables(site)))
+    root = _terraform(world, workspace.repository / "infra/bootstrap", workspace.state / "bootstrap", site)
+    root.init({"path": str(workspace.state / "bootstrap/terraform.tfstate")})
+    root.apply(_write(workspace.state / "bootstrap/terraform.tfvars.json", _bootstrap_variables(site)))
 
 
 def _bootstrap_variables(site: Site) -> dict[str, str]:
@@ -121,9 +121,9 @@ def backend(site: Site) -> dict[str, str]:
     return {"bucket": state_bucket(site), "key": f"{site.name}/terraform.tfstate", "region": site.aws.region}
 
 
-def terraform_of(site: Site, world: World, workshop: Workshop) -> Terraform:
+def terraform_of(site: Site, world: World, workspace: Workspace) -> Terraform:
     """Return the door to the site's Terraform root."""
-    return _terraform(world, workshop.repository / "infra", workshop.state / "infra", site)
+    return _terraform(world, workspace.repository / "infra", workspace.state / "infra", site)
 
 
 def _terraform(world: World, root: Path, data: Path, site: Site) -> Terraform:
@@ -131,9 +131,9 @@ def _terraform(world: World, root: Path, data: Path, site: Site) -> Terraform:
     return Terraform(world.processes, root, data, environment, world.tell)
 
 
-def write_variables(site: Site, workshop: Workshop, key: str) -> Path:
+def write_variables(site: Site, workspace: Workspace, key: str) -> Path:
     """Write the site's Terraform variables to a file and return its path."""
-    return _write(workshop.state / "infra/terraform.tfvars.json", tool_variables.terraform_variables(site, key))
+    return _write(workspace.state / "infra/terraform.tfvars.json", tool_variables.terraform_variables(site, key))
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> Path:

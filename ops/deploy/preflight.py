@@ -13,18 +13,18 @@ def require(site: Site, world: World, *, buckets: tuple[str, ...]) -> tuple[str,
 
     ``buckets`` are the names that must be free. Nothing is touched.
     """
-    facts = world.account.facts(
+    facts = world.aws_account.facts(
         name=site.name, domain=site.domain, zone=site.zone, instance_type=site.host.instance_type, buckets=buckets
     )
     world.tell(f"pre-flight: {facts.identity}")
-    problems = judge(site, facts)
+    problems = blockers(site, facts)
     if problems:
         listed = "\n".join(f"  {each}" for each in problems)
         raise Refused(f"the account cannot take the site: {len(problems)} problem(s)\n{listed}", "nothing was touched")
     return facts.unknown
 
 
-def judge(site: Site, facts: AccountFacts) -> tuple[str, ...]:
+def blockers(site: Site, facts: AccountFacts) -> tuple[str, ...]:
     """Return each problem with its remedy; what is unknown is none."""
     found = (
         (

@@ -11,7 +11,7 @@ def foreign_rules(terraform: Terraform, world: World) -> dict[tuple[str, str], s
     return {
         (group, rule): words
         for group, ours in rules_from(terraform.state()).items()
-        for rule, words in world.account.rules(group).items()
+        for rule, words in world.aws_account.rules(group).items()
         if rule not in ours
     }
 
@@ -20,6 +20,6 @@ def close(terraform: Terraform, world: World) -> bool:
     """Take the rules that someone else made out of the site's security groups, say which, and return whether there were any."""
     found = foreign_rules(terraform, world)
     for (group, rule), words in found.items():
-        world.account.revoke(group, rule, egress=words.startswith("egress"))
+        world.aws_account.revoke(group, rule, egress=words.startswith("egress"))
         world.tell(f"{group}: revoked a rule that is not ours: {words}")
     return bool(found)

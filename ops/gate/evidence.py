@@ -109,7 +109,7 @@ def statement_from(
     }
 
 
-def sealed(statement: Mapping[str, Any], key: bytes) -> bytes:
+def to_envelope(statement: Mapping[str, Any], key: bytes) -> bytes:
     """Return the statement in a DSSE envelope, signed with HMAC-SHA256."""
     payload = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
     signature = {"keyid": KEY_ID, "sig": base64.b64encode(_signature(payload, key)).decode()}
@@ -117,7 +117,7 @@ def sealed(statement: Mapping[str, Any], key: bytes) -> bytes:
     return json.dumps(envelope, indent=2).encode() + b"\n"
 
 
-def unsealed(envelope: bytes, key: bytes) -> dict[str, Any]:
+def from_envelope(envelope: bytes, key: bytes) -> dict[str, Any]:
     """Return the statement in an envelope; raises ValueError unless it is, to the byte, one that was signed with the key."""
     try:
         document = json.loads(envelope)
@@ -126,12 +126,12 @@ def unsealed(envelope: bytes, key: bytes) -> dict[str, Any]:
         statement: dict[str, Any] = json.loads(payload)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError("it is not a signed statement") from error
-    if not hmac.compare_digest(given, _signature(payload, key)) or sealed(statement, key) != envelope:
+    if not hmac.compare_digest(given, _signature(payload, key)) or to_envelope(statement, key) != envelope:
         raise ValueError("its signature does not fit: it was altered, or made in another checkout")
     return statement
 
 
-def judge_stage(stage: str, tree: str, proof: Proof, key: bytes, previous: str = "") -> Verdict:
+def check_stage(stage: str, tree: str, proof: Proof, key: bytes, previous: str = "") -> Verdict:
     """Return whether the proof proves the stage for this tree.
 
     It does when the envelope is whole, speaks of this stage and this tree, stands on the evidence whose digest is
@@ -148,15 +148,15 @@ def judge_stage(stage: str, tree: str, proof: Proof, key: bytes, previous: str =
     return Verdict(stage, True, f"{len(cases)} tests passed", "", statement, cases)
 
 
-def judge_chain(tree: str, proofs: Mapping[str, Proof], key: bytes) -> tuple[Verdict, ...]:
+def check_chain(tree: str, proofs: Mapping[str, Proof], key: bytes) -> tuple[Verdict, ...]:
     """Return the verdict on every stage in order; each stands on the one before, and ran on images of the same set.
 
     A site that stands elsewhere has the images of its own registry, whatever the tests ran on.
     """
     verdicts: tuple[Verdict, ...] = ()
     for stage in STAGES:
-        verdict = judge_stage(stage, tree, proofs.get(stage, _NOTHING), key, previous_digest(stage, proofs))
-        verdicts += (_judge_image_set(verdict, verdicts),)
+        verdict = check_stage(stage, tree, proofs.get(stage, _NOTHING), key, previous_digest(stage, proofs))
+        verdicts += (_check_image_set(verdict, verdicts),)
     return verdicts
 
 
@@ -310,7 +310,7 @@ def _signature(payload: bytes, key: bytes) -> bytes:
 def _examine(stage: str, tree: str, proof: Proof, key: bytes, previous: str) -> tuple[dict[str, Any], tuple[Case, ...]]:
     if proof.envelope is None:
         raise ValueError("it has not run for this tree")
-    statement = unsealed(proof.envelope, key)
+    statement = from_envelope(proof.envelope, key)
     if not _is_of_this_form(statement):
         raise ValueError("its evidence is of another form than this gate's")
     facts = facts_of(statement)
@@ -357,7 +357,7 @@ def _examine_junit(statement: Mapping[str, Any], proof: Proof) -> tuple[Case, ..
     return cases_from(proof.junit)
 
 
-def _judge_image_set(verdict: Verdict, before: Sequence[Verdict]) -> Verdict:
+def _check_image_set(verdict: Verdict, before: Sequence[Verdict]) -> Verdict:
     own = facts_of(verdict.statement).get("image_set")
     if own == OF_THE_SITE:
         return verdict

@@ -22,7 +22,7 @@ from ops.world.tools import versions
 
 
 @dataclass(frozen=True)
-class Gatehouse:
+class GateContext:
     """What the gate works with: the checkout, its evidence, other programs, time, and the versions of the tools."""
 
     root: Path
@@ -34,13 +34,13 @@ class Gatehouse:
     tools: Callable[[], Mapping[str, str]]
 
     @classmethod
-    def of(cls, root: Path, tell: Tell) -> Gatehouse:
+    def of(cls, root: Path, tell: Tell) -> GateContext:
         """Return the gatehouse of a checkout."""
         git = Git(root)
         return cls(root, git, Evidence(root / "reports", git.directory()), Processes(), Clock(), tell, versions)
 
 
-def run(house: Gatehouse, *, stage: str, options: Sequence[str]) -> Report:
+def run(house: GateContext, *, stage: str, options: Sequence[str]) -> Report:
     """Run a stage's own command if the chain before it is proven for this tree, and leave evidence if it passes.
 
     deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for options
@@ -74,7 +74,7 @@ class _Attempt:
     environment: Mapping[str, str]
 
 
-def _begin(house: Gatehouse, stage: str, command: tuple[str, ...], *, clean: bool) -> _Attempt:
+def _begin(house: GateContext, stage: str, command: tuple[str, ...], *, clean: bool) -> _Attempt:
     tree, started = house.git.tree(), house.clock.now().isoformat(timespec="seconds")
     if clean:
         house.evidence.forget(stage, tree)
@@ -87,7 +87,7 @@ def _begin(house: Gatehouse, stage: str, command: tuple[str, ...], *, clean: boo
     return _Attempt(stage, command, tree, clean, junit, started, environment)
 
 
-def status(house: Gatehouse) -> Report:
+def status(house: GateContext) -> Report:
     """Say of every stage whether it is proven for the tree that is checked out. Exit code 3 when one is not."""
     chain = verdicts(house)
     page = _write_page(house)
@@ -111,7 +111,7 @@ def status(house: Gatehouse) -> Report:
     )
 
 
-def promote(house: Gatehouse, *, version: str) -> Report:
+def promote(house: GateContext, *, version: str) -> Report:
     """Write the release manifest of the proven tree and tag its commit; raises Refused when a stage is unproven."""
     if changed := house.git.changed_files():
         raise Refused(f"these files are changed: {', '.join(changed[:5])}", "git commit, then ./noxw -s deploy-e2e")
@@ -133,13 +133,13 @@ def promote(house: Gatehouse, *, version: str) -> Report:
     return Report("gate", True, f"{tag} is promoted; its manifest is {path}", {"manifest": manifest})
 
 
-def verdicts(house: Gatehouse) -> tuple[Verdict, ...]:
+def verdicts(house: GateContext) -> tuple[Verdict, ...]:
     """Return the verdict on every stage for the tree that is checked out."""
     tree = house.git.tree()
-    return evidence.judge_chain(tree, house.evidence.proofs(tree, evidence.STAGES), house.evidence.key())
+    return evidence.check_chain(tree, house.evidence.proofs(tree, evidence.STAGES), house.evidence.key())
 
 
-def _run_before(house: Gatehouse, missing: Sequence[str]) -> None:
+def _run_before(house: GateContext, missing: Sequence[str]) -> None:
     if house.git.changed_files():
         return  # to be refused: these stages would leave no evidence
     house.tell(f"not yet proven for this tree, so run first: {', '.join(missing)}")
@@ -149,7 +149,7 @@ def _run_before(house: Gatehouse, missing: Sequence[str]) -> None:
         raise error
 
 
-def _record(house: Gatehouse, attempt: _Attempt) -> Report:
+def _record(house: GateContext, attempt: _Attempt) -> Report:
     stage = attempt.stage
     if not _is_still_clean(house, attempt):
         house.tell(f"{stage} passed, but the work tree is not what is committed: no evidence is left")
@@ -173,7 +173,7 @@ def _readable(attempt: _Attempt) -> bytes:
     return junit
 
 
-def _record_failure(house: Gatehouse, attempt: _Attempt) -> None:
+def _record_failure(house: GateContext, attempt: _Attempt) -> None:
     """Keep what a failed run says of its tests, so that the page can show them. Tests that all passed would say the opposite."""
     if not attempt.junit.is_file() or not _is_still_clean(house, attempt):
         return
@@ -183,20 +183,20 @@ def _record_failure(house: Gatehouse, attempt: _Attempt) -> None:
             _keep(house, attempt, junit)
 
 
-def _is_still_clean(house: Gatehouse, attempt: _Attempt) -> bool:
+def _is_still_clean(house: GateContext, attempt: _Attempt) -> bool:
     return attempt.clean and house.git.tree() == attempt.tree and not house.git.changed_files()
 
 
-def _keep(house: Gatehouse, attempt: _Attempt, junit: bytes) -> None:
+def _keep(house: GateContext, attempt: _Attempt, junit: bytes) -> None:
     stage, tree, finished = attempt.stage, attempt.tree, house.clock.now().isoformat(timespec="seconds")
     under = Circumstances(tools=house.tools(), started=attempt.started, finished=finished, command=attempt.command)
     circumstances = house.evidence.circumstances(stage, under)
     previous = evidence.previous_digest(stage, house.evidence.proofs(tree, evidence.STAGES))
     statement = evidence.statement_from(stage, tree, junit, circumstances, previous)
-    house.evidence.keep(stage, tree, junit, evidence.sealed(statement, house.evidence.key()))
+    house.evidence.keep(stage, tree, junit, evidence.to_envelope(statement, house.evidence.key()))
 
 
-def _write_page(house: Gatehouse) -> Path:
+def _write_page(house: GateContext) -> Path:
     tree, commit = house.git.tree(), house.git.commit()
     measured = benchmarks.read(house.evidence.measured())
     page = page_from(verdicts(house), tree, commit, house.git.changed_files(), house.clock.now(), measured)

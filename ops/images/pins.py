@@ -79,13 +79,13 @@ def into_environment(text: str, service: str, pin: Pin) -> str:
     return "".join(lines)
 
 
-def written(pins: Mapping[str, Pin]) -> bytes:
+def to_json(pins: Mapping[str, Pin]) -> bytes:
     """Return the proven pins as the bucket keeps them."""
     document = {"schema": SCHEMA, "pins": {service: str(pin) for service, pin in pins.items()}}
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
-def read(content: bytes) -> dict[str, Pin]:
+def from_json(content: bytes) -> dict[str, Pin]:
     """Return the proven pins that the bucket keeps; raises OpsError for a record that is not ours or not whole."""
     try:
         document = json.loads(content)

@@ -14,7 +14,7 @@ _KINDS = ("rootless", "alpine", "slim", "perl", "otel", "bookworm", "trixie")
 _TAG = re.compile(r"(v?)(\d+(?:\.\d+)*)(?:-([A-Za-z0-9_.-]+))?")
 
 
-class Step(IntEnum):
+class VersionStep(IntEnum):
     """How big a step is: to other bytes under the same tag, or to another version."""
 
     NONE = 0
@@ -65,14 +65,14 @@ def is_newer(service: str, there: Release, here: Release) -> bool:
     return _order(service, there) > _order(service, here)
 
 
-def step_between(service: str, here: Release, there: Release) -> Step:
+def step_between(service: str, here: Release, there: Release) -> VersionStep:
     """Return how big the step from one release to a newer one is; NONE when it is not newer."""
     if not is_newer(service, there, here):
-        return Step.NONE
+        return VersionStep.NONE
     before, after = position(service, here), position(service, there)
     if before[0] != after[0]:
-        return Step.MAJOR
-    return Step.MINOR if before[1] != after[1] else Step.PATCH
+        return VersionStep.MAJOR
+    return VersionStep.MINOR if before[1] != after[1] else VersionStep.PATCH
 
 
 def following(service: str, here: Release, tags: Iterable[str]) -> tuple[Release, ...]:

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from ops.backup import catalogue, contents, records, repositories
 from ops.backup.manifest import Manifest
-from ops.backup.records import Drill, due, written
+from ops.backup.records import Drill, due, to_json
 from ops.backup.repositories import DUMP, REPOSITORIES, Repositories
 from ops.config import compose_files
-from ops.config.paths import COMPOSE_DIRECTORY, Places
+from ops.config.paths import COMPOSE_DIRECTORY, HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
 from ops.model import Report
 from ops.restore import plan, staging
 from ops.stack import accounts
 from ops.stack.health import await_healthy
-from ops.step_timer import Timeline
-from ops.timeline_chart import Course, Limit, Mark, document_of
+from ops.step_timer import StepTimer
+from ops.timeline_chart import Limit, Mark, TimelineChart, document_of
 from ops.world import World, postgres
 from ops.world.lock import exclusive
 from ops.world.restic import NOT_LOOKED_INTO, folder_of
@@ -46,22 +46,27 @@ _CLONED = (
 
 
 def drill(
-    site: Site, world: World, *, when_due: bool = False, places: Places | None = None, compose: Path = COMPOSE_DIRECTORY
+    site: Site,
+    world: World,
+    *,
+    when_due: bool = False,
+    paths: HostPaths | None = None,
+    compose: Path = COMPOSE_DIRECTORY,
 ) -> Report:
     """Restore the newest backup into a scratch site, look whether it is what its manifest says, and remove it.
 
     The result is kept in the bucket. With ``when_due`` nothing is done while the last drill was passed and is young enough. Exit
     code 3 when something was found. Raises Locked while another drill runs, Refused when there is no backup.
     """
-    places = places or Places()
+    paths = paths or HostPaths()
     began = world.clock.now()
-    with exclusive(places.lock.with_name("drill.lock"), began):
+    with exclusive(paths.lock.with_name("drill.lock"), began):
         if when_due and not due(catalogue.drills(site, world), site.backup.drill_days, began):
             return Report("drill", False, "no drill is due")
-        both = repositories.repositories(site, world, places)
-        chosen = catalogue.choose(catalogue.known(site, world, both))
-        made = _drilled(site, world, places, both, chosen, began, compose)
-    world.aws.write_object(site.backup.bucket, records.key_of(records.DRILLS, began), written(made))
+        both = repositories.repositories(site, world, paths)
+        chosen = catalogue.choose(catalogue.list_backups(site, world, both))
+        made = _drilled(site, world, paths, both, chosen, began, compose)
+    world.aws.write_object(site.backup.bucket, records.key_of(records.DRILLS, began), to_json(made))
     return report_of(made, site)
 
 
@@ -78,13 +83,13 @@ def report_of(made: Drill, site: Site) -> Report:
         if made.passed
         else f"backup {made.identity} did not become the site that it is of"
     )
-    facts = {**json.loads(written(made)), "site": site.name, "course": document_of(course_of(made, site))}
+    facts = {**json.loads(to_json(made)), "site": site.name, "course": document_of(course_of(made, site))}
     return Report("drill", True, summary, facts, tuple(findings), 3 if findings else 0)
 
 
-def course_of(made: Drill, site: Site) -> Course:
+def course_of(made: Drill, site: Site) -> TimelineChart:
     """Return a drill as it is drawn: its steps, when the scratch site was there, and both measures against what they may be."""
-    return Course(
+    return TimelineChart(
         f"Restore drill of backup {made.identity}",
         made.durations,
         (Mark("the site is there", made.rto_seconds),) if made.rto_seconds else (),
@@ -103,37 +108,37 @@ def sample(repositories: Sequence[str]) -> tuple[str, ...]:
 
 
 def _drilled(
-    site: Site, world: World, places: Places, both: Repositories, chosen: Manifest, began: datetime, compose: Path
+    site: Site, world: World, paths: HostPaths, both: Repositories, chosen: Manifest, began: datetime, compose: Path
 ) -> Drill:
-    timeline, scratch = Timeline(world), places.data / ".drill"
+    timer, scratch = StepTimer(world), paths.data / ".drill"
     start, findings, rto = world.clock.monotonic(), [], 0.0
     command = _compose(compose)
     with ExitStack() as undo:
         _remove(world, scratch, command)
         undo.callback(_remove, world, scratch, command)
         try:
-            if lacking := plan.judge_room(chosen, world.subvolumes.free(places.data), 0, photographed=False):
+            if lacking := plan.check_room(chosen, world.btrfs.free(paths.data), 0, photographed=False):
                 raise Refused(lacking)
-            with timeline.step("fetch"):
+            with timer.step("fetch"):
                 _fetch(world, both, chosen, scratch)
-            with timeline.step("database"):
+            with timer.step("database"):
                 _database(world, both, chosen, scratch, command)
-            with timeline.step("start"):
+            with timer.step("start"):
                 _do(world, [*command, "up", "--detach", "gitea"], scratch)
                 await_healthy(world, ["gitea"], project=PROJECT, seconds=_HEALTHY_SECONDS)
             rto = round(world.clock.monotonic() - start, 1)
-            with timeline.step("compare"):
-                findings += _differences(world, places, chosen, scratch)
-            with timeline.step("check"):
-                findings += _damage(world, places, scratch)
-            with timeline.step("use"):
+            with timer.step("compare"):
+                findings += _differences(world, paths, chosen, scratch)
+            with timer.step("check"):
+                findings += _damage(world, paths, scratch)
+            with timer.step("use"):
                 findings += _use(world, chosen, site.gitea.admin_username)
         except NOT_LOOKED_INTO:
             raise
         except OpsError as error:
             findings.append(error.message)
     rpo = (began - chosen.moment).total_seconds()
-    return Drill(began, chosen.identity, rto, rpo, tuple(findings), timeline.seconds)
+    return Drill(began, chosen.identity, rto, rpo, tuple(findings), timer.seconds)
 
 
 def _compose(folder: Path) -> list[str]:
@@ -156,7 +161,7 @@ def _fetch(world: World, both: Repositories, chosen: Manifest, scratch: Path) ->
         folder.mkdir(mode=0o711)
     data = chosen.parts["data"].remote
     both.remote.restore(data, scratch / "gitea", include=folder_of(both.remote, data))
-    world.subvolumes.own_like(scratch.parent / "gitea", scratch / "gitea")
+    world.btrfs.own_like(scratch.parent / "gitea", scratch / "gitea")
 
 
 def _database(world: World, both: Repositories, chosen: Manifest, scratch: Path, command: Sequence[str]) -> None:
@@ -166,14 +171,14 @@ def _database(world: World, both: Repositories, chosen: Manifest, scratch: Path,
     both.remote.dump_into(chosen.parts["database"].remote, DUMP, load, world.tell)
 
 
-def _differences(world: World, places: Places, chosen: Manifest, scratch: Path) -> list[str]:
-    with world.database.session(world.containers.name(PROJECT, "postgres")) as session:
+def _differences(world: World, paths: HostPaths, chosen: Manifest, scratch: Path) -> list[str]:
+    with world.postgres.session(world.containers.name(PROJECT, "postgres")) as session:
         rows = dict(contents.content(session).rows)
-    return staging.compare(chosen, rows, contents.refs(world, places, scratch / "gitea"))
+    return staging.compare(chosen, rows, contents.refs(world, paths, scratch / "gitea"))
 
 
-def _damage(world: World, places: Places, scratch: Path) -> list[str]:
-    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
+def _damage(world: World, paths: HostPaths, scratch: Path) -> list[str]:
+    (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "gitea"]
     done = world.containers.once(image, _CHECKED, folder=scratch / "gitea", target="/data", user="1000:1000")
     lines = done.output.splitlines()
     return [f"git fsck of {line}" for line in lines] if lines or not done.code else ["git fsck could not run"]
@@ -225,7 +230,7 @@ def _use(world: World, chosen: Manifest, administrator: str) -> list[str]:
 
 def _remove(world: World, scratch: Path, command: Sequence[str]) -> None:
     _do(world, [*command, "down", "--volumes", "--timeout", "1"], scratch)
-    world.subvolumes.remove(scratch)
+    world.btrfs.remove(scratch)
 
 
 def _do(world: World, argv: Sequence[str], scratch: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ops.backup import contents
 from ops.backup.manifest import Manifest
 from ops.backup.repositories import REPOSITORIES, Repositories
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.errors import Degraded, OpsError, Refused
 from ops.model import Report
 from ops.restore.staging import is_damage, sources_of, staging_of
@@ -48,10 +48,10 @@ class Single:
         return self.root / "before"
 
 
-def write_hooks(world: World, places: Places) -> None:
+def write_hooks(world: World, paths: HostPaths) -> None:
     """The hooks in a backup name Gitea's program and configuration where the Gitea of its time had them."""
     hooks = ["gitea", "admin", "regenerate", "hooks"]
-    done = world.containers.execute(places.project, "gitea", hooks, user="git")
+    done = world.containers.execute(paths.project, "gitea", hooks, user="git")
     if done.code:
         raise Degraded(
             f"all is restored, but the repositories' hooks could not be written anew: {done.output.strip()[-400:]}",
@@ -59,14 +59,14 @@ def write_hooks(world: World, places: Places) -> None:
         )
 
 
-def restore_repository(world: World, places: Places, both: Repositories, chosen: Manifest, repository: str) -> Report:
+def restore_repository(world: World, paths: HostPaths, both: Repositories, chosen: Manifest, repository: str) -> Report:
     """Put one bare repository in the place of the one that is there. Its issues and settings in the database stay as they are."""
     name = f"{repository.lower()}.git"
     if not _REPOSITORY.fullmatch(repository) or name not in chosen.repositories:
         raise Refused(
             f"backup {chosen.identity} has no repository {repository}", "give it as OWNER/NAME; ops backup list"
         )
-    single = Single(places.live, name)
+    single = Single(paths.live, name)
     if not single.live.is_dir():
         raise Refused(
             f"{repository} is not there: Gitea would not know what is restored",
@@ -74,20 +74,20 @@ def restore_repository(world: World, places: Places, both: Repositories, chosen:
         )
     _fetch_repository(world, single, sources_of(chosen, both))
     for folder in (single.staged, *single.staged.parents):
-        if folder == places.live:
+        if folder == paths.live:
             break
-        world.subvolumes.own_like(single.live, folder)
-    if contents.refs(world, places, single.root).get(name) != chosen.repositories[name]:
+        world.btrfs.own_like(single.live, folder)
+    if contents.refs(world, paths, single.root).get(name) != chosen.repositories[name]:
         raise Refused(
             f"what was fetched of {repository} is not what the backup says",
             "nothing was touched; restore it out of another backup: ops backup list",
         )
-    journal = world.journal(staging_of(places).journal)
+    journal = world.journal(staging_of(paths).journal)
     journal.append({"step": "switch", "identity": chosen.identity, "repository": name})
-    world.subvolumes.rename(single.live, single.aside)
-    world.subvolumes.rename(single.staged, single.live)
+    world.btrfs.rename(single.live, single.aside)
+    world.btrfs.rename(single.staged, single.live)
     journal.close()
-    write_hooks(world, places)
+    write_hooks(world, paths)
     facts = {"identity": chosen.identity, "repository": repository}
     return Report(
         "restore", True, f"{repository} is that of {chosen.identity} again", facts, (f"kept aside: {single.aside}",)
@@ -97,7 +97,7 @@ def restore_repository(world: World, places: Places, both: Repositories, chosen:
 def _fetch_repository(world: World, single: Single, sources: Sequence[tuple[Restic, Mapping[str, str]]]) -> None:
     """Fetch one repository beside the one in use, from the bucket when this host's copy is damaged."""
     for source, snapshots in sources:
-        world.subvolumes.remove(single.root)
+        world.btrfs.remove(single.root)
         kept = f"{folder_of(source, snapshots['data'])}/{REPOSITORIES}/{single.name}"
         try:
             source.restore(snapshots["data"], single.staged, include=kept)
@@ -109,10 +109,10 @@ def _fetch_repository(world: World, single: Single, sources: Sequence[tuple[Rest
             return
 
 
-def go_back_to(world: World, places: Places, single: Single) -> None:
+def go_back_to(world: World, paths: HostPaths, single: Single) -> None:
     """Whatever of putting one repository in place was done, undo it."""
     if single.aside.exists():
         if single.live.exists():
-            world.subvolumes.rename(single.live, single.staged)
-        world.subvolumes.rename(single.aside, single.live)
-    world.journal(staging_of(places).journal).close()
+            world.btrfs.rename(single.live, single.staged)
+        world.btrfs.rename(single.aside, single.live)
+    world.journal(staging_of(paths).journal).close()

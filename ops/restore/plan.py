@@ -14,7 +14,7 @@ from ops.errors import Refused
 from ops.model import in_bytes
 from ops.wal import plan as wal_plan
 from ops.wal import segments
-from ops.wal.plan import Replay
+from ops.wal.plan import ReplayPlan
 from ops.wal.segments import Base
 
 # More than the data itself, for what a file system keeps of its own.
@@ -22,32 +22,32 @@ _ROOM = 1.1
 
 
 @dataclass(frozen=True)
-class Wish:
+class RestoreRequest:
     """What is to be restored: a backup by its identity, else the newest at or before ``at``, else the newest of all.
 
-    With ``repository`` (owner/name) it is that repository alone. ``rehearse`` only tells the plan. With ``replay`` the
+    With ``repository`` (owner/name) it is that repository alone. ``dry_run`` only tells the plan. With ``from_wal`` the
     database is made of a base and its log instead of the dump, as it was at the same moment; with ``newest_database`` it is
-    the newest that they make, on the data of the backup. With ``fetch`` the data is fetched and written anew even where the
+    the newest that they make, on the data of the backup. With ``full_copy`` the data is fetched and written anew even where the
     picture that it was stored from is still on the data disk.
     """
 
     identity: str = ""
     at: datetime | None = None
     repository: str = ""
-    rehearse: bool = False
-    replay: bool = False
+    dry_run: bool = False
+    from_wal: bool = False
     newest_database: bool = False
-    fetch: bool = False
+    full_copy: bool = False
 
     @property
     def needed(self) -> tuple[str, ...]:
         """Which parts of a backup the restore cannot do without."""
-        spared = ("database",) if self.replay or self.newest_database else ()
+        spared = ("database",) if self.from_wal or self.newest_database else ()
         return tuple(each for each in manifest.PARTS if each not in spared)
 
 
 @dataclass(frozen=True)
-class Facts:
+class RestorePreconditions:
     """What there is before a restore: Gitea's version here, room on the data disk in bytes, a digest of the SECRET_KEY in use.
 
     ``picture`` is what the backup's data was stored from, where that is on the data disk and to be used.
@@ -59,7 +59,7 @@ class Facts:
     picture: Path | None = None
 
 
-def judge(chosen: Manifest, facts: Facts, base: int = 0) -> tuple[str, ...]:
+def blockers(chosen: Manifest, facts: RestorePreconditions, base: int = 0) -> tuple[str, ...]:
     """Return each reason not to restore, with what would remove it; ``base`` is the size of a base that is needed, too."""
     problems = []
     if order(facts.version) < order(chosen.versions["gitea"]):
@@ -72,12 +72,12 @@ def judge(chosen: Manifest, facts: Facts, base: int = 0) -> tuple[str, ...]:
             "the backup was made under another SECRET_KEY, without which two-factor secrets, mirrors' passwords and Actions "
             'secrets cannot be read: docs/runbooks/restore.md, "Another SECRET_KEY"'
         )
-    if lacking := judge_room(chosen, facts.free, base, photographed=facts.picture is not None):
+    if lacking := check_room(chosen, facts.free, base, photographed=facts.picture is not None):
         problems.append(lacking)
     return tuple(problems)
 
 
-def judge_room(chosen: Manifest, free: int, base: int, *, photographed: bool) -> str:
+def check_room(chosen: Manifest, free: int, base: int, *, photographed: bool) -> str:
     """Return why there is not room for a backup beside the site, or nothing; its data needs none where its picture is there."""
     data = 0 if photographed else int(chosen.parts["data"].size * _ROOM)
     needed = data + chosen.parts["database"].size + base
@@ -89,10 +89,12 @@ def judge_room(chosen: Manifest, free: int, base: int, *, photographed: bool) ->
     )
 
 
-def plan(chosen: Manifest, facts: Facts, wish: Wish, now: datetime) -> tuple[str, ...]:
+def plan_restore(
+    chosen: Manifest, facts: RestorePreconditions, request: RestoreRequest, now: datetime
+) -> tuple[str, ...]:
     """Return what a restore will do, as a person has to read it before agreeing."""
     age = now - chosen.moment
-    what = f"repository {wish.repository}" if wish.repository else f"{chosen.domain}, whole"
+    what = f"repository {request.repository}" if request.repository else f"{chosen.domain}, whole"
     data = f"{in_bytes(chosen.parts['data'].size)} with {len(chosen.repositories)} repositories"
     rest = in_bytes(sum(part.size for name, part in chosen.parts.items() if name != "data"))
     lines = [
@@ -104,36 +106,36 @@ def plan(chosen: Manifest, facts: Facts, wish: Wish, now: datetime) -> tuple[str
     ]
     if facts.picture:
         lines.append(
-            f"taken: data, {data}, from the picture that it was stored from, which is still on the data disk; with --fetch "
+            f"taken: data, {data}, from the picture that it was stored from, which is still on the data disk; with --full-copy "
             "it is brought from the repository and written anew"
         )
     if order(facts.version) > order(chosen.versions["gitea"]):
         lines.append(
             f"migrated: the database, from Gitea {chosen.versions['gitea']} to {facts.version}, as Gitea starts"
         )
-    if not wish.repository:
+    if not request.repository:
         lines.append("away: Gitea, from the switch until it is healthy again; the fetching before that disturbs no one")
     return tuple(lines)
 
 
-def plan_log(chosen: Manifest, known: Iterable[Base], names: Iterable[str], *, newest: bool) -> Replay:
+def plan_wal(chosen: Manifest, known: Iterable[Base], names: Iterable[str], *, newest: bool) -> ReplayPlan:
     """Return how base and log make the database of a backup's moment, or the newest; raises Refused when they do not."""
     return wal_plan.plan_replay(
         known, names, chosen.system, None if newest else segments.position_from(chosen.position)
     )
 
 
-def require_reader(replaying: Replay, tag: str) -> None:
+def require_reader(replaying: ReplayPlan, tag: str) -> None:
     """Raise Refused when the PostgreSQL of a tag cannot replay a log: no major version reads another's."""
     wrote, reads = (order(version)[0] for version in (replaying.base.version, tag))
     if wrote != reads:
         raise Refused(
             f"PostgreSQL {wrote} wrote that log, and {reads} runs here, which cannot read it",
-            "restore the backup's dump: ops restore without --from-log and --newest-database",
+            "restore the backup's dump: ops restore without --from-wal and --newest-database",
         )
 
 
-def log_lines(chosen: Manifest, replaying: Replay, *, newest: bool) -> tuple[str, ...]:
+def wal_lines(chosen: Manifest, replaying: ReplayPlan, *, newest: bool) -> tuple[str, ...]:
     """Return what a person has to read of a restore that takes the database from its log."""
     base = replaying.base
     until = "its end" if replaying.stop is None else f"position {segments.position_as_text(replaying.stop)}"

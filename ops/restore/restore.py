@@ -11,35 +11,37 @@ import hashlib
 import os
 
 from ops.backup import contents, repositories, take
-from ops.backup.catalogue import choose, known, passed_over
+from ops.backup.catalogue import choose, list_backups, passed_over
 from ops.backup.manifest import Manifest
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack
 from ops.images.pins import pin_from
-from ops.model import Agree, Report, Secret
+from ops.model import Confirm, Report, Secret
 from ops.restore.one_repository import restore_repository, write_hooks
-from ops.restore.plan import Facts, Wish, judge, plan
+from ops.restore.plan import RestorePreconditions, RestoreRequest, blockers, plan_restore
 from ops.restore.staging import (
     ASIDE,
     Origin,
     clear_fetched,
     have_beside,
-    lines_of_log,
-    log_wished,
     sources_of,
     staging_of,
+    wal_plan_lines,
+    wal_source,
 )
 from ops.restore.switch import put_in_place, undo_interrupted
 from ops.stack import accounts
-from ops.stack.maintenance import away
-from ops.step_timer import Timeline
+from ops.stack.maintenance import maintenance_mode
+from ops.step_timer import StepTimer
 from ops.world import World
 from ops.world.lock import exclusive
 from ops.world.restic import folder_of
 
 
-def restore(site: Site, world: World, *, wish: Wish, agree: Agree, places: Places | None = None) -> Report:
+def restore(
+    site: Site, world: World, *, request: RestoreRequest, confirm: Confirm, paths: HostPaths | None = None
+) -> Report:
     """Make the site what a backup says it was.
 
     Raises Refused when there is no such backup, it does not fit, it is not what its manifest says or no one agrees: then
@@ -47,52 +49,52 @@ def restore(site: Site, world: World, *, wish: Wish, agree: Agree, places: Place
     and the one before is back, Stranded when that does not come up either, and Degraded when all is done except that the
     administrator of the backup's time cannot sign in with today's password.
     """
-    places = places or Places()
-    with exclusive(places.lock, world.clock.now(), "ops restore"):
-        undo_interrupted(world, places)
-        both = repositories.repositories(site, world, places)
-        backups = known(site, world, both, wish.needed)
-        chosen = choose(backups, wish.identity, wish.at)
-        facts = _facts(world, places, chosen, wish)
-        log = log_wished(site, world, places, chosen, wish)
+    paths = paths or HostPaths()
+    with exclusive(paths.lock, world.clock.now(), "ops restore"):
+        undo_interrupted(world, paths)
+        both = repositories.repositories(site, world, paths)
+        backups = list_backups(site, world, both, request.needed)
+        chosen = choose(backups, request.identity, request.at)
+        facts = _facts(world, paths, chosen, request)
+        log = wal_source(site, world, paths, chosen, request)
         # One repository is of no version and no key, and mostly small; restic says when there is no room for it.
-        problems = () if wish.repository else judge(chosen, facts, log.plan.base.size if log else 0)
+        problems = () if request.repository else blockers(chosen, facts, log.plan.base.size if log else 0)
         if problems:
             raise Refused("\n".join(problems), "nothing was touched")
-        over = passed_over(backups, chosen, wish.identity, wish.at)
-        lines = (*plan(chosen, facts, wish, world.clock.now()), *lines_of_log(chosen, log), *over)
-        if wish.rehearse:
+        over = passed_over(backups, chosen, request.identity, request.at)
+        lines = (*plan_restore(chosen, facts, request, world.clock.now()), *wal_plan_lines(chosen, log), *over)
+        if request.dry_run:
             told = {"identity": chosen.identity, "passed_over": over, "plan": list(lines)}
             return Report("restore", False, f"would restore {chosen.identity}", told, lines)
-        agree(site.name, lines)
-        if wish.repository:
-            return restore_repository(world, places, both, chosen, wish.repository)
-        return _restore_site(site, world, places, chosen, Origin(both, log, facts.picture))
+        confirm(site.name, lines)
+        if request.repository:
+            return restore_repository(world, paths, both, chosen, request.repository)
+        return _restore_site(site, world, paths, chosen, Origin(both, log, facts.picture))
 
 
-def resume(site: Site, world: World, *, places: Places | None = None) -> Report:
+def resume(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
     """Go back to the site as it was when a restore was cut off in its switch; else change nothing."""
-    places = places or Places()
-    with exclusive(places.lock, world.clock.now(), "ops restore --resume"):
-        undone = undo_interrupted(world, places)
-        if not undone and staging_of(places).data.exists():
+    paths = paths or HostPaths()
+    with exclusive(paths.lock, world.clock.now(), "ops restore --resume"):
+        undone = undo_interrupted(world, paths)
+        if not undone and staging_of(paths).data.exists():
             world.tell("a restore was cut off while it fetched: what it had fetched is removed")
-            clear_fetched(world, places)
+            clear_fetched(world, paths)
     summary = (
         f"a restore of {site.name} was cut off: the site is as it was before" if undone else "no restore was cut off"
     )
     return Report("restore", undone, summary)
 
 
-def keep_secret_key(site: Site, world: World, *, wish: Wish, places: Places | None = None) -> Report:
+def keep_secret_key(site: Site, world: World, *, request: RestoreRequest, paths: HostPaths | None = None) -> Report:
     """Write the SECRET_KEY of a backup's Gitea to a file in memory that root alone can read, and say where it is.
 
     That is where the operator has it from, who gives it to a site made anew: ops secrets set gitea-secret-key. Raises Refused
     when there is no such backup, OpsError when its app.ini has not the key that its manifest tells of.
     """
-    places = places or Places()
-    both = repositories.repositories(site, world, places)
-    chosen = choose(known(site, world, both), wish.identity, wish.at)
+    paths = paths or HostPaths()
+    both = repositories.repositories(site, world, paths)
+    chosen = choose(list_backups(site, world, both), request.identity, request.at)
     source, snapshots = sources_of(chosen, both)[0]
     kept = f"{folder_of(source, snapshots['data'])}/gitea/conf/app.ini"
     key = secret_key_from(source.read(snapshots["data"], kept))
@@ -101,7 +103,7 @@ def keep_secret_key(site: Site, world: World, *, wish: Wish, places: Places | No
             f"app.ini of backup {chosen.identity} has not the SECRET_KEY that its manifest tells of",
             "choose another backup: ops backup list",
         )
-    path = places.secrets.parent / f"secret-key-of-{chosen.identity}"
+    path = paths.secrets.parent / f"secret-key-of-{chosen.identity}"
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w", encoding="utf-8") as file:
         file.write(key.reveal())
@@ -120,25 +122,25 @@ def secret_key_from(ini: str) -> Secret:
     return Secret(key)
 
 
-def _restore_site(site: Site, world: World, places: Places, chosen: Manifest, origin: Origin) -> Report:
-    timeline, staging = Timeline(world), staging_of(places)
+def _restore_site(site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin) -> Report:
+    timer, staging = StepTimer(world), staging_of(paths)
     try:
-        until, origin = have_beside(site, world, places, chosen, origin, timeline)
+        until, origin = have_beside(site, world, paths, chosen, origin, timer)
     except OpsError as failed:
         if failed.exit_code != OpsError.exit_code:
             raise
         raise RolledBack(f"nothing was restored, the site was not touched: {failed.message}", failed.hint) from failed
-    with away(site, world, "A backup is being put in its place.", project=places.project) as absence:
+    with maintenance_mode(site, world, "A backup is being put in its place.", project=paths.project) as absence:
         began = world.clock.monotonic()
-        put_in_place(site, world, places, chosen, absence, timeline)
+        put_in_place(site, world, paths, chosen, absence, timer)
     world.journal(staging.journal).close()
-    places.lineage.touch()
-    _let_in(site, world, places)
+    paths.disk_seen.touch()
+    _let_in(site, world, paths)
     seconds = round(world.clock.monotonic() - began, 2)
     facts = {
         "identity": chosen.identity,
         "away": seconds,
-        "durations": timeline.seconds,
+        "durations": timer.seconds,
         "database_until": until,
         "picture": origin.picture is not None,
     }
@@ -152,9 +154,9 @@ def _restore_site(site: Site, world: World, places: Places, chosen: Manifest, or
     )
 
 
-def _let_in(site: Site, world: World, places: Places) -> None:
+def _let_in(site: Site, world: World, paths: HostPaths) -> None:
     """The administrator's password may have been rotated since the backup: Secrets Manager's is the one that counts."""
-    write_hooks(world, places)
+    write_hooks(world, paths)
     try:
         accounts.ensure_admin(site, world)
     except OpsError as failed:
@@ -163,8 +165,8 @@ def _let_in(site: Site, world: World, places: Places) -> None:
         ) from failed
 
 
-def _facts(world: World, places: Places, chosen: Manifest, wish: Wish) -> Facts:
+def _facts(world: World, paths: HostPaths, chosen: Manifest, request: RestoreRequest) -> RestorePreconditions:
     # The image's tag and not what the program says of itself: a Gitea that does not come up is a reason to restore.
-    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "gitea"]
-    picture = None if wish.fetch or wish.repository else take.picture_of(world, places, chosen)
-    return Facts(pin_from(image).tag, world.subvolumes.free(places.data), contents.secret_key(places), picture)
+    (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "gitea"]
+    picture = None if request.full_copy or request.repository else take.snapshot_of(world, paths, chosen)
+    return RestorePreconditions(pin_from(image).tag, world.btrfs.free(paths.data), contents.secret_key(paths), picture)

@@ -10,14 +10,14 @@ from pathlib import Path
 from ops.backup import contents
 from ops.backup.manifest import Manifest
 from ops.backup.repositories import DUMP, Repositories
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
 from ops.images.pins import pin_from
-from ops.restore.plan import Wish, judge_room, log_lines, plan_log, require_reader
-from ops.step_timer import Timeline
+from ops.restore.plan import RestoreRequest, check_room, plan_wal, require_reader, wal_lines
+from ops.step_timer import StepTimer
 from ops.wal import base_backups, recovery, segments
-from ops.wal.plan import Replay
+from ops.wal.plan import ReplayPlan
 from ops.world import World
 from ops.world import postgres as world_postgres
 from ops.world.restic import Full, Restic, folder_of
@@ -53,7 +53,7 @@ class Origin:
     """Where it comes from: the repositories; the picture that the data was stored from; base and log, if not of the dump."""
 
     both: Repositories
-    log: LogSource | None
+    log: WalSource | None
     picture: Path | None
 
 
@@ -62,40 +62,38 @@ class _Unfit(OpsError):
 
 
 def have_beside(
-    site: Site, world: World, places: Places, chosen: Manifest, origin: Origin, timeline: Timeline
+    site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin, timer: StepTimer
 ) -> tuple[str, Origin]:
     """Have all of a backup beside the site, as its manifest says; where its picture is not to be used after all, by fetching it.
 
     Returns until when the database goes, where that is told by its log, and where all came from.
     """
     try:
-        return _fetched(site, world, places, chosen, origin, timeline), origin
+        return _fetched(site, world, paths, chosen, origin, timer), origin
     except _Unfit as unfit:
         world.tell(f"the picture on the data disk cannot be used, so all is fetched: {unfit.message}")
         base = origin.log.plan.base.size if origin.log else 0
-        if lacking := judge_room(chosen, world.subvolumes.free(places.data), base, photographed=False):
+        if lacking := check_room(chosen, world.btrfs.free(paths.data), base, photographed=False):
             raise Refused(f"{unfit.message}; and {lacking}", "nothing of the site was touched") from unfit
     fetching = replace(origin, picture=None)
-    return _fetched(site, world, places, chosen, fetching, timeline), fetching
+    return _fetched(site, world, paths, chosen, fetching, timer), fetching
 
 
-def _fetched(site: Site, world: World, places: Places, chosen: Manifest, origin: Origin, timeline: Timeline) -> str:
+def _fetched(site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin, timer: StepTimer) -> str:
     """Fetch a backup and compare it with its manifest; nothing of it stays when it is not that.
 
     Returns until when the database goes, where that is told by its log. Raises _Unfit when it is the picture that is wrong.
     """
     with ExitStack() as undo:
-        undo.callback(clear, world, places)
-        with timeline.step("fetch"):
-            until = _stage(site, world, places, chosen, origin)
-        with timeline.step("compare"):
+        undo.callback(clear, world, paths)
+        with timer.step("fetch"):
+            until = _stage(site, world, paths, chosen, origin)
+        with timer.step("compare"):
             refs = (
-                _refs_of_picture(world, places, chosen, origin.picture)
-                if origin.picture
-                else staged_refs(world, places)
+                _refs_of_picture(world, paths, chosen, origin.picture) if origin.picture else staged_refs(world, paths)
             )
             # Of a newer database no one knows beforehand how many rows it has.
-            rows = dict(chosen.rows) if origin.log and origin.log.newest else staged_rows(world, places)
+            rows = dict(chosen.rows) if origin.log and origin.log.newest else staged_rows(world, paths)
             if differing := compare(chosen, rows, refs):
                 raise Refused(
                     f"what was fetched is not what backup {chosen.identity} says: {'; '.join(differing[:5])}",
@@ -106,51 +104,53 @@ def _fetched(site: Site, world: World, places: Places, chosen: Manifest, origin:
 
 
 @dataclass(frozen=True)
-class LogSource:
+class WalSource:
     """The database out of its log: how, of which it is the newest, and where that is done."""
 
-    plan: Replay
+    plan: ReplayPlan
     newest: bool
-    place: recovery.Place
+    place: recovery.ReplayTarget
 
 
-def log_wished(site: Site, world: World, places: Places, chosen: Manifest, wish: Wish) -> LogSource | None:
+def wal_source(
+    site: Site, world: World, paths: HostPaths, chosen: Manifest, request: RestoreRequest
+) -> WalSource | None:
     """How the log makes the database that is wished for; None when it is the dump that is wished for."""
-    if not (wish.replay or wish.newest_database) or wish.repository:
+    if not (request.from_wal or request.newest_database) or request.repository:
         return None
     if not chosen.system:
         raise Refused(f"backup {chosen.identity} is from before the log was kept", "restore its dump: ops restore")
-    waiting = segments.Waiting(places.wal / chosen.system)
+    waiting = segments.Waiting(paths.wal / chosen.system)
     shipped = frozenset(base_backups.shipped(site, world, chosen.system))
     left = recovery.left_in(waiting) - shipped
-    planned = plan_log(
-        chosen, base_backups.recorded(site, world, pass_over=True), shipped | left, newest=wish.newest_database
+    planned = plan_wal(
+        chosen, base_backups.recorded(site, world, pass_over=True), shipped | left, newest=request.newest_database
     )
-    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "postgres"]
+    (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "postgres"]
     require_reader(planned, pin_from(image).tag)
-    place = recovery.Place(
-        *_scratch(places), image=image, key=base_backups.key_of(places.secrets), waiting=waiting, left=left
+    place = recovery.ReplayTarget(
+        *_scratch(paths), image=image, key=base_backups.key_of(paths.secrets), waiting=waiting, left=left
     )
-    return LogSource(planned, wish.newest_database, place)
+    return WalSource(planned, request.newest_database, place)
 
 
-def _scratch(places: Places) -> tuple[Path, str]:
+def _scratch(paths: HostPaths) -> tuple[Path, str]:
     """Where a database is made of its log: the folder, and the container's name."""
-    return places.data / ".replay", f"{places.project}-replay"
+    return paths.data / ".replay", f"{paths.project}-replay"
 
 
-def lines_of_log(chosen: Manifest, log: LogSource | None) -> tuple[str, ...]:
+def wal_plan_lines(chosen: Manifest, log: WalSource | None) -> tuple[str, ...]:
     """Return the plan's lines about the WAL, none when the dump is restored."""
-    return log_lines(chosen, log.plan, newest=log.newest) if log else ()
+    return wal_lines(chosen, log.plan, newest=log.newest) if log else ()
 
 
-def _load_log(site: Site, world: World, places: Places, both: Repositories, log: LogSource) -> str:
+def _load_log(site: Site, world: World, paths: HostPaths, both: Repositories, log: WalSource) -> str:
     """Fill the staged database with that of base and log, and return until when it goes."""
     local = log.plan.base.local in {each.identity for each in both.local.snapshots_if_there() or ()}
     source = both.local if local else both.remote
     with recovery.database_of(site, world, log.plan, source, log.place) as container:
         until = recovery.until(world, container)
-        postgres = world.containers.name(places.project, "postgres")
+        postgres = world.containers.name(paths.project, "postgres")
         dump, load = world_postgres.dump(container), world_postgres.load(postgres, STAGED)
         done = world.processes.pipe(dump, load, environment={}, tell=world.tell)
         if done.code:
@@ -158,30 +158,30 @@ def _load_log(site: Site, world: World, places: Places, both: Repositories, log:
     return until
 
 
-def _stage(site: Site, world: World, places: Places, chosen: Manifest, origin: Origin) -> str:
+def _stage(site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin) -> str:
     """Fetch data and database beside those in use, from the bucket when this host's copy is damaged.
 
     Returns until when the database goes, where that is told by its log.
     """
     *first, last = sources_of(chosen, origin.both)
     for source, snapshots in first:
-        clear(world, places)
+        clear(world, paths)
         try:
-            _fetch(world, places, source, snapshots, origin.picture)
-            return _load(site, world, places, origin, source, snapshots)
+            _fetch(world, paths, source, snapshots, origin.picture)
+            return _load(site, world, paths, origin, source, snapshots)
         except OpsError as failed:
             if not is_damage(failed):
                 raise
             what = "the database" if origin.picture else "all"
             world.tell(f"this host's copy is damaged, {what} is fetched from the bucket: {failed.message}")
-    clear(world, places)
-    _fetch(world, places, *last, origin.picture)
+    clear(world, paths)
+    _fetch(world, paths, *last, origin.picture)
     try:
-        return _load(site, world, places, origin, *last)
+        return _load(site, world, paths, origin, *last)
     except OpsError as failed:
         if origin.log or not is_damage(failed):
             raise
-        return _load_spare(site, world, places, chosen, origin, failed)
+        return _load_spare(site, world, paths, chosen, origin, failed)
 
 
 def is_damage(failed: OpsError) -> bool:
@@ -189,42 +189,42 @@ def is_damage(failed: OpsError) -> bool:
     return failed.exit_code == OpsError.exit_code and not isinstance(failed, Full | _Unfit)
 
 
-def _fetch(world: World, places: Places, source: Restic, snapshots: Mapping[str, str], picture: Path | None) -> None:
-    staging = staging_of(places)
+def _fetch(world: World, paths: HostPaths, source: Restic, snapshots: Mapping[str, str], picture: Path | None) -> None:
+    staging = staging_of(paths)
     if picture:
         try:
-            world.subvolumes.revive(picture, staging.data)
+            world.btrfs.clone(picture, staging.data)
         except OpsError as failed:
             raise _Unfit(failed.message) from failed
     else:
-        if world.subvolumes.can_photograph(places.live):
-            world.subvolumes.make(staging.data)
+        if world.btrfs.can_snapshot(paths.live):
+            world.btrfs.make(staging.data)
         source.restore(snapshots["data"], staging.data, include=folder_of(source, snapshots["data"]))
-        world.subvolumes.own_like(places.live, staging.data)
-    with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
+        world.btrfs.own_like(paths.live, staging.data)
+    with world.postgres.session(world.containers.name(paths.project, "postgres"), "postgres") as session:
         session.ask(f"CREATE DATABASE {STAGED} TEMPLATE template0")
 
 
 def _load(
-    site: Site, world: World, places: Places, origin: Origin, source: Restic, snapshots: Mapping[str, str]
+    site: Site, world: World, paths: HostPaths, origin: Origin, source: Restic, snapshots: Mapping[str, str]
 ) -> str:
     """Fill the staged database with the dump, or from the log; returns until when the latter goes."""
     if origin.log:
-        return _load_log(site, world, places, origin.both, origin.log)
-    postgres = world.containers.name(places.project, "postgres")
+        return _load_log(site, world, paths, origin.both, origin.log)
+    postgres = world.containers.name(paths.project, "postgres")
     source.dump_into(snapshots["database"], DUMP, world_postgres.load(postgres, STAGED), world.tell)
     return ""
 
 
-def _load_spare(site: Site, world: World, places: Places, chosen: Manifest, origin: Origin, failed: OpsError) -> str:
+def _load_spare(site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin, failed: OpsError) -> str:
     """Fill the staged database with what base and log make of the dump's moment; returns until when that goes."""
     world.tell(f"the dump cannot be used, so its moment is made of base and log: {failed.message}")
     try:
-        spare = log_wished(site, world, places, chosen, Wish(replay=True))
+        spare = wal_source(site, world, paths, chosen, RestoreRequest(from_wal=True))
     except OpsError as again:
         raise OpsError(f"{failed.message}\nand of its log: {again.message}", failed.hint) from failed
     assert spare
-    return _load_log(site, world, places, origin.both, spare)
+    return _load_log(site, world, paths, origin.both, spare)
 
 
 def sources_of(chosen: Manifest, both: Repositories) -> list[tuple[Restic, dict[str, str]]]:
@@ -235,47 +235,47 @@ def sources_of(chosen: Manifest, both: Repositories) -> list[tuple[Restic, dict[
     return [*([(both.local, local)] if here else []), (both.remote, remote)]
 
 
-def clear(world: World, places: Places) -> None:
+def clear(world: World, paths: HostPaths) -> None:
     """Remove what a restore has left. What the last one kept aside was kept until now."""
-    clear_fetched(world, places)
-    world.subvolumes.remove(staging_of(places).aside)
-    _drop_database(world, places, ASIDE)
+    clear_fetched(world, paths)
+    world.btrfs.remove(staging_of(paths).aside)
+    _drop_database(world, paths, ASIDE)
 
 
-def clear_fetched(world: World, places: Places) -> None:
+def clear_fetched(world: World, paths: HostPaths) -> None:
     """Remove the staged data and the staged database."""
-    staging = staging_of(places)
-    world.subvolumes.remove(staging.data)
-    recovery.clear(world, *_scratch(places))
+    staging = staging_of(paths)
+    world.btrfs.remove(staging.data)
+    recovery.clear(world, *_scratch(paths))
     staging.folder.mkdir(mode=0o700, exist_ok=True)
-    _drop_database(world, places, STAGED)
+    _drop_database(world, paths, STAGED)
 
 
-def _drop_database(world: World, places: Places, name: str) -> None:
-    with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
+def _drop_database(world: World, paths: HostPaths, name: str) -> None:
+    with world.postgres.session(world.containers.name(paths.project, "postgres"), "postgres") as session:
         # By force: what a run that was killed began in the database's container may still be at work.
         session.ask(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
-def staged_rows(world: World, places: Places) -> dict[str, int]:
+def staged_rows(world: World, paths: HostPaths) -> dict[str, int]:
     """Return the number of rows in each main table of the staged database."""
-    with world.database.session(world.containers.name(places.project, "postgres"), STAGED) as session:
+    with world.postgres.session(world.containers.name(paths.project, "postgres"), STAGED) as session:
         return dict(contents.content(session).rows)
 
 
-def staged_refs(world: World, places: Places) -> dict[str, str]:
+def staged_refs(world: World, paths: HostPaths) -> dict[str, str]:
     """Return a digest of the refs of each staged repository."""
-    return contents.refs(world, places, staging_of(places).data)
+    return contents.refs(world, paths, staging_of(paths).data)
 
 
-def _refs_of_picture(world: World, places: Places, chosen: Manifest, picture: Path) -> dict[str, str]:
+def _refs_of_picture(world: World, paths: HostPaths, chosen: Manifest, picture: Path) -> dict[str, str]:
     """Return the refs of what was made of the picture; raises _Unfit when they cannot be read, or are not the manifest's."""
     try:
-        refs = staged_refs(world, places)
+        refs = staged_refs(world, paths)
     except OpsError as failed:
         raise _Unfit(failed.message) from failed
     # What has rotted since it was looked at was counted as git met it.
-    if wrong := [*compare(chosen, dict(chosen.rows), refs)[:5], *world.subvolumes.errors(picture)]:
+    if wrong := [*compare(chosen, dict(chosen.rows), refs)[:5], *world.btrfs.errors(picture)]:
         raise _Unfit("; ".join(wrong))
     return refs
 
@@ -291,6 +291,6 @@ def compare(chosen: Manifest, rows: dict[str, int], refs: dict[str, str]) -> lis
     return tables + [f"repository {name} differs" for name in names if chosen.repositories.get(name) != refs.get(name)]
 
 
-def staging_of(places: Places) -> Staging:
+def staging_of(paths: HostPaths) -> Staging:
     """Return where a restore works on the data disk."""
-    return Staging(places.data / ".restore")
+    return Staging(paths.data / ".restore")

@@ -3,66 +3,66 @@
 from __future__ import annotations
 
 from ops.backup.manifest import Manifest
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, RolledBack, Stranded
 from ops.restore.one_repository import Single, go_back_to
 from ops.restore.staging import ASIDE, STAGED, clear, staging_of
 from ops.stack import health
-from ops.stack.maintenance import Absence, let_in
-from ops.step_timer import Timeline
+from ops.stack.maintenance import MaintenanceMode, end_maintenance
+from ops.step_timer import StepTimer
 from ops.world import World, postgres
 
 
 def put_in_place(
-    site: Site, world: World, places: Places, chosen: Manifest, absence: Absence, timeline: Timeline
+    site: Site, world: World, paths: HostPaths, chosen: Manifest, absence: MaintenanceMode, timer: StepTimer
 ) -> None:
     """Swap the staged site and the running one; swap back when Gitea does not become healthy."""
     try:
-        with timeline.step("switch"):
-            _switch(world, places, chosen, absence)
-        with timeline.step("start"):
+        with timer.step("switch"):
+            _switch(world, paths, chosen, absence)
+        with timer.step("start"):
             absence.start()
-            _await_gitea(site, world, places)
+            _await_gitea(site, world, paths)
     except OpsError as failed:
         absence.give_back()
-        raise _gone_back(site, world, places, failed) from failed
+        raise _gone_back(site, world, paths, failed) from failed
     except BaseException:
         absence.give_back()
-        _go_back(world, places)
+        _go_back(world, paths)
         raise
 
 
-def _switch(world: World, places: Places, chosen: Manifest, absence: Absence) -> None:
+def _switch(world: World, paths: HostPaths, chosen: Manifest, absence: MaintenanceMode) -> None:
     """Stop Gitea and put what was fetched in the place of what is there."""
-    staging = staging_of(places)
+    staging = staging_of(paths)
     world.journal(staging.journal).append({"step": "switch", "identity": chosen.identity, "repository": ""})
     absence.stop()
-    with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
+    with world.postgres.session(world.containers.name(paths.project, "postgres"), "postgres") as session:
         _rename_database(session, postgres.USER, ASIDE)
         _rename_database(session, STAGED, postgres.USER)
-    world.subvolumes.rename(places.live, staging.aside)
-    world.subvolumes.rename(staging.data, places.live)
+    world.btrfs.rename(paths.live, staging.aside)
+    world.btrfs.rename(staging.data, paths.live)
 
 
-def _await_gitea(site: Site, world: World, places: Places) -> None:
+def _await_gitea(site: Site, world: World, paths: HostPaths) -> None:
     """A backup of an earlier version migrates as an update does."""
-    health.await_healthy(world, ["gitea"], project=places.project, seconds=60 * site.update.healthy_minutes)
+    health.await_healthy(world, ["gitea"], project=paths.project, seconds=60 * site.update.healthy_minutes)
 
 
-def _gone_back(site: Site, world: World, places: Places, failed: OpsError) -> OpsError:
+def _gone_back(site: Site, world: World, paths: HostPaths, failed: OpsError) -> OpsError:
     """Put back what was there, and return how that went."""
-    staging = staging_of(places)
+    staging = staging_of(paths)
     try:
-        _go_back(world, places)
+        _go_back(world, paths)
     except OpsError as again:
         return Stranded(
             f"the restored site does not come up ({failed.message}), and the one before cannot be put back: {again.message}",
             f"look at the logs of gitea; the data before is in {staging.aside}, or in its place; then: ops restore --resume",
         )
     try:
-        _await_gitea(site, world, places)
-        clear(world, places)
+        _await_gitea(site, world, paths)
+        clear(world, paths)
     except OpsError as again:
         return Stranded(
             f"the restored site does not come up ({failed.message}); the one before is in its place again, and does not either: "
@@ -75,41 +75,41 @@ def _gone_back(site: Site, world: World, places: Places, failed: OpsError) -> Op
     )
 
 
-def undo_interrupted(world: World, places: Places) -> bool:
+def undo_interrupted(world: World, paths: HostPaths) -> bool:
     """Go back to the site before an interrupted restore; return whether there was one."""
-    undone = _undone(world, places)
+    undone = _undone(world, paths)
     # By a run that was killed in its switch, or just before it.
-    let_in(world, places.project)
+    end_maintenance(world, paths.project)
     return undone
 
 
-def _undone(world: World, places: Places) -> bool:
-    records = world.journal(staging_of(places).journal).records()
+def _undone(world: World, paths: HostPaths) -> bool:
+    records = world.journal(staging_of(paths).journal).records()
     if not records:
         return False
     world.tell("a restore was cut off in its switch: going back to what was there before")
     if repository := records[-1]["repository"]:
-        go_back_to(world, places, Single(places.live, repository))
+        go_back_to(world, paths, Single(paths.live, repository))
     else:
-        _go_back(world, places)
+        _go_back(world, paths)
     return True
 
 
-def _go_back(world: World, places: Places) -> None:
+def _go_back(world: World, paths: HostPaths) -> None:
     """Whatever of a switch was done, undo it, and start Gitea on what was there before."""
-    staging = staging_of(places)
-    world.containers.stop(places.project, "gitea")
+    staging = staging_of(paths)
+    world.containers.stop(paths.project, "gitea")
     if staging.aside.exists():
-        if places.live.exists():
-            world.subvolumes.rename(places.live, staging.data)
-        world.subvolumes.rename(staging.aside, places.live)
-    with world.database.session(world.containers.name(places.project, "postgres"), "postgres") as session:
+        if paths.live.exists():
+            world.btrfs.rename(paths.live, staging.data)
+        world.btrfs.rename(staging.aside, paths.live)
+    with world.postgres.session(world.containers.name(paths.project, "postgres"), "postgres") as session:
         there = {name for (name,) in session.ask("SELECT datname FROM pg_database")}
         if ASIDE in there:
             if postgres.USER in there:
                 _rename_database(session, postgres.USER, STAGED)
             _rename_database(session, ASIDE, postgres.USER)
-    world.containers.start(places.project, "gitea")
+    world.containers.start(paths.project, "gitea")
     world.journal(staging.journal).close()
 
 

@@ -22,7 +22,7 @@ from ops.secrets import store
 from ops.secrets.store import SMTP, secret_name
 from ops.world import World
 from ops.world.aws import CURRENT
-from ops.world.host_ops import Remote
+from ops.world.host_ops import HostOps
 from ops.world.lock import exclusive
 from ops.world.mail import CredentialsRefused
 
@@ -60,7 +60,7 @@ class MadeKey:
     credentials: SmtpCredentials
 
 
-def rotate(site: Site, world: World, host: Remote, *, name: str, lock: Path) -> Report:
+def rotate(site: Site, world: World, host: HostOps, *, name: str, lock: Path) -> Report:
     """Give one secret a new value of the same form and have the host use it.
 
     Raises ConfigError for an unknown name, Refused for one that must not change, RolledBack when the host is back on the
@@ -84,7 +84,7 @@ def refuse(name: str) -> None:
         raise ConfigError(f"{name} is no secret of the site", f"name one of {', '.join(CONSEQUENCES)}")
 
 
-def adopt(site: Site, world: World, host: Remote, *, name: str, value: Secret, lock: Path) -> Report:
+def adopt(site: Site, world: World, host: HostOps, *, name: str, value: Secret, lock: Path) -> Report:
     """Have the site use a value that a lost site had, so that the backups of that one can be read and restored.
 
     Raises ConfigError for an unknown name or what cannot be a value, Refused for a secret that no backup needs, and
@@ -115,7 +115,7 @@ def value_like(value: Secret) -> Secret:
     return Secret("".join(randomness.choice(_LETTERS) for _ in value.reveal()))
 
 
-def rotate_smtp(site: Site, world: World, host: Remote, *, lock: Path) -> Report:
+def rotate_smtp(site: Site, world: World, host: HostOps, *, lock: Path) -> Report:
     """Make a new IAM key, prove by a mail that it is good for sending, have the host use it, then delete the old one.
 
     Raises as ``rotate`` does, and Degraded when all is done except that the old key is still there.
@@ -189,7 +189,7 @@ def document_of(credentials: SmtpCredentials) -> Secret:
     return Secret(json.dumps({"username": credentials.username, "password": credentials.password.reveal()}))
 
 
-def _begin_from_what_is_current(world: World, host: Remote) -> None:
+def _begin_from_what_is_current(world: World, host: HostOps) -> None:
     world.tell("asking the host to use what is current")
     host.ops("secrets", "apply")
 
@@ -229,7 +229,7 @@ def _prove(site: Site, world: World, credentials: SmtpCredentials) -> None:
             return
 
 
-def _put_into_use(site: Site, world: World, host: Remote, name: str, value: Secret) -> None:
+def _put_into_use(site: Site, world: World, host: HostOps, name: str, value: Secret) -> None:
     version = world.aws.put_pending_secret(secret_name(site, name), value)
     try:
         world.tell(f"asking the host to use the new value of {name}")
@@ -243,7 +243,7 @@ def _put_into_use(site: Site, world: World, host: Remote, name: str, value: Secr
         raise
 
 
-def _go_back(world: World, host: Remote, name: str, reason: BaseException) -> None:
+def _go_back(world: World, host: HostOps, name: str, reason: BaseException) -> None:
     world.tell("asking the host to go back to what is current")
     try:
         host.ops("secrets", "apply")

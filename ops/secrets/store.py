@@ -15,7 +15,7 @@ from ops.world.aws import CURRENT, PENDING
 
 
 @dataclass(frozen=True)
-class Place:
+class FilePermissions:
     """Who may read a secret's file: owner, group and mode."""
 
     owner: int
@@ -27,15 +27,15 @@ _ROOT, _GITEA, _POSTGRES = 0, 1000, 999
 
 # The users inside the official images: gitea/gitea runs as 1000, postgres as 999. What two services read at their start
 # as root belongs to root: Diun may not read past owner and mode, as Gitea's entry point may.
-PLACES = {
-    "database-password": Place(_GITEA, _POSTGRES, 0o440),
-    "gitea-secret-key": Place(_GITEA, _GITEA),
-    "gitea-internal-token": Place(_GITEA, _GITEA),
-    "gitea-jwt-secret": Place(_GITEA, _GITEA),
-    "metrics-token": Place(_GITEA, _GITEA),
-    "restic-password": Place(_ROOT, _ROOT),
-    "smtp-username": Place(_ROOT, _ROOT),
-    "smtp-password": Place(_ROOT, _ROOT),
+PERMISSIONS = {
+    "database-password": FilePermissions(_GITEA, _POSTGRES, 0o440),
+    "gitea-secret-key": FilePermissions(_GITEA, _GITEA),
+    "gitea-internal-token": FilePermissions(_GITEA, _GITEA),
+    "gitea-jwt-secret": FilePermissions(_GITEA, _GITEA),
+    "metrics-token": FilePermissions(_GITEA, _GITEA),
+    "restic-password": FilePermissions(_ROOT, _ROOT),
+    "smtp-username": FilePermissions(_ROOT, _ROOT),
+    "smtp-password": FilePermissions(_ROOT, _ROOT),
 }
 
 SMTP = "smtp-credentials"
@@ -81,12 +81,12 @@ def fetch(site: Site, world: World, *, pending: str = "", directory: Path = Path
     """
     values = {
         short: world.aws.secret(secret_name(site, short), stage_of(short, pending))
-        for short in PLACES
+        for short in PERMISSIONS
         if not short.startswith("smtp-")
     }
     credentials = credentials_from(world.aws.secret(secret_name(site, SMTP), stage_of(SMTP, pending)))
     values |= {"smtp-username": Secret(credentials.username), "smtp-password": credentials.password}
-    changed = [short for short, value in values.items() if _write(directory / short, value, PLACES[short])]
+    changed = [short for short, value in values.items() if _write(directory / short, value, PERMISSIONS[short])]
     return Report("secrets", bool(changed), f"{len(values)} secrets in place", {"written": changed})
 
 
@@ -95,7 +95,7 @@ def stage_of(short: str, pending: str) -> str:
     return PENDING if short == pending else CURRENT
 
 
-def _write(path: Path, value: Secret, place: Place) -> bool:
+def _write(path: Path, value: Secret, place: FilePermissions) -> bool:
     content = value.reveal().encode()
     if path.is_file() and path.read_bytes() == content:
         return False

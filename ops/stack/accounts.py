@@ -87,14 +87,14 @@ def _token(site: Site, world: World, name: str) -> Secret:
 
 def _set_password(site: Site, world: World, token: Secret, password: Secret) -> None:
     user = site.gitea.admin_username
-    wish = {
+    request = {
         "login_name": user,
         "source_id": 0,
         "password": password.reveal(),
         "must_change_password": False,
         "admin": True,
     }
-    answer = _call(site, world, "PATCH", f"/api/v1/admin/users/{user}", token=token, document=wish)
+    answer = _call(site, world, "PATCH", f"/api/v1/admin/users/{user}", token=token, document=request)
     if answer.status != 200:
         raise OpsError(
             f"Gitea answers {answer.status} when the password is set", "read `docker logs` of the gitea service"
@@ -141,4 +141,4 @@ def _call(
         headers = {"Authorization": f"Basic {b64encode(pair).decode()}"}
     else:
         headers = {"Authorization": f"token {token.reveal()}"} if token else {}
-    return world.web.https(site.domain, LOCALHOST, method, path, headers, document)
+    return world.https.request(site.domain, LOCALHOST, method, path, headers, document)

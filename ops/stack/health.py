@@ -41,13 +41,13 @@ def health(site: Site, world: World) -> Report:
     A site that stands still for a backup is judged when it goes on. Exit code 3 when a probe is red.
     """
     services = _going_on(world)
-    seen = [*judge_services(services), *_disk(world), *_rooms(world), _log(world), *_outside(site, world, LOCALHOST)]
-    return judge([*seen, *_kept(site, world, services)])
+    seen = [*check_services(services), *_disk(world), *_rooms(world), _log(world), *_outside(site, world, LOCALHOST)]
+    return check_site([*seen, *_kept(site, world, services)])
 
 
 def health_from_outside(site: Site, world: World, *, address: str) -> Report:
     """Probe what a user of the site sees at ``address``. Exit code 3 when a probe is red."""
-    return judge(_outside(site, world, address))
+    return check_site(_outside(site, world, address))
 
 
 def await_healthy(world: World, services: Iterable[str], *, project: str = PROJECT, seconds: int) -> None:
@@ -65,7 +65,7 @@ def await_healthy(world: World, services: Iterable[str], *, project: str = PROJE
             world.clock.sleep(1)
 
 
-def judge(probes: Iterable[Probe]) -> Report:
+def check_site(probes: Iterable[Probe]) -> Report:
     """Return the report of the probes: healthy only when there are some and all of them are."""
     seen = tuple(probes)
     red = [probe for probe in seen if not probe.healthy]
@@ -75,7 +75,7 @@ def judge(probes: Iterable[Probe]) -> Report:
     return Report("health", False, summary, facts, tuple(line(probe) for probe in seen), 0 if healthy else 3)
 
 
-def judge_services(services: Iterable[Service]) -> tuple[Probe, ...]:
+def check_services(services: Iterable[Service]) -> tuple[Probe, ...]:
     """Return a probe for each service that should run: red when missing, stopped, or not healthy by its own check.
 
     While one nginx takes another's place there are two, and one that is well is enough.
@@ -84,7 +84,7 @@ def judge_services(services: Iterable[Service]) -> tuple[Probe, ...]:
     return tuple(_service_probe(name, found.get(name)) for name in sorted(EXPECTED_SERVICES))
 
 
-def judge_certificate(ends: datetime, now: datetime) -> Probe:
+def check_certificate(ends: datetime, now: datetime) -> Probe:
     """Return whether the certificate lives long enough for a renewal that failed to be noticed and mended."""
     left = ends - now
     seen = f"ends {ends:%Y-%m-%d %H:%M} UTC, in {left.days} days"
@@ -116,9 +116,9 @@ def _is_well(service: Service) -> bool:
 
 def _disk(world: World) -> list[Probe]:
     """Of a disk without btrfs no one knows whether it returns what was written."""
-    if not world.subvolumes.on_btrfs(DATA):
+    if not world.btrfs.on_btrfs(DATA):
         return []
-    errors = world.subvolumes.errors(DATA)
+    errors = world.btrfs.errors(DATA)
     seen = ", ".join(errors) or "has returned what was written"
     return [Probe("data disk", not errors, seen, 'docs/runbooks/restore.md, "The disk is at fault"')]
 
@@ -126,13 +126,13 @@ def _disk(world: World) -> list[Probe]:
 def _rooms(world: World) -> list[Probe]:
     disks = {"data disk": DATA, "root disk": Path(BACKUP_DIRECTORY)}
     return [
-        judge_room(f"room on the {name}", world.subvolumes.free(folder), world.subvolumes.share_free(folder))
+        check_room(f"room on the {name}", world.btrfs.free(folder), world.btrfs.share_free(folder))
         for name, folder in disks.items()
         if folder.is_dir()
     ]
 
 
-def judge_room(name: str, free: int, share: float) -> Probe:
+def check_room(name: str, free: int, share: float) -> Probe:
     """Return whether there is room: of a small disk a tenth, of a large one 5 GiB. Who fills a btrfs can delete nothing any more."""
     seen = f"{free / 2**30:.1f} GiB free, {share:.0%}"
     return Probe(
@@ -145,7 +145,7 @@ def judge_room(name: str, free: int, share: float) -> Probe:
 
 def _log(world: World) -> Probe:
     text = STREAM.read_text(encoding="utf-8") if STREAM.exists() else ""
-    return segments.judge_stream(segments.read_state(text), world.clock.now())
+    return segments.check_stream(segments.state_from_json(text), world.clock.now())
 
 
 def _outside(site: Site, world: World, address: str) -> list[Probe]:
@@ -156,7 +156,7 @@ def _outside(site: Site, world: World, address: str) -> list[Probe]:
     ]
 
 
-def judge_backups(
+def check_backups(
     newest: datetime | None, started: datetime, since: datetime | None, records: Records, site: Site, now: datetime
 ) -> tuple[Probe, ...]:
     """Return whether the newest backup is young enough, and whether verifications and drills are passed and not overdue.
@@ -166,8 +166,8 @@ def judge_backups(
     allowed = timedelta(minutes=site.backup.rpo_minutes)
     seen = f"the newest is of {newest:%Y-%m-%d %H:%M} UTC" if newest else "there is none yet"
     young = -CLOCK_DRIFT <= now - max(newest or started, started) <= allowed
-    unverified = backup_records.judge_verifications(records.verifications, since, now)
-    undrilled = backup_records.judge_drills(records.drills, site.backup.drill_days, since, now)
+    unverified = backup_records.check_verifications(records.verifications, since, now)
+    undrilled = backup_records.check_drills(records.drills, site.backup.drill_days, since, now)
     return (
         Probe("backup", young, f"{seen}; {site.backup.rpo_minutes} min may be lost", "ops backup take"),
         Probe("verification of backups", not unverified, unverified or "passed, or not due yet", "ops backup verify"),
@@ -184,7 +184,7 @@ def _kept(site: Site, world: World, services: Iterable[Service]) -> list[Probe]:
         return [Probe("backup", False, error.message, error.hint)]
     started = max((each.started for each in services if each.name == "gitea"), default=NEVER)
     since = moments[0] if moments else None
-    return list(judge_backups(newest.moment if newest else None, started, since, records, site, world.clock.now()))
+    return list(check_backups(newest.moment if newest else None, started, since, records, site, world.clock.now()))
 
 
 def _attempt(name: str, probe: Callable[[], Probe]) -> Probe:
@@ -195,17 +195,17 @@ def _attempt(name: str, probe: Callable[[], Probe]) -> Probe:
 
 
 def _https(site: Site, world: World, address: str) -> Probe:
-    answer = world.web.https(site.domain, address, "GET", "/api/healthz")
+    answer = world.https.request(site.domain, address, "GET", "/api/healthz")
     remedy = f"docker compose --project-name {PROJECT} logs gitea"
     return Probe("https", answer.status == 200, f"/api/healthz answers {answer.status}", remedy)
 
 
 def _certificate(site: Site, world: World, address: str) -> Probe:
-    answer = world.web.https(site.domain, address, "GET", "/api/healthz")
+    answer = world.https.request(site.domain, address, "GET", "/api/healthz")
     assert answer.certificate_ends is not None
-    return judge_certificate(answer.certificate_ends, world.clock.now())
+    return check_certificate(answer.certificate_ends, world.clock.now())
 
 
 def _ssh(site: Site, world: World, address: str) -> Probe:
-    banner = world.web.banner(address, site.gitea.ssh_port)
+    banner = world.https.banner(address, site.gitea.ssh_port)
     return Probe("git over ssh", banner.startswith("SSH-2.0-"), banner or "says nothing", "docker logs of gitea")

@@ -22,7 +22,7 @@ _PUSH = re.compile(r"(?:^|/)git(?:-receive-pack\b| (?:.* )?receive-pack\b)")
 _PLAIN = re.compile(r"[A-Za-z0-9 .,:-]+")
 
 
-class Absence:
+class MaintenanceMode:
     """Gitea, while visitors are turned away. ``drained`` tells whether every push had ended."""
 
     def __init__(self, site: Site, world: World, project: str, reason: str, *, drained: bool) -> None:
@@ -50,9 +50,9 @@ class Absence:
 
 
 @contextmanager
-def away(
+def maintenance_mode(
     site: Site, world: World, reason: str, *, project: str = PROJECT, drain_seconds: float = DRAIN_SECONDS
-) -> Iterator[Absence]:
+) -> Iterator[MaintenanceMode]:
     """Turn visitors away while the block runs: pushes first, until those under way have ended, then everyone.
 
     ``reason`` is a plain sentence ("It is being updated to 28.1.0.") that the page, the API, git and ssh tell. After
@@ -65,12 +65,12 @@ def away(
         _tell_nginx(world, project, "push", reason)
         drained = _drain(world, project, drain_seconds)
         _tell_nginx(world, project, "all", reason)
-        absence = Absence(site, world, project, reason, drained=drained)
+        absence = MaintenanceMode(site, world, project, reason, drained=drained)
         undo.callback(absence.give_back)
         yield absence
 
 
-def let_in(world: World, project: str = PROJECT) -> None:
+def end_maintenance(world: World, project: str = PROJECT) -> None:
     """Let everyone in again whom a run that was killed has turned away. An nginx that does not run turns no one away."""
     with suppress(OpsError):
         world.containers.execute(project, NGINX, ["nginx-away", "none"])

@@ -25,7 +25,7 @@ from ops.world.process import Finished
 
 NGINX, DOOR = "nginx", "door"
 # Idle connections end after 65 s, pushes and downloads when they are done; an open page's stream of events would never end.
-FAREWELL_SECONDS = 600.0
+HANDOVER_DRAIN_SECONDS = 600.0
 _HEALTHY_SECONDS = 60
 _PACE_SECONDS = 0.5
 
@@ -78,7 +78,7 @@ def image_from(settings: str) -> str:
     return found[2]
 
 
-def plan_succession(found: Iterable[Member], image: str, image_id: str, *, anew: bool = False) -> Plan:
+def plan_handover(found: Iterable[Member], image: str, image_id: str, *, anew: bool = False) -> Plan:
     """Return what a succession to ``image`` has to do, whatever an earlier one that was cut off has left.
 
     The newest healthy container of the image is the heir, unless there is to be a new one in any case (``anew``). Without
@@ -119,7 +119,7 @@ def replace_nginx(
     *,
     anew: bool = False,
     front: Front | None = None,
-    farewell_seconds: float = FAREWELL_SECONDS,
+    farewell_seconds: float = HANDOVER_DRAIN_SECONDS,
 ) -> Succession:
     """Have nginx served by ``image``, which must be on this machine, and by it alone; call it again after it was cut off.
 
@@ -134,14 +134,14 @@ def replace_nginx(
         image_id = world.containers.image_id(image)
         if not image_id:
             raise Refused(f"image {image} is not on this machine", f"docker pull {image}")
-        plan = plan_succession(world.containers.members(front.project, NGINX), image, image_id, anew=anew)
+        plan = plan_handover(world.containers.members(front.project, NGINX), image, image_id, anew=anew)
         for identity in plan.leftover:
-            _bid_farewell(world, front, identity, farewell_seconds)
+            _drain_and_remove(world, front, identity, farewell_seconds)
         if not plan.heir:
             _try_out(site, world, front, image)
             _put_beside(world, front, image, plan.serving)
         began = world.clock.monotonic()
-        ended = [_bid_farewell(world, front, identity, farewell_seconds) for identity in plan.serving]
+        ended = [_drain_and_remove(world, front, identity, farewell_seconds) for identity in plan.serving]
         took = round(world.clock.monotonic() - began, 1)
     return Succession(bool(plan.serving or not plan.heir), took, cut=not all(ended))
 
@@ -177,7 +177,7 @@ def _compare(site: Site, world: World, front: Front, network: str) -> None:
 
 def _seen(site: Site, world: World, address: str) -> str:
     try:
-        return f"/api/healthz answers {world.web.https(site.domain, address, 'GET', '/api/healthz').status}"
+        return f"/api/healthz answers {world.https.request(site.domain, address, 'GET', '/api/healthz').status}"
     except Unavailable:
         # Before the first certificate neither speaks TLS.
         return "there is no answer"
@@ -214,10 +214,10 @@ def _await_newcomer(world: World, front: Front, serving: Sequence[str]) -> None:
 def _withdraw(world: World, front: Front, serving: Sequence[str]) -> None:
     for each in world.containers.members(front.project, NGINX):
         if each.identity not in serving:
-            _bid_farewell(world, front, each.identity, _HEALTHY_SECONDS)
+            _drain_and_remove(world, front, each.identity, _HEALTHY_SECONDS)
 
 
-def _bid_farewell(world: World, front: Front, identity: str, seconds: float) -> bool:
+def _drain_and_remove(world: World, front: Front, identity: str, seconds: float) -> bool:
     """Let a container end what it has begun, remove it, and tell whether it was done in time."""
     began = world.clock.monotonic()
     world.containers.signal(identity, "QUIT")

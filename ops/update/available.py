@@ -15,9 +15,9 @@ from ops.config.schema import Site
 from ops.errors import OpsError, Refused, Unavailable
 from ops.images import pins, versions
 from ops.images.pins import Pin
-from ops.images.versions import Step
+from ops.images.versions import VersionStep
 from ops.model import Report
-from ops.update import policy as ops_policy
+from ops.update import policy as update_policy
 from ops.update.policy import Choice, Taker
 from ops.world import World
 
@@ -47,17 +47,17 @@ class Offer:
         return bool(self.digest) and bool(self.here.digest) and self.digest != self.here.digest
 
     @property
-    def newest(self) -> tuple[str, Step]:
+    def newest(self) -> tuple[str, VersionStep]:
         """The tag that is newest, and how big the step there is; the one in use and no step where nothing follows."""
         there = self.choice.newest
         if there:
             return there.tag, versions.step_between(self.service, self.here.release, there)
-        return self.here.tag, Step.DIGEST if self.rebuilt else Step.NONE
+        return self.here.tag, VersionStep.DIGEST if self.rebuilt else VersionStep.NONE
 
     @property
     def within_major(self) -> str:
         """The newest tag of the major version in use where ``newest`` is of another, "" where there is no step to one."""
-        if self.newest[1] is not Step.MAJOR:
+        if self.newest[1] is not VersionStep.MAJOR:
             return ""
         return self.choice.within.tag if self.choice.within else self.here.tag if self.rebuilt else ""
 
@@ -103,7 +103,7 @@ def automatic(offer: Offer, site: Site) -> str:
     if offer.choice.automatic:
         return offer.choice.automatic.tag
     policy, held = site.update.policy(offer.service), offer.service in site.update.hold
-    taken_by = ops_policy.taker(offer.service, Step.DIGEST, policy, held=held)
+    taken_by = update_policy.taker(offer.service, VersionStep.DIGEST, policy, held=held)
     # Other bytes under a tag in use are a rebuild for security's sake: there is no other release to wait for.
     return offer.here.tag if offer.rebuilt and taken_by is Taker.AUTOMATIC else ""
 
@@ -112,7 +112,7 @@ def document(offer: Offer, site: Site, now: datetime) -> dict[str, Any]:
     """Return an offer as JSON tells it: from, to, step, who may take it, and what stands in the way."""
     tag, step = offer.newest
     policy, held = site.update.policy(offer.service), offer.service in site.update.hold
-    by = ops_policy.taker(offer.service, step, policy, held=held) if step else None
+    by = update_policy.taker(offer.service, step, policy, held=held) if step else None
     return {
         "service": offer.service,
         "image": offer.here.name,
@@ -133,10 +133,10 @@ def obstacles(offer: Offer, site: Site, now: datetime) -> list[str]:
     if offer.unknown:
         return [offer.unknown]
     tag, step = offer.newest
-    if step is Step.NONE:
+    if step is VersionStep.NONE:
         return []
     held = offer.service in site.update.hold
-    by = ops_policy.taker(offer.service, step, site.update.policy(offer.service), held=held)
+    by = update_policy.taker(offer.service, step, site.update.policy(offer.service), held=held)
     words = [] if by is Taker.AUTOMATIC else [obstacle(offer.service, tag, by)]
     fresh = offer.choice.waiting
     if fresh and fresh.tag == tag:
@@ -166,14 +166,14 @@ def _offer(site: Site, world: World, service: str, pin: Pin, now: datetime) -> O
         allowed = [
             each
             for each in found
-            if ops_policy.taker(service, versions.step_between(service, pin.release, each), policy, held=held)
+            if update_policy.taker(service, versions.step_between(service, pin.release, each), policy, held=held)
             is Taker.AUTOMATIC
         ]
         made = {each.tag: world.registry.made(f"{pin.name}:{each.tag}") for each in allowed[:_ASKED]}
     except OpsError as error:
         return Offer(service, pin, unknown=error.message, unreachable=isinstance(error, Unavailable))
     soak = timedelta(hours=site.update.soak_hours)
-    choice = ops_policy.choose(service, pin.release, found, policy=policy, held=held, made=made, soak=soak, now=now)
+    choice = update_policy.choose(service, pin.release, found, policy=policy, held=held, made=made, soak=soak, now=now)
     return Offer(service, pin, digest, choice)
 
 
@@ -185,7 +185,7 @@ def _age(since: datetime | None, soak: timedelta, now: datetime) -> str:
 
 
 def _next_window(site: Site, now: datetime) -> str:
-    return ops_policy.next_begin(ops_policy.window_from(site.update.window, site.timezone), now).isoformat()
+    return update_policy.next_begin(update_policy.window_from(site.update.window, site.timezone), now).isoformat()
 
 
 def _line(known: Mapping[str, Any]) -> str:

@@ -7,29 +7,29 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError
 from ops.images import pins
 from ops.model import Report
 from ops.stack.nginx_handover import NGINX
-from ops.timeline_chart import Course, Mark, document_of
-from ops.update.journal import Pending, Place, Story
+from ops.timeline_chart import Mark, TimelineChart, document_of
+from ops.update.journal import Pending, Progress, UpdateContext
 from ops.world import World
 
 HISTORY = "updates/history/"
 
 
-def history(site: Site, world: World, *, places: Places | None = None) -> Report:
+def history(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
     """Return what updates there were on this data disk, the oldest first."""
-    at = Place(site, world, places or Places())
+    at = UpdateContext(site, world, paths or HostPaths())
     entries = read_entries(at)
     lines = tuple(map(_told, entries))
     drawn = [each | {"course": document_of(course_of(each))} for each in entries]
     return Report("update", False, f"{len(entries)} updates", {"updates": drawn}, lines)
 
 
-def course_of(entry: Mapping[str, Any]) -> Course:
+def course_of(entry: Mapping[str, Any]) -> TimelineChart:
     """Return an update of the history as it is drawn: its steps, and from when until when people were without Gitea."""
     here, there = (pins.pin_from(entry[name]).tag for name in ("from", "to"))
     steps: Mapping[str, float] = entry["durations"]
@@ -41,10 +41,10 @@ def course_of(entry: Mapping[str, Any]) -> Course:
         # The last that is there of the two: one that was taken back came up only then. Of nginx no one is without.
         if name == ("back" if "back" in steps else "up") and entry["service"] != NGINX:
             marks.append(Mark("it answers", round(reached, 2)))
-    return Course(f"{entry['service']} {here} -> {there}: {entry['outcome']}", steps, tuple(marks))
+    return TimelineChart(f"{entry['service']} {here} -> {there}: {entry['outcome']}", steps, tuple(marks))
 
 
-def write_entry(at: Place, pending: Pending, story: Story, outcome: str, why: str) -> dict[str, Any]:
+def write_entry(at: UpdateContext, pending: Pending, story: Progress, outcome: str, why: str) -> dict[str, Any]:
     """Add to the history, on the disk and in the bucket, and return what was added. The bucket's silence changes nothing."""
     entry = {
         "service": pending.move.service,
@@ -58,7 +58,7 @@ def write_entry(at: Place, pending: Pending, story: Story, outcome: str, why: st
         "with_data": bool(pending.with_data),
         "away": story.away,
         "backup": pending.backup,
-        "durations": dict(story.timeline.seconds),
+        "durations": dict(story.timer.seconds),
     }
     if not any(_same(each, entry) for each in read_entries(at)[-1:]):
         # Not sorted: the steps are in their order.
@@ -83,7 +83,7 @@ def _told(entry: Mapping[str, Any]) -> str:
     return step + kept + (f": {entry['why']}" if entry["why"] else "")
 
 
-def read_entries(at: Place) -> list[dict[str, Any]]:
+def read_entries(at: UpdateContext) -> list[dict[str, Any]]:
     """Return the updates recorded on this data disk, the oldest first."""
     if not at.history.exists():
         return []

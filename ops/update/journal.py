@@ -9,13 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ops.config.paths import COMPOSE_DIRECTORY, Places
+from ops.config.paths import COMPOSE_DIRECTORY, HostPaths
 from ops.config.schema import Site
 from ops.images import pins
-from ops.images.versions import Step
-from ops.stack.maintenance import Absence, away, let_in
-from ops.step_timer import Timeline
-from ops.update.plan import Move
+from ops.images.versions import VersionStep
+from ops.stack.maintenance import MaintenanceMode, end_maintenance, maintenance_mode
+from ops.step_timer import StepTimer
+from ops.update.plan import PlannedUpdate
 from ops.world import World
 from ops.world.journal import Journal
 
@@ -26,18 +26,18 @@ _AWAY = ("stop", "up", "undo")
 
 
 @dataclass(frozen=True)
-class Place:
+class UpdateContext:
     """Where an update works: the site and its doors, the stack's folder, and a folder of its own on the data disk."""
 
     site: Site
     world: World
-    places: Places
+    paths: HostPaths
     compose: Path = COMPOSE_DIRECTORY
 
     @property
     def folder(self) -> Path:
         """The update's own folder, on the disk of what it photographs."""
-        return self.places.data / ".update"
+        return self.paths.data / ".update"
 
     @property
     def journal(self) -> Journal:
@@ -79,7 +79,7 @@ class Place:
 class Pending:
     """What a journal that was not closed says: the move, what was so when it began, how far it came, since when it is away."""
 
-    move: Move
+    move: PlannedUpdate
     began: datetime
     backup: str
     migration: int
@@ -97,19 +97,19 @@ class Pending:
         return self.with_data is not None
 
 
-class Outage:
+class MaintenanceWindow:
     """The time for which a service is away, in ``seconds``. While Gitea is, visitors are turned away and told why.
 
     ``since`` is when it began, where a process did that was cut off. Whatever ends the block, they are let in again.
     """
 
-    def __init__(self, at: Place, since: float | None = None) -> None:
+    def __init__(self, at: UpdateContext, since: float | None = None) -> None:
         self.seconds = 0.0
         self._at, self._since, self._cut_off = at, since, since is not None
         self._ends = ExitStack()
-        self._absence: Absence | None = None
+        self._absence: MaintenanceMode | None = None
 
-    def __enter__(self) -> Outage:
+    def __enter__(self) -> MaintenanceWindow:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,7 +126,7 @@ class Outage:
         """
         at = self._at
         absence = self._absence or self._ends.enter_context(
-            away(at.site, at.world, reason, project=at.places.project, drain_seconds=drain_seconds)
+            maintenance_mode(at.site, at.world, reason, project=at.paths.project, drain_seconds=drain_seconds)
         )
         self._absence = absence
         self.begin()
@@ -142,7 +142,7 @@ class Outage:
         self._absence = None
         self._ends.close()
         if self._cut_off:
-            let_in(self._at.world, self._at.places.project)
+            end_maintenance(self._at.world, self._at.paths.project)
             self._cut_off = False
 
     def end(self) -> None:
@@ -153,11 +153,11 @@ class Outage:
 
 
 @dataclass
-class Story:
+class Progress:
     """How an update went, for its report: the time of each step, and for how long the site was away."""
 
-    timeline: Timeline
-    outage: Outage
+    timer: StepTimer
+    outage: MaintenanceWindow
 
     @property
     def away(self) -> float:
@@ -169,9 +169,9 @@ class Story:
 class Run:
     """An update under way."""
 
-    at: Place
+    at: UpdateContext
     pending: Pending
-    story: Story
+    story: Progress
 
 
 def pending_from(records: Iterable[Mapping[str, Any]]) -> Pending | None:
@@ -210,7 +210,7 @@ def begin_record(pending: Pending) -> dict[str, Any]:
 def _pending(record: Mapping[str, Any]) -> Pending:
     here, there = pins.pin_from(record["from"]), pins.pin_from(record["to"])
     return Pending(
-        Move(record["service"], here, there, Step(record["size"])),
+        PlannedUpdate(record["service"], here, there, VersionStep(record["size"])),
         datetime.fromisoformat(record["began"]),
         record["backup"],
         record["migration"],

@@ -13,15 +13,15 @@ from ops.stack import notify
 from ops.timeline_chart import document_of
 from ops.update import pg_upgrade, steps
 from ops.update.history import course_of, write_entry
-from ops.update.journal import Pending, Place, Story, begin_record, pending_from
+from ops.update.journal import Pending, Progress, UpdateContext, begin_record, pending_from
 
 
-def commit(at: Place, pending: Pending, story: Story, pin: Pin, outcome: str) -> Report:
+def commit(at: UpdateContext, pending: Pending, story: Progress, pin: Pin, outcome: str) -> Report:
     """Make the pin the one that stays: in the bucket, for whoever deploys, and in the history."""
     at.journal.append({"step": "commit"})
     try:
-        known = proven_pins(at)
-        at.world.aws.write_object(at.site.backup.bucket, pins.KEY, pins.written(known | {pending.move.service: pin}))
+        known = update_pins(at)
+        at.world.aws.write_object(at.site.backup.bucket, pins.KEY, pins.to_json(known | {pending.move.service: pin}))
     except OpsError as error:
         raise Degraded(
             f"{pending.move} is done, but the bucket does not know it: {error.message}",
@@ -44,19 +44,19 @@ def commit(at: Place, pending: Pending, story: Story, pin: Pin, outcome: str) ->
         True,
         summary,
         facts
-        | {"away": story.away, "backup": pending.backup, "durations": story.timeline.seconds}
+        | {"away": story.away, "backup": pending.backup, "durations": story.timer.seconds}
         | {"course": document_of(course_of(entry))},
     )
 
 
-def proven_pins(at: Place) -> dict[str, Pin]:
+def update_pins(at: UpdateContext) -> dict[str, Pin]:
     """Return the pins in the bucket that updates have proven."""
     bucket = at.site.backup.bucket
     there = pins.KEY in at.world.aws.objects(bucket, pins.KEY)
-    return pins.read(at.world.aws.read_object(bucket, pins.KEY)) if there else {}
+    return pins.from_json(at.world.aws.read_object(bucket, pins.KEY)) if there else {}
 
 
-def undone(at: Place, pending: Pending, story: Story, why: str) -> OpsError:
+def undone(at: UpdateContext, pending: Pending, story: Progress, why: str) -> OpsError:
     """Go back, and return how that went."""
     move = pending.move
     try:
@@ -76,24 +76,24 @@ def undone(at: Place, pending: Pending, story: Story, why: str) -> OpsError:
     return RolledBack(message, f"docker logs of {move.service}; another version: ops update {move.service} --to TAG")
 
 
-def way_out(at: Place, pending: Pending) -> str:
+def way_out(at: UpdateContext, pending: Pending) -> str:
     """Return what an operator does after an update that could not be undone."""
     saved = f"; the backup of before is {pending.backup}, pictures are in {at.before}" if pending.backup else ""
     return f"docs/runbooks/stranded.md; ops update --resume tries again{saved}"
 
 
-def loss_note(at: Place, pending: Pending) -> str:
+def loss_note(at: UpdateContext, pending: Pending) -> str:
     """Return where data written since the update began is kept, or an empty string."""
     if not (pending.with_data and "judge" in pending.steps):
         return ""
     return f"; what was written since {pending.began:%H:%M:%S} UTC is kept aside in {at.undone}"
 
 
-def kept_update(at: Place) -> Pending | None:
+def kept_update(at: UpdateContext) -> Pending | None:
     """Return the update that a rollback can undo, or None."""
     return pending_from([json.loads(at.kept.read_bytes())]) if at.kept.exists() else None
 
 
-def _tell(at: Place, subject: str, text: str) -> None:
+def _tell(at: UpdateContext, subject: str, text: str) -> None:
     """Mail the operator. Whether that works changes nothing of the outcome."""
-    notify.notify(at.site, at.world, subject=subject, text=text, directory=at.places.secrets)
+    notify.notify(at.site, at.world, subject=subject, text=text, directory=at.paths.secrets)

@@ -12,7 +12,7 @@ from ops.config import compose_files
 from ops.errors import OpsError
 from ops.images.pins import Pin
 from ops.restore import staging
-from ops.update.journal import Place, Run
+from ops.update.journal import Run, UpdateContext
 from ops.world import postgres
 from ops.world.postgres import Session
 
@@ -47,18 +47,18 @@ def convert(run: Run) -> None:
     """
     at, there, world = run.at, run.pending.move.there, run.at.world
     clear(at)
-    world.subvolumes.make(at.anew / POSTGRES)
-    world.subvolumes.own_like(at.places.data / POSTGRES, at.anew / POSTGRES)
+    world.btrfs.make(at.anew / POSTGRES)
+    world.btrfs.own_like(at.paths.data / POSTGRES, at.anew / POSTGRES)
     _compose(at, "up", "--detach", "--pull", "never", "postgres", image=there)
     _await(at, there)
-    old = world.containers.name(at.places.project, "postgres")
+    old = world.containers.name(at.paths.project, "postgres")
     world.tell(f"the database is copied to {there.tag}")
     copied = world.processes.pipe(
         postgres.dump(old), postgres.load(_SERVER, postgres.USER), environment={}, tell=lambda _: None
     )
     if copied.code:
         raise OpsError(f"{there.tag} does not take the database: {' '.join(copied.output.split())[-400:]}")
-    with world.database.session(old) as before, world.database.session(_SERVER) as after:
+    with world.postgres.session(old) as before, world.postgres.session(_SERVER) as after:
         # A new server knows nothing yet of what it has, and would plan its queries badly.
         after.ask("ANALYZE")
         world.tell("the copy is compared")
@@ -72,19 +72,19 @@ def convert(run: Run) -> None:
 def switch(run: Run) -> None:
     """Put the copy in the database's place, and that in the copy's, at once."""
     at = run.at
-    at.world.containers.stop(at.places.project, "postgres")
-    at.world.subvolumes.exchange(at.anew / POSTGRES, at.places.data / POSTGRES)
+    at.world.containers.stop(at.paths.project, "postgres")
+    at.world.btrfs.exchange(at.anew / POSTGRES, at.paths.data / POSTGRES)
 
 
-def clear(at: Place) -> None:
+def clear(at: UpdateContext) -> None:
     """Remove what a conversion has made or replaced; nothing is no error. What pictures have stays.
 
     What cannot be removed is told of: it is in the way of the next conversion alone.
     """
     try:
         _compose(at, "down", "--volumes", "--timeout", "1")
-        at.world.subvolumes.remove(at.anew / POSTGRES)
-        at.world.subvolumes.remove(at.anew)
+        at.world.btrfs.remove(at.anew / POSTGRES)
+        at.world.btrfs.remove(at.anew)
     except OpsError as error:
         at.world.tell(f"left behind: {error.message}")
 
@@ -100,7 +100,7 @@ def content(session: Session) -> dict[str, str]:
     return found
 
 
-def strangers(session: Session) -> tuple[str, ...]:
+def foreign_objects(session: Session) -> tuple[str, ...]:
     """Return what else a server has that is not Gitea's, and that a copy of its database would be without.
 
     What a restore has kept aside is left behind without a word: the pictures have it.
@@ -123,7 +123,7 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str
     ]
 
 
-def _await(at: Place, there: Pin) -> None:
+def _await(at: UpdateContext, there: Pin) -> None:
     """Wait until the new server is well; raises OpsError with its last words as soon as it ends."""
     world, began, minutes = at.world, at.world.clock.monotonic(), at.site.update.healthy_minutes
     while not any(each.health == "healthy" for each in world.containers.services(PROJECT)):
@@ -134,7 +134,7 @@ def _await(at: Place, there: Pin) -> None:
         world.clock.sleep(0.25)
 
 
-def _compose(at: Place, *arguments: str, image: Pin | None = None) -> None:
+def _compose(at: UpdateContext, *arguments: str, image: Pin | None = None) -> None:
     """Run Compose on the server beside, which is made of an image; raises OpsError with its words."""
     files = compose_files.files(at.compose, "conversion.yaml")
     argv = ["docker", "compose", "--progress", "quiet", "--project-name", PROJECT, *files, *arguments]

@@ -10,7 +10,7 @@ from ops.config.schema import Site
 from ops.errors import Refused, Unavailable
 from ops.images import versions
 from ops.images.pins import WITH_DATA, Pin
-from ops.images.versions import Step
+from ops.images.versions import VersionStep
 from ops.model import in_bytes
 from ops.update import available, policy
 from ops.update.available import Offer
@@ -21,28 +21,28 @@ _ROOM = 1 << 30
 
 
 @dataclass(frozen=True)
-class Wish:
+class UpdateRequest:
     """What is to be updated: a service (else all that an operator need not name), to a tag (else the newest).
 
-    ``automatic`` takes what the policy allows, when the window is open. ``rehearse`` only tells the plan. ``without_drill`` is an
+    ``automatic`` takes what the policy allows, when the window is open. ``dry_run`` only tells the plan. ``without_drill`` is an
     operator's word that backups will do which were not restored for practice lately.
     """
 
     service: str = ""
     to: str = ""
     automatic: bool = False
-    rehearse: bool = False
+    dry_run: bool = False
     without_drill: bool = False
 
 
 @dataclass(frozen=True)
-class Move:
+class PlannedUpdate:
     """One step of one service, from a pin to another."""
 
     service: str
     here: Pin
     there: Pin
-    step: Step
+    step: VersionStep
 
     @property
     def with_data(self) -> bool:
@@ -52,14 +52,14 @@ class Move:
     @property
     def anew(self) -> bool:
         """Whether the new version cannot read the database's files, and gets a copy of it."""
-        return self.service == "postgres" and self.step is Step.MAJOR
+        return self.service == "postgres" and self.step is VersionStep.MAJOR
 
     def __str__(self) -> str:
         return f"{self.service} {self.here.tag} -> {self.there.tag} ({self.step.name.lower()})"
 
 
 @dataclass(frozen=True)
-class Facts:
+class UpdatePreconditions:
     """What there is before an update: probes that are red, free bytes, the database's size.
 
     ``photographs`` is whether the file system takes pictures of the data; ``undrilled`` says why the backups are not to be relied on;
@@ -75,21 +75,21 @@ class Facts:
     strangers: tuple[str, ...] = ()
 
 
-def plan(found: Iterable[Offer], wish: Wish, site: Site) -> tuple[Move, ...]:
+def plan_updates(found: Iterable[Offer], request: UpdateRequest, site: Site) -> tuple[PlannedUpdate, ...]:
     """Return the moves that are wished for, in their order; raises Refused for one that no one may take so.
 
     Without a service an operator takes all but major steps, which are to be named, and what is held; another major version hides
     no release of the one in use. What has a path of its own is to be named with its version.
     """
     known = {each.service: each for each in available.in_order(found)}
-    if wish.service and wish.service not in known:
-        raise Refused(f"there is no service {wish.service}", f"one of: {', '.join(sorted(known))}")
-    wanted = [known[wish.service]] if wish.service else list(known.values())
-    moves = [_move(each, wish, site) for each in wanted]
+    if request.service and request.service not in known:
+        raise Refused(f"there is no service {request.service}", f"one of: {', '.join(sorted(known))}")
+    wanted = [known[request.service]] if request.service else list(known.values())
+    moves = [_move(each, request, site) for each in wanted]
     return tuple(each for each in moves if each and each.step)
 
 
-def objections(moves: Sequence[Move], facts: Facts, wish: Wish) -> tuple[str, ...]:
+def blockers(moves: Sequence[PlannedUpdate], facts: UpdatePreconditions, request: UpdateRequest) -> tuple[str, ...]:
     """Return each reason not to begin, with what would remove it."""
     problems = [f"the site is not well: {each}" for each in facts.red]
     if facts.free_images < _ROOM * len(moves):
@@ -116,13 +116,13 @@ def objections(moves: Sequence[Move], facts: Facts, wish: Wish) -> tuple[str, ..
                 f"PostgreSQL has more than Gitea's, which the new version would be without: {', '.join(facts.strangers)}: "
                 "move it to another server"
             )
-        if facts.undrilled and not wish.without_drill:
-            urgent = "" if wish.automatic else "; where the update cannot wait for that: --without-drill"
+        if facts.undrilled and not request.without_drill:
+            urgent = "" if request.automatic else "; where the update cannot wait for that: --without-drill"
             problems.append(f"{facts.undrilled}: ops restore --drill{urgent}")
     return tuple(problems)
 
 
-def consequences(moves: Sequence[Move], facts: Facts, site: Site) -> tuple[str, ...]:
+def consequences(moves: Sequence[PlannedUpdate], facts: UpdatePreconditions, site: Site) -> tuple[str, ...]:
     """Return what a person has to know before agreeing."""
     lines = []
     if any(each.with_data for each in moves):
@@ -140,7 +140,7 @@ def consequences(moves: Sequence[Move], facts: Facts, site: Site) -> tuple[str, 
     return tuple(lines)
 
 
-def documents(moves: Iterable[Move]) -> dict[str, Any]:
+def documents(moves: Iterable[PlannedUpdate]) -> dict[str, Any]:
     """Return moves as JSON tells them."""
     return {
         "moves": [
@@ -150,47 +150,47 @@ def documents(moves: Iterable[Move]) -> dict[str, Any]:
     }
 
 
-def names(moves: Iterable[Move]) -> str:
+def names(moves: Iterable[PlannedUpdate]) -> str:
     """Return the services that are moved, in words."""
     return ", ".join(each.service for each in moves)
 
 
-def _move(offer: Offer, wish: Wish, site: Site) -> Move | None:
-    if wish.automatic:
+def _move(offer: Offer, request: UpdateRequest, site: Site) -> PlannedUpdate | None:
+    if request.automatic:
         tag = available.automatic(offer, site)
         return _move_to(offer, tag) if tag else None
     if offer.unknown:
-        if wish.service and offer.unreachable:
+        if request.service and offer.unreachable:
             raise Unavailable(offer.unknown, "nothing was changed; try again later")
-        if wish.service:
+        if request.service:
             raise Refused(offer.unknown, "nothing was changed")
         return None
-    tag = _wanted(offer, wish, site)
+    tag = _wanted(offer, request, site)
     move = _move_to(offer, tag)
     held = offer.service in site.update.hold
     by = policy.taker(offer.service, move.step, site.update.policy(offer.service), held=held)
-    if by is Taker.NO_ONE or (by is Taker.GUIDED and not wish.to):
-        if wish.service:
+    if by is Taker.NO_ONE or (by is Taker.GUIDED and not request.to):
+        if request.service:
             raise Refused(available.obstacle(offer.service, tag, by), "nothing was changed")
         return None
-    return move if wish.service or move.step < Step.MAJOR else None
+    return move if request.service or move.step < VersionStep.MAJOR else None
 
 
-def _wanted(offer: Offer, wish: Wish, site: Site) -> str:
-    if wish.to:
-        versions.require_kin(offer.service, offer.here.release, wish.to)
-        return wish.to
+def _wanted(offer: Offer, request: UpdateRequest, site: Site) -> str:
+    if request.to:
+        versions.require_kin(offer.service, offer.here.release, request.to)
+        return request.to
     tag, step = offer.newest
-    named = wish.service and policy.taker(offer.service, step, site.update.policy(offer.service)) is not Taker.GUIDED
+    named = request.service and policy.taker(offer.service, step, site.update.policy(offer.service)) is not Taker.GUIDED
     return tag if named else offer.within_major or tag
 
 
-def _move_to(offer: Offer, tag: str) -> Move:
+def _move_to(offer: Offer, tag: str) -> PlannedUpdate:
     there = versions.release_from(tag)
     assert there
     step = versions.step_between(offer.service, offer.here.release, there)
-    if step is Step.NONE and offer.rebuilt:
-        step = Step.DIGEST
-    return Move(
+    if step is VersionStep.NONE and offer.rebuilt:
+        step = VersionStep.DIGEST
+    return PlannedUpdate(
         offer.service, offer.here, Pin(offer.here.name, tag, offer.digest if tag == offer.here.tag else ""), step
     )

@@ -9,7 +9,7 @@ from enum import Enum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ops.errors import ConfigError
-from ops.images.versions import Release, Step, is_newer, step_between
+from ops.images.versions import Release, VersionStep, is_newer, step_between
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 # So long after its begin a window is open: for a timer that is late, or a host that boots.
@@ -28,7 +28,7 @@ class Taker(Enum):
 
 
 # Up to which step a policy lets an update happen of its own.
-_LIMITS = {"operator": Step.NONE, "patch": Step.PATCH, "minor": Step.MINOR}
+_LIMITS = {"operator": VersionStep.NONE, "patch": VersionStep.PATCH, "minor": VersionStep.MINOR}
 POLICIES = tuple(_LIMITS)
 
 
@@ -56,13 +56,13 @@ class Window:
     zone: ZoneInfo
 
 
-def taker(service: str, step: Step, policy: str, *, held: bool = False) -> Taker:
+def taker(service: str, step: VersionStep, policy: str, *, held: bool = False) -> Taker:
     """Return who may take a step of a service under its policy of the site file."""
     if held:
         return Taker.NO_ONE
-    if service == "postgres" and step is Step.MAJOR:
+    if service == "postgres" and step is VersionStep.MAJOR:
         return Taker.GUIDED
-    return Taker.AUTOMATIC if Step.NONE < step <= _LIMITS[policy] else Taker.OPERATOR
+    return Taker.AUTOMATIC if VersionStep.NONE < step <= _LIMITS[policy] else Taker.OPERATOR
 
 
 def choose(
@@ -81,7 +81,7 @@ def choose(
     ``made`` says when each tag's image was made. One that does not say so credibly is never old enough.
     """
     newest = next(iter(found), None)
-    within = next((each for each in found if step_between(service, here, each) < Step.MAJOR), None)
+    within = next((each for each in found if step_between(service, here, each) < VersionStep.MAJOR), None)
     allowed = [
         each
         for each in found

@@ -6,26 +6,35 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ops.config.paths import COMPOSE_DIRECTORY, Places
+from ops.config.paths import COMPOSE_DIRECTORY, HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused, Stranded
-from ops.model import Agree, Report
+from ops.model import Confirm, Report
 from ops.stack.nginx_handover import NGINX
-from ops.step_timer import Timeline
+from ops.step_timer import StepTimer
 from ops.update import steps
-from ops.update.journal import DATA, Outage, Pending, Place, Run, Story, begin_record, pending_from
+from ops.update.journal import (
+    DATA,
+    MaintenanceWindow,
+    Pending,
+    Progress,
+    Run,
+    UpdateContext,
+    begin_record,
+    pending_from,
+)
 from ops.update.outcome import commit, kept_update, undone, way_out
 from ops.world import World
 from ops.world.lock import exclusive
 
 
-def resume(site: Site, world: World, *, places: Places | None = None, compose: Path = COMPOSE_DIRECTORY) -> Report:
+def resume(site: Site, world: World, *, paths: HostPaths | None = None, compose: Path = COMPOSE_DIRECTORY) -> Report:
     """Finish or undo an update that was cut off; else change nothing but end what was kept long enough.
 
     Raises RolledBack or Stranded as ``update`` does.
     """
-    at = Place(site, world, places or Places(), compose)
-    with exclusive(at.places.lock, world.clock.now(), "ops update --resume"):
+    at = UpdateContext(site, world, paths or HostPaths(), compose)
+    with exclusive(at.paths.lock, world.clock.now(), "ops update --resume"):
         done = resumed(at)
         if done is None:
             forget(at, world.clock.now())
@@ -36,9 +45,9 @@ def rollback(
     site: Site,
     world: World,
     *,
-    agree: Agree,
-    rehearse: bool = False,
-    places: Places | None = None,
+    confirm: Confirm,
+    dry_run: bool = False,
+    paths: HostPaths | None = None,
     compose: Path = COMPOSE_DIRECTORY,
 ) -> Report:
     """Go back to the version before the last update of what has data, with the data of then.
@@ -46,8 +55,8 @@ def rollback(
     Raises Refused when nothing is kept to go back to, or no one agrees to what is lost, Unavailable when the image of before
     cannot be had any more: then nothing was changed. Raises Stranded when the version before does not come up.
     """
-    at = Place(site, world, places or Places(), compose)
-    with exclusive(at.places.lock, world.clock.now(), "ops rollback"):
+    at = UpdateContext(site, world, paths or HostPaths(), compose)
+    with exclusive(at.paths.lock, world.clock.now(), "ops rollback"):
         resumed(at)
         known = kept_update(at)
         if known is None or not all((at.before / name).exists() for name in DATA):
@@ -60,17 +69,17 @@ def rollback(
             f"lost: what was written since {known.began:%Y-%m-%d %H:%M:%S} UTC, {lost.total_seconds() / 3600:.1f} h; "
             f"it is kept aside in {at.undone}",
         )
-        if rehearse:
+        if dry_run:
             told = {"service": known.move.service, "plan": list(lines)}
             return Report("rollback", False, "would go back", told, lines)
-        agree(site.name, lines)
+        confirm(site.name, lines)
         # No container holds the image of before, and whoever made room may have removed it.
         world.containers.pull(known.move.here.name, known.move.here.digest)
         for name in DATA:
-            world.subvolumes.remove(at.undone / name)
+            world.btrfs.remove(at.undone / name)
         at.journal.append(begin_record(replace(known, rollback=True)))
-        with Outage(at) as outage:
-            story = Story(Timeline(world), outage)
+        with MaintenanceWindow(at) as outage:
+            story = Progress(StepTimer(world), outage)
             _went_back(at, replace(known, rollback=True), story)
     return Report(
         "rollback",
@@ -81,7 +90,7 @@ def rollback(
     )
 
 
-def resumed(at: Place) -> Report | None:
+def resumed(at: UpdateContext) -> Report | None:
     """Finish or undo what was cut off; None when nothing was."""
     pending = pending_from(at.journal.records())
     if pending is None:
@@ -90,11 +99,11 @@ def resumed(at: Place) -> Report | None:
     since = None
     if pending.away_since and pending.move.service != NGINX:
         since = at.world.clock.monotonic() - (at.world.clock.now() - pending.away_since).total_seconds()
-    with Outage(at, since=since) as outage:
-        return _gone_on(at, pending, Story(Timeline(at.world), outage))
+    with MaintenanceWindow(at, since=since) as outage:
+        return _gone_on(at, pending, Progress(StepTimer(at.world), outage))
 
 
-def _gone_on(at: Place, pending: Pending, story: Story) -> Report:
+def _gone_on(at: UpdateContext, pending: Pending, story: Progress) -> Report:
     """Finish what a journal says is under way, or raise how undoing it went."""
     if pending.rollback:
         return _went_back(at, pending, story)
@@ -104,14 +113,14 @@ def _gone_on(at: Place, pending: Pending, story: Story) -> Report:
         try:
             steps.whole_stack(at)
             steps.up(Run(at, pending, story))
-            steps.take(Run(at, pending, story), "judge", steps.judge)
+            steps.take(Run(at, pending, story), "judge", steps.check_new_version)
         except OpsError as failed:
             raise undone(at, pending_from(at.journal.records()) or pending, story, failed.message) from failed
         return commit(at, pending, story, pending.move.there, "updated")
     raise undone(at, pending, story, pending.why or "it was cut off")
 
 
-def _went_back(at: Place, pending: Pending, story: Story) -> Report:
+def _went_back(at: UpdateContext, pending: Pending, story: Progress) -> Report:
     """Go back because an operator asked for it, or finish that."""
     wanted = replace(pending, with_data=True, why="an operator asked for it")
     if "commit" not in pending.steps:
@@ -123,17 +132,17 @@ def _went_back(at: Place, pending: Pending, story: Story) -> Report:
     return commit(at, wanted, story, pending.move.here, "went back")
 
 
-def forget(at: Place, now: datetime) -> None:
+def forget(at: UpdateContext, now: datetime) -> None:
     """End what was kept for a way back that is no longer taken: it grows as the site changes."""
     if known := outlived(at, now):
         at.world.tell(f"the pictures of before {known.move} are {at.site.update.keep_days} days old, and go")
         at.world.files.remove(at.kept)
         for folder in (at.before, at.undone):
             for name in DATA:
-                at.world.subvolumes.remove(folder / name)
+                at.world.btrfs.remove(folder / name)
 
 
-def outlived(at: Place, now: datetime) -> Pending | None:
+def outlived(at: UpdateContext, now: datetime) -> Pending | None:
     """What is kept for a way back, when it has been kept long enough."""
     known = kept_update(at)
     return known if known and now - known.began > timedelta(days=at.site.update.keep_days) else None

@@ -35,9 +35,9 @@ class Look:
 
 def prepare(site: Site, world: World, token: Secret) -> str:
     """Make sure of the canary repository and return its newest commit; raises OpsError when Gitea refuses it."""
-    wish = {"name": CANARY, "private": True, "auto_init": True, "default_branch": "main"}
+    request = {"name": CANARY, "private": True, "auto_init": True, "default_branch": "main"}
     if _ask(site, world, token, _canary(site)).status == 404:
-        answer = _ask(site, world, token, "/api/v1/user/repos", wish)
+        answer = _ask(site, world, token, "/api/v1/user/repos", request)
         if answer.status != 201:
             raise OpsError(f"Gitea answers {answer.status} when {CANARY} is made", "read `docker logs` of gitea")
     answer = _ask(site, world, token, f"{_canary(site)}/branches/main")
@@ -54,10 +54,10 @@ def use(site: Site, world: World, *, project: str, release: Release, canary: str
     ``canary`` is the commit that the canary repository had before. Everything but the clone goes through nginx.
     """
     findings = []
-    page = world.web.https(site.domain, LOCALHOST, "GET", "/user/login")
+    page = world.https.request(site.domain, LOCALHOST, "GET", "/user/login")
     if page.status != 200:
         findings.append(f"the sign-in page answers {page.status}")
-    version = world.web.https(site.domain, LOCALHOST, "GET", "/api/v1/version")
+    version = world.https.request(site.domain, LOCALHOST, "GET", "/api/v1/version")
     wanted = ".".join(map(str, release.numbers))
     if version.status != 200 or not str(version.json().get("version", "")).startswith(wanted):
         findings.append(f"/api/v1/version answers {version.status}, and does not say {wanted}")
@@ -79,10 +79,10 @@ def watch(site: Site, world: World, *, project: str, service: str, seconds: int)
     while world.clock.monotonic() - began < seconds and not _is_lost(looks):
         world.clock.sleep(_BEAT)
         looks.append(_look(site, world, project, service))
-    return judge(looks)
+    return check(looks)
 
 
-def judge(looks: Sequence[Look]) -> tuple[str, ...]:
+def check(looks: Sequence[Look]) -> tuple[str, ...]:
     """Return what is wrong with a site that was looked at again and again; nothing when it is well."""
     findings = []
     failed = [each.seen for each in looks if not each.well]
@@ -101,7 +101,7 @@ def _look(site: Site, world: World, project: str, service: str) -> Look:
     found = {each.name: each for each in world.containers.services(project)}
     restarts = found[service].restarts if service in found else 0
     try:
-        seen = {path: world.web.https(site.domain, LOCALHOST, "GET", path).status for path in ("/api/healthz", "/")}
+        seen = {path: world.https.request(site.domain, LOCALHOST, "GET", path).status for path in ("/api/healthz", "/")}
     except OpsError as error:
         return Look(False, error.message, restarts)
     # The front page may lead elsewhere; what it may not is fail.
@@ -109,13 +109,13 @@ def _look(site: Site, world: World, project: str, service: str) -> Look:
     return Look(well, ", ".join(f"{path} answers {status}" for path, status in seen.items()), restarts)
 
 
-def red(site: Site, world: World, *, project: str) -> tuple[str, ...]:
+def failing_probes(site: Site, world: World, *, project: str) -> tuple[str, ...]:
     """Return each probe that is red of the containers and of what people see.
 
     How old the backups are is no property of a version, and one is taken before each update.
     """
     seen = health.health_from_outside(site, world, address=LOCALHOST).facts["probes"]
-    probes = [*map(vars, health.judge_services(world.containers.services(project))), *seen]
+    probes = [*map(vars, health.check_services(world.containers.services(project))), *seen]
     return tuple(f"{each['name']}: {each['seen']}" for each in probes if not each["healthy"])
 
 
@@ -143,4 +143,4 @@ def _canary(site: Site) -> str:
 def _ask(site: Site, world: World, token: Secret, path: str, document: object = None) -> Answer:
     method = "GET" if document is None else "POST"
     headers = {"Authorization": f"token {token.reveal()}"}
-    return world.web.https(site.domain, LOCALHOST, method, path, headers, document)
+    return world.https.request(site.domain, LOCALHOST, method, path, headers, document)

@@ -12,10 +12,10 @@ from ops.images import pins
 from ops.images.pins import Pin
 from ops.stack import apply_secrets, health
 from ops.stack.maintenance import DRAIN_SECONDS
-from ops.stack.nginx_handover import DOOR, FAREWELL_SECONDS, NGINX, Front, image_from, replace_nginx
+from ops.stack.nginx_handover import DOOR, HANDOVER_DRAIN_SECONDS, NGINX, Front, image_from, replace_nginx
 from ops.update import available, pg_upgrade, smoke_test
-from ops.update.journal import DATA, Pending, Place, Run, Story, needs_data
-from ops.update.plan import Move
+from ops.update.journal import DATA, Pending, Progress, Run, UpdateContext, needs_data
+from ops.update.plan import PlannedUpdate
 from ops.world.containers import Service
 
 # nginx asks for Gitea's address once a second; a Gitea that it does not reach then is the judgement's business.
@@ -23,11 +23,11 @@ _REACHED_SECONDS = 10.0
 # What a version may take to end by itself when nothing that it still writes is kept in its place.
 _HANGS_SECONDS = 5
 # For as long one nginx may take another's place, its farewell included.
-_TURN_SECONDS = FAREWELL_SECONDS + 120.0
+_TURN_SECONDS = HANDOVER_DRAIN_SECONDS + 120.0
 # Of Gitea itself, so that it can be asked while visitors are turned away.
 _WELL = ("curl", "--fail", "--silent", "--max-time", "2", "--output", "/dev/null", "http://127.0.0.1:3000/api/healthz")
 
-Deed = Callable[[Run], None]
+StepFunction = Callable[[Run], None]
 
 
 def forward(run: Run) -> None:
@@ -45,7 +45,7 @@ def up(run: Run) -> None:
     _serve(at, story, move)
 
 
-def judge(run: Run) -> None:
+def check_new_version(run: Run) -> None:
     """Try the new version and watch it; raises OpsError with what is wrong."""
     at, pending, move, site = run.at, run.pending, run.pending.move, run.at.site
     findings: tuple[str, ...] = ()
@@ -53,39 +53,39 @@ def judge(run: Run) -> None:
         findings = _certbot(at)
     elif move.with_data:
         release = (move.there if move.service == "gitea" else available.running(at.compose)["gitea"]).release
-        findings = smoke_test.use(site, at.world, project=at.places.project, release=release, canary=pending.canary)
+        findings = smoke_test.use(site, at.world, project=at.paths.project, release=release, canary=pending.canary)
     if not findings and move.service != "certbot":
         seconds = site.update.watch_seconds
         findings = smoke_test.watch(
-            site, at.world, project=at.places.project, service=move.service, seconds=seconds
-        ) or smoke_test.red(site, at.world, project=at.places.project)
+            site, at.world, project=at.paths.project, service=move.service, seconds=seconds
+        ) or smoke_test.failing_probes(site, at.world, project=at.paths.project)
     if findings:
         raise OpsError("; ".join(findings))
 
 
-def take(run: Run, name: str, deed: Deed) -> None:
+def take(run: Run, name: str, deed: StepFunction) -> None:
     """Record one step, then take it."""
     run.at.journal.append({"step": name, "at": run.at.world.clock.now().isoformat()})
-    with run.story.timeline.step(name):
+    with run.story.timer.step(name):
         deed(run)
 
 
-def whole_stack(at: Place) -> None:
+def whole_stack(at: UpdateContext) -> None:
     """After a boot nothing runs yet; a new version is judged by the whole site."""
     _compose(at, "the stack", "up", "--detach", "--pull", "never")
     others = health.EXPECTED_SERVICES - {"gitea"}
-    health.await_healthy(at.world, others, project=at.places.project, seconds=60 * at.site.update.healthy_minutes)
+    health.await_healthy(at.world, others, project=at.paths.project, seconds=60 * at.site.update.healthy_minutes)
 
 
-def go_back(at: Place, pending: Pending, story: Story) -> None:
+def go_back(at: UpdateContext, pending: Pending, story: Progress) -> None:
     """Put image and, where it must be, data back, and wait until the version before is well. Each part may be done already."""
-    world, project, move = at.world, at.places.project, pending.move
+    world, project, move = at.world, at.paths.project, pending.move
     now = world.clock.now().isoformat()
     if move.anew:
         # A copy that has filled the disk is in the way of all that follows.
         pg_upgrade.clear(at)
     at.journal.append({"step": "undo", "with_data": bool(pending.with_data), "why": pending.why, "at": now})
-    with story.timeline.step("back"):
+    with story.timer.step("back"):
         _begin_outage(story, move)
         if move.with_data:
             # Whoever pushes to a version that is not well is not waited for, nor is one that hangs and whose data goes.
@@ -107,7 +107,7 @@ def go_back(at: Place, pending: Pending, story: Story) -> None:
             health.await_healthy(world, ["gitea", "postgres"], project=project, seconds=seconds)
 
 
-def has_changed_data(at: Place, pending: Pending) -> bool:
+def has_changed_data(at: UpdateContext, pending: Pending) -> bool:
     """Look whether the new version has changed data."""
     if not pending.move.with_data:
         return False
@@ -115,15 +115,15 @@ def has_changed_data(at: Place, pending: Pending) -> bool:
         return "switch" in pending.steps
     migration = None
     with suppress(OpsError):
-        with at.world.database.session(at.world.containers.name(at.places.project, "postgres")) as session:
+        with at.world.postgres.session(at.world.containers.name(at.paths.project, "postgres")) as session:
             ((number,),) = session.ask("SELECT version FROM version")
         migration = int(number)
     return needs_data(pending, migration, answers=_is_new(at, pending) and _answers(at))
 
 
-def _steps(pending: Pending) -> tuple[tuple[str, Deed], ...]:
+def _steps(pending: Pending) -> tuple[tuple[str, StepFunction], ...]:
     """The steps of an update, in their order; each is recorded before it is taken."""
-    swap: tuple[tuple[str, Deed], ...] = (("pin", _pin), ("up", up), ("judge", judge))
+    swap: tuple[tuple[str, StepFunction], ...] = (("pin", _pin), ("up", up), ("judge", check_new_version))
     anew = (("convert", pg_upgrade.convert), ("switch", pg_upgrade.switch)) if pending.move.anew else ()
     return (("stop", _stop), ("picture", _picture), *anew, *swap) if pending.move.with_data else swap
 
@@ -147,38 +147,38 @@ def _picture(run: Run) -> None:
     Archiving", PostgreSQL's manual, "File System Level Backup"); after a checkpoint there is next to nothing to replay.
     """
     at, world = run.at, run.at.world
-    with world.database.session(world.containers.name(at.places.project, "postgres"), "postgres") as session:
+    with world.postgres.session(world.containers.name(at.paths.project, "postgres"), "postgres") as session:
         session.ask("CHECKPOINT")
-    world.subvolumes.settle(at.places.data)
+    world.btrfs.settle(at.paths.data)
     for name in DATA:
-        world.subvolumes.photograph(at.places.data / name, at.before / name)
+        world.btrfs.snapshot(at.paths.data / name, at.before / name)
 
 
 def _pin(run: Run) -> None:
     _write_pin(run.at, run.pending.move.service, run.pending.move.there)
 
 
-def _write_pin(at: Place, service: str, pin: Pin) -> None:
+def _write_pin(at: UpdateContext, service: str, pin: Pin) -> None:
     environment = at.compose / SETTINGS
     text = environment.read_text(encoding="utf-8")
     at.world.files.write(environment, pins.into_environment(text, service, pin).encode())
 
 
-def _run_postgres(at: Place) -> None:
+def _run_postgres(at: UpdateContext) -> None:
     """Have PostgreSQL run by its pin, and take the password that the site has now: its data may be from before a rotation."""
     _run_by_pin(at, "postgres")
     _await(at, "postgres")
-    password = (at.places.secrets / "database-password").read_text(encoding="utf-8")
+    password = (at.paths.secrets / "database-password").read_text(encoding="utf-8")
     apply_secrets.have_database_take(password, at.world)
 
 
-def _begin_outage(story: Story, move: Move) -> None:
+def _begin_outage(story: Progress, move: PlannedUpdate) -> None:
     """Nobody is without nginx while another one takes its place."""
     if move.service != NGINX:
         story.outage.begin()
 
 
-def _serve(at: Place, story: Story, move: Move) -> None:
+def _serve(at: UpdateContext, story: Progress, move: PlannedUpdate) -> None:
     """Have what people use run by its pin, and let them in when it is well: Gitea, where what is moved has its data."""
     if move.with_data:
         story.outage.give_back()
@@ -191,7 +191,7 @@ def _serve(at: Place, story: Story, move: Move) -> None:
     story.outage.end()
 
 
-def _await_reached(at: Place) -> None:
+def _await_reached(at: UpdateContext) -> None:
     """Wait until nginx, if it runs, has found the new container of a Gitea that is well."""
     began = at.world.clock.monotonic()
     while _is_up(at, "nginx") and not _is_reached(at):
@@ -201,13 +201,13 @@ def _await_reached(at: Place) -> None:
         at.world.clock.sleep(0.1)
 
 
-def _certbot(at: Place) -> tuple[str, ...]:
+def _certbot(at: UpdateContext) -> tuple[str, ...]:
     argv = ["docker", "compose", "--progress", "quiet", "--profile", "tools", "run", "--rm", "--no-deps", "--no-TTY"]
     done = at.world.processes.run([*argv, "certbot", "--version"], directory=at.compose)
     return (f"certbot --version: {done.output.strip()[-300:]}",) if done.code else ()
 
 
-def _run_by_pin(at: Place, service: str) -> None:
+def _run_by_pin(at: UpdateContext, service: str) -> None:
     """Have one service run by what .env says. Its image is there: nothing is pulled while the site is away.
 
     It is made by Compose, and started by the engine: `compose up` waits for the health check of what the service depends on,
@@ -221,20 +221,20 @@ def _run_by_pin(at: Place, service: str) -> None:
     services = [DOOR, NGINX] if service in {DOOR, NGINX} else [service]
     _compose(at, service, "create", "--pull", "never", *services)
     for each in services:
-        at.world.containers.start(at.places.project, each)
+        at.world.containers.start(at.paths.project, each)
 
 
-def _compose(at: Place, what: str, *arguments: str) -> None:
+def _compose(at: UpdateContext, what: str, *arguments: str) -> None:
     """Run Compose on the stack's files; raises OpsError with its words, of what cannot be started."""
     done = at.world.processes.run(["docker", "compose", "--progress", "quiet", *arguments], directory=at.compose)
     if done.code:
         raise OpsError(f"{what} cannot be started: {' '.join(done.output.split())[-400:]}")
 
 
-def _succeed(at: Place) -> None:
+def _succeed(at: UpdateContext) -> None:
     """Have another nginx take the place of the one that serves, beside it: no one finds the site away."""
     image = image_from((at.compose / SETTINGS).read_text(encoding="utf-8"))
-    front = Front(at.places.project, at.compose, lock=at.places.lock.with_name("nginx.lock"))
+    front = Front(at.paths.project, at.compose, lock=at.paths.lock.with_name("nginx.lock"))
     began = at.world.clock.monotonic()
     while True:
         try:
@@ -248,11 +248,11 @@ def _succeed(at: Place) -> None:
             return
 
 
-def _await(at: Place, service: str) -> None:
+def _await(at: UpdateContext, service: str) -> None:
     """Wait until a service is well; raises OpsError as soon as it ends or starts anew, or when it takes too long."""
     world, began, restarts = at.world, at.world.clock.monotonic(), -1
     while True:
-        one = next((each for each in world.containers.services(at.places.project) if each.name == service), None)
+        one = next((each for each in world.containers.services(at.paths.project) if each.name == service), None)
         if one is None or one.state != "running" or one.restarts > restarts >= 0:
             raise OpsError(f"{service} does not stay up: {one.state if one else 'it is gone'}")
         if _is_well(at, one):
@@ -263,55 +263,55 @@ def _await(at: Place, service: str) -> None:
         world.clock.sleep(0.25)
 
 
-def _is_well(at: Place, service: Service) -> bool:
+def _is_well(at: UpdateContext, service: Service) -> bool:
     """Ask a service itself where that is sooner than its container's own check, which is due every few seconds."""
     if service.name == "gitea":
         return service.health == "healthy" or _answers(at)
     if service.name == "postgres":
-        with suppress(OpsError), at.world.database.session(at.world.containers.name(at.places.project, "postgres")):
+        with suppress(OpsError), at.world.postgres.session(at.world.containers.name(at.paths.project, "postgres")):
             return True
         return False
     return service.health == "healthy"
 
 
-def _answers(at: Place) -> bool:
+def _answers(at: UpdateContext) -> bool:
     """Whether Gitea itself says that it is well: visitors may be turned away."""
     try:
-        return at.world.containers.execute(at.places.project, "gitea", _WELL).code == 0
+        return at.world.containers.execute(at.paths.project, "gitea", _WELL).code == 0
     except OpsError:
         return False
 
 
-def _is_reached(at: Place) -> bool:
+def _is_reached(at: UpdateContext) -> bool:
     """Whether Gitea answers through nginx."""
     try:
-        return at.world.web.https(at.site.domain, LOCALHOST, "GET", "/api/healthz").status == 200
+        return at.world.https.request(at.site.domain, LOCALHOST, "GET", "/api/healthz").status == 200
     except OpsError:
         return False
 
 
-def _is_up(at: Place, service: str) -> bool:
+def _is_up(at: UpdateContext, service: str) -> bool:
     """Whether the container of a service runs."""
     return any(
-        (each.name, each.state) == (service, "running") for each in at.world.containers.services(at.places.project)
+        (each.name, each.state) == (service, "running") for each in at.world.containers.services(at.paths.project)
     )
 
 
-def _is_new(at: Place, pending: Pending) -> bool:
+def _is_new(at: UpdateContext, pending: Pending) -> bool:
     return "up" in pending.steps and _is_up(at, "gitea")
 
 
-def _put_back(at: Place, name: str) -> None:
+def _put_back(at: UpdateContext, name: str) -> None:
     """Put a copy of a picture in the place of what is there, which is kept aside: two renamings, each in an instant."""
-    disk, live, aside, copy = at.world.subvolumes, at.places.data / name, at.undone / name, at.folder / "copy" / name
+    disk, live, aside, copy = at.world.btrfs, at.paths.data / name, at.undone / name, at.folder / "copy" / name
     if not aside.exists():
         # Before anything is moved: of a picture that cannot be copied, what is there is still better than nothing.
         disk.remove(copy)
-        disk.revive(at.before / name, copy)
+        disk.clone(at.before / name, copy)
         if live.exists():
             at.undone.mkdir(mode=0o700, exist_ok=True)
             disk.rename(live, aside)
     if not live.exists():
         if not copy.exists():
-            disk.revive(at.before / name, copy)
+            disk.clone(at.before / name, copy)
         disk.rename(copy, live)

@@ -54,7 +54,7 @@ def recorded(site: Site, world: World, *, pass_over: bool = False) -> tuple[Base
     found = []
     for key in world.aws.objects(site.backup.bucket, segments.BASES):
         try:
-            found.append(segments.read_base(world.aws.read_object(site.backup.bucket, key)))
+            found.append(segments.base_from_json(world.aws.read_object(site.backup.bucket, key)))
         except Unavailable:
             raise
         except OpsError as unread:
@@ -79,7 +79,7 @@ def shipped(site: Site, world: World, system: str, *, since: Base | None = None)
 
 def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: str) -> Base | None:
     """Take a base into both repositories when one is due, and return it. Raises OpsError when it could not be stored."""
-    with world.database.session(postgres, "postgres") as session:
+    with world.postgres.session(postgres, "postgres") as session:
         log = log_of(session)
         if not _is_due(site, world, log, position_of(session)):
             return None
@@ -107,7 +107,7 @@ def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: s
         version,
         log.segment_bytes,
     )
-    world.aws.write_object(site.backup.bucket, f"{segments.BASES}{made.identity}.json", segments.written_base(made))
+    world.aws.write_object(site.backup.bucket, f"{segments.BASES}{made.identity}.json", segments.base_to_json(made))
     return made
 
 

@@ -21,7 +21,7 @@ def key_from(password: str) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=b"gitea-suite write-ahead log").derive(password.encode())
 
 
-def sealed(content: bytes, key: bytes, name: str) -> bytes:
+def encrypt(content: bytes, key: bytes, name: str) -> bytes:
     """Return the content compressed and sealed. It opens under this ``name`` alone: no one can pass it off as another's."""
     nonce = os.urandom(_NONCE)
     # The rest of a segment that was switched early is zeros; the fastest level does with them what the best does.
@@ -29,7 +29,7 @@ def sealed(content: bytes, key: bytes, name: str) -> bytes:
     return _MARK + nonce + AESGCM(key).encrypt(nonce, packed, name.encode())
 
 
-def opened(content: bytes, key: bytes, name: str) -> bytes:
+def decrypt(content: bytes, key: bytes, name: str) -> bytes:
     """Return what was sealed, still compressed by gzip; raises OpsError when it is not whole, or not what was sealed."""
     nonce, rest = content[len(_MARK) : len(_MARK) + _NONCE], content[len(_MARK) + _NONCE :]
     try:

@@ -26,7 +26,7 @@ class Gap(Refused):
 
 
 @dataclass(frozen=True)
-class Replay:
+class ReplayPlan:
     """How a database is made again: a base, the files of the log that it needs, and the position to stop at.
 
     ``stop`` of None is the end of the log.
@@ -38,7 +38,7 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Shipping:
+class ShippingPlan:
     """What to do with the files of a receiver, in this order: ``seal`` and ``put`` by name; ``drop`` is there already."""
 
     drop_received: tuple[str, ...]
@@ -47,25 +47,25 @@ class Shipping:
 
 
 @dataclass(frozen=True)
-class Doomed:
+class WalToDelete:
     """What is no longer needed: bases, and the keys of segments."""
 
     bases: tuple[Base, ...]
     keys: tuple[str, ...]
 
 
-def plan_shipping(received: Iterable[str], sealed: Collection[str], shipped: Collection[str]) -> Shipping:
+def plan_shipping(received: Iterable[str], sealed: Collection[str], shipped: Collection[str]) -> ShippingPlan:
     """Return what to do after a stop anywhere: no file is sealed twice, none put that is in the bucket, none left behind."""
     whole = sorted(name for name in received if is_finished(name))
     known = {*sealed, *shipped}
-    return Shipping(
+    return ShippingPlan(
         tuple(name for name in whole if name in known),
         tuple(name for name in whole if name not in known),
         tuple(sorted(name for name in sealed if name in shipped)),
     )
 
 
-def plan_replay(bases: Iterable[Base], names: Iterable[str], system: str, target: int | None) -> Replay:
+def plan_replay(bases: Iterable[Base], names: Iterable[str], system: str, target: int | None) -> ReplayPlan:
     """Return how to make the database of a position, or with a ``target`` of None the newest that there is.
 
     ``names`` are the segments and histories that are there of the database ``system``. Raises Refused when no base is
@@ -92,10 +92,10 @@ def plan_replay(bases: Iterable[Base], names: Iterable[str], system: str, target
     # One more, if it is there: PostgreSQL sees by the next record that a position is reached.
     needed = {each.name(size) for each in segments if first <= each.number <= (wanted[-1] + 1 if wanted else first)}
     histories = {name for name in there if HISTORY.fullmatch(name)}
-    return Replay(base, tuple(sorted(needed | histories)), None if target == (last + 1) * size else target)
+    return ReplayPlan(base, tuple(sorted(needed | histories)), None if target == (last + 1) * size else target)
 
 
-def plan_wal_retention(bases: Iterable[Base], keys: Iterable[str], now: datetime, days: int = KEPT_DAYS) -> Doomed:
+def plan_wal_retention(bases: Iterable[Base], keys: Iterable[str], now: datetime, days: int = KEPT_DAYS) -> WalToDelete:
     """Return what no restore to a moment of the last ``days`` needs: older bases but one, and the log before that one.
 
     Of a database without any base nothing is doomed: its first may be under way.
@@ -111,7 +111,7 @@ def plan_wal_retention(bases: Iterable[Base], keys: Iterable[str], now: datetime
         kept = [] if ended else ours[max(0, len(old) - 1) :]
         doomed += [each for each in ours if each not in kept]
         gone += [key for match, key in found if match["system"] == system and not _is_needed(match["name"], kept)]
-    return Doomed(tuple(sorted(doomed, key=lambda each: each.moment)), tuple(sorted(gone)))
+    return WalToDelete(tuple(sorted(doomed, key=lambda each: each.moment)), tuple(sorted(gone)))
 
 
 def base_due(bases: Iterable[Base], system: str, timeline: int, now: datetime) -> bool:

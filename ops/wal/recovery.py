@@ -12,14 +12,14 @@ from pathlib import Path
 from ops.config.schema import Site
 from ops.errors import OpsError
 from ops.wal import base_backups, encryption, segments
-from ops.wal.plan import Replay
+from ops.wal.plan import ReplayPlan
 from ops.wal.segments import Waiting
 from ops.world import World
 from ops.world.restic import Restic
 
 
 @dataclass(frozen=True)
-class Place:
+class ReplayTarget:
     """Where a replay works: a folder of its own, an image of the database, a container's name, and the key of the log.
 
     ``left`` are the files of the log that are in ``waiting`` on this host and were not in the bucket.
@@ -41,7 +41,7 @@ def left_in(waiting: Waiting) -> frozenset[str]:
 
 
 @contextmanager
-def database_of(site: Site, world: World, plan: Replay, source: Restic, place: Place) -> Iterator[str]:
+def database_of(site: Site, world: World, plan: ReplayPlan, source: Restic, place: ReplayTarget) -> Iterator[str]:
     """Make the database of a plan and yield the name of the container it runs in; it is removed after the block.
 
     Raises OpsError when the base or a part of the log cannot be read, or does not make a database.
@@ -70,17 +70,17 @@ def database_of(site: Site, world: World, plan: Replay, source: Restic, place: P
 def clear(world: World, folder: Path, container: str) -> None:
     """Remove what a replay has made; nothing is no error."""
     world.containers.discard(container)
-    world.subvolumes.remove(folder)
+    world.btrfs.remove(folder)
 
 
 def until(world: World, container: str) -> str:
     """Return when the last transaction ended that a replayed database has, in PostgreSQL's words, "" when it has none."""
-    with world.database.session(container, "postgres") as session:
+    with world.postgres.session(container, "postgres") as session:
         ((when,),) = session.ask("SELECT coalesce(pg_last_xact_replay_timestamp()::timestamptz(0)::text, '')")
     return when
 
 
-def _fetch_base(world: World, plan: Replay, source: Restic, place: Place) -> tuple[int, int]:
+def _fetch_base(world: World, plan: ReplayPlan, source: Restic, place: ReplayTarget) -> tuple[int, int]:
     data = place.folder / "data"
     place.folder.mkdir(mode=0o711)
     data.mkdir(mode=0o700)
@@ -94,7 +94,7 @@ def _fetch_base(world: World, plan: Replay, source: Restic, place: Place) -> tup
     return known.st_uid, known.st_gid
 
 
-def _fetch_log(site: Site, world: World, plan: Replay, place: Place) -> None:
+def _fetch_log(site: Site, world: World, plan: ReplayPlan, place: ReplayTarget) -> None:
     """Packed as it was sealed: whole segments would need far more room, and PostgreSQL asks for one after the other."""
     folder = place.folder / "wal"
     folder.mkdir(mode=0o755)
@@ -104,7 +104,7 @@ def _fetch_log(site: Site, world: World, plan: Replay, place: Place) -> None:
         file.chmod(0o644)
 
 
-def _packed(site: Site, world: World, system: str, name: str, place: Place) -> bytes:
+def _packed(site: Site, world: World, system: str, name: str, place: ReplayTarget) -> bytes:
     key, waiting = segments.key_of(system, name), place.waiting
     # In the order in which a file moves on: the stream does not wait for a replay.
     steps = (waiting.received / f"{name}{segments.PARTIAL}", waiting.received / name, waiting.sealed / name)
@@ -112,14 +112,14 @@ def _packed(site: Site, world: World, system: str, name: str, place: Place) -> b
         with suppress(FileNotFoundError):
             content = step.read_bytes()
             return (
-                encryption.opened(content, place.key, key)
+                encryption.decrypt(content, place.key, key)
                 if encryption.is_sealed(content)
                 else gzip.compress(content, compresslevel=1)
             )
-    return encryption.opened(world.aws.read_object(site.backup.bucket, key), place.key, key)
+    return encryption.decrypt(world.aws.read_object(site.backup.bucket, key), place.key, key)
 
 
-def _settings(plan: Replay) -> list[str]:
+def _settings(plan: ReplayPlan) -> list[str]:
     settings = {
         "restore_command": 'test -f "/replay/wal/%f.gz" && gunzip -c "/replay/wal/%f.gz" >"%p"',
         "listen_addresses": "",
@@ -138,7 +138,7 @@ def _settings(plan: Replay) -> list[str]:
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
 
-def _await_end(world: World, place: Place) -> None:
+def _await_end(world: World, place: ReplayTarget) -> None:
     """Replaying takes as long as it takes; it ends when it is done, or with the container."""
     while True:
         ended = world.containers.last_words(place.container)
@@ -146,7 +146,7 @@ def _await_end(world: World, place: Place) -> None:
             raise OpsError(
                 f"base and log do not make a database: {ended[-600:]}", "restore the dump of a backup: ops restore"
             )
-        with suppress(OpsError), world.database.session(place.container, "postgres") as session:
+        with suppress(OpsError), world.postgres.session(place.container, "postgres") as session:
             ((recovering,),) = session.ask("SELECT pg_is_in_recovery()")
             if recovering == "f":
                 return

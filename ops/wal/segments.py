@@ -180,7 +180,7 @@ def name_from(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def judge_stream(known: Streamed | None, now: datetime) -> Probe:
+def check_stream(known: Streamed | None, now: datetime) -> Probe:
     """Return whether the database's log arrives in the bucket: red when what is not there yet is older than LATE."""
     remedy = "journalctl --unit gitea-suite-wal; systemctl restart gitea-suite-wal"
     if known is None:
@@ -190,13 +190,13 @@ def judge_stream(known: Streamed | None, now: datetime) -> Probe:
     return Probe(PROBE, abs(age) <= LATE.total_seconds(), f"in the bucket until {age:.0f} s ago{trouble}", remedy)
 
 
-def written_base(base: Base) -> bytes:
+def base_to_json(base: Base) -> bytes:
     """Return a base as the bucket keeps it."""
     document = {"schema": _SCHEMA, **dataclasses.asdict(base), "moment": base.moment.isoformat()}
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
-def read_base(content: bytes) -> Base:
+def base_from_json(content: bytes) -> Base:
     """Return a base that the bucket keeps; raises OpsError for one that is cut off, foreign or newer."""
     try:
         document = json.loads(content)
@@ -207,12 +207,12 @@ def read_base(content: bytes) -> Base:
         raise OpsError("a base's record is cut off or not one of ours", "ops backup take makes a new one") from error
 
 
-def written_state(state: Streamed) -> str:
+def state_to_json(state: Streamed) -> str:
     """Return what the stream says of itself as it is kept on the host."""
     return json.dumps(dataclasses.asdict(state) | {"covered": state.covered.isoformat()}, sort_keys=True)
 
 
-def read_state(text: str) -> Streamed | None:
+def state_from_json(text: str) -> Streamed | None:
     """Return what the stream said of itself, or None when it said nothing that can be read."""
     try:
         document = json.loads(text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError
 from ops.model import Report
@@ -30,28 +30,28 @@ _PACE_SECONDS = 1.0
 _PATIENCE_SECONDS = 5.0
 
 
-def stream(site: Site, world: World, *, places: Places | None = None) -> Report:
+def stream(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
     """Bring the database's log into the bucket until someone ends this: what is committed arrives within the minute.
 
     A database or a bucket that is away is waited for, and told of in the state that ``ops health`` reads. Raises Locked
     while another stream runs.
     """
-    places = places or Places()
-    places.wal.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with exclusive(places.lock.with_name("wal.lock"), world.clock.now()):
+    paths = paths or HostPaths()
+    paths.wal.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with exclusive(paths.lock.with_name("wal.lock"), world.clock.now()):
         while True:
             try:
-                _attend(site, world, places)
+                _attend(site, world, paths)
             except OpsError as error:
                 world.tell(f"{error.message}; trying again")
-                _note(places, error.message)
+                _note(paths, error.message)
             world.clock.sleep(_PATIENCE_SECONDS)
 
 
-def state_of(places: Places) -> Streamed | None:
+def state_of(paths: HostPaths) -> Streamed | None:
     """Return what the stream said last of itself, None before it has said anything."""
-    file = _state(places)
-    return segments.read_state(file.read_text(encoding="utf-8")) if file.exists() else None
+    file = _state(paths)
+    return segments.state_from_json(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
 def ship(
@@ -68,7 +68,7 @@ def ship(
         (waiting.received / name).unlink()
     for name in plan.seal:
         content = (waiting.received / name).read_bytes()
-        world.files.write(waiting.sealed / name, encryption.sealed(content, key, segments.key_of(system, name)))
+        world.files.write(waiting.sealed / name, encryption.encrypt(content, key, segments.key_of(system, name)))
         (waiting.received / name).unlink()
     for name in plan.drop_sealed:
         (waiting.sealed / name).unlink()
@@ -80,44 +80,44 @@ def ship(
     return last
 
 
-def ship_left_behind(site: Site, world: World, places: Places, key: bytes) -> None:
+def ship_left_behind(site: Site, world: World, paths: HostPaths, key: bytes) -> None:
     """Bring into the bucket what an earlier run has left, of this database or of one that is no more; nothing twice.
 
     Raises Unavailable when the bucket is out of reach.
     """
-    for folder in sorted(each for each in places.wal.iterdir() if each.name.isdigit()):
-        waiting = waiting_for(places, folder.name)
+    for folder in sorted(each for each in paths.wal.iterdir() if each.name.isdigit()):
+        waiting = waiting_for(paths, folder.name)
         left = {name for name in [*_names(waiting.received), *_names(waiting.sealed)] if segments.is_finished(name)}
         there = left.intersection(base_backups.shipped(site, world, folder.name)) if left else set()
         same = {name for name in there if _is_same(site, world, waiting, folder.name, name, key)}
         ship(site, world, waiting, folder.name, key, same)
 
 
-def waiting_for(places: Places, system: str) -> Waiting:
+def waiting_for(paths: HostPaths, system: str) -> Waiting:
     """Return where the log of a database waits, made where it is not there."""
-    found = Waiting(places.wal / system)
+    found = Waiting(paths.wal / system)
     for folder in (found.received, found.sealed):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return found
 
 
-def _attend(site: Site, world: World, places: Places) -> None:
+def _attend(site: Site, world: World, paths: HostPaths) -> None:
     """Receive and ship until something is away; raises OpsError then."""
-    postgres = world.containers.name(places.project, "postgres")
-    (image,) = [each.image for each in world.containers.services(places.project) if each.name == "postgres"]
-    key, receiver = base_backups.key_of(places.secrets), f"{places.project}-wal"
-    with world.database.session(postgres, "postgres") as session:
+    postgres = world.containers.name(paths.project, "postgres")
+    (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "postgres"]
+    key, receiver = base_backups.key_of(paths.secrets), f"{paths.project}-wal"
+    with world.postgres.session(postgres, "postgres") as session:
         log = base_backups.log_of(session)
         here = segments.Segment(base_backups.position_of(session) // log.segment_bytes, log.timeline)
-        waiting = waiting_for(places, log.system)
+        waiting = waiting_for(paths, log.system)
         world.containers.discard(receiver)
-        if segments.is_taken_back(_known(places, waiting, log), here, log.segment_bytes):
-            _abandon(world, session, places, waiting, log.system)
+        if segments.is_taken_back(_known(paths, waiting, log), here, log.segment_bytes):
+            _abandon(world, session, paths, waiting, log.system)
         _hold(world, session)
         program = world_postgres.receive(postgres, image, waiting.received, slot=SLOT, name=receiver)
-        way = _Way(site, world, places, log, waiting, key, here)
+        way = _Way(site, world, paths, log, waiting, key, here)
         with world.processes.beside(program) as companion:
-            known = Coverage(_covered(places, log))
+            known = Coverage(_covered(paths, log))
             while not (ended := companion.ended()):
                 known = _look(way, session, known)
                 world.clock.sleep(_PACE_SECONDS)
@@ -133,7 +133,7 @@ class _Way:
 
     site: Site
     world: World
-    places: Places
+    paths: HostPaths
     log: Log
     waiting: Waiting
     key: bytes
@@ -147,13 +147,13 @@ class _Way:
             return None
         try:
             if self.last is None:
-                ship_left_behind(self.site, self.world, self.places, self.key)
+                ship_left_behind(self.site, self.world, self.paths, self.key)
                 there = base_backups.shipped(self.site, self.world, self.log.system)
                 self.last = segments.last_before(there, self.begin, self.log.segment_bytes)
             self.last = ship(self.site, self.world, self.waiting, self.log.system, self.key) or self.last
         except OpsError as barred:
             self.world.tell(f"{barred.message}; the log is received and waits here; trying again")
-            _note(self.places, barred.message)
+            _note(self.paths, barred.message)
             self.again = self.world.clock.monotonic() + _PATIENCE_SECONDS
             return None
         return self.last
@@ -172,7 +172,7 @@ def _look(way: _Way, session: Session, known: Coverage) -> Coverage:
         return known
     known = known.after_look(transactions, last, now)
     if known.covered:
-        _write_state(way.places, Streamed(log.system, known.covered, last))
+        _write_state(way.paths, Streamed(log.system, known.covered, last))
     return known
 
 
@@ -198,14 +198,14 @@ def _send_away(session: Session) -> None:
     )
 
 
-def _known(places: Places, waiting: Waiting, log: Log) -> set[str]:
+def _known(paths: HostPaths, waiting: Waiting, log: Log) -> set[str]:
     """The segments of this database that this host knows to have been written to."""
-    said = state_of(places)
+    said = state_of(paths)
     local = {name.removesuffix(segments.PARTIAL) for name in [*_names(waiting.received), *_names(waiting.sealed)]}
     return local | ({said.shipped} if said and said.system == log.system else set())
 
 
-def _abandon(world: World, session: Session, places: Places, waiting: Waiting, system: str) -> None:
+def _abandon(world: World, session: Session, paths: HostPaths, waiting: Waiting, system: str) -> None:
     """Begin anew with a database that was taken back: it writes segments of the same names, with other content."""
     world.tell(
         "the database was taken back to an earlier state; its log goes on from there, the next backup takes a base"
@@ -213,7 +213,7 @@ def _abandon(world: World, session: Session, places: Places, waiting: Waiting, s
     for file in [*waiting.received.iterdir(), *waiting.sealed.iterdir()]:
         file.unlink(missing_ok=True)
     # From here on it is given the time that any log has to arrive: a site that was taken back is not ill for that.
-    _write_state(places, Streamed(system, world.clock.now(), ""))
+    _write_state(paths, Streamed(system, world.clock.now(), ""))
     _send_away(session)
     session.ask(f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'")  # noqa: S608 - ours
 
@@ -224,31 +224,31 @@ def _is_same(site: Site, world: World, waiting: Waiting, system: str, name: str,
     if (waiting.sealed / name).exists():
         return (waiting.sealed / name).read_bytes() == there
     with suppress(OpsError):
-        content = encryption.unpacked(encryption.opened(there, key, segments.key_of(system, name)))
+        content = encryption.unpacked(encryption.decrypt(there, key, segments.key_of(system, name)))
         return content == (waiting.received / name).read_bytes()
     return False
 
 
-def _covered(places: Places, log: Log) -> datetime | None:
-    known = state_of(places)
+def _covered(paths: HostPaths, log: Log) -> datetime | None:
+    known = state_of(paths)
     return known.covered if known and known.system == log.system else None
 
 
-def _note(places: Places, trouble: str) -> None:
-    known = state_of(places)
+def _note(paths: HostPaths, trouble: str) -> None:
+    known = state_of(paths)
     if known:
-        _write_state(places, Streamed(known.system, known.covered, known.shipped, trouble))
+        _write_state(paths, Streamed(known.system, known.covered, known.shipped, trouble))
 
 
-def _state(places: Places) -> Path:
-    return places.wal / "state.json"
+def _state(paths: HostPaths) -> Path:
+    return paths.wal / "state.json"
 
 
-def _write_state(places: Places, state: Streamed) -> None:
+def _write_state(paths: HostPaths, state: Streamed) -> None:
     """Whole or not at all; after a loss of power it may be the one before."""
-    partial = _state(places).with_suffix(".partial")
-    partial.write_text(segments.written_state(state), encoding="utf-8")
-    partial.replace(_state(places))
+    partial = _state(paths).with_suffix(".partial")
+    partial.write_text(segments.state_to_json(state), encoding="utf-8")
+    partial.replace(_state(paths))
 
 
 def _names(folder: Path) -> list[str]:

@@ -9,19 +9,19 @@ from pathlib import Path
 
 from ops.config.schema import Site
 from ops.world.aws import Aws
-from ops.world.aws_account import Account
-from ops.world.btrfs import Subvolumes
+from ops.world.aws_account import AwsAccount
+from ops.world.btrfs import Btrfs
 from ops.world.clock import Clock
 from ops.world.containers import Containers
 from ops.world.files import Files
-from ops.world.https import Web
+from ops.world.https import Https
 from ops.world.journal import Journal
 from ops.world.mail import Mail
-from ops.world.postgres import Database
+from ops.world.postgres import Postgres
 from ops.world.process import Processes
 from ops.world.registry import Registry
 from ops.world.restic import Restic
-from ops.world.ssh_notice import Ssh
+from ops.world.ssh_notice import SshNotice
 
 
 @dataclass
@@ -32,8 +32,8 @@ class World:
     tell: Callable[[str], None]
     clock: Clock = field(default_factory=Clock)
     processes: Processes = field(default_factory=Processes)
-    database: Database = field(default_factory=Database)
-    ssh: Ssh = field(default_factory=Ssh)
+    postgres: Postgres = field(default_factory=Postgres)
+    ssh: SshNotice = field(default_factory=SshNotice)
     files: Files = field(default_factory=Files)
 
     @cached_property
@@ -42,9 +42,9 @@ class World:
         return Aws(self.site.aws.region, self.site.aws.endpoint_url)
 
     @cached_property
-    def account(self) -> Account:
+    def aws_account(self) -> AwsAccount:
         """The AWS account, in the site's region."""
-        return Account(self.site.aws.region, self.site.aws.endpoint_url)
+        return AwsAccount(self.site.aws.region, self.site.aws.endpoint_url)
 
     @cached_property
     def containers(self) -> Containers:
@@ -57,9 +57,9 @@ class World:
         return Registry(next(iter(self.site.host.registry_mirrors), ""))
 
     @cached_property
-    def web(self) -> Web:
+    def https(self) -> Https:
         """HTTPS clients that trust this machine's authorities and those of the site's own issuer."""
-        return Web(self._extra_authorities())
+        return Https(self._extra_authorities())
 
     @cached_property
     def mail(self) -> Mail:
@@ -67,9 +67,9 @@ class World:
         return Mail(self.site.mail.smtp_host, self.site.mail.smtp_port, self._extra_authorities())
 
     @cached_property
-    def subvolumes(self) -> Subvolumes:
+    def btrfs(self) -> Btrfs:
         """The subvolumes of this machine's btrfs disks."""
-        return Subvolumes(self.processes)
+        return Btrfs(self.processes)
 
     def restic(self, repository: str, *, password_file: Path, cache: Path) -> Restic:
         """A repository of snapshots."""

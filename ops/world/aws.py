@@ -49,8 +49,8 @@ class Aws:
     def put_pending_secret(self, name: str, value: Secret) -> str:
         """Keep a value beside the current one and return its version. AWS makes a secret's first version current at once."""
         with _explained(f"secret {name}"):
-            wish = {"SecretId": name, "SecretString": value.reveal(), "VersionStages": [PENDING]}
-            return str(self._client("secretsmanager").put_secret_value(**wish)["VersionId"])
+            request = {"SecretId": name, "SecretString": value.reveal(), "VersionStages": [PENDING]}
+            return str(self._client("secretsmanager").put_secret_value(**request)["VersionId"])
 
     def promote_secret(self, name: str, version: str) -> None:
         """Make a version the current one; the one before is AWSPREVIOUS then. Promoting twice is no error."""
@@ -121,8 +121,8 @@ class Aws:
     def objects(self, bucket: str, prefix: str, *, after: str = "") -> tuple[str, ...]:
         """Return the keys in a bucket that begin with ``prefix``, sorted; with ``after`` only those behind that one."""
         with _explained(f"bucket {bucket}"):
-            wish = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
-            pages = self._client("s3").get_paginator("list_objects_v2").paginate(**wish)
+            request = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
+            pages = self._client("s3").get_paginator("list_objects_v2").paginate(**request)
             return tuple(sorted(each["Key"] for page in pages for each in page.get("Contents", ())))
 
     def read_object(self, bucket: str, key: str) -> bytes:

@@ -27,7 +27,7 @@ _STANDARD_FAMILIES = frozenset("acdhimrtz")
 _BATCH = 1000
 
 
-class Account:
+class AwsAccount:
     """Asks the account, in the site's region, and removes what is named to it."""
 
     def __init__(self, region: str, endpoint_url: str = "") -> None:
@@ -85,8 +85,8 @@ class Account:
 
     def keep_versions(self, bucket: str) -> None:
         """Have the bucket keep every version from now on."""
-        wish = {"Bucket": bucket, "VersioningConfiguration": {"Status": "Enabled"}}
-        self._answered(f"bucket {bucket}", lambda: self._client("s3").put_bucket_versioning(**wish))
+        request = {"Bucket": bucket, "VersioningConfiguration": {"Status": "Enabled"}}
+        self._answered(f"bucket {bucket}", lambda: self._client("s3").put_bucket_versioning(**request))
 
     def contents(self, bucket: str) -> BucketContents:
         """Return what a bucket holds; nothing, when it is not there."""
@@ -116,9 +116,9 @@ class Account:
         """Make a version of an object the newest once more, by a copy of it."""
         origin = {"Bucket": bucket, "Key": key, "VersionId": version}
         # An object is copied onto itself only with something that changes: its metadata, of which it has none.
-        wish = {"CopySource": origin, "MetadataDirective": "REPLACE", "ChecksumAlgorithm": "SHA256"}
+        request = {"CopySource": origin, "MetadataDirective": "REPLACE", "ChecksumAlgorithm": "SHA256"}
         self._answered(
-            f"{key} in bucket {bucket}", lambda: self._client("s3").copy_object(Bucket=bucket, Key=key, **wish)
+            f"{key} in bucket {bucket}", lambda: self._client("s3").copy_object(Bucket=bucket, Key=key, **request)
         )
 
     def _lock_days(self, bucket: str) -> int:
@@ -135,8 +135,8 @@ class Account:
         """
         client, done = self._client("s3"), 0
         while batch := self._some_versions(bucket):
-            wish = {"Bucket": bucket, "Delete": {"Objects": batch, "Quiet": True}}
-            answer = self._answered(f"bucket {bucket}", functools.partial(client.delete_objects, **wish))
+            request = {"Bucket": bucket, "Delete": {"Objects": batch, "Quiet": True}}
+            answer = self._answered(f"bucket {bucket}", functools.partial(client.delete_objects, **request))
             if refused := answer.get("Errors"):
                 first = refused[0]
                 raise OpsError(

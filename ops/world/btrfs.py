@@ -19,13 +19,13 @@ _COUNTED = re.compile(r"\]\.(\w+)\s+(\d+)$", re.MULTILINE)
 _ENOUGH = 2
 
 
-class Subvolumes:
+class Btrfs:
     """Makes, photographs and removes subvolumes."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
 
-    def can_photograph(self, folder: Path) -> bool:
+    def can_snapshot(self, folder: Path) -> bool:
         """Tell whether the folder is a subvolume of btrfs."""
         try:
             inode = folder.stat().st_ino
@@ -41,7 +41,7 @@ class Subvolumes:
         """Have what is written in the folder's file system on the disk, so that a picture of it need not wait for that."""
         self._do(["sync", "--file-system", str(folder)])
 
-    def photograph(self, folder: Path, picture: Path) -> None:
+    def snapshot(self, folder: Path, picture: Path) -> None:
         """Make ``picture`` a read-only copy of the subvolume as it is now."""
         picture.parent.mkdir(mode=0o700, exist_ok=True)
         self._do(["btrfs", "subvolume", "snapshot", "-r", str(folder), str(picture)])
@@ -61,7 +61,7 @@ class Subvolumes:
             raise OpsError(f"{' '.join(argv[:2])} failed: {done.output.strip()}", "dmesg; btrfs filesystem usage")
         return told != ["snapshot"]
 
-    def revive(self, picture: Path, folder: Path) -> None:
+    def clone(self, picture: Path, folder: Path) -> None:
         """Make ``folder`` a copy of a picture that can be written to; the picture stays."""
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         self._do(["btrfs", "subvolume", "snapshot", str(picture), str(folder)])
@@ -85,7 +85,7 @@ class Subvolumes:
 
     def remove(self, folder: Path) -> None:
         """Remove a subvolume or folder with all that is in it. One that is not there is no error."""
-        if self.can_photograph(folder):
+        if self.can_snapshot(folder):
             self._do(["btrfs", "subvolume", "delete", str(folder)])
         elif folder.is_dir():
             shutil.rmtree(folder)

@@ -15,7 +15,7 @@ _LABEL = "gitea-suite.errand"
 
 
 @dataclass(frozen=True)
-class Contained(Processes):
+class ContainerProcesses(Processes):
     """Runs programs of an image as this process's own user, on this machine's network, with folders of this machine.
 
     ``name`` is the containers' host name, by which a program that keeps locks knows its own again. Values of ``environment``

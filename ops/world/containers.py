@@ -196,15 +196,15 @@ class Containers:
                 return ""
             return str(found.logs(tail=20).decode("utf-8", "replace")) or "it said nothing"
 
-    def guard(self, container: str, *, watchman: str, seconds: float) -> str:
+    def start_watchdog(self, container: str, *, watchdog_image: str, seconds: float) -> str:
         """Put someone on duty who lets a frozen container go on after so many seconds, whoever froze it and then died.
 
-        ``watchman`` is an image with a shell and Docker's client; returns the id of its container.
+        ``watchdog_image`` is an image with a shell and Docker's client; returns the id of its container.
         """
         script = f"echo on duty; sleep {seconds}; docker unpause {container}"
         with _explained():
             watch = self._docker.containers.run(
-                watchman,
+                watchdog_image,
                 ["-c", script],
                 entrypoint=["sh"],
                 init=True,
@@ -236,7 +236,7 @@ class Containers:
                 self._docker.api.unpause(container)
         return still
 
-    def dismiss(self, watch: str) -> None:
+    def stop_watchdog(self, watch: str) -> None:
         """End the duty of a watchman; one whose duty has ended is no error."""
         with _explained(), suppress(APIError):
             self._docker.api.kill(watch)

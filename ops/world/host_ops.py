@@ -12,7 +12,7 @@ from ops.errors import OpsError, Unavailable
 from ops.world.process import Processes
 
 
-class Remote:
+class HostOps:
     """Runs ``ops`` on the host that Ansible's connection variables describe."""
 
     def __init__(self, connection: Mapping[str, Any], processes: Processes) -> None:

@@ -46,7 +46,7 @@ class _Connection(http.client.HTTPSConnection):
         self.certificate_ends = datetime.fromtimestamp(ends, UTC)
 
 
-class Web:
+class Https:
     """Asks web servers. ``extra_ca`` is PEM text trusted beside the public certificate authorities."""
 
     def __init__(self, extra_ca: str = "") -> None:
@@ -54,7 +54,7 @@ class Web:
         if extra_ca.strip():
             self._tls.load_verify_locations(cadata=extra_ca)
 
-    def https(
+    def request(
         self,
         domain: str,
         address: str,

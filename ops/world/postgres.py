@@ -41,7 +41,7 @@ class Session:
         return OpsError(f"the database ended the session: {said}", "look at the log of postgres")
 
 
-class Database:
+class Postgres:
     """Opens sessions with databases in running containers."""
 
     @contextmanager

@@ -35,7 +35,7 @@ class _Everyone(socketserver.ThreadingTCPServer):
         super().server_bind()
 
 
-class Ssh:
+class SshNotice:
     """Answers ssh clients in this process: when it ends, however it does, the port is free."""
 
     @contextmanager

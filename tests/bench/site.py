@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ground import aws
-from ground.environment import Stand
+from ground.environment import Environment
 from ops.config import load
 from ops.world.process import Processes
 from tests.bench import content
@@ -35,7 +35,7 @@ class Site:
     trust: ssl.SSLContext
 
 
-def on(ground: Stand) -> Site:
+def on(ground: Environment) -> Site:
     """Return the site that is deployed on a ground, and make a bucket for the script beside its own.
 
     Its timers are at rest, and so is the stream of the database's log: what is sent is what a backup sends.

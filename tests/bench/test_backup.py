@@ -144,7 +144,7 @@ def restore(site: Site) -> dict[str, Run]:
     with site.slow():
         measured["bucket over a link"] = restore_out_of_the_bucket(host)
     host.shell(f"mv {_LOCAL}/away {_LOCAL}/restic")
-    measured["here"] = host.ops("restore --fetch --yes")
+    measured["here"] = host.ops("restore --full-copy --yes")
     measured["picture"] = host.ops("restore --yes")
     # What was written during the newest backup, and came back with it.
     host.shell(f"docker exec {_GITEA} rm -r /data/bench")
@@ -158,7 +158,7 @@ def restore(site: Site) -> dict[str, Run]:
 def restore_out_of_the_bucket(host: Host) -> Run:
     """Nothing of the repository is here, as on a new host."""
     host.shell(f"rm -rf {_LOCAL}/cache")
-    return host.ops("restore --fetch --yes")
+    return host.ops("restore --full-copy --yes")
 
 
 def copying(site: Site) -> Run:

@@ -17,7 +17,7 @@ from ops.gate.benchmarks import Figure
 from ops.stack import nginx_handover
 from ops.stack.nginx_handover import Front
 from ops.world import World
-from ops.world.https import Web
+from ops.world.https import Https
 from tests.bench.record import record
 from tests.support import fakes
 from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, lay_out, run
@@ -95,7 +95,7 @@ def test_no_request_fails_while_nginx_is_replaced_and_hundreds_do_where_compose_
     options = ("--env-file", str(front.folder / ".env"))
     where = Front(front.project, COMPOSE, files, options, front.folder / "nginx.lock")
     world = World(SITE, print)
-    world.web = Web((front.folder / "ca.pem").read_text())
+    world.https = Https((front.folder / "ca.pem").read_text())
 
     def beside(image: str) -> None:
         assert nginx_handover.replace_nginx(SITE, world, image, front=where, farewell_seconds=120).changed

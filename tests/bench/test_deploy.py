@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ground import aws, environment, run_registry
-from ground.environment import Stand
+from ground.environment import Environment
 from ground.image_set import OPS_BASE
 from ops.gate.benchmarks import Figure
 from tests.bench.record import record
@@ -36,7 +36,7 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def ground() -> Iterator[tuple[Stand, float]]:
+def ground() -> Iterator[tuple[Environment, float]]:
     """The local site's ground, and the seconds it took to raise."""
     began = time.monotonic()
     with environment.standing(run_registry.REPOSITORY / "sites/local.toml", print) as raised:
@@ -57,7 +57,7 @@ def _timed(*arguments: str) -> tuple[str, float]:
     return done.stdout, round(time.monotonic() - began, 1)
 
 
-def test_a_second_deployment_against_the_first(ground: tuple[Stand, float]) -> None:
+def test_a_second_deployment_against_the_first(ground: tuple[Environment, float]) -> None:
     raised, seconds = ground
     first = _deploy(raised.site_file)
     second = _deploy(raised.site_file)

@@ -121,7 +121,7 @@ def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
     assert data_of(site, last["identity"]) != data_of(site, taken["identity"])
     # And all of it out of the repository, as on another host.
     push(git, kept.remote, tmp_path / "copy", "later still")
-    fetched = ops(ssh, "restore", "--fetch", "--yes")
+    fetched = ops(ssh, "restore", "--full-copy", "--yes")
     assert (fetched["identity"], fetched["picture"]) == (last["identity"], False)
     assert head_of(site, owner, "kept") == after
     git("clone", kept.remote, "fetched")

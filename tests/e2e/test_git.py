@@ -60,8 +60,8 @@ def test_a_push_over_ssh_with_a_key_added_by_the_api(
     _create(site, account, "over-ssh")
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    wish = {"title": "e2e", "key": key.with_suffix(".pub").read_text().strip()}
-    assert account.session.post(f"{site.url}/api/v1/user/keys", json=wish).status_code == 201
+    requested = {"title": "e2e", "key": key.with_suffix(".pub").read_text().strip()}
+    assert account.session.post(f"{site.url}/api/v1/user/keys", json=requested).status_code == 201
     ssh = f"ssh -i {key} -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile={tmp_path}/known"
     remote = f"ssh://git@{site.address}:{site.ssh_port}/{account.name}/over-ssh.git"
     pushed = _commit(git, tmp_path / "work", os.urandom(100_000))

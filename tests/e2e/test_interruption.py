@@ -11,8 +11,8 @@ from tests.support.deployed_site import Account, DeployedSite, Ssh, aws_client, 
 def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(
     site: DeployedSite, account: Account, ssh: Ssh
 ) -> None:
-    wish = {"name": "kept", "auto_init": True}
-    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    requested = {"name": "kept", "auto_init": True}
+    assert account.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     before = head_of(site, account, "kept")
     _leave_a_password_in_use_that_never_becomes_current(site, ssh)
     booted = _started(ssh)
@@ -28,8 +28,8 @@ def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(
 
 def _leave_a_password_in_use_that_never_becomes_current(site: DeployedSite, ssh: Ssh) -> None:
     name = f"{site.document['name']}/database-password"
-    wish = {"SecretId": name, "SecretString": secrets.token_hex(20), "VersionStages": ["AWSPENDING"]}
-    aws_client(site.document, "secretsmanager").put_secret_value(**wish)
+    requested = {"SecretId": name, "SecretString": secrets.token_hex(20), "VersionStages": ["AWSPENDING"]}
+    aws_client(site.document, "secretsmanager").put_secret_value(**requested)
     done = ssh("sudo ops secrets apply --pending database-password --json")
     assert "gitea" in json.loads(done.stdout)["restarted"]
 

@@ -91,8 +91,8 @@ def test_gitea_sends_mail_with_a_new_key_and_the_old_one_is_gone(site: DeployedS
 def test_the_database_s_password_is_rotated_under_a_running_site_and_people_go_on_pushing(
     site: DeployedSite, host: Host, account: Account, git: Git, tmp_path: Path
 ) -> None:
-    wish = {"name": "through", "auto_init": True}
-    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    requested = {"name": "through", "auto_init": True}
+    assert account.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     remote = f"https://{account.name}:{account.password}@{site.domain}/{account.name}/through.git"
     git("clone", remote, "work")
     old = secret_of(site.document, "database-password")

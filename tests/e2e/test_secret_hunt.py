@@ -44,9 +44,9 @@ class Hunter:
 
     host: Host
 
-    def files(self, places: str) -> list[str]:
+    def files(self, paths: str) -> list[str]:
         """The files below the places that hold a value."""
-        done = self.host.run(f"grep -r -l -a -F -f {PATTERNS} --devices=skip {places}")
+        done = self.host.run(f"grep -r -l -a -F -f {PATTERNS} --devices=skip {paths}")
         # 2 is "some file could not be read": a process that ended meanwhile, a socket.
         assert done.rc in (0, 1, 2)
         return str(done.stdout).splitlines()
@@ -75,8 +75,8 @@ def test_there_is_something_to_hunt_and_the_hunter_finds_it_where_it_belongs(
 
 
 def test_no_file_of_the_host_holds_a_secret(hunter: Hunter) -> None:
-    places = "/etc /opt /root /home /tmp /usr/local /var/log /var/tmp /var/spool /var/lib/docker/containers"
-    assert hunter.files(places) == []
+    paths = "/etc /opt /root /home /tmp /usr/local /var/log /var/tmp /var/spool /var/lib/docker/containers"
+    assert hunter.files(paths) == []
 
 
 def test_no_process_but_the_database_itself_was_given_a_secret_as_argument_or_environment(hunter: Hunter) -> None:

@@ -85,8 +85,13 @@ def test_metrics_are_closed_to_the_world(site: DeployedSite, web: requests.Sessi
 
 def test_no_one_may_register_or_install(site: DeployedSite, web: requests.Session) -> None:
     assert 'name="db_type"' not in web.get(f"{site.url}/").text
-    wish = {"user_name": "intruder", "password": "long enough 1", "retype": "long enough 1", "email": "i@example.org"}
-    web.post(f"{site.url}/user/sign_up", data=wish)
+    requested = {
+        "user_name": "intruder",
+        "password": "long enough 1",
+        "retype": "long enough 1",
+        "email": "i@example.org",
+    }
+    web.post(f"{site.url}/user/sign_up", data=requested)
     assert web.get(f"{site.url}/api/v1/users/intruder").status_code == 404
 
 

@@ -13,14 +13,14 @@ import pytest
 from moto import mock_aws
 from moto.sesv2.responses import SESV2Response
 
-from ops.world.aws_account import Account
+from ops.world.aws_account import AwsAccount
 from tests.support.moto_site import mean_moto
 
 REGION = "eu-central-1"
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[Account]:
+def account() -> Iterator[AwsAccount]:
     """One account for all of them; each test asks for names of its own."""
     # Moto has the service and not this call, whose answer SES's own reference gives.
     answer = json.dumps({"ProductionAccessEnabled": True})
@@ -29,7 +29,7 @@ def account() -> Iterator[Account]:
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # thousands, and none is asked for
         patch.setattr(SESV2Response, "get_account", lambda _: answer, raising=False)
         with mock_aws():
-            yield Account(REGION)
+            yield AwsAccount(REGION)
 
 
 @functools.cache
@@ -37,7 +37,7 @@ def _client(service: str) -> Any:
     return boto3.client(service, region_name=REGION)
 
 
-def test_an_account_is_told_as_it_is_and_what_aws_does_not_answer_is_named_and_not_guessed(account: Account) -> None:
+def test_an_account_is_told_as_it_is_and_what_aws_does_not_answer_is_named_and_not_guessed(account: AwsAccount) -> None:
     facts = account.facts(
         name="nothing", domain="git.nowhere.org", zone="nowhere.org", instance_type="t3.medium", buckets=("unused",)
     )
@@ -48,7 +48,7 @@ def test_an_account_is_told_as_it_is_and_what_aws_does_not_answer_is_named_and_n
     assert [each.split(":")[0] for each in facts.unknown] == ["the quota of vCPUs", "the quota of addresses"]
 
 
-def test_what_is_there_already_is_found(account: Account) -> None:
+def test_what_is_there_already_is_found(account: AwsAccount) -> None:
     zone = _client("route53").create_hosted_zone(Name="example.org", CallerReference="1")["HostedZone"]["Id"]
     changes = [
         {
@@ -84,7 +84,7 @@ def test_what_is_there_already_is_found(account: Account) -> None:
     }
 
 
-def test_who_has_a_network_card_is_told(account: Account) -> None:
+def test_who_has_a_network_card_is_told(account: AwsAccount) -> None:
     network = _client("ec2").create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
     subnet = _client("ec2").create_subnet(VpcId=network, CidrBlock="10.1.0.0/24")["Subnet"]["SubnetId"]
     card = _client("ec2").create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
@@ -95,11 +95,11 @@ def test_who_has_a_network_card_is_told(account: Account) -> None:
     assert account.holder(card) == machine
 
 
-def test_rules_are_told_in_words_and_taken_out_one_by_one(account: Account) -> None:
+def test_rules_are_told_in_words_and_taken_out_one_by_one(account: AwsAccount) -> None:
     network = _client("ec2").create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     group = _client("ec2").create_security_group(GroupName="g", Description="d", VpcId=network)["GroupId"]
-    wish = {"FromPort": 8080, "ToPort": 8080, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-    _client("ec2").authorize_security_group_ingress(GroupId=group, IpPermissions=[wish])
+    requested = {"FromPort": 8080, "ToPort": 8080, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    _client("ec2").authorize_security_group_ingress(GroupId=group, IpPermissions=[requested])
     rules = account.rules(group)
     assert set(rules.values()) == {"ingress tcp 8080 from 0.0.0.0/0", "egress all protocols to 0.0.0.0/0"}
     for rule, words in rules.items():
@@ -116,7 +116,7 @@ def test_rules_are_told_in_words_and_taken_out_one_by_one(account: Account) -> N
     ],
 )
 def test_a_machine_on_which_no_site_can_be_is_told(
-    account: Account, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
+    account: AwsAccount, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     facts = account.facts(name="test", domain="a.example.org", zone="example.org", instance_type=kind, buckets=())

@@ -7,7 +7,6 @@ import pytest
 from ground.image_set import ImageSet
 from ops.update import pg_upgrade
 from ops.world import postgres
-from ops.world.postgres import Database
 from ops.world.process import Processes
 from tests.support.gitea_contract import Bench, Postgres
 
@@ -42,7 +41,7 @@ def copied(old: Postgres, bench: Bench, built: ImageSet) -> tuple[Postgres, dict
 
 
 def content_of(server: Postgres, name: str = postgres.USER) -> dict[str, str]:
-    with Database().session(server.host, name) as session:
+    with postgres.Postgres().session(server.host, name) as session:
         return pg_upgrade.content(session)
 
 
@@ -77,8 +76,8 @@ def test_whatever_a_copy_lacks_is_found(copied: tuple[Postgres, dict[str, str]],
 
 def test_what_is_not_gitea_s_is_named(old: Postgres) -> None:
     def strangers() -> tuple[str, ...]:
-        with Database().session(old.host) as session:
-            return pg_upgrade.strangers(session)
+        with postgres.Postgres().session(old.host) as session:
+            return pg_upgrade.foreign_objects(session)
 
     assert strangers() == ()
     old.sql("postgres", "CREATE DATABASE wiki")

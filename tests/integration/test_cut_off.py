@@ -77,52 +77,52 @@ def _has_picture(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "prepare"),
+    ("requested", "prepare"),
     [({}, lambda machine: None), ({}, _has_picture), ({"repository": "A/B"}, lambda machine: None)],
     ids=["site", "site, of a picture", "repository"],
 )
 def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_whole(
-    in_memory: Path, wish: Mapping[str, str], prepare: Callable[[Machine], None]
+    in_memory: Path, requested: Mapping[str, str], prepare: Callable[[Machine], None]
 ) -> None:
-    database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
+    database = {"now": "now", "then": "now"} if requested else {"now": "now", "then": "then"}
     whole = Machine(directory=in_memory / "whole")
     prepare(whole)
-    whole.ops(**wish)
+    whole.ops(**requested)
     assert ("revive" in whole.deeds) is (prepare is _has_picture)
     for number in range(len(whole.deeds)):
         machine = Machine(directory=in_memory / str(number), dies_before=number)
         prepare(machine)
         with pytest.raises(Killed):
-            machine.ops(**wish)
+            machine.ops(**requested)
         machine.resume()
         assert machine.turned_away[-1] == "none"
-        content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
+        content = (machine.paths.live / "git/repositories/a/b.git/content").read_text()
         assert machine.databases["gitea"] == database[content], whole.deeds[number]
         assert machine.running
         assert not machine.resume().changed
-        machine.ops(**wish)
-        restored = (machine.places.live / "git/repositories/a/b.git/content").read_text()
+        machine.ops(**requested)
+        restored = (machine.paths.live / "git/repositories/a/b.git/content").read_text()
         assert (restored, machine.databases["gitea"]) == ("then", database["then"])
 
 
-@pytest.mark.parametrize("wish", [{}, {"repository": "A/B"}], ids=["site", "repository"])
-def test_going_back_may_be_killed_anywhere_too(in_memory: Path, wish: Mapping[str, str]) -> None:
-    database = {"now": "now", "then": "now"} if wish else {"now": "now", "then": "then"}
+@pytest.mark.parametrize("requested", [{}, {"repository": "A/B"}], ids=["site", "repository"])
+def test_going_back_may_be_killed_anywhere_too(in_memory: Path, requested: Mapping[str, str]) -> None:
+    database = {"now": "now", "then": "now"} if requested else {"now": "now", "then": "then"}
     whole = Machine(directory=in_memory / "whole")
-    whole.ops(**wish)
+    whole.ops(**requested)
     for first in range(len(whole.deeds)):
         for second in itertools.count():
             machine = Machine(directory=in_memory / f"{first}-{second}", dies_before=first)
             with pytest.raises(Killed):
-                machine.ops(**wish)
+                machine.ops(**requested)
             machine.dies_before = len(machine.deeds) + second
             try:
-                restore.resume(SITE, machine.world, places=machine.places)
+                restore.resume(SITE, machine.world, paths=machine.paths)
             except Killed:
                 machine.resume()
             else:
                 break
-            content = (machine.places.live / "git/repositories/a/b.git/content").read_text()
+            content = (machine.paths.live / "git/repositories/a/b.git/content").read_text()
             assert machine.databases["gitea"] == database[content]
             assert machine.running
 

@@ -25,7 +25,7 @@ from ops.model import AccessKey, Secret, SmtpCredentials
 from ops.world.aws import PENDING, Aws
 from ops.world.clock import Clock
 from ops.world.containers import Containers, Ran, Service
-from ops.world.https import Web
+from ops.world.https import Https
 from ops.world.lock import exclusive
 from ops.world.mail import CredentialsRefused, Mail, MailRefused
 from ops.world.process import Finished, Processes
@@ -164,11 +164,11 @@ def test_a_program_that_is_not_installed_is_named() -> None:
 
 @both
 def test_a_web_server_that_does_not_answer_is_unavailable(kind: str) -> None:
-    doors: FakeWeb | Web = FakeWeb(None, ssh_banner="") if kind == "fake" else Web()
+    doors: FakeWeb | Https = FakeWeb(None, ssh_banner="") if kind == "fake" else Https()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match=r"https://git.example.org/ at 127.0.0.1"):
-            doors.https("git.example.org", "127.0.0.1", "GET", "/")
+            doors.request("git.example.org", "127.0.0.1", "GET", "/")
         with pytest.raises(Unavailable):
             doors.banner("127.0.0.1", taken.getsockname()[1])
 
@@ -183,7 +183,7 @@ def test_a_banner_is_the_first_line_that_a_server_says() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         speaker = threading.Thread(target=_say, args=(server,))
         speaker.start()
-        assert Web().banner("127.0.0.1", server.getsockname()[1]) == "SSH-2.0-Test"
+        assert Https().banner("127.0.0.1", server.getsockname()[1]) == "SSH-2.0-Test"
         speaker.join()
 
 

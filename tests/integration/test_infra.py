@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ground import run_registry
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.deploy import infrastructure
 from ops.errors import Locked, OpsError
 from ops.model import AccessKey, Outputs, Secret
@@ -33,7 +33,7 @@ def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
 @pytest.fixture(scope="module")
 def applied(cloud: Cloud) -> Outputs:
     """The infrastructure, made from nothing."""
-    return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
+    return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_every_secret_has_a_value_that_no_state_plan_or_message_holds(
     assert len(set(values)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9]{32,}", value) for value in values)
     state = json.dumps(cloud.state())
-    kept = [path.read_text(errors="replace") for path in cloud.workshop.state.rglob("*.json") if path.is_file()]
+    kept = [path.read_text(errors="replace") for path in cloud.workspace.state.rglob("*.json") if path.is_file()]
     everything = "\n".join([state, json.dumps(replacement), *kept, *cloud.said])
     assert "aws_secretsmanager_secret" in state
     assert [name for name, value in zip(names, values, strict=True) if value in everything] == []
@@ -306,7 +306,7 @@ def test_an_endpoint_that_does_not_answer_is_unavailable_soon(cloud: Cloud, tmp_
         infrastructure.infrastructure(
             away,
             World(away, tell=cloud.said.append),
-            Workshop(run_registry.REPOSITORY, tmp_path, run_registry.CACHE),
+            Workspace(run_registry.REPOSITORY, tmp_path, run_registry.CACHE),
             KEY,
         )
     assert caught.value.exit_code == 7

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from ops.backup import take
-from ops.cli import main
+from ops.backup import freeze
+from ops.cli import commands, main
 from ops.config import paths
+from ops.stack import accounts
 from ops.world import World, restic
 from ops.world.clock import Clock
 
@@ -15,9 +16,9 @@ FOLDER, PROJECT = Path(os.environ["SMALL_SITE"]), os.environ["SMALL_SITE_PROJECT
 DATA, BACKUPS = FOLDER / "data", Path(os.environ["SMALL_SITE_BACKUPS"])
 
 # What a host has in its standard places, and a call without places gets.
-paths.PROJECT = PROJECT
-*_, WATCHMAN = paths.Places.__init__.__defaults__ or ()
-paths.Places.__init__.__defaults__ = (
+vars(accounts)["PROJECT"] = PROJECT
+*_, WATCHMAN = paths.HostPaths.__init__.__defaults__ or ()
+paths.HostPaths.__init__.__defaults__ = (
     DATA,
     FOLDER / "secrets",
     BACKUPS / "restic",
@@ -28,7 +29,7 @@ paths.Places.__init__.__defaults__ = (
     WATCHMAN,
 )
 # No one waits for minutes in a test, and a busy machine is not what is tested: the site stands still as long as it takes.
-vars(take)["FROZEN_SECONDS"] = 60.0
+vars(freeze)["FROZEN_SECONDS"] = 60.0
 restic.PATIENCE_SECONDS, restic.LOCK_PATIENCE = 2.0, "1s"
 
 
@@ -42,5 +43,5 @@ class Stopped(Clock):
         return datetime.now(UTC) - timedelta(seconds=float(os.environ.get("SMALL_SITE_CLOCK_BEHIND", "0")))
 
 
-vars(main)["World"] = partial(World, clock=Stopped())
+vars(commands)["World"] = partial(World, clock=Stopped())
 main.main()

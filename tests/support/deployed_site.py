@@ -145,13 +145,13 @@ class Account:
 def make_account(site: DeployedSite, admin: requests.Session) -> Account:
     """Make an account that no one has yet."""
     name, password = f"e2e-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
-    wish = {
+    requested = {
         "username": name,
         "password": password,
         "email": f"{name}@{site.document['zone']}",
         "must_change_password": False,
     }
-    answer = admin.post(f"{site.url}/api/v1/admin/users", json=wish)
+    answer = admin.post(f"{site.url}/api/v1/admin/users", json=requested)
     assert answer.status_code == 201, answer.text
     return Account(name, password, session_for(site, name, password))
 
@@ -322,8 +322,8 @@ def push(git: Git, remote: str, work: Path, message: str, *options: str) -> str:
 
 def new_repository(site: DeployedSite, account: Account, git: Git, work: Path) -> str:
     """Return the remote of a new repository with one push, cloned into ``work``."""
-    wish = {"name": "kept", "auto_init": True, "default_branch": "main"}
-    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    requested = {"name": "kept", "auto_init": True, "default_branch": "main"}
+    assert account.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     remote = f"https://{account.name}:{account.password}@{site.domain}/{account.name}/kept.git"
     git("clone", remote, str(work))
     push(git, remote, work, "before")

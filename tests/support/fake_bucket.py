@@ -27,7 +27,7 @@ def snapshots_of(made: Manifest) -> list[Snapshot]:
 def planned(
     backups: Collection[Manifest], snapshots: Sequence[Snapshot], hidden: Collection[str] = (), now: datetime = NOW
 ) -> Plan:
-    return prune.plan(SITE, [Backup(each.identity, each) for each in backups], snapshots, hidden, now)
+    return prune.plan_prune(SITE, [Backup(each.identity, each) for each in backups], snapshots, hidden, now)
 
 
 class Killed(BaseException):

@@ -16,7 +16,7 @@ from typing import Any
 
 from ops.backup import records
 from ops.backup.records import Drill
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.errors import OpsError, RolledBack, Unavailable
 from ops.model import Report, Secret
 from ops.stack.health import EXPECTED_SERVICES
@@ -124,36 +124,37 @@ class Machine(fakes.FakeWorld):
     database: Any = None
 
     def __post_init__(self) -> None:
-        self.places = Places(
+        self.paths = HostPaths(
             self.directory / "data",
             self.directory / "secrets",
             self.directory / "backup",
             lock=self.directory / "lock",
-            watchman="ops",
+            watchdog_image="ops",
         )
         self.compose = self.directory / "compose"
-        for folder in (self.places.live, self.places.data / "postgresql", self.places.secrets, self.compose):
+        for folder in (self.paths.live, self.paths.data / "postgresql", self.paths.secrets, self.compose):
             folder.mkdir(parents=True)
         for name in ("gitea-secret-key", "database-password", "smtp-username", "smtp-password"):
-            (self.places.secrets / name).write_text("k")
-        (self.places.live / "writes").write_text("")
+            (self.paths.secrets / name).write_text("k")
+        (self.paths.live / "writes").write_text("")
         self._write_database({"migration": 336, "writes": []})
-        (self.places.data / "postgresql/PG_VERSION").write_text("18")
+        (self.paths.data / "postgresql/PG_VERSION").write_text("18")
         lines = [f"{_VARIABLES[service]}='{pin}'\n" for service, pin in PINS.items()]
         (self.compose / ".env").write_text("".join(lines))
-        self.subvolumes = self.database = self
+        self.btrfs: Any = self
+        self.postgres: Any = self
         self.files = FileDoor(self)
         self.containers: Any = self
         self.processes: Any = self
         self.aws: Any = Bucket(self)
-        self.web: Any = self
+        self.https: Any = self
         known = {f"gitea/gitea:{tag}": f"sha256:{tag}" for tag in RELEASES}
         known |= {f"postgres:{tag}": f"sha256:{tag}" for tag in ("18.6", "18.7", "19.0")}
         known |= {f"nginx:{tag}": f"sha256:{tag}" for tag in ("1.30.4", "1.30.5")}
         long_ago = {image: self.clock.now() - timedelta(days=30) for image in known}
         self.registry = fakes.FakeRegistry(known, long_ago)
         passed = Drill(self.clock.now() - timedelta(days=1), "20261122T110000Z", 1.0, 1.0)
-        self.bucket["drills/1.json"] = records.written(passed)
+        self.bucket["drills/1.json"] = records.to_json(passed)
         for service in EXPECTED_SERVICES:
             self.stack[service] = Running(PINS.get(service, "a/b:1@sha256:0"))
 
@@ -168,7 +169,7 @@ class Machine(fakes.FakeWorld):
         """Someone pushes and opens an issue; True when Gitea took it."""
         if not self.serves():
             return False
-        with (self.places.live / "writes").open("a") as file:
+        with (self.paths.live / "writes").open("a") as file:
             file.write(f"{text}\n")
         known = self._database()
         known["writes"].append(text)
@@ -178,7 +179,7 @@ class Machine(fakes.FakeWorld):
 
     def content(self) -> list[str]:
         """What Gitea shows: what its folder and its database agree on; raises AssertionError where they do not."""
-        written = (self.places.live / "writes").read_text().split()
+        written = (self.paths.live / "writes").read_text().split()
         assert written == self._database()["writes"]
         return written
 
@@ -203,23 +204,23 @@ class Machine(fakes.FakeWorld):
         return fakes.site(update={"watch_seconds": 30, "healthy_minutes": 1} | policy | changes)
 
     def update(self, service: str = "gitea", to: str = "", **more: Any) -> Report:
-        wish, world = plan.Wish(service, to, **more), self._world()
+        requested, world = plan.UpdateRequest(service, to, **more), self._world()
         return update.update(
-            self.site(), world, wish=wish, agree=lambda *_: None, places=self.places, compose=self.compose
+            self.site(), world, request=requested, confirm=lambda *_: None, paths=self.paths, compose=self.compose
         )
 
     def _world(self) -> Any:
         return self
 
     def resume(self) -> Report:
-        return rollback.resume(self.site(), self._world(), places=self.places, compose=self.compose)
+        return rollback.resume(self.site(), self._world(), paths=self.paths, compose=self.compose)
 
     def rollback(self) -> Report:
-        agree, world = lambda *_: None, self._world()
-        return rollback.rollback(self.site(), world, agree=agree, places=self.places, compose=self.compose)
+        confirm, world = lambda *_: None, self._world()
+        return rollback.rollback(self.site(), world, confirm=confirm, paths=self.paths, compose=self.compose)
 
     def history(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = history.history(self.site(), self._world(), places=self.places).facts["updates"]
+        found: list[dict[str, Any]] = history.history(self.site(), self._world(), paths=self.paths).facts["updates"]
         return found
 
     def reboot(self) -> None:
@@ -230,7 +231,7 @@ class Machine(fakes.FakeWorld):
         if self.stack["gitea"].state == "running":
             self._begin_gitea()
         # A folder that is away for a moment keeps the stack from being started.
-        if (self.places.data / "postgresql").is_dir():
+        if (self.paths.data / "postgresql").is_dir():
             self._begin_postgres()
         # It was in memory, and Compose keeps one nginx.
         self.turned_away, self.beside, self.scratch = "none", None, None
@@ -260,7 +261,7 @@ class Machine(fakes.FakeWorld):
         """A server reads the files of its own major version, and no others."""
         one = self.stack["postgres"]
         major = one.image.partition("@")[0].rpartition(":")[2].partition(".")[0]
-        written = (self.places.data / "postgresql/PG_VERSION").read_text()
+        written = (self.paths.data / "postgresql/PG_VERSION").read_text()
         one.state = "running" if major == written else "exited"
 
     def _run_beside(self, argv: Sequence[str], environment: Mapping[str, str]) -> Finished:
@@ -320,7 +321,7 @@ class Machine(fakes.FakeWorld):
         return 500 if soured or (fault == "broken" and path != "/api/healthz") else 200
 
     # The web.
-    def https(
+    def request(
         self, domain: str, address: str, method: str, path: str, headers: Any = None, document: Any = None
     ) -> Answer:
         def answer(status: int, said: Any = None) -> Answer:
@@ -329,7 +330,7 @@ class Machine(fakes.FakeWorld):
         if not self._nginx_runs():
             raise Unavailable("nginx does not answer")
         status = 503 if self.turned_away == "all" else self._status(path)
-        canary = self.places.live / "canary"
+        canary = self.paths.live / "canary"
         if status != 200:
             return answer(status)
         if path == "/api/v1/version":
@@ -447,7 +448,7 @@ class Machine(fakes.FakeWorld):
     def pinned(self, project: str) -> dict[str, str]:
         return {name: one.image for name, one in self.stack.items()}
 
-    def guard(self, container: str, **_: Any) -> str:
+    def start_watchdog(self, container: str, **_: Any) -> str:
         return "watch"
 
     def freeze(self, container: str) -> None:
@@ -467,7 +468,7 @@ class Machine(fakes.FakeWorld):
     def discard(self, container: str) -> None:
         assert container not in self.stack
 
-    def dismiss(self, watch: str) -> None:
+    def stop_watchdog(self, watch: str) -> None:
         assert watch == "watch"
 
     def run(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, **_: Any) -> Finished:
@@ -503,7 +504,7 @@ class Machine(fakes.FakeWorld):
         assert model.is_dir()
         assert folder.is_dir()
 
-    def can_photograph(self, folder: Path) -> bool:
+    def can_snapshot(self, folder: Path) -> bool:
         return folder.is_dir()
 
     def settle(self, folder: Path) -> None:
@@ -512,7 +513,7 @@ class Machine(fakes.FakeWorld):
     def free(self, folder: Path) -> int:
         return 1 << 40
 
-    def photograph(self, folder: Path, picture: Path) -> None:
+    def snapshot(self, folder: Path, picture: Path) -> None:
         self.deed(f"photograph {folder.name}")
         shutil.copytree(folder, picture)
 
@@ -523,7 +524,7 @@ class Machine(fakes.FakeWorld):
         assert folder.is_dir()
         return ()
 
-    def revive(self, picture: Path, folder: Path) -> None:
+    def clone(self, picture: Path, folder: Path) -> None:
         self.deed(f"revive {folder.name}")
         shutil.copytree(picture, folder)
 
@@ -551,15 +552,15 @@ class Machine(fakes.FakeWorld):
 
     # The database.
     def _database(self) -> dict[str, Any]:
-        return dict(json.loads((self.places.data / "postgresql/gitea").read_text()))
+        return dict(json.loads((self.paths.data / "postgresql/gitea").read_text()))
 
     def _write_database(self, content: Mapping[str, Any]) -> None:
-        (self.places.data / "postgresql/gitea").write_text(json.dumps(content))
+        (self.paths.data / "postgresql/gitea").write_text(json.dumps(content))
 
     @contextmanager
     def session(self, container: str, name: str = "gitea") -> Iterator[Session]:
         beside = container.startswith(pg_upgrade.PROJECT)
-        folder = self.scratch if beside else self.places.data / "postgresql"
+        folder = self.scratch if beside else self.paths.data / "postgresql"
         if not folder or not (beside or self.stack["postgres"].state == "running"):
             raise OpsError("the database ended the session")
         yield Session(folder, name)
@@ -658,7 +659,7 @@ class Restic:
         return self._stored(tags, found[0].read_text() if found else "")
 
     def store_output(self, argv: Sequence[str], *, tags: Sequence[str], **_: Any) -> Stored:
-        return self._stored(tags, (self.machine.places.data / "postgresql/gitea").read_text())
+        return self._stored(tags, (self.machine.paths.data / "postgresql/gitea").read_text())
 
     def copy(self, snapshots: Sequence[str], origin: Restic) -> None:
         self.machine.deed("copy to the bucket")
@@ -678,7 +679,7 @@ class Restic:
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Any) -> None:
         self.machine.deed("restore database")
-        (self.machine.places.data / "postgresql/gitea_restored").write_text(self.machine.snapshots[snapshot])
+        (self.machine.paths.data / "postgresql/gitea_restored").write_text(self.machine.snapshots[snapshot])
 
     def _stored(self, tags: Sequence[str], content: str) -> Stored:
         self.machine.deed(f"store {tags[-1]}")

@@ -12,10 +12,10 @@ from typing import Any
 
 from ops.backup import contents, manifest
 from ops.backup.manifest import Manifest, Part
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.errors import OpsError
 from ops.restore import restore
-from ops.restore.plan import Wish
+from ops.restore.plan import RestoreRequest
 from ops.restore.staging import STAGED
 from ops.world.containers import Ran, Service
 from ops.world.restic import Snapshot
@@ -74,18 +74,18 @@ class Machine(fakes.FakeWorld):
     unreadable_content: str = ""
 
     def __post_init__(self) -> None:
-        self.places = Places(
+        self.paths = HostPaths(
             self.directory / "data", self.directory / "secrets", self.directory / "backup", lock=self.directory / "lock"
         )
-        (self.places.live / "git/repositories/a/b.git").mkdir(parents=True)
-        (self.places.live / "git/repositories/a/b.git/content").write_text("now")
-        self.places.secrets.mkdir()
-        (self.places.secrets / "gitea-secret-key").write_text("k")
+        (self.paths.live / "git/repositories/a/b.git").mkdir(parents=True)
+        (self.paths.live / "git/repositories/a/b.git/content").write_text("now")
+        self.paths.secrets.mkdir()
+        (self.paths.secrets / "gitea-secret-key").write_text("k")
         self.containers: Any = self
-        self.subvolumes: Any = self
-        self.database: Any = self
-        made = replace(MADE, secret_key=contents.secret_key(self.places))
-        self.aws: Any = Bucket({manifest.key_of(made.identity): manifest.written(made)})
+        self.btrfs: Any = self
+        self.postgres: Any = self
+        made = replace(MADE, secret_key=contents.secret_key(self.paths))
+        self.aws: Any = Bucket({manifest.key_of(made.identity): manifest.to_json(made)})
 
     def deed(self, what: str) -> None:
         if self.dies_before == len(self.deeds):
@@ -130,8 +130,8 @@ class Machine(fakes.FakeWorld):
         return Ran(0, "".join(self.refs.get(each.read_text(), "") for each in found))
 
     # The disk.
-    def can_photograph(self, folder: Path) -> bool:
-        return folder.is_dir() and folder.parent == self.places.picture.parent
+    def can_snapshot(self, folder: Path) -> bool:
+        return folder.is_dir() and folder.parent == self.paths.snapshot.parent
 
     def remove(self, folder: Path) -> None:
         if folder.is_dir():
@@ -149,7 +149,7 @@ class Machine(fakes.FakeWorld):
         assert folder.is_dir()
         return self.counted
 
-    def revive(self, picture: Path, folder: Path) -> None:
+    def clone(self, picture: Path, folder: Path) -> None:
         self.deed("revive")
         if self.revives_nothing:
             raise OpsError("btrfs subvolume snapshot failed: No space left on device")
@@ -200,16 +200,16 @@ class Machine(fakes.FakeWorld):
     def keep_picture(self, content: str = "then", **newest: Any) -> Path:
         """Have the picture on the data disk that the backup was made of, with a repository of this content in it."""
         made = replace(MADE, **newest)
-        self.places.newest.parent.mkdir(exist_ok=True)
-        self.places.newest.write_bytes(manifest.written(made))
-        picture = self.places.picture_of(made.identity)
+        self.paths.newest.parent.mkdir(exist_ok=True)
+        self.paths.newest.write_bytes(manifest.to_json(made))
+        picture = self.paths.snapshot_of(made.identity)
         (picture / "git/repositories/a/b.git").mkdir(parents=True)
         (picture / "git/repositories/a/b.git/content").write_text(content)
         return picture
 
     def content(self) -> str:
         """What Gitea shows: what its folder and its database agree on."""
-        found = (self.places.live / "git/repositories/a/b.git/content").read_text()
+        found = (self.paths.live / "git/repositories/a/b.git/content").read_text()
         return found if found == self.databases["gitea"] else f"{found} with the database of {self.databases['gitea']}"
 
     @property
@@ -217,12 +217,14 @@ class Machine(fakes.FakeWorld):
         """What `ops` asks of the world is answered here."""
         return self
 
-    def ops(self, **wish: Any) -> Any:
-        return restore.restore(SITE, self.world, wish=Wish(**wish), agree=lambda *_: None, places=self.places)
+    def ops(self, **requested: Any) -> Any:
+        return restore.restore(
+            SITE, self.world, request=RestoreRequest(**requested), confirm=lambda *_: None, paths=self.paths
+        )
 
     def resume(self) -> Any:
         self.dies_before = -1
-        return restore.resume(SITE, self.world, places=self.places)
+        return restore.resume(SITE, self.world, paths=self.paths)
 
 
 @dataclass

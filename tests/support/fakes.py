@@ -32,8 +32,11 @@ from ops.world.process import Finished
 def own_secrets(patch: pytest.MonkeyPatch) -> None:
     """Have the secrets' files stay with whoever runs the tests: root, who may write them all, or a user, who must be let."""
     let = 0 if os.geteuid() == 0 else 0o200
-    mine = {name: store.Place(os.getuid(), os.getgid(), place.mode | let) for name, place in store.PLACES.items()}
-    patch.setattr(store, "PLACES", mine)
+    mine = {
+        name: store.FilePermissions(os.getuid(), os.getgid(), place.mode | let)
+        for name, place in store.PERMISSIONS.items()
+    }
+    patch.setattr(store, "PERMISSIONS", mine)
 
 
 class FakeClock:
@@ -164,7 +167,7 @@ class FakeWeb:
     handler: Handler | None = None
     ssh_banner: str = "SSH-2.0-OpenSSH"
 
-    def https(
+    def request(
         self,
         domain: str,
         address: str,
@@ -312,7 +315,7 @@ class FakeAccount:
 class FakeWorld:
     """A World of fakes; ``told`` is the progress."""
 
-    account: FakeAccount = field(default_factory=FakeAccount)
+    aws_account: FakeAccount = field(default_factory=FakeAccount)
     aws: FakeAws = field(default_factory=FakeAws)
     clock: FakeClock = field(default_factory=FakeClock)
     containers: FakeContainers = field(default_factory=FakeContainers)
@@ -321,8 +324,8 @@ class FakeWorld:
     processes: FakeProcesses = field(default_factory=FakeProcesses)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     ssh: FakeSsh = field(default_factory=FakeSsh)
-    subvolumes: FakeSubvolumes = field(default_factory=FakeSubvolumes)
-    web: FakeWeb = field(default_factory=FakeWeb)
+    btrfs: FakeSubvolumes = field(default_factory=FakeSubvolumes)
+    https: FakeWeb = field(default_factory=FakeWeb)
     told: list[str] = field(default_factory=list)
 
     def tell(self, line: str) -> None:

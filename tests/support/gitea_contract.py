@@ -219,9 +219,9 @@ class Gitea:
         answer = self.api("POST", "/admin/users", document)
         assert answer.status_code == 201, answer.text
 
-    def create_repository(self, name: str, **wish: object) -> str:
+    def create_repository(self, name: str, **requested: object) -> str:
         """Make a repository of the administrator's; return its full name."""
-        answer = self.api("POST", "/user/repos", {"name": name, **wish})
+        answer = self.api("POST", "/user/repos", {"name": name, **requested})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["full_name"])
 

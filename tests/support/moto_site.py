@@ -29,7 +29,7 @@ from tests.support import fakes
 SITE = fakes.site()
 REGION = "eu-central-1"
 USER = "test-mail"
-VALUES = {name: f"first-value-of-{name}" for name in store.PLACES if not name.startswith("smtp-")}
+VALUES = {name: f"first-value-of-{name}" for name in store.PERMISSIONS if not name.startswith("smtp-")}
 CALL = botocore.client.BaseClient._make_api_call
 
 

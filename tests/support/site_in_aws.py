@@ -13,7 +13,7 @@ from ground import aws, run_registry
 from ops.config import tool_variables
 from ops.config.load import site_from
 from ops.config.schema import Site
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.deploy import infrastructure
 from ops.world import World
 from ops.world.terraform import Terraform
@@ -28,17 +28,17 @@ class Cloud:
 
     site: Site
     world: World
-    workshop: Workshop
+    workspace: Workspace
     said: list[str]
 
     def variables(self) -> Path:
-        path = self.workshop.state / "infra/terraform.tfvars.json"
+        path = self.workspace.state / "infra/terraform.tfvars.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(tool_variables.terraform_variables(self.site, KEY)))
         return path
 
     def terraform(self) -> Terraform:
-        return infrastructure.terraform_of(self.site, self.world, self.workshop)
+        return infrastructure.terraform_of(self.site, self.world, self.workspace)
 
     def client(self, service: str) -> Any:
         return aws.client(self.site.aws.endpoint_url, service)
@@ -87,4 +87,4 @@ def cloud_at(endpoint: str, folder: Path) -> Cloud:
     said: list[str] = []
     site = site_from(document)
     world = World(site, tell=said.append)
-    return Cloud(site, world, Workshop(run_registry.REPOSITORY, folder / "state", run_registry.CACHE), said)
+    return Cloud(site, world, Workspace(run_registry.REPOSITORY, folder / "state", run_registry.CACHE), said)

@@ -224,8 +224,8 @@ def brought_up(place: Place, stack: Stack, image: str, endpoint: str) -> Iterato
     (stack.folder / "configuration").mkdir()
     (stack.folder / "configuration/site.toml").write_text('name = "small"\n')
     password = secrets.token_urlsafe(18)
-    wish = {"Name": f"{NAME}/admin-password", "SecretString": password}
-    aws.client(endpoint, "secretsmanager").create_secret(**wish)
+    requested = {"Name": f"{NAME}/admin-password", "SecretString": password}
+    aws.client(endpoint, "secretsmanager").create_secret(**requested)
     # ops reads Gitea's version from the tag of its image, and a local image is named by its content.
     gitea = f"{place.run}/{image_set.pinned()['GITEA_IMAGE']}"
     run("docker", "tag", stack.images["GITEA_IMAGE"], gitea)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.timeline_chart import Course, Limit, Mark, course_from, document_of, drawing_of, duration
+from ops.timeline_chart import Limit, Mark, TimelineChart, course_from, document_of, drawing_of, duration
 
-COURSE = Course(
+COURSE = TimelineChart(
     "Restore drill",
     {"fetch": 30.0, "start": 10.0, "check": 60.0},
     (Mark("the site is there", 40.0),),
@@ -49,13 +49,13 @@ def test_a_drawing_says_in_words_what_it_shows() -> None:
 
 
 def test_a_name_cannot_become_markup() -> None:
-    drawing = drawing_of(Course("<b>", {"<script>": 1.0}, (Mark("<i>", 1.0),), (Limit("<u>", 1.0, 2.0),)))
+    drawing = drawing_of(TimelineChart("<b>", {"<script>": 1.0}, (Mark("<i>", 1.0),), (Limit("<u>", 1.0, 2.0),)))
     assert not re.search("<(b|script|i|u)>", drawing)
     assert ElementTree.fromstring(drawing).tag == "svg"
 
 
 def test_a_course_without_a_second_in_it_is_drawn_all_the_same() -> None:
-    assert ElementTree.fromstring(drawing_of(Course("nothing", {"a": 0.0}))).tag == "svg"
+    assert ElementTree.fromstring(drawing_of(TimelineChart("nothing", {"a": 0.0}))).tag == "svg"
 
 
 def test_a_course_is_read_as_it_was_written() -> None:
@@ -78,4 +78,4 @@ def test_a_duration_is_told_as_exactly_as_it_matters(seconds: float, words: str)
 
 @given(st.dictionaries(st.text(max_size=5), st.floats(0, 1e6), max_size=6))
 def test_no_step_is_drawn_outside_of_the_drawing(steps: dict[str, float]) -> None:
-    assert all(start + width <= 100.1 for start, width in _bars(drawing_of(Course("any", steps)), "step"))
+    assert all(start + width <= 100.1 for start, width in _bars(drawing_of(TimelineChart("any", steps)), "step"))

@@ -39,11 +39,11 @@ from ops.backup import catalogue, manifest, operator_access, prune, rewind
 from ops.backup.manifest import Manifest, Part
 from ops.config.load import site_from
 from ops.config.schema import Site
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.errors import Locked, OpsError, Refused
 from ops.images.ops_image import OpsImage
 from ops.world import World
-from ops.world.container_processes import Contained
+from ops.world.container_processes import ContainerProcesses
 from ops.world.restic import Damaged, Restic
 from ops.world.terraform_mirror import cli_configuration, discover
 from tests.support import fakes, misbehaving
@@ -246,7 +246,7 @@ class Vault:
 
     site: Site
     world: World
-    workshop: Workshop
+    workspace: Workspace
     image: OpsImage
     folder: Path
     made: list[Manifest]
@@ -259,12 +259,12 @@ class Vault:
         return self.folder / "source"
 
     def opened(self) -> Any:
-        return operator_access.opened(self.site, self.world, workshop=self.workshop, image=self.image.reference)
+        return operator_access.opened(self.site, self.world, workspace=self.workspace, image=self.image.reference)
 
     def seeing(self, remote: Restic) -> Restic:
         """The same repository, with this test's own folder in the container's sight."""
         programs = remote.processes
-        assert isinstance(programs, Contained)
+        assert isinstance(programs, ContainerProcesses)
         return dataclasses.replace(
             remote, processes=dataclasses.replace(programs, folders=(*programs.folders, self.folder))
         )
@@ -277,13 +277,13 @@ class Vault:
         stored = self.seeing(remote).store([self.source], host="h", tags=[identity, "data"])
         parts = dict.fromkeys(manifest.PARTS, Part(stored.snapshot, stored.snapshot, stored.size))
         made = fakes.made(moment, parts=parts)
-        self.world.aws.write_object(self.site.backup.bucket, manifest.key_of(identity), manifest.written(made))
+        self.world.aws.write_object(self.site.backup.bucket, manifest.key_of(identity), manifest.to_json(made))
         self.made.append(made)
         return made
 
     def whole(self) -> list[str]:
         with self.opened() as remote:
-            found = catalogue.known_in(self.site, self.world, remote)
+            found = catalogue.list_backups_in(self.site, self.world, remote)
         return [each.identity for each in found if each.manifest]
 
 
@@ -305,8 +305,8 @@ def vault(aws_endpoint: str, ops_image: OpsImage, tmp_path_factory: pytest.TempP
     rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}}
     client.put_object_lock_configuration(Bucket=BUCKET, ObjectLockConfiguration=rule)
     aws.client(aws_endpoint, "secretsmanager").create_secret(Name="attacked/restic-password", SecretString="hunter2")
-    workshop = Workshop(run_registry.REPOSITORY, folder / "state", run_registry.CACHE)
-    vault = Vault(site, World(site, tell=print), workshop, ops_image, folder, [])
+    workspace = Workspace(run_registry.REPOSITORY, folder / "state", run_registry.CACHE)
+    vault = Vault(site, World(site, tell=print), workspace, ops_image, folder, [])
     now = datetime.now(UTC).replace(microsecond=0)
     with vault.opened() as remote:
         remote.make()
@@ -330,13 +330,13 @@ def test_what_the_repository_is_opened_with_is_seen_by_no_one_else_and_gone_afte
     assert not any(each.exists() for each in files)
 
 
-def _agree(name: str, lines: Sequence[str]) -> None:
+def _confirm(name: str, lines: Sequence[str]) -> None:
     assert name == "attacked"
     assert lines
 
 
 def _versions(vault: Vault) -> set[tuple[str, str]]:
-    return {(each.key, each.version) for each in vault.world.account.history(BUCKET) if not each.marker}
+    return {(each.key, each.version) for each in vault.world.aws_account.history(BUCKET) if not each.marker}
 
 
 def test_everything_that_the_host_s_role_permits_is_survived(vault: Vault, policy: str, tmp_path: Path) -> None:
@@ -345,7 +345,9 @@ def test_everything_that_the_host_s_role_permits_is_survived(vault: Vault, polic
     time.sleep(1.1)  # S3 tells whole seconds
     then = datetime.now(UTC)
     time.sleep(1.1)
-    there = {each.key: each.version for each in vault.world.account.history(BUCKET) if each.latest and not each.marker}
+    there = {
+        each.key: each.version for each in vault.world.aws_account.history(BUCKET) if each.latest and not each.marker
+    }
     kept = _versions(vault)
     for key, version in there.items():
         for name in sorted(permitted(policy, key)):
@@ -357,21 +359,21 @@ def test_everything_that_the_host_s_role_permits_is_survived(vault: Vault, polic
         vault.whole()
     assert kept <= _versions(vault)
 
-    wish = {"workshop": vault.workshop, "at": then}
-    rehearsed = rewind.rewind(vault.site, vault.world, **wish, agree=_agree, rehearse=True)  # type: ignore[arg-type]
+    requested = {"workspace": vault.workspace, "at": then}
+    rehearsed = rewind.rewind(vault.site, vault.world, **requested, confirm=_confirm, dry_run=True)  # type: ignore[arg-type]
     assert not rehearsed.changed
     with pytest.raises(Refused):
-        rewind.rewind(vault.site, vault.world, **wish, agree=_never)  # type: ignore[arg-type]
+        rewind.rewind(vault.site, vault.world, **requested, confirm=_never)  # type: ignore[arg-type]
     # Killed in the middle, and run again.
-    steps = rewind.plan_rewind(vault.world.account.history(BUCKET), then)
+    steps = rewind.plan_rewind(vault.world.aws_account.history(BUCKET), then)
     for step in steps[: len(steps) // 2]:
         rewind._take(vault.site, vault.world, step)
-    done = rewind.rewind(vault.site, vault.world, **wish, agree=_agree)  # type: ignore[arg-type]
+    done = rewind.rewind(vault.site, vault.world, **requested, confirm=_confirm)  # type: ignore[arg-type]
     assert (done.exit_code, done.changed) == (0, True)
     assert done.facts["steps"] == len(steps) - len(steps) // 2
     assert vault.whole() == before
     _restored(vault, vault.made[-1], tmp_path)
-    again = rewind.rewind(vault.site, vault.world, **wish, agree=_never)  # type: ignore[arg-type]
+    again = rewind.rewind(vault.site, vault.world, **requested, confirm=_never)  # type: ignore[arg-type]
     assert not again.changed
 
 
@@ -396,20 +398,20 @@ def test_a_prune_removes_what_the_policy_does_not_keep_and_the_rest_can_be_resto
 ) -> None:
     there = vault.whole()
     assert len(there) == 3
-    rehearsed = prune.prune(vault.site, vault.world, workshop=vault.workshop, agree=_never, rehearse=True)
+    rehearsed = prune.prune(vault.site, vault.world, workspace=vault.workspace, confirm=_never, dry_run=True)
     assert rehearsed.facts["removed"] == tuple(reversed(there[:2]))
     assert vault.whole() == there
     with pytest.raises(Refused):
-        prune.prune(vault.site, vault.world, workshop=vault.workshop, agree=_never)
+        prune.prune(vault.site, vault.world, workspace=vault.workspace, confirm=_never)
     # One that was killed has taken the manifest away and holds the repository still.
     vault.world.aws.hide_object(BUCKET, manifest.key_of(there[0]))
     _die_with_a_lock(vault)
-    done = prune.prune(vault.site, vault.world, workshop=vault.workshop, agree=_agree)
+    done = prune.prune(vault.site, vault.world, workspace=vault.workspace, confirm=_confirm)
     assert (done.facts["removed"], done.facts["orphans"], done.facts["kept"]) == ((there[1],), 1, 1)
     assert catalogue.identities(vault.site, vault.world) == (there[2],)
     assert vault.whole() == [there[2]]
     _restored(vault, vault.made[-1], tmp_path)
-    again = prune.prune(vault.site, vault.world, workshop=vault.workshop, agree=_never)
+    again = prune.prune(vault.site, vault.world, workspace=vault.workspace, confirm=_never)
     assert not again.changed
 
 
@@ -440,9 +442,9 @@ def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_en
         with vault.opened() as remote:
             vault.take(remote, began)
         for deed in itertools.count():
-            killed = _prune_killed_before(site, vault.workshop, proxy, deed)
+            killed = _prune_killed_before(site, vault.workspace, proxy, deed)
             with vault.opened() as remote:
-                known = catalogue.known_in(vault.site, vault.world, remote)
+                known = catalogue.list_backups_in(vault.site, vault.world, remote)
                 assert [each.identity for each in known if each.broken or not each.manifest] == []
                 remote.check("1/1")
                 if not killed:
@@ -456,9 +458,9 @@ def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_en
     _restored(vault, vault.made[-1], tmp_path)
 
 
-def _prune_killed_before(site: Site, workshop: Workshop, proxy: Misbehaving, deed: int) -> bool:
+def _prune_killed_before(site: Site, workspace: Workspace, proxy: Misbehaving, deed: int) -> bool:
     """Prune, and kill it with its restic when it asks the bucket to change something for so many times and once more."""
-    pruning = multiprocessing.get_context("spawn").Process(target=_prune, args=(site, workshop))
+    pruning = multiprocessing.get_context("spawn").Process(target=_prune, args=(site, workspace))
     before, lock = itertools.count(), threading.Lock()
     blows: list[str] = []
 
@@ -480,9 +482,9 @@ def _prune_killed_before(site: Site, workshop: Workshop, proxy: Misbehaving, dee
     return bool(blows)
 
 
-def _prune(site: Site, workshop: Workshop) -> None:
+def _prune(site: Site, workspace: Workspace) -> None:
     os.environ.update(aws.CREDENTIALS)
-    prune.prune(site, World(site, tell=print), workshop=workshop, agree=_agree)
+    prune.prune(site, World(site, tell=print), workspace=workspace, confirm=_confirm)
 
 
 def _kill_errands(name: str) -> None:
@@ -499,7 +501,7 @@ def test_a_pack_with_one_bit_flipped_is_found_by_the_share_that_reads_it(vault: 
     with vault.opened() as remote:
         remote.check("1/1")
         # The largest holds contents: a tree that cannot be read is found at once, whichever share is read.
-        packs = (each for each in vault.world.account.history(BUCKET) if each.latest and "/data/" in each.key)
+        packs = (each for each in vault.world.aws_account.history(BUCKET) if each.latest and "/data/" in each.key)
         pack = max(packs, key=lambda each: each.size).key
         content = bytearray(vault.world.aws.read_object(BUCKET, pack))
         content[len(content) // 2] ^= 1

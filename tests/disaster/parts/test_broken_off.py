@@ -16,7 +16,7 @@ from ground import host as ground_host
 from ground import run_registry
 from ground.container import Place
 from ops.deploy import destroy, infrastructure
-from ops.deploy.destroy import Wish
+from ops.deploy.destroy import DestroyRequest
 from ops.errors import Refused
 from ops.model import Outputs
 from tests.support.bare_machine import Machine, bare_machine, reasons
@@ -34,13 +34,13 @@ def applied(cloud: Cloud) -> Outputs:
     _apply_and_kill(cloud)
     forgotten = _leave_a_machine(cloud)
     with pytest.raises(Refused, match=f"{forgotten} has the host's network card"):
-        infrastructure.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
+        infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
     cloud.client("ec2").terminate_instances(InstanceIds=[forgotten])
-    return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workshop, KEY)
+    return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
 
 
 def _apply_and_kill(cloud: Cloud) -> None:
-    infrastructure.ensure_state_bucket(cloud.site, cloud.world, cloud.workshop)
+    infrastructure.ensure_state_bucket(cloud.site, cloud.world, cloud.workspace)
     terraform = cloud.terraform()
     terraform.init(infrastructure.backend(cloud.site))
     # Without IPv6, which the site has from the next apply on; and of the rest only data disk and network card, for whoever is
@@ -105,13 +105,13 @@ def test_finishing_what_was_broken_off_makes_nothing_twice(cloud: Cloud, applied
 
 def test_nothing_is_left_of_a_site_that_was_destroyed_with_its_backups(cloud: Cloud, applied: Outputs) -> None:
     asked: list[str] = []
-    wish = Wish(with_backups=True, without_verified_backup=True)
+    requested = DestroyRequest(with_backups=True, without_verified_backup=True)
     done = destroy.destroy(
         cloud.site,
         cloud.world,
-        workshop=cloud.workshop,
-        wish=wish,
-        agree=lambda name, lost: asked.extend((name, *lost)),
+        workspace=cloud.workspace,
+        request=requested,
+        confirm=lambda name, lost: asked.extend((name, *lost)),
     )
     assert done.changed
     assert asked[0] == "test"

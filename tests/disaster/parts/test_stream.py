@@ -18,7 +18,7 @@ import pytest
 
 from ground import aws
 from ground.container import RUN_LABEL, Place
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.wal import base_backups, recovery, segments, stream
 from ops.wal import plan as wal_plan
 from ops.world import World, postgres
@@ -35,7 +35,7 @@ class Stage:
     """A database in a container, a bucket, and the folders of a host."""
 
     world: World
-    places: Places
+    paths: HostPaths
     endpoint: str
     container: str
 
@@ -50,11 +50,11 @@ class Stage:
             "import sys; from pathlib import Path; from tests.disaster.parts.test_stream import run_stream; "
             "run_stream(Path(sys.argv[1]), *sys.argv[2:])"
         )
-        argv = [sys.executable, "-c", program, str(self.places.data.parent), self.places.project, self.endpoint]
+        argv = [sys.executable, "-c", program, str(self.paths.data.parent), self.paths.project, self.endpoint]
         return subprocess.Popen(argv, cwd=ROOT)
 
     def covered(self) -> datetime:
-        known = stream.state_of(self.places)
+        known = stream.state_of(self.paths)
         return known.covered if known else datetime.min.replace(tzinfo=UTC)
 
     def shipped(self) -> list[str]:
@@ -76,8 +76,8 @@ class Archive:
             subprocess.run(argv, stdin=file, check=True)
 
 
-def places_in(folder: Path, project: str) -> Places:
-    return Places(
+def places_in(folder: Path, project: str) -> HostPaths:
+    return HostPaths(
         data=folder / "data",
         secrets=folder / "secrets",
         local=folder / "backup/restic",
@@ -85,7 +85,7 @@ def places_in(folder: Path, project: str) -> Places:
         lock=folder / "run/operation.lock",
         configuration=(),
         project=project,
-        watchman="none",
+        watchdog_image="none",
     )
 
 
@@ -97,7 +97,7 @@ def world_at(endpoint: str) -> World:
 
 def run_stream(folder: Path, project: str, endpoint: str) -> None:
     world = world_at(endpoint)
-    stream.stream(world.site, world, places=places_in(folder, project))
+    stream.stream(world.site, world, paths=places_in(folder, project))
 
 
 def until(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -111,12 +111,12 @@ def until(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
 def stage(
     place: Place, aws_endpoint: str, postgres_image: str, docker_client: docker.DockerClient, tmp_path: Path
 ) -> Iterator[Stage]:
-    places = places_in(tmp_path, f"{place.run}-wal")
-    places.secrets.mkdir()
-    (places.secrets / "restic-password").write_text("a password of 43 letters and digits, as made\n")
+    paths = places_in(tmp_path, f"{place.run}-wal")
+    paths.secrets.mkdir()
+    (paths.secrets / "restic-password").write_text("a password of 43 letters and digits, as made\n")
     labels = {
         RUN_LABEL: place.run,
-        "com.docker.compose.project": places.project,
+        "com.docker.compose.project": paths.project,
         "com.docker.compose.service": "postgres",
     }
     container = docker_client.containers.run(
@@ -130,17 +130,17 @@ def stage(
     if not world.aws.bucket_exists(BUCKET):
         where = {"LocationConstraint": aws.REGION}
         aws.client(aws_endpoint, "s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
-    made = Stage(world, places, aws_endpoint, str(container.name))
+    made = Stage(world, paths, aws_endpoint, str(container.name))
     ready = ["pg_isready", "--quiet", "-h", "127.0.0.1", "-U", "gitea", "-d", "gitea"]
     until(lambda: container.exec_run(ready).exit_code == 0, "the database is up")
     yield made
     world.containers.discard(made.container)
-    world.containers.discard(f"{places.project}-wal")
+    world.containers.discard(f"{paths.project}-wal")
 
 
 def base_of(stage: Stage, archive: Path) -> segments.Base:
     """A base of the database as it is now, written into a file."""
-    with stage.world.database.session(stage.container, "postgres") as session:
+    with stage.world.postgres.session(stage.container, "postgres") as session:
         log = base_backups.log_of(session)
         start = base_backups.position_of(session)
         with archive.open("wb") as file:
@@ -151,16 +151,16 @@ def base_of(stage: Stage, archive: Path) -> segments.Base:
 
 
 def rows(
-    stage: Stage, image: str, plan: wal_plan.Replay, archive: Path, left: frozenset[str] = frozenset()
+    stage: Stage, image: str, plan: wal_plan.ReplayPlan, archive: Path, left: frozenset[str] = frozenset()
 ) -> set[int]:
     """The rows of the database that a plan makes."""
-    waiting, key = segments.Waiting(stage.places.wal / plan.base.system), base_backups.key_of(stage.places.secrets)
-    name = f"{stage.places.project}-replay"
-    place = recovery.Place(stage.places.data / ".replay", name, image, key, waiting, left)
+    waiting, key = segments.Waiting(stage.paths.wal / plan.base.system), base_backups.key_of(stage.paths.secrets)
+    name = f"{stage.paths.project}-replay"
+    place = recovery.ReplayTarget(stage.paths.data / ".replay", name, image, key, waiting, left)
     source: Any = Archive(archive)
     with (
         recovery.database_of(stage.world.site, stage.world, plan, source, place) as container,
-        stage.world.database.session(container) as session,
+        stage.world.postgres.session(container) as session,
     ):
         found = session.ask("SELECT number FROM kept")
     assert not place.folder.exists()
@@ -170,7 +170,7 @@ def rows(
 def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_was_killed(
     stage: Stage, docker_client: docker.DockerClient, postgres_image: str, tmp_path: Path
 ) -> None:
-    stage.places.data.mkdir()
+    stage.paths.data.mkdir()
     archive = tmp_path / base_backups.ARCHIVE
     stage.ask("CREATE TABLE kept (number int)")
     running = stage.start()
@@ -194,7 +194,7 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
         assert taken < LOSS_SECONDS
         # And one more that has no time to arrive there.
         stage.ask("INSERT INTO kept VALUES (4)")
-        part = segments.Waiting(stage.places.wal / base.system)
+        part = segments.Waiting(stage.paths.wal / base.system)
         here = segment_of(stage)
         until(lambda: here in recovery.left_in(part), "it is received")
         time.sleep(1)
@@ -208,7 +208,7 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
     versions = aws.client(stage.endpoint, "s3").list_objects_v2(Bucket=BUCKET, Prefix=f"wal/{base.system}/")["Contents"]
     assert max(each["Size"] for each in versions) < segments.SEGMENT_BYTES / 4
 
-    def plan(target: int | None, known: frozenset[str] = names) -> wal_plan.Replay:
+    def plan(target: int | None, known: frozenset[str] = names) -> wal_plan.ReplayPlan:
         return wal_plan.plan_replay([base], known, base.system, target)
 
     assert rows(stage, postgres_image, plan(position), archive) == {0, 1, 2}
@@ -224,7 +224,7 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
 def test_while_the_bucket_is_away_the_log_is_received_and_arrives_later(stage: Stage) -> None:
     stage.ask("CREATE TABLE kept (number int)")
     system = stage.ask("SELECT system_identifier FROM pg_control_system()")
-    part, there = segments.Waiting(stage.places.wal / system), stage.endpoint
+    part, there = segments.Waiting(stage.paths.wal / system), stage.endpoint
     stage.endpoint = "http://127.0.0.1:9"
     running = stage.start()
     try:

@@ -20,7 +20,7 @@ from ops.stack import maintenance, nginx_handover
 from ops.stack.nginx_handover import Front
 from ops.world import World
 from ops.world.containers import Containers
-from ops.world.https import Web
+from ops.world.https import Https
 from tests.support import fakes
 from tests.support.compose_stack import COMPOSE, DOMAIN, Answer, Stack, git_environment, run, wait_until
 from tests.support.load_clients import Crowd, slow_way
@@ -59,7 +59,7 @@ def has_arrived(stack: Stack, operator: dict[str, str], folder: Path, name: str)
 def world(stack: Stack) -> World:
     """The doors of `ops`, of which the web's trusts the certificate made here."""
     doors = World(SITE, print)
-    doors.web = Web((stack.folder / "ca.pem").read_text())
+    doors.https = Https((stack.folder / "ca.pem").read_text())
     return doors
 
 
@@ -138,7 +138,7 @@ def test_a_push_in_flight_ends_before_gitea_is_stopped_and_everyone_else_is_told
         asked: list[Answer] = []
         second = threading.Timer(1, lambda: asked.append(stack.ask(PUSHES)))
         second.start()
-        with maintenance.away(site, world, reason, project=stack.project) as absence:
+        with maintenance.maintenance_mode(site, world, reason, project=stack.project) as absence:
             assert push.wait(1) == 0, push.stderr and push.stderr.read()
             absence.stop()
             second.join()

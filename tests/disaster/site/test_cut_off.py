@@ -108,7 +108,7 @@ def test_a_tidying_that_is_killed_at_any_moment_is_ended_by_the_next(site: Deplo
     assert ops(ssh, "backup", "verify")["findings"] == []
 
 
-@pytest.mark.parametrize("way", [(), ("--fetch",)], ids=["of its picture", "fetched"])
+@pytest.mark.parametrize("way", [(), ("--full-copy",)], ids=["of its picture", "fetched"])
 def test_a_restore_that_is_killed_at_any_step_is_undone_or_done_by_the_next_run(
     site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path, way: tuple[str, ...]
 ) -> None:

@@ -211,7 +211,7 @@ def test_a_backup_under_load_has_all_that_was_acknowledged_before_its_moment_and
     time.sleep(1)
     assert [each for each in busy.pushes if began < each[0] and each[1] and each[1] < ended], "no one pushed meanwhile"
     # Out of the repository: the picture on the data disk is what was photographed, and not what was stored of it.
-    assert ops(ssh, "restore", "--fetch", "--yes")["picture"] is False
+    assert ops(ssh, "restore", "--full-copy", "--yes")["picture"] is False
     git("clone", repository, "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
     there = git("log", "--format=%H", directory=tmp_path / "copy").stdout.split()

@@ -58,14 +58,14 @@ def test_a_backup_whose_dump_is_damaged_is_restored_to_its_very_moment_from_base
     taken = ops(ssh, "backup", "take")
     assert account.session.post(where, json={"title": "later"}).status_code == 201
     # The restore compares what it made with the manifest's counts and refs, and goes no further when they differ.
-    restored = ops(ssh, "restore", "--from-log", "--yes")
+    restored = ops(ssh, "restore", "--from-wal", "--yes")
     assert restored["identity"] == taken["identity"]
     assert restored["database_until"]
     assert [each["title"] for each in account.session.get(where).json()] == ["before"]
     # Without a dump it is a backup still, for who asks for its log.
     with _without_dump(site, taken["identity"]):
         assert "is broken: database missing" in str(ops(ssh, "restore", taken["identity"], "--yes", code=4)["summary"])
-        ops(ssh, "restore", taken["identity"], "--from-log", "--yes")
+        ops(ssh, "restore", taken["identity"], "--from-wal", "--yes")
     assert [each["title"] for each in account.session.get(where).json()] == ["before"]
 
 

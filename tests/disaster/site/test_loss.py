@@ -36,8 +36,8 @@ from tests.support.deployed_site import (
 def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_it_and_finds_everything_again(
     site: DeployedSite, account: Account, ssh: Ssh
 ) -> None:
-    wish = {"name": "kept", "auto_init": True}
-    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    requested = {"name": "kept", "auto_init": True}
+    assert account.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     before = head_of(site, account, "kept")
     said = _tamper_with_aws(site)
     ssh("echo '# by hand' | sudo tee -a /etc/ssh/sshd_config.d/10-gitea-suite.conf")
@@ -67,8 +67,8 @@ def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_i
 def test_a_site_that_burned_down_with_its_disk_comes_back_from_the_bucket(
     site: DeployedSite, account: Account, ssh: Ssh, git: Git, tmp_path: Path
 ) -> None:
-    wish = {"name": "saved", "auto_init": True, "default_branch": "main"}
-    assert account.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    requested = {"name": "saved", "auto_init": True, "default_branch": "main"}
+    assert account.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     before = head_of(site, account, "saved")
     taken = json.loads(ssh("sudo ops backup take --json").stdout)
     _burn_down(site)
@@ -97,8 +97,8 @@ def test_a_site_whose_account_is_gone_comes_back_in_another_from_its_file_a_copy
     site: DeployedSite, admin: requests.Session, ssh: Ssh, git: Git, tmp_path: Path
 ) -> None:
     person = make_account(site, admin)
-    wish = {"name": "abroad", "auto_init": True, "default_branch": "main"}
-    assert person.session.post(f"{site.url}/api/v1/user/repos", json=wish).status_code == 201
+    requested = {"name": "abroad", "auto_init": True, "default_branch": "main"}
+    assert person.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     before = head_of(site, person, "abroad")
     taken = ops(ssh, "backup", "take")
     copied, password = _copy_of_the_bucket(site), secret_of(site.document, "restic-password")

@@ -87,15 +87,15 @@ def test_an_update_whose_power_fails_at_any_step_ends_before_it_began(
     tmp_path: Path,
     cut_power: Callable[[], None],
 ) -> None:
-    wish = ("update", "gitea", "--to", "28.1.1-broken", "--yes")
-    steps = steps_of(ssh(f"sudo ops {shlex.join(wish)}").stderr)
+    requested = ("update", "gitea", "--to", "28.1.1-broken", "--yes")
+    steps = steps_of(ssh(f"sudo ops {shlex.join(requested)}").stderr)
     assert steps[-6:] == ["stop", "picture", "pin", "up", "judge", "back"]
     image, migration = image_in_use(ssh), migration_in_use(ssh)
     for step in steps:
         now = push(git, repository, tmp_path / "work", step)
         issue(site, account, step)
         known = titles(site, account)
-        _cut_off_at(ssh, cut_power, step, *wish)
+        _cut_off_at(ssh, cut_power, step, *requested)
         until_resumed(ssh)
         assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0"), (
             step

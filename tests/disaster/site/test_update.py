@@ -108,11 +108,11 @@ def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
     before = push(git, repository, tmp_path / "work", "before")
     issue(site, account, "before")
     image, migration = image_in_use(ssh), migration_in_use(ssh)
-    wish = ("update", "gitea", "--to", "28.1.1-broken", "--yes")
-    steps = steps_of(ssh(f"sudo ops {shlex.join(wish)}").stderr)
+    requested = ("update", "gitea", "--to", "28.1.1-broken", "--yes")
+    steps = steps_of(ssh(f"sudo ops {shlex.join(requested)}").stderr)
     assert steps[-6:] == ["stop", "picture", "pin", "up", "judge", "back"]
     for number, step in enumerate(steps):
-        cut_off_at(ssh, step, *wish)
+        cut_off_at(ssh, step, *requested)
         if step in {"picture", "pin", "up"}:
             told = account.session.get(f"{site.url}/user/login")
             assert (told.status_code, "Retry-After" in told.headers) == (503, True), step
@@ -231,8 +231,8 @@ def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_noth
     site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
     image, reports = image_in_use(ssh), []
-    wish = ("update", "gitea", "--to", "28.1.1-sour", "--yes")
-    updating = threading.Thread(target=lambda: reports.append(ops(ssh, *wish, code=5)))
+    requested = ("update", "gitea", "--to", "28.1.1-sour", "--yes")
+    updating = threading.Thread(target=lambda: reports.append(ops(ssh, *requested, code=5)))
     updating.start()
     until(lambda: ssh("sudo test -e /srv/gitea/.update/journal").returncode == 0, "it is under way", 120)
     for verb in (("backup", "take"), ("update", "nginx", "--yes"), ("rollback", "--yes"), ("restore", "--yes")):
@@ -326,9 +326,9 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
     issue(site, account, "before")
     refused = ops(ssh, "update", "postgres", "--yes", code=4)
     assert "ops update postgres --to 18.7" in str(refused["summary"])
-    wish = ("update", "postgres", "--to", "18.6", "--yes")
+    requested = ("update", "postgres", "--to", "18.6", "--yes")
     for step in ("convert", "switch"):
-        cut_off_at(ssh, step, *wish)
+        cut_off_at(ssh, step, *requested)
         undone = ops(ssh, "update", "--resume", code=5)
         assert "17.11 is back" in str(undone["summary"]), step
         assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before), step
@@ -337,12 +337,12 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
     # A host that boots when the folders are exchanged, and the image that is pinned cannot read what lies there.
     environment = "/opt/gitea-suite/compose/.env"
     assert ssh(f"sudo cp {environment} /root/before").returncode == 0
-    cut_off_at(ssh, "pin", *wish)
+    cut_off_at(ssh, "pin", *requested)
     booted = ssh(f"sudo mv /root/before {environment} && sudo systemctl restart gitea-suite")
     assert booted.returncode == 0, ssh("sudo journalctl --no-pager --unit gitea-suite --lines 40").stdout
     assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before)
     assert ops(ssh, "update", "history")["updates"][-1]["outcome"] == "rolled back"
-    done = ops(ssh, *wish)
+    done = ops(ssh, *requested)
     print(f"postgres: {done['summary']}, {done['durations']}")
     record_property("course", json.dumps(done["course"]))
     assert (done["outcome"], _pins(ssh)["postgres"], _database(ssh)) == ("updated", "18.6", "18 of 18")
@@ -357,7 +357,7 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
     gone = ops(ssh, "rollback", "--yes")
     print(f"gone back: {gone['summary']}")
     assert (_pins(ssh)["postgres"], _database(ssh), titles(site, account)) == ("17.11", "17 of 17", {"before"})
-    assert ops(ssh, *wish)["outcome"] == "updated"
+    assert ops(ssh, *requested)["outcome"] == "updated"
     assert head_of(site, account, "kept") == before
 
 

@@ -47,7 +47,7 @@ def test_snapshots_that_are_no_part_of_a_backup_and_those_of_a_broken_one_are_le
     strange = [Snapshot("one", "one", ("first-pass",)), Snapshot("two", "two", ("data",)), Snapshot("three", "three")]
     old = fakes.made(NOW - timedelta(days=300))
     broken = Backup(old.identity, None, "its manifest is cut off")
-    plan = prune.plan(SITE, [broken], [*strange, *snapshots_of(old)], [], NOW)
+    plan = prune.plan_prune(SITE, [broken], [*strange, *snapshots_of(old)], [], NOW)
     assert (plan.removed, plan.snapshots, plan.orphans) == ((), (), ())
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from ops.backup import prune_local, take
 from ops.backup.manifest import PARTS, identity_of
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.config.schema import Backup as Policy
 from ops.errors import OpsError
-from ops.step_timer import Timeline
+from ops.step_timer import StepTimer
 from ops.wal import base_backups
 from ops.world.restic import Snapshot
 from tests.support import fakes
@@ -32,7 +32,7 @@ def parts(hours: int, *names: str) -> list[Snapshot]:
 
 def test_what_the_policy_does_not_keep_goes_and_so_does_what_never_became_a_backup() -> None:
     there = [*parts(5, "data"), *parts(4), *parts(3), *parts(2), *parts(1)]
-    assert set(prune_local.plan(there, TWO, [])) == {
+    assert set(prune_local.plan_prune_local(there, TWO, [])) == {
         "5-data",
         *(f"{hours}-{name}" for hours in (4, 3) for name in PARTS),
     }
@@ -40,14 +40,16 @@ def test_what_the_policy_does_not_keep_goes_and_so_does_what_never_became_a_back
 
 def test_a_backup_that_is_not_finished_and_the_newest_verified_one_stay() -> None:
     there = [*parts(9), *parts(3), *parts(2), *parts(1), *parts(0, "database", "data")]
-    assert set(prune_local.plan(there, TWO, [identity_of(NOW - timedelta(hours=9))])) == {f"3-{name}" for name in PARTS}
+    assert set(prune_local.plan_prune_local(there, TWO, [identity_of(NOW - timedelta(hours=9))])) == {
+        f"3-{name}" for name in PARTS
+    }
 
 
 def test_of_first_passes_the_newest_stays_of_bases_two_and_what_is_no_one_s_stays_too() -> None:
     there = [Snapshot(f"pass-{number}", "", ("first-pass",)) for number in range(3)]
     there += [Snapshot(f"base-{number}", "", (base_backups.TAG,)) for number in range(4)]
     strange = [Snapshot("a", "", ("data",)), Snapshot("b", "", (identity_of(NOW),)), Snapshot("c", "")]
-    assert prune_local.plan([*there, *strange], TWO, []) == ("pass-0", "pass-1", "base-0", "base-1")
+    assert prune_local.plan_prune_local([*there, *strange], TWO, []) == ("pass-0", "pass-1", "base-0", "base-1")
 
 
 @dataclass
@@ -74,21 +76,21 @@ def test_a_backup_tidies_the_host_s_repository_once_a_day_and_is_a_backup_even_i
     local = Repository([*parts(3), *parts(2), *parts(1)], broken=True)
     world: Any = fakes.FakeWorld()
     world.restic = lambda *_, **__: local
-    site, places = fakes.site(backup={"bucket": "some", "keep_last": 1, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0}), Places(local=tmp_path / "restic")  # fmt: skip
-    assert take._tidied(site, world, places, NOW, Timeline(world)) == (
+    site, paths = fakes.site(backup={"bucket": "some", "keep_last": 1, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0}), HostPaths(local=tmp_path / "restic")  # fmt: skip
+    assert take._tidied(site, world, paths, NOW, StepTimer(world)) == (
         "the backup is made, but this host's repository was not tidied: tidy: the disk is full",
     )
     local.broken = False
-    assert take._tidied(site, world, places, NOW, Timeline(world)) == ()
+    assert take._tidied(site, world, paths, NOW, StepTimer(world)) == ()
     assert local.there == parts(1)
-    assert take._tidied(site, world, places, NOW, Timeline(world)) == ()
+    assert take._tidied(site, world, paths, NOW, StepTimer(world)) == ()
     assert local.pruned == 1
 
 
 @given(st.sets(st.integers(0, 90), max_size=9), st.sets(st.integers(0, 90), max_size=3))
 def test_no_backup_is_ever_taken_apart(whole: set[int], verified: set[int]) -> None:
     there = [one for hours in whole for one in parts(hours)]
-    gone = prune_local.plan(there, TWO, [identity_of(NOW - timedelta(hours=each)) for each in verified])
+    gone = prune_local.plan_prune_local(there, TWO, [identity_of(NOW - timedelta(hours=each)) for each in verified])
     backups = {each.partition("-")[0] for each in gone}
     assert set(gone) == {f"{hours}-{name}" for hours in backups for name in PARTS}
     assert len(whole) - len(backups) >= min(len(whole), 2)

@@ -37,11 +37,11 @@ def daily(count: int) -> list[Verification]:
 
 def test_what_the_bucket_keeps_of_a_verification_is_read_again() -> None:
     for each in (verified(0, 3), verified(0, 7, "one", "two")):
-        assert records.read_verification(records.written(each)) == each
-    whole = records.written(verified(0))
+        assert records.verification_from_json(records.to_json(each)) == each
+    whole = records.to_json(verified(0))
     for length in range(len(whole) - 1):
         with pytest.raises(OpsError, match="cut off"):
-            records.read_verification(whole[:length])
+            records.verification_from_json(whole[:length])
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, SHARES + 1), st.booleans())), st.integers(SHARES, 20))
@@ -57,15 +57,15 @@ def test_whatever_was_read_before_a_week_of_daily_runs_reads_every_share(
 def test_a_record_of_a_time_that_is_yet_to_come_counts_for_nothing() -> None:
     never, early = verified(-400), verified(-400, 1, "a bit")
     for later in (never, early):
-        assert records.judge_verifications([verified(1), later], LONG_AGO, NOW) == records.judge_verifications(
+        assert records.check_verifications([verified(1), later], LONG_AGO, NOW) == records.check_verifications(
             [verified(1)], LONG_AGO, NOW
         )
-        assert records.judge_verifications([later], LONG_AGO, NOW) == "no backup was ever verified"
+        assert records.check_verifications([later], LONG_AGO, NOW) == "no backup was ever verified"
         assert records.choose_share([*daily(SHARES), later], NOW) == records.choose_share(daily(SHARES), NOW)
     for unheld in (drilled(-400), drilled(-400, "rows differ")):
         assert records.due([unheld], 7, NOW)
-        assert records.judge_drills([drilled(1), unheld], 7, LONG_AGO, NOW) == ""
-        assert records.judge_drills([unheld], 7, LONG_AGO, NOW) == "no backup was ever restored for practice"
+        assert records.check_drills([drilled(1), unheld], 7, LONG_AGO, NOW) == ""
+        assert records.check_drills([unheld], 7, LONG_AGO, NOW) == "no backup was ever restored for practice"
     # A clock that is corrected by a little makes no one wrong.
     assert not records.due([drilled(-1 / 24 / 60)], 7, NOW)
 
@@ -73,7 +73,7 @@ def test_a_record_of_a_time_that_is_yet_to_come_counts_for_nothing() -> None:
 def test_for_the_newest_verified_backup_one_goes_back_as_far_as_to_a_verification_that_was_passed() -> None:
     failed = [verified(day, 1, "a bit") for day in range(30)]
     passed = [verified(40), verified(50)]
-    stored = {records.key_of(records.VERIFICATIONS, each.began): records.written(each) for each in [*failed, *passed]}
+    stored = {records.key_of(records.VERIFICATIONS, each.began): records.to_json(each) for each in [*failed, *passed]}
     world: Any = fakes.FakeWorld(aws=fakes.FakeAws(stored=stored))
     assert len(catalogue.verifications(fakes.site(), world)) == 20
     known = catalogue.verifications(fakes.site(), world, until_passed=True)
@@ -95,7 +95,7 @@ def test_for_the_newest_verified_backup_one_goes_back_as_far_as_to_a_verificatio
     ],
 )
 def test_a_failed_or_overdue_drill_is_named(drills: list[Drill], since: datetime | None, words: str) -> None:
-    said = records.judge_drills(drills, 7, since, NOW)
+    said = records.check_drills(drills, 7, since, NOW)
     assert (words in said) if words else not said
 
 
@@ -118,7 +118,7 @@ def test_a_failed_or_overdue_drill_is_named(drills: list[Drill], since: datetime
 def test_a_failed_overdue_or_partial_verification_is_named(
     verifications: list[Verification], since: datetime | None, words: str
 ) -> None:
-    said = records.judge_verifications(verifications, since, NOW)
+    said = records.check_verifications(verifications, since, NOW)
     assert (words in said) if words else not said
 
 
@@ -134,8 +134,8 @@ def test_a_backup_is_as_verified_and_drilled_as_its_last_passed_proof() -> None:
 def test_a_record_that_cannot_be_read_counts_as_a_proof_that_failed() -> None:
     aws = fakes.FakeAws(
         stored={
-            "drills/20261122T000000Z.json": records.written(drilled(1)),
-            "drills/20261123T000000Z.json": records.written(drilled(0))[:40],
+            "drills/20261122T000000Z.json": records.to_json(drilled(1)),
+            "drills/20261123T000000Z.json": records.to_json(drilled(0))[:40],
             "verifications/20261123T000000Z.json": b"rubbish",
             "verifications/rubbish": b"rubbish",
         }
@@ -150,8 +150,8 @@ def test_a_record_that_cannot_be_read_counts_as_a_proof_that_failed() -> None:
 def test_whoever_changes_the_site_is_told_that_its_last_drill_failed() -> None:
     aws = fakes.FakeAws()
     world: Any = fakes.FakeWorld(aws=aws, clock=fakes.FakeClock(NOW))
-    assert not catalogue.undrilled(fakes.site(), world)
+    assert not catalogue.drill_overdue(fakes.site(), world)
     aws.stored["manifests/20261101T000000Z.json"] = b""
-    assert "ever restored for practice" in catalogue.undrilled(fakes.site(), world)
-    aws.stored["drills/20261123T000000Z.json"] = records.written(drilled(0, "row counts differ"))
-    assert "row counts differ" in catalogue.undrilled(fakes.site(), world)
+    assert "ever restored for practice" in catalogue.drill_overdue(fakes.site(), world)
+    aws.stored["drills/20261123T000000Z.json"] = records.to_json(drilled(0, "row counts differ"))
+    assert "row counts differ" in catalogue.drill_overdue(fakes.site(), world)

@@ -39,7 +39,7 @@ HOURS = ("11-23 12:00", "11-23 11:00", "11-23 10:00", "11-22 23:00", "11-22 01:0
 
 
 @pytest.mark.parametrize(
-    ("wish", "there", "kept"),
+    ("requested", "there", "kept"),
     [
         (policy(1), (), []),
         (policy(1), HOURS, ["11-23 12:00"]),
@@ -61,9 +61,11 @@ HOURS = ("11-23 12:00", "11-23 11:00", "11-23 10:00", "11-22 23:00", "11-22 01:0
         (policy(1), ("11-23 12:00l", "11-23 11:00b"), ["11-23 12:00", "11-23 11:00"]),
     ],
 )
-def test_what_is_kept_of_which_backups_by_which_policy(wish: Policy, there: tuple[str, ...], kept: list[str]) -> None:
-    assert short(plan_retention(made(*there), wish)) == kept
-    assert short(plan_retention(reversed(made(*there)), wish)) == kept
+def test_what_is_kept_of_which_backups_by_which_policy(
+    requested: Policy, there: tuple[str, ...], kept: list[str]
+) -> None:
+    assert short(plan_retention(made(*there), requested)) == kept
+    assert short(plan_retention(reversed(made(*there)), requested)) == kept
 
 
 def test_each_backup_has_every_reason_in_words() -> None:
@@ -97,45 +99,49 @@ CANDIDATES = st.lists(st.integers(0, 90_009), max_size=14, unique_by=lambda each
 
 @given(CANDIDATES, POLICIES)
 def test_the_newest_whole_and_the_newest_verified_backup_are_never_removed(
-    there: list[Candidate], wish: Policy
+    there: list[Candidate], requested: Policy
 ) -> None:
-    kept = {each.identity for each in plan_retention(there, wish) if each.kept}
+    kept = {each.identity for each in plan_retention(there, requested) if each.kept}
     for chosen in ([each for each in there if each.whole], [each for each in there if each.whole and each.verified]):
         if chosen:
             assert max(chosen, key=lambda each: (each.moment, each.identity)).identity in kept
 
 
 @given(CANDIDATES, POLICIES)
-def test_every_backup_has_one_fate_and_a_reason_for_it(there: list[Candidate], wish: Policy) -> None:
-    fates = plan_retention(there, wish)
+def test_every_backup_has_one_fate_and_a_reason_for_it(there: list[Candidate], requested: Policy) -> None:
+    fates = plan_retention(there, requested)
     assert sorted(each.identity for each in fates) == sorted(each.identity for each in there)
     assert all(each.reasons and all(each.reasons) for each in fates)
 
 
 @given(CANDIDATES, POLICIES)
-def test_removing_what_the_plan_removes_leaves_nothing_more_to_remove(there: list[Candidate], wish: Policy) -> None:
-    kept = {each.identity for each in plan_retention(there, wish) if each.kept}
+def test_removing_what_the_plan_removes_leaves_nothing_more_to_remove(
+    there: list[Candidate], requested: Policy
+) -> None:
+    kept = {each.identity for each in plan_retention(there, requested) if each.kept}
     rest = [each for each in there if each.identity in kept]
-    assert {each.identity for each in plan_retention(rest, wish) if each.kept} == kept
+    assert {each.identity for each in plan_retention(rest, requested) if each.kept} == kept
 
 
 @given(CANDIDATES, POLICIES, st.sampled_from(["keep_last", "keep_daily", "keep_weekly", "keep_monthly"]))
-def test_a_policy_that_keeps_more_of_one_kind_loses_nothing(there: list[Candidate], wish: Policy, kind: str) -> None:
+def test_a_policy_that_keeps_more_of_one_kind_loses_nothing(
+    there: list[Candidate], requested: Policy, kind: str
+) -> None:
     more = policy(
-        wish.keep_last + (kind == "keep_last"),
-        wish.keep_daily + (kind == "keep_daily"),
-        wish.keep_weekly + (kind == "keep_weekly"),
-        wish.keep_monthly + (kind == "keep_monthly"),
+        requested.keep_last + (kind == "keep_last"),
+        requested.keep_daily + (kind == "keep_daily"),
+        requested.keep_weekly + (kind == "keep_weekly"),
+        requested.keep_monthly + (kind == "keep_monthly"),
     )
-    before = {each.identity for each in plan_retention(there, wish) if each.kept}
+    before = {each.identity for each in plan_retention(there, requested) if each.kept}
     assert before <= {each.identity for each in plan_retention(there, more) if each.kept}
 
 
 @given(CANDIDATES, POLICIES)
-def test_a_newer_backup_takes_one_place_of_each_kind_at_most(there: list[Candidate], wish: Policy) -> None:
+def test_a_newer_backup_takes_one_place_of_each_kind_at_most(there: list[Candidate], requested: Policy) -> None:
     newest = max((each.moment for each in there), default=BEGIN) + timedelta(days=1)
-    before = [each.identity for each in plan_retention(there, wish) if each.kept]
-    fates = plan_retention([*there, Candidate(identity_of(newest), newest)], wish)
+    before = [each.identity for each in plan_retention(there, requested) if each.kept]
+    fates = plan_retention([*there, Candidate(identity_of(newest), newest)], requested)
     gone = set(before) - {each.identity for each in fates if each.kept}
     lost = {each.identity for each in there if each.lost}
     assert len(gone - lost) <= 5  # newest, last, day, week, month

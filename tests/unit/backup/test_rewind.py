@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.backup import rewind
-from ops.backup.rewind import Step
-from ops.config.workspace import Workshop
+from ops.backup.rewind import ObjectChange
+from ops.config.workspace import Workspace
 from ops.errors import Degraded, Locked, OpsError, Refused, Unavailable
 from ops.model import ObjectVersion
 from ops.world.restic import Damaged
@@ -36,27 +36,27 @@ def told(*events: tuple[int, str], key: str = "a") -> list[ObjectVersion]:
     [
         ([(-5, "good")], []),
         ([(0, "good")], []),
-        ([(-5, "good"), (1, "garbage")], [Step("a", "v0")]),
-        ([(-9, "old"), (-5, "good"), (1, "garbage"), (2, "more garbage")], [Step("a", "v1")]),
-        ([(-5, "good"), (1, "")], [Step("a", "v0")]),
-        ([(-5, "good"), (1, "garbage"), (2, "")], [Step("a", "v0")]),
+        ([(-5, "good"), (1, "garbage")], [ObjectChange("a", "v0")]),
+        ([(-9, "old"), (-5, "good"), (1, "garbage"), (2, "more garbage")], [ObjectChange("a", "v1")]),
+        ([(-5, "good"), (1, "")], [ObjectChange("a", "v0")]),
+        ([(-5, "good"), (1, "garbage"), (2, "")], [ObjectChange("a", "v0")]),
         # Brought back already, by this or an earlier run.
         ([(-5, "good"), (1, "garbage"), (9, "good")], []),
         # It was not there then.
-        ([(1, "garbage")], [Step("a")]),
-        ([(-5, "good"), (-4, ""), (1, "garbage")], [Step("a")]),
-        ([(-4, "good"), (-4, ""), (1, "garbage")], [Step("a")]),
+        ([(1, "garbage")], [ObjectChange("a")]),
+        ([(-5, "good"), (-4, ""), (1, "garbage")], [ObjectChange("a")]),
+        ([(-4, "good"), (-4, ""), (1, "garbage")], [ObjectChange("a")]),
         ([(1, "garbage"), (2, "")], []),
         ([(-5, "good"), (-4, "")], []),
     ],
 )
-def test_each_object_becomes_what_it_was(events: list[tuple[int, str]], steps: list[Step]) -> None:
+def test_each_object_becomes_what_it_was(events: list[tuple[int, str]], steps: list[ObjectChange]) -> None:
     assert list(rewind.plan_rewind(told(*events), AT)) == steps
 
 
 def test_locks_of_runs_that_are_over_are_hidden() -> None:
     key = "restic/locks/0af3"
-    assert rewind.plan_rewind(told((-5, "lock"), key=key), AT) == (Step(key),)
+    assert rewind.plan_rewind(told((-5, "lock"), key=key), AT) == (ObjectChange(key),)
     assert rewind.plan_rewind(told((-5, "lock"), (1, ""), key=key), AT) == ()
 
 
@@ -93,13 +93,13 @@ def test_after_its_steps_a_bucket_shows_what_it_showed_then_and_needs_no_more(
 
 def test_a_moment_that_is_yet_to_come_is_refused(tmp_path: Path) -> None:
     world: Any = fakes.FakeWorld()
-    workshop = Workshop(tmp_path, tmp_path, tmp_path)
+    workspace = Workspace(tmp_path, tmp_path, tmp_path)
     with pytest.raises(Refused, match="is yet to come"):
-        rewind.rewind(fakes.site(), world, workshop=workshop, at=AT + timedelta(seconds=1), agree=lambda *_: None)
+        rewind.rewind(fakes.site(), world, workspace=workspace, at=AT + timedelta(seconds=1), confirm=lambda *_: None)
 
 
 def test_whoever_agrees_has_read_how_much_is_brought_back_and_what_is_hidden() -> None:
-    lines = rewind.in_words([Step("a", "v"), Step("b")], "the-bucket", AT)
+    lines = rewind.in_words([ObjectChange("a", "v"), ObjectChange("b")], "the-bucket", AT)
     assert "brought back: 1 objects" in lines[1]
     assert "hidden: 1 objects" in lines[2]
     assert "end the host, or take its role away, first" in lines[3]

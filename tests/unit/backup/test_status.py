@@ -12,15 +12,15 @@ import pytest
 from ops.backup import manifest, records, status
 from ops.backup.manifest import Backup
 from ops.backup.records import Drill, Verification
-from ops.backup.status import Facts
-from ops.config.paths import Places
+from ops.backup.status import BackupInventory
+from ops.config.paths import HostPaths
 from ops.world.restic import Snapshot
 from tests.support import fakes
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 NEWEST = fakes.made(NOW - timedelta(minutes=10))
 OLDER = fakes.made(NOW - timedelta(days=30))
-ALL_WELL = Facts(
+ALL_WELL = BackupInventory(
     (Backup(OLDER.identity, OLDER), Backup(NEWEST.identity, NEWEST)),
     {part.local for part in NEWEST.parts.values()},
     True,
@@ -30,13 +30,13 @@ ALL_WELL = Facts(
 SITE = fakes.site()
 
 
-def red(facts: Facts, now: datetime = NOW) -> dict[str, str]:
-    return {each.name: each.seen for each in status.judge(SITE, facts, now) if not each.healthy}
+def red(facts: BackupInventory, now: datetime = NOW) -> dict[str, str]:
+    return {each.name: each.seen for each in status.check(SITE, facts, now) if not each.healthy}
 
 
 def test_a_site_with_three_copies_on_two_media_one_elsewhere_all_proven_is_well() -> None:
     assert red(ALL_WELL) == {}
-    assert {each.name for each in status.judge(SITE, ALL_WELL, NOW)} == {
+    assert {each.name for each in status.check(SITE, ALL_WELL, NOW)} == {
         "copies", "media", "elsewhere", "age", "verified", "drilled", "RTO", "RPO",
     }  # fmt: skip
 
@@ -60,10 +60,10 @@ def test_a_site_with_three_copies_on_two_media_one_elsewhere_all_proven_is_well(
         ),
     ],
 )
-def test_each_thing_that_is_missing_is_red_with_a_remedy(facts: Facts, name: str, words: str) -> None:
+def test_each_thing_that_is_missing_is_red_with_a_remedy(facts: BackupInventory, name: str, words: str) -> None:
     assert words in red(facts)[name]
     assert len(red(facts)) == 1
-    assert all(each.remedy for each in status.judge(SITE, facts, NOW) if not each.healthy)
+    assert all(each.remedy for each in status.check(SITE, facts, NOW) if not each.healthy)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_each_thing_that_is_missing_is_red_with_a_remedy(facts: Facts, name: str
 def test_the_replica_is_what_s3_says_of_a_backup_that_is_an_hour_old(said: str | None, well: bool, words: str) -> None:
     document = {"bucket": "example-org-gitea-backup", "replica_region": "eu-west-1"}
     facts = replace(ALL_WELL, replicated=None if said is None else (OLDER.identity, said))
-    judged = status.judge(fakes.site(backup=document), facts, NOW)
+    judged = status.check(fakes.site(backup=document), facts, NOW)
     (probe,) = (each for each in judged if each.name == "elsewhere")
     assert probe.healthy is well
     assert words in probe.seen
@@ -95,7 +95,7 @@ def test_s3_is_asked_of_the_newest_backup_that_it_had_an_hour_for(minutes: int, 
 
 @pytest.mark.parametrize(("minutes", "well"), [(-6, False), (-4, True), (0, True), (30, True), (30.1, False)])
 def test_the_newest_backup_is_neither_too_old_nor_from_the_future(minutes: float, well: bool) -> None:
-    assert status.judge_age(NOW - timedelta(minutes=minutes), 30, NOW).healthy is well
+    assert status.check_age(NOW - timedelta(minutes=minutes), 30, NOW).healthy is well
 
 
 class House(fakes.FakeWorld):
@@ -124,10 +124,10 @@ class House(fakes.FakeWorld):
 def house() -> House:
     lost = fakes.made(NOW - timedelta(minutes=25))
     cut = fakes.made(NOW - timedelta(minutes=40))
-    stored = {manifest.key_of(each.identity): manifest.written(each) for each in (NEWEST, lost)}
-    stored[manifest.key_of(cut.identity)] = manifest.written(cut)[:99]
+    stored = {manifest.key_of(each.identity): manifest.to_json(each) for each in (NEWEST, lost)}
+    stored[manifest.key_of(cut.identity)] = manifest.to_json(cut)[:99]
     verified = Verification(NOW, NEWEST.identity, 1)
-    stored[records.key_of(records.VERIFICATIONS, NOW)] = records.written(verified)
+    stored[records.key_of(records.VERIFICATIONS, NOW)] = records.to_json(verified)
     return House(aws=fakes.FakeAws(stored=stored))
 
 
@@ -165,8 +165,8 @@ def test_a_site_with_no_backup_lists_none(house: House) -> None:
 def test_the_status_is_exit_3_with_every_finding_and_its_remedy(house: House, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "backups").mkdir()
-    places = Places(data=tmp_path / "data", local=tmp_path / "backups/restic")
-    report = status.status(SITE, house, places=places)  # type: ignore[arg-type]
+    paths = HostPaths(data=tmp_path / "data", local=tmp_path / "backups/restic")
+    report = status.status(SITE, house, paths=paths)  # type: ignore[arg-type]
     assert report.exit_code == 3
     assert report.summary.endswith("findings are red")
     assert any(

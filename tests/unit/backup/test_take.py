@@ -10,7 +10,7 @@ import pytest
 from ops.backup import contents, manifest, upload
 from ops.backup import take as backup_take
 from ops.errors import OpsError, Refused, Unavailable
-from ops.step_timer import Timeline
+from ops.step_timer import StepTimer
 from tests.support import fakes
 from tests.support.fake_host import Machine
 
@@ -25,26 +25,26 @@ def machine(tmp_path: Path) -> Machine:
 def take(machine: Machine) -> manifest.Manifest:
     machine.clock.sleep(60)
     world: Any = machine
-    return backup_take.of_this_moment(machine.site(), world, machine.places)
+    return backup_take.of_this_moment(machine.site(), world, machine.paths)
 
 
 def waiting(machine: Machine) -> list[str]:
-    return sorted(each.stem for each in machine.places.pending.glob("*.json"))
+    return sorted(each.stem for each in machine.paths.pending.glob("*.json"))
 
 
 def brought(machine: Machine, made: manifest.Manifest) -> tuple[manifest.Manifest, tuple[str, ...]]:
     world: Any = machine
-    return upload.upload_backup(machine.site(), world, machine.places, Timeline(world), made)
+    return upload.upload_backup(machine.site(), world, machine.paths, StepTimer(world), made)
 
 
 def test_no_verb_stores_a_disk_that_is_new_while_there_are_backups_of_the_site(machine: Machine) -> None:
     take(machine)
-    machine.places.lineage.unlink()
+    machine.paths.disk_seen.unlink()
     kept = dict(machine.bucket)
     with pytest.raises(Refused, match="this data disk is new"):
         take(machine)
     assert machine.bucket == kept
-    assert not machine.places.lineage.exists()
+    assert not machine.paths.disk_seen.exists()
 
 
 @pytest.mark.parametrize("kind", [OpsError, Unavailable])
@@ -67,12 +67,12 @@ def test_what_cannot_be_brought_to_the_bucket_keeps_no_other_from_it_and_is_name
         with pytest.raises(Unavailable):
             take(machine)
     rotten, sound = waiting(machine)
-    (machine.places.pending / f"{rotten}.json").write_bytes(b"{")
+    (machine.paths.pending / f"{rotten}.json").write_bytes(b"{")
     machine.bucket_is_away = False
     made = take(machine)
     assert waiting(machine) == [rotten]
     assert {manifest.key_of(each) for each in (sound, made.identity)} <= set(machine.bucket)
-    (machine.places.pending / f"{made.identity}.json").write_bytes(manifest.written(made))
+    (machine.paths.pending / f"{made.identity}.json").write_bytes(manifest.to_json(made))
     _, (left,) = brought(machine, made)
     assert f"backup {rotten} cannot be brought to the bucket" in left
     assert f"{rotten}.json: take it away when it is of no use" in left
@@ -99,7 +99,7 @@ def test_the_bucket_s_repository_is_opened_to_unlock_it_only_where_there_is_a_lo
 
 def test_the_backup_that_was_made_and_cannot_be_brought_is_no_success(machine: Machine) -> None:
     made = take(machine)
-    (machine.places.pending / f"{made.identity}.json").write_bytes(b"{")
+    (machine.paths.pending / f"{made.identity}.json").write_bytes(b"{")
     with pytest.raises(OpsError, match="manifest is cut off"):
         brought(machine, made)
 

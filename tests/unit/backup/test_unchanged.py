@@ -34,8 +34,8 @@ def take(machine: Machine) -> Manifest:
     machine.deeds.clear()
     machine.clock.sleep(60)
     world: Any = machine
-    made = backup_take.of_this_moment(machine.site(), world, machine.places)
-    assert machine.snapshots[made.parts["data"].local] == (machine.places.live / "writes").read_text()
+    made = backup_take.of_this_moment(machine.site(), world, machine.paths)
+    assert machine.snapshots[made.parts["data"].local] == (machine.paths.live / "writes").read_text()
     return made
 
 
@@ -65,10 +65,10 @@ def test_whatever_is_written_is_in_the_next_backup(machine: Machine) -> None:
     "lose",
     [
         lambda machine, made: machine.snapshots.pop(made.parts["data"].local),
-        lambda machine, made: machine.places.newest.unlink(),
-        lambda machine, made: machine.places.newest.write_bytes(b"{"),
-        lambda machine, made: machine.remove(machine.places.picture_of(made.identity)),
-        lambda machine, made: machine.places.newest.write_bytes(manifest.written(fakes.made(NOW))),
+        lambda machine, made: machine.paths.newest.unlink(),
+        lambda machine, made: machine.paths.newest.write_bytes(b"{"),
+        lambda machine, made: machine.remove(machine.paths.snapshot_of(made.identity)),
+        lambda machine, made: machine.paths.newest.write_bytes(manifest.to_json(fakes.made(NOW))),
     ],
     ids=["its snapshot", "its manifest", "half its manifest", "its picture", "another's manifest"],
 )
@@ -104,13 +104,13 @@ def test_one_picture_is_kept_whatever_cut_off_runs_have_left(tmp_path: Path) -> 
             take(machine)
         machine.dies_before = -1
         made = take(machine)
-        assert [each.name for each in machine.places.picture.parent.iterdir()] == [made.identity]
+        assert [each.name for each in machine.paths.snapshot.parent.iterdir()] == [made.identity]
 
 
 def borrowers(lender: str, *hours: int) -> list[Snapshot]:
     """The snapshots of backups, which have the data of an earlier one."""
     return [
-        Snapshot(each.identity, each.original, (*each.tags, prune_local.borrowing(lender)))
+        Snapshot(each.identity, each.original, (*each.tags, prune_local.reuse_tag(lender)))
         if "configuration" in each.tags
         else each
         for hour in hours
@@ -120,16 +120,18 @@ def borrowers(lender: str, *hours: int) -> list[Snapshot]:
 
 def test_tidying_the_host_s_repository_keeps_data_that_a_kept_backup_has_borrowed() -> None:
     there = [*parts(4), *parts(3), *borrowers("3-data", 2, 1)]
-    gone = prune_local.plan(there, TWO, [])
+    gone = prune_local.plan_prune_local(there, TWO, [])
     assert set(gone) == {"4-database", "4-data", "4-configuration", "3-database", "3-configuration"}
     left = [each for each in there if each.identity not in gone]
-    assert prune_local.plan(left, TWO, []) == ()
-    assert set(prune_local.plan([*left, *parts(0), *parts(-1)], TWO, [])) == {each.identity for each in left}
+    assert prune_local.plan_prune_local(left, TWO, []) == ()
+    assert set(prune_local.plan_prune_local([*left, *parts(0), *parts(-1)], TWO, [])) == {
+        each.identity for each in left
+    }
 
 
 def test_a_backup_whose_borrowed_data_is_gone_is_none() -> None:
     there = [*parts(4), *parts(3), *borrowers("5-data", 2), *parts(1)]
-    assert set(prune_local.plan(there, TWO, [])) == {
+    assert set(prune_local.plan_prune_local(there, TWO, [])) == {
         "2-database",
         "2-configuration",
         *(each.identity for each in parts(4)),
@@ -139,7 +141,7 @@ def test_a_backup_whose_borrowed_data_is_gone_is_none() -> None:
 def test_a_prune_keeps_data_that_a_backup_has_borrowed_even_one_that_is_being_taken() -> None:
     lender, borrower = MADE[3], MADE[0]
     borrowed = lender.parts["data"]
-    note = prune_local.borrowing(borrowed.local)
+    note = prune_local.reuse_tag(borrowed.local)
 
     def having(made: Manifest) -> list[Snapshot]:
         return [

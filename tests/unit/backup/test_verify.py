@@ -12,9 +12,9 @@ import pytest
 
 from ops.backup import catalogue, contents, manifest, verify
 from ops.backup.manifest import Backup
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.errors import OpsError, Refused, Unavailable
-from ops.world.btrfs import Subvolumes
+from ops.world.btrfs import Btrfs
 from ops.world.containers import Ran, Service
 from ops.world.process import Processes
 from ops.world.restic import Damaged, Snapshot, folder_of
@@ -42,7 +42,7 @@ class Shelf(fakes.FakeWorld):
     listed: list[str] = field(default_factory=lambda: list(LISTED))
     repositories: dict[str, str] = field(default_factory=lambda: {"a/b.git": MAIN})
     away: bool = False
-    subvolumes: Any = None
+    btrfs: Any = None
 
     def restic(self, repository: str, **_: Any) -> Repository:
         return Repository(self, "remote" if repository.startswith("s3:") else "local")
@@ -51,7 +51,7 @@ class Shelf(fakes.FakeWorld):
         return f"{project}-{service}-1"
 
     def services(self, project: str) -> list[Service]:
-        assert project == Places().project
+        assert project == HostPaths().project
         return [Service("gitea", "gitea/gitea:28.1.0", "running", "healthy", 0, NOW)]
 
     def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
@@ -116,36 +116,36 @@ class Repository:
 
 @pytest.fixture
 def shelf() -> Shelf:
-    world = Shelf(aws=fakes.FakeAws(stored={manifest.key_of(MADE.identity): manifest.written(MADE)}))
+    world = Shelf(aws=fakes.FakeAws(stored={manifest.key_of(MADE.identity): manifest.to_json(MADE)}))
     world.clock = fakes.FakeClock(NOW)
     world.containers = world  # type: ignore[assignment]
     # The folders here are plain ones, for which the door runs no program.
-    world.subvolumes = Subvolumes(Processes())
+    world.btrfs = Btrfs(Processes())
     return world
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def paths(tmp_path: Path) -> HostPaths:
     (tmp_path / "data/gitea").mkdir(parents=True)
-    return Places(data=tmp_path / "data", lock=tmp_path / "operation.lock")
+    return HostPaths(data=tmp_path / "data", lock=tmp_path / "operation.lock")
 
 
-def test_a_sound_backup_is_verified_and_that_is_kept_in_the_bucket(shelf: Shelf, places: Places) -> None:
-    report = verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+def test_a_sound_backup_is_verified_and_that_is_kept_in_the_bucket(shelf: Shelf, paths: HostPaths) -> None:
+    report = verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
     assert (report.exit_code, report.facts["identity"], report.facts["share"]) == (0, MADE.identity, "1/7")
     assert shelf.checked == [("remote", "1/7", False), ("local", "1/7", False)]
     (kept,) = catalogue.verifications(SITE, shelf)  # type: ignore[arg-type]
     assert (kept.identity, kept.share, kept.passed, kept.began) == (MADE.identity, 1, True, NOW)
     shelf.clock.sleep(86400)
-    assert verify.verify(SITE, shelf, places=places).facts["share"] == "2/7"  # type: ignore[arg-type]
+    assert verify.verify(SITE, shelf, paths=paths).facts["share"] == "2/7"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["remote", "local"])
 def test_damage_in_either_repository_is_exit_3_and_read_twice_before_it_is_believed(
-    shelf: Shelf, places: Places, kind: str
+    shelf: Shelf, paths: HostPaths, kind: str
 ) -> None:
     shelf.damaged = {kind: 2}
-    report = verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+    report = verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
     assert (report.exit_code, report.lines) == (3, (f"{kind} is damaged: pack 0af3: hash mismatch",))
     assert (kind, "1/7", True) in shelf.checked
     (kept,) = catalogue.verifications(SITE, shelf)  # type: ignore[arg-type]
@@ -153,9 +153,9 @@ def test_damage_in_either_repository_is_exit_3_and_read_twice_before_it_is_belie
     assert catalogue.verifications(SITE, shelf)[0].identity == MADE.identity  # type: ignore[arg-type]
 
 
-def test_what_another_run_removed_meanwhile_is_no_damage(shelf: Shelf, places: Places) -> None:
+def test_what_another_run_removed_meanwhile_is_no_damage(shelf: Shelf, paths: HostPaths) -> None:
     shelf.damaged = {"remote": 1}
-    assert verify.verify(SITE, shelf, places=places).exit_code == 0  # type: ignore[arg-type]
+    assert verify.verify(SITE, shelf, paths=paths).exit_code == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -181,28 +181,28 @@ def test_what_another_run_removed_meanwhile_is_no_damage(shelf: Shelf, places: P
     ],
 )
 def test_a_backup_that_is_not_what_its_manifest_says_is_exit_3(
-    shelf: Shelf, places: Places, damage: dict[str, Any], words: str
+    shelf: Shelf, paths: HostPaths, damage: dict[str, Any], words: str
 ) -> None:
     vars(shelf).update(damage)
-    report = verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+    report = verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
     assert (report.exit_code, report.lines) == (3, (words,))
     # What was fetched to be compared is gone again.
-    assert [each.name for each in places.data.iterdir()] == ["gitea"]
+    assert [each.name for each in paths.data.iterdir()] == ["gitea"]
 
 
-def test_hard_links_are_no_difference(shelf: Shelf, places: Places) -> None:
+def test_hard_links_are_no_difference(shelf: Shelf, paths: HostPaths) -> None:
     shelf.sizes = {"data": 600}
-    assert verify.verify(SITE, shelf, places=places).exit_code == 0  # type: ignore[arg-type]
+    assert verify.verify(SITE, shelf, paths=paths).exit_code == 0  # type: ignore[arg-type]
 
 
-def test_a_bucket_that_is_away_says_nothing_of_the_backups(shelf: Shelf, places: Places) -> None:
+def test_a_bucket_that_is_away_says_nothing_of_the_backups(shelf: Shelf, paths: HostPaths) -> None:
     shelf.away = True
     with pytest.raises(Unavailable):
-        verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+        verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
     assert catalogue.verifications(SITE, shelf) == ()  # type: ignore[arg-type]
     shelf.away, shelf.aws.stored = False, {}
     with pytest.raises(Refused, match="there is no backup yet"):
-        verify.verify(SITE, shelf, places=places)  # type: ignore[arg-type]
+        verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
 
 
 def test_only_a_broken_backup_that_would_be_the_newest_is_found() -> None:

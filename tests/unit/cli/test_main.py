@@ -193,3 +193,23 @@ def test_no_message_names_a_verb_with_another_verb_for_its_object() -> None:
     assert len(named) > 50
     # A verb is followed by what it takes, and never by another verb.
     assert [each for each in named if each[1] in verbs and each[2] in verbs] == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "old", "new"),
+    [
+        (["backup", "take"], "--begin-anew", "--allow-empty-disk"),
+        (["restore"], "--fetch", "--full-copy"),
+        (["restore"], "--from-log", "--from-wal"),
+    ],
+)
+def test_a_renamed_switch_keeps_its_old_spelling_and_shows_the_new_one(
+    verb: list[str], old: str, new: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parse = arguments.parser().parse_args
+    assert parse([*verb, old]) == parse([*verb, new]) != parse(verb)
+    with pytest.raises(SystemExit):
+        parse([verb[0], "--help"])
+    shown = capsys.readouterr().out
+    assert new in shown
+    assert old not in shown

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ops.config import workspace
+from ops.config.workspace import Workspace
 from ops.deploy import host, infrastructure
 from ops.errors import Refused
 from ops.images import pins
@@ -59,11 +59,11 @@ def test_the_host_s_key_is_learnt_once_and_kept_with_the_site(tmp_path: Path) ->
 
 
 def test_the_host_of_a_deployed_site_is_known_without_terraform(tmp_path: Path) -> None:
-    workshop = workspace.Workshop(tmp_path, tmp_path, tmp_path)
+    workspace = Workspace(tmp_path, tmp_path, tmp_path)
     with pytest.raises(Refused, match="site test was not deployed from here"):
-        host.connection_of(fakes.site(), workshop)
-    workshop.outputs.write_text(json.dumps(OUTPUTS))
-    assert host.connection_of(fakes.site(), workshop)["ansible_host"] == "192.0.2.1"
+        host.connection_of(fakes.site(), workspace)
+    workspace.outputs.write_text(json.dumps(OUTPUTS))
+    assert host.connection_of(fakes.site(), workspace)["ansible_host"] == "192.0.2.1"
 
 
 CLOSED: dict[str, Any] = {"network": {"admin_cidrs": []}}
@@ -119,9 +119,9 @@ def test_the_state_s_bucket_has_a_name_that_s3_takes(bucket: str) -> None:
 def test_what_updates_have_proven_is_read_from_the_bucket_where_there_is_one() -> None:
     world = fakes.FakeWorld()
     site = fakes.site()
-    assert host.proven(site, world) == {}  # type: ignore[arg-type]
+    assert host.update_pins(site, world) == {}  # type: ignore[arg-type]
     world.aws.buckets = {site.backup.bucket, infrastructure.state_bucket(site)}
-    assert host.proven(site, world) == {}  # type: ignore[arg-type]
+    assert host.update_pins(site, world) == {}  # type: ignore[arg-type]
     known = {"gitea": Pin("gitea/gitea", "28.1.1", "sha256:1")}
-    world.aws.write_object(site.backup.bucket, pins.KEY, pins.written(known))
-    assert host.proven(site, world) == known  # type: ignore[arg-type]
+    world.aws.write_object(site.backup.bucket, pins.KEY, pins.to_json(known))
+    assert host.update_pins(site, world) == known  # type: ignore[arg-type]

@@ -11,9 +11,9 @@ import pytest
 
 from ops.backup import manifest, records
 from ops.backup.records import Verification
-from ops.config.workspace import Workshop
+from ops.config.workspace import Workspace
 from ops.deploy import destroy
-from ops.deploy.destroy import Losses, Wish
+from ops.deploy.destroy import DestroyRequest, Losses
 from ops.model import BucketContents
 from tests.support import fakes
 
@@ -22,7 +22,7 @@ LOSSES = Losses(resources=40, data_gib=50, backups=BucketContents(12, 0, 3 * 2**
 
 
 def test_a_site_with_a_verified_backup_may_go() -> None:
-    assert destroy.judge(LOSSES, Wish()) == ()
+    assert destroy.blockers(LOSSES, DestroyRequest()) == ()
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_a_site_with_a_verified_backup_may_go() -> None:
 )
 def test_data_without_a_verified_backup_goes_only_when_that_is_said(newest: str, words: str) -> None:
     losses = dataclasses.replace(LOSSES, newest_backup=newest, verified_backup=None)
-    (problem,) = destroy.judge(losses, Wish())
+    (problem,) = destroy.blockers(losses, DestroyRequest())
     assert words in problem
-    assert destroy.judge(losses, Wish(without_verified_backup=True)) == ()
+    assert destroy.blockers(losses, DestroyRequest(without_verified_backup=True)) == ()
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_data_without_a_verified_backup_goes_only_when_that_is_said(newest: str,
 def test_it_is_the_newest_backup_that_has_to_be_verified(verified: int, findings: tuple[str, ...], when: bool) -> None:
     newest, older = fakes.made(WHEN), fakes.made(WHEN - timedelta(hours=1))
     record = Verification(WHEN, (newest, older)[verified].identity, 1, findings)
-    stored = {manifest.key_of(each.identity): manifest.written(each) for each in (newest, older)}
-    stored[records.key_of(records.VERIFICATIONS, WHEN)] = records.written(record)
+    stored = {manifest.key_of(each.identity): manifest.to_json(each) for each in (newest, older)}
+    stored[records.key_of(records.VERIFICATIONS, WHEN)] = records.to_json(record)
     site = fakes.site()
     world = fakes.FakeWorld(aws=fakes.FakeAws(stored=stored, buckets={site.backup.bucket}))
     assert destroy._newest_backup(site, world) == (newest.identity, WHEN if when else None)  # type: ignore[arg-type]
@@ -53,28 +53,28 @@ def test_it_is_the_newest_backup_that_has_to_be_verified(verified: int, findings
 
 def test_locked_backups_stay_and_the_end_of_the_lock_is_named() -> None:
     losses = dataclasses.replace(LOSSES, locked_until=WHEN)
-    (problem,) = destroy.judge(losses, Wish(with_backups=True))
+    (problem,) = destroy.blockers(losses, DestroyRequest(with_backups=True))
     assert "locked until 2026-12-01 08:30 UTC" in problem
-    assert destroy.judge(losses, Wish()) == ()
+    assert destroy.blockers(losses, DestroyRequest()) == ()
 
 
 def test_what_is_left_of_a_destroyed_site_needs_no_verified_backup_to_go() -> None:
     losses = dataclasses.replace(LOSSES, resources=0, verified_backup=None)
-    assert destroy.judge(losses, Wish(with_backups=True)) == ()
+    assert destroy.blockers(losses, DestroyRequest(with_backups=True)) == ()
 
 
 @pytest.mark.parametrize(("with_backups", "word"), [(True, "lost"), (False, "kept")])
 def test_whoever_agrees_has_read_what_is_lost_and_what_is_kept(with_backups: bool, word: str) -> None:
-    lines = destroy.in_words(fakes.site(), LOSSES, Wish(with_backups=with_backups))
+    lines = destroy.in_words(fakes.site(), LOSSES, DestroyRequest(with_backups=with_backups))
     assert "lost: the data disk of 50 GiB with every repository, issue and account of git.example.org" in lines
     assert any(line.startswith(f"{word}: 12 versions of backups, 3.0 GiB in example-org") for line in lines)
 
 
 def test_a_site_that_is_not_there_is_nothing_to_do(tmp_path: Path) -> None:
-    def agree(*_: Any) -> None:
+    def confirm(*_: Any) -> None:
         pytest.fail("no one is asked when there is nothing to lose")
 
     world: Any = fakes.FakeWorld()
-    workshop = Workshop(tmp_path, tmp_path, tmp_path)
-    done = destroy.destroy(fakes.site(), world, workshop=workshop, wish=Wish(), agree=agree)
+    workspace = Workspace(tmp_path, tmp_path, tmp_path)
+    done = destroy.destroy(fakes.site(), world, workspace=workspace, request=DestroyRequest(), confirm=confirm)
     assert (done.changed, done.exit_code) == (False, 0)

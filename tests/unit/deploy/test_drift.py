@@ -76,13 +76,13 @@ def test_a_rule_made_by_hand_is_foreign_and_is_taken_out_and_ours_stay() -> None
     account = fakes.FakeAccount(
         found={"sg-1": {"sgr-1": "ingress tcp 80 from 0.0.0.0/0", "sgr-2": "ingress tcp 8080 from 0.0.0.0/0"}}
     )
-    world: Any = fakes.FakeWorld(account=account)
+    world: Any = fakes.FakeWorld(aws_account=account)
     terraform: Any = _Terraform()
     assert security_groups.foreign_rules(terraform, world) == {("sg-1", "sgr-2"): "ingress tcp 8080 from 0.0.0.0/0"}
     assert security_groups.close(terraform, world) is True
     assert security_groups.close(terraform, world) is False
     assert security_groups.foreign_rules(terraform, world) == {}
-    assert world.account.rules("sg-1").keys() == {"sgr-1"}
+    assert world.aws_account.rules("sg-1").keys() == {"sgr-1"}
     assert world.told == ["sg-1: revoked a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0"]
 
 

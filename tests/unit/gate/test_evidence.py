@@ -50,7 +50,7 @@ def _proof(
 ) -> Proof:
     content = _junit("passed", "passed") if junit is None else junit
     ran = replace(under, command=command or evidence.COMMANDS[stage])
-    return Proof(evidence.sealed(evidence.statement_from(stage, tree, content, ran, previous), key), content)
+    return Proof(evidence.to_envelope(evidence.statement_from(stage, tree, content, ran, previous), key), content)
 
 
 def _chain(through: int) -> dict[str, Proof]:
@@ -61,11 +61,11 @@ def _chain(through: int) -> dict[str, Proof]:
 
 
 def _proven(proofs: Mapping[str, Proof]) -> list[str]:
-    return [verdict.stage for verdict in evidence.judge_chain(TREE, proofs, KEY) if verdict.proven]
+    return [verdict.stage for verdict in evidence.check_chain(TREE, proofs, KEY) if verdict.proven]
 
 
 def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
-    verdict = evidence.judge_stage("lint", TREE, _proof(), KEY)
+    verdict = evidence.check_stage("lint", TREE, _proof(), KEY)
     assert (verdict.proven, verdict.reason, verdict.remedy) == (True, "2 tests passed", "")
     assert verdict.cases[0] == Case("tests.a::test_0", "passed", 0.5)
 
@@ -91,7 +91,7 @@ def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
     ],
 )
 def test_evidence_that_is_not_whole_is_none_and_says_why(proof: Proof, reason: str) -> None:
-    verdict = evidence.judge_stage("lint", TREE, proof, KEY)
+    verdict = evidence.check_stage("lint", TREE, proof, KEY)
     assert not verdict.proven
     assert reason in verdict.reason
     assert verdict.remedy == "./noxw -s lint"
@@ -109,12 +109,12 @@ def test_evidence_that_is_not_whole_is_none_and_says_why(proof: Proof, reason: s
 )
 def test_a_signed_statement_of_another_form_is_none(other: dict[str, object]) -> None:
     statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER) | other
-    verdict = evidence.judge_stage("lint", TREE, Proof(evidence.sealed(statement, KEY), _junit("passed")), KEY)
+    verdict = evidence.check_stage("lint", TREE, Proof(evidence.to_envelope(statement, KEY), _junit("passed")), KEY)
     assert (verdict.proven, verdict.reason) == (False, "its evidence is of another form than this gate's")
 
 
 def test_a_signed_list_is_no_statement() -> None:
-    verdict = evidence.judge_stage("lint", TREE, Proof(evidence.sealed([], KEY), _junit("passed")), KEY)  # type: ignore[arg-type]
+    verdict = evidence.check_stage("lint", TREE, Proof(evidence.to_envelope([], KEY), _junit("passed")), KEY)  # type: ignore[arg-type]
     assert not verdict.proven
 
 
@@ -129,13 +129,13 @@ def test_a_part_of_a_stage_is_refused_with_the_command_for_a_part(stage: str) ->
 def test_a_deployment_says_in_its_evidence_with_which_options_it_ran() -> None:
     command = evidence.command_of("deploy-e2e", ("--site", "sites/production.toml"))
     proof = _proof("deploy-e2e", command=command)
-    verdict = evidence.judge_stage("deploy-e2e", TREE, proof, KEY)
+    verdict = evidence.check_stage("deploy-e2e", TREE, proof, KEY)
     assert verdict.proven
     assert evidence.facts_of(verdict.statement)["command"] == list(command)
 
 
 def test_a_stage_that_failed_shows_the_tests_it_ran() -> None:
-    verdict = evidence.judge_stage("lint", TREE, _proof(junit=_junit("passed", "failed")), KEY)
+    verdict = evidence.check_stage("lint", TREE, _proof(junit=_junit("passed", "failed")), KEY)
     assert [case.outcome for case in verdict.cases] == ["passed", "failed"]
 
 
@@ -146,8 +146,8 @@ def test_any_byte_of_the_evidence_that_is_changed_is_noticed(data: st.DataObject
     assert proof.junit is not None
     envelope = _with_one_byte_changed(proof.envelope, data)
     junit = _with_one_byte_changed(proof.junit, data)
-    assert not evidence.judge_stage("lint", TREE, Proof(envelope, proof.junit), KEY).proven
-    assert not evidence.judge_stage("lint", TREE, Proof(proof.envelope, junit), KEY).proven
+    assert not evidence.check_stage("lint", TREE, Proof(envelope, proof.junit), KEY).proven
+    assert not evidence.check_stage("lint", TREE, Proof(proof.envelope, junit), KEY).proven
 
 
 def _with_one_byte_changed(content: bytes, data: st.DataObject) -> bytes:
@@ -158,7 +158,7 @@ def _with_one_byte_changed(content: bytes, data: st.DataObject) -> bytes:
 
 def test_a_statement_comes_out_of_its_envelope_as_it_went_in() -> None:
     statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
-    assert evidence.unsealed(evidence.sealed(statement, KEY), KEY) == statement
+    assert evidence.from_envelope(evidence.to_envelope(statement, KEY), KEY) == statement
 
 
 def test_the_statement_has_in_toto_s_fields_and_names_images_tools_and_junit_file() -> None:
@@ -191,7 +191,7 @@ def test_an_image_s_tag_cannot_pass_for_its_digest(digest: str) -> None:
 
 
 def test_the_signature_is_over_dsse_s_own_encoding() -> None:
-    envelope = json.loads(evidence.sealed({"a": 1}, KEY))
+    envelope = json.loads(evidence.to_envelope({"a": 1}, KEY))
     assert envelope["payloadType"] == "application/vnd.in-toto+json"
     assert base64.b64decode(envelope["payload"]) == b'{"a":1}'
 
@@ -202,7 +202,7 @@ def test_each_stage_stands_on_the_one_before() -> None:
         "unit": _proof("unit", junit=_junit("passed"), previous=evidence.previous_digest("unit", _chain(4)))
     }
     assert _proven(again) == ["lint", "unit", "deploy-e2e"]
-    assert evidence.missing_before("deploy-e2e", evidence.judge_chain(TREE, again, KEY)) == ("integration",)
+    assert evidence.missing_before("deploy-e2e", evidence.check_chain(TREE, again, KEY)) == ("integration",)
 
 
 @pytest.mark.parametrize(
@@ -211,12 +211,12 @@ def test_each_stage_stands_on_the_one_before() -> None:
 def test_what_is_missing_before_a_deployment_is_the_first_unproven_stage_and_all_behind_it(
     through: int, missing: tuple[str, ...]
 ) -> None:
-    assert evidence.missing_before("deploy-e2e", evidence.judge_chain(TREE, _chain(through), KEY)) == missing
+    assert evidence.missing_before("deploy-e2e", evidence.check_chain(TREE, _chain(through), KEY)) == missing
 
 
 def test_a_stage_refuses_to_start_on_an_unproven_one_and_names_the_command_that_proves_it() -> None:
     with pytest.raises(Refused) as caught:
-        evidence.require_start("integration", evidence.judge_chain(TREE, _chain(1), KEY), ())
+        evidence.require_start("integration", evidence.check_chain(TREE, _chain(1), KEY), ())
     assert caught.value.exit_code == 4
     assert "integration stands on unit" in caught.value.message
     assert caught.value.hint == "./noxw -s unit"
@@ -225,16 +225,16 @@ def test_a_stage_refuses_to_start_on_an_unproven_one_and_names_the_command_that_
 @pytest.mark.parametrize("stage", ["integration", "deploy-e2e"])
 def test_a_changed_tree_is_refused_where_real_things_are_started(stage: str) -> None:
     with pytest.raises(Refused, match=r"changed: a\.py"):
-        evidence.require_start(stage, evidence.judge_chain(TREE, _chain(4), KEY), ("a.py",))
+        evidence.require_start(stage, evidence.check_chain(TREE, _chain(4), KEY), ("a.py",))
 
 
 @pytest.mark.parametrize("stage", ["lint", "unit"])
 def test_one_may_work_on_a_changed_tree(stage: str) -> None:
-    evidence.require_start(stage, evidence.judge_chain(TREE, {}, KEY), ("a.py",))
+    evidence.require_start(stage, evidence.check_chain(TREE, {}, KEY), ("a.py",))
 
 
 def test_a_first_stage_needs_nothing() -> None:
-    evidence.require_start("lint", evidence.judge_chain(TREE, {}, KEY), ())
+    evidence.require_start("lint", evidence.check_chain(TREE, {}, KEY), ())
 
 
 def _rehearsed() -> dict[str, Proof]:
@@ -246,7 +246,7 @@ def _rehearsed() -> dict[str, Proof]:
 
 
 def test_a_site_whose_loss_was_not_rehearsed_is_proven_and_not_promoted() -> None:
-    verdicts = evidence.judge_chain(TREE, _chain(4), KEY)
+    verdicts = evidence.check_chain(TREE, _chain(4), KEY)
     assert all(verdict.proven for verdict in verdicts)
     with pytest.raises(Refused, match="rehearsed") as caught:
         evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
@@ -265,7 +265,7 @@ def test_nothing_is_promoted_when_no_backup_was_restored_for_practice(classname:
     junit = _junit("passed").replace(b"tests.a", classname).replace(b"test_0", name)
     proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
     with pytest.raises(Refused, match="no backup was restored for practice") as caught:
-        evidence.manifest_from("1.2.3", "c", TREE, evidence.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
+        evidence.manifest_from("1.2.3", "c", TREE, evidence.check_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
     assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
 
 
@@ -274,7 +274,7 @@ def test_a_drill_that_failed_in_the_rehearsal_proves_nothing() -> None:
     junit = (proofs["deploy-e2e"].junit or b"").replace(b"></testcase>", b"><failure/></testcase>")
     proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
     with pytest.raises(Refused, match="deploy-e2e is not proven for this tree: 1 of its tests failed"):
-        evidence.manifest_from("1.2.3", "c", TREE, evidence.judge_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
+        evidence.manifest_from("1.2.3", "c", TREE, evidence.check_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
 
 
 def test_the_drill_is_where_the_gate_looks_for_it() -> None:
@@ -296,7 +296,7 @@ def _rehearsed_under(circumstances: Circumstances) -> dict[str, Proof]:
 
 
 def test_a_deployment_of_other_images_than_integration_ran_on_proves_nothing_and_says_so() -> None:
-    *before, last = evidence.judge_chain(TREE, _rehearsed_under(replace(UNDER, image_set="upstream")), KEY)
+    *before, last = evidence.check_chain(TREE, _rehearsed_under(replace(UNDER, image_set="upstream")), KEY)
     assert all(verdict.proven for verdict in before)
     assert not last.proven
     assert last.reason == "it ran on the upstream images, and lint on the hermetic ones"
@@ -309,7 +309,7 @@ def test_a_real_site_runs_the_images_of_its_own_registry_and_is_proven_on_those_
     own = replace(UNDER, image_set=evidence.OF_THE_SITE, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
     previous = evidence.previous_digest("deploy-e2e", proofs)
     proofs["deploy-e2e"] = _proof("deploy-e2e", previous=previous, under=own, command=command)
-    verdicts = evidence.judge_chain(TREE, proofs, KEY)
+    verdicts = evidence.check_chain(TREE, proofs, KEY)
     assert [verdict.stage for verdict in verdicts if verdict.proven] == list(STAGES)
     # A release is of what was rehearsed, which no one does on a real site.
     with pytest.raises(Refused, match="rehearsed") as caught:
@@ -325,17 +325,17 @@ def test_a_stage_that_runs_no_images_says_nothing_of_their_set() -> None:
 
 def test_what_is_released_is_what_every_stage_ran_on() -> None:
     rebuilt = replace(UNDER, images={**UNDER.images, "nginx:1.30.4": "sha256:" + "ef" * 32})
-    verdicts = evidence.judge_chain(TREE, _rehearsed_under(rebuilt), KEY)
+    verdicts = evidence.check_chain(TREE, _rehearsed_under(rebuilt), KEY)
     assert evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))["images"] == dict(rebuilt.images)
     other = replace(UNDER, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
-    verdicts = evidence.judge_chain(TREE, _rehearsed_under(other), KEY)
+    verdicts = evidence.check_chain(TREE, _rehearsed_under(other), KEY)
     with pytest.raises(Refused, match=r"gitea/gitea:28\.1\.0 is another image in deploy-e2e than in lint") as caught:
         evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
     assert caught.value.hint == "./noxw -s lint, then ./noxw -s deploy-e2e -- --rehearse"
 
 
 def test_a_manifest_names_tree_images_and_evidence() -> None:
-    verdicts = evidence.judge_chain(TREE, _rehearsed(), KEY)
+    verdicts = evidence.check_chain(TREE, _rehearsed(), KEY)
     manifest = evidence.manifest_from(
         "1.2.3", "c0ffee", TREE, verdicts, {"lint": "00"}, datetime(2026, 11, 23, tzinfo=UTC)
     )
@@ -349,11 +349,11 @@ def test_a_manifest_names_tree_images_and_evidence() -> None:
 def test_nothing_is_promoted_while_a_stage_is_unproven(through: int) -> None:
     with pytest.raises(Refused, match=f"{STAGES[through]} is not proven"):
         evidence.manifest_from(
-            "1.2.3", "c", TREE, evidence.judge_chain(TREE, _chain(through), KEY), {}, datetime.now(UTC)
+            "1.2.3", "c", TREE, evidence.check_chain(TREE, _chain(through), KEY), {}, datetime.now(UTC)
         )
 
 
 @pytest.mark.parametrize("version", ["", "1.2", "latest", "1.2.3; rm"])
 def test_a_version_that_is_none_is_refused(version: str) -> None:
     with pytest.raises(Refused, match="is no version"):
-        evidence.manifest_from(version, "c", TREE, evidence.judge_chain(TREE, _chain(4), KEY), {}, datetime.now(UTC))
+        evidence.manifest_from(version, "c", TREE, evidence.check_chain(TREE, _chain(4), KEY), {}, datetime.now(UTC))

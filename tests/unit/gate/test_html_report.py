@@ -17,7 +17,7 @@ KEY, TREE, NOW = bytes(32), "a" * 40, datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def _page(proofs: dict[str, Proof], changed: tuple[str, ...] = (), benches: tuple[Bench, ...] = ()) -> str:
-    return page_from(evidence.judge_chain(TREE, proofs, KEY), TREE, "c" * 40, changed, NOW, benches)
+    return page_from(evidence.check_chain(TREE, proofs, KEY), TREE, "c" * 40, changed, NOW, benches)
 
 
 def _lint(name: str = "test_a_push_comes_back", image_set: str = "hermetic") -> Proof:
@@ -31,7 +31,7 @@ def _lint(name: str = "test_a_push_comes_back", image_set: str = "hermetic") -> 
         evidence.COMMANDS["lint"],
         {"production": "sha256:" + "cd" * 32},
     )
-    return Proof(evidence.sealed(evidence.statement_from("lint", TREE, junit, under), KEY), junit)
+    return Proof(evidence.to_envelope(evidence.statement_from("lint", TREE, junit, under), KEY), junit)
 
 
 def test_an_unproven_chain_says_so_and_names_the_commands() -> None:
@@ -70,7 +70,7 @@ def test_a_failed_test_stands_first_and_is_called_so() -> None:
     junit = b"""<testsuite><testcase classname="a" name="test_slow" time="9"/>
         <testcase classname="a" name="test_broken" time="0"><failure/></testcase></testsuite>"""
     proof = Proof(
-        evidence.sealed(
+        evidence.to_envelope(
             evidence.statement_from("lint", TREE, junit, Circumstances(command=evidence.COMMANDS["lint"])), KEY
         ),
         junit,
@@ -84,7 +84,7 @@ def test_a_bar_is_as_long_as_its_test_took() -> None:
     junit = b"""<testsuite><testcase classname="a" name="test_a" time="8"/>
         <testcase classname="a" name="test_b" time="6"/><testcase classname="a" name="test_c" time="0"/></testsuite>"""
     proof = Proof(
-        evidence.sealed(
+        evidence.to_envelope(
             evidence.statement_from("lint", TREE, junit, Circumstances(command=evidence.COMMANDS["lint"])), KEY
         ),
         junit,
@@ -96,7 +96,7 @@ def test_every_test_is_listed_however_many_there_are() -> None:
     cases = "".join(f'<testcase classname="a" name="test_number_{each}" time="0"/>' for each in range(900))
     junit = f"<testsuite>{cases}</testsuite>".encode()
     proof = Proof(
-        evidence.sealed(
+        evidence.to_envelope(
             evidence.statement_from("lint", TREE, junit, Circumstances(command=evidence.COMMANDS["lint"])), KEY
         ),
         junit,
@@ -110,7 +110,7 @@ def _recording(course: str, result: str = "") -> Proof:
         f"value={quoteattr(course)}/></properties>{result}</testcase></testsuite>"
     ).encode()
     under = Circumstances(command=evidence.COMMANDS["lint"])
-    return Proof(evidence.sealed(evidence.statement_from("lint", TREE, junit, under), KEY), junit)
+    return Proof(evidence.to_envelope(evidence.statement_from("lint", TREE, junit, under), KEY), junit)
 
 
 DRILL = '{"title": "Restore drill", "steps": {"fetch": 3.0}, "marks": [], "limits": []}'

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from ops.errors import ConfigError, OpsError
-from ops.images import pins as ops_pins
+from ops.images import pins as image_pins
 from tests.support import fakes
 
 
 def test_the_pins_that_ship_name_a_version_each() -> None:
-    pins = ops_pins.pinned(Path(__file__).parents[3] / "compose")
+    pins = image_pins.pinned(Path(__file__).parents[3] / "compose")
     assert pins["GITEA_IMAGE"].startswith("gitea/gitea:")
     assert len(pins) == 7
 
@@ -22,19 +22,19 @@ def test_the_pins_that_ship_name_a_version_each() -> None:
 )
 def test_a_pin_that_pins_nothing_is_refused(line: str) -> None:
     with pytest.raises(ConfigError, match="pins no version"):
-        ops_pins.pinned_from(line)
+        image_pins.pinned_from(line)
 
 
 def test_a_pin_with_a_digest_is_kept_as_it_is() -> None:
     pins = {"A_IMAGE": "a/b:1@sha256:00"}
-    assert ops_pins.resolve(pins, fakes.FakeRegistry()) == pins
+    assert image_pins.resolve(pins, fakes.FakeRegistry()) == pins
 
 
 def test_resolving_puts_the_digest_behind_the_tag() -> None:
     registry = fakes.FakeRegistry({"a/b:1": "sha256:11"})
-    assert ops_pins.resolve({"A_IMAGE": "a/b:1"}, registry) == {"A_IMAGE": "a/b:1@sha256:11"}
+    assert image_pins.resolve({"A_IMAGE": "a/b:1"}, registry) == {"A_IMAGE": "a/b:1@sha256:11"}
 
 
 def test_an_image_that_no_registry_has_stops_the_deployment() -> None:
     with pytest.raises(OpsError, match="a/b:2"):
-        ops_pins.resolve({"A_IMAGE": "a/b:2"}, fakes.FakeRegistry())
+        image_pins.resolve({"A_IMAGE": "a/b:2"}, fakes.FakeRegistry())

@@ -41,13 +41,13 @@ def test_a_pin_is_read_from_the_environment_and_replaced_there_alone() -> None:
 
 def test_what_the_bucket_keeps_is_read_again_and_half_of_it_is_an_error() -> None:
     proven = {"gitea": Pin("gitea/gitea", "28.0.1", DIGEST), "nginx": Pin("nginx", "1.30.4", "sha256:2")}
-    whole = pins.written(proven)
-    assert pins.read(whole) == proven
+    whole = pins.to_json(proven)
+    assert pins.from_json(whole) == proven
     for length in range(len(whole) - 1):
         with pytest.raises(OpsError, match="cut off or not ours"):
-            pins.read(whole[:length])
+            pins.from_json(whole[:length])
     with pytest.raises(OpsError, match="another suite"):
-        pins.read(whole.replace(b'"schema": 1', b'"schema": 2'))
+        pins.from_json(whole.replace(b'"schema": 1', b'"schema": 2'))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ops.errors import ConfigError, Refused
 from ops.images import versions as images_versions
-from ops.images.versions import Release, Step
-from ops.update import policy as ops_policy
+from ops.images.versions import Release, VersionStep
+from ops.update import policy as update_policy
 from ops.update.policy import Choice, Taker
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -28,26 +28,26 @@ def release(tag: str) -> Release:
 @pytest.mark.parametrize(
     ("service", "here", "there", "step"),
     [
-        ("gitea", "1.27.2", "1.27.3", Step.PATCH),
-        ("gitea", "1.27.3", "28.0.0", Step.MAJOR),
-        ("gitea", "1.27.3", "28.1.0", Step.MAJOR),
-        ("gitea", "1.22.6", "1.27.3", Step.MAJOR),
-        ("gitea", "28.0.1", "28.1.0", Step.MINOR),
-        ("gitea", "28.1.0", "28.1.1", Step.PATCH),
-        ("gitea", "28.1.0", "29.0.0", Step.MAJOR),
-        ("gitea", "28.1.0", "28.0.1", Step.NONE),
-        ("gitea", "28.0.0", "1.27.3", Step.NONE),
-        ("gitea", "28.1.0-rc1", "28.1.0", Step.PATCH),
-        ("gitea", "28.1.0", "28.1.0-rc1", Step.NONE),
-        ("postgres", "18.6", "18.10", Step.MINOR),
-        ("postgres", "18.6", "19.0", Step.MAJOR),
-        ("nginx", "1.30.4", "1.30.10", Step.PATCH),
-        ("nginx", "1.30.4", "1.32.0", Step.MINOR),
-        ("certbot", "v5.8.0", "v5.9.0", Step.MINOR),
-        ("docker-socket-proxy", "v0.5.0", "v0.5.0", Step.NONE),
+        ("gitea", "1.27.2", "1.27.3", VersionStep.PATCH),
+        ("gitea", "1.27.3", "28.0.0", VersionStep.MAJOR),
+        ("gitea", "1.27.3", "28.1.0", VersionStep.MAJOR),
+        ("gitea", "1.22.6", "1.27.3", VersionStep.MAJOR),
+        ("gitea", "28.0.1", "28.1.0", VersionStep.MINOR),
+        ("gitea", "28.1.0", "28.1.1", VersionStep.PATCH),
+        ("gitea", "28.1.0", "29.0.0", VersionStep.MAJOR),
+        ("gitea", "28.1.0", "28.0.1", VersionStep.NONE),
+        ("gitea", "28.0.0", "1.27.3", VersionStep.NONE),
+        ("gitea", "28.1.0-rc1", "28.1.0", VersionStep.PATCH),
+        ("gitea", "28.1.0", "28.1.0-rc1", VersionStep.NONE),
+        ("postgres", "18.6", "18.10", VersionStep.MINOR),
+        ("postgres", "18.6", "19.0", VersionStep.MAJOR),
+        ("nginx", "1.30.4", "1.30.10", VersionStep.PATCH),
+        ("nginx", "1.30.4", "1.32.0", VersionStep.MINOR),
+        ("certbot", "v5.8.0", "v5.9.0", VersionStep.MINOR),
+        ("docker-socket-proxy", "v0.5.0", "v0.5.0", VersionStep.NONE),
     ],
 )
-def test_a_step_is_as_big_as_its_project_counts(service: str, here: str, there: str, step: Step) -> None:
+def test_a_step_is_as_big_as_its_project_counts(service: str, here: str, there: str, step: VersionStep) -> None:
     assert images_versions.step_between(service, release(here), release(there)) is step
 
 
@@ -92,34 +92,38 @@ def test_what_follows_is_newer_sorted_and_nothing_newer_is_left_out(
         assert all(not images_versions.is_newer(service, later, earlier) for earlier, later in pairwise(found))
         rest = {tag(each) for each in numbers} - {each.tag for each in found}
         assert not any(images_versions.is_newer(service, release(each), release(tag(here))) for each in rest)
-        assert all(images_versions.step_between(service, release(tag(here)), each) > Step.DIGEST for each in found)
+        assert all(
+            images_versions.step_between(service, release(tag(here)), each) > VersionStep.DIGEST for each in found
+        )
 
 
 @pytest.mark.parametrize(
     ("service", "step", "policy", "held", "taken_by"),
     [
-        ("nginx", Step.PATCH, "minor", False, Taker.AUTOMATIC),
-        ("nginx", Step.MINOR, "minor", False, Taker.AUTOMATIC),
-        ("nginx", Step.MAJOR, "minor", False, Taker.OPERATOR),
-        ("nginx", Step.DIGEST, "patch", False, Taker.AUTOMATIC),
-        ("gitea", Step.PATCH, "patch", False, Taker.AUTOMATIC),
-        ("gitea", Step.MINOR, "patch", False, Taker.OPERATOR),
-        ("gitea", Step.MAJOR, "minor", False, Taker.OPERATOR),
-        ("gitea", Step.DIGEST, "operator", False, Taker.OPERATOR),
-        ("gitea", Step.NONE, "minor", False, Taker.OPERATOR),
-        ("postgres", Step.MINOR, "operator", False, Taker.OPERATOR),
-        ("postgres", Step.MAJOR, "minor", False, Taker.GUIDED),
-        ("nginx", Step.PATCH, "minor", True, Taker.NO_ONE),
+        ("nginx", VersionStep.PATCH, "minor", False, Taker.AUTOMATIC),
+        ("nginx", VersionStep.MINOR, "minor", False, Taker.AUTOMATIC),
+        ("nginx", VersionStep.MAJOR, "minor", False, Taker.OPERATOR),
+        ("nginx", VersionStep.DIGEST, "patch", False, Taker.AUTOMATIC),
+        ("gitea", VersionStep.PATCH, "patch", False, Taker.AUTOMATIC),
+        ("gitea", VersionStep.MINOR, "patch", False, Taker.OPERATOR),
+        ("gitea", VersionStep.MAJOR, "minor", False, Taker.OPERATOR),
+        ("gitea", VersionStep.DIGEST, "operator", False, Taker.OPERATOR),
+        ("gitea", VersionStep.NONE, "minor", False, Taker.OPERATOR),
+        ("postgres", VersionStep.MINOR, "operator", False, Taker.OPERATOR),
+        ("postgres", VersionStep.MAJOR, "minor", False, Taker.GUIDED),
+        ("nginx", VersionStep.PATCH, "minor", True, Taker.NO_ONE),
     ],
 )
-def test_the_policy_says_who_takes_a_step(service: str, step: Step, policy: str, held: bool, taken_by: Taker) -> None:
-    assert ops_policy.taker(service, step, policy, held=held) is taken_by
+def test_the_policy_says_who_takes_a_step(
+    service: str, step: VersionStep, policy: str, held: bool, taken_by: Taker
+) -> None:
+    assert update_policy.taker(service, step, policy, held=held) is taken_by
 
 
 def chosen(made: dict[str, datetime | None], policy: str = "minor", *, held: bool = False) -> Choice:
     here = release("4.33.0")
     found = images_versions.following("diun", here, made)
-    return ops_policy.choose(
+    return update_policy.choose(
         "diun", here, found, policy=policy, held=held, made=made, soak=timedelta(hours=72), now=NOW
     )
 
@@ -193,37 +197,37 @@ def moment(text: str, zone: str) -> datetime:
     ],
 )
 def test_a_window_begins_at_the_site_s_own_time(window: str, now: str, begin: str) -> None:
-    weekly = ops_policy.window_from(window, "Europe/Berlin")
-    assert ops_policy.begun(weekly, moment(now, "Europe/Berlin")) == datetime.fromisoformat(begin)
+    weekly = update_policy.window_from(window, "Europe/Berlin")
+    assert update_policy.begun(weekly, moment(now, "Europe/Berlin")) == datetime.fromisoformat(begin)
 
 
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Etc/UTC", "Pacific/Auckland"]),
-    st.sampled_from(ops_policy.WEEKDAYS),
+    st.sampled_from(update_policy.WEEKDAYS),
     st.times(),
     st.timedeltas(timedelta(0), timedelta(days=1500)),
 )
 def test_no_week_is_skipped_and_none_has_two_windows(zone: str, day: str, at: object, later: timedelta) -> None:
-    window = ops_policy.window_from(f"{day} {str(at)[:5]}", zone)
-    begin = ops_policy.begun(window, NOW + later)
+    window = update_policy.window_from(f"{day} {str(at)[:5]}", zone)
+    begin = update_policy.begun(window, NOW + later)
     for _ in range(60):
-        following = ops_policy.next_begin(window, begin)
+        following = update_policy.next_begin(window, begin)
         assert timedelta(days=7, hours=-1) <= following - begin <= timedelta(days=7, hours=1)
-        assert ops_policy.begun(window, following - timedelta(seconds=1)) == begin
+        assert update_policy.begun(window, following - timedelta(seconds=1)) == begin
         begin = following
 
 
 def test_updates_are_due_once_in_a_window_and_not_long_after_it() -> None:
-    window = ops_policy.window_from("Sun 03:15", "Europe/Berlin")
+    window = update_policy.window_from("Sun 03:15", "Europe/Berlin")
     begin = datetime(2026, 11, 22, 2, 15, tzinfo=UTC)
-    assert ops_policy.is_due(window, None, begin)
-    assert ops_policy.is_due(window, begin - timedelta(days=7), begin + timedelta(hours=1))
-    assert not ops_policy.is_due(window, begin, begin + timedelta(hours=1))
-    assert not ops_policy.is_due(window, None, begin - timedelta(seconds=1))
-    assert not ops_policy.is_due(window, None, begin + timedelta(hours=2))
+    assert update_policy.is_due(window, None, begin)
+    assert update_policy.is_due(window, begin - timedelta(days=7), begin + timedelta(hours=1))
+    assert not update_policy.is_due(window, begin, begin + timedelta(hours=1))
+    assert not update_policy.is_due(window, None, begin - timedelta(seconds=1))
+    assert not update_policy.is_due(window, None, begin + timedelta(hours=2))
     # Noted by a clock that was wrong: it is no reason to wait until then.
-    assert ops_policy.is_due(window, begin + timedelta(days=300), begin + timedelta(hours=1))
+    assert update_policy.is_due(window, begin + timedelta(days=300), begin + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(
@@ -231,4 +235,4 @@ def test_updates_are_due_once_in_a_window_and_not_long_after_it() -> None:
 )
 def test_a_window_that_is_none_is_said_to_be_none(text: str, zone: str) -> None:
     with pytest.raises(ConfigError, match="no time of the week"):
-        ops_policy.window_from(text, zone)
+        update_policy.window_from(text, zone)

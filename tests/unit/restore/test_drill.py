@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ops.backup import records
 from ops.backup.records import Drill
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.errors import Locked, OpsError, Unavailable
 from ops.restore import drill
 from ops.timeline_chart import Mark, course_from
@@ -47,11 +47,11 @@ def test_a_drill_is_due_when_the_last_one_failed_or_is_a_week_old(drills: list[D
 
 def test_what_the_bucket_keeps_of_a_drill_is_read_again() -> None:
     for each in (held(0), held(0, "one", "two")):
-        assert records.read_drill(records.written(each)) == each
-    whole = records.written(held(0))
+        assert records.drill_from_json(records.to_json(each)) == each
+    whole = records.to_json(held(0))
     for length in range(len(whole) - 1):
         with pytest.raises(OpsError, match="cut off"):
-            records.read_drill(whole[:length])
+            records.drill_from_json(whole[:length])
 
 
 @pytest.fixture
@@ -59,11 +59,11 @@ def practised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Holds a drill on a data disk with so much room, whose fetching ends as given."""
 
     def practise(free: int, fetch: Callable[..., None]) -> Drill:
-        world: Any = fakes.FakeWorld(subvolumes=fakes.FakeSubvolumes(room=free))
+        world: Any = fakes.FakeWorld(btrfs=fakes.FakeSubvolumes(room=free))
         monkeypatch.setattr(drill, "_compose", lambda folder: ["docker", "compose"])
         monkeypatch.setattr(drill, "_fetch", fetch)
         both: Any = None
-        return drill._drilled(SITE, world, Places(data=tmp_path), both, fakes.made(NOW), NOW, tmp_path)
+        return drill._drilled(SITE, world, HostPaths(data=tmp_path), both, fakes.made(NOW), NOW, tmp_path)
 
     return practise
 

@@ -18,14 +18,14 @@ from ops.backup import catalogue, manifest
 from ops.backup.manifest import Backup, Part
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.restore import plan, restore, staging
-from ops.restore.plan import Facts, Wish
+from ops.restore.plan import RestorePreconditions, RestoreRequest
 from ops.restore.staging import ASIDE, STAGED
 from ops.stack import accounts
 from ops.wal import segments
 from ops.wal.segments import Base
 from tests.support.fake_restore_host import MADE, NOON, REFS, SITE, Machine
 
-FACTS = Facts("28.1.0", 10**9, "")
+FACTS = RestorePreconditions("28.1.0", 10**9, "")
 OTHER = {name: Part(f"remote-{name}-2", f"local-{name}-2", 1000) for name in manifest.PARTS}
 
 
@@ -36,31 +36,31 @@ def at(hours: int) -> Backup:
 
 
 @pytest.mark.parametrize(
-    ("wish", "chosen"),
+    ("requested", "chosen"),
     [
-        (Wish(), "20261123T120000Z"),
-        (Wish(identity="20261123T100000Z"), "20261123T100000Z"),
-        (Wish(at=NOON), "20261123T110000Z"),
-        (Wish(at=NOON - timedelta(seconds=1)), "20261123T100000Z"),
+        (RestoreRequest(), "20261123T120000Z"),
+        (RestoreRequest(identity="20261123T100000Z"), "20261123T100000Z"),
+        (RestoreRequest(at=NOON), "20261123T110000Z"),
+        (RestoreRequest(at=NOON - timedelta(seconds=1)), "20261123T100000Z"),
     ],
 )
-def test_the_newest_whole_backup_that_is_not_too_new_is_chosen(wish: Wish, chosen: str) -> None:
+def test_the_newest_whole_backup_that_is_not_too_new_is_chosen(requested: RestoreRequest, chosen: str) -> None:
     broken = Backup("20261123T130000Z", None, "data missing from the remote repository")
-    assert catalogue.choose([at(0), broken, at(1), at(-1)], wish.identity, wish.at).identity == chosen
+    assert catalogue.choose([at(0), broken, at(1), at(-1)], requested.identity, requested.at).identity == chosen
 
 
 @pytest.mark.parametrize(
-    ("wish", "words", "remedy"),
+    ("requested", "words", "remedy"),
     [
-        (Wish(identity="20261123T130000Z"), "is broken: data missing", "choose another"),
-        (Wish(identity="never"), "there is no backup never", "20261123T110000Z"),
-        (Wish(at=NOON - timedelta(days=1)), "from 2026-11-22 11:00:00 or before", "ops backup list"),
+        (RestoreRequest(identity="20261123T130000Z"), "is broken: data missing", "choose another"),
+        (RestoreRequest(identity="never"), "there is no backup never", "20261123T110000Z"),
+        (RestoreRequest(at=NOON - timedelta(days=1)), "from 2026-11-22 11:00:00 or before", "ops backup list"),
     ],
 )
-def test_a_backup_that_is_not_there_or_broken_is_refused(wish: Wish, words: str, remedy: str) -> None:
+def test_a_backup_that_is_not_there_or_broken_is_refused(requested: RestoreRequest, words: str, remedy: str) -> None:
     broken = Backup("20261123T130000Z", None, "data missing from the remote repository")
     with pytest.raises(Refused, match=words) as refused:
-        catalogue.choose([at(0), broken], wish.identity, wish.at)
+        catalogue.choose([at(0), broken], requested.identity, requested.at)
     assert remedy in refused.value.hint
 
 
@@ -73,18 +73,20 @@ def test_a_backup_that_is_not_there_or_broken_is_refused(wish: Wish, words: str,
         (replace(FACTS, free=2000), "2.0 KiB are free on the data disk, the backup needs 2.1 KiB"),
     ],
 )
-def test_what_could_not_be_restored_is_refused_before_anything_is_fetched(facts: Facts, words: str) -> None:
-    (problem,) = plan.judge(MADE, facts)
+def test_what_could_not_be_restored_is_refused_before_anything_is_fetched(
+    facts: RestorePreconditions, words: str
+) -> None:
+    (problem,) = plan.blockers(MADE, facts)
     assert words in problem
 
 
 def test_what_fits_is_restored_and_by_a_newer_gitea_migrated() -> None:
-    assert plan.judge(MADE, replace(FACTS, free=2100)) == ()
+    assert plan.blockers(MADE, replace(FACTS, free=2100)) == ()
     newer = replace(FACTS, version="28.2.0")
-    assert plan.judge(MADE, newer) == ()
+    assert plan.blockers(MADE, newer) == ()
     now = NOON + timedelta(hours=26, minutes=5)
-    assert not any("migrated" in line for line in plan.plan(MADE, FACTS, Wish(), now))
-    said = "\n".join(plan.plan(MADE, newer, Wish(), now))
+    assert not any("migrated" in line for line in plan.plan_restore(MADE, FACTS, RestoreRequest(), now))
+    said = "\n".join(plan.plan_restore(MADE, newer, RestoreRequest(), now))
     assert "from Gitea 28.1.0 to 28.2.0" in said
     assert "as it was at 2026-11-23 11:00:00 UTC" in said
     assert "lost: what was written since, 1 days 2 h" in said
@@ -113,26 +115,26 @@ SEGMENTS = [segments.Segment(number, 1).name() for number in range(4, 12)]
 
 
 def test_base_and_log_make_the_database_of_the_backup_s_moment_or_the_newest() -> None:
-    moment = plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
+    moment = plan.plan_wal(LOGGED, [BASE], SEGMENTS, newest=False)
     assert (moment.stop, moment.names) == (segments.position_from(LOGGED.position), tuple(SEGMENTS[1:5]))
-    newest = plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
+    newest = plan.plan_wal(LOGGED, [BASE], SEGMENTS, newest=True)
     assert (newest.stop, newest.names) == (None, tuple(SEGMENTS[1:]))
 
 
 def test_a_log_is_read_by_the_major_version_that_wrote_it_alone() -> None:
-    planned = plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True)
+    planned = plan.plan_wal(LOGGED, [BASE], SEGMENTS, newest=True)
     plan.require_reader(planned, "18.7")
     with pytest.raises(Refused, match="PostgreSQL 18 wrote that log, and 19 runs here") as caught:
         plan.require_reader(planned, "19.0")
-    assert "--from-log" in caught.value.hint
+    assert "--from-wal" in caught.value.hint
 
 
 def test_a_restore_with_a_newer_database_says_plainly_what_may_disagree() -> None:
-    moment = plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=False)
-    assert plan.log_lines(LOGGED, moment, newest=False) == (
+    moment = plan.plan_wal(LOGGED, [BASE], SEGMENTS, newest=False)
+    assert plan.wal_lines(LOGGED, moment, newest=False) == (
         "database: base 20261123T030000Z (1.0 MiB) and 4 files of its log, until position 0/70001F4",
     )
-    (_, warning) = plan.log_lines(LOGGED, plan.plan_log(LOGGED, [BASE], SEGMENTS, newest=True), newest=True)
+    (_, warning) = plan.wal_lines(LOGGED, plan.plan_wal(LOGGED, [BASE], SEGMENTS, newest=True), newest=True)
     assert warning.startswith(
         "may disagree: the database is as new as its log, the repositories are of 2026-11-23 11:00:00 UTC"
     )
@@ -140,16 +142,18 @@ def test_a_restore_with_a_newer_database_says_plainly_what_may_disagree() -> Non
 
 def test_a_backup_whose_dump_is_gone_is_whole_for_a_restore_that_makes_the_database_of_its_log() -> None:
     there = [part.remote for name, part in LOGGED.parts.items() if name != "database"]
-    written = manifest.written(LOGGED)
-    assert manifest.judge(LOGGED.identity, written, there).broken == "database missing from the remote repository"
-    for wish in (Wish(replay=True), Wish(newest_database=True)):
-        assert manifest.judge(LOGGED.identity, written, there, wish.needed).manifest == LOGGED
-    assert manifest.judge(LOGGED.identity, written, [], Wish(replay=True).needed).manifest is None
+    written = manifest.to_json(LOGGED)
+    assert (
+        manifest.check_backup(LOGGED.identity, written, there).broken == "database missing from the remote repository"
+    )
+    for requested in (RestoreRequest(from_wal=True), RestoreRequest(newest_database=True)):
+        assert manifest.check_backup(LOGGED.identity, written, there, requested.needed).manifest == LOGGED
+    assert manifest.check_backup(LOGGED.identity, written, [], RestoreRequest(from_wal=True).needed).manifest is None
 
 
 def test_a_base_needs_room_beside_the_site_too() -> None:
-    assert plan.judge(MADE, replace(FACTS, free=2100)) == ()
-    (problem,) = plan.judge(MADE, replace(FACTS, free=2100), base=1)
+    assert plan.blockers(MADE, replace(FACTS, free=2100)) == ()
+    (problem,) = plan.blockers(MADE, replace(FACTS, free=2100), base=1)
     assert "are free on the data disk" in problem
 
 
@@ -170,10 +174,10 @@ def test_a_restored_site_runs_and_the_one_before_is_kept_aside(machine: Machine)
     assert (machine.content(), machine.running) == ("then", True)
     assert machine.turned_away == ["none", "push", "all", "none"]
     assert machine.databases == {"gitea": "then", ASIDE: "now"}
-    assert (machine.places.data / ".restore/before/git/repositories/a/b.git/content").read_text() == "now"
+    assert (machine.paths.data / ".restore/before/git/repositories/a/b.git/content").read_text() == "now"
     assert report.facts["identity"] == MADE.identity
     machine.databases["gitea"] = "now"
-    (machine.places.live / "git/repositories/a/b.git/content").write_text("now")
+    (machine.paths.live / "git/repositories/a/b.git/content").write_text("now")
     machine.ops()  # what was kept aside makes room for what is kept aside now
     assert machine.databases == {"gitea": "then", ASIDE: "now"}
 
@@ -198,9 +202,9 @@ def test_hooks_are_written_anew_and_it_is_said_when_that_fails(machine: Machine)
     machine.ops()
     assert machine.executed == [["gitea", "admin", "regenerate", "hooks"]]
     machine.hooks = 1
-    for wish in ({}, {"repository": "a/b"}):
+    for requested in ({}, {"repository": "a/b"}):
         with pytest.raises(Degraded, match="hooks could not be written anew: permission denied"):
-            machine.ops(**wish)
+            machine.ops(**requested)
         assert (machine.content(), machine.running) == ("then", True)
 
 
@@ -222,26 +226,26 @@ def test_an_earlier_backup_of_the_same_data_is_served_by_the_picture_too(machine
 
 
 @pytest.mark.parametrize(
-    ("wish", "change"),
+    ("requested", "change"),
     [
-        ({"fetch": True}, lambda machine: None),
+        ({"full_copy": True}, lambda machine: None),
         ({}, lambda machine: setattr(machine, "counted", ("corruption_errs 1",))),
-        ({}, lambda machine: machine.places.newest.unlink()),
-        ({}, lambda machine: shutil.rmtree(machine.places.picture_of(MADE.identity))),
-        ({}, lambda machine: machine.places.newest.write_bytes(manifest.written(replace(MADE, parts=OTHER)))),
+        ({}, lambda machine: machine.paths.newest.unlink()),
+        ({}, lambda machine: shutil.rmtree(machine.paths.snapshot_of(MADE.identity))),
+        ({}, lambda machine: machine.paths.newest.write_bytes(manifest.to_json(replace(MADE, parts=OTHER)))),
         ({"repository": "a/b"}, lambda machine: None),
     ],
     ids=["as wished", "a disk that lies", "no note of it", "no picture", "another backup's", "one repository"],
 )
 def test_data_is_fetched_where_its_picture_is_not_to_be_used(
-    machine: Machine, wish: dict[str, Any], change: Callable[[Machine], object]
+    machine: Machine, requested: dict[str, Any], change: Callable[[Machine], object]
 ) -> None:
     machine.keep_picture("something else")
     change(machine)
-    machine.ops(**wish)
+    machine.ops(**requested)
     assert "restore data" in machine.deeds
     assert "revive" not in machine.deeds
-    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
+    assert (machine.paths.live / "git/repositories/a/b.git/content").read_text() == "then"
 
 
 def _differs(machine: Machine) -> None:
@@ -295,7 +299,7 @@ def test_what_there_is_no_room_for_is_not_fetched_in_the_place_of_a_picture(
     assert why in refused.value.message
     assert "restore data" not in machine.deeds
     assert (machine.content(), machine.running, machine.databases) == ("now", True, {"gitea": "now"})
-    assert list((machine.places.data / ".restore").iterdir()) == []
+    assert list((machine.paths.data / ".restore").iterdir()) == []
 
 
 def test_a_database_that_is_not_what_the_manifest_says_is_no_fault_of_the_picture(machine: Machine) -> None:
@@ -316,12 +320,12 @@ def test_with_a_picture_a_damaged_copy_on_the_host_costs_the_database_s_way_alon
 
 def test_who_is_to_agree_reads_where_the_data_is_from(tmp_path: Path) -> None:
     now = NOON + timedelta(hours=1)
-    fetched = plan.plan(MADE, FACTS, Wish(), now)
-    taken = plan.plan(MADE, replace(FACTS, picture=tmp_path), Wish(), now)
+    fetched = plan.plan_restore(MADE, FACTS, RestoreRequest(), now)
+    taken = plan.plan_restore(MADE, replace(FACTS, picture=tmp_path), RestoreRequest(), now)
     assert "fetched: data, 1000 bytes with 1 repositories; 2.0 KiB of database and settings" in fetched
     assert "fetched: 2.0 KiB of database and settings" in taken
-    assert [line for line in taken if line.startswith("taken: data, 1000 bytes with 1 rep") and "--fetch" in line]
-    assert not [line for line in fetched if "--fetch" in line]
+    assert [line for line in taken if line.startswith("taken: data, 1000 bytes with 1 rep") and "--full-copy" in line]
+    assert not [line for line in fetched if "--full-copy" in line]
 
 
 def test_a_damaged_copy_on_the_host_gives_way_to_the_one_in_the_bucket(machine: Machine) -> None:
@@ -337,15 +341,15 @@ def test_a_backup_that_is_damaged_in_both_repositories_is_not_restored_and_the_s
         machine.ops()
     assert "the site was not touched: fetch: remote: ciphertext verification failed" in failed.value.message
     assert (machine.content(), machine.running, machine.databases) == ("now", True, {"gitea": "now"})
-    assert list((machine.places.data / ".restore").iterdir()) == []
+    assert list((machine.paths.data / ".restore").iterdir()) == []
 
 
 def test_what_a_killed_restore_had_fetched_is_removed_and_what_is_kept_aside_stays(machine: Machine) -> None:
     machine.ops()
-    (machine.places.data / ".restore/gitea/half").mkdir(parents=True)
+    (machine.paths.data / ".restore/gitea/half").mkdir(parents=True)
     machine.databases[STAGED] = "half"
     assert not machine.resume().changed
-    assert [each.name for each in (machine.places.data / ".restore").iterdir()] == ["before"]
+    assert [each.name for each in (machine.paths.data / ".restore").iterdir()] == ["before"]
     assert machine.databases == {"gitea": "then", ASIDE: "now"}
 
 
@@ -359,7 +363,7 @@ def test_a_backup_that_is_passed_over_because_it_is_broken_is_named() -> None:
 
 
 def test_a_rehearsed_restore_and_one_that_no_one_agrees_to_do_nothing(machine: Machine) -> None:
-    rehearsed = machine.ops(rehearse=True)
+    rehearsed = machine.ops(dry_run=True)
     assert not rehearsed.changed
     assert rehearsed.facts["plan"] == list(rehearsed.lines)
 
@@ -367,7 +371,7 @@ def test_a_rehearsed_restore_and_one_that_no_one_agrees_to_do_nothing(machine: M
         raise Refused("no one agreed")
 
     with pytest.raises(Refused):
-        restore.restore(SITE, machine, wish=Wish(), agree=never, places=machine.places)  # type: ignore[arg-type]
+        restore.restore(SITE, machine, request=RestoreRequest(), confirm=never, paths=machine.paths)  # type: ignore[arg-type]
     assert machine.deeds == []
 
 
@@ -377,7 +381,7 @@ def test_what_is_not_what_the_manifest_says_is_never_put_in_place(machine: Machi
         machine.ops()
     assert (machine.content(), machine.running) == ("now", True)
     assert machine.databases == {"gitea": "now"}
-    assert list((machine.places.data / ".restore").iterdir()) == []
+    assert list((machine.paths.data / ".restore").iterdir()) == []
     assert "stop" not in machine.deeds
 
 
@@ -434,42 +438,42 @@ def test_a_repository_that_the_backup_has_not_is_refused(machine: Machine, name:
 
 def test_a_single_repository_needs_neither_room_for_the_whole_site_nor_its_secret_key(machine: Machine) -> None:
     machine.room = 10
-    (machine.places.secrets / "gitea-secret-key").write_text("another")
+    (machine.paths.secrets / "gitea-secret-key").write_text("another")
     with pytest.raises(Refused, match="are free on the data disk"):
         machine.ops()
     machine.ops(repository="a/b")
-    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
+    assert (machine.paths.live / "git/repositories/a/b.git/content").read_text() == "then"
 
 
 def test_a_single_repository_changes_neither_the_database_nor_whether_gitea_runs(machine: Machine) -> None:
     machine.ops(repository="A/b")
-    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
+    assert (machine.paths.live / "git/repositories/a/b.git/content").read_text() == "then"
     assert machine.databases == {"gitea": "now"}
     assert "stop" not in machine.deeds
-    assert not (machine.places.data / ".restore/journal").exists()
+    assert not (machine.paths.data / ".restore/journal").exists()
 
 
 def test_a_single_repository_comes_from_the_bucket_where_this_host_s_copy_is_damaged(machine: Machine) -> None:
     machine.damaged = {"local"}
     machine.ops(repository="a/b")
-    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "then"
+    assert (machine.paths.live / "git/repositories/a/b.git/content").read_text() == "then"
     assert any("from the bucket: local: ciphertext verification failed" in line for line in machine.told)
     machine.damaged = {"local", "remote"}
-    (machine.places.live / "git/repositories/a/b.git/content").write_text("now")
+    (machine.paths.live / "git/repositories/a/b.git/content").write_text("now")
     with pytest.raises(OpsError, match="remote: ciphertext verification failed"):
         machine.ops(repository="a/b")
-    assert (machine.places.live / "git/repositories/a/b.git/content").read_text() == "now"
+    assert (machine.paths.live / "git/repositories/a/b.git/content").read_text() == "now"
 
 
 def test_the_secret_key_of_a_backup_is_put_where_root_alone_can_read_it_and_is_not_said(machine: Machine) -> None:
-    made = restore.keep_secret_key(SITE, machine, wish=Wish(), places=machine.places)  # type: ignore[arg-type]
+    made = restore.keep_secret_key(SITE, machine, request=RestoreRequest(), paths=machine.paths)  # type: ignore[arg-type]
     file = Path(made.facts["file"])
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("k", 0o400)
-    assert file.parent == machine.places.secrets.parent
-    restore.keep_secret_key(SITE, machine, wish=Wish(), places=machine.places)  # type: ignore[arg-type]
+    assert file.parent == machine.paths.secrets.parent
+    restore.keep_secret_key(SITE, machine, request=RestoreRequest(), paths=machine.paths)  # type: ignore[arg-type]
     machine.ini = machine.ini.replace("= k", "= another")
     with pytest.raises(OpsError, match="has not the SECRET_KEY that its manifest tells of"):
-        restore.keep_secret_key(SITE, machine, wish=Wish(), places=machine.places)  # type: ignore[arg-type]
+        restore.keep_secret_key(SITE, machine, request=RestoreRequest(), paths=machine.paths)  # type: ignore[arg-type]
     assert machine.deeds == []
 
 

@@ -42,8 +42,8 @@ def test_the_old_key_is_deleted_only_after_the_host_uses_the_new_one(cloud: Clou
     cloud.rotate("smtp-credentials")
     calls = tuple(cloud.cut.calls)
     order = ["CreateAccessKey", "send mail", "PutSecretValue", "host: secrets apply --pending smtp-credentials"]
-    places = [calls.index(call) for call in [*order, "UpdateSecretVersionStage", "UpdateAccessKey", "DeleteAccessKey"]]
-    assert places == sorted(places)
+    paths = [calls.index(call) for call in [*order, "UpdateSecretVersionStage", "UpdateAccessKey", "DeleteAccessKey"]]
+    assert paths == sorted(paths)
 
 
 def test_a_key_that_a_broken_off_run_left_makes_room(cloud: Cloud) -> None:
@@ -190,7 +190,7 @@ def test_an_unknown_secret_is_answered_with_the_known_ones(cloud: Cloud) -> None
 
 
 def test_every_secret_of_the_site_can_be_rotated_or_is_refused_with_a_reason() -> None:
-    files = {name for name in store.PLACES if not name.startswith("smtp-")}
+    files = {name for name in store.PERMISSIONS if not name.startswith("smtp-")}
     assert {*rotate.CONSEQUENCES, "gitea-secret-key", "restic-password"} == files | {
         "admin-password",
         "smtp-credentials",

@@ -22,7 +22,7 @@ def owners(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _world(value: str = "value") -> fakes.FakeWorld:
-    values = {f"test/{short}": f"{value} of {short}" for short in store.PLACES if not short.startswith("smtp-")}
+    values = {f"test/{short}": f"{value} of {short}" for short in store.PERMISSIONS if not short.startswith("smtp-")}
     values["test/smtp-credentials"] = json.dumps({"username": "AKIA", "password": f"{value} of smtp-password"})
     return fakes.FakeWorld(aws=fakes.FakeAws(values))
 
@@ -33,9 +33,9 @@ def _fetch(world: fakes.FakeWorld, directory: Path) -> bool:
 
 def test_each_secret_is_a_file_that_only_its_reader_may_read(tmp_path: Path) -> None:
     assert _fetch(_world(), tmp_path) is True
-    assert {file.name for file in tmp_path.iterdir()} == set(store.PLACES)
+    assert {file.name for file in tmp_path.iterdir()} == set(store.PERMISSIONS)
     assert (tmp_path / "metrics-token").read_text() == "value of metrics-token"
-    assert all(file.stat().st_mode & 0o7777 == store.PLACES[file.name].mode for file in tmp_path.iterdir())
+    assert all(file.stat().st_mode & 0o7777 == store.PERMISSIONS[file.name].mode for file in tmp_path.iterdir())
 
 
 def test_the_mail_server_s_credentials_are_one_secret_and_two_files(tmp_path: Path) -> None:

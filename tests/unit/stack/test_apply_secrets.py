@@ -67,7 +67,7 @@ class Host:
 
 
 def _values(word: str) -> dict[str, str]:
-    names = [*(name for name in store.PLACES if not name.startswith("smtp-")), "admin-password"]
+    names = [*(name for name in store.PERMISSIONS if not name.startswith("smtp-")), "admin-password"]
     values = {f"test/{name}": f"{word}-{name}" for name in names}
     return values | {"test/smtp-credentials": json.dumps({"username": "AKIA", "password": f"{word}-smtp-password"})}
 
@@ -216,7 +216,7 @@ def test_every_service_that_mounts_a_secret_is_known_as_its_reader() -> None:
         name: set(readers) for name, readers in apply_secrets.READERS.items() if name != "restic-password"
     }
     assert apply_secrets.READERS["restic-password"] == ()  # of ops alone
-    assert set(apply_secrets.READERS) == set(store.PLACES)
+    assert set(apply_secrets.READERS) == set(store.PERMISSIONS)
 
 
 @pytest.mark.parametrize("verifier", ["", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$x:y$z"])

@@ -80,11 +80,11 @@ def test_a_reload_that_failed_is_made_up_for_though_nothing_is_due(tmp_path: Pat
 def test_a_certificate_of_another_issuer_than_the_site_s_is_replaced_at_once(tmp_path: Path) -> None:
     settings = tmp_path / "renewal/git.example.org.conf"
     settings.parent.mkdir()
-    for server, wish in (
+    for server, requested in (
         ("https://acme-staging-v02.api.letsencrypt.org/directory", {"CERTBOT_WHEN": "--force-renewal"}),
         (fakes.site().tls.acme_directory, {}),
     ):
         settings.write_text(f"version = 5.8.1\n[renewalparams]\nserver = {server}\nkey_type = ecdsa\n")
         world = _world(_writes(tmp_path, server))
         _renew(world, tmp_path)
-        assert world.processes.given == [wish]
+        assert world.processes.given == [requested]

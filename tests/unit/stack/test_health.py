@@ -18,7 +18,7 @@ from ops.stack import health
 from ops.stack.health import Records
 from ops.wal import segments
 from ops.wal.segments import Streamed
-from ops.world.btrfs import Subvolumes
+from ops.world.btrfs import Btrfs
 from ops.world.containers import Service, health_from
 from ops.world.https import Answer
 from ops.world.process import Finished
@@ -32,16 +32,16 @@ ALL_WELL = tuple(Service(name, f"{name}:1", "running", "healthy", 0) for name in
 def _world(
     status: int = 200, ends: datetime = NOW + timedelta(days=60), services: tuple[Service, ...] = ALL_WELL
 ) -> fakes.FakeWorld:
-    web = fakes.FakeWeb(lambda *_: Answer(status, {}, b"", ends))
-    aws = fakes.FakeAws(stored={manifest.key_of(FRESH.identity): manifest.written(FRESH)})
-    return fakes.FakeWorld(web=web, containers=fakes.FakeContainers(found=services), aws=aws)
+    https = fakes.FakeWeb(lambda *_: Answer(status, {}, b"", ends))
+    aws = fakes.FakeAws(stored={manifest.key_of(FRESH.identity): manifest.to_json(FRESH)})
+    return fakes.FakeWorld(https=https, containers=fakes.FakeContainers(found=services), aws=aws)
 
 
 @pytest.fixture(autouse=True)
 def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the stream of a site that is well says of itself."""
     said = tmp_path / "state.json"
-    said.write_text(segments.written_state(Streamed("7345", NOW, "000000010000000000000003")))
+    said.write_text(segments.state_to_json(Streamed("7345", NOW, "000000010000000000000003")))
     monkeypatch.setattr(health, "STREAM", said)
     return said
 
@@ -61,7 +61,7 @@ def test_a_disk_that_returned_something_else_than_was_written_is_red(
     counted: tuple[str, ...] | None, red: list[str]
 ) -> None:
     world = _world()
-    world.subvolumes = fakes.FakeSubvolumes(counted)
+    world.btrfs = fakes.FakeSubvolumes(counted)
     assert _red(world) == red
 
 
@@ -70,7 +70,7 @@ def test_a_disk_that_returned_something_else_than_was_written_is_red(
     [(1, 20, False), (2, 20, True), (4, 100, False), (5, 100, True), (4, 1000, False), (6, 1000, True)],
 )
 def test_a_disk_is_red_before_it_is_full(free: int, total: int, healthy: bool) -> None:
-    assert health.judge_room("room", free * 2**30, free / total).healthy is healthy
+    assert health.check_room("room", free * 2**30, free / total).healthy is healthy
 
 
 def test_what_btrfs_counts_against_a_disk_is_read() -> None:
@@ -78,7 +78,7 @@ def test_what_btrfs_counts_against_a_disk_is_read() -> None:
     said = {"sound": Finished(0, zeros), "rotten": Finished(0, zeros.replace("errs  0", "errs  12"))}
     said["silent"] = Finished(0, "")
     counting: Any = fakes.FakeProcesses(lambda argv: said.get(argv[-1], Finished(1, "ERROR: not a btrfs filesystem\n")))
-    found = {each: Subvolumes(counting).errors(Path(each)) for each in ("sound", "rotten", "elsewhere", "silent")}
+    found = {each: Btrfs(counting).errors(Path(each)) for each in ("sound", "rotten", "elsewhere", "silent")}
     assert found == {
         "sound": (),
         "rotten": ("corruption_errs 12",),
@@ -88,7 +88,7 @@ def test_what_btrfs_counts_against_a_disk_is_read() -> None:
 
 
 def test_no_probe_at_all_is_not_health() -> None:
-    assert health.judge([]).exit_code == 3
+    assert health.check_site([]).exit_code == 3
 
 
 @pytest.mark.parametrize("name", sorted(health.EXPECTED_SERVICES))
@@ -157,31 +157,31 @@ def test_gitea_answering_that_its_database_is_away_is_red() -> None:
 
 def test_a_site_that_does_not_answer_is_red_on_everything_a_user_sees() -> None:
     world = _world()
-    world.web = fakes.FakeWeb(None, ssh_banner="")
+    world.https = fakes.FakeWeb(None, ssh_banner="")
     assert _red(world) == ["https", "certificate", "git over ssh"]
 
 
 def test_another_server_on_git_s_ssh_port_is_red() -> None:
     world = _world()
-    world.web.ssh_banner = "220 mail"
+    world.https.ssh_banner = "220 mail"
     assert _red(world) == ["git over ssh"]
 
 
 @given(st.integers(min_value=-400, max_value=400))
 def test_a_certificate_turns_red_exactly_when_too_little_of_it_is_left(days: int) -> None:
-    probe = health.judge_certificate(NOW + timedelta(days=days), NOW)
+    probe = health.check_certificate(NOW + timedelta(days=days), NOW)
     assert probe.healthy == (timedelta(days=days) > health.CERTIFICATE_LEFT)
 
 
 def test_a_log_that_does_not_arrive_in_the_bucket_any_more_is_red(stream: Path) -> None:
-    stream.write_text(segments.written_state(Streamed("7345", NOW - timedelta(minutes=4), "000000010000000000000003")))
+    stream.write_text(segments.state_to_json(Streamed("7345", NOW - timedelta(minutes=4), "000000010000000000000003")))
     assert _red(_world()) == ["database log"]
     stream.unlink()
     assert _red(_world()) == ["database log"]
 
 
 def test_a_red_probe_tells_its_remedy() -> None:
-    report = health.judge([Probe("disk", False, "full", "make room")])
+    report = health.check_site([Probe("disk", False, "full", "make room")])
     assert report.lines == ("RED disk: full -> make room",)
 
 
@@ -203,7 +203,7 @@ PASSED = Records((Verification(NOW, "one", 1),), (Drill(NOW, "one", 60.0, 60.0),
     ],
 )
 def test_a_backup_older_than_may_be_lost_is_red(newest: datetime | None, started: datetime, healthy: bool) -> None:
-    probes = health.judge_backups(newest, started, newest, PASSED, fakes.site(), NOW)
+    probes = health.check_backups(newest, started, newest, PASSED, fakes.site(), NOW)
     assert {probe.name: probe.healthy for probe in probes} == {
         "backup": healthy,
         "verification of backups": True,
@@ -223,17 +223,17 @@ def test_a_backup_older_than_may_be_lost_is_red(newest: datetime | None, started
 )
 def test_a_failed_or_overdue_drill_or_verification_is_red(records: Records, red: list[str]) -> None:
     since = NOW - timedelta(days=8, seconds=1)
-    probes = health.judge_backups(NOW, LONG_AGO, since, records, fakes.site(), NOW)
+    probes = health.check_backups(NOW, LONG_AGO, since, records, fakes.site(), NOW)
     assert [probe.name for probe in probes if not probe.healthy] == red
 
 
 def test_the_host_s_health_reads_what_the_bucket_says_of_backups() -> None:
     world = _world()
     failed = Drill(NOW - timedelta(days=1), FRESH.identity, 1.0, 1.0, ("row counts differ",))
-    world.aws.stored[records.key_of(records.DRILLS, failed.began)] = records.written(failed)
+    world.aws.stored[records.key_of(records.DRILLS, failed.began)] = records.to_json(failed)
     assert _red(world) == ["drill"]
     passed = Drill(NOW, FRESH.identity, 1.0, 1.0)
-    world.aws.stored[records.key_of(records.DRILLS, passed.began)] = records.written(passed)
+    world.aws.stored[records.key_of(records.DRILLS, passed.began)] = records.to_json(passed)
     assert _red(world) == []
     world.aws.stored["verifications/20261123T120000Z.json"] = b"{}"
     assert _red(world) == ["verification of backups"]

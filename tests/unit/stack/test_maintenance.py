@@ -72,7 +72,7 @@ def host(**changes: Any) -> tuple[fakes.FakeWorld, list[str]]:
 
 def test_pushes_are_turned_away_then_everyone_then_ssh_and_all_are_let_in_again() -> None:
     world, told = host(busy_looks=3)
-    with maintenance.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
+    with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
         assert absence.drained
         absence.stop()
         absence.start()
@@ -90,13 +90,13 @@ def test_pushes_are_turned_away_then_everyone_then_ssh_and_all_are_let_in_again(
 
 def test_a_push_that_was_let_in_a_moment_ago_and_had_no_process_yet_is_waited_for() -> None:
     world, _ = host(late_look=2)
-    with maintenance.away(SITE, world, REASON):  # type: ignore[arg-type]
+    with maintenance.maintenance_mode(SITE, world, REASON):  # type: ignore[arg-type]
         assert world.clock.monotonic() >= 0.6
 
 
 def test_a_push_that_does_not_end_is_cut_after_the_limit_and_that_is_said() -> None:
     world, told = host(busy_looks=10**6)
-    with maintenance.away(SITE, world, REASON, drain_seconds=10) as absence:  # type: ignore[arg-type]
+    with maintenance.maintenance_mode(SITE, world, REASON, drain_seconds=10) as absence:  # type: ignore[arg-type]
         assert not absence.drained
     assert 10 <= world.clock.monotonic() < 11
     assert world.told == ["1 pushes have not ended after 10 s: they are cut"]
@@ -107,7 +107,7 @@ def test_whatever_happens_meanwhile_everyone_is_let_in_again_and_ssh_is_free() -
     world, told = host()
 
     def interrupted() -> None:
-        with maintenance.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
+        with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
             absence.stop()
             raise KeyboardInterrupt
 
@@ -119,7 +119,7 @@ def test_whatever_happens_meanwhile_everyone_is_let_in_again_and_ssh_is_free() -
 @pytest.mark.parametrize("nginx", [None, Ran(127, "nginx-away: not found")])
 def test_an_nginx_that_can_not_turn_anyone_away_is_no_reason_not_to_go_on(nginx: Ran | None) -> None:
     world, told = host(nginx=nginx)
-    with maintenance.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
+    with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
         absence.stop()
     assert "stop gitea" in told
     assert all(line.startswith("nginx turns no one away: nginx") for line in world.told)
@@ -128,7 +128,7 @@ def test_an_nginx_that_can_not_turn_anyone_away_is_no_reason_not_to_go_on(nginx:
 def test_a_port_that_is_taken_is_told_and_no_reason_not_to_go_on() -> None:
     world, told = host()
     world.ssh.free = False
-    with maintenance.away(SITE, world, REASON) as absence:  # type: ignore[arg-type]
+    with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
         absence.stop()
         absence.start()
     assert world.told == ["the port of git's ssh is taken: its users meet a refusal and not a sentence"]

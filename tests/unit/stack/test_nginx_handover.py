@@ -13,7 +13,7 @@ import pytest
 
 from ops.errors import OpsError, Refused, RolledBack
 from ops.stack import nginx_handover
-from ops.stack.nginx_handover import Front, Plan, image_from, plan_succession
+from ops.stack.nginx_handover import Front, Plan, image_from, plan_handover
 from ops.world.containers import Member
 from ops.world.https import Answer
 from ops.world.process import Finished
@@ -48,12 +48,12 @@ def member(identity: str, image: str = OLD, state: str = "running", health: str 
     ],
 )
 def test_who_stays_who_serves_until_then_and_who_is_in_the_way(found: list[Member], plan: Plan) -> None:
-    assert plan_succession(reversed(found), NEW, "sha256:1.30.5") == plan
-    assert plan_succession(found, NEW, "sha256:1.30.5") == plan
+    assert plan_handover(reversed(found), NEW, "sha256:1.30.5") == plan
+    assert plan_handover(found, NEW, "sha256:1.30.5") == plan
 
 
 def test_there_is_another_one_anew_though_one_is_of_the_image() -> None:
-    assert plan_succession([member("1", NEW)], NEW, "sha256:1.30.5", anew=True) == Plan("", ("1",), ())
+    assert plan_handover([member("1", NEW)], NEW, "sha256:1.30.5", anew=True) == Plan("", ("1",), ())
 
 
 @pytest.mark.parametrize("line", ["NGINX_IMAGE=nginx:1@sha256:0", "NGINX_IMAGE='nginx:1@sha256:0'"])
@@ -64,7 +64,7 @@ def test_the_image_is_that_of_compose_s_settings(line: str) -> None:
 
 
 def test_an_image_that_was_pushed_anew_under_its_tag_is_another_one() -> None:
-    assert plan_succession([member("1", NEW)], NEW, "sha256:other") == Plan("", ("1",), ())
+    assert plan_handover([member("1", NEW)], NEW, "sha256:other") == Plan("", ("1",), ())
 
 
 class Killed(BaseException):
@@ -163,8 +163,8 @@ class Host(fakes.FakeWorld):
         self.engine = self.containers
         self.processes = Compose(engine=self.engine)
         web: Any = fakes.FakeWeb(None)
-        web.https = lambda domain, address, *_: Answer(self.statuses.get(address, 200))
-        self.web = web
+        web.request = lambda domain, address, *_: Answer(self.statuses.get(address, 200))
+        self.https = web
 
 
 def host(**changes: Any) -> Any:

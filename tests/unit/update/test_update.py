@@ -17,13 +17,13 @@ from ops.backup.manifest import Part
 from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.images import pins
 from ops.images.pins import Pin
-from ops.images.versions import Step, release_from
+from ops.images.versions import VersionStep, release_from
 from ops.model import Report
 from ops.timeline_chart import course_from
 from ops.update import history, journal, plan, smoke_test, update
 from ops.update.available import Offer
 from ops.update.journal import Pending
-from ops.update.plan import Facts, Move, Wish
+from ops.update.plan import PlannedUpdate, UpdatePreconditions, UpdateRequest
 from ops.update.policy import Choice
 from ops.update.smoke_test import Look
 from ops.world.files import Files
@@ -34,10 +34,16 @@ from tests.support.fake_restore_host import MADE
 
 SITE = fakes.site()
 NOW = fakes.FakeClock().now()
-GITEA = Move("gitea", Pin("gitea/gitea", "28.0.1", "sha256:0"), Pin("gitea/gitea", "28.1.0", "sha256:1"), Step.MINOR)
-NGINX = Move("nginx", Pin("nginx", "1.30.4", "sha256:0"), Pin("nginx", "1.30.5", "sha256:1"), Step.PATCH)
-MAJOR = Move("postgres", Pin("postgres", "18.6", "sha256:0"), Pin("postgres", "19.0", "sha256:1"), Step.MAJOR)
-FACTS = Facts((), 1 << 40, 1 << 40, 1000, True, "")
+GITEA = PlannedUpdate(
+    "gitea", Pin("gitea/gitea", "28.0.1", "sha256:0"), Pin("gitea/gitea", "28.1.0", "sha256:1"), VersionStep.MINOR
+)
+NGINX = PlannedUpdate(
+    "nginx", Pin("nginx", "1.30.4", "sha256:0"), Pin("nginx", "1.30.5", "sha256:1"), VersionStep.PATCH
+)
+MAJOR = PlannedUpdate(
+    "postgres", Pin("postgres", "18.6", "sha256:0"), Pin("postgres", "19.0", "sha256:1"), VersionStep.MAJOR
+)
+FACTS = UpdatePreconditions((), 1 << 40, 1 << 40, 1000, True, "")
 PENDING = Pending(GITEA, NOW, "20261123T110000Z", 336, "c", False)
 
 
@@ -63,52 +69,58 @@ OFFERS = [
 
 
 @pytest.mark.parametrize(
-    ("wish", "planned"),
+    ("requested", "planned"),
     [
-        (Wish(), "nginx 1.32.0"),
-        (Wish(automatic=True), "nginx 1.30.5"),
-        (Wish("gitea"), "gitea 29.0.0"),
-        (Wish("gitea", "28.1.0"), "gitea 28.1.0"),
-        (Wish("postgres", "18.7"), "postgres 18.7"),
-        (Wish("postgres", "19.0"), "postgres 19.0"),
-        (Wish("diun"), ""),
-        (Wish("gitea", "28.0.1"), ""),
+        (UpdateRequest(), "nginx 1.32.0"),
+        (UpdateRequest(automatic=True), "nginx 1.30.5"),
+        (UpdateRequest("gitea"), "gitea 29.0.0"),
+        (UpdateRequest("gitea", "28.1.0"), "gitea 28.1.0"),
+        (UpdateRequest("postgres", "18.7"), "postgres 18.7"),
+        (UpdateRequest("postgres", "19.0"), "postgres 19.0"),
+        (UpdateRequest("diun"), ""),
+        (UpdateRequest("gitea", "28.0.1"), ""),
     ],
 )
-def test_what_is_wished_for_becomes_moves_and_a_major_step_is_to_be_named(wish: Wish, planned: str) -> None:
-    assert ", ".join(f"{each.service} {each.there.tag}" for each in plan.plan(OFFERS, wish, SITE)) == planned
+def test_what_is_wished_for_becomes_moves_and_a_major_step_is_to_be_named(
+    requested: UpdateRequest, planned: str
+) -> None:
+    assert (
+        ", ".join(f"{each.service} {each.there.tag}" for each in plan.plan_updates(OFFERS, requested, SITE)) == planned
+    )
 
 
 @pytest.mark.parametrize(
-    ("wish", "planned"),
+    ("requested", "planned"),
     [
-        (Wish(), "diun 4.33.0, postgres 18.7, gitea 28.0.2"),
-        (Wish("postgres"), "postgres 18.7"),
-        (Wish("gitea"), "gitea 29.0.0"),
+        (UpdateRequest(), "diun 4.33.0, postgres 18.7, gitea 28.0.2"),
+        (UpdateRequest("postgres"), "postgres 18.7"),
+        (UpdateRequest("gitea"), "gitea 29.0.0"),
     ],
 )
-def test_another_major_version_hides_no_release_of_the_one_in_use(wish: Wish, planned: str) -> None:
+def test_another_major_version_hides_no_release_of_the_one_in_use(requested: UpdateRequest, planned: str) -> None:
     found = [
         offer("gitea", "gitea/gitea:28.0.1@sha256:g", "29.0.0", within="28.0.2"),
         offer("postgres", "postgres:18.6@sha256:p", "19.0", within="18.7"),
         offer("diun", "crazymax/diun:4.33.0@sha256:d", "5.0.0", digest="sha256:rebuilt"),
     ]
-    assert ", ".join(f"{each.service} {each.there.tag}" for each in plan.plan(found, wish, SITE)) == planned
+    assert (
+        ", ".join(f"{each.service} {each.there.tag}" for each in plan.plan_updates(found, requested, SITE)) == planned
+    )
 
 
 @pytest.mark.parametrize(
-    ("wish", "words"),
+    ("requested", "words"),
     [
-        (Wish("postgres"), "its version is to be named: ops update postgres --to 19.0"),
-        (Wish("gitea", "1.27.3"), "is older than"),
-        (Wish("gitea", "28.1.0-rootless"), "another kind of image"),
-        (Wish("nothing"), "there is no service nothing"),
-        (Wish("nginx"), "update.hold has nginx"),
+        (UpdateRequest("postgres"), "its version is to be named: ops update postgres --to 19.0"),
+        (UpdateRequest("gitea", "1.27.3"), "is older than"),
+        (UpdateRequest("gitea", "28.1.0-rootless"), "another kind of image"),
+        (UpdateRequest("nothing"), "there is no service nothing"),
+        (UpdateRequest("nginx"), "update.hold has nginx"),
     ],
 )
-def test_what_no_one_may_take_so_is_refused(wish: Wish, words: str) -> None:
+def test_what_no_one_may_take_so_is_refused(requested: UpdateRequest, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        plan.plan(OFFERS, wish, fakes.site(update={"hold": ["nginx"]}))
+        plan.plan_updates(OFFERS, requested, fakes.site(update={"hold": ["nginx"]}))
 
 
 @pytest.mark.parametrize(
@@ -127,20 +139,22 @@ def test_what_no_one_may_take_so_is_refused(wish: Wish, words: str) -> None:
         (MAJOR, {"database": 1 << 39}, "a copy of the database may need"),
     ],
 )
-def test_what_stands_in_the_way_is_named_with_its_remedy(move: Move, changes: dict[str, Any], words: str) -> None:
+def test_what_stands_in_the_way_is_named_with_its_remedy(
+    move: PlannedUpdate, changes: dict[str, Any], words: str
+) -> None:
     facts = dataclasses.replace(FACTS, **changes)
-    (problem,) = plan.objections([move], facts, Wish(automatic=True))
+    (problem,) = plan.blockers([move], facts, UpdateRequest(automatic=True))
     assert words in problem
 
 
 def test_an_operator_may_update_without_a_drill_in_so_many_words_and_is_warned() -> None:
     facts = dataclasses.replace(FACTS, undrilled="no drill was ever passed")
-    (problem,) = plan.objections([GITEA], facts, Wish("gitea"))
+    (problem,) = plan.blockers([GITEA], facts, UpdateRequest("gitea"))
     assert problem.startswith("no drill was ever passed: ops restore --drill; where the update cannot wait")
-    assert plan.objections([GITEA], facts, Wish("gitea", without_drill=True)) == ()
+    assert plan.blockers([GITEA], facts, UpdateRequest("gitea", without_drill=True)) == ()
     assert any("beware" in line for line in plan.consequences([GITEA], facts, SITE))
     assert not any("beware" in line for line in plan.consequences([GITEA], FACTS, SITE))
-    assert plan.objections([NGINX], dataclasses.replace(facts, photographs=False), Wish()) == ()
+    assert plan.blockers([NGINX], dataclasses.replace(facts, photographs=False), UpdateRequest()) == ()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +195,7 @@ def test_a_good_update_is_pinned_told_and_recorded(machine: Machine) -> None:
     report = machine.update(to="28.1.0")
     assert (machine.version(), machine.pinned_in_environment()) == ("28.1.0", "gitea/gitea:28.1.0@sha256:28.1.0")
     assert machine.content() == machine.acknowledged
-    assert pins.read(machine.bucket[pins.KEY])["gitea"] == Pin("gitea/gitea", "28.1.0", "sha256:28.1.0")
+    assert pins.from_json(machine.bucket[pins.KEY])["gitea"] == Pin("gitea/gitea", "28.1.0", "sha256:28.1.0")
     assert report.facts["outcome"] == "updated"
     assert [letter.subject for letter in machine.mail.taken] == ["[test] gitea 28.0.1 -> 28.1.0: updated"]
     (entry,) = machine.history()
@@ -361,7 +375,7 @@ def test_a_broken_release_is_taken_back_and_nothing_that_was_written_is_missing(
 def test_another_major_version_of_postgresql_gets_a_copy_that_takes_the_old_one_s_place(machine: Machine) -> None:
     machine.write("before")
     report = machine.update("postgres", "19.0")
-    live = machine.places.data / "postgresql"
+    live = machine.paths.data / "postgresql"
     assert (report.facts["outcome"], (live / "PG_VERSION").read_text()) == ("updated", "19")
     assert machine.serves()
     assert machine.write("after")
@@ -376,7 +390,7 @@ def test_another_major_version_of_postgresql_gets_a_copy_that_takes_the_old_one_
         "compose create postgres",
     ]
     assert [each for each in deeds if each in course] == course
-    assert not (machine.places.data / ".update/anew").exists()
+    assert not (machine.paths.data / ".update/anew").exists()
     # And back, with the files of then.
     machine.rollback()
     assert (machine.pinned_in_environment("postgres"), (live / "PG_VERSION").read_text()) == (PINS["postgres"], "18")
@@ -415,11 +429,11 @@ def test_a_database_of_before_a_rotation_takes_the_password_of_now(machine: Mach
 
 def test_a_server_with_more_than_gitea_s_database_is_not_taken_to_another_major_version(machine: Machine) -> None:
     # What a restore has kept aside is not in the way.
-    (machine.places.data / "postgresql/gitea_before").write_text("{}")
-    (machine.places.data / "postgresql/wiki").write_text("{}")
+    (machine.paths.data / "postgresql/gitea_before").write_text("{}")
+    (machine.paths.data / "postgresql/wiki").write_text("{}")
     with pytest.raises(Refused, match="without: database wiki: move"):
         machine.update("postgres", "19.0")
-    (machine.places.data / "postgresql/wiki").unlink()
+    (machine.paths.data / "postgresql/wiki").unlink()
     assert machine.update("postgres", "19.0").changed
 
 
@@ -429,7 +443,7 @@ def test_what_was_written_to_a_release_that_migrated_and_then_went_bad_is_kept_a
         Busy.on(machine).update(to="28.1.1-sourmigration")
     assert "before" in machine.content()
     missing = set(machine.acknowledged) - set(machine.content())
-    assert missing <= set((machine.places.data / ".update/undone/gitea/writes").read_text().split())
+    assert missing <= set((machine.paths.data / ".update/undone/gitea/writes").read_text().split())
 
 
 def test_a_site_that_does_not_come_back_is_stranded_and_resuming_it_is_tried_again(machine: Machine) -> None:
@@ -460,11 +474,14 @@ def test_an_image_that_cannot_be_had_changes_nothing(machine: Machine) -> None:
 
 
 def test_what_was_agreed_to_is_taken_though_the_tag_names_other_bytes_meanwhile(machine: Machine) -> None:
-    def agree(name: str, lines: Sequence[str]) -> None:
+    def confirm(name: str, lines: Sequence[str]) -> None:
         machine.registry.digests["gitea/gitea:28.1.0"] = "sha256:moved"
 
-    wish = Wish("gitea", "28.1.0")
-    update.update(machine.site(), machine, wish=wish, agree=agree, places=machine.places, compose=machine.compose)  # type: ignore[arg-type]
+    requested = UpdateRequest("gitea", "28.1.0")
+    world: Any = machine
+    update.update(
+        machine.site(), world, request=requested, confirm=confirm, paths=machine.paths, compose=machine.compose
+    )
     assert machine.pinned_in_environment() == "gitea/gitea:28.1.0@sha256:28.1.0"
 
 
@@ -491,7 +508,7 @@ def test_a_deployment_that_replaces_nginx_already_is_waited_for(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as deployment:
-        lock = machine.places.lock.with_name("nginx.lock")
+        lock = machine.paths.lock.with_name("nginx.lock")
         deployment.enter_context(exclusive(lock, machine.clock.now()))
         passes = machine.clock.sleep
 
@@ -560,11 +577,11 @@ def test_a_registry_that_answers_no_more_once_the_plan_is_made_changes_nothing(
 )
 def test_one_look_that_fails_is_a_hiccup_and_health_that_flaps_is_none(looks: str, well: bool) -> None:
     seen = [Look(each == "+", "answers 200" if each == "+" else "answers 500", 0) for each in looks]
-    assert (smoke_test.judge(seen) == ()) is well
+    assert (smoke_test.check(seen) == ()) is well
 
 
 def test_a_version_that_starts_anew_is_not_well_however_it_answers() -> None:
-    assert "it started anew 1 times" in smoke_test.judge([Look(True, "", 1), Look(True, "", 2)])
+    assert "it started anew 1 times" in smoke_test.check([Look(True, "", 1), Look(True, "", 2)])
 
 
 def test_a_second_operator_is_told_who_is_at_work(machine: Machine) -> None:
@@ -572,8 +589,11 @@ def test_a_second_operator_is_told_who_is_at_work(machine: Machine) -> None:
         with pytest.raises(Locked, match="ops update, process"):
             machine.rollback()
 
-    wish = Wish("gitea", "28.1.0")
-    update.update(machine.site(), machine, wish=wish, agree=meanwhile, places=machine.places, compose=machine.compose)  # type: ignore[arg-type]
+    requested = UpdateRequest("gitea", "28.1.0")
+    world: Any = machine
+    update.update(
+        machine.site(), world, request=requested, confirm=meanwhile, paths=machine.paths, compose=machine.compose
+    )
     assert machine.version() == "28.1.0"
 
 
@@ -600,18 +620,18 @@ def test_a_bucket_that_is_away_at_the_end_leaves_the_update_done_and_the_record_
     machine.deed = deed  # type: ignore[method-assign]
     machine.bucket_is_away = False
     assert machine.resume().changed
-    assert pins.read(machine.bucket[pins.KEY])["gitea"].tag == "28.1.0"
+    assert pins.from_json(machine.bucket[pins.KEY])["gitea"].tag == "28.1.0"
     one_end(machine, "gitea", "28.1.0")
 
 
 def test_one_update_at_a_time(machine: Machine) -> None:
-    with exclusive(machine.places.lock, NOW), pytest.raises(Locked):
+    with exclusive(machine.paths.lock, NOW), pytest.raises(Locked):
         machine.update(to="28.1.0")
     assert machine.deeds == []
 
 
 def test_a_rehearsed_update_and_one_that_no_one_agrees_to_do_nothing(machine: Machine) -> None:
-    report = machine.update(to="28.1.0", rehearse=True)
+    report = machine.update(to="28.1.0", dry_run=True)
     assert report.lines[0] == "gitea 28.0.1 -> 28.1.0 (minor)"
 
     def never(name: str, lines: Sequence[str]) -> None:
@@ -621,9 +641,9 @@ def test_a_rehearsed_update_and_one_that_no_one_agrees_to_do_nothing(machine: Ma
         update.update(
             machine.site(),
             machine,  # type: ignore[arg-type]
-            wish=Wish("gitea"),
-            agree=never,
-            places=machine.places,
+            request=UpdateRequest("gitea"),
+            confirm=never,
+            paths=machine.paths,
             compose=machine.compose,
         )
     assert machine.deeds == []
@@ -656,13 +676,13 @@ def test_a_release_that_was_taken_back_is_not_tried_again_unasked(machine: Machi
 def test_an_update_that_is_taken_back_stops_no_other_unless_someone_asked_for_all(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def moved(at: object, move: Move, *, automatic: bool) -> Report:
+    def moved(at: object, move: PlannedUpdate, *, automatic: bool) -> Report:
         if move.service in ("diun", "certbot"):
             raise RolledBack(f"{move.service} was not well")
         return Report("update", True, f"{move.service} is done")
 
-    steps: list[Move] = [
-        Move(each, Pin(each, "1"), Pin(each, "2"), Step.PATCH) for each in ("diun", "certbot", "nginx")
+    steps: list[PlannedUpdate] = [
+        PlannedUpdate(each, Pin(each, "1"), Pin(each, "2"), VersionStep.PATCH) for each in ("diun", "certbot", "nginx")
     ]
     monkeypatch.setattr(update, "_moved", moved)
     at: Any = SimpleNamespace(world=machine)
@@ -693,8 +713,8 @@ def test_one_can_go_back_with_the_data_of_then_and_what_was_written_since_is_kep
     machine.write("after")
     report = machine.rollback()
     assert (machine.version(), machine.content()) == ("28.0.1", ["before"])
-    assert (machine.places.data / ".update/undone/gitea/writes").read_text().split() == ["before", "after"]
-    assert pins.read(machine.bucket[pins.KEY])["gitea"].tag == "28.0.1"
+    assert (machine.paths.data / ".update/undone/gitea/writes").read_text().split() == ["before", "after"]
+    assert pins.from_json(machine.bucket[pins.KEY])["gitea"].tag == "28.0.1"
     assert report.changed
     with pytest.raises(Refused, match="nothing is kept"):
         machine.rollback()
@@ -704,10 +724,10 @@ def test_what_is_kept_for_the_way_back_goes_when_it_is_old(machine: Machine) -> 
     machine.update(to="28.1.0")
     machine.clock.sleep(timedelta(days=6).total_seconds())
     machine.resume()
-    assert (machine.places.data / ".update/before/gitea").is_dir()
+    assert (machine.paths.data / ".update/before/gitea").is_dir()
     machine.clock.sleep(timedelta(days=2).total_seconds())
     machine.resume()
-    assert not (machine.places.data / ".update/before/gitea").exists()
+    assert not (machine.paths.data / ".update/before/gitea").exists()
     with pytest.raises(Refused, match="nothing is kept"):
         machine.rollback()
 
@@ -716,10 +736,10 @@ def test_the_timer_ends_what_is_kept_too_long_though_no_host_ever_boots(machine:
     machine.update(to="28.1.0")
     machine.clock.sleep(timedelta(days=2).total_seconds())
     assert machine.update("", automatic=True).summary == "no update is due"
-    assert (machine.places.data / ".update/before/gitea").is_dir()
+    assert (machine.paths.data / ".update/before/gitea").is_dir()
     machine.clock.sleep(timedelta(days=5, hours=20).total_seconds())
     assert machine.update("", automatic=True).summary == "no update is due"
-    assert not (machine.places.data / ".update/before/gitea").exists()
+    assert not (machine.paths.data / ".update/before/gitea").exists()
 
 
 def test_a_picture_that_cannot_be_copied_leaves_what_is_there_where_it_is(
@@ -733,10 +753,10 @@ def test_a_picture_that_cannot_be_copied_leaves_what_is_there_where_it_is(
         raise OpsError("btrfs subvolume snapshot failed: No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(machine, "revive", no_room)
+        patched.setattr(machine, "clone", no_room)
         with pytest.raises(Stranded):
             machine.rollback()
-    assert (machine.places.live / "writes").read_text().split() == ["before", "after"]
+    assert (machine.paths.live / "writes").read_text().split() == ["before", "after"]
     with suppress(RolledBack):
         machine.resume()
     assert (machine.version(), machine.content()) == ("28.0.1", ["before"])
@@ -757,7 +777,7 @@ def test_no_one_goes_back_to_an_image_that_is_not_to_be_had_any_more(machine: Ma
 
 def test_a_line_of_the_history_that_was_cut_off_takes_no_other_with_it(machine: Machine) -> None:
     machine.update(to="28.1.0")
-    kept = machine.places.data / ".update/history"
+    kept = machine.paths.data / ".update/history"
     (file,) = [each for each in kept.parent.iterdir() if each.name.startswith("history")]
     with file.open("a") as written:
         written.write('{"service": "gi')

@@ -73,15 +73,15 @@ class InMemory:
 
     def back_up(self) -> None:
         self.machine.clock.sleep(60)
-        take.of_this_moment(self.machine.site(), self.machine, self.machine.places)  # type: ignore[arg-type]
+        take.of_this_moment(self.machine.site(), self.machine, self.machine.paths)  # type: ignore[arg-type]
 
     def restore(self) -> None:
         restore.restore(
             self.machine.site(),
             self.machine,  # type: ignore[arg-type]
-            wish=plan.Wish(),
-            agree=lambda *_: None,
-            places=self.machine.places,
+            request=plan.RestoreRequest(),
+            confirm=lambda *_: None,
+            paths=self.machine.paths,
         )
 
     def go_back(self, number: int) -> None:
@@ -96,7 +96,7 @@ class InMemory:
             self.machine.dies_before = -1
 
     def can_go_back(self) -> bool:
-        return (self.machine.places.data / ".update/kept.json").exists()
+        return (self.machine.paths.data / ".update/kept.json").exists()
 
     def assert_well(self) -> None:
         assert self.machine.serves()

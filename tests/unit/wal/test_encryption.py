@@ -14,25 +14,25 @@ KEY = encryption.key_from("a password of 43 letters and digits, as made")
 
 @given(st.binary(max_size=5000))
 def test_what_was_sealed_is_opened_again(content: bytes) -> None:
-    assert encryption.unpacked(encryption.opened(encryption.sealed(content, KEY, "a"), KEY, "a")) == content
+    assert encryption.unpacked(encryption.decrypt(encryption.encrypt(content, KEY, "a"), KEY, "a")) == content
 
 
 def test_an_empty_segment_takes_next_to_no_room_and_shows_nothing() -> None:
-    made = encryption.sealed(bytes(2**24), KEY, "a")
+    made = encryption.encrypt(bytes(2**24), KEY, "a")
     assert len(made) < 2**24 / 200
-    assert b"secret-token" not in encryption.sealed(b"secret-token" * 100, KEY, "a")
+    assert b"secret-token" not in encryption.encrypt(b"secret-token" * 100, KEY, "a")
 
 
 @given(st.integers(0, 10_000))
 def test_a_single_bit_that_flipped_is_found(position: int) -> None:
-    whole = bytearray(encryption.sealed(b"some of the log" * 20, KEY, "a"))
+    whole = bytearray(encryption.encrypt(b"some of the log" * 20, KEY, "a"))
     whole[position % len(whole)] ^= 1
     with pytest.raises(OpsError, match="damaged"):
-        encryption.opened(bytes(whole), KEY, "a")
+        encryption.decrypt(bytes(whole), KEY, "a")
 
 
 def test_another_name_another_password_and_a_cut_are_refused() -> None:
-    whole = encryption.sealed(b"some of the log", KEY, "a")
+    whole = encryption.encrypt(b"some of the log", KEY, "a")
     for content, key, name in (
         (whole, KEY, "b"),
         (whole, encryption.key_from("other"), "a"),
@@ -40,4 +40,4 @@ def test_another_name_another_password_and_a_cut_are_refused() -> None:
         (b"", KEY, "a"),
     ):
         with pytest.raises(OpsError, match="damaged"):
-            encryption.opened(content, key, name)
+            encryption.decrypt(content, key, name)

@@ -191,32 +191,32 @@ def test_whatever_is_pruned_every_moment_of_the_kept_days_can_still_be_replayed(
 
 def test_a_stream_is_red_once_what_is_not_in_the_bucket_is_older_than_three_minutes() -> None:
     def probe(seconds: float) -> bool:
-        return segments.judge_stream(Streamed(OURS, NOW - timedelta(seconds=seconds), "x"), NOW).healthy
+        return segments.check_stream(Streamed(OURS, NOW - timedelta(seconds=seconds), "x"), NOW).healthy
 
     assert (probe(0), probe(180), probe(181)) == (True, True, False)
-    assert not segments.judge_stream(None, NOW).healthy
+    assert not segments.check_stream(None, NOW).healthy
     # A clock that was set back: what it was told until then is no proof of now.
     assert (probe(-180), probe(-181)) == (True, False)
-    hindered = segments.judge_stream(Streamed(OURS, NOW - timedelta(hours=1), "x", "bucket away"), NOW)
+    hindered = segments.check_stream(Streamed(OURS, NOW - timedelta(hours=1), "x", "bucket away"), NOW)
     assert hindered.seen == "in the bucket until 3600 s ago: bucket away"
 
 
 def test_what_the_stream_says_is_read_again_and_rubbish_is_nothing() -> None:
     state = Streamed(OURS, NOW, "000000010000000000000003", "no")
-    text = segments.written_state(state)
-    assert segments.read_state(text) == state
+    text = segments.state_to_json(state)
+    assert segments.state_from_json(text) == state
     for length in range(len(text)):
-        assert segments.read_state(text[:length]) is None
+        assert segments.state_from_json(text[:length]) is None
 
 
 def test_what_the_bucket_keeps_of_a_base_is_read_again() -> None:
-    whole = segments.written_base(base(4))
-    assert segments.read_base(whole) == base(4)
+    whole = segments.base_to_json(base(4))
+    assert segments.base_from_json(whole) == base(4)
     for length in range(len(whole) - 1):
         with pytest.raises(OpsError, match="cut off"):
-            segments.read_base(whole[:length])
+            segments.base_from_json(whole[:length])
     with pytest.raises(OpsError, match="newer suite"):
-        segments.read_base(re.sub(rb'"schema": \d', b'"schema": 2', whole))
+        segments.base_from_json(re.sub(rb'"schema": \d', b'"schema": 2', whole))
 
 
 @pytest.mark.parametrize(

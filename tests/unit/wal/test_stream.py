@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ops.config.paths import Places
+from ops.config.paths import HostPaths
 from ops.errors import OpsError, Unavailable
 from ops.wal import encryption, recovery, segments, stream
 from ops.wal.base_backups import Log
@@ -58,13 +58,15 @@ class Host(fakes.FakeWorld):
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "data", tmp_path / "secrets", tmp_path / "backup/restic", lock=tmp_path / "operation.lock")
+def paths(tmp_path: Path) -> HostPaths:
+    return HostPaths(
+        tmp_path / "data", tmp_path / "secrets", tmp_path / "backup/restic", lock=tmp_path / "operation.lock"
+    )
 
 
 @pytest.fixture
-def waiting(places: Places) -> Waiting:
-    made = stream.waiting_for(places, SYSTEM)
+def waiting(paths: HostPaths) -> Waiting:
+    made = stream.waiting_for(paths, SYSTEM)
     for number, name in enumerate(NAMES):
         (made.received / name).write_bytes(bytes([number]) * 1000)
     (made.received / f"{Segment(4, 1).name()}.partial").write_bytes(b"half")
@@ -73,13 +75,13 @@ def waiting(places: Places) -> Waiting:
 
 def ship(host: Host, waiting: Waiting) -> None:
     """Ship as a run does first, which looks at what is in the bucket of what is left."""
-    places = Places(local=waiting.folder.parent.with_name("restic"))
-    stream.ship_left_behind(SITE, host, places, KEY)  # type: ignore[arg-type]
+    paths = HostPaths(local=waiting.folder.parent.with_name("restic"))
+    stream.ship_left_behind(SITE, host, paths, KEY)  # type: ignore[arg-type]
 
 
 def content(host: Host) -> dict[str, bytes]:
     return {
-        segments.name_from(key): encryption.unpacked(encryption.opened(sealed, KEY, key))
+        segments.name_from(key): encryption.unpacked(encryption.decrypt(sealed, KEY, key))
         for key, sealed in host.aws.content.items()
     }
 
@@ -151,45 +153,45 @@ def test_wherever_it_is_killed_the_next_run_ships_the_rest_and_nothing_twice(
     assert not [each for each in waiting.received.iterdir() if segments.is_finished(each.name)]
 
 
-def test_a_name_that_the_bucket_has_with_other_content_is_sent_again(waiting: Waiting, places: Places) -> None:
+def test_a_name_that_the_bucket_has_with_other_content_is_sent_again(waiting: Waiting, paths: HostPaths) -> None:
     host = Host()
     key = segments.key_of(SYSTEM, NAMES[0])
-    host.aws.content[key] = encryption.sealed(b"of a history that was abandoned", KEY, key)
-    host.aws.content[segments.key_of(SYSTEM, NAMES[1])] = encryption.sealed(
+    host.aws.content[key] = encryption.encrypt(b"of a history that was abandoned", KEY, key)
+    host.aws.content[segments.key_of(SYSTEM, NAMES[1])] = encryption.encrypt(
         bytes([1]) * 1000, KEY, segments.key_of(SYSTEM, NAMES[1])
     )
-    stream.ship_left_behind(SITE, host, places, KEY)  # type: ignore[arg-type]
+    stream.ship_left_behind(SITE, host, paths, KEY)  # type: ignore[arg-type]
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
     assert host.aws.given == [key, segments.key_of(SYSTEM, NAMES[2])]
 
 
-def test_a_log_that_begins_anew_is_not_late_until_it_had_its_time(waiting: Waiting, places: Places) -> None:
+def test_a_log_that_begins_anew_is_not_late_until_it_had_its_time(waiting: Waiting, paths: HostPaths) -> None:
     asked = list[str]()
     host: Any = Host()
     session: Any = SimpleNamespace(ask=asked.append)
-    stream._abandon(host, session, places, waiting, SYSTEM)
+    stream._abandon(host, session, paths, waiting, SYSTEM)
     assert [*waiting.received.iterdir(), *waiting.sealed.iterdir()] == []
     assert "pg_drop_replication_slot" in asked[-1]
-    known = stream.state_of(places)
+    known = stream.state_of(paths)
     assert known
-    assert segments.judge_stream(known, host.clock.now()).healthy
-    assert not segments.judge_stream(known, host.clock.now() + segments.LATE + timedelta(seconds=1)).healthy
+    assert segments.check_stream(known, host.clock.now()).healthy
+    assert not segments.check_stream(known, host.clock.now() + segments.LATE + timedelta(seconds=1)).healthy
 
 
 def test_a_bucket_that_is_away_keeps_no_one_from_receiving_and_gets_all_of_it_later(
-    waiting: Waiting, places: Places
+    waiting: Waiting, paths: HostPaths
 ) -> None:
     def away() -> None:
         raise OpsError("AWS says AccessDenied")
 
     host: Any = Host(aws=Bucket(before=away))
-    (places.wal / "state.json").write_text(segments.written_state(segments.Streamed(SYSTEM, host.clock.now(), "")))
-    way = stream._Way(SITE, host, places, Log(SYSTEM, 1, segments.SEGMENT_BYTES), waiting, KEY, Segment(4, 1))
+    (paths.wal / "state.json").write_text(segments.state_to_json(segments.Streamed(SYSTEM, host.clock.now(), "")))
+    way = stream._Way(SITE, host, paths, Log(SYSTEM, 1, segments.SEGMENT_BYTES), waiting, KEY, Segment(4, 1))
     asked = [way.bring() for _ in range(3)]
     assert asked == [None, None, None]
     # It is asked again after a while, and not at every look.
     assert len(host.told) == 1
-    known = stream.state_of(places)
+    known = stream.state_of(paths)
     assert known
     assert known.trouble == "AWS says AccessDenied"
     host.aws.before = lambda: None
@@ -204,12 +206,12 @@ def test_a_bucket_that_is_away_keeps_no_one_from_receiving_and_gets_all_of_it_la
 
 
 def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+    paths: HostPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Host()
-    places.wal.mkdir(parents=True)
+    paths.wal.mkdir(parents=True)
     said = segments.Streamed(SYSTEM, host.clock.now(), NAMES[0])
-    (places.wal / "state.json").write_text(segments.written_state(said))
+    (paths.wal / "state.json").write_text(segments.state_to_json(said))
 
     class Engine:
         def name(self, project: str, service: str) -> str:
@@ -219,9 +221,9 @@ def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
 
     host.containers = Engine()  # type: ignore[assignment]
     with pytest.raises(Killed):
-        stream.stream(SITE, host, places=places)  # type: ignore[arg-type]
+        stream.stream(SITE, host, paths=paths)  # type: ignore[arg-type]
     assert len(host.told) > 5
-    known = stream.state_of(places)
+    known = stream.state_of(paths)
     assert known
     assert (known.covered, known.trouble) == (said.covered, "postgres is not running")
 

@@ -16,7 +16,7 @@ from moto import mock_aws
 from ops.deploy import preflight
 from ops.errors import OpsError, Refused, Unavailable
 from ops.model import AccountFacts, BucketContents
-from ops.world.aws_account import Account
+from ops.world.aws_account import AwsAccount
 from tests.support import fakes
 from tests.support.moto_site import mean_moto
 
@@ -35,7 +35,7 @@ WELL = AccountFacts(
 
 
 def test_an_account_that_has_everything_takes_the_site() -> None:
-    assert preflight.judge(fakes.site(), WELL) == ()
+    assert preflight.blockers(fakes.site(), WELL) == ()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_an_account_that_has_everything_takes_the_site() -> None:
     ],
 )
 def test_each_lack_is_named_with_what_to_do(change: dict[str, Any], words: str) -> None:
-    (problem,) = preflight.judge(fakes.site(), dataclasses.replace(WELL, **change))
+    (problem,) = preflight.blockers(fakes.site(), dataclasses.replace(WELL, **change))
     assert words in problem
     assert ": " in problem
 
@@ -63,11 +63,13 @@ def test_what_is_unknown_is_no_problem() -> None:
     unknown: dict[str, Any] = dict.fromkeys(
         ("region_open", "zone_found", "vcpus_wanted", "vcpus_free", "addresses_free", "mail_to_anyone")
     )
-    assert preflight.judge(fakes.site(), dataclasses.replace(WELL, **unknown)) == ()
+    assert preflight.blockers(fakes.site(), dataclasses.replace(WELL, **unknown)) == ()
 
 
 def test_all_problems_come_at_once_and_are_a_refusal() -> None:
-    world = fakes.FakeWorld(account=fakes.FakeAccount(dataclasses.replace(WELL, zone_found=False, addresses_free=0)))
+    world = fakes.FakeWorld(
+        aws_account=fakes.FakeAccount(dataclasses.replace(WELL, zone_found=False, addresses_free=0))
+    )
     with pytest.raises(Refused) as caught:
         preflight.require(fakes.site(), world, buckets=("a",))  # type: ignore[arg-type]
     assert "2 problem(s)" in caught.value.message
@@ -76,12 +78,12 @@ def test_all_problems_come_at_once_and_are_a_refusal() -> None:
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[Account]:
+def account() -> Iterator[AwsAccount]:
     """One account for all of them; each test asks for names of its own."""
     with pytest.MonkeyPatch.context() as patch:
         mean_moto(patch)
         with mock_aws():
-            yield Account(REGION)
+            yield AwsAccount(REGION)
 
 
 @functools.cache
@@ -96,8 +98,8 @@ def _bucket(name: str, lock_days: int = 0) -> str:
     storage.create_bucket(Bucket=name, CreateBucketConfiguration=place, ObjectLockEnabledForBucket=True)
     if lock_days:
         rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": lock_days}}
-        wish = {"ObjectLockEnabled": "Enabled", "Rule": rule}
-        storage.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=wish)
+        requested = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+        storage.put_object_lock_configuration(Bucket=name, ObjectLockConfiguration=requested)
     for number in range(3):
         storage.put_object(Bucket=name, Key=f"{number}", Body=b"12345")
         storage.put_object(Bucket=name, Key=f"{number}", Body=b"12345")
@@ -105,18 +107,18 @@ def _bucket(name: str, lock_days: int = 0) -> str:
     return name
 
 
-def test_a_lock_holds_from_the_newest_version_on(account: Account) -> None:
+def test_a_lock_holds_from_the_newest_version_on(account: AwsAccount) -> None:
     ends = account.contents(_bucket("locked", lock_days=7)).locked_until
     assert ends
     assert timedelta(days=6, hours=23) < ends - datetime.now(UTC) <= timedelta(days=7)
 
 
-def test_a_locked_version_is_not_deleted_and_says_so(account: Account) -> None:
+def test_a_locked_version_is_not_deleted_and_says_so(account: AwsAccount) -> None:
     with pytest.raises(OpsError, match="of still-locked: AccessDenied"):
         account.empty(_bucket("still-locked", lock_days=7), lambda _: None)
 
 
-def test_emptying_leaves_no_version_and_no_marker_and_the_bucket_can_go(account: Account) -> None:
+def test_emptying_leaves_no_version_and_no_marker_and_the_bucket_can_go(account: AwsAccount) -> None:
     bucket, told = _bucket("kept"), list[str]()
     assert account.contents(bucket) == BucketContents(versions=6, markers=3, size=30)
     assert account.empty(bucket, told.append) == 9
@@ -127,7 +129,7 @@ def test_emptying_leaves_no_version_and_no_marker_and_the_bucket_can_go(account:
     assert account.contents(bucket) == BucketContents(0, 0, 0)
 
 
-def test_a_bucket_whose_versioning_was_switched_off_keeps_versions_again(account: Account) -> None:
+def test_a_bucket_whose_versioning_was_switched_off_keeps_versions_again(account: AwsAccount) -> None:
     _client("s3").create_bucket(Bucket="plain", CreateBucketConfiguration={"LocationConstraint": REGION})
     assert account.versioned("plain") is False
     account.keep_versions("plain")
@@ -138,7 +140,7 @@ def test_a_bucket_whose_versions_cannot_be_asked_for_is_out_of_reach(monkeypatch
     def no_way(*_: object, **__: object) -> None:
         raise EndpointConnectionError(endpoint_url="https://s3")
 
-    account = Account(REGION)
+    account = AwsAccount(REGION)
     monkeypatch.setattr(account._client("s3"), "_make_api_call", no_way)
     with pytest.raises(Unavailable, match="bucket some is out of reach"):
         tuple(account.history("some"))

@@ -10,7 +10,7 @@ import pytest
 from ops.deploy import host
 from ops.errors import OpsError, Unavailable
 from ops.model import Outputs
-from ops.world.host_ops import Remote, document_from
+from ops.world.host_ops import HostOps, document_from
 from ops.world.process import Finished
 from tests.support import fakes
 
@@ -19,7 +19,7 @@ SITE = fakes.site(host={"ssh_key": "keys/test", "address": "192.0.2.9", "ssh_use
 
 def test_a_verb_is_run_as_root_by_the_key_and_the_known_host_that_ansible_uses() -> None:
     processes = fakes.FakeProcesses(lambda _: Finished(0, '{"changed": true}'))
-    remote = Remote(host.connection(SITE, Outputs("", "", "", "", {}), Path("/state/known_hosts")), processes)  # type: ignore[arg-type]
+    remote = HostOps(host.connection(SITE, Outputs("", "", "", "", {}), Path("/state/known_hosts")), processes)  # type: ignore[arg-type]
     assert remote.ops("secrets", "apply", "--pending", "a b") == {"changed": True}
     (argv,) = processes.ran
     assert argv[0] == "ssh"
