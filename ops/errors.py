@@ -6,15 +6,17 @@ from __future__ import annotations
 class OpsError(Exception):
     """Base of every foreseen failure.
 
-    ``message`` names the thing that is wrong, ``hint`` the operator's next step; ``exit_code`` is the process's.
+    ``message`` names what is wrong. ``left_as`` says in what state the system was left ("nothing was changed").
+    ``hint`` is the operator's next step: an imperative with a command. ``exit_code`` is the process's.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, left_as: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.left_as = left_as
 
 
 class ConfigError(OpsError):

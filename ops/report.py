@@ -29,8 +29,9 @@ def as_json(report: Report) -> str:
 
 
 def failure_as_text(error: OpsError) -> str:
-    """Return what went wrong and what to do next, a line each."""
-    return f"error: {error.message}" + (f"\nnext:  {error.hint}" if error.hint else "")
+    """Return the error, the state that the system was left in and the next step, a line each."""
+    lines = (("error", error.message), ("left", error.left_as), ("next", error.hint))
+    return "\n".join(f"{name + ':':6} {text}" for name, text in lines if text or name == "error")
 
 
 def failure_as_json(verb: str, error: OpsError) -> str:
@@ -43,6 +44,7 @@ def failure_as_json(verb: str, error: OpsError) -> str:
             "exit_code": error.exit_code,
             "error": type(error).__name__,
             "summary": error.message,
+            "left_as": error.left_as,
             "next": error.hint,
         }
     )

@@ -47,6 +47,10 @@ def document_from(code: int, output: str, verb: str) -> Mapping[str, Any]:
             f"ops {verb} on the host said no JSON: {output.strip()[-300:]}", "deploy the site first"
         ) from error
     if code:
-        raise OpsError(f"ops {verb} on the host: {document.get('summary')}", str(document.get("next", "")))
+        raise OpsError(
+            f"ops {verb} on the host: {document.get('summary')}",
+            str(document.get("next", "")),
+            left_as=str(document.get("left_as", "")),
+        )
     found: Mapping[str, Any] = document
     return found

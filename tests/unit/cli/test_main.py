@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ops import report
 from ops.cli import arguments, main
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.model import Report
@@ -85,6 +86,7 @@ def test_each_failure_has_its_exit_code_one_document_and_a_next_step(
         "exit_code": code,
         "error": type(error).__name__,
         "summary": "m",
+        "left_as": "",
         "next": "h",
     }
     assert captured.err == "error: m\nnext:  h\n"
@@ -213,3 +215,10 @@ def test_a_renamed_switch_keeps_its_old_spelling_and_shows_the_new_one(
     shown = capsys.readouterr().out
     assert new in shown
     assert old not in shown
+
+
+def test_an_error_prints_the_state_left_behind_and_the_next_step_apart() -> None:
+    error = OpsError("m", "run ops health", left_as="nothing was changed")
+    assert report.failure_as_text(error) == "error: m\nleft:  nothing was changed\nnext:  run ops health"
+    document = json.loads(report.failure_as_json("deploy", error))
+    assert (document["left_as"], document["next"]) == ("nothing was changed", "run ops health")
