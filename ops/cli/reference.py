@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ops import errors
 from ops.cli.arguments import parser
+from ops.errors import OpsError
 
 _HEAD = """# `ops`: verbs, options and exit codes
 
@@ -72,7 +73,8 @@ def _cell(text: str) -> str:
 
 
 def _codes() -> Iterator[str]:
-    kinds = [each for _, each in inspect.getmembers(errors, inspect.isclass) if each.exit_code > 1]
+    classes = (each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, OpsError))
+    kinds = [each for each in classes if each.exit_code > OpsError.exit_code]
     for kind in sorted(kinds, key=lambda each: each.exit_code):
         yield f"| {kind.exit_code} | {_cell(inspect.cleandoc(kind.__doc__ or '').splitlines()[0])} |\n"
     yield "| 130, 143 | interrupted, after undo |\n"
