@@ -13,7 +13,7 @@ _ESCAPED = re.compile(r"_0X([0-9A-Fa-f]{2})_")
 
 
 def apply(sections: Sections, environ: Mapping[str, str]) -> Sections:
-    """`sections` with what the environment says put over it. Raises OSError for a __FILE that cannot be read."""
+    """`sections` with the overrides of the environment. Raises OSError for a __FILE that cannot be read."""
     result = {name: dict(keys) for name, keys in sections.items()}
     for section, key, value in overrides(environ):
         result.setdefault(section, {})[key] = value
@@ -21,7 +21,7 @@ def apply(sections: Sections, environ: Mapping[str, str]) -> Sections:
 
 
 def overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Section, key and value of every variable that means one. Raises OSError."""
+    """Section, key and value of every variable of that form. Raises OSError."""
     for name, value in sorted(environ.items()):
         if match := _NAME.fullmatch(name):
             content = _file_content(value) if match["file"] else value
@@ -33,5 +33,5 @@ def _decoded(name: str) -> str:
 
 
 def _file_content(path: str) -> str:
-    # Editors and `echo` end a file with a newline that is no part of the secret.
+    # Editors and `echo` end a file with a newline that is not part of the secret.
     return Path(path).read_text().rstrip("\r\n")

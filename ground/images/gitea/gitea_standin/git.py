@@ -1,4 +1,4 @@
-"""The git program, run with the settings Gitea gives it."""
+"""The git program, run with Gitea's settings."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _CONFIG = """\
 
 
 class GitError(Exception):
-    """git failed; the message is what it said."""
+    """git failed; the message is its error output."""
 
 
 def home(data_directory: Path) -> Path:
-    """The home folder git runs with; its settings lie there."""
+    """The home folder of git, which holds its settings."""
     return data_directory / "home"
 
 
@@ -38,7 +38,7 @@ def write_config(data_directory: Path) -> None:
 
 
 def environment(data_directory: Path) -> dict[str, str]:
-    """The environment git runs in: nothing of the caller's but what it needs."""
+    """The environment of git: only the necessary part of the caller's."""
     return {
         "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
         "HOME": str(home(data_directory)),
@@ -48,7 +48,7 @@ def environment(data_directory: Path) -> dict[str, str]:
 
 
 def run(data_directory: Path, folder: Path, *arguments: str, text: str = "", identity: str = "Gitea") -> str:
-    """What git prints, without the last newline. Raises GitError."""
+    """The output of git without the last newline. Raises GitError."""
     mail = "gitea@localhost"
     names = {
         "GIT_AUTHOR_NAME": identity,

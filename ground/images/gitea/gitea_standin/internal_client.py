@@ -1,4 +1,4 @@
-"""Asking the running server: what commands without a database of their own do."""
+"""The client of the internal API, for commands that do not open the database themselves."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import json
 from typing import Any
 
 from .errors import CommandError
-from .settings import Settings, load
+from .settings import load
 
 _SECONDS = 60
 
 
 class RefusedError(Exception):
-    """The server said no; the message is for the person at the other end."""
+    """The server refused; the message is for the user."""
 
 
-def ask(method: str, path: str, document: object = None, settings: Settings | None = None) -> dict[str, Any]:
-    """The server's answer. Raises RefusedError when it says no, CommandError when it is not there."""
-    settings = settings or load()
+def ask(method: str, path: str, document: object = None) -> dict[str, Any]:
+    """The server's answer. Raises RefusedError when it refuses, CommandError when it cannot be reached."""
+    settings = load()
     connection = http.client.HTTPConnection("127.0.0.1", settings.http_port, timeout=_SECONDS)
     body = b"" if document is None else json.dumps(document).encode()
     try:

@@ -1,4 +1,4 @@
-"""ssh keys: kept in PostgreSQL, written into authorized_keys with `gitea serv` as their only command."""
+"""ssh keys: stored in PostgreSQL, written into authorized_keys with `gitea serv` as their forced command."""
 
 from __future__ import annotations
 
@@ -25,31 +25,27 @@ class BadKeyError(Exception):
 
 @dataclass(frozen=True)
 class PublicKey:
-    """One key; `content` is its type and its base64 body, without a comment."""
+    """One key."""
 
     id: int
     owner_id: int
     title: str
-    fingerprint: str
-    content: str
-    created_unix: int
 
 
 def add_key(database: Database, owner: User, title: str, text: str, config: Path) -> PublicKey:
-    """Keeps a key and opens the door to it. Raises BadKeyError for one that is no key or is known already."""
+    """Stores a key and lets it sign in. Raises BadKeyError for an invalid key and for a known key or title."""
     content, fingerprint, now = _content_of(text), _fingerprint_of(text), int(time.time())
     if database.row("SELECT 1 AS one FROM public_key WHERE owner_id = %s AND name = %s", owner.id, title):
         raise BadKeyError("Key title has been used")
     try:
-        row = database.returned(
-            "INSERT INTO public_key (owner_id, name, fingerprint, content, created_unix, updated_unix) "
-            "VALUES (%s, %s, %s, %s, %s, %s) RETURNING *",
-            owner.id,
-            title,
-            fingerprint,
-            content,
-            now,
-            now,
+        row = database.insert(
+            "public_key",
+            owner_id=owner.id,
+            name=title,
+            fingerprint=fingerprint,
+            content=content,
+            created_unix=now,
+            updated_unix=now,
         )
     except Duplicate as error:
         raise BadKeyError("Key content has been used as non-deploy key") from error
@@ -57,29 +53,22 @@ def add_key(database: Database, owner: User, title: str, text: str, config: Path
     return _key_from(row)
 
 
-def keys_of(database: Database, owner: User) -> list[PublicKey]:
-    """The account's keys."""
-    return [
-        _key_from(row) for row in database.rows("SELECT * FROM public_key WHERE owner_id = %s ORDER BY id", owner.id)
-    ]
-
-
 def find_key(database: Database, number: int) -> PublicKey | None:
-    """The key of that number."""
+    """The key with that number."""
     row = database.row("SELECT * FROM public_key WHERE id = %s", number)
     return _key_from(row) if row else None
 
 
 def delete_key(database: Database, key: PublicKey, config: Path) -> None:
-    """Forgets a key and shuts the door to it."""
+    """Removes a key, which cannot sign in any more."""
     database.execute("DELETE FROM public_key WHERE id = %s", key.id)
     rewrite_authorized_keys(database, config)
 
 
 def rewrite_authorized_keys(database: Database, config: Path, path: Path = AUTHORIZED_KEYS) -> None:
-    """Makes the file say what the database says; lines that are not Gitea's stay."""
+    """Writes the database's keys into the file; lines that are not Gitea's stay."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    # Two requests that rewrite at once would each lose the other's key: read under the lock, then replace.
+    # Without the lock, two concurrent rewrites would each lose the other's key.
     with _locked(path.with_name(".authorized_keys.lock")):
         text = "".join(f"{line}\n" for line in [*_foreign_lines(path), *wanted_lines(database, config)])
         draft = path.with_name("authorized_keys.tmp")
@@ -90,7 +79,7 @@ def rewrite_authorized_keys(database: Database, config: Path, path: Path = AUTHO
 
 
 def wanted_lines(database: Database, config: Path) -> Iterator[str]:
-    """Gitea's lines of authorized_keys, two a key."""
+    """Gitea's lines of authorized_keys, two per key."""
     for row in database.rows("SELECT * FROM public_key ORDER BY id"):
         yield _MARK
         command = f"/usr/local/bin/gitea --config={config} serv key-{row['id']}"
@@ -128,4 +117,4 @@ def _fingerprint_of(text: str) -> str:
 
 
 def _key_from(row: Row) -> PublicKey:
-    return PublicKey(row["id"], row["owner_id"], row["name"], row["fingerprint"], row["content"], row["created_unix"])
+    return PublicKey(row["id"], row["owner_id"], row["name"])

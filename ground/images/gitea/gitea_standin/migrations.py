@@ -1,8 +1,8 @@
-"""The database's schema: how it is made, how an older one is brought up to date, why a newer one is refused.
+"""The database's schema: creates it, migrates an older one, refuses a newer one.
 
-The numbers and titles up to 314 are those of Gitea's own migrations, so that logs read alike; the
-statements are this stand-in's, on the tables it has. As in Gitea, `version` holds the number of the
-newest migration applied plus one, and a migration is no transaction: one that dies leaves its traces.
+Numbers and titles up to 314 are Gitea's, so that logs read alike; the statements are the stand-in's own. As in Gitea,
+`version` holds the number of the newest applied migration plus one, and a migration is not a transaction: its statements
+take effect one by one, and a crash leaves the first ones applied.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ BASE = (
 
 @dataclass(frozen=True)
 class Migration:
-    """One step; `statements` are run in order, each taking effect at once."""
+    """One migration; its statements run in order, each in effect at once."""
 
     number: int
     title: str
     statements: tuple[str, ...] = ()
 
 
-# A step without statements changes tables this stand-in does not have.
+# Migrations without statements change tables that the stand-in does not have.
 MIGRATIONS = (
     Migration(
         299,
@@ -147,7 +147,7 @@ MIGRATIONS = (
         "Add audit event table",
         ("CREATE TABLE audit_event (id bigserial PRIMARY KEY, event_type varchar(64), created_unix bigint)",),
     ),
-    # The rename is what makes the way back real: the older code asks for `content`.
+    # After the rename a rollback needs the old database: older releases read `content`.
     Migration(
         339,
         "Move issue content to body",
@@ -164,13 +164,12 @@ class MigrationError(Exception):
     """The database cannot be used by this release; the message is Gitea's."""
 
 
-def pending(current: int, wanted: int) -> list[Migration]:
-    """The steps from database version `current` to `wanted`, in order."""
+def _pending(current: int, wanted: int) -> list[Migration]:
     return [step for step in MIGRATIONS if current <= step.number < wanted]
 
 
 def current_version(connection: Connection) -> int | None:
-    """The database's version, or None where there is no Gitea yet."""
+    """The database's version; None for a database without Gitea's tables."""
     table = connection.execute("SELECT to_regclass('version') AS name").fetchone()
     if table["name"] is None:
         return None
@@ -179,26 +178,26 @@ def current_version(connection: Connection) -> int | None:
 
 
 def migrate(connection: Connection, release: Release) -> None:
-    """Brings the database to `release`. Raises MigrationError when it is newer, SystemExit where the release dies."""
+    """Migrates the database to `release`. Raises MigrationError when it is newer, SystemExit when the release crashes."""
     current = current_version(connection)
     if current is None:
         _install(connection, release)
         return
     if current > release.database_version:
         raise MigrationError(_refusal(current, release.database_version))
-    for step in pending(current, release.database_version):
+    for step in _pending(current, release.database_version):
         log.info(_WHERE, f"Migration[{step.number}]: {step.title}")
         _run(connection, step, release)
         connection.execute("UPDATE version SET version = %s WHERE id = 1", (step.number + 1,))
 
 
 def _install(connection: Connection, release: Release) -> None:
-    # A new database gets the newest tables at once and logs no migration, as in Gitea.
+    # As in Gitea, a new database gets the newest tables and no migration is logged.
     with connection.transaction():
         connection.execute("CREATE TABLE IF NOT EXISTS version (id bigserial PRIMARY KEY, version bigint NOT NULL)")
         for statement in BASE:
             connection.execute(statement)
-        for step in pending(OLDEST, release.database_version):
+        for step in _pending(OLDEST, release.database_version):
             for statement in step.statements:
                 connection.execute(statement)
         connection.execute("INSERT INTO version (version) VALUES (%s)", (release.database_version,))

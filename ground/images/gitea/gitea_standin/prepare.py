@@ -1,4 +1,4 @@
-"""What happens as root before Gitea starts: app.ini from template and environment, folders given to git."""
+"""Runs as root before Gitea starts: writes app.ini from template and environment, gives folders to the git user."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _TEMPLATE: Sections = {
 
 
 def main() -> int:
-    """Exit code 0, or 1 with a log line when the configuration cannot be made."""
+    """Exit code 0, or 1 with a log line when the configuration cannot be written."""
     path = config_path()
     try:
         current = parse(path.read_text()) if path.exists() else _TEMPLATE
-        wanted = with_secrets(apply(current, os.environ))
+        wanted = _with_secrets(apply(current, os.environ))
     except OSError as error:
         log.error("cmd/config.go:environment-to-ini()", f"unable to read the configuration: {error}")
         return 1
@@ -41,20 +41,20 @@ def main() -> int:
     return 0
 
 
-def with_secrets(sections: Sections) -> Sections:
-    """`sections` with the secrets Gitea makes for itself when an installed instance has none."""
+def _with_secrets(sections: Sections) -> Sections:
+    # Gitea generates the secrets that an installed instance does not have.
     keys = Keys(sections)
     if not keys.truth("security", "INSTALL_LOCK"):
         return sections
     result = {name: dict(values) for name, values in sections.items()}
     for section, key in (("security", "INTERNAL_TOKEN"), ("security", "SECRET_KEY"), ("oauth2", "JWT_SECRET")):
-        if not keys.secret(section, key):
+        if not keys.text(section, key, ""):
             result.setdefault(section, {})[key] = secrets.token_urlsafe(32)
     return result
 
 
 def _replace(path: Path, text: str, account: pwd.struct_passwd) -> None:
-    # Written beside and renamed: a start that is killed here must not leave half a configuration.
+    # Written to another file and renamed: a killed start must not leave half a configuration.
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -73,7 +73,7 @@ def _prepare_ssh_folder(account: pwd.struct_passwd) -> None:
 
 
 def _give(folder: Path, account: pwd.struct_passwd) -> None:
-    # The top alone is looked at, as in the real image: walking every repository on each start takes too long.
+    # As in the real image, only the top folder's owner is checked: a walk at each start takes too long.
     if folder.stat().st_uid != account.pw_uid:
         for parent, folders, files in os.walk(folder):
             for name in [".", *folders, *files]:
