@@ -224,22 +224,8 @@ def delete_user(context: Context) -> Response:
     return Response(status=204)
 
 
-def _open(handler: Handler) -> Handler:
-    def guarded(context: Context) -> Response:
-        _check_author(context)
-        return handler(context)
-
-    return guarded
-
-
 def _signed_in(handler: Handler) -> Handler:
-    def guarded(context: Context) -> Response:
-        if context.user is None:
-            abort(401, "token is required")
-        _check_author(context)
-        return handler(context)
-
-    return guarded
+    return _open(lambda context: handler(context) if context.user else abort(401, "token is required"))
 
 
 def _admin(handler: Handler) -> Handler:
@@ -247,6 +233,14 @@ def _admin(handler: Handler) -> Handler:
         return handler(context) if context.me.is_admin else abort(403, "user should be the site admin")
 
     return _signed_in(guarded)
+
+
+def _open(handler: Handler) -> Handler:
+    def guarded(context: Context) -> Response:
+        _check_author(context)
+        return handler(context)
+
+    return guarded
 
 
 def _check_author(context: Context) -> None:

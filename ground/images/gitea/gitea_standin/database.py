@@ -80,10 +80,6 @@ class Database:
         with self.connection() as connection:
             return int(connection.execute(sql, values).rowcount)
 
-    def ping(self) -> None:
-        """Runs a query that needs no table."""
-        self.row("SELECT 1 AS alive")
-
     def close(self) -> None:
         """Closes all idle connections."""
         with self._lock:
@@ -110,7 +106,7 @@ class Database:
             dbname=wanted.name,
             user=wanted.user,
             password=wanted.password,
-            sslmode=wanted.sslmode,
+            sslmode="disable",
             connect_timeout=3,
             tcp_user_timeout=5000,
             application_name="gitea",

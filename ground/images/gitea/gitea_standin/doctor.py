@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import keys
 from .database import Database, DatabaseError
 from .migrations import current_version
 from .release import installed_release
@@ -49,16 +48,7 @@ def _version(_settings: Settings, database: Database) -> list[str]:
     ]
 
 
-def _authorized_keys(settings: Settings, database: Database) -> list[str]:
-    path = keys.AUTHORIZED_KEYS
-    present = set(path.read_text().splitlines()) if path.exists() else set()
-    if set(keys.wanted_lines(database, settings.path)) <= present:
-        return []
-    return ['authorized_keys file is out of date and should be regenerated with: "gitea admin regenerate keys"']
-
-
 _CHECKS: dict[str, Callable[[Settings, Database], list[str]]] = {
     "Check paths and basic configuration": _paths,
     "Check Database Version": _version,
-    "Check if OpenSSH authorized_keys file is up-to-date": _authorized_keys,
 }

@@ -21,7 +21,7 @@ from .accounts import find_user
 from .context import Context, route
 from .http_server import BODY_TAKEN
 from .repositories import Repository, find, may_read, path_of
-from .web import Request, challenge
+from .web import challenge
 
 _PIECE = 65536
 _PROGRAM = "/usr/lib/git-core/git-http-backend"
@@ -116,12 +116,7 @@ def _environment(context: Context, repository: Repository, service: str, tail: s
         "GITEA_PUSHER_ID": str(user.id if user else 0),
         "REMOTE_USER": user.name if user else "",
     }
-    return result | _body_headers(request)
-
-
-def _body_headers(request: Request) -> dict[str, str]:
     # Without the length: with it, http-backend spins forever when a client disconnects before the end.
-    result = {}
     if encoding := request.headers.get("Content-Encoding"):
         result["HTTP_CONTENT_ENCODING"] = encoding
     if _PROTOCOL.fullmatch(protocol := request.headers.get("Git-Protocol", "")):

@@ -78,7 +78,7 @@ def _count(context: Context, table: str) -> int:
 
 def _database_status(context: Context) -> str:
     try:
-        context.database.ping()
+        context.database.row("SELECT 1 AS alive")
     except DatabaseError as error:
         log.error("healthcheck/check.go:checkDatabase()", f"database ping failed with error: {error}")
         return "fail"

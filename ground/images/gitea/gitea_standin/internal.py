@@ -23,18 +23,11 @@ _AT = "/api/internal"
 def routes() -> list[Rule]:
     """Every internal path; all require the internal token."""
     return [
-        route("GET", f"{_AT}/serv/none/<int:key>", _trusted(key_owner)),
         route("GET", f"{_AT}/serv/command/<int:key>/<owner>/<repo>", _trusted(authorize)),
         route("POST", f"{_AT}/hook/pre-receive", _trusted(before_push)),
         route("POST", f"{_AT}/hook/post-receive", _trusted(after_push)),
         route("POST", f"{_AT}/actions/generate_actions_runner_token", _trusted(runner_token)),
     ]
-
-
-def key_owner(context: Context) -> Response:
-    """The owner of a key."""
-    title, user = _key_owner(context)
-    return json_response({"user": user.name, "title": title})
 
 
 def authorize(context: Context) -> Response:

@@ -7,14 +7,13 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .accounts import User
 from .database import Database, Duplicate, Row
 
-AUTHORIZED_KEYS = Path("/data/git/.ssh/authorized_keys")
+_AUTHORIZED_KEYS = Path("/data/git/.ssh/authorized_keys")
 _MARK = "# gitea public key"
 _OPTIONS = "no-port-forwarding,no-X11-forwarding,no-agent-forwarding,no-pty,no-user-rc,restrict"
 
@@ -65,12 +64,14 @@ def delete_key(database: Database, key: PublicKey, config: Path) -> None:
     rewrite_authorized_keys(database, config)
 
 
-def rewrite_authorized_keys(database: Database, config: Path, path: Path = AUTHORIZED_KEYS) -> None:
+def rewrite_authorized_keys(database: Database, config: Path) -> None:
     """Writes the database's keys into the file; lines that are not Gitea's stay."""
+    path = _AUTHORIZED_KEYS
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    # Without the lock, two concurrent rewrites would each lose the other's key.
-    with _locked(path.with_name(".authorized_keys.lock")):
-        text = "".join(f"{line}\n" for line in [*_foreign_lines(path), *wanted_lines(database, config)])
+    with path.with_name(".authorized_keys.lock").open("w") as lock:
+        # Without the lock, two concurrent rewrites would each lose the other's key.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        text = "".join(f"{line}\n" for line in [*_foreign_lines(path), *_own_lines(database, config)])
         draft = path.with_name("authorized_keys.tmp")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as stream:
@@ -78,8 +79,7 @@ def rewrite_authorized_keys(database: Database, config: Path, path: Path = AUTHO
         draft.replace(path)
 
 
-def wanted_lines(database: Database, config: Path) -> Iterator[str]:
-    """Gitea's lines of authorized_keys, two per key."""
+def _own_lines(database: Database, config: Path) -> Iterator[str]:
     for row in database.rows("SELECT * FROM public_key ORDER BY id"):
         yield _MARK
         command = f"/usr/local/bin/gitea --config={config} serv key-{row['id']}"
@@ -93,13 +93,6 @@ def _foreign_lines(path: Path) -> Iterator[str]:
             next(lines, None)
         else:
             yield line
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _content_of(text: str) -> str:

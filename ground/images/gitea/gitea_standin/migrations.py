@@ -56,107 +56,85 @@ class Migration:
 
     number: int
     title: str
-    statements: tuple[str, ...] = ()
+    statements: tuple[str, ...]
 
 
-# Migrations without statements change tables that the stand-in does not have.
-MIGRATIONS = (
-    Migration(
-        299,
-        "Add content version to issue and comment table",
-        ("ALTER TABLE issue ADD COLUMN content_version integer NOT NULL DEFAULT 0",),
-    ),
-    Migration(300, "Add force-push branch protection support"),
-    Migration(301, "Add skip_secondary_authorization option to oauth2 application table"),
-    Migration(302, "Add index to action_task stopped log_expired"),
-    Migration(303, "Add metadata column for comment table"),
-    Migration(304, "Add index for release sha1"),
-    Migration(
-        305,
-        "Add Repository Licenses",
-        ("CREATE TABLE repo_license (id bigserial PRIMARY KEY, repo_id bigint NOT NULL, license varchar(255))",),
-    ),
-    Migration(306, "Add BlockAdminMergeOverride to ProtectedBranch"),
-    Migration(307, "Fix milestone deadline_unix when there is no due date"),
-    Migration(308, "Add index(user_id, is_deleted) for action table"),
-    Migration(309, "Improve Notification table indices"),
-    Migration(310, "Add Priority to ProtectedBranch"),
-    Migration(
-        311,
-        "Add TimeEstimate to Issue table",
-        ("ALTER TABLE issue ADD COLUMN time_estimate bigint NOT NULL DEFAULT 0",),
-    ),
-    Migration(312, "Add DeleteBranchAfterMerge to AutoMerge"),
-    Migration(
-        313,
-        "Move PinOrder from issue table to a new table issue_pin",
-        ("CREATE TABLE issue_pin (id bigserial PRIMARY KEY, repo_id bigint, issue_id bigint, pin_order integer)",),
-    ),
-    Migration(314, "Add star lists"),
-    Migration(315, "Add Ephemeral to ActionRunner"),
-    Migration(316, "Add description for secrets and variables"),
-    Migration(317, "Add new index for action for heatmap"),
-    Migration(318, "Add anonymous_access_mode for repo_unit"),
-    Migration(319, "Add ExclusiveOrder to Label table"),
-    Migration(320, "Migrate two_factor_policy to login_source table"),
-    Migration(321, "Widen text columns of issues", ("ALTER TABLE issue ALTER COLUMN name TYPE varchar(255)",)),
-    Migration(322, "Extend comment tree_path length limit"),
-    Migration(323, "Add support for actions concurrency"),
-    Migration(324, "Fix closed milestone completeness"),
-    Migration(325, "Add index on issue updated_unix", ("CREATE INDEX issue_updated ON issue (updated_unix)",)),
-    Migration(326, "Migrate commit status target URL"),
-    Migration(327, "Add disabled state to runners"),
-    Migration(
-        328, "Add index on repository updated_unix", ("CREATE INDEX repository_updated ON repository (updated_unix)",)
-    ),
-    Migration(
-        329,
-        "Record when an access token was used last",
-        ("ALTER TABLE access_token ADD COLUMN last_used_unix bigint NOT NULL DEFAULT 0",),
-    ),
-    Migration(330, "Add run retention to actions"),
-    Migration(
-        331,
-        "Count issues on the repository",
-        (
-            "ALTER TABLE repository ADD COLUMN num_issues bigint NOT NULL DEFAULT 0",
-            "UPDATE repository r SET num_issues = (SELECT count(*) FROM issue i WHERE i.repo_id = r.id)",
-        ),
-    ),
-    Migration(
-        332,
-        "Add egress policy table",
-        ("CREATE TABLE egress_policy (id bigserial PRIMARY KEY, host varchar(255) NOT NULL)",),
-    ),
-    Migration(333, "Normalise e-mail addresses", ('UPDATE "user" SET email = lower(email)',)),
-    Migration(
-        334, "Add time zone to users", ("ALTER TABLE \"user\" ADD COLUMN timezone varchar(64) NOT NULL DEFAULT ''",)
-    ),
-    Migration(335, "Drop unused columns of oauth2 grants"),
-    Migration(
-        336,
-        "Add last activity to users",
-        (
-            'ALTER TABLE "user" ADD COLUMN last_activity_unix bigint NOT NULL DEFAULT 0',
-            'UPDATE "user" SET last_activity_unix = last_login_unix',
-        ),
-    ),
-    Migration(337, "Add index on issue poster", ("CREATE INDEX issue_poster ON issue (poster_id)",)),
-    Migration(
-        338,
-        "Add audit event table",
-        ("CREATE TABLE audit_event (id bigserial PRIMARY KEY, event_type varchar(64), created_unix bigint)",),
-    ),
+# Migrations that are not listed here change tables that the stand-in does not have.
+_STATEMENTS = {
+    299: ["ALTER TABLE issue ADD COLUMN content_version integer NOT NULL DEFAULT 0"],
+    305: ["CREATE TABLE repo_license (id bigserial PRIMARY KEY, repo_id bigint NOT NULL, license varchar(255))"],
+    311: ["ALTER TABLE issue ADD COLUMN time_estimate bigint NOT NULL DEFAULT 0"],
+    313: ["CREATE TABLE issue_pin (id bigserial PRIMARY KEY, repo_id bigint, issue_id bigint, pin_order integer)"],
+    321: ["ALTER TABLE issue ALTER COLUMN name TYPE varchar(255)"],
+    325: ["CREATE INDEX issue_updated ON issue (updated_unix)"],
+    328: ["CREATE INDEX repository_updated ON repository (updated_unix)"],
+    329: ["ALTER TABLE access_token ADD COLUMN last_used_unix bigint NOT NULL DEFAULT 0"],
+    331: [
+        "ALTER TABLE repository ADD COLUMN num_issues bigint NOT NULL DEFAULT 0",
+        "UPDATE repository r SET num_issues = (SELECT count(*) FROM issue i WHERE i.repo_id = r.id)",
+    ],
+    332: ["CREATE TABLE egress_policy (id bigserial PRIMARY KEY, host varchar(255) NOT NULL)"],
+    333: ['UPDATE "user" SET email = lower(email)'],
+    334: ["ALTER TABLE \"user\" ADD COLUMN timezone varchar(64) NOT NULL DEFAULT ''"],
+    336: [
+        'ALTER TABLE "user" ADD COLUMN last_activity_unix bigint NOT NULL DEFAULT 0',
+        'UPDATE "user" SET last_activity_unix = last_login_unix',
+    ],
+    337: ["CREATE INDEX issue_poster ON issue (poster_id)"],
+    338: ["CREATE TABLE audit_event (id bigserial PRIMARY KEY, event_type varchar(64), created_unix bigint)"],
     # After the rename a rollback needs the old database: older releases read `content`.
-    Migration(
-        339,
-        "Move issue content to body",
-        (
-            "ALTER TABLE issue RENAME COLUMN content TO body",
-            "ALTER TABLE issue ADD COLUMN body_format varchar(16) NOT NULL DEFAULT 'markdown'",
-            "UPDATE issue SET body_format = 'plain' WHERE body = ''",
-        ),
-    ),
+    339: [
+        "ALTER TABLE issue RENAME COLUMN content TO body",
+        "ALTER TABLE issue ADD COLUMN body_format varchar(16) NOT NULL DEFAULT 'markdown'",
+        "UPDATE issue SET body_format = 'plain' WHERE body = ''",
+    ],
+}
+_TITLES = """\
+299 Add content version to issue and comment table
+300 Add force-push branch protection support
+301 Add skip_secondary_authorization option to oauth2 application table
+302 Add index to action_task stopped log_expired
+303 Add metadata column for comment table
+304 Add index for release sha1
+305 Add Repository Licenses
+306 Add BlockAdminMergeOverride to ProtectedBranch
+307 Fix milestone deadline_unix when there is no due date
+308 Add index(user_id, is_deleted) for action table
+309 Improve Notification table indices
+310 Add Priority to ProtectedBranch
+311 Add TimeEstimate to Issue table
+312 Add DeleteBranchAfterMerge to AutoMerge
+313 Move PinOrder from issue table to a new table issue_pin
+314 Add star lists
+315 Add Ephemeral to ActionRunner
+316 Add description for secrets and variables
+317 Add new index for action for heatmap
+318 Add anonymous_access_mode for repo_unit
+319 Add ExclusiveOrder to Label table
+320 Migrate two_factor_policy to login_source table
+321 Widen text columns of issues
+322 Extend comment tree_path length limit
+323 Add support for actions concurrency
+324 Fix closed milestone completeness
+325 Add index on issue updated_unix
+326 Migrate commit status target URL
+327 Add disabled state to runners
+328 Add index on repository updated_unix
+329 Record when an access token was used last
+330 Add run retention to actions
+331 Count issues on the repository
+332 Add egress policy table
+333 Normalise e-mail addresses
+334 Add time zone to users
+335 Drop unused columns of oauth2 grants
+336 Add last activity to users
+337 Add index on issue poster
+338 Add audit event table
+339 Move issue content to body
+"""
+MIGRATIONS = tuple(
+    Migration(int(number), title, tuple(_STATEMENTS.get(int(number), ())))
+    for number, _, title in (line.partition(" ") for line in _TITLES.splitlines())
 )
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import log
-from .environment import apply
 from .ini import Sections, parse, render
 from .settings import Keys, config_path
 
 _OWNED = (Path("/data/gitea"), Path("/data/git"))
+# GITEA__section__KEY and GITEA__section__KEY__FILE are settings of app.ini.
+_NAME = re.compile(r"GITEA__(?P<section>.*?)__(?P<key>.+?)(?P<file>__FILE)?")
+_ESCAPED = re.compile(r"_0X([0-9A-Fa-f]{2})_")
 _TEMPLATE: Sections = {
     "": {"APP_NAME": "Gitea: Git with a cup of tea", "RUN_MODE": "prod", "RUN_USER": "git"},
     "repository": {"ROOT": "/data/git/repositories"},
@@ -28,7 +32,7 @@ def main() -> int:
     path = config_path()
     try:
         current = parse(path.read_text()) if path.exists() else _TEMPLATE
-        wanted = _with_secrets(apply(current, os.environ))
+        wanted = _with_secrets(_with_environment(current, os.environ))
     except OSError as error:
         log.error("cmd/config.go:environment-to-ini()", f"unable to read the configuration: {error}")
         return 1
@@ -39,6 +43,31 @@ def main() -> int:
     for folder in _OWNED:
         _give(folder, account)
     return 0
+
+
+def _with_environment(sections: Sections, environ: Mapping[str, str]) -> Sections:
+    """`sections` with the overrides of the environment. Raises OSError for a __FILE that cannot be read."""
+    result = {name: dict(keys) for name, keys in sections.items()}
+    for section, key, value in _overrides(environ):
+        result.setdefault(section, {})[key] = value
+    return result
+
+
+def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Section, key and value of every variable of that form. Raises OSError."""
+    for name, value in sorted(environ.items()):
+        if match := _NAME.fullmatch(name):
+            content = _file_content(value) if match["file"] else value
+            yield _decoded(match["section"]).lower(), _decoded(match["key"]), content
+
+
+def _decoded(name: str) -> str:
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name)
+
+
+def _file_content(path: str) -> str:
+    # Editors and `echo` end a file with a newline that is not part of the secret.
+    return Path(path).read_text().rstrip("\r\n")
 
 
 def _with_secrets(sections: Sections) -> Sections:

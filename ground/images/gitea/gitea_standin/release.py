@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-VERSION_FILE = Path("/app/gitea/VERSION")
-
 
 class Fault(Enum):
     """The faults of a bad release; README.md describes them."""
@@ -47,12 +45,8 @@ _DATABASE_VERSIONS = {
 }
 
 
-def release_of(tag: str) -> Release:
-    """The release of an image tag. Raises KeyError for an unknown tag."""
+def installed_release() -> Release:
+    """The release of this image. Raises KeyError for an image with an unknown tag."""
+    tag = Path("/app/gitea/VERSION").read_text().strip()
     version, _, fault = tag.partition("-")
     return Release(version, _DATABASE_VERSIONS[tag], Fault(fault))
-
-
-def installed_release() -> Release:
-    """The release of this image."""
-    return release_of(VERSION_FILE.read_text().strip())

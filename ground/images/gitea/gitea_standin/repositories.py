@@ -98,8 +98,9 @@ def delete(database: Database, settings: Settings, repository: Repository) -> No
 
 def delete_all_of(database: Database, settings: Settings, owner: User) -> None:
     """Removes every repository of an owner. Raises OSError."""
-    for repository in search(database, owner, owner_id=owner.id):
-        delete(database, settings, repository)
+    for repository in everything(database):
+        if repository.owner_id == owner.id:
+            delete(database, settings, repository)
 
 
 def find(database: Database, owner: str, name: str) -> Repository | None:
@@ -118,20 +119,14 @@ def of_id(database: Database, number: int) -> Repository | None:
     return _repository_from(row) if row else None
 
 
-def search(database: Database, user: User | None, words: str = "", owner_id: int = 0) -> list[Repository]:
-    """The repositories that `user` may read, by name; `words` filters by a part of the name, `owner_id` by owner."""
-    rows = database.rows(
-        "SELECT * FROM repository WHERE lower_name LIKE %s AND (%s = 0 OR owner_id = %s) ORDER BY lower_name, id",
-        f"%{_like_escaped(words.lower())}%",
-        owner_id,
-        owner_id,
-    )
-    return [repository for repository in map(_repository_from, rows) if may_read(repository, user)]
+def search(database: Database, user: User | None, words: str = "") -> list[Repository]:
+    """The repositories that `user` may read and whose names contain `words`, by name."""
+    return [each for each in everything(database) if words.lower() in each.name.lower() and may_read(each, user)]
 
 
 def everything(database: Database) -> list[Repository]:
-    """All repositories."""
-    return [_repository_from(row) for row in database.rows("SELECT * FROM repository ORDER BY id")]
+    """All repositories, by name."""
+    return [_repository_from(row) for row in database.rows("SELECT * FROM repository ORDER BY lower_name, id")]
 
 
 @dataclass(frozen=True)
@@ -209,16 +204,12 @@ def _make_on_disk(settings: Settings, folder: Path, repository: Repository, new:
 
 def _first_commit(settings: Settings, folder: Path, repository: Repository) -> None:
     def run(*arguments: str, text: str = "") -> str:
-        return git.run(settings.data_directory, folder, *arguments, text=text, identity=repository.owner_name)
+        return git.run(settings.data_directory, folder, *arguments, text=text, author=repository.owner_name)
 
     blob = run("hash-object", "-w", "--stdin", text=f"# {repository.name}\n")
     tree = run("mktree", text=f"100644 blob {blob}\tREADME.md\n")
     commit = run("commit-tree", tree, text="Initial commit\n")
     run("update-ref", f"refs/heads/{repository.default_branch}", commit)
-
-
-def _like_escaped(words: str) -> str:
-    return re.sub(r"([\\%_])", r"\\\1", words)
 
 
 def _repository_from(row: Row) -> Repository:

@@ -21,6 +21,7 @@ from .settings import Settings, load
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+_ADDRESS = "0.0.0.0"
 _WEB = "cmd/web.go:runWeb()"
 _PANIC = "PANIC: runtime error: invalid memory address or nil pointer dereference"
 _INIT = "routers/common/db.go:InitDBEngine()"
@@ -31,7 +32,6 @@ _GOOD_FOR = "GITEA_STANDIN_GOOD_FOR"
 def web(_arguments: list[str]) -> int:
     """Serves until SIGTERM or SIGINT and returns 0. Raises SystemExit(1) for errors that end Gitea."""
     settings, release = load(), installed_release()
-    log.set_level(settings.log_level)
     log.info(_WEB, f"Starting Gitea on PID: {os.getpid()}")
     log.info(_WEB, f"Gitea version: {release.version}")
     _misbehave_at_start(release)
@@ -71,11 +71,11 @@ def _serve_installed(settings: Settings, release: Release) -> None:
 
 
 def _serve(application: WSGIApplication, stopping: threading.Event, settings: Settings) -> None:
-    server = Server(settings.http_addr, settings.http_port, application, stopping)
-    log.info(_WEB, f"Listen: http://{settings.http_addr}:{settings.http_port}")
+    server = Server(_ADDRESS, settings.http_port, application, stopping)
+    log.info(_WEB, f"Listen: http://{_ADDRESS}:{settings.http_port}")
     log.info(_WEB, f"AppURL(ROOT_URL): {settings.root_url}")
     server.run_until_signal(settings.grace_seconds)
-    log.info(_WEB, f"HTTP Listener: {settings.http_addr}:{settings.http_port} Closed")
+    log.info(_WEB, f"HTTP Listener: {_ADDRESS}:{settings.http_port} Closed")
 
 
 def _initialise(database: Database, settings: Settings, release: Release) -> None:

@@ -22,7 +22,6 @@ class DatabaseSettings:
     name: str
     user: str
     password: str = field(repr=False)
-    sslmode: str
     retries: int
     backoff: float
 
@@ -47,7 +46,6 @@ class Settings:
     path: Path
     app_name: str
     root_url: str
-    http_addr: str
     http_port: int
     ssh_domain: str
     ssh_port: int
@@ -58,7 +56,6 @@ class Settings:
     min_password_length: int
     metrics_enabled: bool
     metrics_token: str = field(repr=False)
-    log_level: str
     grace_seconds: float
     database: DatabaseSettings
     mail: MailSettings
@@ -77,13 +74,7 @@ def config_path() -> Path:
 def load() -> Settings:
     """The settings in app.ini; a missing file counts as empty."""
     path = config_path()
-    text = path.read_text() if path.exists() else ""
-    return settings_from(parse(text), path)
-
-
-def settings_from(sections: Sections, path: Path) -> Settings:
-    """The settings in parsed sections; `path` is the file that they came from."""
-    keys = Keys(sections)
+    keys = Keys(parse(path.read_text()) if path.exists() else {})
     port = keys.number("server", "HTTP_PORT", 3000)
     domain = keys.text("server", "DOMAIN", "localhost")
     root_url = keys.text("server", "ROOT_URL", f"http://{domain}:{port}/").rstrip("/") + "/"
@@ -91,7 +82,6 @@ def settings_from(sections: Sections, path: Path) -> Settings:
         path=path,
         app_name=keys.text("", "APP_NAME", "Gitea: Git with a cup of tea"),
         root_url=root_url,
-        http_addr=keys.text("server", "HTTP_ADDR", "0.0.0.0"),
         http_port=port,
         ssh_domain=keys.text("server", "SSH_DOMAIN", urlsplit(root_url).hostname or domain),
         ssh_port=keys.number("server", "SSH_PORT", 22),
@@ -102,7 +92,6 @@ def settings_from(sections: Sections, path: Path) -> Settings:
         min_password_length=keys.number("security", "MIN_PASSWORD_LENGTH", 8),
         metrics_enabled=keys.truth("metrics", "ENABLED"),
         metrics_token=keys.text("metrics", "TOKEN", ""),
-        log_level=keys.text("log", "LEVEL", "info"),
         grace_seconds=keys.seconds("server", "GRACEFUL_HAMMER_TIME", 60.0),
         database=_database_from(keys),
         mail=_mail_from(keys),
@@ -130,7 +119,6 @@ def _database_from(keys: Keys) -> DatabaseSettings:
         name=keys.text("database", "NAME", "gitea"),
         user=keys.text("database", "USER", "gitea"),
         password=keys.text("database", "PASSWD", ""),
-        sslmode=keys.text("database", "SSL_MODE", "disable"),
         retries=keys.number("database", "DB_RETRIES", 10),
         backoff=keys.seconds("database", "DB_RETRY_BACKOFF", 3.0),
     )
