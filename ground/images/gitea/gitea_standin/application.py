@@ -15,7 +15,7 @@ from werkzeug.routing import Map
 from . import api, githttp, health, identity, internal, log, pages
 from .context import Context, Handler, Instance
 from .release import Fault
-from .web import Request, json_response, text_response
+from .web import Challenge, Request, json_response, text_response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -83,8 +83,8 @@ class Application:
             response = pages.page(settings.app_name, str(status), f"<h2>{status}</h2>", status)
         else:
             response = text_response(f"{failure.description}\n", status)
-        for wanted in getattr(failure, "www_authenticate", None) or ():
-            response.headers.add("WWW-Authenticate", str(wanted))
+        if isinstance(failure, Challenge):
+            response.headers["WWW-Authenticate"] = 'Basic realm="Gitea"'
         return response
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from werkzeug.exceptions import ClientDisconnected
@@ -41,11 +42,11 @@ class Server(ThreadedWSGIServer):
         self._quiet = threading.Condition()
         super().__init__(host, port, application, handler=_Handler)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, *connection: Any) -> None:
         """Logs an exception that ended a connection, unless the client only went away."""
         error = sys.exc_info()[1]
         if not isinstance(error, _CLIENT_GONE):
-            log.error("web/server.go:serve()", f"connection {request} of {client_address}: {error!r}")
+            log.error("web/server.go:serve()", f"connection of {connection[-1]}: {error!r}")
 
     def run_until_signal(self, grace_seconds: float) -> None:
         """Serves until SIGTERM or SIGINT, then accepts no more connections and waits for running requests."""
@@ -89,6 +90,12 @@ class _Handler(WSGIRequestHandler):
             environ["wsgi.input_terminated"] = True
         return environ
 
+    def handle_expect_100(self) -> bool:
+        """Sends 100 Continue at once: the client waits for it before it sends the body."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
     def run_wsgi(self) -> None:
         """Answers one request, logs it, and decides whether the connection stays open."""
         self.environ = environ = self.make_environ()
@@ -105,18 +112,17 @@ class _Handler(WSGIRequestHandler):
                     close()
         milliseconds = (time.monotonic() - started) * 1000
         what = f"{self.command} {self.path.partition('?')[0]} for {environ['REMOTE_ADDR']}"
-        log.info("router.go:completed()", f"router: completed {what}, {head.status} in {milliseconds:.1f}ms")
+        log.info("router.go:completed()", f"router: completed {what}, {head.status} {head.status.phrase} in {milliseconds:.1f}ms")
         self.close_connection |= bool(environ["wsgi.input"].read(1))
 
     def _send(self, head: _Head, pieces: Iterable[bytes]) -> None:
-        code, _, phrase = head.status.partition(" ")
         names = {name.lower() for name, _ in head.headers}
-        delimited = self.command == "HEAD" or code == "204" or "content-length" in names
+        delimited = self.command == "HEAD" or head.status == 204 or "content-length" in names
         chunked = not delimited and self.request_version != "HTTP/1.0"
         self.close_connection |= self.server.stopping.is_set() or not (delimited or chunked)
         extra = {"Transfer-Encoding": "chunked"} if chunked else {}
         extra |= {"Connection": "close"} if self.close_connection else {}
-        self.send_response_only(int(code), phrase)
+        self.send_response_only(head.status, head.status.phrase)
         for name, value in [("Date", self.date_time_string()), *extra.items(), *head.headers]:
             self.send_header(name, value)
         self.end_headers()
@@ -133,8 +139,8 @@ class _Handler(WSGIRequestHandler):
 class _Head:
     """Status and headers as the application gives them."""
 
-    status = ""
+    status: HTTPStatus
     headers: list[tuple[str, str]]
 
     def start_response(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
-        self.status, self.headers = status, headers
+        self.status, self.headers = HTTPStatus(int(status[:3])), headers

@@ -7,8 +7,7 @@ from typing import Any, NoReturn
 
 import werkzeug
 from werkzeug import Response
-from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import abort
+from werkzeug.exceptions import Unauthorized, abort
 
 
 class Request(werkzeug.Request):
@@ -38,6 +37,10 @@ def text_response(text: str, status: int = 200, kind: str = "text/plain") -> Res
     return Response(text, status, content_type=f"{kind};charset=utf-8")
 
 
+class Challenge(Unauthorized):
+    """A 401 that asks for basic authentication."""
+
+
 def challenge(message: str) -> NoReturn:
-    """Aborts with 401 and asks for basic authentication."""
-    abort(401, message, www_authenticate=WWWAuthenticate("basic", {"realm": "Gitea"}))
+    """Aborts with a Challenge."""
+    raise Challenge(message)
