@@ -112,7 +112,10 @@ class _Handler(WSGIRequestHandler):
                     close()
         milliseconds = (time.monotonic() - started) * 1000
         what = f"{self.command} {self.path.partition('?')[0]} for {environ['REMOTE_ADDR']}"
-        log.info("router.go:completed()", f"router: completed {what}, {head.status} {head.status.phrase} in {milliseconds:.1f}ms")
+        log.info(
+            "router.go:completed()",
+            f"router: completed {what}, {head.status} {head.status.phrase} in {milliseconds:.1f}ms",
+        )
         self.close_connection |= bool(environ["wsgi.input"].read(1))
 
     def _send(self, head: _Head, pieces: Iterable[bytes]) -> None:

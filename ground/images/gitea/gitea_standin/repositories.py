@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
 import time
@@ -145,32 +143,19 @@ def branches(settings: Settings, repository: Repository) -> list[Branch]:
 
 
 def note_push(database: Database, settings: Settings, repository: Repository, refs: list[str]) -> None:
-    """Records a push of `refs` in the repository's row: its time, the new size in KiB, that it is not empty."""
-    folder = path_of(settings, repository)
+    """Records a push of `refs` in the repository's row: its time, the default branch, that it is not empty."""
     default = repository.default_branch
     pushed = [ref.removeprefix("refs/heads/") for ref in refs if ref.startswith("refs/heads/")]
     if repository.is_empty and pushed and default not in pushed:
         default = pushed[0]
-        git.run(settings.data_directory, folder, "symbolic-ref", "HEAD", f"refs/heads/{default}")
+        git.run(settings.data_directory, path_of(settings, repository), "symbolic-ref", "HEAD", f"refs/heads/{default}")
     database.execute(
-        "UPDATE repository SET updated_unix = %s, size = %s, default_branch = %s, is_empty = is_empty AND NOT %s "
-        "WHERE id = %s",
+        "UPDATE repository SET updated_unix = %s, default_branch = %s, is_empty = is_empty AND NOT %s WHERE id = %s",
         int(time.time()),
-        size_of(folder) // 1024,
         default,
         bool(pushed),
         repository.id,
     )
-
-
-def size_of(folder: Path) -> int:
-    """The bytes of all files below `folder`; files that vanish meanwhile do not count."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += (Path(parent) / name).lstat().st_size
-    return total
 
 
 def _insert(database: Database, owner: User, new: NewRepository) -> Repository:
