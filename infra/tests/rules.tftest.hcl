@@ -395,7 +395,7 @@ run "no_bucket_is_public_and_every_version_is_kept" {
   }
 
   assert {
-    condition     = one(one(data.aws_iam_policy_document.only_over_tls.statement).condition).variable == "aws:SecureTransport" && contains(one(data.aws_iam_policy_document.only_over_tls.statement).resources, "${aws_s3_bucket.this.arn}/*")
+    condition     = one(one(data.aws_iam_policy_document.only_over_tls.statement).condition).variable == "aws:SecureTransport" && contains(one(data.aws_iam_policy_document.only_over_tls.statement).resources, "${output.arn}/*")
     error_message = "the bucket's policy is not about TLS, or not about its objects"
   }
 
@@ -405,17 +405,65 @@ run "no_bucket_is_public_and_every_version_is_kept" {
   }
 
   assert {
-    condition     = one(one(aws_s3_bucket_lifecycle_configuration.this.rule).noncurrent_version_expiration).noncurrent_days >= 90 && alltrue([for each in one(aws_s3_bucket_lifecycle_configuration.this.rule).expiration : each.expired_object_delete_marker])
+    condition     = one(one(aws_s3_bucket_lifecycle_configuration.this[0].rule).noncurrent_version_expiration).noncurrent_days >= 90 && alltrue([for each in one(aws_s3_bucket_lifecycle_configuration.this[0].rule).expiration : each.expired_object_delete_marker])
     error_message = "the bucket forgets what is current, or what was deleted too soon to be missed"
   }
 
   assert {
-    condition     = aws_s3_bucket.this.object_lock_enabled && one(one(aws_s3_bucket_object_lock_configuration.this.rule).default_retention).mode == "GOVERNANCE" && one(one(aws_s3_bucket_object_lock_configuration.this.rule).default_retention).days == 30
+    condition     = aws_s3_bucket.this[0].object_lock_enabled && one(one(aws_s3_bucket_object_lock_configuration.this[0].rule).default_retention).mode == "GOVERNANCE" && one(one(aws_s3_bucket_object_lock_configuration.this[0].rule).default_retention).days == 30
     error_message = "a version can be deleted before its time"
   }
 }
 
-run "the_state_bucket_is_as_closed_and_keeps_every_version" {
+run "a_bucket_without_a_lock_is_as_closed_and_keeps_every_version_for_good" {
+  command = plan
+
+  module {
+    source = "./bucket"
+  }
+
+  variables {
+    name      = "example-org-gitea-backup-terraform"
+    lock_days = 0
+  }
+
+  assert {
+    condition = alltrue([
+      aws_s3_bucket_public_access_block.this.block_public_acls,
+      aws_s3_bucket_public_access_block.this.block_public_policy,
+      aws_s3_bucket_public_access_block.this.ignore_public_acls,
+      aws_s3_bucket_public_access_block.this.restrict_public_buckets,
+    ])
+    error_message = "the bucket could become public"
+  }
+
+  assert {
+    condition     = one(aws_s3_bucket_versioning.this.versioning_configuration).status == "Enabled" && aws_s3_bucket_versioning.this.bucket == "example-org-gitea-backup-terraform"
+    error_message = "the bucket does not keep overwritten versions"
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.only_over_tls.statement).condition).variable == "aws:SecureTransport" && one(data.aws_iam_policy_document.only_over_tls.statement).effect == "Deny" && contains(one(data.aws_iam_policy_document.only_over_tls.statement).resources, "${output.arn}/*")
+    error_message = "the bucket accepts requests without TLS"
+  }
+
+  assert {
+    condition     = one(one(aws_s3_bucket_server_side_encryption_configuration.this.rule).apply_server_side_encryption_by_default).sse_algorithm == "AES256"
+    error_message = "the bucket does not encrypt its objects"
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket_object_lock_configuration.this) + length(aws_s3_bucket_lifecycle_configuration.this) + length(aws_s3_bucket.this) == 0
+    error_message = "the bucket has a lock or a lifecycle rule, or Terraform could destroy it"
+  }
+
+  assert {
+    condition     = aws_s3_bucket.permanent[0].bucket == "example-org-gitea-backup-terraform" && !coalesce(aws_s3_bucket.permanent[0].object_lock_enabled, false)
+    error_message = "the bucket has another name, or a lock"
+  }
+}
+
+run "the_state_bucket_has_no_lock" {
   command = plan
 
   module {
@@ -427,24 +475,24 @@ run "the_state_bucket_is_as_closed_and_keeps_every_version" {
   }
 
   assert {
-    condition = alltrue([
-      aws_s3_bucket_public_access_block.state.block_public_acls,
-      aws_s3_bucket_public_access_block.state.block_public_policy,
-      aws_s3_bucket_public_access_block.state.ignore_public_acls,
-      aws_s3_bucket_public_access_block.state.restrict_public_buckets,
-    ])
-    error_message = "the state bucket could become public"
+    condition     = module.state.name == "example-org-gitea-backup-terraform" && module.state.lock_days == 0
+    error_message = "the state bucket has another name, or locks its versions"
+  }
+}
+
+run "a_negative_lock_is_refused" {
+  command = plan
+
+  module {
+    source = "./bucket"
   }
 
-  assert {
-    condition     = one(aws_s3_bucket_versioning.state.versioning_configuration).status == "Enabled"
-    error_message = "a state that was overwritten is lost"
+  variables {
+    name      = "example-org-gitea-backup"
+    lock_days = -1
   }
 
-  assert {
-    condition     = one(one(data.aws_iam_policy_document.state.statement).condition).variable == "aws:SecureTransport" && one(data.aws_iam_policy_document.state.statement).effect == "Deny"
-    error_message = "the state bucket may be spoken to without TLS"
-  }
+  expect_failures = [var.lock_days]
 }
 
 run "a_state_bucket_s_wrong_name_is_refused" {
