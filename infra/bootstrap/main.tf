@@ -1,5 +1,5 @@
-# The bucket that keeps the state of everything else. Applied once, by `ops deploy`, when the bucket is not there; its own
-# state is a file that may be lost, for nothing is ever changed by it.
+# The bucket for the Terraform state of the site's root. `ops deploy` applies this root once, when the bucket does not exist; its
+# own state is a local file that may be lost, because this root is not applied again.
 
 terraform {
   required_version = ">= 1.11.0"
@@ -20,7 +20,7 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,20}$", var.name))
-    error_message = "name: give 2 to 21 of a-z, 0-9 and -, beginning with a letter."
+    error_message = "name: give 2 to 21 characters of a-z, 0-9 and -, starting with a letter."
   }
 }
 
@@ -40,7 +40,7 @@ variable "bucket" {
 
   validation {
     condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket))
-    error_message = "bucket: give 3 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit."
+    error_message = "bucket: give 3 to 63 characters of a-z, 0-9 and -, starting and ending with a letter or digit."
   }
 }
 
@@ -63,7 +63,7 @@ module "state" {
   lock_days = 0
 }
 
-# States of before this root used the module.
+# For states written before this root used the module.
 moved {
   from = aws_s3_bucket.state
   to   = module.state.aws_s3_bucket.permanent[0]

@@ -29,8 +29,8 @@ variable "lock_days" {
 
 locals {
   locked = var.lock_days > 0
-  bucket = one(concat(aws_s3_bucket.this[*].bucket, aws_s3_bucket.permanent[*].bucket))
-  arn    = one(concat(aws_s3_bucket.this[*].arn, aws_s3_bucket.permanent[*].arn))
+  bucket = local.locked ? aws_s3_bucket.this[0].bucket : aws_s3_bucket.permanent[0].bucket
+  arn    = local.locked ? aws_s3_bucket.this[0].arn : aws_s3_bucket.permanent[0].arn
 }
 
 # Two resources, because Terraform accepts no variable in `prevent_destroy`.
@@ -162,7 +162,7 @@ resource "aws_s3_bucket_policy" "this" {
   policy = data.aws_iam_policy_document.only_over_tls.json
 }
 
-# States of before the module had buckets without a lock.
+# For states written before the module had buckets without a lock.
 moved {
   from = aws_s3_bucket.this
   to   = aws_s3_bucket.this[0]
