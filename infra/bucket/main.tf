@@ -29,8 +29,8 @@ variable "lock_days" {
 
 locals {
   locked = var.lock_days > 0
-  bucket = local.locked ? aws_s3_bucket.this[0].bucket : aws_s3_bucket.permanent[0].bucket
-  arn    = local.locked ? aws_s3_bucket.this[0].arn : aws_s3_bucket.permanent[0].arn
+  bucket = local.locked ? one(aws_s3_bucket.this[*].bucket) : one(aws_s3_bucket.permanent[*].bucket)
+  arn    = local.locked ? one(aws_s3_bucket.this[*].arn) : one(aws_s3_bucket.permanent[*].arn)
 }
 
 # Two resources, because Terraform accepts no variable in `prevent_destroy`.
@@ -190,5 +190,5 @@ output "arn" {
 
 output "lock_days" {
   description = "For this many days a version cannot be deleted, as the lock's configuration has it; 0 without a lock."
-  value       = local.locked ? one(one(aws_s3_bucket_object_lock_configuration.this[0].rule).default_retention).days : 0
+  value       = coalesce(one(flatten(aws_s3_bucket_object_lock_configuration.this[*].rule[*].default_retention[*].days)), 0)
 }
