@@ -141,7 +141,7 @@ def bare(docker_client: docker.DockerClient, place: Place, host_image: str, tmp_
 
 
 def test_a_run_that_lost_the_machine_in_the_middle_is_healed_by_the_next(bare: Machine) -> None:
-    cut_off = bare.play(power_cut_at="Install the packages every host has")
+    cut_off = bare.play(power_cut_at="Install the base packages")
     ground_host.restart(bare.client, bare.ground)
     assert cut_off.rc != 0
     assert bare.unfinished_packages() != ""
