@@ -164,5 +164,5 @@ def _pin(line: str) -> tuple[str, str]:
     variable, _, image = line.partition("=")
     name, _, tag = image.partition("@")[0].rpartition(":")
     if not variable.endswith("_IMAGE") or not name or tag in ("", "latest", "stable", "nightly"):
-        raise ConfigError(f"compose/images.env: {line!r} pins no version", "set NAME_IMAGE=name:version there")
+        raise ConfigError(f"compose/images.env: {line!r} pins no version", "set it as NAME_IMAGE=name:version")
     return variable, image

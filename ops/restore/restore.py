@@ -142,7 +142,9 @@ def _restore_site(site: Site, world: World, paths: HostPaths, chosen: Manifest, 
         if failed.exit_code != OpsError.exit_code:
             raise
         raise RolledBack(
-            f"nothing was restored, the site was not changed: {failed.message}", failed.hint, left_as=failed.left_as
+            f"nothing was restored, the site was not changed: {failed.message}",
+            failed.hint or "fix the cause, then run ops restore again",
+            left_as=failed.left_as or "the site was not changed",
         ) from failed
     with maintenance_mode(site, world, "A backup is being restored.", project=paths.project) as maintenance:
         began = world.clock.monotonic()

@@ -148,11 +148,11 @@ class FakeHost(fakes.FakeWorld):
         self.processes: Any = self
         self.aws: Any = Bucket(self)
         self.https: Any = self
-        known = {f"gitea/gitea:{tag}": f"sha256:{tag}" for tag in RELEASES}
-        known |= {f"postgres:{tag}": f"sha256:{tag}" for tag in ("18.6", "18.7", "19.0")}
-        known |= {f"nginx:{tag}": f"sha256:{tag}" for tag in ("1.30.4", "1.30.5")}
-        long_ago = {image: self.clock.now() - timedelta(days=30) for image in known}
-        self.registry = fakes.FakeRegistry(known, long_ago)
+        digests = {f"gitea/gitea:{tag}": f"sha256:{tag}" for tag in RELEASES}
+        digests |= {f"postgres:{tag}": f"sha256:{tag}" for tag in ("18.6", "18.7", "19.0")}
+        digests |= {f"nginx:{tag}": f"sha256:{tag}" for tag in ("1.30.4", "1.30.5")}
+        long_ago = {image: self.clock.now() - timedelta(days=30) for image in digests}
+        self.registry = fakes.FakeRegistry(digests, long_ago)
         passed = Drill(self.clock.now() - timedelta(days=1), "20261122T110000Z", 1.0, 1.0)
         self.bucket["drills/1.json"] = records.to_json(passed)
         for service in EXPECTED_SERVICES:
@@ -301,16 +301,20 @@ class FakeHost(fakes.FakeWorld):
         one.state, one.since = "running", self.clock.monotonic()
         if gitea.fault == "hang":
             return
-        known = self._database()
-        if gitea.fault == "crash" or self.stack["postgres"].state != "running" or known["migration"] > gitea.migration:
+        database = self._database()
+        if (
+            gitea.fault == "crash"
+            or self.stack["postgres"].state != "running"
+            or database["migration"] > gitea.migration
+        ):
             one.state = "exited"
             return
         if gitea.fault == "midmigration":
-            self._write_database(known | {"migration": gitea.migration - 1, "half": True})
+            self._write_database(database | {"migration": gitea.migration - 1, "half": True})
             one.state = "exited"
             return
-        assert not known.get("half"), "an older Gitea reads half of a migration"
-        self._write_database(known | {"migration": gitea.migration})
+        assert not database.get("half"), "an older Gitea reads half of a migration"
+        self._write_database(database | {"migration": gitea.migration})
 
     def _status(self, path: str) -> int:
         one = self.stack["gitea"]
@@ -324,8 +328,8 @@ class FakeHost(fakes.FakeWorld):
     def request(
         self, domain: str, address: str, method: str, path: str, headers: Any = None, document: Any = None
     ) -> Answer:
-        def answer(status: int, said: Any = None) -> Answer:
-            return Answer(status, body=json.dumps(said).encode(), certificate_ends=FOREVER)
+        def answer(status: int, document: Any = None) -> Answer:
+            return Answer(status, body=json.dumps(document).encode(), certificate_ends=FOREVER)
 
         if not self._nginx_runs():
             raise Unavailable("nginx does not answer")

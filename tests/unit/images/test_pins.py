@@ -65,8 +65,8 @@ def test_the_record_in_the_bucket_is_read_back_and_a_truncated_one_is_an_error()
 def test_a_deployment_keeps_updated_pins_and_does_not_update_services_with_data(
     variable: str, shipped: str, updated: str, runs: str
 ) -> None:
-    known = {pins.service_of(variable): pins.pin_from(updated)}
-    assert pins.deployed({variable: shipped}, known) == {variable: runs}
+    updates = {pins.service_of(variable): pins.pin_from(updated)}
+    assert pins.deployed({variable: shipped}, updates) == {variable: runs}
     assert pins.deployed({variable: shipped}, {}) == {variable: shipped}
 
 

@@ -30,11 +30,13 @@ def world(changes: dict[str, str] | None = None, **times: datetime) -> fakes.Fak
         "crazymax/diun:4.33.0": "sha256:d",
     }
     times_by_tag = {tag.replace("_", "."): when for tag, when in times.items()}
-    known = digests | (changes or {})
+    all_digests = digests | (changes or {})
     dated = {
-        image: times_by_tag[image.rpartition(":")[2]] for image in known if image.rpartition(":")[2] in times_by_tag
+        image: times_by_tag[image.rpartition(":")[2]]
+        for image in all_digests
+        if image.rpartition(":")[2] in times_by_tag
     }
-    return fakes.FakeWorld(registry=fakes.FakeRegistry(known, dated))
+    return fakes.FakeWorld(registry=fakes.FakeRegistry(all_digests, dated))
 
 
 def check(tmp_path: Path, fake: fakes.FakeWorld, **update: Any) -> dict[str, dict[str, Any]]:

@@ -745,7 +745,7 @@ def test_a_snapshot_that_cannot_be_cloned_leaves_the_live_data_in_place(
     host.update(to="28.1.0")
     host.write("after")
 
-    def no_room(picture: Path, folder: Path) -> None:
+    def no_room(snapshot: Path, folder: Path) -> None:
         raise OpsError("btrfs subvolume snapshot failed: No space left on device")
 
     with monkeypatch.context() as patched:
