@@ -109,9 +109,9 @@ def _fetch_repository(world: World, one: SingleRepository, sources: Sequence[tup
     """Fetch one repository beside the one in use, from the bucket if this host's copy is damaged."""
     for source, snapshots in sources:
         world.btrfs.remove(one.root)
-        kept = f"{folder_of(source, snapshots['data'])}/{REPOSITORIES}/{one.name}"
+        path = f"{folder_of(source, snapshots['data'])}/{REPOSITORIES}/{one.name}"
         try:
-            source.restore(snapshots["data"], one.staged, include=kept)
+            source.restore(snapshots["data"], one.staged, include=path)
         except OpsError as failed:
             if source is sources[-1][0] or not is_damage(failed):
                 raise

@@ -77,7 +77,7 @@ def blockers(chosen: Manifest, preconditions: RestorePreconditions, base: int = 
 
 
 def check_free_space(chosen: Manifest, free: int, base: int, *, has_snapshot: bool) -> str:
-    """Return why the data disk has too little space for a backup beside the site, or "". A cloned snapshot needs none."""
+    """Return why the data disk has too little space for a backup beside the site, or "". Data from a snapshot needs none."""
     data = 0 if has_snapshot else int(chosen.parts["data"].size * _OVERHEAD)
     needed = data + chosen.parts["database"].size + base
     if free >= needed:

@@ -162,7 +162,7 @@ def test_nothing_is_automatic_for_a_held_service_or_under_the_operator_policy() 
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"),
+    ("tag", "words"),
     [
         ("latest", "has no version"),
         ("29", "a tag that moves"),
@@ -174,14 +174,14 @@ def test_nothing_is_automatic_for_a_held_service_or_under_the_operator_policy() 
         ("28.1.0-rc1", "is older than 28.1.0"),
     ],
 )
-def test_an_operator_cannot_request_a_tag_that_is_not_a_step_forward(wanted: str, words: str) -> None:
+def test_an_operator_cannot_request_a_tag_that_is_not_a_step_forward(tag: str, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        images_versions.require_upgrade("gitea", release("28.1.0"), wanted)
+        images_versions.require_upgrade("gitea", release("28.1.0"), tag)
 
 
-@pytest.mark.parametrize("wanted", ["28.1.0", "28.1.1", "29.0.0", "28.1.1-rc1"])
-def test_an_operator_can_request_any_step_forward(wanted: str) -> None:
-    assert images_versions.require_upgrade("gitea", release("28.1.0"), wanted).tag == wanted
+@pytest.mark.parametrize("tag", ["28.1.0", "28.1.1", "29.0.0", "28.1.1-rc1"])
+def test_an_operator_can_request_any_step_forward(tag: str) -> None:
+    assert images_versions.require_upgrade("gitea", release("28.1.0"), tag).tag == tag
 
 
 def moment(text: str, zone: str) -> datetime:

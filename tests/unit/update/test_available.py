@@ -55,7 +55,7 @@ def test_a_service_at_its_newest_version_has_no_blockers(tmp_path: Path) -> None
 
 
 def test_each_service_has_its_newest_version_the_step_and_the_approval(tmp_path: Path) -> None:
-    target = {
+    newer = {
         "gitea/gitea:28.1.0": "sha256:g1",
         "nginx:1.31.0": "sha256:odd",
         "nginx:1.32.0": "sha256:n1",
@@ -63,7 +63,7 @@ def test_each_service_has_its_newest_version_the_step_and_the_approval(tmp_path:
         "crazymax/diun:5.0.0": "sha256:d5",
         "crazymax/diun:4.33.2": "sha256:d2",
     }
-    fake = world(target, **{"1_32_0": NOW - timedelta(hours=5), "4_33_2": OLD, "5_0_0": OLD})
+    fake = world(newer, **{"1_32_0": NOW - timedelta(hours=5), "4_33_2": OLD, "5_0_0": OLD})
     found = check(tmp_path, fake, nginx="minor", others="minor")
     seen = {name: (each["to"], each["step"], each["taken_by"], each["automatic"]) for name, each in found.items()}
     assert seen == {
@@ -78,14 +78,14 @@ def test_each_service_has_its_newest_version_the_step_and_the_approval(tmp_path:
 
 
 def test_a_release_of_the_current_major_version_is_listed_though_another_major_is_out(tmp_path: Path) -> None:
-    target = {
+    newer = {
         "gitea/gitea:29.0.0": "sha256:g29",
         "gitea/gitea:28.0.2": "sha256:g2",
         "postgres:19.0": "sha256:p19",
         "postgres:18.7": "sha256:p7",
         "crazymax/diun:5.0.0": "sha256:d5",
     }
-    found = check(tmp_path, world(target))
+    found = check(tmp_path, world(newer))
     listed = {name: (each["to"], each["within_major"]) for name, each in found.items()}
     assert listed == {
         "gitea": ("29.0.0", "28.0.2"),
