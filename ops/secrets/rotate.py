@@ -66,7 +66,7 @@ def rotate(site: Site, world: World, host: HostOps, *, name: str, lock: Path) ->
     Raises ConfigError for an unknown name, Refused for one that must not change, RolledBack when the host is back on the
     value that was current, Stranded when it could not go back, and Unavailable when nothing was begun.
     """
-    refuse(name)
+    require_rotatable(name)
     if name == SMTP:
         return rotate_smtp(site, world, host, lock=lock)
     with exclusive(lock, world.clock.now()):
@@ -76,7 +76,7 @@ def rotate(site: Site, world: World, host: HostOps, *, name: str, lock: Path) ->
     return Report("secrets", True, f"{name} has a new value, which is in use", {"name": name})
 
 
-def refuse(name: str) -> None:
+def require_rotatable(name: str) -> None:
     """Raise Refused for a secret that must keep its value, ConfigError for one that the site does not have."""
     if name in _REFUSED:
         raise Refused(f"{name} cannot be rotated: {_REFUSED[name]}", f"rotate one of {', '.join(CONSEQUENCES)}")

@@ -49,7 +49,7 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
     running = {service.name: service for service in world.containers.services(PROJECT) if service.state == "running"}
     changed = list(written)
     # The file first: Gitea reads it whenever it starts anew, and by then the database takes it, too.
-    if "postgres" in running and have_database_take(
+    if "postgres" in running and ensure_database_password(
         (directory / "database-password").read_text(encoding="utf-8"), world
     ):
         changed.append("role gitea")
@@ -97,7 +97,7 @@ def verifier_of(password: str, salt: bytes, iterations: int = _ITERATIONS) -> st
     return f"SCRAM-SHA-256${iterations}:{_base64(salt)}${_base64(stored)}:{_base64(server)}"
 
 
-def verifier_takes(verifier: str, password: str) -> bool:
+def verifier_accepts(verifier: str, password: str) -> bool:
     """Return whether a role with this verifier can sign in with the password; one of another method cannot be told."""
     method, _, rest = verifier.partition("$")
     iterations, _, salt = rest.partition("$")[0].partition(":")
@@ -106,12 +106,12 @@ def verifier_takes(verifier: str, password: str) -> bool:
     return hmac.compare_digest(verifier, verifier_of(password, base64.b64decode(salt), int(iterations)))
 
 
-def have_database_take(password: str, world: World) -> bool:
+def ensure_database_password(password: str, world: World) -> bool:
     """Alter Gitea's role in the database unless it takes the password already, and return whether that was done.
 
     The server is asked on its own socket, which trusts. Raises OpsError when it refuses.
     """
-    if verifier_takes(_sql(world, "SELECT rolpassword FROM pg_authid WHERE rolname = 'gitea'"), password):
+    if verifier_accepts(_sql(world, "SELECT rolpassword FROM pg_authid WHERE rolname = 'gitea'"), password):
         return False
     # The verifier and not the password: of 40 random characters no one finds the password by it.
     _sql(world, f"ALTER ROLE gitea PASSWORD '{verifier_of(password, randomness.token_bytes(16))}'")

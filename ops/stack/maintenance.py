@@ -34,18 +34,18 @@ class MaintenanceMode:
         """Stop Gitea, if it runs, waiting for it ``at_most`` so many seconds, and have ssh clients told why."""
         self._world.containers.stop(self._project, GITEA, at_most=at_most)
         # Told already, where it is stopped once more.
-        self.give_back()
+        self.free_ssh_port()
         sentence = f"Gitea is away for a moment. {self._reason} Try again in a minute."
         if not self._said.enter_context(self._world.ssh.sentence(self._site.gitea.ssh_port, sentence)):
             self._world.tell("the port of git's ssh is taken: its users meet a refusal and not a sentence")
 
-    def give_back(self) -> None:
+    def free_ssh_port(self) -> None:
         """Free the port of ssh. To be called before Gitea's container is started or made anew."""
         self._said.close()
 
     def start(self) -> None:
         """Start Gitea's container again."""
-        self.give_back()
+        self.free_ssh_port()
         self._world.containers.start(self._project, GITEA)
 
 
@@ -66,7 +66,7 @@ def maintenance_mode(
         drained = _drain(world, project, drain_seconds)
         _tell_nginx(world, project, "all", reason)
         absence = MaintenanceMode(site, world, project, reason, drained=drained)
-        undo.callback(absence.give_back)
+        undo.callback(absence.free_ssh_port)
         yield absence
 
 

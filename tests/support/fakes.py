@@ -142,9 +142,9 @@ class FakeContainers:
 
 @dataclass
 class FakeSsh:
-    """Whoever connects is told; ``told`` has each sentence, and when it ended. A port that is not ``free`` has none."""
+    """The ssh notice: ``events`` records each sentence and its end. A port that is not ``free`` serves none."""
 
-    told: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
     free: bool = True
 
     @contextmanager
@@ -152,16 +152,16 @@ class FakeSsh:
         if not self.free:
             yield False
             return
-        self.told.append(f"ssh {port}: {sentence}")
+        self.events.append(f"ssh {port}: {sentence}")
         yield True
-        self.told.append("ssh is silent")
+        self.events.append("ssh is silent")
 
 
 Handler = Callable[[str, str, Mapping[str, str], Any], Answer]
 
 
 @dataclass
-class FakeWeb:
+class FakeHttps:
     """A web server as a function; None is a server that does not answer."""
 
     handler: Handler | None = None
@@ -243,7 +243,7 @@ class FakeProcesses:
 
 
 @dataclass
-class FakeSubvolumes:
+class FakeBtrfs:
     """A disk without btrfs, or what btrfs has ``counted`` against it; ``room`` is how many bytes are free."""
 
     counted: tuple[str, ...] | None = ()
@@ -290,7 +290,7 @@ class FakeRegistry:
 
 
 @dataclass
-class FakeAccount:
+class FakeAwsAccount:
     """An account with these facts, and security groups with these rules (group to id to words)."""
 
     known: AccountFacts | None = None
@@ -313,9 +313,9 @@ class FakeAccount:
 
 @dataclass
 class FakeWorld:
-    """A World of fakes; ``told`` is the progress."""
+    """A World of fakes; ``progress`` records the progress lines."""
 
-    aws_account: FakeAccount = field(default_factory=FakeAccount)
+    aws_account: FakeAwsAccount = field(default_factory=FakeAwsAccount)
     aws: FakeAws = field(default_factory=FakeAws)
     clock: FakeClock = field(default_factory=FakeClock)
     containers: FakeContainers = field(default_factory=FakeContainers)
@@ -324,12 +324,12 @@ class FakeWorld:
     processes: FakeProcesses = field(default_factory=FakeProcesses)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     ssh: FakeSsh = field(default_factory=FakeSsh)
-    btrfs: FakeSubvolumes = field(default_factory=FakeSubvolumes)
-    https: FakeWeb = field(default_factory=FakeWeb)
-    told: list[str] = field(default_factory=list)
+    btrfs: FakeBtrfs = field(default_factory=FakeBtrfs)
+    https: FakeHttps = field(default_factory=FakeHttps)
+    progress: list[str] = field(default_factory=list)
 
     def tell(self, line: str) -> None:
-        self.told.append(line)
+        self.progress.append(line)
 
     def journal(self, path: Path) -> Any:
         return Journal(path)

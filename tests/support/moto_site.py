@@ -146,7 +146,7 @@ class Cloud:
         """Whether the host can send mail and reach its database with what it has now, and again after a new start."""
         now = SmtpCredentials(self.in_use("smtp-username"), Secret(self.in_use("smtp-password")))
         current = store.credentials_from(Secret(self.value("smtp-credentials")))
-        database = apply_secrets.verifier_takes(self.verifier, self.in_use("database-password"))
+        database = apply_secrets.verifier_accepts(self.verifier, self.in_use("database-password"))
         return self.knows(now) and self.knows(current) and database
 
     def key_names(self) -> set[str]:
@@ -182,7 +182,7 @@ def _keys() -> Any:
     return iam_backends[DEFAULT_ACCOUNT_ID]["global"].list_access_keys(USER)
 
 
-def mean_moto(patch: pytest.MonkeyPatch) -> None:
+def use_moto_credentials(patch: pytest.MonkeyPatch) -> None:
     """Give boto3 credentials that are no one's: what an operator has in the environment is meant for another account than moto's."""
     for name in [each for each in os.environ if each.startswith("AWS_")]:
         patch.delenv(name)
@@ -193,10 +193,10 @@ def mean_moto(patch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def played(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """A site as Terraform and the first deployment leave it: every secret has a value, the host uses it."""
-    mean_moto(patch)
+    use_moto_credentials(patch)
     fakes.own_secrets(patch)
     # Thousands of rounds of a hash each, and hosts and tests ask of the same few passwords over and over.
-    patch.setattr(apply_secrets, "verifier_takes", functools.cache(apply_secrets.verifier_takes))
+    patch.setattr(apply_secrets, "verifier_accepts", functools.cache(apply_secrets.verifier_accepts))
     with mock_aws():
         made = Cloud(directory / "secrets", _aws())
 

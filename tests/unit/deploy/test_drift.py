@@ -73,7 +73,7 @@ class _Terraform:
 
 
 def test_a_rule_made_by_hand_is_foreign_and_is_taken_out_and_ours_stay() -> None:
-    account = fakes.FakeAccount(
+    account = fakes.FakeAwsAccount(
         found={"sg-1": {"sgr-1": "ingress tcp 80 from 0.0.0.0/0", "sgr-2": "ingress tcp 8080 from 0.0.0.0/0"}}
     )
     world: Any = fakes.FakeWorld(aws_account=account)
@@ -83,7 +83,7 @@ def test_a_rule_made_by_hand_is_foreign_and_is_taken_out_and_ours_stay() -> None
     assert security_groups.close(terraform, world) is False
     assert security_groups.foreign_rules(terraform, world) == {}
     assert world.aws_account.rules("sg-1").keys() == {"sgr-1"}
-    assert world.told == ["sg-1: revoked a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0"]
+    assert world.progress == ["sg-1: revoked a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0"]
 
 
 def test_no_drift_is_exit_0_and_drift_is_exit_3_item_by_item() -> None:

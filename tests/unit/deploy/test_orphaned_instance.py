@@ -23,7 +23,7 @@ def _state(**resources: str) -> dict[str, Any]:
 
 def _refuse(state: dict[str, Any], **holders: str) -> None:
     cards = {card.replace("_", "-"): machine for card, machine in holders.items()}
-    world: Any = fakes.FakeWorld(aws_account=fakes.FakeAccount(holders=cards))
+    world: Any = fakes.FakeWorld(aws_account=fakes.FakeAwsAccount(holders=cards))
     orphaned_instance.refuse(state, world)
 
 

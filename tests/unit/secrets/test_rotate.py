@@ -101,7 +101,7 @@ def test_a_domain_that_ses_has_not_verified_yet_does_not_stop_a_deployment(cloud
     world.mail = fakes.FakeMail()
     site = fakes.site(contact="keeper@unverified.test")
     assert rotate.ensure_smtp(site, world).changed is True
-    assert "no mail can be sent yet: mail server refuses the mail" in world.told[-1]
+    assert "no mail can be sent yet: mail server refuses the mail" in world.progress[-1]
 
 
 @pytest.mark.parametrize("name", ["database-password", "gitea-internal-token", "gitea-jwt-secret", "metrics-token"])

@@ -56,7 +56,7 @@ def _world(gitea: Gitea) -> fakes.FakeWorld:
     return fakes.FakeWorld(
         aws=fakes.FakeAws({"test/admin-password": PASSWORD}),
         containers=fakes.FakeContainers(answers={"gitea": gitea.command}),
-        https=fakes.FakeWeb(gitea.handle),
+        https=fakes.FakeHttps(gitea.handle),
     )
 
 
@@ -78,10 +78,10 @@ def test_a_token_that_gitea_does_not_delete_is_told_of() -> None:
     def with_second_factor(method: str, path: str, headers: Mapping[str, str], document: Any) -> Answer:
         return Answer(401) if method == "DELETE" else gitea.handle(method, path, headers, document)
 
-    world.https = fakes.FakeWeb(with_second_factor)
+    world.https = fakes.FakeHttps(with_second_factor)
     _ensure(world)
     (left,) = gitea.tokens
-    (line,) = [each for each in world.told if left in each]
+    (line,) = [each for each in world.progress if left in each]
     assert "is left: Gitea answers 401 when it is to be deleted" in line
 
 
@@ -103,7 +103,7 @@ def test_an_administrator_with_another_password_gets_the_right_one() -> None:
 def test_a_run_broken_off_after_the_account_was_made_is_finished_by_the_next() -> None:
     gitea = Gitea()
     world = _world(gitea)
-    world.https = fakes.FakeWeb(lambda *_: Answer(503))
+    world.https = fakes.FakeHttps(lambda *_: Answer(503))
     with pytest.raises(OpsError, match="503"):
         _ensure(world)
     assert _ensure(_world(gitea)) is True

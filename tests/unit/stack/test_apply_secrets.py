@@ -46,7 +46,7 @@ class Postgres:
         return Ran(0, f"{self.verifier}\n")
 
     def takes(self, password: str) -> bool:
-        return apply_secrets.verifier_takes(self.verifier, password)
+        return apply_secrets.verifier_accepts(self.verifier, password)
 
 
 @dataclass
@@ -221,10 +221,10 @@ def test_every_service_that_mounts_a_secret_is_known_as_its_reader() -> None:
 
 @pytest.mark.parametrize("verifier", ["", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$x:y$z"])
 def test_a_verifier_that_is_none_takes_nothing(verifier: str) -> None:
-    assert not apply_secrets.verifier_takes(verifier, "")
+    assert not apply_secrets.verifier_accepts(verifier, "")
 
 
 def test_a_verifier_of_postgresql_s_own_is_understood() -> None:
-    assert apply_secrets.verifier_takes(PENCIL, "pencil")
-    assert not apply_secrets.verifier_takes(PENCIL, "Pencil")
-    assert not apply_secrets.verifier_takes(PENCIL.replace("$4096:", "$4095:"), "pencil")
+    assert apply_secrets.verifier_accepts(PENCIL, "pencil")
+    assert not apply_secrets.verifier_accepts(PENCIL, "Pencil")
+    assert not apply_secrets.verifier_accepts(PENCIL.replace("$4096:", "$4095:"), "pencil")

@@ -32,7 +32,7 @@ ALL_WELL = tuple(Service(name, f"{name}:1", "running", "healthy", 0) for name in
 def _world(
     status: int = 200, ends: datetime = NOW + timedelta(days=60), services: tuple[Service, ...] = ALL_WELL
 ) -> fakes.FakeWorld:
-    https = fakes.FakeWeb(lambda *_: Answer(status, {}, b"", ends))
+    https = fakes.FakeHttps(lambda *_: Answer(status, {}, b"", ends))
     aws = fakes.FakeAws(stored={manifest.key_of(FRESH.identity): manifest.to_json(FRESH)})
     return fakes.FakeWorld(https=https, containers=fakes.FakeContainers(found=services), aws=aws)
 
@@ -61,7 +61,7 @@ def test_a_disk_that_returned_something_else_than_was_written_is_red(
     counted: tuple[str, ...] | None, red: list[str]
 ) -> None:
     world = _world()
-    world.btrfs = fakes.FakeSubvolumes(counted)
+    world.btrfs = fakes.FakeBtrfs(counted)
     assert _red(world) == red
 
 
@@ -157,7 +157,7 @@ def test_gitea_answering_that_its_database_is_away_is_red() -> None:
 
 def test_a_site_that_does_not_answer_is_red_on_everything_a_user_sees() -> None:
     world = _world()
-    world.https = fakes.FakeWeb(None, ssh_banner="")
+    world.https = fakes.FakeHttps(None, ssh_banner="")
     assert _red(world) == ["https", "certificate", "git over ssh"]
 
 

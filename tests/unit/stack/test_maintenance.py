@@ -99,7 +99,7 @@ def test_a_push_that_does_not_end_is_cut_after_the_limit_and_that_is_said() -> N
     with maintenance.maintenance_mode(SITE, world, REASON, drain_seconds=10) as absence:  # type: ignore[arg-type]
         assert not absence.drained
     assert 10 <= world.clock.monotonic() < 11
-    assert world.told == ["1 pushes have not ended after 10 s: they are cut"]
+    assert world.progress == ["1 pushes have not ended after 10 s: they are cut"]
     assert told[-1] == "nginx-away none"
 
 
@@ -122,7 +122,7 @@ def test_an_nginx_that_can_not_turn_anyone_away_is_no_reason_not_to_go_on(nginx:
     with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
         absence.stop()
     assert "stop gitea" in told
-    assert all(line.startswith("nginx turns no one away: nginx") for line in world.told)
+    assert all(line.startswith("nginx turns no one away: nginx") for line in world.progress)
 
 
 def test_a_port_that_is_taken_is_told_and_no_reason_not_to_go_on() -> None:
@@ -131,7 +131,7 @@ def test_a_port_that_is_taken_is_told_and_no_reason_not_to_go_on() -> None:
     with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
         absence.stop()
         absence.start()
-    assert world.told == ["the port of git's ssh is taken: its users meet a refusal and not a sentence"]
+    assert world.progress == ["the port of git's ssh is taken: its users meet a refusal and not a sentence"]
     assert "start gitea" in told
 
 

@@ -46,7 +46,7 @@ def test_a_mail_that_cannot_be_sent_is_said_and_raises_nothing(mail: fakes.FakeM
     world = _world(mail)
     report = _notify(world, tmp_path)
     assert (report.exit_code, report.changed) == (3, False)
-    assert world.told == [
+    assert world.progress == [
         f"no mail was sent to keeper@example.org: {report.summary.removeprefix('no mail was sent: ')}"
     ]
 
@@ -55,7 +55,7 @@ def test_no_credentials_at_all_are_said_and_raise_nothing(tmp_path: Path) -> Non
     world = _world()
     world.aws.secrets.clear()
     assert _notify(world, tmp_path).exit_code == 3
-    assert "smtp-credentials" in world.told[0]
+    assert "smtp-credentials" in world.progress[0]
 
 
 def test_a_subject_stays_one_line_whatever_a_unit_is_called() -> None:

@@ -18,7 +18,7 @@ from ops.errors import OpsError, Refused, Unavailable
 from ops.model import AccountFacts, BucketContents
 from ops.world.aws_account import AwsAccount
 from tests.support import fakes
-from tests.support.moto_site import mean_moto
+from tests.support.moto_site import use_moto_credentials
 
 REGION = "eu-central-1"
 WELL = AccountFacts(
@@ -68,7 +68,7 @@ def test_what_is_unknown_is_no_problem() -> None:
 
 def test_all_problems_come_at_once_and_are_a_refusal() -> None:
     world = fakes.FakeWorld(
-        aws_account=fakes.FakeAccount(dataclasses.replace(WELL, zone_found=False, addresses_free=0))
+        aws_account=fakes.FakeAwsAccount(dataclasses.replace(WELL, zone_found=False, addresses_free=0))
     )
     with pytest.raises(Refused) as caught:
         preflight.require(fakes.site(), world, buckets=("a",))  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_all_problems_come_at_once_and_are_a_refusal() -> None:
 def account() -> Iterator[AwsAccount]:
     """One account for all of them; each test asks for names of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        mean_moto(patch)
+        use_moto_credentials(patch)
         with mock_aws():
             yield AwsAccount(REGION)
 
