@@ -83,12 +83,12 @@ def nginx_stack_of(stack: Stack) -> NginxStack:
 def test_another_nginx_takes_over_under_load_with_a_push_in_flight_and_no_request_fails(
     stack: Stack, operator: dict[str, str], world: World, other_image: str, tmp_path: Path
 ) -> None:
-    way, nginx = (stack.address("door", "web"), 443), nginx_stack_of(stack)
+    way, target = (stack.address("door", "web"), 443), nginx_stack_of(stack)
     crowd = Crowd(*way, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
     with crowd, slow_push(stack, operator, tmp_path / "work", "over") as push:
-        there = nginx_handover.replace_nginx(SITE, world, other_image, stack=nginx, drain_seconds=60)
+        there = nginx_handover.replace_nginx(SITE, world, other_image, stack=target, drain_seconds=60)
         assert push.wait(30) == 0, push.stderr and push.stderr.read()
-        back = nginx_handover.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], stack=nginx, drain_seconds=60)
+        back = nginx_handover.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], stack=target, drain_seconds=60)
         crowd.await_served(1000, seconds=60)
     assert crowd.failures == {}
     assert crowd.reused > 100

@@ -18,12 +18,12 @@ from ops.world.aws import PENDING
 from ops.world.clock import Clock
 from ops.world.lock import exclusive
 from tests.support import fakes
-from tests.support.moto_site import SITE, USER, VALUES, Cloud, Cut, played
+from tests.support.moto_site import SITE, USER, VALUES, Cloud, Cut, site_on_moto
 
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    with played(tmp_path, monkeypatch) as made:
+    with site_on_moto(tmp_path, monkeypatch) as made:
         yield made
 
 
@@ -55,7 +55,7 @@ def test_a_key_left_by_a_run_that_was_cut_off_is_deleted(cloud: Cloud) -> None:
 
 def test_a_new_key_is_tried_until_the_mail_server_accepts_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([False, False, True])
-    monkeypatch.setattr(cloud, "knows", lambda _: next(answers))
+    monkeypatch.setattr(cloud, "accepts", lambda _: next(answers))
     cloud.rotate("smtp-credentials")
     assert len(cloud.letters) == 1
 
@@ -65,12 +65,12 @@ def test_a_key_that_is_never_accepted_is_deleted_and_the_old_one_stays_in_use(
 ) -> None:
     before = cloud.value("smtp-credentials")
     with monkeypatch.context() as patched:
-        patched.setattr(cloud, "knows", lambda _: False)
+        patched.setattr(cloud, "accepts", lambda _: False)
         with pytest.raises(RolledBack, match="no mail can be sent with the new key") as failed:
             cloud.rotate("smtp-credentials")
     assert failed.value.left_as == "the old key is in use"
     assert cloud.value("smtp-credentials") == before
-    assert cloud.well()
+    assert cloud.is_consistent()
     assert len(cloud.key_names()) == 1
 
 
@@ -131,7 +131,7 @@ def test_a_host_that_is_unhealthy_with_the_new_value_goes_back_to_the_old_one(cl
         cloud.rotate("database-password")
     assert failed.value.left_as == "the host is back on the current value"
     assert (cloud.value("database-password"), cloud.in_use("database-password")) == (old, old)
-    assert cloud.well()
+    assert cloud.is_consistent()
 
 
 def test_a_host_that_cannot_go_back_is_stranded_with_the_next_command(cloud: Cloud) -> None:

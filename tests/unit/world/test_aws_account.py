@@ -42,14 +42,14 @@ def test_an_account_that_has_everything_takes_the_site() -> None:
     ("change", "words"),
     [
         ({"region_open": False}, "aws.region = eu-central-1 is not open"),
-        ({"zone_found": False}, "zone = example.org is no public hosted zone"),
+        ({"zone_found": False}, "zone = example.org is not a public hosted zone"),
         ({"vcpus_free": 1}, "needs 2 vCPUs and the quota leaves 1"),
         ({"addresses_free": 0}, "quota of Elastic IPs is used up"),
         ({"mail_to_anyone": False}, "SES is in its sandbox"),
         ({"machine": "is no type of machine in eu-central-1"}, "host.instance_type = t3.medium is no type of machine"),
-        ({"records": ("A git.example.org",)}, "A git.example.org is there already"),
-        ({"buckets": {"a": "foreign"}}, "bucket a is someone else's"),
-        ({"buckets": {"a": "ours"}}, "bucket a is here already"),
+        ({"records": ("A git.example.org",)}, "A git.example.org exists already"),
+        ({"buckets": {"a": "foreign"}}, "bucket a belongs to another account"),
+        ({"buckets": {"a": "ours"}}, "bucket a exists already"),
         ({"namesakes": ("role test-host",)}, "name = test is in use in this account by role test-host"),
     ],
 )
