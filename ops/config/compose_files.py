@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ops.config.paths import PROJECT
+
 SETTINGS = ".env"
+
+
+def logs_command(service: str, project: str = PROJECT) -> str:
+    """Return the command that prints a service's logs, for hints and remedies."""
+    return f"docker compose --project-name {project} logs {service}"
 
 
 def files(folder: Path, *over: str) -> list[str]:

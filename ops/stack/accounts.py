@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from ops.config.compose_files import logs_command
 from ops.config.paths import LOCALHOST, PROJECT
 from ops.config.schema import Site
 from ops.errors import OpsError
@@ -56,7 +57,7 @@ def token_from(output: str) -> Secret:
     """Return the access token in the output of Gitea's command line; raises OpsError when it has none."""
     found = _TOKEN.search(output)
     if not found:
-        raise OpsError("Gitea made no access token", "look at docker logs of the gitea service")
+        raise OpsError("Gitea made no access token", f"look at {logs_command('gitea')}")
     return Secret(found.group(1))
 
 
@@ -96,9 +97,7 @@ def _set_password(site: Site, world: World, token: Secret, password: Secret) -> 
     }
     answer = _call(site, world, "PATCH", f"/api/v1/admin/users/{user}", token=token, document=request)
     if answer.status != 200:
-        raise OpsError(
-            f"Gitea answers {answer.status} when the password is set", "look at docker logs of the gitea service"
-        )
+        raise OpsError(f"Gitea answers {answer.status} when the password is set", f"look at {logs_command('gitea')}")
 
 
 def _end_token(site: Site, world: World, name: str, password: Secret | None = None) -> None:
@@ -121,7 +120,7 @@ def _gitea(world: World, arguments: Sequence[str]) -> str:
     ran = world.containers.execute(PROJECT, "gitea", ["gitea", *arguments], user="git")
     if ran.code:
         raise OpsError(
-            f"gitea {' '.join(arguments[:3])} failed: {ran.output.strip()}", "look at docker logs of the gitea service"
+            f"gitea {' '.join(arguments[:3])} failed: {ran.output.strip()}", f"look at {logs_command('gitea')}"
         )
     return ran.output
 

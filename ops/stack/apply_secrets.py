@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ops.config.compose_files import logs_command
 from ops.config.paths import PROJECT, SECRETS_DIRECTORY
 from ops.config.schema import Site
 from ops.errors import OpsError
@@ -122,7 +123,7 @@ def _sql(world: World, statement: str) -> str:
     argv = ["psql", "--no-psqlrc", "--username=gitea", "--dbname=gitea", "--tuples-only", "--no-align"]
     ran = world.containers.execute(PROJECT, "postgres", [*argv, "--command", statement], user="postgres")
     if ran.code:
-        raise OpsError(f"PostgreSQL refuses: {ran.output.strip()}", "look at docker logs of the postgres service")
+        raise OpsError(f"PostgreSQL refuses: {ran.output.strip()}", f"look at {logs_command('postgres')}")
     return ran.output.strip()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ops.backup import catalogue
 from ops.backup import records as backup_records
+from ops.config.compose_files import logs_command
 from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, LOCALHOST, PROJECT
 from ops.config.schema import Site
 from ops.errors import OpsError
@@ -59,7 +60,7 @@ def await_healthy(world: World, services: Iterable[str], *, project: str = PROJE
         if waiting and world.clock.monotonic() - began > seconds:
             raise OpsError(
                 f"{', '.join(sorted(waiting))}: not healthy {seconds} s after the restart",
-                f"look at docker compose --project-name {project} logs {min(waiting)}",
+                f"look at {logs_command(min(waiting), project)}",
             )
         if waiting:
             world.clock.sleep(1)
@@ -105,11 +106,7 @@ def _service_probe(name: str, service: Service | None) -> Probe:
     if service is None:
         return Probe(f"container {name}", False, "missing", "run systemctl restart gitea-suite")
     seen = f"{service.state}, {service.health or 'no health check'}"
-    return Probe(f"container {name}", _is_healthy(service), seen, _logs_of(name))
-
-
-def _logs_of(service: str) -> str:
-    return f"look at docker compose --project-name {PROJECT} logs {service}"
+    return Probe(f"container {name}", _is_healthy(service), seen, f"look at {logs_command(name)}")
 
 
 def _is_healthy(service: Service) -> bool:
@@ -200,7 +197,9 @@ def _attempt(name: str, probe: Callable[[], Probe]) -> Probe:
 
 def _https(site: Site, world: World, address: str) -> Probe:
     answer = world.https.request(site.domain, address, "GET", "/api/healthz")
-    return Probe("https", answer.status == 200, f"/api/healthz answers {answer.status}", _logs_of("gitea"))
+    return Probe(
+        "https", answer.status == 200, f"/api/healthz answers {answer.status}", f"look at {logs_command('gitea')}"
+    )
 
 
 def _certificate(site: Site, world: World, address: str) -> Probe:
@@ -211,4 +210,6 @@ def _certificate(site: Site, world: World, address: str) -> Probe:
 
 def _ssh(site: Site, world: World, address: str) -> Probe:
     banner = world.https.banner(address, site.gitea.ssh_port)
-    return Probe("git over ssh", banner.startswith("SSH-2.0-"), banner or "no banner", _logs_of("gitea"))
+    return Probe(
+        "git over ssh", banner.startswith("SSH-2.0-"), banner or "no banner", f"look at {logs_command('gitea')}"
+    )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.config import compose_files
-from ops.config.compose_files import SETTINGS
+from ops.config.compose_files import SETTINGS, logs_command
 from ops.config.paths import COMPOSE_DIRECTORY, PROJECT
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused, RolledBack, Unavailable
@@ -43,7 +43,7 @@ class NginxStack:
     lock: Path = Path("/run/gitea-suite/nginx.lock")
 
     @property
-    def trial(self) -> str:
+    def smoke_test_project(self) -> str:
         """The project of the smoke test."""
         return f"{self.project}-trial"
 
@@ -171,7 +171,7 @@ def replace_nginx(
 
 
 def _smoke_test(site: Site, world: World, stack: NginxStack, image: str) -> None:
-    command = stack.compose(stack.trial, "trial.yaml")
+    command = stack.compose(stack.smoke_test_project, "trial.yaml")
     network = f"{stack.project}_web"
     with ExitStack() as undo:
         # Before and after: a test that was cut off leaves containers, and Compose makes every network of the file.
@@ -195,7 +195,7 @@ def _smoke_test(site: Site, world: World, stack: NginxStack, image: str) -> None
 def _compare(site: Site, world: World, stack: NginxStack, network: str) -> None:
     """Raise OpsError unless Gitea answers through the new nginx as it does through the serving one."""
     expected = _answer(site, world, world.containers.address(stack.project, NETWORK_OWNER, network))
-    seen = _answer(site, world, world.containers.address(stack.trial, NGINX, network))
+    seen = _answer(site, world, world.containers.address(stack.smoke_test_project, NGINX, network))
     if seen != expected:
         raise OpsError(f"through the new nginx {seen}, through the serving one {expected}")
 
@@ -220,7 +220,7 @@ def _put_beside(world: World, stack: NginxStack, image: str, serving: Sequence[s
         except OpsError as error:
             raise RolledBack(
                 f"{image} does not become healthy: {error.message}",
-                f"look at docker compose --project-name {stack.project} logs {NGINX}",
+                f"look at {logs_command(NGINX, stack.project)}",
                 left_as="the old nginx serves",
             ) from error
         undo.pop_all()

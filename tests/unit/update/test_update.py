@@ -598,7 +598,7 @@ def test_a_second_operator_is_told_who_is_at_work(machine: Machine) -> None:
 
 
 def test_a_notice_that_cannot_be_sent_changes_nothing_of_the_outcome(machine: Machine) -> None:
-    machine.mail.known = None
+    machine.mail.accepts = None
     assert machine.update(to="28.1.0").changed
     with pytest.raises(RolledBack):
         machine.update(to="28.1.1-crash")
