@@ -108,7 +108,7 @@ def blockers(losses: Losses, request: DestroyRequest) -> tuple[str, ...]:
 
 
 def in_words(site: Site, losses: Losses, request: DestroyRequest) -> tuple[str, ...]:
-    """Return the lines on losses that the operator reads before he agrees."""
+    """Return the lines on losses that the operator reads before confirming."""
     stored = f"{losses.backups.versions} versions of backups, {losses.backups.size / 2**30:.1f} GiB"
     return (
         f"{losses.resources} resources in AWS are destroyed: host, network, records",

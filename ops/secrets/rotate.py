@@ -26,7 +26,7 @@ from ops.world.host_ops import HostOps
 from ops.world.lock import exclusive
 from ops.world.mail import CredentialsRefused
 
-# What a rotation interrupts; the operator reads it before he agrees.
+# What a rotation interrupts; the operator reads it before confirming.
 CONSEQUENCES: Mapping[str, str] = {
     "admin-password": "the administrator signs in with the new password; nothing is restarted",
     "database-password": "Gitea is restarted",
@@ -42,7 +42,7 @@ _FIXED = {
     ),
     "restic-password": "every backup in both repositories is encrypted with it",
 }
-# Secrets that a backup depends on, and that a new site takes over from a lost one; the operator reads the consequence before.
+# Secrets that a backup depends on, and that a new site takes over from a lost one; the operator reads the consequence before confirming.
 ADOPTED: Mapping[str, str] = {
     "gitea-secret-key": "Gitea is restarted, and cannot read what it encrypted with its present key",
     "restic-password": "backups are read and made with this password; backups made with the present one cannot be read",

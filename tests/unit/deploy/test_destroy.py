@@ -64,7 +64,7 @@ def test_the_backups_of_a_destroyed_site_are_deleted_without_a_verified_backup()
 
 
 @pytest.mark.parametrize(("with_backups", "word"), [(True, "lost"), (False, "kept")])
-def test_the_operator_reads_the_losses_before_he_agrees(with_backups: bool, word: str) -> None:
+def test_the_operator_reads_the_losses_before_confirming(with_backups: bool, word: str) -> None:
     lines = destroy.in_words(fakes.site(), LOSSES, DestroyRequest(with_backups=with_backups))
     assert "lost: the data disk of 50 GiB with every repository, issue and account of git.example.org" in lines
     assert any(line.startswith(f"{word}: 12 versions of backups, 3.0 GiB in example-org") for line in lines)

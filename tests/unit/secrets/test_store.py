@@ -86,7 +86,7 @@ def test_a_secret_is_read_from_secrets_manager(monkeypatch: pytest.MonkeyPatch) 
 
 
 @mock_aws
-def test_an_existing_bucket_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_bucket_is_distinguished_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     location = {"LocationConstraint": "eu-central-1"}
