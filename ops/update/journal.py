@@ -136,10 +136,10 @@ class MaintenanceWindow:
         self.start_clock()
         mode.stop(at_most=at_most)
 
-    def release_ssh_port(self) -> None:
+    def free_ssh_port(self) -> None:
         """Free the port of git's ssh, before Gitea's container starts."""
         if self._mode:
-            self._mode.give_back()
+            self._mode.free_ssh_port()
 
     def end_maintenance_mode(self) -> None:
         """End maintenance mode, whether this run or an interrupted one started it."""

@@ -12,7 +12,7 @@ from ops.images import pins
 from ops.images.pins import Pin
 from ops.stack import apply_secrets, health
 from ops.stack.maintenance import DRAIN_SECONDS
-from ops.stack.nginx_handover import DOOR, HANDOVER_DRAIN_SECONDS, NGINX, Front, image_from, replace_nginx
+from ops.stack.nginx_handover import HANDOVER_DRAIN_SECONDS, NETWORK_OWNER, NGINX, NginxStack, image_from, replace_nginx
 from ops.update import available, pg_upgrade, smoke_test
 from ops.update.journal import DATA, Pending, Progress, Run, UpdateContext, needs_data
 from ops.update.plan import PlannedUpdate
@@ -197,7 +197,7 @@ def _run_postgres(at: UpdateContext) -> None:
     _run_by_pin(at, "postgres")
     _await_healthy(at, "postgres")
     password = (at.paths.secrets / "database-password").read_text(encoding="utf-8")
-    apply_secrets.have_database_take(password, at.world)
+    apply_secrets.ensure_database_password(password, at.world)
 
 
 def _start_clock(progress: Progress, planned: PlannedUpdate) -> None:
@@ -209,7 +209,7 @@ def _start_clock(progress: Progress, planned: PlannedUpdate) -> None:
 def _start_service(at: UpdateContext, progress: Progress, planned: PlannedUpdate) -> None:
     """Run the service by its pin (Gitea, if the updated service has Gitea's data), then end maintenance mode."""
     if planned.with_data:
-        progress.window.release_ssh_port()
+        progress.window.free_ssh_port()
     if planned.service != "certbot":
         _run_by_pin(at, "gitea" if planned.with_data else planned.service)
         _await_healthy(at, "gitea" if planned.with_data else planned.service)
@@ -246,7 +246,7 @@ def _run_by_pin(at: UpdateContext, service: str) -> None:
         _replace_nginx(at)
         return
     # nginx shares the network of the service "door".
-    services = [DOOR, NGINX] if service in {DOOR, NGINX} else [service]
+    services = [NETWORK_OWNER, NGINX] if service in {NETWORK_OWNER, NGINX} else [service]
     _compose(at, service, "create", "--pull", "never", *services)
     for each in services:
         at.world.containers.start(at.paths.project, each)
@@ -262,11 +262,11 @@ def _compose(at: UpdateContext, what: str, *arguments: str) -> None:
 def _replace_nginx(at: UpdateContext) -> None:
     """Start a second nginx beside the current one and hand over to it, without an outage."""
     image = image_from((at.compose / SETTINGS).read_text(encoding="utf-8"))
-    front = Front(at.paths.project, at.compose, lock=at.paths.lock.with_name("nginx.lock"))
+    stack = NginxStack(at.paths.project, at.compose, lock=at.paths.lock.with_name("nginx.lock"))
     began = at.world.clock.monotonic()
     while True:
         try:
-            replace_nginx(at.site, at.world, image, front=front)
+            replace_nginx(at.site, at.world, image, stack=stack)
         except Locked:
             # A deployment replaces nginx, too, without taking the lock of all operations.
             if at.world.clock.monotonic() - began > _HANDOVER_SECONDS:

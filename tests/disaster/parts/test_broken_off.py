@@ -33,7 +33,7 @@ def applied(cloud: Cloud) -> Outputs:
     """The infrastructure, after an apply that was killed midway and the one that healed it."""
     _apply_and_kill(cloud)
     forgotten = _leave_a_machine(cloud)
-    with pytest.raises(Refused, match=f"{forgotten} has the host's network card"):
+    with pytest.raises(Refused, match=f"instance {forgotten} holds the host's network interface"):
         infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
     cloud.client("ec2").terminate_instances(InstanceIds=[forgotten])
     return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)

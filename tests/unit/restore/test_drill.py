@@ -59,7 +59,7 @@ def run_drill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Runs a drill on a data disk with this many free bytes and with this function as its fetch."""
 
     def run(free: int, fetch: Callable[..., None]) -> Drill:
-        world: Any = fakes.FakeWorld(btrfs=fakes.FakeSubvolumes(room=free))
+        world: Any = fakes.FakeWorld(btrfs=fakes.FakeBtrfs(room=free))
         monkeypatch.setattr(drill, "_compose", lambda folder: ["docker", "compose"])
         monkeypatch.setattr(drill, "_fetch", fetch)
         both: Any = None

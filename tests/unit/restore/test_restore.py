@@ -286,7 +286,7 @@ def test_data_is_fetched_if_its_snapshot_cannot_be_used(
     report = host.ops()
     assert (host.content(), host.running, report.facts["picture"]) == ("then", True, False)
     assert host.actions.index("clone") < host.actions.index("restore data") < host.actions.index("stop")
-    assert [line for line in host.told if "fetching everything" in line and why in line]
+    assert [line for line in host.progress if "fetching everything" in line and why in line]
 
 
 @pytest.mark.parametrize(("prepare", "why"), UNUSABLE_SNAPSHOTS)
@@ -316,7 +316,7 @@ def test_with_a_snapshot_a_damaged_local_copy_costs_only_the_fetch_of_the_databa
     host.damaged = {"local"}
     host.ops()
     assert (host.content(), "restore data" in host.actions) == ("then", False)
-    assert [line for line in host.told if "fetching the database from the bucket" in line]
+    assert [line for line in host.progress if "fetching the database from the bucket" in line]
 
 
 def test_the_plan_says_where_the_data_comes_from(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_damaged_local_copy_is_replaced_by_the_one_in_the_bucket(host: FakeRes
     host.damaged = {"local"}
     host.ops()
     assert host.content() == "then"
-    assert any("from the bucket: local: ciphertext verification failed" in line for line in host.told)
+    assert any("from the bucket: local: ciphertext verification failed" in line for line in host.progress)
 
 
 def test_a_backup_that_is_damaged_in_both_repositories_is_not_restored_and_the_failed_step_is_named(
@@ -393,7 +393,7 @@ def test_an_unreadable_dump_without_wal_leaves_the_site_unchanged(host: FakeRest
     with pytest.raises(OpsError, match=r"is damaged\nand from WAL: backup .* is from before WAL was archived"):
         host.ops()
     assert (host.content(), host.running) == ("now", True)
-    assert "the dump cannot be used, recovering its moment from base backup and WAL" in host.told[-1]
+    assert "the dump cannot be used, recovering its moment from base backup and WAL" in host.progress[-1]
 
 
 def test_a_restored_site_that_does_not_start_is_rolled_back(host: FakeRestoreHost) -> None:
@@ -460,7 +460,7 @@ def test_a_single_repository_is_fetched_from_the_bucket_if_the_local_copy_is_dam
     host.damaged = {"local"}
     host.ops(repository="a/b")
     assert (host.paths.live / "git/repositories/a/b.git/content").read_text() == "then"
-    assert any("from the bucket: local: ciphertext verification failed" in line for line in host.told)
+    assert any("from the bucket: local: ciphertext verification failed" in line for line in host.progress)
     host.damaged = {"local", "remote"}
     (host.paths.live / "git/repositories/a/b.git/content").write_text("now")
     with pytest.raises(OpsError, match="remote: ciphertext verification failed"):

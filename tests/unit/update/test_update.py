@@ -526,7 +526,7 @@ def test_an_update_waits_for_a_deployment_that_replaces_nginx(host: FakeHost, mo
 
 def test_an_nginx_that_fails_its_trial_never_replaces_the_current_one(host: FakeHost) -> None:
     host.failing_nginx_images = frozenset({"nginx:1.30.5@sha256:1.30.5"})
-    with pytest.raises(RolledBack, match="does not stand its trial"):
+    with pytest.raises(RolledBack, match="fails its smoke test"):
         host.update("nginx")
     assert not [each for each in host.actions if "the old nginx" in each]
     assert host.pinned_in_environment("nginx") == host.stack["nginx"].image == PINS["nginx"]
@@ -596,7 +596,7 @@ def test_a_second_operator_learns_which_operation_is_running(host: FakeHost) -> 
 
 
 def test_a_mail_that_cannot_be_sent_does_not_change_the_outcome(host: FakeHost) -> None:
-    host.mail.known = None
+    host.mail.accepts = None
     assert host.update(to="28.1.0").changed
     with pytest.raises(RolledBack):
         host.update(to="28.1.1-crash")
@@ -667,7 +667,7 @@ def test_a_release_that_was_rolled_back_is_not_tried_again_automatically(host: F
     host.clock.sleep(timedelta(days=7).total_seconds())
     host.bucket["drills/1.json"] = host.bucket["drills/1.json"].replace(b"2026-11-28", b"2026-12-05")
     assert host.update("", automatic=True).summary == "there is nothing to update"
-    assert "the last attempt was rolled back; ops update nginx tries it again" in host.told[-1]
+    assert "the last attempt was rolled back; ops update nginx tries it again" in host.progress[-1]
     assert host.update("nginx").facts["to"] == "nginx:1.30.5@sha256:1.30.5"
 
 
