@@ -31,14 +31,14 @@ path = pathlib.Path("/etc/gitea-suite/site.json")
 known = json.loads(path.read_text())
 known["update"] |= {"watch_seconds": 10, "healthy_minutes": 1}
 path.write_text(json.dumps(known))"""
-# What a digest of a repository's refs is made of: ops/backup.py, _REFS.
+# The input of the digest of a repository's refs: ops/backup.py, _REFS.
 REFS = """cd /data/git/repositories
 find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each; do
     echo "= ${each#./}"
     git -C "$each" symbolic-ref HEAD
     git -C "$each" for-each-ref --format='%(objectname) %(refname)'
 done"""
-# What chattr does, which the host has not: 0x10 is immutable (linux/fs.h, FS_IOC_SETFLAGS).
+# As chattr does, which is not on the host: 0x10 is immutable (linux/fs.h, FS_IOC_SETFLAGS).
 FLAGS = """python3 -c 'import fcntl, os, struct
 fcntl.ioctl(os.open("{folder}", os.O_RDONLY), 0x40086602, struct.pack("i", {flags}))'"""
 # The site starts again with an older release, and without data: as tests/e2e/rehearsals/conftest.py did at that commit.
@@ -83,7 +83,7 @@ def ops(words: str, *codes: int) -> dict[str, Any]:
 
 def kill_at(step: str, words: str, seconds: float = 0) -> None:
     """Run a verb on the host and kill it as it begins a step, or so many seconds later."""
-    # By its process, known beforehand: the next step is but milliseconds away.
+    # By its process id, which is known before: the next step is milliseconds away.
     verb = f"docker ps --latest --quiet --filter label=gitea-suite.verb={words.partition(' ')[0]}"
     know = f'[ "$pid" ] || pid=$(docker inspect --format "{{{{.State.Pid}}}}" $({verb}))'
     kill = f'if [ "$l" = "== {step}" ]; then sleep {seconds}; kill -KILL $pid; fi'
@@ -99,7 +99,7 @@ def secret_key() -> str:
 
 
 def masked(text: str) -> str:
-    """Nothing of this machine and nothing that opens anything: paths, addresses, keys."""
+    """Replace paths, addresses and keys of the machine and the site."""
     text = text.replace(str(FOLDER), "sites/ground").replace(RUN, "ground-000000")
     network = SITE["host"]["address"].rpartition(".")[0]
     text = text.replace(f"{network}.", "192.0.2.")
@@ -147,7 +147,7 @@ def keep_bucket() -> None:
 
 
 def snapshots() -> None:
-    """What restic says of both repositories."""
+    """The snapshots of both repositories, as restic lists them."""
     ops_image = on_host("docker images --format '{{.Repository}}:{{.Tag}}' | grep ops | head -1").strip()
     run = on_host("sed -n 's/^exec docker run/docker run --entrypoint restic/p; /^    --/p' /usr/local/bin/ops")
     run = run.replace('--label gitea-suite.verb="$verb" ', "")
@@ -194,7 +194,7 @@ def keep_host() -> None:
 
 
 def keep_operator() -> None:
-    """What the deployment remembers of the site beside its site file."""
+    """The files that the deployment keeps beside its site file."""
     keep("operator/site.toml", (FOLDER / "site.toml").read_text())
     state = FOLDER / ".state/local"
     left_out = {"providers", "artifacts"}
@@ -216,7 +216,7 @@ def _address(resource: dict[str, Any]) -> str:
 
 
 def keep_tags() -> None:
-    """The tags of what the deployment made in AWS, by kind of resource."""
+    """The tags of the AWS resources, by resource."""
     found: dict[str, Any] = {}
     for each in client("ec2").describe_tags()["Tags"]:
         found.setdefault(f"{each['ResourceType']} {each['ResourceId']}", {})[each["Key"]] = each["Value"]
@@ -261,7 +261,7 @@ def pending() -> None:
 
 
 def cut(name: str, step: str, words: str, *codes: int) -> dict[str, Any]:
-    """Cut an update off at a step, keep its journal and the state of the disk, and what the same code makes of it."""
+    """Kill an update at a step; keep its journal, the state of the disk, and the report of the same code's resume."""
     kill_at(step, words)
     records = on_host("cat /srv/gitea/.update/journal")
     assert step in {"back", json.loads(records.splitlines()[-1].partition(" ")[2])["step"]}, records
@@ -283,7 +283,7 @@ def older(image: str, variable: str) -> None:
 
 
 def gitea() -> None:
-    """Updates of Gitea, cut off at every step, then a rollback."""
+    """Updates of Gitea, killed at every step, then a rollback."""
     on_host(f"systemctl stop {TIMERS}\npython3 -c '{HURRY}'")
     older("gitea/gitea:28.0.1", "GITEA_IMAGE")
     update = "update gitea --to 28.1.0 --yes"
@@ -300,12 +300,12 @@ def gitea() -> None:
 
 
 def nginx() -> None:
-    """An update of what has no data."""
+    """An update of a service without data."""
     cut("nginx-up", "up", "update nginx --to 1.30.5 --yes")
 
 
 def postgres() -> None:
-    """A major step of PostgreSQL, cut off at every step."""
+    """A major update of PostgreSQL, killed at every step."""
     older("postgres:17.11", "POSTGRES_IMAGE")
     update = "update postgres --to 18.6 --yes"
     for step in ("picture", "convert", "switch", "pin"):
@@ -316,7 +316,7 @@ def postgres() -> None:
 
 
 def history() -> None:
-    """What the updates have left."""
+    """The history of updates, and the snapshots kept for a rollback."""
     ops("backup take")
     for name in ("history.jsonl", "kept.json", "last-automatic"):
         if said := on_host(f"cat /srv/gitea/.update/{name} 2>/dev/null", check=False):
@@ -326,10 +326,10 @@ def history() -> None:
 
 
 def restores() -> None:
-    """A restore in its switch: of the whole site, and of one repository, which a name that is held fast cuts off."""
+    """Restores that stop in their switch: of the whole site, and of one repository, where an immutable folder stops it."""
     ops("backup take")
     write("after the backup")
-    # The first is recorded when it has begun, and then it waits for Gitea to end.
+    # The switch writes its record first, then it waits until Gitea has stopped.
     for step, seconds in (("switch", 0.15), ("start", 0)):
         kill_at(step, "restore --yes", seconds)
         keep(f"restore/{step}/journal", on_host("cat /srv/gitea/.restore/journal"))
@@ -355,7 +355,7 @@ def restores() -> None:
 
 
 def bucket() -> None:
-    """The bucket as all of that left it, and what git says of the repositories, as the newest backup has it."""
+    """The bucket after all of that, and the refs of the repositories in the newest backup."""
     ops("backup take")
     container = "docker exec --interactive --user git gitea-suite-gitea-1 sh"
     keep("host/refs.txt", on_host(f"{container} <<'END'\n{REFS}\nEND"))
