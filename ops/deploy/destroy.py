@@ -14,7 +14,7 @@ from ops.errors import Refused
 from ops.model import BucketContents, Confirm, Report
 from ops.world import World
 from ops.world.lock import exclusive
-from ops.world.terraform import altered, resources_from
+from ops.world.terraform import resources_from, with_override
 
 # What refuses to be destroyed otherwise; an override merges into the resource's own lifecycle block.
 _LIFTED = """
@@ -67,7 +67,7 @@ def destroy(site: Site, world: World, *, workspace: Workspace, request: DestroyR
     bucket = infrastructure.state_bucket(site)
     if not world.aws.bucket_exists(bucket):
         return Report("destroy", changed=False, summary=f"{site.name} is not there: nothing to do")
-    with exclusive(workspace.lock, world.clock.now()), altered(workspace.repository / "infra", _LIFTED) as root:
+    with exclusive(workspace.lock, world.clock.now()), with_override(workspace.repository / "infra", _LIFTED) as root:
         terraform, variables = infrastructure.prepared(site, world, workspace, root)
         state = terraform.state()
         doomed = [each for each in resources_from(state) if not each.startswith(_BACKUPS)]

@@ -17,7 +17,7 @@ def refuse(state: Mapping[str, Any], world: World) -> None:
     """
     known = identities_from(state, "aws_instance")
     for card in identities_from(state, "aws_network_interface"):
-        holder = world.aws_account.holder(card)
+        holder = world.aws_account.attached_instance(card)
         if holder and holder not in known:
             raise Refused(
                 f"{holder} has the host's network card, and Terraform's state does not know it: "

@@ -37,7 +37,7 @@ class Bench:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(content: bytes | None) -> tuple[Bench, ...]:
+def from_json(content: bytes | None) -> tuple[Bench, ...]:
     """Return the benchmarks in a file; none where there is no file, or one that is not ours."""
     try:
         return tuple(_bench(each) for each in json.loads(content or b"")["benches"])
@@ -45,9 +45,9 @@ def read(content: bytes | None) -> tuple[Bench, ...]:
         return ()
 
 
-def added(content: bytes | None, bench: Bench) -> bytes:
+def with_benchmark(content: bytes | None, bench: Bench) -> bytes:
     """Return the file with a benchmark in it, in the place of what an earlier run of the same one measured."""
-    benches = {each.name: each for each in read(content)} | {bench.name: bench}
+    benches = {each.name: each for each in from_json(content)} | {bench.name: bench}
     document = {
         "schema": 1,
         "benches": [dataclasses.asdict(each) | {"when": each.when.isoformat()} for each in benches.values()],

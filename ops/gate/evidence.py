@@ -143,7 +143,7 @@ def check_stage(stage: str, tree: str, proof: Proof, key: bytes, previous: str =
         statement, cases = _examine(stage, tree, proof, key, previous)
     except ValueError as error:
         return Verdict(stage, False, str(error), remedy)
-    if objection := _objection(cases):
+    if objection := _why_unproven(cases):
         return Verdict(stage, False, objection, remedy, statement, cases)
     return Verdict(stage, True, f"{len(cases)} tests passed", "", statement, cases)
 
@@ -332,7 +332,7 @@ def _is_command_of(stage: str, command: Any) -> bool:
 
 def _is_of_this_form(statement: Any) -> bool:
     try:
-        subject, about = statement["subject"][0]["digest"], _about(statement)
+        subject, about = statement["subject"][0]["digest"], _stage_descriptor_of(statement)
         return (
             (statement["_type"], statement["predicateType"]) == (STATEMENT_TYPE, PREDICATE_TYPE)
             and isinstance(subject, dict)
@@ -343,7 +343,7 @@ def _is_of_this_form(statement: Any) -> bool:
         return False
 
 
-def _about(statement: Mapping[str, Any]) -> Mapping[str, Any]:
+def _stage_descriptor_of(statement: Mapping[str, Any]) -> Mapping[str, Any]:
     """The one descriptor that speaks of the stage and its JUnit file; raises ValueError when there is not exactly one."""
     (found,) = (each for each in statement["predicate"]["configuration"] if each["name"].startswith("stage:"))
     return dict(found)
@@ -352,7 +352,7 @@ def _about(statement: Mapping[str, Any]) -> Mapping[str, Any]:
 def _examine_junit(statement: Mapping[str, Any], proof: Proof) -> tuple[Case, ...]:
     if proof.junit is None:
         raise ValueError("its JUnit file is missing")
-    if _about(statement)["digest"]["sha256"] != digest(proof.junit):
+    if _stage_descriptor_of(statement)["digest"]["sha256"] != digest(proof.junit):
         raise ValueError("its JUnit file was altered")
     return cases_from(proof.junit)
 
@@ -381,7 +381,7 @@ def _require_same_images(verdicts: Sequence[Verdict]) -> None:
                 )
 
 
-def _objection(cases: Sequence[Case]) -> str:
+def _why_unproven(cases: Sequence[Case]) -> str:
     for outcome in ("failed", "skipped"):
         if names := [case.name for case in cases if case.outcome == outcome]:
             return f"{len(names)} of its tests {outcome}: {names[0]}"

@@ -33,11 +33,11 @@ def page_from(
         tree=escape(tree),
         commit=escape(commit),
         warning=_warning(changed_files),
-        chain="".join(_link(verdict, longest) for verdict in verdicts),
+        chain="".join(_chain_item(verdict, longest) for verdict in verdicts),
         stages="".join(_section(verdict) for verdict in verdicts),
         images=_images(verdicts),
         tools=_tools(verdicts),
-        courses=_courses(verdicts),
+        courses=_timelines(verdicts),
         figures=_figures(benches, tree),
         made=f"{made:%Y-%m-%d %H:%M} UTC",
     )
@@ -78,7 +78,7 @@ def _warning(changed_files: Sequence[str]) -> str:
     return f'<p class="warning">{differ} from this commit; what is changed is not proven.</p>'
 
 
-def _link(verdict: Verdict, longest: float) -> str:
+def _chain_item(verdict: Verdict, longest: float) -> str:
     seconds = _seconds(verdict)
     return _template("link").substitute(
         state="proven" if verdict.proven else "unproven",
@@ -125,8 +125,8 @@ def _images(verdicts: Sequence[Verdict]) -> str:
         f"<tr><td>{escape(name)}</td><td><code>{escape(digest)}</code></td></tr>"
         for name, digest in sorted(images.items())
     )
-    told = "".join(f"<p>{_SETS[each]}</p>" for each in _SETS if each in sets)
-    return f"{told}<table>{rows}</table>"
+    notes = "".join(f"<p>{_SETS[each]}</p>" for each in _SETS if each in sets)
+    return f"{notes}<table>{rows}</table>"
 
 
 def _tools(verdicts: Sequence[Verdict]) -> str:
@@ -137,14 +137,14 @@ def _tools(verdicts: Sequence[Verdict]) -> str:
     return f"<table>{rows}</table>" if rows else "<p>None noted.</p>"
 
 
-def _courses(verdicts: Sequence[Verdict]) -> str:
+def _timelines(verdicts: Sequence[Verdict]) -> str:
     """The time lines that tests recorded, from the very JUnit files that the evidence is about."""
     cases = [case for verdict in verdicts for case in verdict.cases if timeline_chart.PROPERTY in case.properties]
-    drawn = "".join(_course(case) for case in cases if case.outcome == "passed")
+    drawn = "".join(_timeline(case) for case in cases if case.outcome == "passed")
     return f"<h2>How long it took, step by step</h2>{drawn}" if drawn else ""
 
 
-def _course(case: Case) -> str:
+def _timeline(case: Case) -> str:
     try:
         course = timeline_chart.course_from(case.properties[timeline_chart.PROPERTY])
     except ValueError:

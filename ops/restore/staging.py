@@ -146,7 +146,7 @@ def wal_plan_lines(chosen: Manifest, log: WalSource | None) -> tuple[str, ...]:
 
 def _load_log(site: Site, world: World, paths: HostPaths, both: Repositories, log: WalSource) -> str:
     """Fill the staged database with that of base and log, and return until when it goes."""
-    local = log.plan.base.local in {each.identity for each in both.local.snapshots_if_there() or ()}
+    local = log.plan.base.local in {each.identity for each in both.local.snapshots_or_none() or ()}
     source = both.local if local else both.remote
     with recovery.database_of(site, world, log.plan, source, log.place) as container:
         until = recovery.until(world, container)
@@ -231,7 +231,7 @@ def sources_of(chosen: Manifest, both: Repositories) -> list[tuple[Restic, dict[
     """Return the repositories to fetch a backup from, and its snapshots there: this host's, where all of it is, then the bucket's."""
     remote = {name: part.remote for name, part in chosen.parts.items()}
     local = {name: part.local for name, part in chosen.parts.items()}
-    here = set(local.values()) <= {each.identity for each in both.local.snapshots_if_there() or ()}
+    here = set(local.values()) <= {each.identity for each in both.local.snapshots_or_none() or ()}
     return [*([(both.local, local)] if here else []), (both.remote, remote)]
 
 

@@ -36,7 +36,7 @@ class MaintenanceMode:
         # Told already, where it is stopped once more.
         self.give_back()
         sentence = f"Gitea is away for a moment. {self._reason} Try again in a minute."
-        if not self._said.enter_context(self._world.ssh.sentence(self._site.gitea.ssh_port, sentence)):
+        if not self._said.enter_context(self._world.ssh.notice(self._site.gitea.ssh_port, sentence)):
             self._world.tell("the port of git's ssh is taken: its users meet a refusal and not a sentence")
 
     def give_back(self) -> None:

@@ -127,7 +127,7 @@ def _await(at: UpdateContext, there: Pin) -> None:
     """Wait until the new server is well; raises OpsError with its last words as soon as it ends."""
     world, began, minutes = at.world, at.world.clock.monotonic(), at.site.update.healthy_minutes
     while not any(each.health == "healthy" for each in world.containers.services(PROJECT)):
-        if words := world.containers.last_words(_SERVER):
+        if words := world.containers.exit_log(_SERVER):
             raise OpsError(f"{there.tag} makes no database: {' '.join(words.split())[-400:]}")
         if world.clock.monotonic() - began > 60 * minutes:
             raise OpsError(f"{there.tag} has made no database after {minutes} min")

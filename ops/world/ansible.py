@@ -17,13 +17,13 @@ from typing import Any
 import ansible_runner
 
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
-from ops.world.process import PATIENCE, POLITE_SECONDS, signals_held
+from ops.world.process import INTERRUPTS_TOLERATED, POLITE_SECONDS, signals_held
 
 # The task of site.yml that waits for the host; when it gives up, the host is away.
 _REACH = "Reach the host"
 # The task of the role gitea that asks whether the host updates or restores.
 UNDERWAY = "Refuse to come in its way"
-_HEALS = "mend the cause and run again: it heals"
+_RUN_AGAIN = "mend the cause and run again: it heals"
 _KINDS: Mapping[int, type[OpsError]] = {
     each.exit_code: each for each in (ConfigError, Degraded, Refused, RolledBack, Stranded, Unavailable, Locked)
 }
@@ -92,7 +92,7 @@ def play(
         if events.failed:
             # In check mode nothing is changed.
             raise failure_from(playbook, events.failed, [] if check else events.changed)
-        raise OpsError(f"playbook {playbook} failed: {runner.stdout.read()}", _HEALS)
+        raise OpsError(f"playbook {playbook} failed: {runner.stdout.read()}", _RUN_AGAIN)
     return Played(events.ran, tuple(events.changed), tuple(sorted(events.seconds, key=lambda each: -each[1])[:8]))
 
 
@@ -112,8 +112,8 @@ def failure_from(playbook: str, failed: Mapping[str, Any], changed: Sequence[str
     said = f"playbook {playbook} failed: {name}: {_reason(result)}"
     kind = _kind(result)
     if kind is OpsError:
-        return OpsError(said, _HEALS)
-    return kind(said + before, _next_step(result) or _HEALS)
+        return OpsError(said, _RUN_AGAIN)
+    return kind(said + before, _next_step(result) or _RUN_AGAIN)
 
 
 def _kind(result: Mapping[str, Any]) -> type[OpsError]:
@@ -219,7 +219,7 @@ def ending(interrupts: Sequence[int], events: Events, tell: Callable[[str], None
             asked_at.append(time.monotonic())
             tell("interrupted: the playbook is ended")
             _signal(os.kill, events.process, signal.SIGINT)
-        patient = events.process and len(interrupts) <= PATIENCE
+        patient = events.process and len(interrupts) <= INTERRUPTS_TOLERATED
         return not patient or time.monotonic() - asked_at[0] > POLITE_SECONDS
 
     try:

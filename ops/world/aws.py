@@ -35,20 +35,20 @@ class Aws:
 
     def secret(self, name: str, stage: str = CURRENT) -> Secret:
         """Return the value of a secret in Secrets Manager; raises OpsError when the secret or that stage is not there."""
-        with _explained(f"secret {name}"):
+        with _translated_errors(f"secret {name}"):
             found = self._client("secretsmanager").get_secret_value(SecretId=name, VersionStage=stage)
             return Secret(found["SecretString"])
 
     def secret_stages(self, name: str) -> Mapping[str, str]:
         """Return the version that each stage of a secret points at; empty for a secret that has no value yet."""
-        with _explained(f"secret {name}"):
+        with _translated_errors(f"secret {name}"):
             described = self._client("secretsmanager").describe_secret(SecretId=name)
         stages = described.get("VersionIdsToStages") or {}
         return {stage: version for version, labels in stages.items() for stage in labels}
 
     def put_pending_secret(self, name: str, value: Secret) -> str:
         """Keep a value beside the current one and return its version. AWS makes a secret's first version current at once."""
-        with _explained(f"secret {name}"):
+        with _translated_errors(f"secret {name}"):
             request = {"SecretId": name, "SecretString": value.reveal(), "VersionStages": [PENDING]}
             return str(self._client("secretsmanager").put_secret_value(**request)["VersionId"])
 
@@ -57,7 +57,7 @@ class Aws:
         stages = self.secret_stages(name)
         if stages.get(CURRENT) == version:
             return
-        with _explained(f"secret {name}"):
+        with _translated_errors(f"secret {name}"):
             client = self._client("secretsmanager")
             before = {"RemoveFromVersionId": stages[CURRENT]} if CURRENT in stages else {}
             if before and FIRST not in stages:
@@ -67,26 +67,26 @@ class Aws:
 
     def access_keys(self, user: str) -> tuple[AccessKey, ...]:
         """Return the keys of an IAM user, of which there are at most two."""
-        with _explained(f"IAM user {user}"):
+        with _translated_errors(f"IAM user {user}"):
             found = self._client("iam").list_access_keys(UserName=user)["AccessKeyMetadata"]
         return tuple(AccessKey(each["AccessKeyId"], each["Status"] == "Active") for each in found)
 
     def make_access_key(self, user: str) -> tuple[str, Secret]:
         """Make a key for an IAM user and return its id and its secret, which AWS shows this once."""
-        with _explained(f"IAM user {user}"):
+        with _translated_errors(f"IAM user {user}"):
             made = self._client("iam").create_access_key(UserName=user)["AccessKey"]
         return made["AccessKeyId"], Secret(made["SecretAccessKey"])
 
     def delete_access_key(self, user: str, identity: str) -> None:
         """Deactivate a key of an IAM user, then delete it."""
-        with _explained(f"IAM user {user}"):
+        with _translated_errors(f"IAM user {user}"):
             client = self._client("iam")
             client.update_access_key(UserName=user, AccessKeyId=identity, Status="Inactive")
             client.delete_access_key(UserName=user, AccessKeyId=identity)
 
     def caller(self) -> str:
         """Return the ARN of the identity in use; raises Unavailable when there is none."""
-        with _explained("AWS credentials"):
+        with _translated_errors("AWS credentials"):
             return str(self._client("sts").get_caller_identity()["Arn"])
 
     def credentials(self) -> Secret:
@@ -94,7 +94,7 @@ class Aws:
 
         Those of a role or of single sign-on end after a while, and the program's work with them. Raises Unavailable for none.
         """
-        with _explained("AWS credentials"):
+        with _translated_errors("AWS credentials"):
             found = self._session.get_credentials()
             known = found.get_frozen_credentials() if found else None
         if known is None:
@@ -120,14 +120,14 @@ class Aws:
 
     def objects(self, bucket: str, prefix: str, *, after: str = "") -> tuple[str, ...]:
         """Return the keys in a bucket that begin with ``prefix``, sorted; with ``after`` only those behind that one."""
-        with _explained(f"bucket {bucket}"):
+        with _translated_errors(f"bucket {bucket}"):
             request = {"Bucket": bucket, "Prefix": prefix, "StartAfter": after}
             pages = self._client("s3").get_paginator("list_objects_v2").paginate(**request)
             return tuple(sorted(each["Key"] for page in pages for each in page.get("Contents", ())))
 
     def read_object(self, bucket: str, key: str) -> bytes:
         """Return the content of an object; raises OpsError when it is not there."""
-        with _explained(f"{key} in bucket {bucket}"):
+        with _translated_errors(f"{key} in bucket {bucket}"):
             return bytes(self._client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
     def replication(self, bucket: str, key: str) -> str:
@@ -135,17 +135,17 @@ class Aws:
 
         Amazon S3 User Guide, "Getting replication status information".
         """
-        with _explained(f"{key} in bucket {bucket}"):
+        with _translated_errors(f"{key} in bucket {bucket}"):
             return str(self._client("s3").head_object(Bucket=bucket, Key=key).get("ReplicationStatus", ""))
 
     def write_object(self, bucket: str, key: str, content: bytes) -> None:
         """Write an object; what is there under its key stays as an older version."""
-        with _explained(f"{key} in bucket {bucket}"):
+        with _translated_errors(f"{key} in bucket {bucket}"):
             self._client("s3").put_object(Bucket=bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256")
 
     def hide_object(self, bucket: str, key: str) -> None:
         """Put a delete marker on an object; its versions stay until lock and lifecycle end them."""
-        with _explained(f"{key} in bucket {bucket}"):
+        with _translated_errors(f"{key} in bucket {bucket}"):
             self._client("s3").delete_object(Bucket=bucket, Key=key)
 
     def _client(self, service: str) -> Any:
@@ -160,7 +160,7 @@ _REMEDIES = {"RequestTimeTooSkewed": "set this machine's clock: timedatectl, chr
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _translated_errors(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:

@@ -61,7 +61,7 @@ class AwsAccount:
             unknown=tuple(questions.unanswered),
         )
 
-    def holder(self, card: str) -> str:
+    def attached_instance(self, card: str) -> str:
         """Return the machine that has a network card, or "" when none has or there is no such card."""
         return str(self._answered(card, lambda: self._holder(card)))
 
@@ -70,7 +70,7 @@ class AwsAccount:
         pages = self._client("ec2").get_paginator("describe_security_group_rules")
         chosen = [{"Name": "group-id", "Values": [group]}]
         found = self._answered("security groups", lambda: list(pages.paginate(Filters=chosen)))
-        return {rule["SecurityGroupRuleId"]: _words(rule) for page in found for rule in page["SecurityGroupRules"]}
+        return {rule["SecurityGroupRuleId"]: _text(rule) for page in found for rule in page["SecurityGroupRules"]}
 
     def revoke(self, group: str, rule: str, *, egress: bool) -> None:
         """Take a rule out of a security group."""
@@ -106,13 +106,13 @@ class AwsAccount:
             for each in page.get("DeleteMarkers", []):
                 yield _version(each, marker=True)
 
-    def hidden(self, bucket: str, prefix: str) -> tuple[str, ...]:
+    def hidden_keys(self, bucket: str, prefix: str) -> tuple[str, ...]:
         """Return the keys that begin with ``prefix`` and that a delete marker hides, sorted."""
         pages = self._versions(bucket, prefix)
         found = (each for page in pages for each in page.get("DeleteMarkers", []) if each["IsLatest"])
         return tuple(sorted(each["Key"] for each in found))
 
-    def bring_back(self, bucket: str, key: str, version: str) -> None:
+    def restore_version(self, bucket: str, key: str, version: str) -> None:
         """Make a version of an object the newest once more, by a copy of it."""
         origin = {"Bucket": bucket, "Key": key, "VersionId": version}
         # An object is copied onto itself only with something that changes: its metadata, of which it has none.
@@ -310,7 +310,7 @@ def _version(listed: dict[str, Any], *, marker: bool) -> ObjectVersion:
     )
 
 
-def _words(rule: dict[str, Any]) -> str:
+def _text(rule: dict[str, Any]) -> str:
     way, whom = ("egress", "to") if rule["IsEgress"] else ("ingress", "from")
     peer = rule.get("CidrIpv4") or rule.get("CidrIpv6") or rule.get("PrefixListId") or "another group"
     protocol = "all protocols" if rule["IpProtocol"] == "-1" else rule["IpProtocol"]

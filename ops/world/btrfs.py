@@ -37,7 +37,7 @@ class Btrfs:
         """Tell whether the folder's file system is btrfs, whatever state that is in."""
         return self._processes.run(["stat", "--file-system", "--format", "%T", str(folder)]).output.strip() == "btrfs"
 
-    def settle(self, folder: Path) -> None:
+    def sync(self, folder: Path) -> None:
         """Have what is written in the folder's file system on the disk, so that a picture of it need not wait for that."""
         self._do(["sync", "--file-system", str(folder)])
 

@@ -47,7 +47,7 @@ class ContainerProcesses(Processes):
         """Whatever ``Processes`` starts and attends to, it starts by this."""
         return super()._started(self._around(argv, environment), directory, environment, *rest, **named)
 
-    def at_work(self) -> bool:
+    def is_running(self) -> bool:
         """Tell whether a container of that name is at work: its own run may have been killed, and it not with it."""
         chosen = f"label={_LABEL}={self.name}"
         return bool(Processes().run(["docker", "ps", "--quiet", "--filter", chosen]).output.strip())

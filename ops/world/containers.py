@@ -64,13 +64,13 @@ class Containers:
     """Looks at, runs in and builds containers on the engine that the environment names."""
 
     def __init__(self) -> None:
-        with _explained():
+        with _translated_errors():
             self._docker = docker.from_env()
             self._docker.ping()
 
     def services(self, project: str) -> tuple[Service, ...]:
         """Return the containers of a Compose project, stopped ones included, sorted by service."""
-        with _explained():
+        with _translated_errors():
             found = self._docker.containers.list(
                 all=True, ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
             )
@@ -88,7 +88,7 @@ class Containers:
 
         Raises OpsError when the service has no running container.
         """
-        with _explained():
+        with _translated_errors():
             container = self._running(project, service)
             code, output = container.exec_run(list(argv), user=user, environment=dict(environment or {}))
         return Ran(int(code), output.decode("utf-8", "replace"))
@@ -98,7 +98,7 @@ class Containers:
 
         Raises OpsError when the service has no running container.
         """
-        with _explained():
+        with _translated_errors():
             container = self._running(project, service)
             container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 10)
 
@@ -107,14 +107,14 @@ class Containers:
 
         One that is stopped is no error.
         """
-        with _explained():
+        with _translated_errors():
             for container in self._all(project, service):
                 allowed = container.attrs["Config"].get("StopTimeout") or 10
                 container.stop(timeout=allowed if at_most is None else min(allowed, at_most))
 
     def start(self, project: str, service: str) -> None:
         """Start the container of a service that was stopped; raises OpsError when there is none."""
-        with _explained():
+        with _translated_errors():
             found = self._all(project, service)
             if not found:
                 raise OpsError(f"there is no container of {service}", "systemctl restart gitea-suite")
@@ -122,44 +122,46 @@ class Containers:
 
     def members(self, project: str, service: str) -> tuple[Member, ...]:
         """Return every container of a service, stopped ones included."""
-        with _explained():
+        with _translated_errors():
             return tuple(_member(each.attrs) for each in self._all(project, service))
 
     def signal(self, identity: str, name: str) -> None:
         """Send a signal to the first process of a container; one that does not run or is gone is no error."""
-        with _explained(), suppress(APIError):
+        with _translated_errors(), suppress(APIError):
             self._docker.api.kill(identity, signal=name)
 
     def remove(self, identity: str) -> None:
         """Remove a container with its volumes that have no name, whatever it does; one that is gone is no error."""
-        with _explained(), suppress(NotFound):
+        with _translated_errors(), suppress(NotFound):
             self._docker.api.remove_container(identity, force=True, v=True)
 
     def address(self, project: str, service: str, network: str) -> str:
         """Return the IP address of the running container of a service on a network; raises OpsError when there is none."""
-        with _explained():
+        with _translated_errors():
             networks = self._running(project, service).attrs["NetworkSettings"]["Networks"]
         return str(networks[network]["IPAddress"])
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         """Return the command line of each process in the running container of a service."""
-        with _explained():
+        with _translated_errors():
             # Whole, however wide the terminal was that the engine was started at.
             top = self._running(project, service).top(ps_args="-efww")
         return tuple(row[-1] for row in top["Processes"] or ())
 
     def name(self, project: str, service: str) -> str:
         """Return the name of the running container of a service; raises OpsError when there is none."""
-        with _explained():
+        with _translated_errors():
             return str(self._running(project, service).name)
 
-    def once(self, image: str, script: str, *, folder: Path, target: str, user: str, writable: bool = False) -> Ran:
+    def run_script(
+        self, image: str, script: str, *, folder: Path, target: str, user: str, writable: bool = False
+    ) -> Ran:
         """Run a shell script in a new container of an image, a folder of this machine mounted at ``target``, and remove it.
 
         It has no network. Returns its exit code, and its standard output, or its errors when it failed.
         """
         mount = {str(folder): {"bind": target, "mode": "rw" if writable else "ro"}}
-        with _explained():
+        with _translated_errors():
             made = self._docker.containers.create(
                 image, ["-c", script], entrypoint=["sh"], user=user, network_mode="none", volumes=mount
             )
@@ -171,11 +173,13 @@ class Containers:
                 made.remove(force=True, v=True)
         return Ran(code, output)
 
-    def serve(self, image: str, argv: Sequence[str], *, name: str, user: str, folder: Path, target: str) -> None:
+    def start_program(
+        self, image: str, argv: Sequence[str], *, name: str, user: str, folder: Path, target: str
+    ) -> None:
         """Start a program of an image in a new container without a network, a folder of this machine mounted at ``target``."""
         mount = {str(folder): {"bind": target, "mode": "rw"}}
         entry, *rest = argv
-        with _explained():
+        with _translated_errors():
             self._docker.containers.run(
                 image,
                 rest,
@@ -188,9 +192,9 @@ class Containers:
                 volumes=mount,
             )
 
-    def last_words(self, container: str) -> str:
+    def exit_log(self, container: str) -> str:
         """Return the end of the log of a container that has ended, or "" while it runs."""
-        with _explained():
+        with _translated_errors():
             found = self._docker.containers.get(container)
             if found.attrs["State"]["Running"]:
                 return ""
@@ -202,7 +206,7 @@ class Containers:
         ``watchdog_image`` is an image with a shell and Docker's client; returns the id of its container.
         """
         script = f"echo on duty; sleep {seconds}; docker unpause {container}"
-        with _explained():
+        with _translated_errors():
             watch = self._docker.containers.run(
                 watchdog_image,
                 ["-c", script],
@@ -218,7 +222,7 @@ class Containers:
 
     def freeze(self, container: str) -> None:
         """Stop every process of a container where it stands."""
-        with _explained():
+        with _translated_errors():
             for attempt in range(_FREEZES):
                 try:
                     self._docker.api.pause(container)
@@ -230,7 +234,7 @@ class Containers:
 
     def thaw(self, container: str) -> bool:
         """Let a frozen container go on, and tell whether it stood still until now."""
-        with _explained():
+        with _translated_errors():
             still = bool(self._docker.containers.get(container).attrs["State"]["Paused"])
             if still:
                 self._docker.api.unpause(container)
@@ -238,17 +242,17 @@ class Containers:
 
     def stop_watchdog(self, watch: str) -> None:
         """End the duty of a watchman; one whose duty has ended is no error."""
-        with _explained(), suppress(APIError):
+        with _translated_errors(), suppress(APIError):
             self._docker.api.kill(watch)
 
     def discard(self, container: str) -> None:
         """End and remove a container of that name; none is no error."""
-        with _explained(), suppress(NotFound):
+        with _translated_errors(), suppress(NotFound):
             self._docker.containers.get(container).remove(force=True, v=True)
 
     def pinned(self, project: str) -> Mapping[str, str]:
         """Return the image of each service of a project, by NAME:TAG@DIGEST where a registry told the digest."""
-        with _explained():
+        with _translated_errors():
             running = self._docker.containers.list(
                 ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
             )
@@ -258,7 +262,7 @@ class Containers:
 
     def pull(self, name: str, digest: str) -> None:
         """Have the image of that digest on this machine; raises Unavailable when no registry gives it."""
-        with _explained():
+        with _translated_errors():
             try:
                 self._docker.images.get(f"{name}@{digest}")
             except ImageNotFound:
@@ -274,7 +278,7 @@ class Containers:
 
     def image_id(self, reference: str) -> str:
         """Return the sha256:... id of a local image, or "" when the engine has none of that name."""
-        with _explained():
+        with _translated_errors():
             try:
                 return str(self._docker.images.get(reference).id)
             except ImageNotFound:
@@ -282,7 +286,7 @@ class Containers:
 
     def build(self, context: Path, tag: str, arguments: Mapping[str, str], tell: Callable[[str], None]) -> str:
         """Build the Dockerfile in ``context``, tag it and return the image's id; raises OpsError with the log's end."""
-        with _explained():
+        with _translated_errors():
             try:
                 image, log = self._docker.images.build(path=str(context), tag=tag, buildargs=dict(arguments), rm=True)
             except BuildError as error:
@@ -297,7 +301,7 @@ class Containers:
         """Write an image as a compressed `docker save` archive; the file appears only when it is whole."""
         partial = archive.with_suffix(f".{os.getpid()}.partial")
         # The lowest level: it takes a third of the time of the usual one, for a tenth more bytes.
-        with _explained(), gzip.open(partial, "wb", compresslevel=1) as file:
+        with _translated_errors(), gzip.open(partial, "wb", compresslevel=1) as file:
             for chunk in self._docker.images.get(reference).save(named=True):
                 file.write(chunk)
         partial.replace(archive)
@@ -361,7 +365,7 @@ def _moment(text: str) -> datetime:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
     except NotFound as error:

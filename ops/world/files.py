@@ -21,7 +21,7 @@ class Files:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        settle(path.parent)
+        sync_folder(path.parent)
 
     def append(self, path: Path, line: str) -> None:
         """Add a line to a file, which is made when it is not there. Behind one that was cut off it begins a new one."""
@@ -37,7 +37,7 @@ class Files:
         path.unlink(missing_ok=True)
 
 
-def settle(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Have the names in a folder on the disk."""
     file = os.open(folder, os.O_RDONLY)
     os.fsync(file)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ops.world.files import settle
+from ops.world.files import sync_folder
 
 
 class Journal:
@@ -44,13 +44,13 @@ class Journal:
         finally:
             os.close(file)
         if new:
-            settle(self._path.parent)
+            sync_folder(self._path.parent)
 
     def close(self) -> None:
         """Do away with the journal; one that is not there is no error."""
         self._path.unlink(missing_ok=True)
         if self._path.parent.is_dir():
-            settle(self._path.parent)
+            sync_folder(self._path.parent)
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -46,14 +46,14 @@ class Mail:
                 server.send_message(message)
         except smtplib.SMTPAuthenticationError as error:
             raise CredentialsRefused(
-                f"{where} refuses the credentials of {credentials.username}: {_words(error.smtp_error)}",
+                f"{where} refuses the credentials of {credentials.username}: {_text(error.smtp_error)}",
                 "make new ones: ops secrets rotate-smtp",
             ) from error
         except smtplib.SMTPRecipientsRefused as error:
-            said = "; ".join(_words(words) for _, words in error.recipients.values())
+            said = "; ".join(_text(words) for _, words in error.recipients.values())
             raise _mail_refused(where, said) from error
         except smtplib.SMTPResponseException as error:
-            raise _mail_refused(where, _words(error.smtp_error)) from error
+            raise _mail_refused(where, _text(error.smtp_error)) from error
         except OSError as error:
             raise Unavailable(
                 f"{where} is out of reach: {error}", "check mail.smtp_host and mail.smtp_port, and that port's way out"
@@ -64,5 +64,5 @@ def _mail_refused(where: str, said: str) -> MailRefused:
     return MailRefused(f"{where} refuses the mail: {said}", "is the sender's domain verified, SES out of its sandbox?")
 
 
-def _words(said: bytes | str) -> str:
+def _text(said: bytes | str) -> str:
     return said.decode("utf-8", "replace") if isinstance(said, bytes) else said

@@ -52,7 +52,7 @@ class Postgres:
         """
         argv = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--field-separator=\t"]
         process = subprocess.Popen(
-            [*inside(container, interactive=True), *argv, "--set=ON_ERROR_STOP=1", f"--username={USER}", database],
+            [*docker_exec(container, interactive=True), *argv, "--set=ON_ERROR_STOP=1", f"--username={USER}", database],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -78,28 +78,28 @@ def dump(container: str, snapshot: str = "") -> list[str]:
     """
     moment = [f"--snapshot={snapshot}"] if snapshot else []
     options = ["--format=custom", "--compress=0", *moment, f"--username={USER}", USER]
-    return [*inside(container), "pg_dump", *options]
+    return [*docker_exec(container), "pg_dump", *options]
 
 
 def load(container: str, database: str) -> list[str]:
     """Return the program that fills an empty database with the dump it reads, wholly or not at all."""
     options = ["--exit-on-error", "--single-transaction", "--no-owner", f"--username={USER}", f"--dbname={database}"]
-    return [*inside(container, interactive=True), "pg_restore", *options]
+    return [*docker_exec(container, interactive=True), "pg_restore", *options]
 
 
-def contents(container: str) -> list[str]:
+def list_dump(container: str) -> list[str]:
     """Return the program that lists what is in the dump it reads. It reads to the end, though it needs but the beginning."""
     listed = 'pg_restore --list; code=$?; cat >/dev/null; exit "$code"'
-    return [*inside(container, interactive=True), "sh", "-c", listed]
+    return [*docker_exec(container, interactive=True), "sh", "-c", listed]
 
 
-def base(container: str) -> list[str]:
+def base_backup(container: str) -> list[str]:
     """Return the program that writes the database's files as one tar archive; it needs the log of that time to be of use."""
     options = ["--format=tar", "--pgdata=-", "--wal-method=none", "--checkpoint=fast", f"--username={USER}"]
-    return [*inside(container), "pg_basebackup", *options]
+    return [*docker_exec(container), "pg_basebackup", *options]
 
 
-def receive(container: str, image: str, folder: Path, *, slot: str, name: str) -> list[str]:
+def receive_wal(container: str, image: str, folder: Path, *, slot: str, name: str) -> list[str]:
     """Return the program that writes the log of the database in a container into a folder of this machine, as it grows.
 
     It runs in a container of its own, named so, from the database's own image. It is on the database's network, where
@@ -119,6 +119,6 @@ def receive(container: str, image: str, folder: Path, *, slot: str, name: str) -
     return [*run, image, *options]
 
 
-def inside(container: str, *, interactive: bool = False) -> list[str]:
+def docker_exec(container: str, *, interactive: bool = False) -> list[str]:
     """Return how a program is run inside a container."""
     return ["docker", "exec", *(["--interactive"] if interactive else []), container]

@@ -20,7 +20,7 @@ from ops.errors import Unavailable
 
 Tell = Callable[[str], None]
 _LINES_KEPT = 400
-PATIENCE = 2
+INTERRUPTS_TOLERATED = 2
 _STOP_SECONDS = 10.0
 POLITE_SECONDS = 5
 _OUT_OF_THE_CALLBACK_SECONDS = 0.05
@@ -99,7 +99,7 @@ def interrupt_code(interrupt: KeyboardInterrupt) -> int:
     return 128 + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
-class Companion:
+class BackgroundProcess:
     """A program that runs while this one does something else."""
 
     def __init__(self, process: subprocess.Popen[str], output: IO[str]) -> None:
@@ -154,7 +154,7 @@ class Processes:
             raise _missing(argv[0]) from error
         return Finished(done.returncode, done.stdout)
 
-    def attended(
+    def run_watched(
         self, argv: Sequence[str], *, environment: Mapping[str, str], hear: Callable[[str], bool]
     ) -> tuple[Finished, str]:
         """Run a program and return how it ended with all that it printed, and the last lines of its errors.
@@ -211,7 +211,7 @@ class Processes:
             return Finished(first.returncode, said)
 
     @contextmanager
-    def beside(self, argv: Sequence[str]) -> Iterator[Companion]:
+    def in_background(self, argv: Sequence[str]) -> Iterator[BackgroundProcess]:
         """Run a program for the length of the block. At its end the program is asked to stop, and killed if it does not."""
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             try:
@@ -221,7 +221,7 @@ class Processes:
             except FileNotFoundError as error:
                 raise _missing(argv[0]) from error
             try:
-                yield Companion(process, output)
+                yield BackgroundProcess(process, output)
             finally:
                 process.terminate()
                 try:
@@ -285,7 +285,7 @@ def _until_end(process: subprocess.Popen[Any], attend: Callable[[], object]) -> 
             attend()
         except KeyboardInterrupt as interrupt:
             interrupts.append(interrupt)
-            if len(interrupts) > PATIENCE:
+            if len(interrupts) > INTERRUPTS_TOLERATED:
                 raise
             attend = process.wait
     if interrupts:

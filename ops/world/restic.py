@@ -17,7 +17,7 @@ from ops.world.process import Finished, Processes
 # What restic's exit codes mean (restic manual, "Scripting").
 _PARTIAL, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 3, 10, 11, 12
 # The numbers are HTTP's, and not part of a pack's name.
-_AWAY = re.compile(
+_UNAVAILABLE = re.compile(
     r"connection refused|no such host|timeout|timed out|\b50[03]\b|Access Denied|ExpiredToken", re.IGNORECASE
 )
 # A lock is refreshed every five minutes, and stale after thirty without (restic 0.18, internal/restic/lock.go).
@@ -25,7 +25,7 @@ LOCK_PATIENCE = "5m"
 # So long a repository may do nothing but fail. restic itself would go on for a quarter of an hour, at every one of its
 # commands (restic 0.18, internal/backend/retry), and the site's lock would be held for as long.
 PATIENCE_SECONDS = 120.0
-_FAILING, _WELL_AGAIN = re.compile(r" returned error, retrying after "), re.compile(r" operation successful after ")
+_FAILING, _RECOVERED = re.compile(r" returned error, retrying after "), re.compile(r" operation successful after ")
 # What restic adds to when it stores; a lock it removes itself.
 _ADDED = ("data", "index", "snapshots")
 _FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -48,7 +48,7 @@ class Damaged(OpsError):
 
 
 # These say nothing of what is in a repository: no one could look.
-NOT_LOOKED_INTO = (Unavailable, Locked, WrongPassword)
+INACCESSIBLE = (Unavailable, Locked, WrongPassword)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Restic:
         (found,) = self._documents(["snapshots", *(["--tag", tag] if tag else [])])
         return _snapshots_from(found)
 
-    def snapshots_if_there(self) -> tuple[Snapshot, ...] | None:
+    def snapshots_or_none(self) -> tuple[Snapshot, ...] | None:
         """Return the repository's snapshots, None where it is not there: at half the price of asking ``exists`` first."""
         done, _ = self._ended([*self._argv("snapshots"), "--json"], {0, _NO_REPOSITORY})
         return None if done.code else _snapshots_from(json.loads(done.output))
@@ -160,7 +160,7 @@ class Restic:
             words = " ".join(done.output.split())[-600:]
             if _FULL.search(words):
                 raise _full(words)
-            kind = Unavailable if _is_away(words) else OpsError
+            kind = Unavailable if _is_unavailable(words) else OpsError
             raise kind(f"{argv[0]} with {filename} of {snapshot[:8]} failed: {words}")
 
     def read(self, snapshot: str, filename: str) -> str:
@@ -181,7 +181,7 @@ class Restic:
         return found
 
     @contextmanager
-    def as_before_on_failure(self) -> Iterator[None]:
+    def remove_additions_on_failure(self) -> Iterator[None]:
         """Take out of a repository in a folder all that came into it, when the block does not end well: the disk's room, too.
 
         restic only adds files when it stores. No one else may work in the repository meanwhile.
@@ -224,14 +224,14 @@ class Restic:
         return done.code
 
     def _ended(self, argv: Sequence[str], accept: frozenset[int] | set[int]) -> tuple[Finished, str]:
-        patience = _Patience(PATIENCE_SECONDS)
-        done, errors = self.processes.attended(argv, environment=self._environment(), hear=patience.hear)
+        patience = _RetryWatch(PATIENCE_SECONDS)
+        done, errors = self.processes.run_watched(argv, environment=self._environment(), hear=patience.hear)
         if patience.lost:
             raise Unavailable(
                 f"{self.repository} did nothing but fail for {PATIENCE_SECONDS:.0f} s: {patience.last}",
                 "check bucket, network and credentials",
             )
-        self._judge(done.code, errors or done.output, accept)
+        self._raise_for(done.code, errors or done.output, accept)
         return done, errors
 
     def _argv(self, *command: str) -> list[str]:
@@ -247,7 +247,7 @@ class Restic:
             **self.environment,
         }
 
-    def _judge(self, code: int, said: str, accept: frozenset[int] | set[int]) -> None:
+    def _raise_for(self, code: int, said: str, accept: frozenset[int] | set[int]) -> None:
         if code in accept:
             return
         said = " ".join(said.split())
@@ -265,7 +265,7 @@ class Restic:
             raise OpsError(f"some files could not be read, so this is no backup: {words}", "look at the files named")
         if _FULL.search(said):
             raise _full(words)
-        kind = Unavailable if _is_away(said) else _Failed
+        kind = Unavailable if _is_unavailable(said) else _Failed
         raise kind(f"restic fails on {self.repository}: {words}", "check disk, bucket, network and credentials")
 
 
@@ -277,7 +277,7 @@ def folder_of(repository: Restic, snapshot: str) -> str:
     raise OpsError(f"{repository.repository} has no snapshot {snapshot[:8]}", "choose another backup: ops backup list")
 
 
-class _Patience:
+class _RetryWatch:
     """Hears a restic that fails and tries again, and has enough of it after so many seconds without a success."""
 
     def __init__(self, seconds: float) -> None:
@@ -286,7 +286,7 @@ class _Patience:
 
     def hear(self, line: str) -> bool:
         """Take note of a line, and tell whether to go on."""
-        if _WELL_AGAIN.search(line):
+        if _RECOVERED.search(line):
             self._since = 0.0
         if _FAILING.search(line):
             self.last = line
@@ -327,5 +327,5 @@ def _origin(other: Restic) -> list[str]:
     return ["--from-repo", other.repository, "--from-password-file", str(other.password_file)]
 
 
-def _is_away(words: str) -> bool:
-    return _AWAY.search(words) is not None
+def _is_unavailable(words: str) -> bool:
+    return _UNAVAILABLE.search(words) is not None

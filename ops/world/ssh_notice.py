@@ -14,7 +14,7 @@ _DISCONNECT, _SERVICE_NOT_AVAILABLE = 1, 7
 _PATIENCE_SECONDS = 3.0
 
 
-def goodbye(sentence: str) -> bytes:
+def disconnect_message(sentence: str) -> bytes:
     """Return what an SSH server says that takes no one in: its version, then a disconnect with the sentence."""
     text = sentence.encode()
     payload = struct.pack(">BII", _DISCONNECT, _SERVICE_NOT_AVAILABLE, len(text)) + text + struct.pack(">I", 0)
@@ -24,7 +24,7 @@ def goodbye(sentence: str) -> bytes:
     return b"SSH-2.0-away\r\n" + packet
 
 
-class _Everyone(socketserver.ThreadingTCPServer):
+class _NoticeServer(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6
     allow_reuse_address = True
     daemon_threads = True
@@ -39,11 +39,11 @@ class SshNotice:
     """Answers ssh clients in this process: when it ends, however it does, the port is free."""
 
     @contextmanager
-    def sentence(self, port: int, sentence: str) -> Iterator[bool]:
+    def notice(self, port: int, sentence: str) -> Iterator[bool]:
         """Say the sentence to everyone who connects while the block runs; yields False when the port cannot be had."""
-        said = goodbye(sentence)
+        said = disconnect_message(sentence)
 
-        class Farewell(socketserver.BaseRequestHandler):
+        class Notice(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 with suppress(OSError):
                     self.request.settimeout(_PATIENCE_SECONDS)
@@ -54,7 +54,7 @@ class SshNotice:
                         pass
 
         try:
-            server = _Everyone(("::", port), Farewell)
+            server = _NoticeServer(("::", port), Notice)
         except OSError:
             yield False
             return

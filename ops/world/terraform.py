@@ -221,7 +221,7 @@ def rules_from(state: Mapping[str, Any]) -> dict[str, frozenset[str]]:
 
 
 @contextmanager
-def altered(root: Path, override: str) -> Iterator[Path]:
+def with_override(root: Path, override: str) -> Iterator[Path]:
     """Give a copy of a root whose blocks are merged with ``override``, an override file's text, for the length of the block."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "root"

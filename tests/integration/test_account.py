@@ -88,11 +88,11 @@ def test_who_has_a_network_card_is_told(account: AwsAccount) -> None:
     network = _client("ec2").create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
     subnet = _client("ec2").create_subnet(VpcId=network, CidrBlock="10.1.0.0/24")["Subnet"]["SubnetId"]
     card = _client("ec2").create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
-    assert account.holder(card) == ""
-    assert account.holder("eni-12345678901234567") == ""
+    assert account.attached_instance(card) == ""
+    assert account.attached_instance("eni-12345678901234567") == ""
     machine = _client("ec2").run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     _client("ec2").attach_network_interface(NetworkInterfaceId=card, InstanceId=machine, DeviceIndex=1)
-    assert account.holder(card) == machine
+    assert account.attached_instance(card) == machine
 
 
 def test_rules_are_told_in_words_and_taken_out_one_by_one(account: AwsAccount) -> None:

@@ -150,10 +150,10 @@ def test_a_program_that_is_attended_is_heard_as_it_speaks_and_ended_when_one_has
         return enough is False
 
     enough = False
-    done = Processes().attended([sys.executable, "-c", written.format(0)], environment={}, hear=hear)
+    done = Processes().run_watched([sys.executable, "-c", written.format(0)], environment={}, hear=hear)
     assert (done, heard) == ((Finished(4, "out\n"), "a\n"), ["a"])
     enough = True
-    (ended, _) = Processes().attended([sys.executable, "-c", written.format(60)], environment={}, hear=hear)
+    (ended, _) = Processes().run_watched([sys.executable, "-c", written.format(60)], environment={}, hear=hear)
     assert ended.code == -signal.SIGTERM
 
 

@@ -15,7 +15,7 @@ import pytest
 from ops.errors import ConfigError, OpsError, Refused
 from ops.gate import evidence as gate_evidence
 from ops.gate import runner
-from ops.gate.benchmarks import Bench, Figure, added
+from ops.gate.benchmarks import Bench, Figure, with_benchmark
 from ops.gate.runner import GateContext
 from ops.world import evidence
 from ops.world.evidence import Evidence
@@ -226,7 +226,7 @@ def test_the_evidence_names_the_images_and_the_site_that_the_stage_noted(
 def test_the_page_shows_what_the_benchmarks_wrote(house: GateContext) -> None:
     figure = Figure("a second backup", "1.2 s", "backup.sh", 0.05, "at most 0.1", met=True)
     bench = Bench("backup", "f" * 40, datetime(2026, 11, 23, tzinfo=UTC), (figure,))
-    house.evidence.write("bench.json", added(None, bench).decode())
+    house.evidence.write("bench.json", with_benchmark(None, bench).decode())
     runner.status(house)
     page = (house.evidence.reports / "index.html").read_text()
     assert "a second backup" in page

@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_is_told_and_no_reason_not_to_go_on() -> None:
 
 @pytest.mark.parametrize("sentence", ["", "x", "Gitea is away.", "a" * 300])
 def test_what_an_ssh_client_is_told_is_a_packet_of_the_protocol(sentence: str) -> None:
-    said = ssh_notice.goodbye(sentence)
+    said = ssh_notice.disconnect_message(sentence)
     version, _, packet = said.partition(b"\r\n")
     length, padding = int.from_bytes(packet[:4]), packet[4]
     assert version == b"SSH-2.0-away"

@@ -21,7 +21,7 @@ class Asked(Processes):
     def __init__(self, code: int = 0, output: str = "") -> None:
         self.done, self.verbs = Finished(code, output), list[str]()
 
-    def attended(
+    def run_watched(
         self, argv: Sequence[str], *, environment: Mapping[str, str], hear: Callable[[str], bool]
     ) -> tuple[Finished, str]:
         self.verbs.append(argv[5])
@@ -50,9 +50,9 @@ def test_a_repository_in_a_folder_is_opened_to_unlock_it_only_where_there_is_a_l
 
 def test_snapshots_are_told_from_a_repository_that_is_not_there_by_one_question(tmp_path: Path) -> None:
     asked = Asked(0, json.dumps([{"id": "b", "original": "a", "tags": ["data"], "paths": ["/data"]}, {"id": "c"}]))
-    found = repository(tmp_path, asked).snapshots_if_there()
+    found = repository(tmp_path, asked).snapshots_or_none()
     assert found == (Snapshot("b", "a", ("data",), ("/data",)), Snapshot("c", "c"))
     assert asked.verbs == ["snapshots"]
-    assert repository(tmp_path, Asked(_NO_REPOSITORY)).snapshots_if_there() is None
+    assert repository(tmp_path, Asked(_NO_REPOSITORY)).snapshots_or_none() is None
     with pytest.raises(OpsError, match="restic fails"):
-        repository(tmp_path, Asked(1)).snapshots_if_there()
+        repository(tmp_path, Asked(1)).snapshots_or_none()
