@@ -110,9 +110,9 @@ def test_rules_are_told_in_words_and_taken_out_one_by_one(account: AwsAccount) -
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("t3.meduim", "is no type of machine in eu-central-1"),
-        ("t2.medium", "is no Nitro machine"),
-        ("t4g.medium", "is arm64, and ops' image is built here"),
+        ("t3.meduim", "is not an instance type of eu-central-1"),
+        ("t2.medium", "is not a Nitro instance"),
+        ("t4g.medium", "is arm64, but the ops image is built on this machine"),
     ],
 )
 def test_a_machine_on_which_no_site_can_be_is_told(

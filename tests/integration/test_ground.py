@@ -76,7 +76,7 @@ def test_a_registry_that_does_not_answer_is_unavailable() -> None:
         (Fault(429, "TOOMANYREQUESTS"), "answers 429"),
         (Fault(503, "UNAVAILABLE"), "answers 503"),
         # A login page, say, that a network puts in between.
-        (Fault(200, "OK"), "answers no JSON"),
+        (Fault(200, "OK"), "does not answer with JSON"),
         (Fault(wait=3), "out of reach"),
         (AWAY, "out of reach"),
     ],

@@ -82,8 +82,8 @@ def test_what_btrfs_counts_against_a_disk_is_read() -> None:
     assert found == {
         "sound": (),
         "rotten": ("corruption_errs 12",),
-        "elsewhere": ("cannot be told: ERROR: not a btrfs filesystem",),
-        "silent": ("cannot be told: ",),
+        "elsewhere": ("unknown: ERROR: not a btrfs filesystem",),
+        "silent": ("unknown: ",),
     }
 
 

@@ -1,4 +1,4 @@
-"""What AWS says no to, and what it says no to for now."""
+"""Errors of AWS: permanent ones and temporary ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ops.world.aws import Aws
 
 
 @pytest.mark.parametrize(("headers", "status"), [({"x-amz-replication-status": "COMPLETED"}, "COMPLETED"), ({}, "")])
-def test_what_s3_says_of_an_object_s_copy_is_told_and_nothing_where_there_is_no_rule(
+def test_the_replication_status_is_that_of_s3_and_empty_without_a_replication_rule(
     monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: str
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -47,7 +47,7 @@ class Said:
         (404, "NoSuchBucket", OpsError),
     ],
 )
-def test_credentials_that_expired_are_a_matter_of_time_as_an_error_of_aws_s_own_is(
+def test_expired_credentials_and_server_errors_are_temporary(
     monkeypatch: pytest.MonkeyPatch, status: int, code: str, kind: type[OpsError]
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
