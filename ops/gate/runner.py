@@ -1,4 +1,4 @@
-"""The verbs of the gate: run a stage, say how the chain stands, promote a proven tree."""
+"""The verbs of the gate: run a stage, print the status of all stages, promote a proven tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ops.world.tools import versions
 
 @dataclass(frozen=True)
 class GateContext:
-    """What the gate works with: the checkout, its evidence, other programs, time, and the versions of the tools."""
+    """The dependencies of the gate: the checkout, its evidence, other programs, the clock, and the versions of the tools."""
 
     root: Path
     git: Git
@@ -35,21 +35,21 @@ class GateContext:
 
     @classmethod
     def of(cls, root: Path, tell: Tell) -> GateContext:
-        """Return the gatehouse of a checkout."""
+        """Return the context of a checkout."""
         git = Git(root)
         return cls(root, git, Evidence(root / "reports", git.directory()), Processes(), Clock(), tell, versions)
 
 
 def run(context: GateContext, *, stage: str, options: Sequence[str]) -> Report:
-    """Run a stage's own command if the chain before it is proven for this tree, and leave evidence if it passes.
+    """Run a stage's command if all earlier stages are proven for this tree, and store evidence if it passes.
 
-    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for options
-    that would make it another; the report carries the command's own exit code.
+    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for options of a
+    stage that takes no options; the report has the command's exit code.
     """
     command = evidence.command_of(stage, options)
     if stage == "deploy-e2e" and (missing := evidence.missing_before(stage, verdicts(context))):
         _run_before(context, missing)
-    # Asked anew, for the stages before may have taken minutes.
+    # Read again, because the earlier stages may have taken minutes.
     changed = context.git.changed_files()
     evidence.require_start(stage, verdicts(context), changed)
     attempt = _begin(context, stage, command, clean=not changed)
@@ -63,7 +63,7 @@ def run(context: GateContext, *, stage: str, options: Sequence[str]) -> Report:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A run of a stage: about which tree, whether that was all there was, and where it leaves its files."""
+    """A run of a stage: its tree, whether the work tree was clean, and the paths of its files."""
 
     stage: str
     command: tuple[str, ...]
@@ -79,7 +79,7 @@ def _begin(context: GateContext, stage: str, command: tuple[str, ...], *, clean:
     if clean:
         context.evidence.forget(stage, tree)
     junit = context.evidence.begin(stage)
-    # pytest takes its option wherever in the stage it runs, and splits it as a shell would.
+    # pytest reads its options from here wherever the stage runs it, and splits them like a shell.
     environment = {
         "PYTEST_ADDOPTS": shlex.quote(f"--junitxml={junit}"),
         NOTE_VARIABLE: str(context.evidence.note_path(stage)),
@@ -88,7 +88,7 @@ def _begin(context: GateContext, stage: str, command: tuple[str, ...], *, clean:
 
 
 def status(context: GateContext) -> Report:
-    """Say of every stage whether it is proven for the tree that is checked out. Exit code 3 when one is not."""
+    """Report whether each stage is proven for the tree that is checked out. Exit code 3 when a stage is not proven."""
     chain = verdicts(context)
     page = _write_page(context)
     lines = tuple(_line(verdict) for verdict in chain)
@@ -114,7 +114,9 @@ def status(context: GateContext) -> Report:
 def promote(context: GateContext, *, version: str) -> Report:
     """Write the release manifest of the proven tree and tag its commit; raises Refused when a stage is unproven."""
     if changed := context.git.changed_files():
-        raise Refused(f"these files are changed: {', '.join(changed[:5])}", "git commit, then ./noxw -s deploy-e2e")
+        raise Refused(
+            f"these files are changed: {', '.join(changed[:5])}", "commit the changes, then run ./noxw -s deploy-e2e"
+        )
     chain = verdicts(context)
     tree, commit = context.git.tree(), context.git.commit()
     proofs = context.evidence.proofs(tree, evidence.STAGES)
@@ -122,7 +124,7 @@ def promote(context: GateContext, *, version: str) -> Report:
     manifest = evidence.manifest_from(version, commit, tree, chain, digests, context.clock.now())
     tag = f"v{version.removeprefix('v')}"
     if context.git.tag_exists(tag):
-        raise Refused(f"tag {tag} is taken", "choose the next version")
+        raise Refused(f"tag {tag} already exists", "choose the next version")
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
     path = context.evidence.write(f"release-{tag}.json", text)
     try:
@@ -141,10 +143,10 @@ def verdicts(context: GateContext) -> tuple[Verdict, ...]:
 
 def _run_before(context: GateContext, missing: Sequence[str]) -> None:
     if context.git.changed_files():
-        return  # to be refused: these stages would leave no evidence
-    context.tell(f"not yet proven for this tree, so run first: {', '.join(missing)}")
+        return  # require_start refuses it: these stages would leave no evidence
+    context.tell(f"running the stages that are not proven for this tree first: {', '.join(missing)}")
     if code := context.processes.passthrough([str(context.root / "noxw"), "-s", *missing]):
-        error = OpsError("a stage that deploy-e2e stands on did not pass", "read its output above")
+        error = OpsError("a stage before deploy-e2e failed", "look at its output above")
         error.exit_code = code
         raise error
 
@@ -152,13 +154,15 @@ def _run_before(context: GateContext, missing: Sequence[str]) -> None:
 def _record(context: GateContext, attempt: _Attempt) -> Report:
     stage = attempt.stage
     if not _is_still_clean(context, attempt):
-        context.tell(f"{stage} passed, but the work tree is not what is committed: no evidence is left")
+        context.tell(f"{stage} passed, but the work tree differs from the commit: no evidence is stored")
         return Report("gate", False, f"{stage} passed, without evidence", {"stage": stage})
     _keep(context, attempt, _read_junit(attempt))
     _write_page(context)
     verdict = next(each for each in verdicts(context) if each.stage == stage)
     if not verdict.proven:
-        raise Refused(f"{stage} passed, but proves nothing: {verdict.reason}", "mend the test named")
+        raise Refused(
+            f"{stage} passed, but proves nothing: {verdict.reason}", "fix the test named above, then run it again"
+        )
     summary = f"{stage} is proven for tree {attempt.tree[:12]}: {verdict.reason}"
     return Report("gate", True, summary, {"stage": stage, "tree": attempt.tree})
 
@@ -168,13 +172,13 @@ def _read_junit(attempt: _Attempt) -> bytes:
         junit = attempt.junit.read_bytes()
         evidence.cases_from(junit)
     except (FileNotFoundError, ValueError) as error:
-        message = f"{attempt.stage} passed, but left no JUnit file that can be read"
-        raise Refused(message, f"see {attempt.junit}") from error
+        message = f"{attempt.stage} passed, but left no readable JUnit file"
+        raise Refused(message, f"check {attempt.junit}, then run it again") from error
     return junit
 
 
 def _record_failure(context: GateContext, attempt: _Attempt) -> None:
-    """Keep what a failed run says of its tests, so that the page can show them. Tests that all passed would say the opposite."""
+    """Store a failed run's test results, so that the page shows them; not when all its tests passed, which would mislead."""
     if not attempt.junit.is_file() or not _is_still_clean(context, attempt):
         return
     junit = attempt.junit.read_bytes()
