@@ -189,7 +189,7 @@ def test_the_scan_finds_the_hints_of_all_checked_files() -> None:
         'raise Refused("m", f"the site {name} is back")',
         'raise Refused("m", "run ops health", left_as="run ops rollback")',
         '_NEXT = "docker ps"\nraise Refused("m", _NEXT)',
-        'kind = Unavailable if away else OpsError\nraise kind("m", "it heals")',
+        'kind = Unavailable if away else OpsError\nraise kind("m", "it is temporary")',
         'raise Refused("m", "run ops health" if known else "no way")',
         'raise Refused("m", known or "no way")',
         '_NEXT = {"a": "no way"}\nraise Refused("m", _NEXT.get(code, "run ops health"))',
