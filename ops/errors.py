@@ -32,7 +32,7 @@ class Degraded(OpsError):
 
 
 class Refused(OpsError):
-    """A precondition is not met; nothing was changed, or ``left_as`` names the changes made before the check."""
+    """A precondition is not met; nothing was changed, or the error names the changes made before the check."""
 
     exit_code = 4
 
@@ -44,7 +44,7 @@ class RolledBack(OpsError):
 
 
 class Stranded(OpsError):
-    """The operation and its undo failed; the message names the backup, and ``hint`` the next command."""
+    """The operation and its undo failed; the error names the backup and the next command."""
 
     exit_code = 6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,26 @@ from ops.cli.commands import (
 from ops.errors import ConfigError
 from ops.gate.evidence import STAGES
 from ops.model import Report
+
+_CERTS = {"renew": "issue the certificate if it is missing, renew it when it is due"}
+_NGINX = {"replace": "start a container with the current image and configuration, then drain and remove the old one"}
+_BACKUP = {
+    "take": "back up the site now",
+    "list": "list the backups, newest last",
+    "verify": "check the repositories and compare the newest backup with its manifest",
+    "status": "check the backups against the site file (exit code 3 if a check fails)",
+    "stream": "ship WAL to the bucket until it is stopped",
+    "prune": "delete the backups that the retention policy does not keep",
+    "rewind": "show the bucket's objects as they were at an earlier time",
+}
+_SECRETS = {
+    "fetch": "write the secrets into files in memory",
+    "apply": "apply the current secrets to the running services",
+    "rotate": "give a secret a new value and apply it on the host",
+    "rotate-smtp": "make a new access key for SMTP and apply it on the host",
+    "set": "set a secret to a lost site's value, read from standard input",
+}
+_ACCOUNTS = {"ensure-admin": "make sure that the administrator exists and can sign in"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,10 +88,9 @@ def parser() -> argparse.ArgumentParser:
     _consent(end)
     outside = _verb(verbs, "health", "check the site's health (exit code 3 if a probe fails)", run_health)
     outside.add_argument("--address", help="probe the site from this machine at this address instead of on the host")
-    _choice(_verb(verbs, "certs", "issue or renew the TLS certificate (on the host)", run_certs), "renew")
+    _choice(_verb(verbs, "certs", "issue or renew the TLS certificate (on the host)", run_certs), _CERTS)
     _choice(
-        _verb(verbs, "nginx", "replace the nginx container without a failed request (on the host)", run_nginx),
-        "replace",
+        _verb(verbs, "nginx", "replace the nginx container without a failed request (on the host)", run_nginx), _NGINX
     )
     backups = _verb(
         verbs,
@@ -79,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         "take, list, verify and check backups, ship WAL (on the host); prune and rewind them (on the deploying machine)",
         run_backup,
     )
-    _choice(backups, "take", "list", "verify", "status", "stream", "prune", "rewind")
+    _choice(backups, _BACKUP)
     _renamed(
         backups,
         "--begin-anew",
@@ -98,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     _secrets_parser(verbs)
     _choice(
         _verb(verbs, "accounts", "create the administrator or reset the password (on the host)", run_accounts),
-        "ensure-admin",
+        _ACCOUNTS,
     )
     notice = _verb(verbs, "notify", "mail the text on standard input to the site's contact", run_notify)
     notice.add_argument("subject", help="the subject of the mail")
@@ -143,8 +162,9 @@ def _renamed(parser: argparse._ActionsContainer, old: str, new: str, summary: st
     parser.add_argument(old, dest=name, action="store_true", help=argparse.SUPPRESS)
 
 
-def _choice(parser: argparse.ArgumentParser, *choices: str) -> None:
-    parser.add_argument("action", choices=choices, help="the action to run")
+def _choice(parser: argparse.ArgumentParser, actions: Mapping[str, str]) -> None:
+    summary = "; ".join(f"{name}: {text}" for name, text in actions.items())
+    parser.add_argument("action", choices=tuple(actions), help=summary)
 
 
 def _consent(parser: argparse.ArgumentParser) -> None:
@@ -229,7 +249,7 @@ def _secrets_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
         "fetch and apply the secrets (on the host); rotate and set them (on the deploying machine)",
         run_secrets,
     )
-    parser.add_argument("action", choices=("fetch", "apply", "rotate", "rotate-smtp", "set"), help="the action to run")
+    _choice(parser, _SECRETS)
     parser.add_argument("name", nargs="?", default="", help="the secret to rotate, or to set from standard input")
     parser.add_argument("--pending", default="", metavar="NAME", help="apply: use the pending value of this secret")
     _consent(parser)

@@ -213,7 +213,7 @@ def _rotate(arguments: argparse.Namespace) -> Report:
 
     name = store.SMTP if arguments.action == "rotate-smtp" else arguments.name
     is_set = arguments.action == "set"
-    (rotate.require_adoptable if is_set else rotate.refuse)(name)
+    (rotate.require_adoptable if is_set else rotate.require_rotatable)(name)
     world, workspace = _workspace(arguments)
     host = HostOps(deploy_host.connection_of(world.site, workspace), world.processes)
     if is_set:

@@ -25,10 +25,10 @@ def put_in_place(
             absence.start()
             _await_gitea(site, world, paths)
     except OpsError as failed:
-        absence.give_back()
+        absence.free_ssh_port()
         raise _gone_back(site, world, paths, failed) from failed
     except BaseException:
-        absence.give_back()
+        absence.free_ssh_port()
         _go_back(world, paths)
         raise
 

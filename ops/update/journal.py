@@ -135,7 +135,7 @@ class MaintenanceWindow:
     def give_back(self) -> None:
         """Free the port of git's ssh, before Gitea's container starts."""
         if self._absence:
-            self._absence.give_back()
+            self._absence.free_ssh_port()
 
     def let_in(self) -> None:
         """Let everyone in again, whether this process turned them away or one that was cut off."""

@@ -12,7 +12,7 @@ from ops.images import pins
 from ops.images.pins import Pin
 from ops.stack import apply_secrets, health
 from ops.stack.maintenance import DRAIN_SECONDS
-from ops.stack.nginx_handover import DOOR, HANDOVER_DRAIN_SECONDS, NGINX, Front, image_from, replace_nginx
+from ops.stack.nginx_handover import HANDOVER_DRAIN_SECONDS, NETWORK_OWNER, NGINX, NginxStack, image_from, replace_nginx
 from ops.update import available, pg_upgrade, smoke_test
 from ops.update.journal import DATA, Pending, Progress, Run, UpdateContext, needs_data
 from ops.update.plan import PlannedUpdate
@@ -169,7 +169,7 @@ def _run_postgres(at: UpdateContext) -> None:
     _run_by_pin(at, "postgres")
     _await(at, "postgres")
     password = (at.paths.secrets / "database-password").read_text(encoding="utf-8")
-    apply_secrets.have_database_take(password, at.world)
+    apply_secrets.ensure_database_password(password, at.world)
 
 
 def _begin_outage(story: Progress, move: PlannedUpdate) -> None:
@@ -218,7 +218,7 @@ def _run_by_pin(at: UpdateContext, service: str) -> None:
         _succeed(at)
         return
     # nginx lives in the door's network.
-    services = [DOOR, NGINX] if service in {DOOR, NGINX} else [service]
+    services = [NETWORK_OWNER, NGINX] if service in {NETWORK_OWNER, NGINX} else [service]
     _compose(at, service, "create", "--pull", "never", *services)
     for each in services:
         at.world.containers.start(at.paths.project, each)
@@ -234,11 +234,11 @@ def _compose(at: UpdateContext, what: str, *arguments: str) -> None:
 def _succeed(at: UpdateContext) -> None:
     """Have another nginx take the place of the one that serves, beside it: no one finds the site away."""
     image = image_from((at.compose / SETTINGS).read_text(encoding="utf-8"))
-    front = Front(at.paths.project, at.compose, lock=at.paths.lock.with_name("nginx.lock"))
+    stack = NginxStack(at.paths.project, at.compose, lock=at.paths.lock.with_name("nginx.lock"))
     began = at.world.clock.monotonic()
     while True:
         try:
-            replace_nginx(at.site, at.world, image, front=front)
+            replace_nginx(at.site, at.world, image, stack=stack)
         except Locked:
             # A deployment replaces nginx, too, and not under the lock of all operations.
             if at.world.clock.monotonic() - began > _TURN_SECONDS:

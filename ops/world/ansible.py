@@ -22,7 +22,7 @@ from ops.world.process import INTERRUPTS_TOLERATED, POLITE_SECONDS, signals_held
 # The task of site.yml that waits for the host. When it fails, the host is unreachable.
 _REACH = "Reach the host"
 # The task of the role gitea that checks for a running update or restore.
-UNDERWAY = "Refuse to come in its way"
+UNDERWAY = "Refuse to deploy during another operation"
 _RUN_AGAIN = "fix the cause, then run the command again"
 _KINDS: Mapping[int, type[OpsError]] = {
     each.exit_code: each for each in (ConfigError, Degraded, Refused, RolledBack, Stranded, Unavailable, Locked)

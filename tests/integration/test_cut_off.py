@@ -17,12 +17,12 @@ from ops.stack import accounts
 from tests.support import fake_bucket
 from tests.support.fake_bucket import WHOLE, Bucket
 from tests.support.fake_restore_host import SITE, Killed, Machine
-from tests.support.moto_site import Cloud, Cut, played
+from tests.support.moto_site import Cloud, Cut, site_on_moto
 
 
 @pytest.fixture
 def cloud(in_memory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    with played(in_memory, monkeypatch) as made:
+    with site_on_moto(in_memory, monkeypatch) as made:
         yield made
 
 
@@ -47,9 +47,9 @@ def test_a_rotation_that_is_cut_off_at_any_call_locks_no_one_out_and_the_next_ru
         with pytest.raises(OpsError):
             cloud.rotate(name)
         cloud.cut = Cut()
-        assert cloud.well(), f"locked out when cut off {kind} call {number}, {call}"
+        assert cloud.is_consistent(), f"locked out when cut off {kind} call {number}, {call}"
         cloud.rotate(name)
-        assert cloud.well()
+        assert cloud.is_consistent()
         assert cloud.value(name) != before
         if name == "smtp-credentials":
             assert cloud.key_names() == {json.loads(cloud.value(name))["username"]} == {cloud.in_use("smtp-username")}

@@ -296,7 +296,7 @@ class Machine(fakes.FakeWorld):
 
     def _begin_gitea(self) -> None:
         one, gitea = self.stack["gitea"], self._behaviour()
-        said = [each for each in self.ssh.told if each.startswith("ssh ")]
+        said = [each for each in self.ssh.events if each.startswith("ssh ")]
         assert said[-1:] in ([], ["ssh is silent"]), "the port of git's ssh is taken"
         one.state, one.since = "running", self.clock.monotonic()
         if gitea.fault == "hang":

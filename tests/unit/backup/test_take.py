@@ -58,7 +58,7 @@ def test_a_bucket_that_may_not_be_looked_into_is_one_that_is_away(kind: type[Ops
     assert known.identities == frozenset()
     with pytest.raises(kind, match="AccessDenied"):
         known.all_of_them()
-    assert "kept on this host" in world.told[-1]
+    assert "kept on this host" in world.progress[-1]
 
 
 def test_what_cannot_be_brought_to_the_bucket_keeps_no_other_from_it_and_is_named(machine: Machine) -> None:

@@ -88,7 +88,7 @@ def test_where_btrfs_cannot_tell_everything_is_stored(machine: Machine, monkeypa
     monkeypatch.setattr(machine, "differs", fails)
     take(machine)
     assert stored(machine) == WHOLE
-    assert any("all is looked at: btrfs send failed" in line for line in machine.told)
+    assert any("all is looked at: btrfs send failed" in line for line in machine.progress)
 
 
 def test_one_picture_is_kept_whatever_cut_off_runs_have_left(tmp_path: Path) -> None:

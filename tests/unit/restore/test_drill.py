@@ -59,7 +59,7 @@ def practised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """Holds a drill on a data disk with so much room, whose fetching ends as given."""
 
     def practise(free: int, fetch: Callable[..., None]) -> Drill:
-        world: Any = fakes.FakeWorld(btrfs=fakes.FakeSubvolumes(room=free))
+        world: Any = fakes.FakeWorld(btrfs=fakes.FakeBtrfs(room=free))
         monkeypatch.setattr(drill, "_compose", lambda folder: ["docker", "compose"])
         monkeypatch.setattr(drill, "_fetch", fetch)
         both: Any = None

@@ -285,7 +285,7 @@ def test_a_picture_that_is_of_no_use_gives_way_to_what_is_fetched(
     report = machine.ops()
     assert (machine.content(), machine.running, report.facts["picture"]) == ("then", True, False)
     assert machine.deeds.index("revive") < machine.deeds.index("restore data") < machine.deeds.index("stop")
-    assert [line for line in machine.told if "so all is fetched" in line and why in line]
+    assert [line for line in machine.progress if "so all is fetched" in line and why in line]
 
 
 @pytest.mark.parametrize(("prepare", "why"), UNFIT)
@@ -315,7 +315,7 @@ def test_with_a_picture_a_damaged_copy_on_the_host_costs_the_database_s_way_alon
     machine.damaged = {"local"}
     machine.ops()
     assert (machine.content(), "restore data" in machine.deeds) == ("then", False)
-    assert [line for line in machine.told if "the database is fetched from the bucket" in line]
+    assert [line for line in machine.progress if "the database is fetched from the bucket" in line]
 
 
 def test_who_is_to_agree_reads_where_the_data_is_from(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_a_damaged_copy_on_the_host_gives_way_to_the_one_in_the_bucket(machine: 
     machine.damaged = {"local"}
     machine.ops()
     assert machine.content() == "then"
-    assert any("from the bucket: local: ciphertext verification failed" in line for line in machine.told)
+    assert any("from the bucket: local: ciphertext verification failed" in line for line in machine.progress)
 
 
 def test_a_backup_that_is_damaged_in_both_repositories_is_not_restored_and_the_step_is_named(machine: Machine) -> None:
@@ -390,7 +390,7 @@ def test_a_dump_that_cannot_be_read_and_has_no_log_leaves_the_site_as_it_is(mach
     with pytest.raises(OpsError, match=r"is damaged\nand of its log: backup .* is from before the log was kept"):
         machine.ops()
     assert (machine.content(), machine.running) == ("now", True)
-    assert "the dump cannot be used, so its moment is made of base and log" in machine.told[-1]
+    assert "the dump cannot be used, so its moment is made of base and log" in machine.progress[-1]
 
 
 def test_a_restored_site_that_does_not_come_up_is_taken_back(machine: Machine) -> None:
@@ -457,7 +457,7 @@ def test_a_single_repository_comes_from_the_bucket_where_this_host_s_copy_is_dam
     machine.damaged = {"local"}
     machine.ops(repository="a/b")
     assert (machine.paths.live / "git/repositories/a/b.git/content").read_text() == "then"
-    assert any("from the bucket: local: ciphertext verification failed" in line for line in machine.told)
+    assert any("from the bucket: local: ciphertext verification failed" in line for line in machine.progress)
     machine.damaged = {"local", "remote"}
     (machine.paths.live / "git/repositories/a/b.git/content").write_text("now")
     with pytest.raises(OpsError, match="remote: ciphertext verification failed"):
