@@ -23,13 +23,6 @@ PENDING = {
     "ops/backup/rewind.py plan_rewind",
     "ops/backup/status.py status",
     "ops/backup/take.py _taken",
-    "ops/stack/nginx_handover.py plan_handover",
-    "ops/update/plan.py _move",
-    "ops/update/plan.py blockers",
-    "ops/update/policy.py choose",
-    "ops/update/steps.py go_back",
-    "ops/update/update.py _wanted",
-    "ops/update/update.py update",
     "ops/wal/plan.py plan_replay",
     "ops/wal/plan.py plan_wal_retention",
 }

@@ -44,25 +44,29 @@ WORDS: Mapping[str, str] = {
     r"has it that": "says",
     r"held against": "compared with, checked against",
     r"(be|is|was|are) had": "be downloaded, be obtained",
-    r"(is|are|was|were) (?-i:none)": "does not count as, is not a",
+    r"(?<!there )(is|are|was|were) (?-i:none)": "does not count as, is not a",
     r"for want of": "because ... is missing",
     r"comes? in (its|the|their|each other's) way": "conflicts with, blocks",
 }
 _WORD = re.compile("|".join(rf"(?P<w{number}>\b(?:{each})\b)" for number, each in enumerate(WORDS)), re.IGNORECASE)
 
 # Words that a file has to keep, each with the reason: names that are persisted, and other programs' own.
+_DOOR = {r"doors?": "the name of a service of running sites"}
+_SNAPSHOT_STEP = {r"pictures?": "the name of a step in the journal of an update"}
 ALLOWED: Mapping[str, Mapping[str, str]] = {
-    "tests/lint/test_prose.py": dict.fromkeys(WORDS, "the list itself"),
+    "compose/compose.yaml": _DOOR,
+    "docs/concepts/updates.md": _SNAPSHOT_STEP,
     "docs/style.md": dict.fromkeys(WORDS, "quotes what not to write"),
+    "ops/update/steps.py": _DOOR,
+    "playbooks/roles/gitea/tasks/main.yml": _DOOR,
+    "tests/lint/test_prose.py": dict.fromkeys(WORDS, "the list itself"),
+    "tests/unit/config/test_load.py": {r"no one|nobody": "the value of a setting"},
 }
 
 # Folders and files that are still to be rewritten.
 PENDING = (
-    *("README.md", "compose", "docs", "ground", "infra", "playbooks", "sites"),
-    *("ops/backup", "ops/config", "ops/deploy", "ops/images", "ops/restore", "ops/secrets", "ops/stack", "ops/update"),
-    *("ops/wal", "tests/bench", "tests/disaster", "tests/e2e", "tests/fresh", "tests/integration", "tests/support"),
-    *("tests/unit/backup", "tests/unit/config", "tests/unit/deploy", "tests/unit/images", "tests/unit/restore"),
-    *("tests/unit/secrets", "tests/unit/stack", "tests/unit/update", "tests/unit/wal", "tests/unit/cli/test_main.py"),
+    *("ground", "ops/backup", "ops/wal", "tests/bench", "tests/disaster", "tests/e2e", "tests/integration"),
+    *("tests/support", "tests/unit/backup", "tests/unit/wal"),
 )
 
 _PYTHON, _MARKDOWN = (".py",), (".md",)
