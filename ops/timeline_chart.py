@@ -91,10 +91,10 @@ def duration(seconds: float) -> str:
 
 
 def _steps(chart: TimelineChart) -> Iterator[str]:
-    whole = _whole(chart)
+    total = _total_seconds(chart)
     began = 0.0
     for row, (name, seconds) in enumerate(chart.steps.items()):
-        bar = _bar("step", began / whole, seconds / whole, row * _ROW + 20)
+        bar = _bar("step", began / total, seconds / total, row * _ROW + 20)
         yield _labels(row * _ROW + 14, name, duration(seconds)) + _bar("track", 0, 1, row * _ROW + 20) + bar
         began += seconds
 
@@ -102,7 +102,7 @@ def _steps(chart: TimelineChart) -> Iterator[str]:
 def _marks(chart: TimelineChart) -> Iterator[str]:
     bottom = len(chart.steps) * _ROW
     for number, mark in enumerate(chart.marks):
-        x = _percent(mark.at / _whole(chart))
+        x = _percent(mark.at / _total_seconds(chart))
         y = bottom + number * _LINE
         anchor = "start" if x < 20 else "end" if x > 80 else "middle"
         yield (
@@ -130,7 +130,7 @@ def _top_of_limits(chart: TimelineChart) -> int:
     return len(chart.steps) * _ROW + len(chart.marks) * _LINE + 12
 
 
-def _whole(chart: TimelineChart) -> float:
+def _total_seconds(chart: TimelineChart) -> float:
     return max([sum(chart.steps.values()), *(mark.at for mark in chart.marks)]) or 1.0
 
 

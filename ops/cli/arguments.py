@@ -54,10 +54,10 @@ _ACCOUNTS = {"ensure-admin": "make sure that the administrator exists and can si
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs and their options."""
-    whole = _Parser(
+    root = _Parser(
         prog="ops", description="Operate a Gitea site on AWS: deploy, monitor, back up, restore and update it."
     )
-    verbs = whole.add_subparsers(dest="command", required=True, metavar="VERB")
+    verbs = root.add_subparsers(dest="command", required=True, metavar="VERB")
     _verb(verbs, "site", "check the site file and print the site that it describes", run_site)
     deploy = _verb(
         verbs, "deploy", "deploy the site as its file describes it, from nothing or from any state", run_deploy
@@ -122,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     notice = _verb(verbs, "notify", "mail the text on standard input to the site's contact", run_notify)
     notice.add_argument("subject", help="the subject of the mail")
     _gate_parser(verbs)
-    return whole
+    return root
 
 
 class _Parser(argparse.ArgumentParser):

@@ -37,10 +37,8 @@ def markdown() -> str:
     return _HEAD + "".join(sections) + _CODES + "".join(_codes())
 
 
-def _verbs(
-    whole: argparse.ArgumentParser, above: tuple[str, ...]
-) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
-    for group in (each for each in whole._actions if isinstance(each, argparse._SubParsersAction)):
+def _verbs(root: argparse.ArgumentParser, above: tuple[str, ...]) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    for group in (each for each in root._actions if isinstance(each, argparse._SubParsersAction)):
         helps = {each.dest: each.help or "" for each in group._choices_actions}
         for name, verb in group.choices.items():
             yield " ".join((*above, name)), verb, helps[name]

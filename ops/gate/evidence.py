@@ -60,11 +60,11 @@ _NOTHING = Proof(None, None)
 def command_of(stage: str, options: Sequence[str]) -> tuple[str, ...]:
     """Return Python's arguments for a stage; raises ConfigError for options of a stage that takes no options."""
     if options and stage != _WITH_OPTIONS:
-        whole = f"./noxw -s {stage}"
+        complete = f"./noxw -s {stage}"
         part = f".nox/{stage}/bin/python -m pytest tests/{stage} {' '.join(options)}"
         raise ConfigError(
             f"{stage} takes no options, because a part of it proves nothing",
-            f"run {whole}, or for a part without evidence {part}",
+            f"run {complete}, or for a part without evidence {part}",
         )
     return (*COMMANDS[stage], *options)
 

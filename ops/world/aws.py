@@ -91,14 +91,18 @@ class Aws:
         """
         with _translated_errors("AWS credentials"):
             found = self._session.get_credentials()
-            known = found.get_frozen_credentials() if found else None
-        if known is None:
+            credentials = found.get_frozen_credentials() if found else None
+        if credentials is None:
             raise Unavailable(
                 "this machine has no AWS credentials",
                 "run aws sso login, or set AWS_PROFILE to an administrator's profile",
             )
-        lines = ["[default]", f"aws_access_key_id = {known.access_key}", f"aws_secret_access_key = {known.secret_key}"]
-        token = [f"aws_session_token = {known.token}"] if known.token else []
+        lines = [
+            "[default]",
+            f"aws_access_key_id = {credentials.access_key}",
+            f"aws_secret_access_key = {credentials.secret_key}",
+        ]
+        token = [f"aws_session_token = {credentials.token}"] if credentials.token else []
         return Secret("\n".join([*lines, *token, ""]))
 
     def bucket_exists(self, bucket: str) -> bool:

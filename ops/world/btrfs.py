@@ -97,9 +97,9 @@ class Btrfs:
 
     def own_like(self, model: Path, folder: Path) -> None:
         """Give a folder the owner and mode of another."""
-        known = model.stat()
-        os.chown(folder, known.st_uid, known.st_gid)
-        folder.chmod(known.st_mode & 0o7777)
+        attributes = model.stat()
+        os.chown(folder, attributes.st_uid, attributes.st_gid)
+        folder.chmod(attributes.st_mode & 0o7777)
 
     def free(self, folder: Path) -> int:
         """Return how many bytes the folder's file system has room for."""

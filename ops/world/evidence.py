@@ -87,10 +87,10 @@ class Evidence:
         _replace(self._junit(tree, stage), junit)
         _replace(self._envelope(tree, stage), envelope)
 
-    def circumstances(self, stage: str, known: Circumstances) -> Circumstances:
+    def circumstances(self, stage: str, given: Circumstances) -> Circumstances:
         """Return the given circumstances of a stage together with its own note."""
         noted = _noted(self.note_path(stage))
-        return replace(known, image_set=noted["set"], images=noted["images"], sites=noted["sites"])
+        return replace(given, image_set=noted["set"], images=noted["images"], sites=noted["sites"])
 
     def measured(self) -> bytes | None:
         """Return the benchmarks' file, or None where no benchmark has run."""

@@ -12,12 +12,12 @@ class Files:
     def write(self, path: Path, content: bytes) -> None:
         """Replace a file's content, and keep its owner and mode."""
         partial = path.with_name(f".{path.name}.partial")
-        known = path.stat() if path.exists() else None
+        previous = path.stat() if path.exists() else None
         with partial.open("wb") as file:
             file.write(content)
-            if known:
-                os.fchown(file.fileno(), known.st_uid, known.st_gid)
-                os.fchmod(file.fileno(), known.st_mode & 0o7777)
+            if previous:
+                os.fchown(file.fileno(), previous.st_uid, previous.st_gid)
+                os.fchmod(file.fileno(), previous.st_mode & 0o7777)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

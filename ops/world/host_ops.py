@@ -28,12 +28,12 @@ class HostOps:
         return document_from(finished.code, finished.output, " ".join(arguments))
 
     def _ssh(self) -> list[str]:
-        known = self._connection
-        where = ["-p", str(known["ansible_port"]), f"{known['ansible_user']}@{known['ansible_host']}"]
-        key = ["-i", str(known["ansible_ssh_private_key_file"])]
+        variables = self._connection
+        where = ["-p", str(variables["ansible_port"]), f"{variables['ansible_user']}@{variables['ansible_host']}"]
+        key = ["-i", str(variables["ansible_ssh_private_key_file"])]
         # ssh notices a dead connection within a minute.
         steady = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15"]
-        return ["ssh", "-n", *shlex.split(str(known["ansible_ssh_common_args"])), *steady, *key, *where]
+        return ["ssh", "-n", *shlex.split(str(variables["ansible_ssh_common_args"])), *steady, *key, *where]
 
 
 def document_from(code: int, output: str, verb: str) -> Mapping[str, Any]:

@@ -135,13 +135,13 @@ class Processes:
         """
         lines: list[str] = []
 
-        def hear(line: str) -> None:
+        def on_line(line: str) -> None:
             lines.append(line)
             if tell:
                 tell(line.rstrip())
 
         process = self._started(argv, directory, environment)
-        _until_end(process, lambda: _read(process, hear))
+        _until_end(process, lambda: _read(process, on_line))
         return Finished(process.returncode, "".join(lines[-_LINES_KEPT:]))
 
     def output(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> Finished:
@@ -155,11 +155,11 @@ class Processes:
         return Finished(done.returncode, done.stdout)
 
     def run_watched(
-        self, argv: Sequence[str], *, environment: Mapping[str, str], hear: Callable[[str], bool]
+        self, argv: Sequence[str], *, environment: Mapping[str, str], on_line: Callable[[str], bool]
     ) -> tuple[Finished, str]:
         """Run a program and return how it ended with its complete standard output, and the last lines of its standard error.
 
-        Each line of standard error goes to ``hear`` at once. When ``hear`` returns False, the program is terminated, then killed.
+        Each line of standard error goes to ``on_line`` at once. When ``on_line`` returns False, the program is terminated, then killed.
         """
         errors: list[str] = []
         with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
@@ -169,7 +169,7 @@ class Processes:
                 assert process.stderr is not None
                 for line in process.stderr:
                     errors.append(line)
-                    if not hear(line.rstrip()):
+                    if not on_line(line.rstrip()):
                         _end(process)
                 process.wait()
 
@@ -195,11 +195,11 @@ class Processes:
             first.stdout.close()
             lines: list[str] = []
 
-            def hear(line: str) -> None:
+            def on_line(line: str) -> None:
                 lines.append(line)
                 tell(line.rstrip())
 
-            _until_end(second, lambda: _read(second, hear))
+            _until_end(second, lambda: _read(second, on_line))
             first.wait()
             errors.seek(0)
             failure = errors.read()
@@ -265,11 +265,11 @@ class Processes:
             raise _missing(argv[0]) from error
 
 
-def _read(process: subprocess.Popen[str], hear: Callable[[str], None]) -> None:
+def _read(process: subprocess.Popen[str], on_line: Callable[[str], None]) -> None:
     assert process.stdout is not None
     with process.stdout:
         for line in process.stdout:
-            hear(line)
+            on_line(line)
     process.wait()
 
 

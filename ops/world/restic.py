@@ -152,10 +152,10 @@ class Restic:
         patterns = [f"--include={each}" for each in only]
         self._run(["restore", chosen, "--target", str(target), "--sparse", *patterns])
 
-    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
+    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], on_line: Callable[[str], None]) -> None:
         """Pipe a file of a snapshot into a program; raises OpsError when restic or the program fails."""
         source = [*self._argv("dump"), snapshot, filename]
-        done = self.processes.pipe(source, argv, environment=self._environment(), tell=hear)
+        done = self.processes.pipe(source, argv, environment=self._environment(), tell=on_line)
         if done.code:
             words = " ".join(done.output.split())[-600:]
             if _FULL.search(words):
@@ -225,7 +225,7 @@ class Restic:
 
     def _ended(self, argv: Sequence[str], accept: frozenset[int] | set[int]) -> tuple[Finished, str]:
         retries = _RetryWatch(PATIENCE_SECONDS)
-        done, errors = self.processes.run_watched(argv, environment=self._environment(), hear=retries.hear)
+        done, errors = self.processes.run_watched(argv, environment=self._environment(), on_line=retries.on_line)
         if retries.exceeded:
             raise Unavailable(
                 f"{self.repository} failed for {PATIENCE_SECONDS:.0f} s without a success: {retries.last}",
@@ -289,7 +289,7 @@ class _RetryWatch:
         self._seconds, self._since = seconds, 0.0
         self.exceeded, self.last = False, ""
 
-    def hear(self, line: str) -> bool:
+    def on_line(self, line: str) -> bool:
         """Take a line of restic's output; returns False to stop restic."""
         if _RECOVERED.search(line):
             self._since = 0.0

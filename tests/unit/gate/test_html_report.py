@@ -124,9 +124,9 @@ def test_a_recorded_timeline_is_drawn_with_its_test_s_name() -> None:
 
 
 def test_a_timeline_altered_after_the_run_is_not_drawn() -> None:
-    known = _recording(DRILL)
-    assert known.junit
-    altered = Proof(known.envelope, known.junit.replace(b"3.0", b"1.0"))
+    proof = _recording(DRILL)
+    assert proof.junit
+    altered = Proof(proof.envelope, proof.junit.replace(b"3.0", b"1.0"))
     assert "its JUnit file was altered" in _page({"lint": altered})
     assert "<svg" not in _page({"lint": altered})
 
@@ -139,8 +139,8 @@ def test_the_timeline_of_a_failed_test_and_an_invalid_timeline_are_not_drawn() -
 def test_a_figure_is_shown_with_its_alternative_target_and_verdict() -> None:
     good = Figure("unchanged backup", "1.2 s", "backup.sh: 24 s", 0.05, "at most 0.1", met=True)
     bad = Figure("the <pause>", "0.9 s", "", None, "at most 0.5 s", met=False)
-    known = Figure("packs of 64 MiB", "16.4 s", "packs of 16: 13.5 s", 1.21, "", met=True)
-    page = _page({}, benches=(Bench("backup", TREE, NOW, (good, bad, known)),))
+    without_target = Figure("packs of 64 MiB", "16.4 s", "packs of 16: 13.5 s", 1.21, "", met=True)
+    page = _page({}, benches=(Bench("backup", TREE, NOW, (good, bad, without_target)),))
     for shown in ("1.2 s", "against backup.sh: 24 s", "0.05", "at most 0.1", "2026-11-23 12:00 UTC on this tree"):
         assert shown in page
     assert (page.count(">met<"), page.count(">missed<")) == (1, 1)

@@ -26,19 +26,19 @@ def _event(kind: str, task: str, result: Mapping[str, Any] | None = None, **more
 
 
 def _taken(*events: Mapping[str, Any]) -> tuple[Events, list[str]]:
-    told: list[str] = []
-    taken = Events(told.append)
+    progress: list[str] = []
+    taken = Events(progress.append)
     for each in events:
         assert taken.take(each)
-    return taken, told
+    return taken, progress
 
 
-def _said(taken: Events) -> str:
+def _message(taken: Events) -> str:
     return failure_from("site.yml", taken.failed, []).message
 
 
 def test_each_task_prints_one_line_as_it_begins() -> None:
-    _, told = _taken(
+    _, progress = _taken(
         {"event": "playbook_on_start", "pid": 740},
         _event("playbook_on_task_start", "Make the folders"),
         _event("runner_item_on_ok", "Make the folders", {"changed": True, "path": "/a"}),
@@ -47,7 +47,7 @@ def test_each_task_prints_one_line_as_it_begins() -> None:
         _event("playbook_on_task_start", "Start"),
         _event("runner_on_failed", "Start", {"msg": LONG, "stderr": "more\nlines"}),
     )
-    assert told == ["ansible: gitea: Make the folders", "ansible: gitea: Start"]
+    assert progress == ["ansible: gitea: Make the folders", "ansible: gitea: Start"]
 
 
 def test_each_changed_item_is_named_by_its_file() -> None:
@@ -66,7 +66,7 @@ def test_each_changed_item_is_named_by_its_file() -> None:
 
 def test_the_message_of_a_failed_task_is_complete() -> None:
     taken, _ = _taken(_event("runner_on_failed", "Start", {"msg": LONG, "stderr": LONG + "!", "stdout": " said \n"}))
-    assert _said(taken) == f"playbook site.yml failed: Start: {LONG}\n{LONG}!\nsaid"
+    assert _message(taken) == f"playbook site.yml failed: Start: {LONG}\n{LONG}!\nsaid"
 
 
 def test_the_error_of_a_loop_has_the_message_of_each_failed_item() -> None:
@@ -86,19 +86,19 @@ def test_the_error_of_a_loop_has_the_message_of_each_failed_item() -> None:
         # Not every version of Ansible lists the failed items here.
         _event("runner_on_failed", "Restart", {"msg": "One or more items failed", "results": items}),
     )
-    assert _said(taken) == f"playbook site.yml failed: Restart: a: no such unit\nc: masked\n{LONG}"
+    assert _message(taken) == f"playbook site.yml failed: Restart: a: no such unit\nc: masked\n{LONG}"
 
 
 def test_the_censored_result_of_a_task_stays_censored() -> None:
     hidden = "the output has been hidden due to the fact that 'no_log: true' was specified for this result"
     taken, _ = _taken(_event("runner_on_failed", "Set the password", {"censored": hidden}))
-    assert _said(taken) == f"playbook site.yml failed: Set the password: {hidden}"
+    assert _message(taken) == f"playbook site.yml failed: Set the password: {hidden}"
     items = [{"censored": hidden}]
     taken, _ = _taken(
         _event("runner_item_on_failed", "Set", items[0]),
         _event("runner_on_failed", "Set", {"msg": "One or more items failed", "results": items}),
     )
-    assert _said(taken) == f"playbook site.yml failed: Set: None: {hidden}"
+    assert _message(taken) == f"playbook site.yml failed: Set: None: {hidden}"
 
 
 def test_an_ignored_failure_does_not_count() -> None:
@@ -128,18 +128,18 @@ class Sent:
 
 def test_without_an_interrupt_ansible_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = Sent(monkeypatch)
-    taken, told = _taken({"event": "playbook_on_start", "pid": 740})
-    with ending([], taken, told.append) as is_due:
+    taken, progress = _taken({"event": "playbook_on_start", "pid": 740})
+    with ending([], taken, progress.append) as is_due:
         assert not is_due()
-    assert (sent.signals, told) == ([], [])
+    assert (sent.signals, progress) == ([], [])
 
 
 def test_an_interrupt_is_passed_on_once_and_remaining_processes_are_killed_after_a_time_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent = Sent(monkeypatch)
-    taken, told = _taken({"event": "playbook_on_start", "pid": 740})
-    with ending([signal.SIGTERM], taken, told.append) as is_due:
+    taken, progress = _taken({"event": "playbook_on_start", "pid": 740})
+    with ending([signal.SIGTERM], taken, progress.append) as is_due:
         assert not is_due()
         sent.now += POLITE_SECONDS
         assert not is_due()
@@ -147,14 +147,14 @@ def test_an_interrupt_is_passed_on_once_and_remaining_processes_are_killed_after
         assert is_due()
         assert sent.signals == [("process", 740, signal.SIGINT)]
     assert sent.signals[1:] == [("group", 740, signal.SIGKILL)]
-    assert told == ["interrupted: ending the playbook"]
+    assert progress == ["interrupted: ending the playbook"]
 
 
 def test_a_third_interrupt_kills_ansible_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     Sent(monkeypatch)
     interrupts: list[int] = [signal.SIGINT, signal.SIGINT]
-    taken, told = _taken({"event": "playbook_on_start", "pid": 740})
-    with ending(interrupts, taken, told.append) as is_due:
+    taken, progress = _taken({"event": "playbook_on_start", "pid": 740})
+    with ending(interrupts, taken, progress.append) as is_due:
         assert not is_due()
         interrupts.append(signal.SIGINT)
         assert is_due()
@@ -164,8 +164,8 @@ def test_ansible_without_an_event_yet_is_killed_at_once_and_no_process_group_get
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent = Sent(monkeypatch)
-    taken, told = _taken()
-    with ending([signal.SIGINT], taken, told.append) as is_due:
+    taken, progress = _taken()
+    with ending([signal.SIGINT], taken, progress.append) as is_due:
         assert is_due()
     assert sent.signals == []
 

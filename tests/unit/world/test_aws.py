@@ -21,13 +21,13 @@ def test_the_replication_status_is_that_of_s3_and_empty_without_a_replication_ru
 
     def send(_: Any, request: Any) -> AWSResponse:
         assert (request.method, request.url.rpartition("/")[2]) == ("HEAD", "one.json")
-        return AWSResponse(request.url, 200, headers, Said(""))
+        return AWSResponse(request.url, 200, headers, Body(""))
 
     monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
     assert Aws("eu-central-1").replication("bucket", "manifests/one.json") == status
 
 
-class Said:
+class Body:
     """The body of an answer, as botocore reads it."""
 
     def __init__(self, code: str) -> None:
@@ -35,7 +35,7 @@ class Said:
 
     def stream(self, *_: Any) -> Iterator[bytes]:
         if self._code:
-            yield f"<Error><Code>{self._code}</Code><Message>said the test</Message></Error>".encode()
+            yield f"<Error><Code>{self._code}</Code><Message>from the test</Message></Error>".encode()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_expired_credentials_and_server_errors_are_temporary(
     monkeypatch.setattr("time.sleep", lambda _: None)
 
     def send(_: Any, request: Any) -> AWSResponse:
-        return AWSResponse(request.url, status, {"Content-Type": "application/xml"}, Said(code))
+        return AWSResponse(request.url, status, {"Content-Type": "application/xml"}, Body(code))
 
     monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
     with pytest.raises(OpsError, match=f"AWS says {code}") as failed:

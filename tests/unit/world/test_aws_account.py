@@ -122,11 +122,11 @@ def test_emptying_reports_a_locked_version(account: AwsAccount) -> None:
 
 
 def test_emptying_leaves_no_version_and_no_marker_and_the_bucket_can_be_deleted(account: AwsAccount) -> None:
-    bucket, told = _bucket("kept"), list[str]()
+    bucket, progress = _bucket("kept"), list[str]()
     assert account.contents(bucket) == BucketContents(versions=6, markers=3, size=30)
-    assert account.empty(bucket, told.append) == 9
+    assert account.empty(bucket, progress.append) == 9
     assert account.contents(bucket) == BucketContents(0, 0, 0)
-    assert told == ["kept: 9 versions deleted"]
+    assert progress == ["kept: 9 versions deleted"]
     account.delete_bucket(bucket)
     account.delete_bucket(bucket)
     assert account.contents(bucket) == BucketContents(0, 0, 0)

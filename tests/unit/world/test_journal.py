@@ -37,10 +37,10 @@ def test_records_are_read_in_order(path: Path) -> None:
 
 
 def test_a_journal_truncated_at_any_byte_keeps_every_complete_record(path: Path) -> None:
-    whole = filled(path)
-    ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
-    for length in range(len(whole) + 1):
-        path.write_bytes(whole[:length])
+    content = filled(path)
+    ends = [index + 1 for index, byte in enumerate(content) if byte == ord("\n")]
+    for length in range(len(content) + 1):
+        path.write_bytes(content[:length])
         complete = sum(end <= length for end in ends)
         assert list(Journal(path).records()) == RECORDS[:complete], length
         Journal(path).append({"step": "later"})
@@ -48,13 +48,13 @@ def test_a_journal_truncated_at_any_byte_keeps_every_complete_record(path: Path)
 
 
 def test_a_changed_byte_invalidates_its_record_and_all_later_ones(path: Path) -> None:
-    whole = filled(path)
-    for index in range(len(whole)):
-        for other in (whole[index] ^ 1, ord("\n")):
-            if other == whole[index]:
+    content = filled(path)
+    for index in range(len(content)):
+        for other in (content[index] ^ 1, ord("\n")):
+            if other == content[index]:
                 continue
-            path.write_bytes(whole[:index] + bytes([other]) + whole[index + 1 :])
-            before = whole[:index].count(b"\n")
+            path.write_bytes(content[:index] + bytes([other]) + content[index + 1 :])
+            before = content[:index].count(b"\n")
             assert list(Journal(path).records()) == RECORDS[:before], (index, other)
 
 

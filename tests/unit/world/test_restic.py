@@ -22,7 +22,7 @@ class Asked(Processes):
         self.done, self.verbs = Finished(code, output), list[str]()
 
     def run_watched(
-        self, argv: Sequence[str], *, environment: Mapping[str, str], hear: Callable[[str], bool]
+        self, argv: Sequence[str], *, environment: Mapping[str, str], on_line: Callable[[str], bool]
     ) -> tuple[Finished, str]:
         self.verbs.append(argv[5])
         return self.done, self.done.output
