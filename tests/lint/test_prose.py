@@ -1,4 +1,4 @@
-"""The worst kinds of prose stay out (docs/style.md): each word of the list has a plain one in its place."""
+"""The prose has none of the listed words (docs/style.md); each has a plain replacement. Markdown wraps at 100 columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COLUMNS = 100
 
-# What is not to be written, and what to write instead. Upper and lower case are the same.
+# Regular expressions that must not match, case-insensitive, each with what to write instead.
 WORDS: Mapping[str, str] = {
     r"anew": "again",
     r"of then": "of that time",
@@ -50,7 +50,7 @@ WORDS: Mapping[str, str] = {
 }
 _WORD = re.compile("|".join(rf"(?P<w{number}>\b(?:{each})\b)" for number, each in enumerate(WORDS)), re.IGNORECASE)
 
-# Words that a file has to keep, each with the reason: names that are persisted, and other programs' own.
+# Words that a file may contain, each with the reason, such as a persisted name.
 _DOOR = {r"doors?": "the name of a service of running sites"}
 _SNAPSHOT_STEP = {r"pictures?": "the name of a step in the journal of an update"}
 ALLOWED: Mapping[str, Mapping[str, str]] = {
@@ -63,7 +63,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     "tests/unit/config/test_load.py": {r"no one|nobody": "the value of a setting"},
 }
 
-# Folders and files that are still to be rewritten.
+# Folders and files that must still be rewritten.
 PENDING = (
     *("ground", "ops/backup", "ops/wal", "tests/bench", "tests/disaster", "tests/e2e", "tests/integration"),
     *("tests/support", "tests/unit/backup", "tests/unit/wal"),
@@ -90,7 +90,7 @@ def _is_pending(file: str) -> bool:
 
 
 def prose_of(file: str, text: str) -> Iterator[tuple[int, str]]:
-    """Return the prose of a file: its lines' numbers, each with what a person reads in it. Code is left out."""
+    """Return the prose of a file without code: line numbers, each with its text."""
     if file.endswith(_PYTHON):
         yield from _of_python(text)
     elif file.endswith(_MARKDOWN):
@@ -113,7 +113,7 @@ def _without_code(line: str) -> str:
 
 
 def _of_python(text: str) -> Iterator[tuple[int, str]]:
-    """Comments, strings of more than a word, and the names of tests, which are sentences."""
+    """Comments, strings of more than one word, and test names, which are sentences."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         first = token.start[0]
         if token.type == tokenize.COMMENT:
@@ -126,14 +126,14 @@ def _of_python(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _of_others(text: str) -> Iterator[tuple[int, str]]:
-    """Comments, quoted strings of more than a word, and what Ansible shows of a task."""
+    """Comments, quoted strings of more than one word, and the texts that Ansible shows for a task."""
     for number, line in enumerate(text.splitlines(), 1):
         shown = [*_COMMENT.findall(line), *_NAMED.findall(line), *("".join(each) for each in _QUOTED.findall(line))]
         yield number, re.sub(r"\$?\{\{?[^}]*\}+", " ", _CODE.sub(" ", " | ".join(shown)))
 
 
 def faults(file: str, text: str) -> list[str]:
-    """Return each listed word of a file with its line and what to write instead."""
+    """Return each listed word of a file, with its line and what to write instead."""
     allowed = ALLOWED.get(file, {})
     return [
         f"{file}:{number}: {found[0]!r}, write: {instead}"
@@ -145,7 +145,7 @@ def faults(file: str, text: str) -> list[str]:
 
 
 def long_lines(file: str, text: str) -> list[str]:
-    """Return each line of Markdown that is too long, but tables, markup, and lines that a link or code makes so."""
+    """Return each line of Markdown that is too long, except tables, markup, and lines that are long only because of a link or code."""
     return [
         f"{file}:{number}: {len(line)} columns, wrap at {COLUMNS}"
         for number, line in _markdown_lines(text)
@@ -224,5 +224,5 @@ def test_the_message_names_file_line_word_and_what_to_write_instead() -> None:
         ("a " * 60 + "[b](c)", True),
     ],
 )
-def test_a_line_is_long_when_its_words_are(line: str, found: bool) -> None:
+def test_a_line_counts_as_long_without_its_links_and_code(line: str, found: bool) -> None:
     assert bool(long_lines("a.md", f"# Title\n\n{line}\n")) is found

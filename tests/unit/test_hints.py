@@ -33,7 +33,7 @@ _COMMAND = re.compile(
     r"|rollback|secrets|site|update)\b"
 )
 _STATE = re.compile(r"\bnothing (was|is) (changed|touched|lost|restored)\b|\bis (unchanged|untouched|back)\b")
-# The place of the hint among the arguments.
+# The positions of OpsError's hint and of Probe's remedy among the arguments.
 _HINT, _REMEDY = 1, 3
 
 
@@ -48,14 +48,14 @@ CHECKED = [path for path in FILES if _package(path) not in PENDING]
 
 @dataclass
 class Module:
-    """A module's tree: where the names of errors, and the values of names, can be looked up."""
+    """A module's syntax tree, with the expressions that are assigned to each name."""
 
     tree: ast.Module
     kinds: frozenset[str]
     values: dict[str, list[ast.expr]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Note what is assigned to each name, and each parameter's default, wherever in the module."""
+        """Collect the expressions assigned to each name, and parameters' defaults, in all scopes of the module."""
         for node in ast.walk(self.tree):
             match node:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -71,7 +71,7 @@ class Module:
                         self.values.setdefault(argument.arg, []).append(value)
 
     def constructs(self, called: ast.expr, seen: frozenset[str] = frozenset()) -> bool:
-        """Return whether an expression is a class of errors, or a name that one is assigned to."""
+        """Return whether an expression is an error class, or a name that an error class is assigned to."""
         match called:
             case ast.Attribute(attr=name):
                 return name in self.kinds
@@ -83,7 +83,7 @@ class Module:
         return False
 
     def texts(self, value: ast.expr | None, seen: frozenset[str] = frozenset()) -> Iterator[tuple[int, str]]:
-        """Return the lines and texts that a value may have; in an f-string, each value that is put in is {}."""
+        """Return the possible literal texts of a value with their lines; a replacement field of an f-string becomes {}."""
         match value:
             case ast.Constant(value=str(text)):
                 yield value.lineno, text
@@ -98,7 +98,7 @@ class Module:
 
 
 def _alternatives(value: ast.expr | None) -> list[ast.expr]:
-    """The expressions one of which a value is, or begins with."""
+    """The expressions that a value may evaluate to, or begin with."""
     match value:
         case ast.IfExp(body=one, orelse=other):
             return [one, other]
@@ -115,7 +115,7 @@ def _alternatives(value: ast.expr | None) -> list[ast.expr]:
 
 @functools.cache
 def _kinds() -> frozenset[str]:
-    """The names of OpsError and of every class below it, in ops/ and in ground/."""
+    """The names of OpsError and all its subclasses in ops/ and ground/."""
     bases = {
         node.name: {each.id if isinstance(each, ast.Name) else getattr(each, "attr", "") for each in node.bases}
         for path in FILES
@@ -162,7 +162,7 @@ def faults(tree: ast.Module) -> list[str]:
 
 def _is_imperative(text: str) -> bool:
     if not text or text.startswith("{}"):
-        return True  # a variable's text was checked where it was written
+        return True  # the scan checks a variable's text where it is constructed
     first = re.match(r"[a-z]+(?=[\s,:;]|$)", text)
     return first is not None and first[0] in VERBS and not _STATE.search(text)
 
