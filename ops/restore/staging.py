@@ -161,7 +161,7 @@ def wal_plan_lines(chosen: Manifest, wal: WalSource | None) -> tuple[str, ...]:
 
 def _load_from_wal(site: Site, world: World, paths: HostPaths, both: Repositories, wal: WalSource) -> str:
     """Fill the staged database from base backup and WAL, and return the time of its last transaction."""
-    local = wal.plan.base.local in {each.identity for each in both.local.snapshots_if_there() or ()}
+    local = wal.plan.base.local in {each.identity for each in both.local.snapshots_or_none() or ()}
     source = both.local if local else both.remote
     with recovery.database_of(site, world, wal.plan, source, wal.target) as container:
         until = recovery.until(world, container)
@@ -252,7 +252,7 @@ def sources_of(chosen: Manifest, both: Repositories) -> list[tuple[Restic, dict[
     """Return the repositories to fetch a backup from, with its snapshots: this host's if it is complete, then the bucket's."""
     remote = {name: part.remote for name, part in chosen.parts.items()}
     local = {name: part.local for name, part in chosen.parts.items()}
-    is_local = set(local.values()) <= {each.identity for each in both.local.snapshots_if_there() or ()}
+    is_local = set(local.values()) <= {each.identity for each in both.local.snapshots_or_none() or ()}
     return [*([(both.local, local)] if is_local else []), (both.remote, remote)]
 
 

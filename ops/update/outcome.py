@@ -85,7 +85,7 @@ def undo(at: UpdateContext, pending: Pending, progress: Progress, why: str) -> O
 
 
 def stranded(at: UpdateContext, pending: Pending, message: str) -> Stranded:
-    """Return the error for an update that could not be undone, with what is left to restore from."""
+    """Return the error for an update that could not be undone, with the backups that remain for a restore."""
     left_as = (
         f"the backup from before is {pending.backup}, the snapshots are in {at.snapshots}" if pending.backup else ""
     )
