@@ -45,12 +45,12 @@ class TimelineChart:
     limits: tuple[Limit, ...] = ()
 
 
-def document_of(course: TimelineChart) -> dict[str, Any]:
+def to_document(course: TimelineChart) -> dict[str, Any]:
     """Return a course as JSON has it."""
     return {**dataclasses.asdict(course), "steps": dict(course.steps)}
 
 
-def course_from(text: str) -> TimelineChart:
+def chart_from_json(text: str) -> TimelineChart:
     """Return the course that a JSON document tells of; raises ValueError when it tells of none."""
     try:
         known = json.loads(text)
@@ -64,7 +64,7 @@ def course_from(text: str) -> TimelineChart:
         raise ValueError(f"no time line: {text[:80]!r}") from error
 
 
-def drawing_of(course: TimelineChart) -> str:
+def to_svg(course: TimelineChart) -> str:
     """Return the course as SVG, to be put into a page that gives colours to its classes."""
     # The marks first: their lines pass behind the words.
     rows = "".join([*_marks(course), *_steps(course), *_limits(course)])

@@ -26,7 +26,7 @@ from ops.world.restic import Restic
 
 
 @contextmanager
-def opened(site: Site, world: World, *, workspace: Workspace, image: str) -> Iterator[Restic]:
+def open_repository(site: Site, world: World, *, workspace: Workspace, image: str) -> Iterator[Restic]:
     """Open the repository in the bucket for the length of the block, by the restic of the ops image.
 
     Its password and the operator's credentials are files that no one else can read, and that are gone afterwards. Raises Locked

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from ops.backup import catalogue, manifest, operator_access, prune_local, records, retention
 from ops.backup.manifest import Backup
 from ops.backup.prune_local import backup_of
-from ops.backup.retention import Fate
+from ops.backup.retention import Decision
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
 from ops.images import ops_image
@@ -21,7 +21,7 @@ from ops.model import Confirm, Report
 from ops.wal import base_backups, segments
 from ops.wal import plan as wal_plan
 from ops.wal.plan import WalToDelete
-from ops.wal.segments import Base
+from ops.wal.segments import BaseBackup
 from ops.world import World
 from ops.world.restic import Restic, Snapshot
 
@@ -31,13 +31,13 @@ UNFINISHED = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Plan:
+class PrunePlan:
     """What is kept and what goes, and the snapshots of backups that have no manifest (any more).
 
     ``log`` is what goes of the database's log, ``bases`` the snapshots of bases that no record tells of then.
     """
 
-    fates: tuple[Fate, ...]
+    decisions: tuple[Decision, ...]
     snapshots: tuple[str, ...]
     orphans: tuple[str, ...]
     log: WalToDelete = field(default_factory=lambda: WalToDelete((), ()))
@@ -46,7 +46,7 @@ class Plan:
     @property
     def removed(self) -> tuple[str, ...]:
         """The names of the backups that go."""
-        return tuple(each.identity for each in self.fates if not each.kept)
+        return tuple(each.identity for each in self.decisions if not each.kept)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -57,13 +57,13 @@ class Plan:
             f"which no restore to a moment of the last {segments.KEPT_DAYS} days needs"
         ]
         return (
-            *retention.table(self.fates),
+            *retention.table(self.decisions),
             *(left if self.orphans else []),
             *(log if self.log.bases or self.log.keys else []),
         )
 
     @property
-    def loses(self) -> bool:
+    def deletes_anything(self) -> bool:
         """Whether anything goes."""
         return bool(self.removed or self.orphans or self.log.bases or self.log.keys or self.bases)
 
@@ -76,45 +76,45 @@ def prune(site: Site, world: World, *, workspace: Workspace, confirm: Confirm, d
     until lock and lifecycle end them: ``ops backup rewind`` brings it back until then.
     """
     made = ops_image.ensure(workspace.repository, workspace.cache, world)
-    with operator_access.opened(site, world, workspace=workspace, image=made.reference) as remote:
-        backups = records.with_proofs(
+    with operator_access.open_repository(site, world, workspace=workspace, image=made.reference) as remote:
+        backups = records.with_records(
             catalogue.list_backups_in(site, world, remote),
             catalogue.verifications(site, world, until_passed=True),
             catalogue.drills(site, world),
         )
         snapshots, now = remote.snapshots(), world.clock.now()
-        chosen = with_log(
+        chosen = with_wal(
             plan_prune(site, backups, snapshots, operator_access.hidden(site, world), now),
-            base_backups.recorded(site, world),
+            base_backups.list_base_backups(site, world),
             world.aws.objects(site.backup.bucket, segments.PREFIX),
             snapshots,
             now,
         )
         facts = {
             "removed": chosen.removed,
-            "kept": len(chosen.fates) - len(chosen.removed),
+            "kept": len(chosen.decisions) - len(chosen.removed),
             "orphans": len(chosen.orphans),
         }
         if dry_run:
             return Report("backup", False, f"would remove {len(chosen.removed)} backups", facts, chosen.lines)
-        if chosen.loses:
+        if chosen.deletes_anything:
             confirm(site.name, chosen.lines)
         remove(site, world, remote, chosen)
     summary = f"{len(chosen.removed)} backups removed, {facts['kept']} kept"
-    return Report("backup", chosen.loses, summary, facts, chosen.lines if chosen.loses else ())
+    return Report("backup", chosen.deletes_anything, summary, facts, chosen.lines if chosen.deletes_anything else ())
 
 
 def plan_prune(
     site: Site, backups: Iterable[Backup], snapshots: Collection[Snapshot], hidden: Collection[str], now: datetime
-) -> Plan:
+) -> PrunePlan:
     """Return what is to be removed from the bucket.
 
     ``hidden`` has the names of backups whose manifest was taken away. A snapshot without a manifest goes when its manifest was
     taken away, or when it is too old to belong to a backup that is being taken or brought. What a backup that stays has
     borrowed stays, too.
     """
-    fates = retention.plan_retention(retention.candidates_from(backups), site.backup)
-    gone, present = {each.identity for each in fates if not each.kept}, {each.identity for each in fates}
+    decisions = retention.plan_retention(retention.candidates_from(backups), site.backup)
+    gone, present = {each.identity for each in decisions if not each.kept}, {each.identity for each in decisions}
     newest = max(present, default="")
     over = gone | {
         each
@@ -131,12 +131,12 @@ def plan_prune(
             doomed.append(each.identity)
         elif identity in over:
             orphans.append(each.identity)
-    return Plan(fates, tuple(doomed), tuple(orphans))
+    return PrunePlan(decisions, tuple(doomed), tuple(orphans))
 
 
-def with_log(
-    chosen: Plan, known: Iterable[Base], keys: Iterable[str], snapshots: Iterable[Snapshot], now: datetime
-) -> Plan:
+def with_wal(
+    chosen: PrunePlan, known: Iterable[BaseBackup], keys: Iterable[str], snapshots: Iterable[Snapshot], now: datetime
+) -> PrunePlan:
     """Return the plan with what goes of the database's log.
 
     A base's snapshot goes when no record tells of it: its own was taken away, or never written. The newest may be of a base
@@ -149,7 +149,7 @@ def with_log(
     return replace(chosen, log=log, bases=tuple(each for each in tagged[:-1] if each not in told))
 
 
-def remove(site: Site, world: World, remote: Restic, chosen: Plan) -> None:
+def remove(site: Site, world: World, remote: Restic, chosen: PrunePlan) -> None:
     """Do what a plan says, in the order that may be cut off anywhere."""
     for identity in chosen.removed:
         world.aws.hide_object(site.backup.bucket, manifest.key_of(identity))

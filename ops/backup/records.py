@@ -177,7 +177,7 @@ def _unread(verifications: Iterable[Verification], since: datetime, now: datetim
     return f"no one has read share {', '.join(late)} of the packs for {READ_WITHIN.days} days" if late else ""
 
 
-def with_proofs(
+def with_records(
     backups: Iterable[Backup], verifications: Iterable[Verification], drills: Iterable[Drill]
 ) -> tuple[Backup, ...]:
     """Return the backups with the moments at which each was last verified and drilled, passed ones alone."""

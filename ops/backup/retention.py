@@ -29,7 +29,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Fate:
+class Decision:
     """What becomes of a backup, and each reason for it in words."""
 
     identity: str
@@ -37,7 +37,7 @@ class Fate:
     reasons: tuple[str, ...]
 
 
-def plan_retention(candidates: Iterable[Candidate], policy: Policy) -> tuple[Fate, ...]:
+def plan_retention(candidates: Iterable[Candidate], policy: Policy) -> tuple[Decision, ...]:
     """Return the fate of every candidate, the newest first.
 
     Only whole backups count for the policy. The newest whole one and the newest verified one are kept whatever it says. One
@@ -73,9 +73,11 @@ def candidates_from(backups: Iterable[Backup]) -> tuple[Candidate, ...]:
     )
 
 
-def table(fates: Iterable[Fate]) -> tuple[str, ...]:
+def table(decisions: Iterable[Decision]) -> tuple[str, ...]:
     """Return a line for each backup: its name, what becomes of it, and why."""
-    return tuple(f"{each.identity}  {'keep  ' if each.kept else 'REMOVE'}  {'; '.join(each.reasons)}" for each in fates)
+    return tuple(
+        f"{each.identity}  {'keep  ' if each.kept else 'REMOVE'}  {'; '.join(each.reasons)}" for each in decisions
+    )
 
 
 def _named(identity: str) -> datetime:
@@ -86,12 +88,12 @@ def _named(identity: str) -> datetime:
         return datetime.min.replace(tzinfo=UTC)
 
 
-def _fate(candidate: Candidate, reasons: tuple[str, ...], *, newest: datetime | None) -> Fate:
+def _fate(candidate: Candidate, reasons: tuple[str, ...], *, newest: datetime | None) -> Decision:
     if candidate.whole:
-        return Fate(candidate.identity, bool(reasons), reasons or ("no rule keeps it",))
+        return Decision(candidate.identity, bool(reasons), reasons or ("no rule keeps it",))
     if candidate.lost and newest is not None and candidate.moment < newest:
-        return Fate(candidate.identity, False, ("broken: parts are missing, and a newer backup is whole",))
-    return Fate(candidate.identity, True, ("broken: look at it (ops backup list)",))
+        return Decision(candidate.identity, False, ("broken: parts are missing, and a newer backup is whole",))
+    return Decision(candidate.identity, True, ("broken: look at it (ops backup list)",))
 
 
 def _periods(policy: Policy) -> tuple[tuple[str, int, Callable[[datetime], str]], ...]:

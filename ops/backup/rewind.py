@@ -36,7 +36,7 @@ def rewind(
         raise Refused(f"{at:%Y-%m-%d %H:%M:%S} UTC is yet to come", "give a moment before things went wrong")
     made = ops_image.ensure(workspace.repository, workspace.cache, world)
     steps = plan_rewind(world.aws_account.history(site.backup.bucket), at)
-    lines = in_words(steps, site.backup.bucket, at)
+    lines = describe(steps, site.backup.bucket, at)
     facts = {"steps": len(steps)}
     if dry_run:
         return Report("backup", False, f"would change {len(steps)} objects", facts, lines)
@@ -46,7 +46,7 @@ def rewind(
         _take(site, world, step)
         if number % 100 == 0:
             world.tell(f"{number} of {len(steps)} objects")
-    with operator_access.opened(site, world, workspace=workspace, image=made.reference) as remote:
+    with operator_access.open_repository(site, world, workspace=workspace, image=made.reference) as remote:
         _check(remote, f"the bucket is as it was at {at:%Y-%m-%d %H:%M:%S} UTC")
     summary = f"{site.backup.bucket} is as it was at {at:%Y-%m-%d %H:%M:%S} UTC, and its repository is whole"
     return Report("backup", bool(steps), summary, facts, lines)
@@ -88,7 +88,7 @@ def plan_rewind(history: Iterable[ObjectVersion], at: datetime) -> tuple[ObjectC
     return tuple(steps)
 
 
-def in_words(steps: Iterable[ObjectChange], bucket: str, at: datetime) -> tuple[str, ...]:
+def describe(steps: Iterable[ObjectChange], bucket: str, at: datetime) -> tuple[str, ...]:
     """Return what a plan does, as a person has to read it before agreeing."""
     known = list(steps)
     back = sum(bool(each.version) for each in known)

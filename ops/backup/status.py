@@ -43,7 +43,7 @@ class BackupInventory:
 def backups(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
     """List the backups that the bucket tells of, the newest last. One whose parts are missing is broken, and no backup."""
     both = repositories.repositories(site, world, paths or HostPaths())
-    found = records.with_proofs(
+    found = records.with_records(
         catalogue.list_backups(site, world, both), catalogue.verifications(site, world), catalogue.drills(site, world)
     )
     broken = sum(each.manifest is None for each in found)
@@ -59,13 +59,13 @@ def status(site: Site, world: World, *, paths: HostPaths | None = None) -> Repor
     verifications, drills = catalogue.verifications(site, world), catalogue.drills(site, world)
     local = {each.identity for each in both.local.snapshots_if_there() or ()}
     facts = BackupInventory(
-        records.with_proofs(catalogue.list_backups(site, world, both), verifications, drills),
+        records.with_records(catalogue.list_backups(site, world, both), verifications, drills),
         local,
         paths.data.stat().st_dev != paths.local.parent.stat().st_dev,
         verifications,
         drills,
     )
-    if site.backup.replica_region and (old := settled(facts.whole, world.clock.now())):
+    if site.backup.replica_region and (old := replication_candidate(facts.whole, world.clock.now())):
         said = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
         facts = replace(facts, replicated=(old.identity, said))
     judged = check(site, facts, world.clock.now())
@@ -122,7 +122,7 @@ def _media(facts: BackupInventory) -> Probe:
     return Probe("media", True, "2 disks of this host, and S3")
 
 
-def settled(whole: Iterable[Manifest], now: datetime) -> Manifest | None:
+def replication_candidate(whole: Iterable[Manifest], now: datetime) -> Manifest | None:
     """Return the newest backup that S3 had an hour to copy to the second region; most objects take it a quarter of one."""
     return max(
         (each for each in whole if now - each.finished >= _REPLICATED), key=lambda each: each.moment, default=None

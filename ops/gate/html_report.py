@@ -146,11 +146,11 @@ def _courses(verdicts: Sequence[Verdict]) -> str:
 
 def _course(case: Case) -> str:
     try:
-        course = timeline_chart.course_from(case.properties[timeline_chart.PROPERTY])
+        course = timeline_chart.chart_from_json(case.properties[timeline_chart.PROPERTY])
     except ValueError:
         return ""
     measured = f"<figcaption>Measured by: {escape(sentence_from(case.name))}.</figcaption>"
-    return f"<figure><strong>{escape(course.title)}</strong>{timeline_chart.drawing_of(course)}{measured}</figure>"
+    return f"<figure><strong>{escape(course.title)}</strong>{timeline_chart.to_svg(course)}{measured}</figure>"
 
 
 def _figures(benches: Sequence[Bench], tree: str) -> str:

@@ -25,7 +25,7 @@ from ops.restore import plan, staging
 from ops.stack import accounts
 from ops.stack.health import await_healthy
 from ops.step_timer import StepTimer
-from ops.timeline_chart import Limit, Mark, TimelineChart, document_of
+from ops.timeline_chart import Limit, Mark, TimelineChart, to_document
 from ops.world import World, postgres
 from ops.world.lock import exclusive
 from ops.world.restic import NOT_LOOKED_INTO, folder_of
@@ -83,7 +83,7 @@ def report_of(made: Drill, site: Site) -> Report:
         if made.passed
         else f"backup {made.identity} did not become the site that it is of"
     )
-    facts = {**json.loads(to_json(made)), "site": site.name, "course": document_of(course_of(made, site))}
+    facts = {**json.loads(to_json(made)), "site": site.name, "course": to_document(course_of(made, site))}
     return Report("drill", True, summary, facts, tuple(findings), 3 if findings else 0)
 
 

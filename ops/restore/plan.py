@@ -15,7 +15,7 @@ from ops.model import in_bytes
 from ops.wal import plan as wal_plan
 from ops.wal import segments
 from ops.wal.plan import ReplayPlan
-from ops.wal.segments import Base
+from ops.wal.segments import BaseBackup
 
 # More than the data itself, for what a file system keeps of its own.
 _ROOM = 1.1
@@ -118,7 +118,7 @@ def plan_restore(
     return tuple(lines)
 
 
-def plan_wal(chosen: Manifest, known: Iterable[Base], names: Iterable[str], *, newest: bool) -> ReplayPlan:
+def plan_wal(chosen: Manifest, known: Iterable[BaseBackup], names: Iterable[str], *, newest: bool) -> ReplayPlan:
     """Return how base and log make the database of a backup's moment, or the newest; raises Refused when they do not."""
     return wal_plan.plan_replay(
         known, names, chosen.system, None if newest else segments.position_from(chosen.position)

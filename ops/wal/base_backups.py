@@ -10,7 +10,7 @@ from ops.config.schema import Site
 from ops.errors import OpsError, Unavailable
 from ops.wal import encryption, plan, segments
 from ops.wal.plan import Gap
-from ops.wal.segments import Base
+from ops.wal.segments import BaseBackup
 from ops.world import World
 from ops.world import postgres as world_postgres
 from ops.world.postgres import Session
@@ -20,7 +20,7 @@ TAG, ARCHIVE = "base", "base.tar"
 
 
 @dataclass(frozen=True)
-class Log:
+class WalSource:
     """Whose log it is: the database's own number, the timeline it writes on, and the size of its segments in bytes."""
 
     system: str
@@ -28,16 +28,16 @@ class Log:
     segment_bytes: int
 
 
-def log_of(session: Session) -> Log:
+def wal_source_of(session: Session) -> WalSource:
     """Return whose log a database writes."""
     ((system, timeline, size),) = session.ask(
         "SELECT system_identifier, timeline_id, setting FROM pg_control_system(), pg_control_checkpoint(), pg_settings "
         "WHERE name = 'wal_segment_size'"
     )
-    return Log(system, int(timeline), int(size))
+    return WalSource(system, int(timeline), int(size))
 
 
-def key_of(secrets: Path) -> bytes:
+def encryption_key(secrets: Path) -> bytes:
     """Return the key that the log is sealed with; raises OpsError before the secrets are there."""
     password = secrets / "restic-password"
     if not password.exists():
@@ -45,7 +45,7 @@ def key_of(secrets: Path) -> bytes:
     return encryption.key_from(password.read_text(encoding="utf-8").strip())
 
 
-def recorded(site: Site, world: World, *, pass_over: bool = False) -> tuple[Base, ...]:
+def list_base_backups(site: Site, world: World, *, skip_unreadable: bool = False) -> tuple[BaseBackup, ...]:
     """Return the bases that the bucket tells of, oldest first.
 
     Raises OpsError for a record that cannot be read, unless such are to be passed over: who removes what no record tells of
@@ -58,14 +58,14 @@ def recorded(site: Site, world: World, *, pass_over: bool = False) -> tuple[Base
         except Unavailable:
             raise
         except OpsError as unread:
-            if not pass_over:
+            if not skip_unreadable:
                 hide = f"if nothing newer wrote it, take it away: aws s3 rm s3://{site.backup.bucket}/{key}"
                 raise OpsError(f"{key}: {unread.message}", hide) from unread
             world.tell(f"passed over: {key}: {unread.message}")
     return tuple(found)
 
 
-def shipped(site: Site, world: World, system: str, *, since: Base | None = None) -> tuple[str, ...]:
+def shipped(site: Site, world: World, system: str, *, since: BaseBackup | None = None) -> tuple[str, ...]:
     """Return the names of a database's segments and histories in the bucket; of one base's timeline, those it needs."""
     prefix = f"{segments.PREFIX}{system}/"
     first = (
@@ -77,10 +77,10 @@ def shipped(site: Site, world: World, system: str, *, since: Base | None = None)
     return tuple(segments.name_from(key) for key in keys)
 
 
-def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: str) -> Base | None:
+def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: str) -> BaseBackup | None:
     """Take a base into both repositories when one is due, and return it. Raises OpsError when it could not be stored."""
     with world.postgres.session(postgres, "postgres") as session:
-        log = log_of(session)
+        log = wal_source_of(session)
         if not _is_due(site, world, log, position_of(session)):
             return None
         world.tell("a base of the database is due: copying its files")
@@ -94,7 +94,7 @@ def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: s
     there = [each.identity for each in remote.snapshots(TAG) if each.original == stored.snapshot]
     if not there:
         raise OpsError("the base did not arrive in the bucket", "run the backup again")
-    made = Base(
+    made = BaseBackup(
         f"{now:%Y%m%dT%H%M%SZ}",
         log.system,
         log.timeline,
@@ -111,9 +111,9 @@ def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: s
     return made
 
 
-def _is_due(site: Site, world: World, log: Log, position: int) -> bool:
-    known = recorded(site, world, pass_over=True)
-    if plan.base_due(known, log.system, log.timeline, world.clock.now()):
+def _is_due(site: Site, world: World, log: WalSource, position: int) -> bool:
+    known = list_base_backups(site, world, skip_unreadable=True)
+    if plan.base_backup_due(known, log.system, log.timeline, world.clock.now()):
         return True
     last = _newest(known, log.system)
     if last.end > position:
@@ -130,7 +130,7 @@ def _is_due(site: Site, world: World, log: Log, position: int) -> bool:
     return False
 
 
-def _newest(known: Iterable[Base], system: str) -> Base:
+def _newest(known: Iterable[BaseBackup], system: str) -> BaseBackup:
     return max((each for each in known if each.system == system), key=lambda each: each.moment)
 
 

@@ -43,12 +43,12 @@ def decrypt(content: bytes, key: bytes, name: str) -> bytes:
         ) from error
 
 
-def is_sealed(content: bytes) -> bool:
+def is_encrypted(content: bytes) -> bool:
     """Tell whether something was sealed here."""
     return content.startswith(_MARK)
 
 
-def unpacked(content: bytes) -> bytes:
+def decompressed(content: bytes) -> bytes:
     """Return what gzip packed; raises OpsError when it is cut off."""
     try:
         return gzip.decompress(content)

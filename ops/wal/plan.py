@@ -13,7 +13,7 @@ from ops.wal.segments import (
     HISTORY,
     KEPT_DAYS,
     KEY,
-    Base,
+    BaseBackup,
     Segment,
     is_finished,
     position_as_text,
@@ -32,40 +32,40 @@ class ReplayPlan:
     ``stop`` of None is the end of the log.
     """
 
-    base: Base
+    base: BaseBackup
     names: tuple[str, ...]
     stop: int | None
 
 
 @dataclass(frozen=True)
 class ShippingPlan:
-    """What to do with the files of a receiver, in this order: ``seal`` and ``put`` by name; ``drop`` is there already."""
+    """What to do with the files of a receiver, in this order: ``encrypt`` and ``put`` by name; ``drop`` is there already."""
 
     drop_received: tuple[str, ...]
-    seal: tuple[str, ...]
-    drop_sealed: tuple[str, ...]
+    encrypt: tuple[str, ...]
+    drop_encrypted: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class WalToDelete:
     """What is no longer needed: bases, and the keys of segments."""
 
-    bases: tuple[Base, ...]
+    bases: tuple[BaseBackup, ...]
     keys: tuple[str, ...]
 
 
-def plan_shipping(received: Iterable[str], sealed: Collection[str], shipped: Collection[str]) -> ShippingPlan:
+def plan_shipping(received: Iterable[str], encrypted: Collection[str], shipped: Collection[str]) -> ShippingPlan:
     """Return what to do after a stop anywhere: no file is sealed twice, none put that is in the bucket, none left behind."""
     whole = sorted(name for name in received if is_finished(name))
-    known = {*sealed, *shipped}
+    known = {*encrypted, *shipped}
     return ShippingPlan(
         tuple(name for name in whole if name in known),
         tuple(name for name in whole if name not in known),
-        tuple(sorted(name for name in sealed if name in shipped)),
+        tuple(sorted(name for name in encrypted if name in shipped)),
     )
 
 
-def plan_replay(bases: Iterable[Base], names: Iterable[str], system: str, target: int | None) -> ReplayPlan:
+def plan_replay(bases: Iterable[BaseBackup], names: Iterable[str], system: str, target: int | None) -> ReplayPlan:
     """Return how to make the database of a position, or with a ``target`` of None the newest that there is.
 
     ``names`` are the segments and histories that are there of the database ``system``. Raises Refused when no base is
@@ -95,7 +95,9 @@ def plan_replay(bases: Iterable[Base], names: Iterable[str], system: str, target
     return ReplayPlan(base, tuple(sorted(needed | histories)), None if target == (last + 1) * size else target)
 
 
-def plan_wal_retention(bases: Iterable[Base], keys: Iterable[str], now: datetime, days: int = KEPT_DAYS) -> WalToDelete:
+def plan_wal_retention(
+    bases: Iterable[BaseBackup], keys: Iterable[str], now: datetime, days: int = KEPT_DAYS
+) -> WalToDelete:
     """Return what no restore to a moment of the last ``days`` needs: older bases but one, and the log before that one.
 
     Of a database without any base nothing is doomed: its first may be under way.
@@ -114,7 +116,7 @@ def plan_wal_retention(bases: Iterable[Base], keys: Iterable[str], now: datetime
     return WalToDelete(tuple(sorted(doomed, key=lambda each: each.moment)), tuple(sorted(gone)))
 
 
-def base_due(bases: Iterable[Base], system: str, timeline: int, now: datetime) -> bool:
+def base_backup_due(bases: Iterable[BaseBackup], system: str, timeline: int, now: datetime) -> bool:
     """Tell whether it is time for a base: none of this database and timeline is young enough."""
     return not any(
         (each.system, each.timeline) == (system, timeline)
@@ -124,7 +126,7 @@ def base_due(bases: Iterable[Base], system: str, timeline: int, now: datetime) -
     )
 
 
-def _is_needed(name: str, kept: Collection[Base]) -> bool:
+def _is_needed(name: str, kept: Collection[BaseBackup]) -> bool:
     for base in kept:
         found = segment_from(name, base.segment_bytes)
         if found is None or found.number >= base.start // base.segment_bytes:

@@ -22,7 +22,7 @@ from ops.world.restic import Restic
 class ReplayTarget:
     """Where a replay works: a folder of its own, an image of the database, a container's name, and the key of the log.
 
-    ``left`` are the files of the log that are in ``waiting`` on this host and were not in the bucket.
+    ``unshipped`` are the files of the log that are in ``waiting`` on this host and were not in the bucket.
     """
 
     folder: Path
@@ -30,18 +30,20 @@ class ReplayTarget:
     image: str
     key: bytes
     waiting: Waiting
-    left: frozenset[str] = frozenset()
+    unshipped: frozenset[str] = frozenset()
 
 
-def left_in(waiting: Waiting) -> frozenset[str]:
+def unshipped_names(waiting: Waiting) -> frozenset[str]:
     """Return what this host still has of a database's log, by name: even the segment that is not whole."""
-    folders = [folder for folder in (waiting.received, waiting.sealed) if folder.is_dir()]
+    folders = [folder for folder in (waiting.received, waiting.encrypted) if folder.is_dir()]
     names = {file.name.removesuffix(segments.PARTIAL) for folder in folders for file in folder.iterdir()}
     return frozenset(name for name in names if segments.is_finished(name))
 
 
 @contextmanager
-def database_of(site: Site, world: World, plan: ReplayPlan, source: Restic, place: ReplayTarget) -> Iterator[str]:
+def recovered_database(
+    site: Site, world: World, plan: ReplayPlan, source: Restic, place: ReplayTarget
+) -> Iterator[str]:
     """Make the database of a plan and yield the name of the container it runs in; it is removed after the block.
 
     Raises OpsError when the base or a part of the log cannot be read, or does not make a database.
@@ -73,7 +75,7 @@ def clear(world: World, folder: Path, container: str) -> None:
     world.btrfs.remove(folder)
 
 
-def until(world: World, container: str) -> str:
+def last_transaction(world: World, container: str) -> str:
     """Return when the last transaction ended that a replayed database has, in PostgreSQL's words, "" when it has none."""
     with world.postgres.session(container, "postgres") as session:
         ((when,),) = session.ask("SELECT coalesce(pg_last_xact_replay_timestamp()::timestamptz(0)::text, '')")
@@ -107,13 +109,13 @@ def _fetch_log(site: Site, world: World, plan: ReplayPlan, place: ReplayTarget) 
 def _packed(site: Site, world: World, system: str, name: str, place: ReplayTarget) -> bytes:
     key, waiting = segments.key_of(system, name), place.waiting
     # In the order in which a file moves on: the stream does not wait for a replay.
-    steps = (waiting.received / f"{name}{segments.PARTIAL}", waiting.received / name, waiting.sealed / name)
-    for step in steps if name in place.left else ():
+    steps = (waiting.received / f"{name}{segments.PARTIAL}", waiting.received / name, waiting.encrypted / name)
+    for step in steps if name in place.unshipped else ():
         with suppress(FileNotFoundError):
             content = step.read_bytes()
             return (
                 encryption.decrypt(content, place.key, key)
-                if encryption.is_sealed(content)
+                if encryption.is_encrypted(content)
                 else gzip.compress(content, compresslevel=1)
             )
     return encryption.decrypt(world.aws.read_object(site.backup.bucket, key), place.key, key)

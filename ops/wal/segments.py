@@ -46,7 +46,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseBackup:
     """A copy of the database's files, as the bucket tells of it.
 
     It needs the log from position ``start`` on, and is a database from ``end`` on. ``local`` and ``remote`` are its
@@ -91,7 +91,7 @@ class Waiting:
         return self.folder / "received"
 
     @property
-    def sealed(self) -> Path:
+    def encrypted(self) -> Path:
         """What goes to the bucket as it is."""
         return self.folder / "sealed"
 
@@ -158,7 +158,7 @@ def is_finished(name: str) -> bool:
     return bool(_NAME.fullmatch(name) or HISTORY.fullmatch(name))
 
 
-def is_taken_back(known: Iterable[str], here: Segment, size: int = SEGMENT_BYTES) -> bool:
+def is_reverted(known: Iterable[str], here: Segment, size: int = SEGMENT_BYTES) -> bool:
     """Tell whether a database that writes ``here`` wrote segments before that are still to come: a disk of earlier is back."""
     found = (segment_from(name, size) for name in known)
     return any(each.timeline == here.timeline and each.number > here.number for each in found if each)
@@ -190,19 +190,19 @@ def check_stream(known: Streamed | None, now: datetime) -> Probe:
     return Probe(PROBE, abs(age) <= LATE.total_seconds(), f"in the bucket until {age:.0f} s ago{trouble}", remedy)
 
 
-def base_to_json(base: Base) -> bytes:
+def base_to_json(base: BaseBackup) -> bytes:
     """Return a base as the bucket keeps it."""
     document = {"schema": _SCHEMA, **dataclasses.asdict(base), "moment": base.moment.isoformat()}
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
-def base_from_json(content: bytes) -> Base:
+def base_from_json(content: bytes) -> BaseBackup:
     """Return a base that the bucket keeps; raises OpsError for one that is cut off, foreign or newer."""
     try:
         document = json.loads(content)
         if document.pop("schema") != _SCHEMA:
             raise OpsError("a base's record was written by a newer suite", "use that one")
-        return Base(**document | {"moment": datetime.fromisoformat(document["moment"])})
+        return BaseBackup(**document | {"moment": datetime.fromisoformat(document["moment"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise OpsError("a base's record is cut off or not one of ours", "ops backup take makes a new one") from error
 

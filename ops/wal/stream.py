@@ -18,7 +18,7 @@ from ops.errors import OpsError
 from ops.model import Report
 from ops.wal import base_backups, encryption, segments
 from ops.wal import plan as wal_plan
-from ops.wal.base_backups import Log
+from ops.wal.base_backups import WalSource
 from ops.wal.segments import Coverage, Streamed, Waiting
 from ops.world import World
 from ops.world import postgres as world_postgres
@@ -62,20 +62,22 @@ def ship(
     ``shipped`` is what is there already, of a run that was cut off. Raises Unavailable when the bucket is out of reach:
     then all that was received waits, sealed.
     """
-    received, sealed = _names(waiting.received), _names(waiting.sealed)
-    plan = wal_plan.plan_shipping(received, sealed, shipped)
+    received, encrypted = _names(waiting.received), _names(waiting.encrypted)
+    plan = wal_plan.plan_shipping(received, encrypted, shipped)
     for name in plan.drop_received:
         (waiting.received / name).unlink()
-    for name in plan.seal:
+    for name in plan.encrypt:
         content = (waiting.received / name).read_bytes()
-        world.files.write(waiting.sealed / name, encryption.encrypt(content, key, segments.key_of(system, name)))
+        world.files.write(waiting.encrypted / name, encryption.encrypt(content, key, segments.key_of(system, name)))
         (waiting.received / name).unlink()
-    for name in plan.drop_sealed:
-        (waiting.sealed / name).unlink()
+    for name in plan.drop_encrypted:
+        (waiting.encrypted / name).unlink()
     last = ""
-    for name in sorted(_names(waiting.sealed)):
-        world.aws.write_object(site.backup.bucket, segments.key_of(system, name), (waiting.sealed / name).read_bytes())
-        (waiting.sealed / name).unlink()
+    for name in sorted(_names(waiting.encrypted)):
+        world.aws.write_object(
+            site.backup.bucket, segments.key_of(system, name), (waiting.encrypted / name).read_bytes()
+        )
+        (waiting.encrypted / name).unlink()
         last = name if segments.segment_from(name) else last
     return last
 
@@ -87,7 +89,7 @@ def ship_left_behind(site: Site, world: World, paths: HostPaths, key: bytes) -> 
     """
     for folder in sorted(each for each in paths.wal.iterdir() if each.name.isdigit()):
         waiting = waiting_for(paths, folder.name)
-        left = {name for name in [*_names(waiting.received), *_names(waiting.sealed)] if segments.is_finished(name)}
+        left = {name for name in [*_names(waiting.received), *_names(waiting.encrypted)] if segments.is_finished(name)}
         there = left.intersection(base_backups.shipped(site, world, folder.name)) if left else set()
         same = {name for name in there if _is_same(site, world, waiting, folder.name, name, key)}
         ship(site, world, waiting, folder.name, key, same)
@@ -96,7 +98,7 @@ def ship_left_behind(site: Site, world: World, paths: HostPaths, key: bytes) -> 
 def waiting_for(paths: HostPaths, system: str) -> Waiting:
     """Return where the log of a database waits, made where it is not there."""
     found = Waiting(paths.wal / system)
-    for folder in (found.received, found.sealed):
+    for folder in (found.received, found.encrypted):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return found
 
@@ -105,13 +107,13 @@ def _attend(site: Site, world: World, paths: HostPaths) -> None:
     """Receive and ship until something is away; raises OpsError then."""
     postgres = world.containers.name(paths.project, "postgres")
     (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "postgres"]
-    key, receiver = base_backups.key_of(paths.secrets), f"{paths.project}-wal"
+    key, receiver = base_backups.encryption_key(paths.secrets), f"{paths.project}-wal"
     with world.postgres.session(postgres, "postgres") as session:
-        log = base_backups.log_of(session)
+        log = base_backups.wal_source_of(session)
         here = segments.Segment(base_backups.position_of(session) // log.segment_bytes, log.timeline)
         waiting = waiting_for(paths, log.system)
         world.containers.discard(receiver)
-        if segments.is_taken_back(_known(paths, waiting, log), here, log.segment_bytes):
+        if segments.is_reverted(_known(paths, waiting, log), here, log.segment_bytes):
             _abandon(world, session, paths, waiting, log.system)
         _hold(world, session)
         program = world_postgres.receive(postgres, image, waiting.received, slot=SLOT, name=receiver)
@@ -134,7 +136,7 @@ class _Way:
     site: Site
     world: World
     paths: HostPaths
-    log: Log
+    log: WalSource
     waiting: Waiting
     key: bytes
     begin: segments.Segment
@@ -198,10 +200,10 @@ def _send_away(session: Session) -> None:
     )
 
 
-def _known(paths: HostPaths, waiting: Waiting, log: Log) -> set[str]:
+def _known(paths: HostPaths, waiting: Waiting, log: WalSource) -> set[str]:
     """The segments of this database that this host knows to have been written to."""
     said = state_of(paths)
-    local = {name.removesuffix(segments.PARTIAL) for name in [*_names(waiting.received), *_names(waiting.sealed)]}
+    local = {name.removesuffix(segments.PARTIAL) for name in [*_names(waiting.received), *_names(waiting.encrypted)]}
     return local | ({said.shipped} if said and said.system == log.system else set())
 
 
@@ -210,7 +212,7 @@ def _abandon(world: World, session: Session, paths: HostPaths, waiting: Waiting,
     world.tell(
         "the database was taken back to an earlier state; its log goes on from there, the next backup takes a base"
     )
-    for file in [*waiting.received.iterdir(), *waiting.sealed.iterdir()]:
+    for file in [*waiting.received.iterdir(), *waiting.encrypted.iterdir()]:
         file.unlink(missing_ok=True)
     # From here on it is given the time that any log has to arrive: a site that was taken back is not ill for that.
     _write_state(paths, Streamed(system, world.clock.now(), ""))
@@ -221,15 +223,15 @@ def _abandon(world: World, session: Session, paths: HostPaths, waiting: Waiting,
 def _is_same(site: Site, world: World, waiting: Waiting, system: str, name: str, key: bytes) -> bool:
     """Whether what waits is what the bucket has under its name. A database that was taken back writes names twice."""
     there = world.aws.read_object(site.backup.bucket, segments.key_of(system, name))
-    if (waiting.sealed / name).exists():
-        return (waiting.sealed / name).read_bytes() == there
+    if (waiting.encrypted / name).exists():
+        return (waiting.encrypted / name).read_bytes() == there
     with suppress(OpsError):
-        content = encryption.unpacked(encryption.decrypt(there, key, segments.key_of(system, name)))
+        content = encryption.decompressed(encryption.decrypt(there, key, segments.key_of(system, name)))
         return content == (waiting.received / name).read_bytes()
     return False
 
 
-def _covered(paths: HostPaths, log: Log) -> datetime | None:
+def _covered(paths: HostPaths, log: WalSource) -> datetime | None:
     known = state_of(paths)
     return known.covered if known and known.system == log.system else None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ops.backup import manifest, prune
 from ops.backup.manifest import Backup, Manifest
-from ops.backup.prune import Plan
+from ops.backup.prune import PrunePlan
 from ops.world.restic import Snapshot
 from tests.support import fakes
 
@@ -26,7 +26,7 @@ def snapshots_of(made: Manifest) -> list[Snapshot]:
 
 def planned(
     backups: Collection[Manifest], snapshots: Sequence[Snapshot], hidden: Collection[str] = (), now: datetime = NOW
-) -> Plan:
+) -> PrunePlan:
     return prune.plan_prune(SITE, [Backup(each.identity, each) for each in backups], snapshots, hidden, now)
 
 

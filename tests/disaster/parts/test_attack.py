@@ -259,7 +259,9 @@ class Vault:
         return self.folder / "source"
 
     def opened(self) -> Any:
-        return operator_access.opened(self.site, self.world, workspace=self.workspace, image=self.image.reference)
+        return operator_access.open_repository(
+            self.site, self.world, workspace=self.workspace, image=self.image.reference
+        )
 
     def seeing(self, remote: Restic) -> Restic:
         """The same repository, with this test's own folder in the container's sight."""

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from ops.backup import manifest, prune
 from ops.backup.manifest import Backup
-from ops.backup.prune import Plan
+from ops.backup.prune import PrunePlan
 from ops.wal import base_backups, segments
-from ops.wal.segments import Base
+from ops.wal.segments import BaseBackup
 from ops.world.restic import Snapshot
 from tests.support import fakes
 from tests.support.fake_bucket import MADE, NOW, SITE, WHOLE, planned, snapshots_of
@@ -51,10 +51,10 @@ def test_snapshots_that_are_no_part_of_a_backup_and_those_of_a_broken_one_are_le
     assert (plan.removed, plan.snapshots, plan.orphans) == ((), (), ())
 
 
-def base(days: int) -> Base:
+def base(days: int) -> BaseBackup:
     """A base of so many days ago, one segment of the log a day."""
     when, start = NOW - timedelta(days=days), (100 - days) * segments.SEGMENT_BYTES
-    return Base(manifest.identity_of(when), "7345", 1, start, start + 9, when, "", f"base-{days}", 1, "18.6")
+    return BaseBackup(manifest.identity_of(when), "7345", 1, start, start + 9, when, "", f"base-{days}", 1, "18.6")
 
 
 def segment(days: int) -> str:
@@ -64,18 +64,18 @@ def segment(days: int) -> str:
 def test_of_the_log_goes_what_no_restore_of_the_last_two_weeks_needs() -> None:
     known = [base(days) for days in (17, 16, 15, 3, 0)]
     there = [Snapshot(each.remote, "", (base_backups.TAG,)) for each in known]
-    plan = prune.with_log(Plan((), (), ()), known, [segment(days) for days in range(20)], there, NOW)
+    plan = prune.with_wal(PrunePlan((), (), ()), known, [segment(days) for days in range(20)], there, NOW)
     assert [each.identity for each in plan.log.bases] == [known[0].identity, known[1].identity]
     assert set(plan.log.keys) == {segment(days) for days in (19, 18, 17, 16)}
     assert plan.bases == ("base-17", "base-16")
-    assert plan.loses
+    assert plan.deletes_anything
     assert plan.lines[-1].startswith("and 2 bases of the database with 4 files of its log")
 
 
 def test_a_base_without_a_record_goes_unless_it_is_the_newest_which_may_be_being_taken() -> None:
     there = [Snapshot(each, "", (base_backups.TAG,)) for each in ("cut-off", "base-0", "being-taken")]
-    assert prune.with_log(Plan((), (), ()), [base(0)], [], there, NOW).bases == ("cut-off",)
-    assert not prune.with_log(Plan((), (), ()), [base(0)], [], there[1:], NOW).loses
+    assert prune.with_wal(PrunePlan((), (), ()), [base(0)], [], there, NOW).bases == ("cut-off",)
+    assert not prune.with_wal(PrunePlan((), (), ()), [base(0)], [], there[1:], NOW).deletes_anything
 
 
 def test_a_prune_leaves_what_is_kept_and_nothing_else() -> None:

@@ -124,7 +124,7 @@ def test_a_failed_overdue_or_partial_verification_is_named(
 
 def test_a_backup_is_as_verified_and_drilled_as_its_last_passed_proof() -> None:
     there = [Backup("20261123T110000Z", None), Backup("20261122T110000Z", None)]
-    proven, other = records.with_proofs(
+    proven, other = records.with_records(
         there, [verified(2), verified(3), verified(1, 1, "a bit")], [drilled(4), drilled(0, "late")]
     )
     assert (proven.verified, proven.drilled) == (NOW - timedelta(days=2), NOW - timedelta(days=4))

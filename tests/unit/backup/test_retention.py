@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.backup.manifest import Backup, identity_of
-from ops.backup.retention import Candidate, Fate, candidates_from, plan_retention, table
+from ops.backup.retention import Candidate, Decision, candidates_from, plan_retention, table
 from ops.config.schema import Backup as Policy
 from tests.support import fakes
 
@@ -29,9 +29,11 @@ def made(*texts: str) -> list[Candidate]:
     return found
 
 
-def short(fates: tuple[Fate, ...]) -> list[str]:
+def short(decisions: tuple[Decision, ...]) -> list[str]:
     """What is kept, as it was written in the table."""
-    moments = [datetime.strptime(each.identity, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for each in fates if each.kept]
+    moments = [
+        datetime.strptime(each.identity, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for each in decisions if each.kept
+    ]
     return [f"{each:%m-%d %H:%M}" for each in moments]
 
 
@@ -109,9 +111,9 @@ def test_the_newest_whole_and_the_newest_verified_backup_are_never_removed(
 
 @given(CANDIDATES, POLICIES)
 def test_every_backup_has_one_fate_and_a_reason_for_it(there: list[Candidate], requested: Policy) -> None:
-    fates = plan_retention(there, requested)
-    assert sorted(each.identity for each in fates) == sorted(each.identity for each in there)
-    assert all(each.reasons and all(each.reasons) for each in fates)
+    decisions = plan_retention(there, requested)
+    assert sorted(each.identity for each in decisions) == sorted(each.identity for each in there)
+    assert all(each.reasons and all(each.reasons) for each in decisions)
 
 
 @given(CANDIDATES, POLICIES)
@@ -141,8 +143,8 @@ def test_a_policy_that_keeps_more_of_one_kind_loses_nothing(
 def test_a_newer_backup_takes_one_place_of_each_kind_at_most(there: list[Candidate], requested: Policy) -> None:
     newest = max((each.moment for each in there), default=BEGIN) + timedelta(days=1)
     before = [each.identity for each in plan_retention(there, requested) if each.kept]
-    fates = plan_retention([*there, Candidate(identity_of(newest), newest)], requested)
-    gone = set(before) - {each.identity for each in fates if each.kept}
+    decisions = plan_retention([*there, Candidate(identity_of(newest), newest)], requested)
+    gone = set(before) - {each.identity for each in decisions if each.kept}
     lost = {each.identity for each in there if each.lost}
     assert len(gone - lost) <= 5  # newest, last, day, week, month
 

@@ -99,7 +99,7 @@ def test_a_moment_that_is_yet_to_come_is_refused(tmp_path: Path) -> None:
 
 
 def test_whoever_agrees_has_read_how_much_is_brought_back_and_what_is_hidden() -> None:
-    lines = rewind.in_words([ObjectChange("a", "v"), ObjectChange("b")], "the-bucket", AT)
+    lines = rewind.describe([ObjectChange("a", "v"), ObjectChange("b")], "the-bucket", AT)
     assert "brought back: 1 objects" in lines[1]
     assert "hidden: 1 objects" in lines[2]
     assert "end the host, or take its role away, first" in lines[3]

@@ -89,7 +89,7 @@ def test_the_replica_is_what_s3_says_of_a_backup_that_is_an_hour_old(said: str |
 @pytest.mark.parametrize(("minutes", "asked"), [(59, False), (60, True), (90, True)])
 def test_s3_is_asked_of_the_newest_backup_that_it_had_an_hour_for(minutes: int, asked: bool) -> None:
     old = fakes.made(NOW - timedelta(minutes=minutes))
-    found = status.settled([old, fakes.made(NOW)], NOW)
+    found = status.replication_candidate([old, fakes.made(NOW)], NOW)
     assert found == (old if asked else None)
 
 

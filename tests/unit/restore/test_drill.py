@@ -17,7 +17,7 @@ from ops.backup.records import Drill
 from ops.config.paths import HostPaths
 from ops.errors import Locked, OpsError, Unavailable
 from ops.restore import drill
-from ops.timeline_chart import Mark, course_from
+from ops.timeline_chart import Mark, chart_from_json
 from ops.world.restic import WrongPassword
 from tests.support import fakes
 
@@ -105,7 +105,7 @@ def test_a_drill_that_found_something_or_took_too_long_is_red() -> None:
 
 def test_a_drill_is_drawn_with_both_its_measures_against_the_site_s_own() -> None:
     facts = drill.report_of(held(0), SITE).facts
-    drawn = course_from(json.dumps(facts["course"]))
+    drawn = chart_from_json(json.dumps(facts["course"]))
     assert drawn.title.endswith("20261123T110000Z")
     assert (drawn.steps, drawn.marks) == ({"fetch": 1.5}, (Mark("the site is there", 41.2),))
     assert [(each.seconds, each.allowed) for each in drawn.limits] == [(41.2, 3600.0), (540.0, 1800.0)]

@@ -22,7 +22,7 @@ from ops.restore.plan import RestorePreconditions, RestoreRequest
 from ops.restore.staging import ASIDE, STAGED
 from ops.stack import accounts
 from ops.wal import segments
-from ops.wal.segments import Base
+from ops.wal.segments import BaseBackup
 from tests.support.fake_restore_host import MADE, NOON, REFS, SITE, Machine
 
 FACTS = RestorePreconditions("28.1.0", 10**9, "")
@@ -99,7 +99,7 @@ def test_every_difference_from_the_manifest_is_named() -> None:
 
 
 LOGGED = replace(MADE, system="7345", position=segments.position_as_text(7 * segments.SEGMENT_BYTES + 500))
-BASE = Base(
+BASE = BaseBackup(
     "20261123T030000Z",
     "7345",
     1,

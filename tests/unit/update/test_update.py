@@ -19,7 +19,7 @@ from ops.images import pins
 from ops.images.pins import Pin
 from ops.images.versions import VersionStep, release_from
 from ops.model import Report
-from ops.timeline_chart import course_from
+from ops.timeline_chart import chart_from_json
 from ops.update import history, journal, plan, smoke_test, update
 from ops.update.available import Offer
 from ops.update.journal import Pending
@@ -335,7 +335,7 @@ def test_of_nginx_no_one_is_without_also_when_its_update_was_cut_off(tmp_path: P
     machine.clock.sleep(60)
     resumed = machine.resume()
     assert (resumed.facts["outcome"], resumed.facts["away"]) == ("updated", 0.0)
-    assert course_from(json.dumps(resumed.facts["course"])).marks == ()
+    assert chart_from_json(json.dumps(resumed.facts["course"])).marks == ()
 
 
 def test_visitors_of_a_site_that_is_stranded_are_not_told_that_it_comes_back_in_a_moment(machine: Machine) -> None:
@@ -806,14 +806,14 @@ def test_what_a_journal_says_is_under_way() -> None:
 
 
 def test_an_update_and_one_that_is_taken_back_are_drawn_with_when_gitea_was_away(machine: Machine) -> None:
-    good = course_from(json.dumps(machine.update(to="28.0.2").facts["course"]))
+    good = chart_from_json(json.dumps(machine.update(to="28.0.2").facts["course"]))
     assert good.title == "gitea 28.0.1 -> 28.0.2: updated"
     assert [*good.steps][-5:] == ["stop", "picture", "pin", "up", "judge"]
     assert [mark.name for mark in good.marks] == ["Gitea is stopped", "it answers"]
     with pytest.raises(RolledBack):
         machine.update(to="28.1.1-sour")
     entries = machine.history()
-    back = course_from(json.dumps(entries[-1]["course"]))
+    back = chart_from_json(json.dumps(entries[-1]["course"]))
     assert back.title == "gitea 28.0.2 -> 28.1.1-sour: rolled back"
     # The step that failed took its time, too.
     assert [*back.steps][-2:] == ["judge", "back"]

@@ -14,7 +14,7 @@ KEY = encryption.key_from("a password of 43 letters and digits, as made")
 
 @given(st.binary(max_size=5000))
 def test_what_was_sealed_is_opened_again(content: bytes) -> None:
-    assert encryption.unpacked(encryption.decrypt(encryption.encrypt(content, KEY, "a"), KEY, "a")) == content
+    assert encryption.decompressed(encryption.decrypt(encryption.encrypt(content, KEY, "a"), KEY, "a")) == content
 
 
 def test_an_empty_segment_takes_next_to_no_room_and_shows_nothing() -> None:

@@ -13,18 +13,18 @@ from ops.errors import OpsError, Refused
 from ops.wal import plan as wal_plan
 from ops.wal import segments
 from ops.wal.plan import Gap
-from ops.wal.segments import Base, Coverage, Segment, Streamed
+from ops.wal.segments import BaseBackup, Coverage, Segment, Streamed
 
 NOW = datetime(2026, 11, 25, 18, 0, tzinfo=UTC)
 SIZE = segments.SEGMENT_BYTES
 OURS = "7345"
 
 
-def base(first: int, *, hours: float = 1, timeline: int = 1, system: str = OURS) -> Base:
+def base(first: int, *, hours: float = 1, timeline: int = 1, system: str = OURS) -> BaseBackup:
     """A base that begins in segment ``first`` and ends in it, too."""
     moment = NOW - timedelta(hours=hours)
     start = first * SIZE + 0x28
-    return Base(f"b{first}", system, timeline, start, start + 0x100, moment, "local", "remote", 1000, "18.6")
+    return BaseBackup(f"b{first}", system, timeline, start, start + 0x100, moment, "local", "remote", 1000, "18.6")
 
 
 def names(*numbers: int, timeline: int = 1) -> list[str]:
@@ -67,15 +67,15 @@ def test_a_key_names_the_database_the_timeline_and_the_segment() -> None:
 def test_what_is_whole_is_sealed_and_what_still_grows_is_left_alone() -> None:
     received = [*names(4, 3), "000000010000000000000005.partial", "00000002.history"]
     plan = wal_plan.plan_shipping(received, [], [])
-    assert plan.seal == (*names(3, 4), "00000002.history")
-    assert plan.drop_received == plan.drop_sealed == ()
+    assert plan.encrypt == (*names(3, 4), "00000002.history")
+    assert plan.drop_received == plan.drop_encrypted == ()
 
 
 def test_after_a_kill_nothing_is_sealed_or_sent_twice_and_nothing_is_left_behind() -> None:
     plan = wal_plan.plan_shipping(names(1, 2, 3), names(2, 4), names(1, 4))
     assert plan.drop_received == tuple(names(1, 2))
-    assert plan.seal == tuple(names(3))
-    assert plan.drop_sealed == tuple(names(4))
+    assert plan.encrypt == tuple(names(3))
+    assert plan.drop_encrypted == tuple(names(4))
 
 
 # Any of 21 segments: one number with a bit for each, which is drawn in a moment, and of which half are there.
@@ -84,12 +84,12 @@ SOME = st.integers(0, 2**21 - 1).map(lambda bits: {number for number in range(21
 
 @given(SOME, SOME, SOME)
 def test_every_segment_that_was_received_is_in_the_bucket_or_on_its_way(a: set[int], b: set[int], c: set[int]) -> None:
-    received, sealed, shipped = set(names(*a)), set(names(*b)), set(names(*c))
-    plan = wal_plan.plan_shipping(received, sealed, shipped)
-    on_its_way = (sealed | set(plan.seal)) - set(plan.drop_sealed)
-    assert received | sealed <= on_its_way | shipped
+    received, encrypted, shipped = set(names(*a)), set(names(*b)), set(names(*c))
+    plan = wal_plan.plan_shipping(received, encrypted, shipped)
+    on_its_way = (encrypted | set(plan.encrypt)) - set(plan.drop_encrypted)
+    assert received | encrypted <= on_its_way | shipped
     assert not on_its_way & shipped
-    assert set(plan.drop_received) | set(plan.seal) == received
+    assert set(plan.drop_received) | set(plan.encrypt) == received
 
 
 def test_a_replay_begins_at_the_newest_base_that_is_old_enough_and_ends_one_segment_behind_the_position() -> None:
@@ -146,10 +146,10 @@ def test_the_log_goes_on_on_the_next_timeline() -> None:
 
 def test_a_database_that_was_taken_back_is_known_by_segments_that_are_still_to_come() -> None:
     here = Segment(5, 1)
-    assert not segments.is_taken_back([*names(3, 4, 5), "00000002.history", ""], here)
-    assert segments.is_taken_back(names(4, 6), here)
+    assert not segments.is_reverted([*names(3, 4, 5), "00000002.history", ""], here)
+    assert segments.is_reverted(names(4, 6), here)
     # Another timeline writes other names.
-    assert not segments.is_taken_back(names(6, timeline=2), here)
+    assert not segments.is_reverted(names(6, timeline=2), here)
     assert segments.last_before([*names(3, 4, 5, 6), "00000002.history"], here) == names(4)[0]
     assert segments.last_before(names(5), here) == ""
 
@@ -230,8 +230,8 @@ def test_what_the_bucket_keeps_of_a_base_is_read_again() -> None:
         ([base(1, hours=-9000)], True),
     ],
 )
-def test_a_base_is_due_once_a_day_and_for_each_new_database(bases: list[Base], due: bool) -> None:
-    assert wal_plan.base_due(bases, OURS, 1, NOW) is due
+def test_a_base_is_due_once_a_day_and_for_each_new_database(bases: list[BaseBackup], due: bool) -> None:
+    assert wal_plan.base_backup_due(bases, OURS, 1, NOW) is due
 
 
 def after(seconds: float) -> datetime:

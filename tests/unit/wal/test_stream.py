@@ -14,7 +14,7 @@ import pytest
 from ops.config.paths import HostPaths
 from ops.errors import OpsError, Unavailable
 from ops.wal import encryption, recovery, segments, stream
-from ops.wal.base_backups import Log
+from ops.wal.base_backups import WalSource
 from ops.wal.segments import Segment, Waiting
 from tests.support import fakes
 
@@ -81,8 +81,8 @@ def ship(host: Host, waiting: Waiting) -> None:
 
 def content(host: Host) -> dict[str, bytes]:
     return {
-        segments.name_from(key): encryption.unpacked(encryption.decrypt(sealed, KEY, key))
-        for key, sealed in host.aws.content.items()
+        segments.name_from(key): encryption.decompressed(encryption.decrypt(encrypted, KEY, key))
+        for key, encrypted in host.aws.content.items()
     }
 
 
@@ -91,7 +91,7 @@ def test_what_is_whole_arrives_and_what_is_not_waits(waiting: Waiting) -> None:
     assert stream.ship(SITE, host, waiting, SYSTEM, KEY) == NAMES[-1]  # type: ignore[arg-type]
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
     assert [each.name for each in waiting.received.iterdir()] == [f"{Segment(4, 1).name()}.partial"]
-    assert list(waiting.sealed.iterdir()) == []
+    assert list(waiting.encrypted.iterdir()) == []
     assert stream.ship(SITE, host, waiting, SYSTEM, KEY) == ""  # type: ignore[arg-type]
     assert len(host.aws.given) == 3
 
@@ -103,7 +103,7 @@ def test_a_bucket_that_is_away_costs_nothing_but_time_and_little_room(waiting: W
     host = Host(aws=Bucket(before=away))
     with pytest.raises(Unavailable):
         ship(host, waiting)
-    assert sorted(each.name for each in waiting.sealed.iterdir()) == NAMES
+    assert sorted(each.name for each in waiting.encrypted.iterdir()) == NAMES
     host.aws.before = lambda: None
     ship(host, waiting)
     assert sorted(content(host)) == NAMES
@@ -170,7 +170,7 @@ def test_a_log_that_begins_anew_is_not_late_until_it_had_its_time(waiting: Waiti
     host: Any = Host()
     session: Any = SimpleNamespace(ask=asked.append)
     stream._abandon(host, session, paths, waiting, SYSTEM)
-    assert [*waiting.received.iterdir(), *waiting.sealed.iterdir()] == []
+    assert [*waiting.received.iterdir(), *waiting.encrypted.iterdir()] == []
     assert "pg_drop_replication_slot" in asked[-1]
     known = stream.state_of(paths)
     assert known
@@ -186,7 +186,7 @@ def test_a_bucket_that_is_away_keeps_no_one_from_receiving_and_gets_all_of_it_la
 
     host: Any = Host(aws=Bucket(before=away))
     (paths.wal / "state.json").write_text(segments.state_to_json(segments.Streamed(SYSTEM, host.clock.now(), "")))
-    way = stream._Way(SITE, host, paths, Log(SYSTEM, 1, segments.SEGMENT_BYTES), waiting, KEY, Segment(4, 1))
+    way = stream._Way(SITE, host, paths, WalSource(SYSTEM, 1, segments.SEGMENT_BYTES), waiting, KEY, Segment(4, 1))
     asked = [way.bring() for _ in range(3)]
     assert asked == [None, None, None]
     # It is asked again after a while, and not at every look.
@@ -229,6 +229,6 @@ def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
 
 
 def test_what_this_host_has_of_a_log_is_found_even_if_it_is_not_whole(waiting: Waiting) -> None:
-    (waiting.sealed / "00000002.history").touch()
-    assert recovery.left_in(waiting) == {*NAMES, Segment(4, 1).name(), "00000002.history"}
-    assert recovery.left_in(Waiting(waiting.folder / "nothing")) == frozenset()
+    (waiting.encrypted / "00000002.history").touch()
+    assert recovery.unshipped_names(waiting) == {*NAMES, Segment(4, 1).name(), "00000002.history"}
+    assert recovery.unshipped_names(Waiting(waiting.folder / "nothing")) == frozenset()
