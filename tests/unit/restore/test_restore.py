@@ -54,7 +54,7 @@ def test_the_newest_whole_backup_that_is_not_too_new_is_chosen(requested: Restor
     [
         (RestoreRequest(identity="20261123T130000Z"), "is broken: data missing", "choose another"),
         (RestoreRequest(identity="never"), "there is no backup never", "20261123T110000Z"),
-        (RestoreRequest(at=NOON - timedelta(days=1)), "from 2026-11-22 11:00:00 or before", "ops backup list"),
+        (RestoreRequest(at=NOON - timedelta(days=1)), "at or before 2026-11-22 11:00:00", "ops backup list"),
     ],
 )
 def test_a_backup_that_is_not_there_or_broken_is_refused(requested: RestoreRequest, words: str, remedy: str) -> None:
@@ -356,7 +356,7 @@ def test_what_a_killed_restore_had_fetched_is_removed_and_what_is_kept_aside_sta
 def test_a_backup_that_is_passed_over_because_it_is_broken_is_named() -> None:
     broken = [replace(at(hours), manifest=None, broken="its manifest is cut off") for hours in (-1, 1, 2)]
     assert catalogue.passed_over([at(0), *broken], MADE) == tuple(
-        f"passed over: backup 20261123T1{hour}0000Z is newer, and broken: its manifest is cut off" for hour in (2, 3)
+        f"skipped: backup 20261123T1{hour}0000Z is newer, but broken: its manifest is cut off" for hour in (2, 3)
     )
     assert len(catalogue.passed_over([at(0), *broken], MADE, at=NOON + timedelta(hours=1))) == 1
     assert catalogue.passed_over([at(0), *broken], MADE, MADE.identity) == ()
