@@ -71,6 +71,15 @@ def _applied(history: list[ObjectVersion], step: ObjectChange) -> list[ObjectVer
     return [*(replace(each, latest=False) if each.key == step.key else each for each in history), newest]
 
 
+def shown_in(history: list[ObjectVersion]) -> dict[str, str]:
+    """The content that a bucket shows for each object, "" for a deleted one."""
+    return {each.key: "" if each.marker else each.etag for each in history if each.latest}
+
+
+def last_until_at(events: list[tuple[int, str]]) -> str:
+    return next((content for seconds, content in reversed(events) if seconds <= 0), "")
+
+
 EVENTS = st.lists(st.sampled_from(["", "x", "yy", "zzz"]), min_size=1, max_size=6)
 
 
@@ -79,19 +88,14 @@ def test_after_a_rewind_the_bucket_shows_its_former_content_and_no_step_is_left(
     objects: dict[str, list[str]],
 ) -> None:
     # S3 reports whole seconds; within one, a deletion counts as last, so the model has one event a second.
-    spread = {
-        key: [(2 * number - len(events), content) for number, content in enumerate(events)]
-        for key, events in objects.items()
-    }
+    seconds = {key: range(-len(events), len(events), 2) for key, events in objects.items()}
+    spread = {key: list(zip(seconds[key], events, strict=True)) for key, events in objects.items()}
     history = [one for key, events in spread.items() for one in versions(*events, key=key)]
-    then = {
-        key: [content for seconds, content in events if seconds <= 0][-1:] or [""] for key, events in spread.items()
-    }
+    then = {key: last_until_at(events) for key, events in spread.items()}
     after = history
     for step in rewind.plan_rewind(history, AT):
         after = _applied(after, step)
-    shows = {each.key: "" if each.marker else each.etag for each in after if each.latest}
-    assert shows == {key: content[0] for key, content in then.items()}
+    assert shown_in(after) == then
     assert rewind.plan_rewind(after, AT) == ()
 
 

@@ -175,9 +175,9 @@ def test_a_certificate_turns_red_exactly_when_too_little_of_it_is_left(days: int
 
 def test_a_log_that_does_not_arrive_in_the_bucket_any_more_is_red(stream: Path) -> None:
     stream.write_text(segments.state_to_json(Streamed("7345", NOW - timedelta(minutes=4), "000000010000000000000003")))
-    assert _red(_world()) == ["database log"]
+    assert _red(_world()) == ["WAL stream"]
     stream.unlink()
-    assert _red(_world()) == ["database log"]
+    assert _red(_world()) == ["WAL stream"]
 
 
 def test_a_red_probe_tells_its_remedy() -> None:

@@ -44,25 +44,37 @@ NAMES = st.integers(0, 2**21 - 1).map(
 TARGETS = st.none() | st.integers(1, 10).map(lambda number: number * SIZE) | st.integers(0, 10 * SIZE)
 
 
+def _reference_base(bases: list[BaseBackup], target: int | None) -> BaseBackup | None:
+    usable = [each for each in bases if each.system == OURS and (target is None or each.end <= target)]
+    return max(usable, key=lambda each: (each.moment, each.end), default=None)
+
+
+def _usable_numbers(base: BaseBackup, names: list[str]) -> dict[str, int]:
+    parsed = {name: segments.segment_from(name, SIZE) for name in names}
+    return {name: each.number for name, each in parsed.items() if each and each.timeline >= base.timeline}
+
+
+def _needed(names: list[str], usable: dict[str, int], span: range) -> list[str]:
+    return sorted(name for name in names if name.endswith(".history") or usable.get(name) in span)
+
+
 def _reference_replay(bases: list[BaseBackup], names: list[str], target: int | None) -> tuple[object, ...]:
     """Return identity, names and stop, or the kind of error with the number of its segment."""
-    candidates = [each for each in bases if each.system == OURS and (target is None or each.end <= target)]
-    if not candidates:
+    base = _reference_base(bases, target)
+    if base is None:
         return ("no base",)
-    base = max(candidates, key=lambda each: (each.moment, each.end))
-    parsed = {name: segments.segment_from(name, SIZE) for name in names}
-    usable = {name: each.number for name, each in parsed.items() if each and each.timeline >= base.timeline}
+    usable = _usable_numbers(base, names)
     highest = max(usable.values(), default=-1)
     first = number = base.start // SIZE
-    while number <= (highest if target is None else (target - 1) // SIZE):
-        if number not in usable.values():
-            return ("gap" if number < highest else "early end", number)
+    end = highest if target is None else (target - 1) // SIZE
+    while number <= end and number in usable.values():
         number += 1
+    if number <= end:
+        return ("gap" if number < highest else "early end", number)
     if (highest + 1) * SIZE < base.end:
         return ("early end", max(first, highest + 1))
-    needed = [name for name, each in usable.items() if first <= each <= number]
-    histories = [name for name in names if name.endswith(".history")]
-    return (base.identity, sorted([*needed, *histories]), None if target == (highest + 1) * SIZE else target)
+    stop = None if target == (highest + 1) * SIZE else target
+    return (base.identity, _needed(names, usable, range(first, number + 1)), stop)
 
 
 def _planned_replay(bases: list[BaseBackup], names: list[str], target: int | None) -> tuple[object, ...]:
