@@ -71,12 +71,12 @@ def test_a_wrong_invocation_is_exit_2_and_says_where_help_is() -> None:
 
 
 _ENSURE = """
-import os, sys; from pathlib import Path; from ground import engine; from ops.errors import OpsError
+import os, sys; from pathlib import Path; from ground import prerequisites; from ops.errors import OpsError
 import docker; os.getuid() or os.setuid(65534)
-engine.platform.freedesktop_os_release = lambda: {"ID": sys.argv[1], "VERSION_ID": sys.argv[2]}
-engine._KEYRING = engine._PID_FILE = Path(sys.argv[3], "nothing")
-engine._ENGINE_START_SECONDS, engine.time.sleep = 0, lambda seconds: None
-try: engine.ensure(Path(sys.argv[3]), lambda told: None, bases=True)
+prerequisites.platform.freedesktop_os_release = lambda: {"ID": sys.argv[1], "VERSION_ID": sys.argv[2]}
+prerequisites._KEYRING = prerequisites._PID_FILE = Path(sys.argv[3], "nothing")
+prerequisites._ENGINE_START_SECONDS, prerequisites.time.sleep = 0, lambda seconds: None
+try: prerequisites.ensure(Path(sys.argv[3]), lambda told: None, bases=True)
 except OpsError as error: print(error.exit_code, error.message, error.hint, sep="\\n")
 """
 _APT_GET = "apt-get update && apt-get install --yes"

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from socket import create_connection
 
 import pytest
 import requests
@@ -226,6 +227,42 @@ def _sign_in(browser: requests.Session, gitea: Gitea, form: str, password: str) 
     if token := re.search(r'name="_csrf" value="([^"]+)"', form):
         fields["_csrf"] = token[1]
     return browser.post(f"{gitea.url}/user/login", data=fields, timeout=20, allow_redirects=False)
+
+
+class TestConnections:
+    """HTTP as proxies and git rely on it."""
+
+    def test_connection_stays_open_after_answers_of_every_kind(self, gitea: Gitea) -> None:
+        connection = http.client.HTTPConnection(gitea.address, 3000, timeout=20)
+        connection.connect()
+        socket = connection.sock
+        # The refused request has a body that Gitea does not need.
+        for method, path, body, status in (
+            ("GET", "/api/v1/version", None, 200),
+            ("HEAD", "/user/login", None, 200),
+            ("POST", "/api/v1/user/repos", b'{"name": "unwanted"}', 401),
+            ("GET", "/user/events", None, 200),
+            ("POST", "/api/v1/user/repos", iter([b'{"name": ', b'"unwanted"}']), 401),
+            ("GET", "/api/v1/version", None, 200),
+        ):
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            assert (answer.status, bool(answer.read()), connection.sock is socket) == (status, method != "HEAD", True)
+        connection.close()
+
+    def test_client_that_waits_for_permission_to_send_its_body_gets_it_once(self, gitea: Gitea) -> None:
+        credentials = base64.b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
+        body = b'{"name": "expected"}'
+        head = (
+            f"POST /api/v1/user/repos HTTP/1.1\r\nHost: gitea\r\nAuthorization: Basic {credentials}\r\nExpect: 100-continue\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        with create_connection((gitea.address, 3000), timeout=20) as connection, connection.makefile("rb") as answer:
+            connection.sendall(head.encode())
+            assert answer.readline() == b"HTTP/1.1 100 Continue\r\n"
+            assert answer.readline() == b"\r\n"
+            connection.sendall(body)
+            assert answer.readline().startswith(b"HTTP/1.1 201 ")
 
 
 class TestRepositories:

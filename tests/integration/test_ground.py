@@ -186,10 +186,10 @@ def _labelled(client: docker.DockerClient, name: str) -> list[str]:
 
 _HOLDER = """
 import sys, time, docker
-from ground import run
-from ground.fixture import create
+from ground import run_registry
+from ground.container import create
 client = docker.from_env()
-place, folder, lock = run.new_place(client, print)
+place, folder, lock = run_registry.new_place(client, print)
 create(place, "mail", sys.argv[1])
 print(place.run, flush=True)
 time.sleep(120)

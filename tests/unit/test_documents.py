@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from ops.cli import arguments
+from ops.cli import arguments, reference
+from ops.config import load
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 _COMMANDS = [
     pytest.param(line.split("#")[0].split(" -- ", 1)[1], id=f"{path.stem}-{number}")
     for path in DOCUMENTS
@@ -49,3 +51,36 @@ def test_every_diagram_is_drawn_from_its_text_as_it_is(source: Path) -> None:
     drawn = source.with_suffix(".svg").read_text()
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     assert drawn.rstrip().endswith(f"<!-- made from {source.name}, sha256 {digest} -->"), "run docs/diagrams/render"
+
+
+def test_the_readme_has_at_most_900_words() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_the_site_file_in_the_readme_is_valid() -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert load.site_from(tomllib.loads(block)).name == "production"
+
+
+def test_the_reference_of_the_verbs_is_generated_from_the_parser() -> None:
+    written = (ROOT / "docs/reference/ops.md").read_text()
+    assert written == reference.markdown(), "run: python -m ops.cli.reference > docs/reference/ops.md"
+
+
+def test_the_index_names_every_document() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    listed = {
+        (ROOT / "docs" / target).resolve() for target in re.findall(r"\]\(([^)#]+)", index) if "://" not in target
+    }
+    assert [
+        path
+        for path in sorted((ROOT / "docs").rglob("*.md"))
+        if path.resolve() not in listed and path.name != "README.md"
+    ] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_a_status_and_a_date(path: Path) -> None:
+    text = path.read_text()
+    assert re.search(r"^- Status: (Accepted|Superseded by \[?\d+)", text, re.MULTILINE)
+    assert re.search(r"^- Date: \d{4}-\d{2}-\d{2}$", text, re.MULTILINE)

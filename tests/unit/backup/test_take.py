@@ -12,32 +12,32 @@ from ops.backup import take as backup_take
 from ops.errors import OpsError, Refused, Unavailable
 from ops.step_timer import StepTimer
 from tests.support import fakes
-from tests.support.fake_host import Machine
+from tests.support.fake_host import FakeHost
 
 REFS = "= a/b.git\nref: refs/heads/main\n0001 refs/heads/main\n"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(directory=tmp_path)
+def machine(tmp_path: Path) -> FakeHost:
+    return FakeHost(directory=tmp_path)
 
 
-def take(machine: Machine) -> manifest.Manifest:
+def take(machine: FakeHost) -> manifest.Manifest:
     machine.clock.sleep(60)
     world: Any = machine
     return backup_take.of_this_moment(machine.site(), world, machine.paths)
 
 
-def waiting(machine: Machine) -> list[str]:
+def waiting(machine: FakeHost) -> list[str]:
     return sorted(each.stem for each in machine.paths.pending.glob("*.json"))
 
 
-def uploaded(machine: Machine, made: manifest.Manifest) -> tuple[manifest.Manifest, tuple[str, ...]]:
+def uploaded(machine: FakeHost, made: manifest.Manifest) -> tuple[manifest.Manifest, tuple[str, ...]]:
     world: Any = machine
     return upload.upload_backup(machine.site(), world, machine.paths, StepTimer(world), made)
 
 
-def test_a_new_data_disk_is_not_backed_up_while_the_site_has_backups(machine: Machine) -> None:
+def test_a_new_data_disk_is_not_backed_up_while_the_site_has_backups(machine: FakeHost) -> None:
     take(machine)
     machine.paths.disk_seen.unlink()
     kept = dict(machine.bucket)
@@ -58,17 +58,17 @@ def test_a_bucket_without_permission_to_list_counts_as_unreachable(kind: type[Op
     assert existing.identities == frozenset()
     with pytest.raises(kind, match="AccessDenied"):
         existing.require()
-    assert "kept on this host" in world.told[-1]
+    assert "kept on this host" in world.progress[-1]
 
 
-def test_a_backup_that_cannot_be_uploaded_is_reported_and_does_not_stop_the_others(machine: Machine) -> None:
-    machine.bucket_is_away = True
+def test_a_backup_that_cannot_be_uploaded_is_reported_and_does_not_stop_the_others(machine: FakeHost) -> None:
+    machine.bucket_unreachable = True
     for _ in range(2):
         with pytest.raises(Unavailable):
             take(machine)
     damaged, sound = waiting(machine)
     (machine.paths.pending / f"{damaged}.json").write_bytes(b"{")
-    machine.bucket_is_away = False
+    machine.bucket_unreachable = False
     made = take(machine)
     assert waiting(machine) == [damaged]
     assert {manifest.key_of(each) for each in (sound, made.identity)} <= set(machine.bucket)
@@ -89,15 +89,15 @@ def test_a_backup_that_cannot_be_uploaded_is_reported_and_does_not_stop_the_othe
     ids=["unlocked", "locked", "a lock without a repository", "empty"],
 )
 def test_the_bucket_s_repository_is_opened_for_unlocking_only_if_it_has_a_lock(
-    machine: Machine, present: set[str], opened: int
+    machine: FakeHost, present: set[str], opened: int
 ) -> None:
     machine.bucket |= dict.fromkeys(present, b"")
     take(machine)
     # The host's own repository is always opened.
-    assert machine.unlocked == opened
+    assert machine.lock_removals == opened
 
 
-def test_a_new_backup_that_cannot_be_uploaded_fails(machine: Machine) -> None:
+def test_a_new_backup_that_cannot_be_uploaded_fails(machine: FakeHost) -> None:
     made = take(machine)
     (machine.paths.pending / f"{made.identity}.json").write_bytes(b"{")
     with pytest.raises(OpsError, match="manifest is cut off"):

@@ -17,22 +17,22 @@ from ops.errors import OpsError
 from ops.world.restic import Snapshot
 from tests.support import fakes
 from tests.support.fake_bucket import MADE, NOW, planned, snapshots_of
-from tests.support.fake_host import Killed, Machine
+from tests.support.fake_host import FakeHost, Killed
 from tests.unit.backup.test_prune_local import TWO, parts
 
 WHOLE = ["store database", "store data", "store configuration"]
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    machine = Machine(directory=tmp_path)
+def machine(tmp_path: Path) -> FakeHost:
+    machine = FakeHost(directory=tmp_path)
     machine.write("before")
     return machine
 
 
-def take(machine: Machine) -> Manifest:
+def take(machine: FakeHost) -> Manifest:
     """Take a backup, and check that its data is that of the site."""
-    machine.deeds.clear()
+    machine.actions.clear()
     machine.clock.sleep(60)
     world: Any = machine
     made = backup_take.of_this_moment(machine.site(), world, machine.paths)
@@ -40,11 +40,11 @@ def take(machine: Machine) -> Manifest:
     return made
 
 
-def stored(machine: Machine) -> list[str]:
-    return [each for each in machine.deeds if each.startswith("store ")]
+def stored(machine: FakeHost) -> list[str]:
+    return [each for each in machine.actions if each.startswith("store ")]
 
 
-def test_unchanged_data_is_not_stored_again(machine: Machine) -> None:
+def test_unchanged_data_is_not_stored_again(machine: FakeHost) -> None:
     first, second, third = take(machine), take(machine), take(machine)
     assert stored(machine) == ["store database", "store configuration"]
     assert first.parts["data"].local == second.parts["data"].local == third.parts["data"].local
@@ -53,7 +53,7 @@ def test_unchanged_data_is_not_stored_again(machine: Machine) -> None:
     assert len({part.local for made in (first, second, third) for part in made.parts.values()}) == 7
 
 
-def test_changed_data_is_in_the_next_backup(machine: Machine) -> None:
+def test_changed_data_is_in_the_next_backup(machine: FakeHost) -> None:
     before = take(machine)
     machine.write("after")
     after = take(machine)
@@ -74,14 +74,14 @@ def test_changed_data_is_in_the_next_backup(machine: Machine) -> None:
     ids=["its snapshot", "its manifest", "half its manifest", "its btrfs snapshot", "another's manifest"],
 )
 def test_all_data_is_stored_if_the_last_backup_cannot_be_compared(
-    machine: Machine, lose: Callable[[Machine, Manifest], object]
+    machine: FakeHost, lose: Callable[[FakeHost, Manifest], object]
 ) -> None:
     lose(machine, take(machine))
     take(machine)
     assert stored(machine) == WHOLE
 
 
-def test_all_data_is_stored_if_btrfs_cannot_compare(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_data_is_stored_if_btrfs_cannot_compare(machine: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(snapshot: Path, earlier: Path) -> bool:
         raise OpsError(f"btrfs send failed on {snapshot} and {earlier}")
 
@@ -89,17 +89,17 @@ def test_all_data_is_stored_if_btrfs_cannot_compare(machine: Machine, monkeypatc
     monkeypatch.setattr(machine, "differs", fails)
     take(machine)
     assert stored(machine) == WHOLE
-    assert any("storing all data: btrfs send failed" in line for line in machine.told)
+    assert any("storing all data: btrfs send failed" in line for line in machine.progress)
 
 
 def test_one_btrfs_snapshot_is_kept_wherever_a_run_is_interrupted(tmp_path: Path) -> None:
-    whole = Machine(directory=tmp_path / "whole")
+    whole = FakeHost(directory=tmp_path / "whole")
     take(whole)
     take(whole)
-    for number in range(len(whole.deeds)):
-        machine = Machine(directory=tmp_path / str(number))
+    for number in range(len(whole.actions)):
+        machine = FakeHost(directory=tmp_path / str(number))
         take(machine)
-        machine.deeds.clear()
+        machine.actions.clear()
         machine.dies_before = number
         with pytest.raises(Killed):
             take(machine)

@@ -191,7 +191,7 @@ def test_receiving_continues_while_the_bucket_is_unreachable_and_all_files_arriv
     )
     assert [uploader.upload() for _ in range(3)] == [None, None, None]
     # It is tried again after a while, not at every poll.
-    assert len(host.told) == 1
+    assert len(host.progress) == 1
     found = stream.state_of(paths)
     assert found
     assert found.trouble == "AWS says AccessDenied"
@@ -223,7 +223,7 @@ def test_a_stream_without_a_database_retries_and_records_the_error(
     host.containers = Engine()  # type: ignore[assignment]
     with pytest.raises(Killed):
         stream.stream(SITE, host, paths=paths)  # type: ignore[arg-type]
-    assert len(host.told) > 5
+    assert len(host.progress) > 5
     found = stream.state_of(paths)
     assert found
     assert (found.covered, found.trouble) == (state.covered, "postgres is not running")

@@ -1,1 +1,1 @@
-"""A stand-in for Gitea: its operational contract on real git, sshd and PostgreSQL. README.md says where it ends."""
+"""A stand-in for Gitea: its operational contract on real git, sshd and PostgreSQL. README.md lists its limits."""

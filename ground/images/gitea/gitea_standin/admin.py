@@ -1,14 +1,13 @@
-"""The commands for whoever runs the instance: users, tokens, hooks, keys, secrets."""
+"""The administrative commands: users, tokens, hooks."""
 
 from __future__ import annotations
 
 import argparse
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from . import accounts, hooks, keys, repositories
+from . import accounts, hooks, repositories
 from .accounts import AccountError, NewUser
 from .credentials import random_text
 from .database import Database, DatabaseError
@@ -21,26 +20,12 @@ class _Parser(argparse.ArgumentParser):
         """Raises CommandError instead of ending the process."""
         raise CommandError(message)
 
-
-@contextmanager
-def _opened() -> Iterator[tuple[Settings, Database]]:
-    settings = load()
-    try:
-        yield settings, Database(settings.database)
-    except DatabaseError as error:
-        raise CommandError(str(error)) from error
+    def add_boolean(self, flag: str) -> None:
+        """Accepts --flag and --flag=false, like Go's flag parser."""
+        self.add_argument(flag, nargs="?", const=True, type=_boolean)
 
 
-def _parser(name: str) -> _Parser:
-    return _Parser(prog=f"gitea {name}", allow_abbrev=False)
-
-
-def _add_truth(parser: _Parser, flag: str, default: bool | None = None) -> None:
-    # --flag and --flag=false both, as Go's flag parser takes them.
-    parser.add_argument(flag, nargs="?", const=True, default=default, type=_truth)
-
-
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text.lower() in {"true", "1", "t"}:
         return True
     if text.lower() in {"false", "0", "f"}:
@@ -48,117 +33,81 @@ def _truth(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"invalid boolean value {text!r}")
 
 
+@contextmanager
+def _opened() -> Iterator[tuple[Settings, Database]]:
+    settings = load()
+    try:
+        yield settings, Database(settings.database)
+    except (DatabaseError, AccountError) as error:
+        raise CommandError(str(error)) from error
+
+
 def create(arguments: list[str]) -> int:
     """Gitea admin user create. Raises CommandError."""
-    parser = _parser("admin user create")
-    for flag in ("--username", "--name", "--email", "--password"):
-        parser.add_argument(flag)
-    for flag in ("--admin", "--random-password", "--access-token", "--restricted", "--must-change-password"):
-        _add_truth(parser, flag)
-    parser.add_argument("--random-password-length", type=int, default=12)
-    parser.add_argument("--fullname", default="")
+    parser = _Parser(prog="gitea admin user create", allow_abbrev=False)
+    for flag in ("--username", "--email"):
+        parser.add_argument(flag, required=True)
+    parser.add_argument("--password")
+    for flag in ("--admin", "--random-password", "--access-token", "--must-change-password"):
+        parser.add_boolean(flag)
     parser.add_argument("--access-token-name", default="gitea-admin")
     parser.add_argument("--access-token-scopes", default="all")
-    wish = parser.parse_args(arguments)
-    _check_create(wish)
+    options = parser.parse_args(arguments)
+    if options.password and options.random_password:
+        raise CommandError("cannot set both -random-password and -password flags")
+    if not (options.password or options.random_password):
+        raise CommandError("must set either password or random-password flag")
     with _opened() as (_, database):
-        _create(database, wish)
+        _create(database, options)
     return 0
 
 
-def _check_create(wish: argparse.Namespace) -> None:
-    if not (wish.username or wish.name):
-        raise CommandError("one of --name or --username flags must be set")
-    if not wish.email:
-        raise CommandError("email is not set")
-    if wish.password and wish.random_password:
-        raise CommandError("cannot set both -random-password and -password flags")
-    if not (wish.password or wish.random_password):
-        raise CommandError("must set either password or random-password flag")
-
-
-def _create(database: Database, wish: argparse.Namespace) -> None:
-    password = wish.password or random_text(wish.random_password_length)
-    if wish.random_password:
+def _create(database: Database, options: argparse.Namespace) -> None:
+    name, password = options.username, options.password or random_text(12)
+    if options.random_password:
         print(f"generated random password is '{password}'")
-    must_change = wish.must_change_password
+    must_change = options.must_change_password
     if must_change is None:
-        # The first account of an instance is spared, as in Gitea.
-        must_change = accounts.count_users(database) > 0
-    name = wish.username or wish.name
-    new = NewUser(name, wish.email, password, wish.fullname, bool(wish.admin), bool(wish.restricted), must_change)
+        # As in Gitea, the first account of an instance keeps its password.
+        must_change = bool(accounts.all_users(database))
     try:
-        user = accounts.create_user(database, new)
-        if wish.access_token:
-            scopes = tuple(wish.access_token_scopes.split(","))
-            _, secret = accounts.create_token(database, user, wish.access_token_name, scopes)
+        user = accounts.create_user(database, NewUser(name, options.email, password, bool(options.admin), must_change))
+        if options.access_token:
+            scopes = options.access_token_scopes.split(",")
+            secret = accounts.create_token(database, user, options.access_token_name, scopes)
             print(f"Access token was successfully created... {secret}")
     except AccountError as error:
         raise CommandError(f"CreateUser: {error}") from error
     print(f"New user '{name}' has been successfully created!")
 
 
-def list_users(arguments: list[str]) -> int:
+def list_users(_arguments: list[str]) -> int:
     """Gitea admin user list: a table. Raises CommandError."""
-    parser = _parser("admin user list")
-    _add_truth(parser, "--admin")
-    only_admins = bool(parser.parse_args(arguments).admin)
-    rows = [["ID", "Username", "Email", "IsActive"] + ([] if only_admins else ["IsAdmin", "2FA"])]
+    rows = [["ID", "Username", "Email", "IsActive", "IsAdmin", "2FA"]]
     with _opened() as (_, database):
         for user in accounts.all_users(database):
-            row = [str(user.id), user.name, user.email, _word(user.is_active)]
-            if not only_admins or user.is_admin:
-                rows.append(row + ([] if only_admins else [_word(user.is_admin), _word(False)]))
-    print(_table(rows))
-    return 0
-
-
-def _word(value: bool) -> str:
-    return "true" if value else "false"
-
-
-def _table(rows: list[list[str]]) -> str:
-    # Go's tabwriter: cells at least five wide, one blank between them, the last one as it is.
-    widths = [max(5, *(len(row[column]) + 1 for row in rows)) for column in range(len(rows[0]))]
-    lines = []
+            flags = [str(flag).lower() for flag in (user.is_active, user.is_admin, False)]
+            rows.append([str(user.id), user.name, user.email, *flags])
+    # Like Go's tabwriter: cells at least five wide, one blank between them.
+    widths = [max(5, *(len(cell) + 1 for cell in column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
-        lines.append("".join(padded) + row[-1])
-    return "\n".join(lines)
-
-
-def change_password(arguments: list[str]) -> int:
-    """Gitea admin user change-password. Raises CommandError."""
-    parser = _parser("admin user change-password")
-    parser.add_argument("--username", "-u", required=True)
-    parser.add_argument("--password", "-p", required=True)
-    _add_truth(parser, "--must-change-password", True)
-    wish = parser.parse_args(arguments)
-    with _opened() as (settings, database):
-        if len(wish.password) < settings.min_password_length:
-            raise CommandError(
-                f"password is not long enough, needs to be at least {settings.min_password_length} characters"
-            )
-        accounts.change_password(database, _user(database, wish.username), wish.password, wish.must_change_password)
-    print(f"{wish.username}'s password has been successfully updated!")
+        print("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 
 def generate_access_token(arguments: list[str]) -> int:
     """Gitea admin user generate-access-token. Raises CommandError."""
-    parser = _parser("admin user generate-access-token")
-    parser.add_argument("--username", "-u", required=True)
-    parser.add_argument("--token-name", "-t", default="gitea-admin")
+    parser = _Parser(prog="gitea admin user generate-access-token", allow_abbrev=False)
+    parser.add_argument("--username", required=True)
+    parser.add_argument("--token-name", default="gitea-admin")
     parser.add_argument("--scopes", default="all")
-    _add_truth(parser, "--raw")
-    wish = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with _opened() as (_, database):
-        user = _user(database, wish.username)
-        try:
-            _, secret = accounts.create_token(database, user, wish.token_name, tuple(wish.scopes.split(",")))
-        except AccountError as error:
-            raise CommandError(str(error)) from error
-    print(secret if wish.raw else f"Access token was successfully created: {secret}")
+        user = accounts.find_user(database, options.username)
+        if user is None:
+            raise CommandError(f"user does not exist [uid: 0, name: {options.username}]")
+        secret = accounts.create_token(database, user, options.token_name, options.scopes.split(","))
+    print(f"Access token was successfully created: {secret}")
     return 0
 
 
@@ -168,30 +117,3 @@ def regenerate_hooks(_arguments: list[str]) -> int:
         for repository in repositories.everything(database):
             hooks.write(repositories.path_of(settings, repository), settings.path)
     return 0
-
-
-def regenerate_keys(_arguments: list[str]) -> int:
-    """Gitea admin regenerate keys: authorized_keys from the database. Raises CommandError."""
-    with _opened() as (settings, database):
-        keys.rewrite_authorized_keys(database, settings.path)
-    return 0
-
-
-def generate_secret(arguments: list[str]) -> int:
-    """Gitea generate secret SECRET_KEY|INTERNAL_TOKEN|JWT_SECRET. Raises CommandError."""
-    makers = {
-        "SECRET_KEY": lambda: random_text(64),
-        "INTERNAL_TOKEN": lambda: secrets.token_urlsafe(64),
-        "JWT_SECRET": lambda: secrets.token_urlsafe(32),
-    }
-    if not arguments or arguments[0] not in makers:
-        raise CommandError(f"one of {', '.join(makers)} is needed")
-    print(makers[arguments[0]]())
-    return 0
-
-
-def _user(database: Database, name: str) -> accounts.User:
-    user = accounts.find_user(database, name)
-    if user is None:
-        raise CommandError(f"user does not exist [uid: 0, name: {name}]")
-    return user

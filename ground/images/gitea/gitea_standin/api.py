@@ -1,4 +1,4 @@
-"""The REST API below /api/v1, as far as this stand-in has it."""
+"""The REST API below /api/v1: the routes and fields that this project reads."""
 
 from __future__ import annotations
 
@@ -6,356 +6,302 @@ import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from werkzeug import Response
+from werkzeug.exceptions import abort
+from werkzeug.routing import Rule
+
 from . import accounts, issues, keys, repositories
 from .accounts import AccountError, NewUser, User
-from .context import Context, Handler, Route, route
-from .documents import branch_document, issue_document, key_document, repository_document, token_document, user_document
+from .context import Context, Handler, route
 from .identity import allows, valid_scopes
-from .messages import HttpError, Response, json_response
-from .repositories import NewRepository, Repository
+from .issues import Issue
+from .repositories import Branch, NewRepository, Repository
+from .web import json_response
 
 Item = TypeVar("Item")
+_AT = "/api/v1"
+_REPO = f"{_AT}/repos/<owner>/<repo>"
 _NOT_FOUND = "The target couldn't be found."
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 
 
-def routes() -> list[Route]:
+def routes() -> list[Rule]:
     """Every path of the API."""
-    at = "/api/v1"
-    repo = f"{at}/repos/{{owner}}/{{repo}}"
     return [
-        route("GET", f"{at}/version", version),
-        route("GET", f"{at}/user", _signed(my_account)),
-        route("GET", f"{at}/user/repos", _signed(my_repositories)),
-        route("POST", f"{at}/user/repos", _signed(create_repository)),
-        route("GET", f"{at}/user/keys", _signed(my_keys)),
-        route("POST", f"{at}/user/keys", _signed(add_key)),
-        route("DELETE", f"{at}/user/keys/{{id}}", _signed(remove_key)),
-        route("GET", f"{at}/users/{{user}}", _open(account)),
-        route("GET", f"{at}/users/{{user}}/repos", _open(repositories_of_user)),
-        route("GET", f"{at}/users/{{user}}/tokens", _signed(list_tokens)),
-        route("POST", f"{at}/users/{{user}}/tokens", _signed(create_token)),
-        route("DELETE", f"{at}/users/{{user}}/tokens/{{token}}", _signed(delete_token)),
-        route("GET", f"{at}/repos/search", _open(search_repositories)),
-        route("GET", repo, _open(get_repository)),
-        route("DELETE", repo, _signed(delete_repository)),
-        route("GET", f"{repo}/branches", _open(list_branches)),
-        route("GET", f"{repo}/branches/(?P<branch>.+)", _open(get_branch)),
-        route("GET", f"{repo}/issues", _open(list_issues)),
-        route("POST", f"{repo}/issues", _signed(create_issue)),
-        route("GET", f"{repo}/issues/{{index}}", _open(get_issue)),
-        route("GET", f"{at}/admin/users", _admin(list_users)),
-        route("POST", f"{at}/admin/users", _admin(create_user)),
-        route("PATCH", f"{at}/admin/users/{{user}}", _admin(edit_user)),
-        route("DELETE", f"{at}/admin/users/{{user}}", _admin(delete_user)),
+        route("GET", f"{_AT}/version", _open(version)),
+        route("GET", f"{_AT}/user", _signed_in(my_account)),
+        route("POST", f"{_AT}/user/repos", _signed_in(create_repository)),
+        route("POST", f"{_AT}/user/keys", _signed_in(add_key)),
+        route("DELETE", f"{_AT}/user/keys/<int:id>", _signed_in(remove_key)),
+        route("GET", f"{_AT}/users/<user>", _open(account)),
+        route("POST", f"{_AT}/users/<user>/tokens", _signed_in(create_token)),
+        route("DELETE", f"{_AT}/users/<user>/tokens/<token>", _signed_in(delete_token)),
+        route("GET", f"{_AT}/repos/search", _open(search_repositories)),
+        route("GET", _REPO, _open(get_repository)),
+        route("DELETE", _REPO, _signed_in(delete_repository)),
+        route("GET", f"{_REPO}/branches", _open(list_branches)),
+        route("GET", f"{_REPO}/branches/<path:branch>", _open(get_branch)),
+        route("GET", f"{_REPO}/issues", _open(list_issues)),
+        route("POST", f"{_REPO}/issues", _signed_in(create_issue)),
+        route("GET", f"{_REPO}/issues/<int:index>", _open(get_issue)),
+        route("GET", f"{_AT}/admin/users", _admin(list_users)),
+        route("POST", f"{_AT}/admin/users", _admin(create_user)),
+        route("PATCH", f"{_AT}/admin/users/<user>", _admin(edit_user)),
+        route("DELETE", f"{_AT}/admin/users/<user>", _admin(delete_user)),
     ]
 
 
 def version(context: Context) -> Response:
-    """The release; strangers see it too."""
+    """The release."""
     return json_response({"version": context.instance.release.version})
 
 
 def my_account(context: Context) -> Response:
-    """The account of the one who asks."""
-    return json_response(user_document(context, _me(context)))
+    """The author's own account."""
+    return json_response(_user_document(context, context.me))
 
 
 def account(context: Context) -> Response:
     """Another account."""
-    return json_response(user_document(context, _user_in_path(context)))
-
-
-def my_repositories(context: Context) -> Response:
-    """The repositories of the one who asks."""
-    found = repositories.search(context.database, _me(context), owner_id=_me(context).id)
-    return _listed([repository_document(context, each) for each in _page(context, found)], len(found))
-
-
-def repositories_of_user(context: Context) -> Response:
-    """Another account's repositories, as far as they are to be seen."""
-    found = repositories.search(context.database, context.user, owner_id=_user_in_path(context).id)
-    return _listed([repository_document(context, each) for each in _page(context, found)], len(found))
+    return json_response(_user_document(context, _user(context)))
 
 
 def search_repositories(context: Context) -> Response:
     """Repositories by a part of their names."""
-    found = repositories.search(context.database, context.user, context.request.query.get("q", "").strip())
-    data = [repository_document(context, each) for each in _page(context, found)]
-    return json_response({"ok": True, "data": data}, 200, {"X-Total-Count": str(len(found))})
+    found = repositories.search(context.database, context.user, context.request.args.get("q", "").strip())
+    return json_response({"ok": True, "data": [_repository_document(context, each) for each in _page(context, found)]})
 
 
 def create_repository(context: Context) -> Response:
-    """201; 409 where the name is taken, 422 where it is none."""
+    """201; 409 for a taken name, 422 for an invalid one."""
     document = context.request.document()
-    branch = _text(document, "default_branch") or context.settings.default_branch
+    branch = _text(document, "default_branch") or "main"
     if not _BRANCH.fullmatch(branch):
-        raise HttpError(422, "[DefaultBranch]: GitRefName")
-    wish = NewRepository(
-        _required(document, "name"),
-        _text(document, "description"),
-        document.get("private") is True,
-        document.get("auto_init") is True,
-        branch,
-    )
+        abort(422, "[DefaultBranch]: GitRefName")
+    private, auto_init = document.get("private") is True, document.get("auto_init") is True
+    new = NewRepository(_required(document, "name"), private, auto_init, branch)
     try:
-        made = repositories.create(context.database, context.settings, _me(context), wish)
-    except repositories.RepositoryExistsError as error:
-        raise HttpError(409, "The repository with the same name already exists.") from error
+        made = repositories.create(context.database, context.settings, context.me, new)
+    except repositories.RepositoryExistsError:
+        abort(409, "The repository with the same name already exists.")
     except repositories.BadNameError as error:
-        raise HttpError(422, str(error)) from error
-    return json_response(repository_document(context, made), 201)
+        abort(422, str(error))
+    return json_response(_repository_document(context, made), 201)
 
 
 def get_repository(context: Context) -> Response:
-    """A repository; 404 for those who may not see it."""
-    return json_response(repository_document(context, _repository_in_path(context)))
+    """A repository; 404 without permission to read it."""
+    return json_response(_repository_document(context, _repository(context)))
 
 
 def delete_repository(context: Context) -> Response:
-    """204; 403 for those who see it and do not own it."""
-    repository = _repository_in_path(context)
+    """204; 403 for users who may read it and do not own it."""
+    repository = _repository(context)
     if not repositories.may_write(repository, context.user):
-        raise HttpError(403, "user should be an owner of the repo")
+        abort(403, "user should be an owner of the repo")
     repositories.delete(context.database, context.settings, repository)
-    return Response(204)
+    return Response(status=204)
 
 
 def list_branches(context: Context) -> Response:
-    """The branches with the commits they point to."""
-    found = repositories.branches(context.settings, _repository_in_path(context))
-    return _listed([branch_document(each) for each in _page(context, found)], len(found))
+    """The branches with their newest commits."""
+    found = repositories.branches(context.settings, _repository(context))
+    return json_response([_branch_document(each) for each in _page(context, found)])
 
 
 def get_branch(context: Context) -> Response:
     """One branch."""
-    for branch in repositories.branches(context.settings, _repository_in_path(context)):
-        if branch.name == context.parts["branch"]:
-            return json_response(branch_document(branch))
-    raise HttpError(404, _NOT_FOUND)
+    found = {each.name: each for each in repositories.branches(context.settings, _repository(context))}
+    return json_response(_branch_document(found.get(context.path["branch"]) or abort(404, _NOT_FOUND)))
 
 
 def list_issues(context: Context) -> Response:
-    """The issues, open ones unless `state` says otherwise."""
-    repository = _repository_in_path(context)
-    found = issues.of_repository(context.database, repository, context.request.query.get("state", "open"))
-    data = [issue_document(context, repository, each) for each in _page(context, found)]
-    return _listed(data, len(found))
+    """The issues, open ones unless `state` is given."""
+    found = issues.of_repository(context.database, _repository(context), context.request.args.get("state", "open"))
+    return json_response([_issue_document(each) for each in _page(context, found)])
 
 
 def create_issue(context: Context) -> Response:
     """201 with the new issue."""
-    repository, document = _repository_in_path(context), context.request.document()
-    made = issues.create(
-        context.database,
-        repository,
-        _me(context),
-        _required(document, "title"),
-        _text(document, "body"),
-        closed=document.get("closed") is True,
-    )
-    return json_response(issue_document(context, repository, made), 201)
+    repository, document = _repository(context), context.request.document()
+    title, body = _required(document, "title"), _text(document, "body")
+    return json_response(_issue_document(issues.create(context.database, repository, context.me, title, body)), 201)
 
 
 def get_issue(context: Context) -> Response:
     """One issue by its number."""
-    repository, index = _repository_in_path(context), context.parts["index"]
-    issue = issues.find(context.database, repository, int(index)) if index.isdigit() else None
-    if issue is None:
-        raise HttpError(404, _NOT_FOUND)
-    return json_response(issue_document(context, repository, issue))
-
-
-def my_keys(context: Context) -> Response:
-    """The ssh keys of the one who asks."""
-    found = keys.keys_of(context.database, _me(context))
-    return _listed([key_document(context, _me(context), each) for each in _page(context, found)], len(found))
+    issue = issues.find(context.database, _repository(context), context.path["index"])
+    return json_response(_issue_document(issue)) if issue else abort(404, _NOT_FOUND)
 
 
 def add_key(context: Context) -> Response:
-    """201; 422 for a key that is none or is known."""
+    """201; 422 for an invalid or known key."""
     document = context.request.document()
     title, text = _required(document, "title"), _required(document, "key")
     try:
-        made = keys.add_key(context.database, _me(context), title, text, context.settings.path)
+        made = keys.add_key(context.database, context.me, title, text, context.settings.path)
     except keys.BadKeyError as error:
-        raise HttpError(422, str(error)) from error
-    return json_response(key_document(context, _me(context), made), 201)
+        abort(422, str(error))
+    return json_response({"id": made.id}, 201)
 
 
 def remove_key(context: Context) -> Response:
-    """204; 403 for somebody else's key."""
-    number = context.parts["id"]
-    key = keys.find_key(context.database, int(number)) if number.isdigit() else None
-    if key is None:
-        raise HttpError(404, _NOT_FOUND)
-    if key.owner_id != _me(context).id:
-        raise HttpError(403, "You do not have access to this key")
+    """204; 403 for another user's key."""
+    key = keys.find_key(context.database, context.path["id"]) or abort(404, _NOT_FOUND)
+    if key.owner_id != context.me.id:
+        abort(403, "You do not have access to this key")
     keys.delete_key(context.database, key, context.settings.path)
-    return Response(204)
-
-
-def list_tokens(context: Context) -> Response:
-    """The access tokens, without themselves."""
-    found = accounts.tokens_of(context.database, _token_owner(context))
-    return _listed([token_document(each) for each in _page(context, found)], len(found))
+    return Response(status=204)
 
 
 def create_token(context: Context) -> Response:
-    """201 with the token, this once; 400 for a name in use or for scopes there are not."""
+    """201 with the token, which is shown only here; 400 for a taken name or unknown scopes."""
     owner, document = _token_owner(context), context.request.document()
     scopes = document.get("scopes")
     if not isinstance(scopes, list) or not valid_scopes([str(scope) for scope in scopes]):
-        raise HttpError(400, "access token must have a scope" if not scopes else "invalid access token scope provided")
+        abort(400, "access token must have a scope" if not scopes else "invalid access token scope provided")
     try:
-        made, secret = accounts.create_token(context.database, owner, _required(document, "name"), tuple(scopes))
+        secret = accounts.create_token(context.database, owner, _required(document, "name"), scopes)
     except AccountError as error:
-        raise HttpError(400, str(error)) from error
-    return json_response(token_document(made, secret), 201)
+        abort(400, str(error))
+    return json_response({"sha1": secret}, 201)
 
 
 def delete_token(context: Context) -> Response:
-    """204; 404 where there is none of that name or number."""
-    if not accounts.delete_token(context.database, _token_owner(context), context.parts["token"]):
-        raise HttpError(404, _NOT_FOUND)
-    return Response(204)
+    """204; 404 for an unknown name or number."""
+    if not accounts.delete_token(context.database, _token_owner(context), context.path["token"]):
+        abort(404, _NOT_FOUND)
+    return Response(status=204)
 
 
 def list_users(context: Context) -> Response:
     """All accounts, by name."""
     found = sorted(accounts.all_users(context.database), key=lambda user: user.name.lower())
-    return _listed([user_document(context, each) for each in _page(context, found)], len(found))
+    return json_response([_user_document(context, each) for each in _page(context, found)])
 
 
 def create_user(context: Context) -> Response:
-    """201; 422 for a name or address that is wrong or taken, 400 for a password that is too short."""
+    """201; 422 for an invalid or taken name or address, 400 for a password that is too short."""
     document = context.request.document()
-    wish = NewUser(
+    new = NewUser(
         name=_required(document, "username"),
         email=_required(document, "email"),
         password=_long_enough(context, _text(document, "password")),
-        full_name=_text(document, "full_name"),
-        is_restricted=document.get("restricted") is True,
         must_change_password=document.get("must_change_password") is not False,
     )
     try:
-        made = accounts.create_user(context.database, wish)
+        made = accounts.create_user(context.database, new)
     except AccountError as error:
-        raise HttpError(422, str(error)) from error
-    return json_response(user_document(context, made), 201)
-
-
-_EDITABLE = {
-    "full_name": "full_name",
-    "email": "email",
-    "active": "is_active",
-    "admin": "is_admin",
-    "restricted": "is_restricted",
-    "prohibit_login": "prohibit_login",
-}
+        abort(422, str(error))
+    return json_response(_user_document(context, made), 201)
 
 
 def edit_user(context: Context) -> Response:
-    """200; `login_name` and `source_id` are required, as in Gitea."""
-    user, document = _user_in_path(context), context.request.document()
+    """200; 422 without `login_name` and `source_id`, which Gitea requires."""
+    user, document = _user(context), context.request.document()
     _required(document, "login_name")
     if not isinstance(document.get("source_id"), int):
-        raise HttpError(422, "[SourceID]: Required")
-    changes = {column: document[name] for name, column in _EDITABLE.items() if document.get(name) is not None}
-    if isinstance(document.get("must_change_password"), bool):
-        changes["must_change_password"] = document["must_change_password"]
+        abort(422, "[SourceID]: Required")
     if password := _text(document, "password"):
-        must_change = document.get("must_change_password") is True
-        accounts.change_password(context.database, user, _long_enough(context, password), must_change)
-    try:
-        return json_response(user_document(context, accounts.edit_user(context.database, user, **changes)))
-    except AccountError as error:
-        raise HttpError(400, str(error)) from error
+        accounts.change_password(context.database, user, _long_enough(context, password))
+    admin, must_change = document.get("admin"), document.get("must_change_password", False if password else None)
+    made = accounts.edit_user(context.database, user, is_admin=admin, must_change_password=must_change)
+    return json_response(_user_document(context, made))
 
 
 def delete_user(context: Context) -> Response:
-    """204; 422 for oneself, and for owners of repositories unless `purge` is asked for."""
-    user = _user_in_path(context)
-    if user.id == _me(context).id:
-        raise HttpError(422, "you cannot delete yourself")
-    if context.request.query.get("purge") == "true":
+    """204; 422 for the author's own account, and for owners of repositories unless `purge` is true."""
+    user = _user(context)
+    if user.id == context.me.id:
+        abort(422, "you cannot delete yourself")
+    if context.request.args.get("purge") == "true":
         repositories.delete_all_of(context.database, context.settings, user)
     try:
         accounts.delete_user(context.database, user)
     except AccountError as error:
-        raise HttpError(422, str(error)) from error
+        abort(422, str(error))
     keys.rewrite_authorized_keys(context.database, context.settings.path)
-    return Response(204)
+    return Response(status=204)
 
 
-def _open(handler: Handler) -> Handler:
-    def guarded(context: Context) -> Response:
-        _check_doer(context)
-        if context.user is None and context.settings.require_sign_in:
-            raise HttpError(403, "Only signed in user is allowed to call APIs.")
-        return handler(context)
-
-    return guarded
-
-
-def _signed(handler: Handler) -> Handler:
-    def guarded(context: Context) -> Response:
-        if context.user is None:
-            raise HttpError(401, "token is required")
-        _check_doer(context)
-        return handler(context)
-
-    return guarded
+def _signed_in(handler: Handler) -> Handler:
+    return _open(lambda context: handler(context) if context.user else abort(401, "token is required"))
 
 
 def _admin(handler: Handler) -> Handler:
     def guarded(context: Context) -> Response:
-        if not _me(context).is_admin:
-            raise HttpError(403, "user should be the site admin")
+        return handler(context) if context.me.is_admin else abort(403, "user should be the site admin")
+
+    return _signed_in(guarded)
+
+
+def _open(handler: Handler) -> Handler:
+    def guarded(context: Context) -> Response:
+        _check_author(context)
         return handler(context)
 
-    return _signed(guarded)
+    return guarded
 
 
-def _check_doer(context: Context) -> None:
+def _check_author(context: Context) -> None:
     identity, request = context.identity, context.request
-    if identity is None:
-        return
-    if identity.user.must_change_password:
+    if identity and identity.user.must_change_password:
         page = f"{context.settings.root_url}user/change_password"
-        raise HttpError(403, f"You must change your password. Change it at: {page}")
-    if not allows(identity, request.method, request.path):
-        raise HttpError(403, "token does not have at least one of required scope(s)")
+        abort(403, f"You must change your password. Change it at: {page}")
+    if identity and not allows(identity, request.method, request.path):
+        abort(403, "token does not have at least one of required scope(s)")
 
 
-def _me(context: Context) -> User:
-    if context.user is None:
-        raise HttpError(401, "token is required")
-    return context.user
-
-
-def _user_in_path(context: Context) -> User:
-    user = accounts.find_user(context.database, context.parts["user"])
-    if user is None:
-        raise HttpError(404, f"user redirect does not exist [name: {context.parts['user']}]")
-    return user
+def _user(context: Context) -> User:
+    name = context.path["user"]
+    return accounts.find_user(context.database, name) or abort(404, f"user redirect does not exist [name: {name}]")
 
 
 def _token_owner(context: Context) -> User:
-    # Gitea hands out tokens for a password alone: a token must not breed others.
+    # Gitea issues tokens for a password alone: a token must not issue others.
     if context.identity is None or context.identity.method != "basic":
-        raise HttpError(401, "auth required")
-    owner = _user_in_path(context)
-    if owner.id != _me(context).id and not _me(context).is_admin:
-        raise HttpError(403, "doer should be the site admin or be same as the contextUser")
+        abort(401, "auth required")
+    owner = _user(context)
+    if owner.id != context.me.id and not context.me.is_admin:
+        abort(403, "doer should be the site admin or be same as the contextUser")
     return owner
 
 
-def _repository_in_path(context: Context) -> Repository:
-    found = repositories.find(context.database, context.parts["owner"], context.parts["repo"])
+def _repository(context: Context) -> Repository:
+    found = repositories.find(context.database, context.path["owner"], context.path["repo"])
     if found is None or not repositories.may_read(found, context.user):
-        raise HttpError(404, _NOT_FOUND)
+        abort(404, _NOT_FOUND)
     return found
+
+
+def _user_document(context: Context, user: User) -> dict[str, Any]:
+    # Only administrators and the user see the private part.
+    private = context.user is not None and (context.user.is_admin or context.user.id == user.id)
+    return {"login": user.name, "is_admin": user.is_admin and private}
+
+
+def _repository_document(context: Context, repository: Repository) -> dict[str, Any]:
+    settings, name = context.settings, repository.full_name
+    port = "" if settings.ssh_port == 22 else f":{settings.ssh_port}"
+    short = f"git@{settings.ssh_domain}:{name}.git"
+    return {
+        "name": repository.name,
+        "full_name": name,
+        "empty": repository.is_empty,
+        "private": repository.is_private,
+        "default_branch": repository.default_branch,
+        "html_url": f"{settings.root_url}{name}",
+        "clone_url": f"{settings.root_url}{name}.git",
+        "ssh_url": f"ssh://git@{settings.ssh_domain}{port}/{name}.git" if port else short,
+    }
+
+
+def _branch_document(branch: Branch) -> dict[str, Any]:
+    return {"name": branch.name, "commit": {"id": branch.commit}}
+
+
+def _issue_document(issue: Issue) -> dict[str, Any]:
+    return {"number": issue.index, "title": issue.title, "body": issue.body}
 
 
 def _text(document: dict[str, Any], name: str) -> str:
@@ -364,24 +310,16 @@ def _text(document: dict[str, Any], name: str) -> str:
 
 
 def _required(document: dict[str, Any], name: str) -> str:
-    value = _text(document, name).strip()
-    if not value:
-        raise HttpError(422, f"[{''.join(part.capitalize() for part in name.split('_'))}]: Required")
-    return value
+    label = "".join(part.capitalize() for part in name.split("_"))
+    return _text(document, name).strip() or abort(422, f"[{label}]: Required")
 
 
 def _long_enough(context: Context, password: str) -> str:
-    if len(password) < context.settings.min_password_length:
-        raise HttpError(400, "PasswordIsRequired")
-    return password
+    return password if len(password) >= context.settings.min_password_length else abort(400, "PasswordIsRequired")
 
 
 def _page(context: Context, items: Sequence[Item]) -> Sequence[Item]:
-    query = context.request.query
-    size = min(50, int(query["limit"])) if query.get("limit", "").isdigit() and query["limit"] != "0" else 30
-    page = max(1, int(query["page"])) if query.get("page", "").isdigit() else 1
+    arguments = context.request.args
+    size, page = arguments.get("limit", 0, type=int), arguments.get("page", 1, type=int)
+    size, page = min(50, size) if size > 0 else 30, max(1, page)
     return items[(page - 1) * size : page * size]
-
-
-def _listed(data: list[dict[str, Any]], total: int) -> Response:
-    return json_response(data, 200, {"X-Total-Count": str(total)})

@@ -1,84 +1,70 @@
-"""What every handler has at hand: the instance, the request, and who asks."""
+"""What every handler gets: the instance, the request and its author."""
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from .accounts import User, user_of_id
+from werkzeug import Response
+from werkzeug.routing import Rule
+
+from .accounts import User
 from .database import Database
-from .messages import Request, Response
 from .release import Release
 from .settings import Settings
+from .web import Request
 
 SESSION_COOKIE = "i_like_gitea"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks, how that was shown (basic, token or session), and what a token allows."""
+    """The author of a request, the method of authentication (basic, token or session) and the token's scopes."""
 
     user: User
     method: str
     scopes: tuple[str, ...] = ("all",)
 
 
-class Sessions:
-    """Signed-in browsers; kept in memory, as Gitea does by default: a restart signs everybody out."""
-
-    def __init__(self) -> None:
-        self._users: dict[str, int] = {}
-        self._lock = threading.Lock()
-
-    def begin(self, user: User) -> str:
-        """A new session's secret."""
-        secret = secrets.token_hex(16)
-        with self._lock:
-            self._users[secret] = user.id
-        return secret
-
-    def end(self, secret: str) -> None:
-        """Signs a browser out."""
-        with self._lock:
-            self._users.pop(secret, None)
-
-    def user_id(self, secret: str) -> int | None:
-        """Whose session this is."""
-        return self._users.get(secret)
-
-
-@dataclass
+@dataclass(frozen=True)
 class Instance:
-    """The running Gitea."""
+    """The running Gitea. Sessions are in memory, Gitea's default, so a restart ends them: secret to number of the user."""
 
     settings: Settings
     release: Release
     database: Database
-    sessions: Sessions = field(default_factory=Sessions)
+    sessions: dict[str, int] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def session_user(self, secret: str) -> User | None:
-        """The account signed in with that secret."""
-        number = self.sessions.user_id(secret) if secret else None
-        return user_of_id(self.database, number) if number else None
+    def begin_session(self, user: User) -> str:
+        """The secret of a new session."""
+        secret = secrets.token_hex(16)
+        self.sessions[secret] = user.id
+        return secret
 
 
 @dataclass
 class Context:
-    """One request in hand."""
+    """One request being handled; `path` holds the variable parts of the URL's path."""
 
     instance: Instance
     request: Request
     identity: Identity | None
-    parts: dict[str, str]
+    path: dict[str, Any]
 
     @property
     def user(self) -> User | None:
-        """Who asks; None for a stranger."""
+        """The author of the request; None for an anonymous one."""
         return self.identity.user if self.identity else None
+
+    @property
+    def me(self) -> User:
+        """The author of a request whose route requires one."""
+        assert self.identity, "the route lets anonymous requests through"
+        return self.identity.user
 
     @property
     def settings(self) -> Settings:
@@ -94,16 +80,6 @@ class Context:
 Handler = Callable[[Context], Response]
 
 
-@dataclass(frozen=True)
-class Route:
-    """A method, a path with {names}, and who answers."""
-
-    method: str
-    pattern: re.Pattern[str]
-    handler: Handler
-
-
-def route(method: str, path: str, handler: Handler) -> Route:
-    """A route for `path`; {name} stands for one part of it."""
-    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
-    return Route(method, re.compile(pattern), handler)
+def route(method: str, path: str, handler: Handler) -> Rule:
+    """A route in werkzeug's notation: `<name>` is one part of the path."""
+    return Rule(path, methods=[method], endpoint=handler)

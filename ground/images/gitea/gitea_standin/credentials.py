@@ -1,4 +1,4 @@
-"""Passwords and tokens: made, hashed and compared."""
+"""Generates, hashes and compares passwords and tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ALPHABET = string.ascii_letters + string.digits
 
 @dataclass(frozen=True)
 class Hashed:
-    """A secret as it is kept: never the secret itself."""
+    """The stored form of a secret."""
 
     digest: str
     salt: str
@@ -29,9 +29,9 @@ def hash_password(password: str, salt: str | None = None) -> Hashed:
     return Hashed(digest.hex(), salt)
 
 
-def password_matches(password: str, kept: Hashed) -> bool:
-    """Whether `password` is the one that was hashed; takes the same time either way."""
-    return hmac.compare_digest(hash_password(password, kept.salt).digest, kept.digest)
+def password_matches(password: str, stored: Hashed) -> bool:
+    """Whether `password` has that hash; takes the same time either way."""
+    return hmac.compare_digest(hash_password(password, stored.salt).digest, stored.digest)
 
 
 def new_token() -> str:
@@ -40,14 +40,14 @@ def new_token() -> str:
 
 
 def hash_token(token: str, salt: str | None = None) -> Hashed:
-    """The token's hash; a fast one is enough, for a token cannot be guessed."""
+    """The token's hash; a fast one suffices because tokens are random."""
     salt = salt or secrets.token_hex(8)
     return Hashed(hashlib.sha256(f"{salt}{token}".encode()).hexdigest(), salt)
 
 
-def token_matches(token: str, kept: Hashed) -> bool:
-    """Whether `token` is the one that was hashed."""
-    return hmac.compare_digest(hash_token(token, kept.salt).digest, kept.digest)
+def token_matches(token: str, stored: Hashed) -> bool:
+    """Whether `token` has that hash."""
+    return hmac.compare_digest(hash_token(token, stored.salt).digest, stored.digest)
 
 
 def looks_like_token(text: str) -> bool:
@@ -56,5 +56,5 @@ def looks_like_token(text: str) -> bool:
 
 
 def random_text(length: int) -> str:
-    """`length` letters and digits nobody can guess."""
+    """`length` random letters and digits."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))

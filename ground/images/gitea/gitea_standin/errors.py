@@ -1,4 +1,4 @@
-"""The error every command may end with."""
+"""The error that every command may raise."""
 
 
 class CommandError(Exception):

@@ -1,4 +1,4 @@
-"""The git program, run with the settings Gitea gives it."""
+"""The git program, run with Gitea's settings."""
 
 from __future__ import annotations
 
@@ -23,39 +23,30 @@ _CONFIG = """\
 
 
 class GitError(Exception):
-    """git failed; the message is what it said."""
-
-
-def home(data_directory: Path) -> Path:
-    """The home folder git runs with; its settings lie there."""
-    return data_directory / "home"
+    """git failed; the message is its error output."""
 
 
 def write_config(data_directory: Path) -> None:
     """Writes git's settings. Raises OSError."""
-    home(data_directory).mkdir(parents=True, exist_ok=True)
-    (home(data_directory) / ".gitconfig").write_text(_CONFIG)
+    home = data_directory / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / ".gitconfig").write_text(_CONFIG)
 
 
 def environment(data_directory: Path) -> dict[str, str]:
-    """The environment git runs in: nothing of the caller's but what it needs."""
+    """The environment of git: only the necessary part of the caller's."""
     return {
         "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
-        "HOME": str(home(data_directory)),
+        "HOME": str(data_directory / "home"),
         "GITEA_CUSTOM": os.environ.get("GITEA_CUSTOM", "/data/gitea"),
         "LANG": "C.UTF-8",
     }
 
 
-def run(data_directory: Path, folder: Path, *arguments: str, text: str = "", identity: str = "Gitea") -> str:
-    """What git prints, without the last newline. Raises GitError."""
-    mail = "gitea@localhost"
-    names = {
-        "GIT_AUTHOR_NAME": identity,
-        "GIT_COMMITTER_NAME": identity,
-        "GIT_AUTHOR_EMAIL": mail,
-        "GIT_COMMITTER_EMAIL": mail,
-    }
+def run(data_directory: Path, folder: Path, *arguments: str, text: str = "", author: str = "Gitea") -> str:
+    """The output of git without the last newline; commits are by `author`. Raises GitError."""
+    names = dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), author)
+    mails = dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "gitea@localhost")
     done = subprocess.run(
         ["git", *arguments],
         cwd=folder,
@@ -63,7 +54,7 @@ def run(data_directory: Path, folder: Path, *arguments: str, text: str = "", ide
         capture_output=True,
         text=True,
         check=False,
-        env=environment(data_directory) | names,
+        env=environment(data_directory) | names | mails,
     )
     if done.returncode != 0:
         raise GitError(done.stderr.strip() or f"git {arguments[0]} ended with {done.returncode}")

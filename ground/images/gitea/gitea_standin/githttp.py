@@ -1,4 +1,4 @@
-"""Smart HTTP: git's own http-backend, fed and drained as a stream."""
+"""Smart HTTP: git's own http-backend with streamed input and output."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import IO, cast
 
+from werkzeug import Response
+from werkzeug.exceptions import ClientDisconnected, HTTPException, abort
+from werkzeug.routing import Rule
+
 from . import git, log
 from .accounts import find_user
-from .context import Context
-from .messages import Body, HttpError, Request, Response
+from .context import Context, route
+from .http_server import BODY_TAKEN
 from .repositories import Repository, find, may_read, path_of
+from .web import challenge
 
 _PIECE = 65536
 _PROGRAM = "/usr/lib/git-core/git-http-backend"
@@ -24,44 +29,50 @@ _PROTOCOL = re.compile(r"[0-9A-Za-z]+=[0-9A-Za-z]+(:[0-9A-Za-z]+=[0-9A-Za-z]+)*"
 _SERVICES = ("git-upload-pack", "git-receive-pack")
 
 
+def routes() -> list[Rule]:
+    """The paths of clones and pushes."""
+    return [
+        route("GET", "/<owner>/<repo>/info/refs", info_refs),
+        route("POST", "/<owner>/<repo>/<any('git-upload-pack', 'git-receive-pack'):service>", service_rpc),
+    ]
+
+
 def info_refs(context: Context) -> Response:
     """The first request of a clone or a push."""
-    service = context.request.query.get("service", "")
+    service = context.request.args.get("service", "")
     if service not in _SERVICES:
-        raise HttpError(400, "unknown git service")
-    repository = _admitted(context, service)
+        abort(400, "unknown git service")
+    repository = _authorized(context, service)
     return _backend(context, repository, service, "/info/refs", {"QUERY_STRING": f"service={service}"})
 
 
 def service_rpc(context: Context) -> Response:
     """The second request of a clone or a push, which carries the data."""
-    service = context.parts["service"]
-    repository = _admitted(context, service)
+    service = context.path["service"]
+    repository = _authorized(context, service)
     kind = f"application/x-{service}-request"
-    if context.request.header("Content-Type") != kind:
-        raise HttpError(400, "wrong content type for this git service")
+    if context.request.headers.get("Content-Type") != kind:
+        abort(400, "wrong content type for this git service")
     return _backend(context, repository, service, f"/{service}", {"CONTENT_TYPE": kind})
 
 
-def _admitted(context: Context, service: str) -> Repository:
-    """The repository asked for, when the one who asks may use it so. Raises HttpError."""
-    owner = find_user(context.database, context.parts["owner"])
-    if owner is None:
-        raise HttpError(404, "Not found.")
-    repository = find(context.database, owner.name, context.parts["repo"].removesuffix(".git"))
+def _authorized(context: Context, service: str) -> Repository:
+    """The repository, when the user may use the service on it; aborts otherwise."""
+    owner = find_user(context.database, context.path["owner"]) or abort(404, "Not found.")
+    repository = find(context.database, owner.name, context.path["repo"].removesuffix(".git"))
     public_pull = repository is not None and not repository.is_private and service == "git-upload-pack"
-    if context.user is None and (not public_pull or context.settings.require_sign_in):
-        raise HttpError(401, "Unauthorized", {"WWW-Authenticate": 'Basic realm="Gitea"'})
+    if context.user is None and not public_pull:
+        challenge("Unauthorized")
     if repository is None and service == "git-receive-pack":
-        raise HttpError(403, "Push to create is not enabled for users.")
-    # Whether a push may write is asked by the pre-receive hook, as in Gitea: here reading is enough.
+        abort(403, "Push to create is not enabled for users.")
+    # As in Gitea, the pre-receive hook checks the permission to write; reading is enough here.
     if repository is None or not may_read(repository, context.user):
-        raise HttpError(404, "Repository not found")
+        abort(404, "Repository not found")
     return repository
 
 
 def _backend(context: Context, repository: Repository, service: str, tail: str, extra: dict[str, str]) -> Response:
-    # Started without the git wrapper, leading a group of its own: what ends it must reach all it started.
+    # Without the git wrapper, as leader of its own process group: a signal must reach every process that it starts.
     process = subprocess.Popen(
         [_PROGRAM],
         start_new_session=True,
@@ -70,28 +81,25 @@ def _backend(context: Context, repository: Repository, service: str, tail: str, 
         stderr=subprocess.DEVNULL,
         env=_environment(context, repository, service, tail) | extra,
     )
-    feeder = threading.Thread(target=_feed, args=(context.request.body, process), daemon=True)
+    context.request.environ[BODY_TAKEN] = True
+    body = cast("IO[bytes]", context.request.environ["wsgi.input"])
+    feeder = threading.Thread(target=_feed, args=(body, process), daemon=True)
     feeder.start()
-    context.request.body_taken = True
     try:
         status, headers = _read_head(_output(process))
-        # Gitea answers when git has, not before: a proxy may take an early head for a reason to stop passing the push on.
+        # As in Gitea, the response begins after git's answer: a proxy may stop forwarding a push on an early head.
         _output(process).peek(1)
-    except HttpError:
+    except HTTPException:
         _finish(process, feeder)
         raise
     pieces = _pieces(process, feeder)
-    # Begun here: a generator that never began would not end git when the client is gone before the first byte.
+    # A generator that never started would not stop git when the client leaves before the first byte.
     next(pieces)
-    return Response(status, headers, None, pieces)
+    return Response(pieces, status, headers)
 
 
 def _output(process: subprocess.Popen[bytes]) -> BufferedReader:
     return cast("BufferedReader", process.stdout)
-
-
-def _input(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    return cast("IO[bytes]", process.stdin)
 
 
 def _environment(context: Context, repository: Repository, service: str, tail: str) -> dict[str, str]:
@@ -102,42 +110,32 @@ def _environment(context: Context, repository: Repository, service: str, tail: s
         "PATH_INFO": f"/{folder.name}{tail}",
         "GIT_HTTP_EXPORT_ALL": "1",
         "REQUEST_METHOD": request.method,
-        "REMOTE_ADDR": request.client,
+        "REMOTE_ADDR": request.remote_addr or "",
         "SSH_ORIGINAL_COMMAND": service,
         "GITEA_REPO_ID": str(repository.id),
         "GITEA_PUSHER_ID": str(user.id if user else 0),
         "REMOTE_USER": user.name if user else "",
     }
-    return result | _body_headers(request)
-
-
-def _body_headers(request: Request) -> dict[str, str]:
-    # The length stays out: told one, http-backend spins for ever when a client breaks off before it.
-    result = {}
-    if encoding := request.header("Content-Encoding"):
+    # Without the length: with it, http-backend spins forever when a client disconnects before the end.
+    if encoding := request.headers.get("Content-Encoding"):
         result["HTTP_CONTENT_ENCODING"] = encoding
-    if _PROTOCOL.fullmatch(request.header("Git-Protocol")):
-        result["GIT_PROTOCOL"] = request.header("Git-Protocol")
+    if _PROTOCOL.fullmatch(protocol := request.headers.get("Git-Protocol", "")):
+        result["GIT_PROTOCOL"] = protocol
     return result
 
 
-def _feed(body: Body, process: subprocess.Popen[bytes]) -> None:
-    stdin = _input(process)
+def _feed(body: IO[bytes], process: subprocess.Popen[bytes]) -> None:
+    stdin = cast("IO[bytes]", process.stdin)
     try:
         while piece := body.read(_PIECE):
             stdin.write(piece)
         stdin.close()
-    except BrokenPipeError:
-        _discard(stdin)
-    except OSError:
-        # The client is gone in the middle of a push: git must not take what came for the whole.
-        _end(process)
-        _discard(stdin)
-
-
-def _discard(stdin: IO[bytes]) -> None:
-    with contextlib.suppress(OSError):
-        stdin.close()
+    except (OSError, ValueError, ClientDisconnected) as error:
+        if not isinstance(error, BrokenPipeError):
+            # The client left in the middle of a push: git must not take the received part for the whole.
+            _stop(process)
+        with contextlib.suppress(OSError):
+            stdin.close()
 
 
 def _read_head(stdout: IO[bytes]) -> tuple[int, dict[str, str]]:
@@ -148,9 +146,7 @@ def _read_head(stdout: IO[bytes]) -> tuple[int, dict[str, str]]:
             status = int(value.split()[0])
         else:
             headers[name] = value.strip()
-    if not headers:
-        raise HttpError(500, "git http-backend said nothing")
-    return status, headers
+    return (status, headers) if headers else abort(500, "git http-backend gave no answer")
 
 
 def _pieces(process: subprocess.Popen[bytes], feeder: threading.Thread) -> Iterator[bytes]:
@@ -159,15 +155,15 @@ def _pieces(process: subprocess.Popen[bytes], feeder: threading.Thread) -> Itera
         while piece := _output(process).read1(_PIECE):
             yield piece
     except GeneratorExit:
-        # The client left before the end: nobody waits for what git still does.
-        _end(process)
+        # The client left before the end, so the rest of git's output has no reader.
+        _stop(process)
         raise
     finally:
         _finish(process, feeder)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    # SIGTERM, not SIGKILL: git takes its half-written files away.
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    # SIGTERM, not SIGKILL: git removes its temporary files.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
 
@@ -176,7 +172,7 @@ def _finish(process: subprocess.Popen[bytes], feeder: threading.Thread) -> None:
     try:
         code = process.wait(timeout=30)
     except subprocess.TimeoutExpired:
-        _end(process)
+        _stop(process)
         code = process.wait()
     _output(process).close()
     feeder.join(timeout=5)

@@ -1,4 +1,4 @@
-"""The hook files Gitea keeps in every repository, through which git tells it of each push."""
+"""The hook files of every repository, through which git reports each push to Gitea."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ARGUMENTS = {"pre-receive": "", "update": " $1 $2 $3", "post-receive": ""}
 
 
 def _delegate(name: str) -> str:
-    # git runs hooks/<name>; that runs everything in hooks/<name>.d, Gitea's own part among it.
+    # git runs hooks/<name>, which runs everything in hooks/<name>.d, Gitea's own part included.
     feed = "" if _ARGUMENTS[name] else "data=$(cat)\n"
     call = f'"$hook"{_ARGUMENTS[name]}' if _ARGUMENTS[name] else 'printf "%s\\n" "$data" | "$hook"'
     return (
@@ -23,8 +23,7 @@ def _own_part(name: str, config: Path) -> str:
     return f"{_HEAD}exec /usr/local/bin/gitea hook --config={shlex.quote(str(config))} {name}{_ARGUMENTS[name]}\n"
 
 
-def files(config: Path) -> dict[str, str]:
-    """Path below `hooks/` to content, for every file there has to be."""
+def _files(config: Path) -> dict[str, str]:
     result = {}
     for name in _ARGUMENTS:
         result[name] = _delegate(name)
@@ -33,21 +32,9 @@ def files(config: Path) -> dict[str, str]:
 
 
 def write(repository: Path, config: Path) -> None:
-    """Writes the hook files of a repository anew. Raises OSError."""
-    for name, content in files(config).items():
+    """Writes all hook files of a repository. Raises OSError."""
+    for name, content in _files(config).items():
         path = repository / "hooks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         path.chmod(0o755)
-
-
-def wrong(repository: Path, config: Path) -> list[str]:
-    """What is missing or differs in a repository's hook files, a sentence each."""
-    problems = []
-    for name, content in files(config).items():
-        path = repository / "hooks" / name
-        if not path.is_file():
-            problems.append(f"hook file {path} does not exist")
-        elif path.read_text() != content or not path.stat().st_mode & 0o100:
-            problems.append(f"hook file {path} is out of date")
-    return problems

@@ -1,172 +1,149 @@
-"""The HTTP server: a thread a connection, keep-alive, streaming, an end that lets running requests finish."""
+"""The HTTP server: werkzeug's threaded server with keep-alive, streaming and a graceful stop.
+
+werkzeug's own response loop closes each connection and reads the rest of the request up to 10 GB. Gitea keeps connections
+open and hangs up on a push that it refuses, so this module sends responses itself.
+"""
 
 from __future__ import annotations
 
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.wsgi import LimitedStream, get_content_length
 
 from . import log
-from .messages import Body, Request, Response
 
-Application = Callable[[Request], Response]
-_IDLE_SECONDS = 120.0
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+# An application sets this key in the environ when it reads the body while the response is already being sent.
+BODY_TAKEN = "standin.body_taken"
+_IDLE_SECONDS = 120
 _DRAIN_BYTES = 1024 * 1024
-_CLIENT_GONE = (ConnectionError, TimeoutError, socket.timeout)
+_CLIENT_GONE = (ConnectionError, TimeoutError, ClientDisconnected)
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `application`; `stopping` is set when the end has begun."""
+class Server(ThreadedWSGIServer):
+    """Serves a WSGI application with one thread per connection; sets `stopping` when the shutdown begins."""
 
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
     request_queue_size = 1024
 
-    def __init__(self, address: tuple[str, int], application: Application) -> None:
-        self.application = application
-        self.stopping = threading.Event()
+    def __init__(self, host: str, port: int, application: WSGIApplication, stopping: threading.Event) -> None:
+        self.stopping = stopping
         self._running = 0
         self._quiet = threading.Condition()
-        super().__init__(address, _Handler)
+        super().__init__(host, port, application, handler=_Handler)
 
     def handle_error(self, *connection: Any) -> None:
-        """A connection that breaks is no news, anything else is; neither ends the server."""
+        """Logs an exception that ended a connection, unless the client only went away."""
         error = sys.exc_info()[1]
         if not isinstance(error, _CLIENT_GONE):
             log.error("web/server.go:serve()", f"connection of {connection[-1]}: {error!r}")
 
     def run_until_signal(self, grace_seconds: float) -> None:
-        """Serves until SIGTERM or SIGINT, then stops taking requests and waits for those under way."""
+        """Serves until SIGTERM or SIGINT, then accepts no more connections and waits for running requests."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._begin_end())
+            signal.signal(number, lambda *_: self._stop())
         self.serve_forever(poll_interval=0.1)
-        self.server_close()
-        self._wait_until_quiet(grace_seconds)
+        with self._quiet:
+            self._quiet.wait_for(lambda: self._running == 0, timeout=grace_seconds)
 
-    def answer(self, request: Request) -> Response:
-        """The application's answer."""
-        return self.application(request)
-
-    def enter(self) -> None:
-        """A request begins."""
+    @contextmanager
+    def running_request(self) -> Iterator[None]:
+        """Counts a request as running for the length of the block."""
         with self._quiet:
             self._running += 1
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._running -= 1
+                self._quiet.notify_all()
 
-    def leave(self) -> None:
-        """A request is done."""
-        with self._quiet:
-            self._running -= 1
-            self._quiet.notify_all()
-
-    def _begin_end(self) -> None:
+    def _stop(self) -> None:
         self.stopping.set()
-        # shutdown() waits for the loop this signal interrupted: it needs a thread of its own.
+        # shutdown() waits for the loop that this signal interrupted, so it needs its own thread.
         threading.Thread(target=self.shutdown, daemon=True).start()
 
-    def _wait_until_quiet(self, seconds: float) -> None:
-        with self._quiet:
-            self._quiet.wait_for(lambda: self._running == 0, timeout=seconds)
 
-
-def _without_authority(target: str) -> str:
-    # Proxies may send the whole address; and "//x" must not be taken for a host.
-    if target.startswith(("http://", "https://")):
-        target = target.partition("://")[2].partition("/")[2]
-    return f"/{target.lstrip('/')}"
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(WSGIRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
-    server_version = "Gitea"
-    sys_version = ""
     timeout = _IDLE_SECONDS
     disable_nagle_algorithm = True
-    wbufsize = 0
+    # Head and first piece leave in one packet; every piece is flushed.
+    wbufsize = -1
 
-    def _serve(self) -> None:
-        request = self._request()
-        started = time.monotonic()
-        self.server.enter()
-        try:
-            response = self.server.answer(request)
-            self._send(request, response)
-            self.close_connection |= not request.body.exhausted
-        finally:
-            self.server.leave()
-        self._log(request, response, time.monotonic() - started)
+    def make_environ(self) -> WSGIEnvironment:
+        """The request as WSGI defines it, with a body that ends where the request ends."""
+        environ = super().make_environ()
+        if "wsgi.input_terminated" not in environ:
+            environ["wsgi.input"] = LimitedStream(cast("IO[bytes]", self.rfile), get_content_length(environ) or 0)
+            environ["wsgi.input_terminated"] = True
+        return environ
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve  # noqa: N815 - the base class's names
+    def handle_expect_100(self) -> bool:
+        """Sends 100 Continue at once: the client waits for it before it sends the body."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
 
-    def _request(self) -> Request:
-        parts = urlsplit(_without_authority(self.path))
-        length = self.headers.get("Content-Length", "0")
-        chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
-        body = Body(self.rfile, 0 if chunked or not length.isdigit() else int(length), chunked)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        return Request(self.command, unquote(parts.path), query, self.headers, body, self.client_address[0])
-
-    def _send(self, request: Request, response: Response) -> None:
-        self._drain(request)
-        if self.server.stopping.is_set():
-            self.close_connection = True
-        if response.stream is None:
-            self._send_whole(request, response)
-        else:
-            self._send_pieces(response)
-
-    def _drain(self, request: Request) -> None:
-        # What the handler left unread would be taken for the next request. A push nobody wants is not read to its end.
-        if request.body_taken:
-            return
-        taken = 0
-        while not request.body.exhausted and taken < _DRAIN_BYTES:
-            taken += len(request.body.read(65536))
-        self.close_connection |= not request.body.exhausted
-
-    def _head(self, response: Response, extra: dict[str, str]) -> bytes:
-        fields = {"Date": self.date_time_string(), **extra, **response.headers}
-        if self.close_connection:
-            fields["Connection"] = "close"
-        phrase = HTTPStatus(response.status).phrase
-        lines = [f"HTTP/1.1 {response.status} {phrase}", *(f"{name}: {value}" for name, value in fields.items())]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    def _send_whole(self, request: Request, response: Response) -> None:
-        body = response.body or b""
-        head = self._head(response, {"Content-Length": str(len(body))} if response.status != 204 else {})
-        self.wfile.write(head if request.method == "HEAD" else head + body)
-
-    def _send_pieces(self, response: Response) -> None:
-        chunked = self.request_version != "HTTP/1.0"
-        self.close_connection |= not chunked
-        try:
-            self.wfile.write(self._head(response, {"Transfer-Encoding": "chunked"} if chunked else {}))
-            for piece in response.stream or ():
-                if piece:
-                    self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            if chunked:
-                self.wfile.write(b"0\r\n\r\n")
-        finally:
-            close = getattr(response.stream, "close", None)
-            if close:
-                close()
-
-    def _log(self, request: Request, response: Response, seconds: float) -> None:
-        phrase = HTTPStatus(response.status).phrase
+    def run_wsgi(self) -> None:
+        """Answers one request, logs it, and decides whether the connection stays open."""
+        self.environ = environ = self.make_environ()
+        started, head = time.monotonic(), _Head()
+        with self.server.running_request():
+            pieces = self.server.app(environ, head.start_response)
+            try:
+                if BODY_TAKEN not in environ:
+                    # Unread bytes would be parsed as the next request; a large refused body is not read to its end.
+                    self.close_connection |= len(environ["wsgi.input"].read(_DRAIN_BYTES)) == _DRAIN_BYTES
+                self._send(head, pieces)
+            finally:
+                if close := getattr(pieces, "close", None):
+                    close()
+        milliseconds = (time.monotonic() - started) * 1000
+        what = f"{self.command} {self.path.partition('?')[0]} for {environ['REMOTE_ADDR']}"
         log.info(
             "router.go:completed()",
-            f"router: completed {request.method} {request.path} for {request.client}, "
-            f"{response.status} {phrase} in {seconds * 1000:.1f}ms",
+            f"router: completed {what}, {head.status} {head.status.phrase} in {milliseconds:.1f}ms",
         )
+        self.close_connection |= bool(environ["wsgi.input"].read(1))
 
-    def log_message(self, *_: Any) -> None:
-        """Nothing: requests are logged in Gitea's format instead."""
+    def _send(self, head: _Head, pieces: Iterable[bytes]) -> None:
+        names = {name.lower() for name, _ in head.headers}
+        delimited = self.command == "HEAD" or head.status == 204 or "content-length" in names
+        chunked = not delimited and self.request_version != "HTTP/1.0"
+        self.close_connection |= self.server.stopping.is_set() or not (delimited or chunked)
+        extra = {"Transfer-Encoding": "chunked"} if chunked else {}
+        extra |= {"Connection": "close"} if self.close_connection else {}
+        self.send_response_only(head.status, head.status.phrase)
+        for name, value in [("Date", self.date_time_string()), *extra.items(), *head.headers]:
+            self.send_header(name, value)
+        self.end_headers()
+        for piece in filter(None, pieces):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n" if chunked else b"")
+        self.wfile.flush()
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Nothing: `run_wsgi` logs requests in Gitea's format."""
+
+
+class _Head:
+    """Status and headers as the application gives them."""
+
+    status: HTTPStatus
+    headers: list[tuple[str, str]]
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
+        self.status, self.headers = HTTPStatus(int(status[:3])), headers

@@ -1,4 +1,4 @@
-"""Reading and writing app.ini in the dialect Gitea uses: keys before the first section, no interpolation."""
+"""Reads and writes app.ini in Gitea's dialect: keys before the first section, no interpolation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Sections = dict[str, dict[str, str]]
 
 
 def parse(text: str) -> Sections:
-    """Section name (lower case, "" for the top) to key to value; lines that are neither are passed over."""
+    """Section name (lower case, "" for the top) to key to value; other lines are ignored."""
     sections: Sections = {"": {}}
     current = sections[""]
     for line in map(str.strip, text.splitlines()):
@@ -23,7 +23,7 @@ def parse(text: str) -> Sections:
 
 
 def render(sections: Mapping[str, Mapping[str, str]]) -> str:
-    """The text `parse` reads back as the same sections."""
+    """The text that `parse` reads back as the same sections."""
     blocks = []
     for name, keys in sections.items():
         lines = [f"[{name}]"] if name else []
@@ -34,7 +34,7 @@ def render(sections: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _quoted(value: str) -> str:
-    # A backtick is how Gitea's own library protects what would otherwise begin a comment or be trimmed.
+    # Gitea's ini library quotes with backticks: they keep blanks and characters that begin a comment.
     plain = value == value.strip() and not set(value) & set('#;`"')
     return value if plain else f"`{value}`"
 

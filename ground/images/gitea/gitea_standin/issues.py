@@ -1,4 +1,4 @@
-"""Issues, as PostgreSQL keeps them."""
+"""Issues, stored in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,35 +14,30 @@ from .repositories import Repository
 class Issue:
     """One issue; `index` is its number within the repository."""
 
-    id: int
     index: int
     title: str
     body: str
-    closed: bool
-    created_unix: int
-    updated_unix: int
-    poster_id: int
 
 
-def create(database: Database, repository: Repository, poster: User, title: str, body: str, *, closed: bool) -> Issue:
+def create(database: Database, repository: Repository, poster: User, title: str, body: str) -> Issue:
     """Makes an issue with the repository's next number."""
     now = int(time.time())
     with database.transaction() as connection:
-        # One statement takes the number: two issues made at once must not get the same one.
+        # One statement takes the number, so that two concurrent issues get different ones.
         number = connection.execute(
             "INSERT INTO issue_index (group_id, max_index) VALUES (%s, 1) "
             "ON CONFLICT (group_id) DO UPDATE SET max_index = issue_index.max_index + 1 RETURNING max_index",
             (repository.id,),
         ).fetchone()["max_index"]
         row = connection.execute(
-            'INSERT INTO issue (repo_id, "index", poster_id, name, content, is_closed, created_unix, updated_unix) '
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING *",
-            (repository.id, number, poster.id, title, body, closed, now, now),
+            'INSERT INTO issue (repo_id, "index", poster_id, name, content, created_unix, updated_unix) '
+            "VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING *",
+            (repository.id, number, poster.id, title, body, now, now),
         ).fetchone()
     return _issue_from(row)
 
 
-def of_repository(database: Database, repository: Repository, state: str = "open") -> list[Issue]:
+def of_repository(database: Database, repository: Repository, state: str) -> list[Issue]:
     """The repository's issues, newest first; `state` is open, closed or all."""
     rows = database.rows(
         "SELECT * FROM issue WHERE repo_id = %s AND (%s = 'all' OR is_closed = (%s = 'closed')) "
@@ -55,25 +50,10 @@ def of_repository(database: Database, repository: Repository, state: str = "open
 
 
 def find(database: Database, repository: Repository, index: int) -> Issue | None:
-    """The issue of that number."""
+    """The issue with that number."""
     row = database.row('SELECT * FROM issue WHERE repo_id = %s AND "index" = %s', repository.id, index)
     return _issue_from(row) if row else None
 
 
-def count_open(database: Database, repository: Repository) -> int:
-    """How many of the repository's issues are open."""
-    row = database.row("SELECT count(*) AS n FROM issue WHERE repo_id = %s AND NOT is_closed", repository.id)
-    return int(row["n"]) if row else 0
-
-
 def _issue_from(row: Row) -> Issue:
-    return Issue(
-        row["id"],
-        row["index"],
-        row["name"],
-        row["content"],
-        row["is_closed"],
-        row["created_unix"],
-        row["updated_unix"],
-        row["poster_id"],
-    )
+    return Issue(row["index"], row["name"], row["content"])

@@ -1,4 +1,4 @@
-"""ssh keys: kept in PostgreSQL, written into authorized_keys with `gitea serv` as their only command."""
+"""ssh keys: stored in PostgreSQL, written into authorized_keys with `gitea serv` as their forced command."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .accounts import User
 from .database import Database, Duplicate, Row
 
-AUTHORIZED_KEYS = Path("/data/git/.ssh/authorized_keys")
+_AUTHORIZED_KEYS = Path("/data/git/.ssh/authorized_keys")
 _MARK = "# gitea public key"
 _OPTIONS = "no-port-forwarding,no-X11-forwarding,no-agent-forwarding,no-pty,no-user-rc,restrict"
 
@@ -25,31 +24,27 @@ class BadKeyError(Exception):
 
 @dataclass(frozen=True)
 class PublicKey:
-    """One key; `content` is its type and its base64 body, without a comment."""
+    """One key."""
 
     id: int
     owner_id: int
     title: str
-    fingerprint: str
-    content: str
-    created_unix: int
 
 
 def add_key(database: Database, owner: User, title: str, text: str, config: Path) -> PublicKey:
-    """Keeps a key and opens the door to it. Raises BadKeyError for one that is no key or is known already."""
+    """Stores a key and lets it sign in. Raises BadKeyError for an invalid key and for a known key or title."""
     content, fingerprint, now = _content_of(text), _fingerprint_of(text), int(time.time())
     if database.row("SELECT 1 AS one FROM public_key WHERE owner_id = %s AND name = %s", owner.id, title):
         raise BadKeyError("Key title has been used")
     try:
-        row = database.returned(
-            "INSERT INTO public_key (owner_id, name, fingerprint, content, created_unix, updated_unix) "
-            "VALUES (%s, %s, %s, %s, %s, %s) RETURNING *",
-            owner.id,
-            title,
-            fingerprint,
-            content,
-            now,
-            now,
+        row = database.insert(
+            "public_key",
+            owner_id=owner.id,
+            name=title,
+            fingerprint=fingerprint,
+            content=content,
+            created_unix=now,
+            updated_unix=now,
         )
     except Duplicate as error:
         raise BadKeyError("Key content has been used as non-deploy key") from error
@@ -57,31 +52,26 @@ def add_key(database: Database, owner: User, title: str, text: str, config: Path
     return _key_from(row)
 
 
-def keys_of(database: Database, owner: User) -> list[PublicKey]:
-    """The account's keys."""
-    return [
-        _key_from(row) for row in database.rows("SELECT * FROM public_key WHERE owner_id = %s ORDER BY id", owner.id)
-    ]
-
-
 def find_key(database: Database, number: int) -> PublicKey | None:
-    """The key of that number."""
+    """The key with that number."""
     row = database.row("SELECT * FROM public_key WHERE id = %s", number)
     return _key_from(row) if row else None
 
 
 def delete_key(database: Database, key: PublicKey, config: Path) -> None:
-    """Forgets a key and shuts the door to it."""
+    """Removes a key, which cannot sign in any more."""
     database.execute("DELETE FROM public_key WHERE id = %s", key.id)
     rewrite_authorized_keys(database, config)
 
 
-def rewrite_authorized_keys(database: Database, config: Path, path: Path = AUTHORIZED_KEYS) -> None:
-    """Makes the file say what the database says; lines that are not Gitea's stay."""
+def rewrite_authorized_keys(database: Database, config: Path) -> None:
+    """Writes the database's keys into the file; lines that are not Gitea's stay."""
+    path = _AUTHORIZED_KEYS
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    # Two requests that rewrite at once would each lose the other's key: read under the lock, then replace.
-    with _locked(path.with_name(".authorized_keys.lock")):
-        text = "".join(f"{line}\n" for line in [*_foreign_lines(path), *wanted_lines(database, config)])
+    with path.with_name(".authorized_keys.lock").open("w") as lock:
+        # Without the lock, two concurrent rewrites would each lose the other's key.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        text = "".join(f"{line}\n" for line in [*_foreign_lines(path), *_own_lines(database, config)])
         draft = path.with_name("authorized_keys.tmp")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as stream:
@@ -89,8 +79,7 @@ def rewrite_authorized_keys(database: Database, config: Path, path: Path = AUTHO
         draft.replace(path)
 
 
-def wanted_lines(database: Database, config: Path) -> Iterator[str]:
-    """Gitea's lines of authorized_keys, two a key."""
+def _own_lines(database: Database, config: Path) -> Iterator[str]:
     for row in database.rows("SELECT * FROM public_key ORDER BY id"):
         yield _MARK
         command = f"/usr/local/bin/gitea --config={config} serv key-{row['id']}"
@@ -104,13 +93,6 @@ def _foreign_lines(path: Path) -> Iterator[str]:
             next(lines, None)
         else:
             yield line
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _content_of(text: str) -> str:
@@ -128,4 +110,4 @@ def _fingerprint_of(text: str) -> str:
 
 
 def _key_from(row: Row) -> PublicKey:
-    return PublicKey(row["id"], row["owner_id"], row["name"], row["fingerprint"], row["content"], row["created_unix"])
+    return PublicKey(row["id"], row["owner_id"], row["name"])

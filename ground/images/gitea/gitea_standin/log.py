@@ -1,4 +1,4 @@
-"""Log lines in Gitea's format: date, the place they come from, a level letter, the message."""
+"""Log lines in Gitea's format: date, origin, level letter, message."""
 
 from __future__ import annotations
 
@@ -6,39 +6,25 @@ import sys
 from datetime import datetime
 from typing import NoReturn
 
-_LEVELS = {"trace": 0, "debug": 1, "info": 2, "warn": 3, "error": 4, "critical": 5, "fatal": 6, "none": 7}
-_lowest = {"level": _LEVELS["info"]}
-
-
-def set_level(name: str) -> None:
-    """Leaves out lines below `name` (trace, debug, info, warn, error ...); an unknown name means info."""
-    _lowest["level"] = _LEVELS.get(name.lower(), _LEVELS["info"])
-
 
 def info(where: str, message: str) -> None:
-    """Something worth knowing."""
-    _write("info", where, message)
-
-
-def warn(where: str, message: str) -> None:
-    """Something a person should look at some day."""
-    _write("warn", where, message)
+    """Logs a normal event."""
+    _write("I", where, message)
 
 
 def error(where: str, message: str) -> None:
-    """Something failed; the program goes on."""
-    _write("error", where, message)
+    """Logs an error that the program survives."""
+    _write("E", where, message)
 
 
 def fatal(where: str, message: str) -> NoReturn:
-    """Something failed so that the program cannot go on. Raises SystemExit(1)."""
-    _write("fatal", where, message)
+    """Logs an error that ends the program. Raises SystemExit(1)."""
+    _write("F", where, message)
     raise SystemExit(1)
 
 
 def _write(level: str, where: str, message: str) -> None:
-    if _LEVELS[level] >= _lowest["level"]:
-        now = datetime.now().astimezone().strftime("%Y/%m/%d %H:%M:%S")
-        # One write call a line: lines of several threads must not mix.
-        sys.stdout.write(f"{now} {where} [{level[0].upper()}] {message}\n")
-        sys.stdout.flush()
+    now = datetime.now().astimezone().strftime("%Y/%m/%d %H:%M:%S")
+    # One write call per line: lines of several threads must not mix.
+    sys.stdout.write(f"{now} {where} [{level}] {message}\n")
+    sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Mail to users, by the SMTP server that app.ini names."""
+"""Mail to users, through the SMTP server in app.ini."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = 20
 
 
 def send(settings: MailSettings, recipient: str, subject: str, text: str) -> None:
-    """Hand over one mail; a failure is logged, as by Gitea's queue, which no one waits for."""
+    """Sends one mail; a failure is only logged, as by Gitea's background queue."""
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = settings.sender, recipient, subject
     message.set_content(text)

@@ -1,8 +1,8 @@
-"""The database's schema: how it is made, how an older one is brought up to date, why a newer one is refused.
+"""The database's schema: creates it, migrates an older one, refuses a newer one.
 
-The numbers and titles up to 314 are those of Gitea's own migrations, so that logs read alike; the
-statements are this stand-in's, on the tables it has. As in Gitea, `version` holds the number of the
-newest migration applied plus one, and a migration is no transaction: one that dies leaves its traces.
+Numbers and titles up to 314 are Gitea's, so that logs read alike; the statements are the stand-in's own. As in Gitea,
+`version` holds the number of the newest applied migration plus one, and a migration is not a transaction: its statements
+take effect one by one, and a crash leaves the first ones applied.
 """
 
 from __future__ import annotations
@@ -52,111 +52,89 @@ BASE = (
 
 @dataclass(frozen=True)
 class Migration:
-    """One step; `statements` are run in order, each taking effect at once."""
+    """One migration; its statements run in order, each in effect at once."""
 
     number: int
     title: str
-    statements: tuple[str, ...] = ()
+    statements: tuple[str, ...]
 
 
-# A step without statements changes tables this stand-in does not have.
-MIGRATIONS = (
-    Migration(
-        299,
-        "Add content version to issue and comment table",
-        ("ALTER TABLE issue ADD COLUMN content_version integer NOT NULL DEFAULT 0",),
-    ),
-    Migration(300, "Add force-push branch protection support"),
-    Migration(301, "Add skip_secondary_authorization option to oauth2 application table"),
-    Migration(302, "Add index to action_task stopped log_expired"),
-    Migration(303, "Add metadata column for comment table"),
-    Migration(304, "Add index for release sha1"),
-    Migration(
-        305,
-        "Add Repository Licenses",
-        ("CREATE TABLE repo_license (id bigserial PRIMARY KEY, repo_id bigint NOT NULL, license varchar(255))",),
-    ),
-    Migration(306, "Add BlockAdminMergeOverride to ProtectedBranch"),
-    Migration(307, "Fix milestone deadline_unix when there is no due date"),
-    Migration(308, "Add index(user_id, is_deleted) for action table"),
-    Migration(309, "Improve Notification table indices"),
-    Migration(310, "Add Priority to ProtectedBranch"),
-    Migration(
-        311,
-        "Add TimeEstimate to Issue table",
-        ("ALTER TABLE issue ADD COLUMN time_estimate bigint NOT NULL DEFAULT 0",),
-    ),
-    Migration(312, "Add DeleteBranchAfterMerge to AutoMerge"),
-    Migration(
-        313,
-        "Move PinOrder from issue table to a new table issue_pin",
-        ("CREATE TABLE issue_pin (id bigserial PRIMARY KEY, repo_id bigint, issue_id bigint, pin_order integer)",),
-    ),
-    Migration(314, "Add star lists"),
-    Migration(315, "Add Ephemeral to ActionRunner"),
-    Migration(316, "Add description for secrets and variables"),
-    Migration(317, "Add new index for action for heatmap"),
-    Migration(318, "Add anonymous_access_mode for repo_unit"),
-    Migration(319, "Add ExclusiveOrder to Label table"),
-    Migration(320, "Migrate two_factor_policy to login_source table"),
-    Migration(321, "Widen text columns of issues", ("ALTER TABLE issue ALTER COLUMN name TYPE varchar(255)",)),
-    Migration(322, "Extend comment tree_path length limit"),
-    Migration(323, "Add support for actions concurrency"),
-    Migration(324, "Fix closed milestone completeness"),
-    Migration(325, "Add index on issue updated_unix", ("CREATE INDEX issue_updated ON issue (updated_unix)",)),
-    Migration(326, "Migrate commit status target URL"),
-    Migration(327, "Add disabled state to runners"),
-    Migration(
-        328, "Add index on repository updated_unix", ("CREATE INDEX repository_updated ON repository (updated_unix)",)
-    ),
-    Migration(
-        329,
-        "Record when an access token was used last",
-        ("ALTER TABLE access_token ADD COLUMN last_used_unix bigint NOT NULL DEFAULT 0",),
-    ),
-    Migration(330, "Add run retention to actions"),
-    Migration(
-        331,
-        "Count issues on the repository",
-        (
-            "ALTER TABLE repository ADD COLUMN num_issues bigint NOT NULL DEFAULT 0",
-            "UPDATE repository r SET num_issues = (SELECT count(*) FROM issue i WHERE i.repo_id = r.id)",
-        ),
-    ),
-    Migration(
-        332,
-        "Add egress policy table",
-        ("CREATE TABLE egress_policy (id bigserial PRIMARY KEY, host varchar(255) NOT NULL)",),
-    ),
-    Migration(333, "Normalise e-mail addresses", ('UPDATE "user" SET email = lower(email)',)),
-    Migration(
-        334, "Add time zone to users", ("ALTER TABLE \"user\" ADD COLUMN timezone varchar(64) NOT NULL DEFAULT ''",)
-    ),
-    Migration(335, "Drop unused columns of oauth2 grants"),
-    Migration(
-        336,
-        "Add last activity to users",
-        (
-            'ALTER TABLE "user" ADD COLUMN last_activity_unix bigint NOT NULL DEFAULT 0',
-            'UPDATE "user" SET last_activity_unix = last_login_unix',
-        ),
-    ),
-    Migration(337, "Add index on issue poster", ("CREATE INDEX issue_poster ON issue (poster_id)",)),
-    Migration(
-        338,
-        "Add audit event table",
-        ("CREATE TABLE audit_event (id bigserial PRIMARY KEY, event_type varchar(64), created_unix bigint)",),
-    ),
-    # The rename is what makes the way back real: the older code asks for `content`.
-    Migration(
-        339,
-        "Move issue content to body",
-        (
-            "ALTER TABLE issue RENAME COLUMN content TO body",
-            "ALTER TABLE issue ADD COLUMN body_format varchar(16) NOT NULL DEFAULT 'markdown'",
-            "UPDATE issue SET body_format = 'plain' WHERE body = ''",
-        ),
-    ),
+# Migrations that are not listed here change tables that the stand-in does not have.
+_STATEMENTS = {
+    299: ["ALTER TABLE issue ADD COLUMN content_version integer NOT NULL DEFAULT 0"],
+    305: ["CREATE TABLE repo_license (id bigserial PRIMARY KEY, repo_id bigint NOT NULL, license varchar(255))"],
+    311: ["ALTER TABLE issue ADD COLUMN time_estimate bigint NOT NULL DEFAULT 0"],
+    313: ["CREATE TABLE issue_pin (id bigserial PRIMARY KEY, repo_id bigint, issue_id bigint, pin_order integer)"],
+    321: ["ALTER TABLE issue ALTER COLUMN name TYPE varchar(255)"],
+    325: ["CREATE INDEX issue_updated ON issue (updated_unix)"],
+    328: ["CREATE INDEX repository_updated ON repository (updated_unix)"],
+    329: ["ALTER TABLE access_token ADD COLUMN last_used_unix bigint NOT NULL DEFAULT 0"],
+    331: [
+        "ALTER TABLE repository ADD COLUMN num_issues bigint NOT NULL DEFAULT 0",
+        "UPDATE repository r SET num_issues = (SELECT count(*) FROM issue i WHERE i.repo_id = r.id)",
+    ],
+    332: ["CREATE TABLE egress_policy (id bigserial PRIMARY KEY, host varchar(255) NOT NULL)"],
+    333: ['UPDATE "user" SET email = lower(email)'],
+    334: ["ALTER TABLE \"user\" ADD COLUMN timezone varchar(64) NOT NULL DEFAULT ''"],
+    336: [
+        'ALTER TABLE "user" ADD COLUMN last_activity_unix bigint NOT NULL DEFAULT 0',
+        'UPDATE "user" SET last_activity_unix = last_login_unix',
+    ],
+    337: ["CREATE INDEX issue_poster ON issue (poster_id)"],
+    338: ["CREATE TABLE audit_event (id bigserial PRIMARY KEY, event_type varchar(64), created_unix bigint)"],
+    # After the rename a rollback needs the old database: older releases read `content`.
+    339: [
+        "ALTER TABLE issue RENAME COLUMN content TO body",
+        "ALTER TABLE issue ADD COLUMN body_format varchar(16) NOT NULL DEFAULT 'markdown'",
+        "UPDATE issue SET body_format = 'plain' WHERE body = ''",
+    ],
+}
+_TITLES = """\
+299 Add content version to issue and comment table
+300 Add force-push branch protection support
+301 Add skip_secondary_authorization option to oauth2 application table
+302 Add index to action_task stopped log_expired
+303 Add metadata column for comment table
+304 Add index for release sha1
+305 Add Repository Licenses
+306 Add BlockAdminMergeOverride to ProtectedBranch
+307 Fix milestone deadline_unix when there is no due date
+308 Add index(user_id, is_deleted) for action table
+309 Improve Notification table indices
+310 Add Priority to ProtectedBranch
+311 Add TimeEstimate to Issue table
+312 Add DeleteBranchAfterMerge to AutoMerge
+313 Move PinOrder from issue table to a new table issue_pin
+314 Add star lists
+315 Add Ephemeral to ActionRunner
+316 Add description for secrets and variables
+317 Add new index for action for heatmap
+318 Add anonymous_access_mode for repo_unit
+319 Add ExclusiveOrder to Label table
+320 Migrate two_factor_policy to login_source table
+321 Widen text columns of issues
+322 Extend comment tree_path length limit
+323 Add support for actions concurrency
+324 Fix closed milestone completeness
+325 Add index on issue updated_unix
+326 Migrate commit status target URL
+327 Add disabled state to runners
+328 Add index on repository updated_unix
+329 Record when an access token was used last
+330 Add run retention to actions
+331 Count issues on the repository
+332 Add egress policy table
+333 Normalise e-mail addresses
+334 Add time zone to users
+335 Drop unused columns of oauth2 grants
+336 Add last activity to users
+337 Add index on issue poster
+338 Add audit event table
+339 Move issue content to body
+"""
+MIGRATIONS = tuple(
+    Migration(int(number), title, tuple(_STATEMENTS.get(int(number), ())))
+    for number, _, title in (line.partition(" ") for line in _TITLES.splitlines())
 )
 
 
@@ -164,13 +142,12 @@ class MigrationError(Exception):
     """The database cannot be used by this release; the message is Gitea's."""
 
 
-def pending(current: int, wanted: int) -> list[Migration]:
-    """The steps from database version `current` to `wanted`, in order."""
+def _pending(current: int, wanted: int) -> list[Migration]:
     return [step for step in MIGRATIONS if current <= step.number < wanted]
 
 
 def current_version(connection: Connection) -> int | None:
-    """The database's version, or None where there is no Gitea yet."""
+    """The database's version; None for a database without Gitea's tables."""
     table = connection.execute("SELECT to_regclass('version') AS name").fetchone()
     if table["name"] is None:
         return None
@@ -179,26 +156,26 @@ def current_version(connection: Connection) -> int | None:
 
 
 def migrate(connection: Connection, release: Release) -> None:
-    """Brings the database to `release`. Raises MigrationError when it is newer, SystemExit where the release dies."""
+    """Migrates the database to `release`. Raises MigrationError when it is newer, SystemExit when the release crashes."""
     current = current_version(connection)
     if current is None:
         _install(connection, release)
         return
     if current > release.database_version:
         raise MigrationError(_refusal(current, release.database_version))
-    for step in pending(current, release.database_version):
+    for step in _pending(current, release.database_version):
         log.info(_WHERE, f"Migration[{step.number}]: {step.title}")
         _run(connection, step, release)
         connection.execute("UPDATE version SET version = %s WHERE id = 1", (step.number + 1,))
 
 
 def _install(connection: Connection, release: Release) -> None:
-    # A new database gets the newest tables at once and logs no migration, as in Gitea.
+    # As in Gitea, a new database gets the newest tables and no migration is logged.
     with connection.transaction():
         connection.execute("CREATE TABLE IF NOT EXISTS version (id bigserial PRIMARY KEY, version bigint NOT NULL)")
         for statement in BASE:
             connection.execute(statement)
-        for step in pending(OLDEST, release.database_version):
+        for step in _pending(OLDEST, release.database_version):
             for statement in step.statements:
                 connection.execute(statement)
         connection.execute("INSERT INTO version (version) VALUES (%s)", (release.database_version,))

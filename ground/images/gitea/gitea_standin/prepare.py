@@ -1,18 +1,22 @@
-"""What happens as root before Gitea starts: app.ini from template and environment, folders given to git."""
+"""Runs as root before Gitea starts: writes app.ini from template and environment, gives folders to the git user."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import log
-from .environment import apply
 from .ini import Sections, parse, render
 from .settings import Keys, config_path
 
 _OWNED = (Path("/data/gitea"), Path("/data/git"))
+# GITEA__section__KEY and GITEA__section__KEY__FILE are settings of app.ini.
+_NAME = re.compile(r"GITEA__(?P<section>.*?)__(?P<key>.+?)(?P<file>__FILE)?")
+_ESCAPED = re.compile(r"_0X([0-9A-Fa-f]{2})_")
 _TEMPLATE: Sections = {
     "": {"APP_NAME": "Gitea: Git with a cup of tea", "RUN_MODE": "prod", "RUN_USER": "git"},
     "repository": {"ROOT": "/data/git/repositories"},
@@ -24,11 +28,11 @@ _TEMPLATE: Sections = {
 
 
 def main() -> int:
-    """Exit code 0, or 1 with a log line when the configuration cannot be made."""
+    """Exit code 0, or 1 with a log line when the configuration cannot be written."""
     path = config_path()
     try:
         current = parse(path.read_text()) if path.exists() else _TEMPLATE
-        wanted = with_secrets(apply(current, os.environ))
+        wanted = _with_secrets(_with_environment(current, os.environ))
     except OSError as error:
         log.error("cmd/config.go:environment-to-ini()", f"unable to read the configuration: {error}")
         return 1
@@ -41,20 +45,45 @@ def main() -> int:
     return 0
 
 
-def with_secrets(sections: Sections) -> Sections:
-    """`sections` with the secrets Gitea makes for itself when an installed instance has none."""
+def _with_environment(sections: Sections, environ: Mapping[str, str]) -> Sections:
+    """`sections` with the overrides of the environment. Raises OSError for a __FILE that cannot be read."""
+    result = {name: dict(keys) for name, keys in sections.items()}
+    for section, key, value in _overrides(environ):
+        result.setdefault(section, {})[key] = value
+    return result
+
+
+def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Section, key and value of every variable of that form. Raises OSError."""
+    for name, value in sorted(environ.items()):
+        if match := _NAME.fullmatch(name):
+            content = _file_content(value) if match["file"] else value
+            yield _decoded(match["section"]).lower(), _decoded(match["key"]), content
+
+
+def _decoded(name: str) -> str:
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name)
+
+
+def _file_content(path: str) -> str:
+    # Editors and `echo` end a file with a newline that is not part of the secret.
+    return Path(path).read_text().rstrip("\r\n")
+
+
+def _with_secrets(sections: Sections) -> Sections:
+    # Gitea generates the secrets that an installed instance does not have.
     keys = Keys(sections)
     if not keys.truth("security", "INSTALL_LOCK"):
         return sections
     result = {name: dict(values) for name, values in sections.items()}
     for section, key in (("security", "INTERNAL_TOKEN"), ("security", "SECRET_KEY"), ("oauth2", "JWT_SECRET")):
-        if not keys.secret(section, key):
+        if not keys.text(section, key, ""):
             result.setdefault(section, {})[key] = secrets.token_urlsafe(32)
     return result
 
 
 def _replace(path: Path, text: str, account: pwd.struct_passwd) -> None:
-    # Written beside and renamed: a start that is killed here must not leave half a configuration.
+    # Written to another file and renamed: a killed start must not leave half a configuration.
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -73,7 +102,7 @@ def _prepare_ssh_folder(account: pwd.struct_passwd) -> None:
 
 
 def _give(folder: Path, account: pwd.struct_passwd) -> None:
-    # The top alone is looked at, as in the real image: walking every repository on each start takes too long.
+    # As in the real image, only the top folder's owner is checked: a walk at each start takes too long.
     if folder.stat().st_uid != account.pw_uid:
         for parent, folders, files in os.walk(folder):
             for name in [".", *folders, *files]:

@@ -1,92 +1,108 @@
-"""gitea serv (an ssh session), gitea hook (called by git) and the runner token: all of them ask the server."""
+"""gitea serv (an ssh session), gitea hook (called by git) and the runner token: all of them call the server."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import shlex
 import sys
+from typing import Any
 
 from . import git
 from .errors import CommandError
-from .internal_client import RefusedError, ask
 from .settings import load
 
-# What git may be asked for over ssh, and whether it writes.
+# The git commands that ssh sessions may run, and the access that each needs.
 _VERBS = {"git-upload-pack": "read", "git-upload-archive": "read", "git-receive-pack": "write"}
 _PATH = re.compile(r"/?(?P<owner>[\w.-]+)/(?P<repo>[\w.-]+?)(?:\.git)?/?")
 
 
+class _RefusedError(Exception):
+    """The server refused; the message is for the user."""
+
+
 def serv(arguments: list[str]) -> int:
-    """One ssh session, in place of which git runs; 1 with a line on stderr when it is refused."""
-    if load().ssh_disabled:
-        print("Gitea: SSH has been disabled", file=sys.stderr)
-        return 0
+    """One ssh session, whose process becomes git; 1 with a line on stderr when it is refused."""
     key = arguments[0].removeprefix("key-") if arguments else ""
     try:
-        wish = shlex.split(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
-        if not wish:
-            return _greet(key)
-        return _run_git(key, wish)
-    except (RefusedError, CommandError, ValueError) as error:
+        command = shlex.split(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+        return _run_git(key, command)
+    except (_RefusedError, CommandError, ValueError) as error:
         return _fail(str(error))
 
 
 def hook(arguments: list[str]) -> int:
-    """One of git's hooks; anything but 0 from pre-receive has git refuse the push."""
+    """One of git's hooks; git refuses the push when pre-receive does not return 0."""
     name = arguments[0] if arguments else ""
-    # A push by hand inside the container is no push through Gitea: nothing to check, nobody to name.
+    # A push by hand inside the container does not go through Gitea and has no user.
     if name == "update" or not os.environ.get("GITEA_REPO_ID"):
         return 0
-    place = f"?repo={os.environ['GITEA_REPO_ID']}&user={os.environ.get('GITEA_PUSHER_ID', '0')}"
+    query = f"?repo={os.environ['GITEA_REPO_ID']}&user={os.environ.get('GITEA_PUSHER_ID', '0')}"
     refs = [line.split()[2] for line in sys.stdin if len(line.split()) == 3]
     try:
-        ask("POST", f"/hook/{name}{place}", {"refs": refs})
-    except (RefusedError, CommandError) as error:
+        _ask("POST", f"/hook/{name}{query}", {"refs": refs})
+    except (_RefusedError, CommandError) as error:
         return _fail(str(error))
     return 0
 
 
 def generate_runner_token(_arguments: list[str]) -> int:
-    """Prints the token a runner registers with."""
+    """Prints the registration token of runners."""
     try:
-        print(ask("POST", "/actions/generate_actions_runner_token")["token"])
-    except RefusedError as error:
+        print(_ask("POST", "/actions/generate_actions_runner_token")["token"])
+    except _RefusedError as error:
         raise CommandError(str(error)) from error
     return 0
 
 
-def _greet(key: str) -> int:
-    owner = ask("GET", f"/serv/none/{key}")
-    print(
-        f"Hi there, {owner['user']}! You've successfully authenticated with the key named {owner['title']}, "
-        "but Gitea does not provide shell access.",
-        file=sys.stderr,
-    )
-    print("If this is unexpected, please log in with password and setup Gitea under another user.", file=sys.stderr)
-    return 0
-
-
-def _run_git(key: str, wish: list[str]) -> int:
-    match = _PATH.fullmatch(wish[1]) if len(wish) == 2 else None
-    if wish[0] not in _VERBS:
-        return _fail(f"Unknown git command {wish[0]}")
+def _run_git(key: str, command: list[str]) -> int:
+    match = _PATH.fullmatch(command[1]) if len(command) == 2 else None
+    if not command or command[0] not in _VERBS:
+        return _fail(f"Unknown git command {' '.join(command[:1])}")
     if match is None:
         return _fail("Invalid repository path")
-    mode = _VERBS[wish[0]]
-    admitted = ask("GET", f"/serv/command/{key}/{match['owner']}/{match['repo']}?mode={mode}")
+    mode = _VERBS[command[0]]
+    allowed = _ask("GET", f"/serv/command/{key}/{match['owner']}/{match['repo']}?mode={mode}")
     environment = git.environment(load().data_directory) | {
-        "SSH_ORIGINAL_COMMAND": wish[0],
-        "GITEA_REPO_ID": str(admitted["repo_id"]),
-        "GITEA_PUSHER_ID": str(admitted["user_id"]),
+        "SSH_ORIGINAL_COMMAND": command[0],
+        "GITEA_REPO_ID": str(allowed["repo_id"]),
+        "GITEA_PUSHER_ID": str(allowed["user_id"]),
     }
     if protocol := os.environ.get("GIT_PROTOCOL"):
         environment["GIT_PROTOCOL"] = protocol
-    # In this process's place: an ssh session that ends early ends git too.
-    arguments = ["git", wish[0].removeprefix("git-"), admitted["path"]]
+    # git replaces this process, so an ssh session that ends early ends git too.
+    arguments = ["git", command[0].removeprefix("git-"), allowed["path"]]
     return os.execvpe(arguments[0], arguments, environment)  # noqa: S606
 
 
 def _fail(message: str) -> int:
     print(f"Gitea: {message}", file=sys.stderr)
     return 1
+
+
+def _ask(method: str, path: str, document: object = None) -> dict[str, Any]:
+    settings = load()
+    connection = http.client.HTTPConnection("127.0.0.1", settings.http_port, timeout=60)
+    body = b"" if document is None else json.dumps(document).encode()
+    headers = {"X-Gitea-Internal-Auth": f"Bearer {settings.internal_token}"}
+    try:
+        connection.request(method, f"/api/internal{path}", body, headers)
+        response = connection.getresponse()
+        content = response.read()
+    except OSError as error:
+        raise CommandError(f"Failed to connect to the Gitea server, is it running? {error}") from error
+    finally:
+        connection.close()
+    return _document(response.status, content)
+
+
+def _document(status: int, content: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(content or b"{}")
+    except ValueError:
+        document = {}
+    if status >= 400:
+        raise _RefusedError(str(document.get("message", f"Internal Server Error ({status})")))
+    return dict(document)

@@ -1,4 +1,4 @@
-"""Which release of Gitea this image stands for: its version, its newest migration, and how it is broken."""
+"""The release of Gitea that this image imitates: its version, its newest migration, and its fault."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-VERSION_FILE = Path("/app/gitea/VERSION")
-
 
 class Fault(Enum):
-    """The ways in which a release can be bad."""
+    """The faults of a bad release; README.md describes them."""
 
     NONE = ""
     CRASH = "crash"
@@ -24,14 +22,14 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Release:
-    """One release; `database_version` is Gitea's: the number of its newest migration plus one."""
+    """One release; `database_version` is the number of its newest migration plus one, as in Gitea."""
 
     version: str
     database_version: int
     fault: Fault = Fault.NONE
 
 
-# Only the two whose fault concerns migrations bring one along: going back from the others needs the image alone.
+# Only the two releases with a faulty migration add one: a rollback from the others changes the image alone.
 _DATABASE_VERSIONS = {
     "1.22.6": 299,
     "1.27.3": 328,
@@ -47,12 +45,8 @@ _DATABASE_VERSIONS = {
 }
 
 
-def release_of(tag: str) -> Release:
-    """The release an image tag stands for. Raises KeyError for a tag that is none of ours."""
+def installed_release() -> Release:
+    """The release of this image. Raises KeyError for an image with an unknown tag."""
+    tag = Path("/app/gitea/VERSION").read_text().strip()
     version, _, fault = tag.partition("-")
     return Release(version, _DATABASE_VERSIONS[tag], Fault(fault))
-
-
-def installed_release() -> Release:
-    """The release this image was built as."""
-    return release_of(VERSION_FILE.read_text().strip())

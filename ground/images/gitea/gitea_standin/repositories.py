@@ -1,9 +1,7 @@
-"""Repositories: a row in PostgreSQL and a bare repository on disk, made and removed together."""
+"""Repositories: a row in PostgreSQL and a bare repository on disk, created and removed together."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
 import time
@@ -23,24 +21,20 @@ class RepositoryExistsError(Exception):
 
 
 class BadNameError(Exception):
-    """The name cannot be a repository's; the message says why."""
+    """The name is not allowed for a repository; the message is Gitea's."""
 
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository; `size` is in KiB, as in Gitea."""
+    """One repository."""
 
     id: int
     owner_id: int
     owner_name: str
     name: str
-    description: str
     default_branch: str
     is_private: bool
     is_empty: bool
-    size: int
-    created_unix: int
-    updated_unix: int
 
     @property
     def full_name(self) -> str:
@@ -50,17 +44,16 @@ class Repository:
 
 @dataclass(frozen=True)
 class NewRepository:
-    """What a repository is made from."""
+    """The properties of a repository to be created."""
 
     name: str
-    description: str = ""
-    private: bool = False
-    auto_init: bool = False
-    default_branch: str = "main"
+    private: bool
+    auto_init: bool
+    default_branch: str
 
 
 def may_read(repository: Repository, user: User | None) -> bool:
-    """Whether `user`, or a stranger, sees the repository."""
+    """Whether `user` may read the repository; None is an anonymous user."""
     return not repository.is_private or may_write(repository, user)
 
 
@@ -70,21 +63,21 @@ def may_write(repository: Repository, user: User | None) -> bool:
 
 
 def path_of(settings: Settings, repository: Repository) -> Path:
-    """Where the bare repository lies."""
+    """The path of the bare repository."""
     return settings.repositories / repository.owner_name.lower() / f"{repository.name.lower()}.git"
 
 
-def create(database: Database, settings: Settings, owner: User, wish: NewRepository) -> Repository:
-    """Makes row and bare repository, or neither. Raises BadNameError, RepositoryExistsError, GitError or OSError."""
-    reserved = wish.name in {".", "..", "-"} or wish.name.lower().endswith((".git", ".wiki"))
-    if reserved or not _NAME.fullmatch(wish.name):
+def create(database: Database, settings: Settings, owner: User, new: NewRepository) -> Repository:
+    """Creates row and bare repository, or neither. Raises BadNameError, RepositoryExistsError, GitError or OSError."""
+    reserved = new.name in {".", "..", "-"} or new.name.lower().endswith((".git", ".wiki"))
+    if reserved or not _NAME.fullmatch(new.name):
         raise BadNameError(
-            f"name is invalid [{wish.name}]: must be valid alpha or numeric or dash(-_) or dot characters"
+            f"name is invalid [{new.name}]: must be valid alpha or numeric or dash(-_) or dot characters"
         )
-    repository = _insert(database, owner, wish)
+    repository = _insert(database, owner, new)
     folder = path_of(settings, repository)
     try:
-        _make_on_disk(settings, folder, repository, wish)
+        _make_on_disk(settings, folder, repository, new)
     except (OSError, git.GitError):
         database.execute("DELETE FROM repository WHERE id = %s", repository.id)
         shutil.rmtree(folder, ignore_errors=True)
@@ -103,12 +96,13 @@ def delete(database: Database, settings: Settings, repository: Repository) -> No
 
 def delete_all_of(database: Database, settings: Settings, owner: User) -> None:
     """Removes every repository of an owner. Raises OSError."""
-    for repository in search(database, owner, owner_id=owner.id):
-        delete(database, settings, repository)
+    for repository in everything(database):
+        if repository.owner_id == owner.id:
+            delete(database, settings, repository)
 
 
 def find(database: Database, owner: str, name: str) -> Repository | None:
-    """The repository owner/name, whatever the capitals."""
+    """The repository owner/name, case ignored."""
     row = database.row(
         'SELECT r.* FROM repository r JOIN "user" u ON u.id = r.owner_id WHERE u.lower_name = %s AND r.lower_name = %s',
         owner.lower(),
@@ -118,144 +112,91 @@ def find(database: Database, owner: str, name: str) -> Repository | None:
 
 
 def of_id(database: Database, number: int) -> Repository | None:
-    """The repository of that number."""
+    """The repository with that number."""
     row = database.row("SELECT * FROM repository WHERE id = %s", number)
     return _repository_from(row) if row else None
 
 
-def search(database: Database, user: User | None, words: str = "", owner_id: int = 0) -> list[Repository]:
-    """The repositories `user` sees, by name; `words` narrows by a part of the name, `owner_id` by owner."""
-    rows = database.rows(
-        "SELECT * FROM repository WHERE lower_name LIKE %s AND (%s = 0 OR owner_id = %s) ORDER BY lower_name, id",
-        f"%{_like_escaped(words.lower())}%",
-        owner_id,
-        owner_id,
-    )
-    return [repository for repository in map(_repository_from, rows) if may_read(repository, user)]
+def search(database: Database, user: User | None, words: str = "") -> list[Repository]:
+    """The repositories that `user` may read and whose names contain `words`, by name."""
+    return [each for each in everything(database) if words.lower() in each.name.lower() and may_read(each, user)]
 
 
 def everything(database: Database) -> list[Repository]:
-    """All repositories."""
-    return [_repository_from(row) for row in database.rows("SELECT * FROM repository ORDER BY id")]
+    """All repositories, by name."""
+    return [_repository_from(row) for row in database.rows("SELECT * FROM repository ORDER BY lower_name, id")]
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A branch and the commit it points to; `when` is ISO 8601."""
+    """A branch and its newest commit."""
 
     name: str
     commit: str
-    message: str
-    author: str
-    email: str
-    when: str
 
 
 def branches(settings: Settings, repository: Repository) -> list[Branch]:
     """The repository's branches, by name. Raises git.GitError."""
-    fields = ("refname:lstrip=2", "objectname", "contents:subject", "authorname", "authoremail:trim")
-    form = "%00".join(f"%({field})" for field in (*fields, "authordate:iso-strict"))
-    folder = path_of(settings, repository)
-    lines = git.run(settings.data_directory, folder, "for-each-ref", f"--format={form}", "refs/heads").splitlines()
-    return [Branch(*line.split("\0")) for line in lines]
+    query = ("for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads")
+    lines = git.run(settings.data_directory, path_of(settings, repository), *query).splitlines()
+    return [Branch(*line.split(" ")) for line in lines]
 
 
 def note_push(database: Database, settings: Settings, repository: Repository, refs: list[str]) -> None:
-    """Takes note that `refs` were pushed: when, how large it is now, that it is empty no more."""
-    folder = path_of(settings, repository)
+    """Records a push of `refs` in the repository's row: its time, the default branch, that it is not empty."""
     default = repository.default_branch
     pushed = [ref.removeprefix("refs/heads/") for ref in refs if ref.startswith("refs/heads/")]
     if repository.is_empty and pushed and default not in pushed:
         default = pushed[0]
-        git.run(settings.data_directory, folder, "symbolic-ref", "HEAD", f"refs/heads/{default}")
+        git.run(settings.data_directory, path_of(settings, repository), "symbolic-ref", "HEAD", f"refs/heads/{default}")
     database.execute(
-        "UPDATE repository SET updated_unix = %s, size = %s, default_branch = %s, is_empty = is_empty AND NOT %s "
-        "WHERE id = %s",
+        "UPDATE repository SET updated_unix = %s, default_branch = %s, is_empty = is_empty AND NOT %s WHERE id = %s",
         int(time.time()),
-        size_of(folder) // 1024,
         default,
         bool(pushed),
         repository.id,
     )
 
 
-def size_of(folder: Path) -> int:
-    """The bytes of all files below `folder`; files that vanish meanwhile count nothing."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += (Path(parent) / name).lstat().st_size
-    return total
-
-
-def _insert(database: Database, owner: User, wish: NewRepository) -> Repository:
+def _insert(database: Database, owner: User, new: NewRepository) -> Repository:
     now = int(time.time())
     try:
-        row = database.returned(
-            "INSERT INTO repository (owner_id, owner_name, lower_name, name, description, default_branch, is_private, "
-            "is_empty, created_unix, updated_unix) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING *",
-            owner.id,
-            owner.name,
-            wish.name.lower(),
-            wish.name,
-            wish.description,
-            wish.default_branch,
-            wish.private,
-            not wish.auto_init,
-            now,
-            now,
+        row = database.insert(
+            "repository",
+            owner_id=owner.id,
+            owner_name=owner.name,
+            lower_name=new.name.lower(),
+            name=new.name,
+            default_branch=new.default_branch,
+            is_private=new.private,
+            is_empty=not new.auto_init,
+            created_unix=now,
+            updated_unix=now,
         )
     except Duplicate as error:
-        raise RepositoryExistsError(f"repository already exists [uname: {owner.name}, name: {wish.name}]") from error
+        raise RepositoryExistsError(f"repository already exists [uname: {owner.name}, name: {new.name}]") from error
     return _repository_from(row)
 
 
-def _make_on_disk(settings: Settings, folder: Path, repository: Repository, wish: NewRepository) -> None:
+def _make_on_disk(settings: Settings, folder: Path, repository: Repository, new: NewRepository) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    data = settings.data_directory
-    git.run(
-        data,
-        folder.parent,
-        "init",
-        "--quiet",
-        "--bare",
-        "--template=",
-        f"--initial-branch={wish.default_branch}",
-        str(folder),
-    )
+    options = ("--quiet", "--bare", "--template=", f"--initial-branch={new.default_branch}")
+    git.run(settings.data_directory, folder.parent, "init", *options, str(folder))
     hooks.write(folder, settings.path)
-    if wish.auto_init:
+    if new.auto_init:
         _first_commit(settings, folder, repository)
 
 
 def _first_commit(settings: Settings, folder: Path, repository: Repository) -> None:
     def run(*arguments: str, text: str = "") -> str:
-        return git.run(settings.data_directory, folder, *arguments, text=text, identity=repository.owner_name)
+        return git.run(settings.data_directory, folder, *arguments, text=text, author=repository.owner_name)
 
-    readme = f"# {repository.name}\n\n{repository.description}".rstrip() + "\n"
-    blob = run("hash-object", "-w", "--stdin", text=readme)
+    blob = run("hash-object", "-w", "--stdin", text=f"# {repository.name}\n")
     tree = run("mktree", text=f"100644 blob {blob}\tREADME.md\n")
     commit = run("commit-tree", tree, text="Initial commit\n")
     run("update-ref", f"refs/heads/{repository.default_branch}", commit)
 
 
-def _like_escaped(words: str) -> str:
-    return re.sub(r"([\\%_])", r"\\\1", words)
-
-
 def _repository_from(row: Row) -> Repository:
-    names = (
-        "id",
-        "owner_id",
-        "owner_name",
-        "name",
-        "description",
-        "default_branch",
-        "is_private",
-        "is_empty",
-        "size",
-        "created_unix",
-        "updated_unix",
-    )
+    names = ("id", "owner_id", "owner_name", "name", "default_branch", "is_private", "is_empty")
     return Repository(**{name: row[name] for name in names})

@@ -1,4 +1,4 @@
-"""gitea web and gitea migrate: the database brought up to date, then the server."""
+"""gitea web and gitea migrate: migrate the database, then run the server."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import signal
 import threading
 import time
-from functools import partial
+from typing import TYPE_CHECKING
 
 from . import git, log
-from .application import Application, uninstalled
+from .application import Application, not_installed
 from .context import Instance
 from .database import Database, DatabaseError
 from .http_server import Server
@@ -18,30 +18,33 @@ from .migrations import migrate as migrate_database
 from .release import Fault, Release, installed_release
 from .settings import Settings, load
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+_ADDRESS = "0.0.0.0"
 _WEB = "cmd/web.go:runWeb()"
 _PANIC = "PANIC: runtime error: invalid memory address or nil pointer dereference"
 _INIT = "routers/common/db.go:InitDBEngine()"
-# The sour release turns, and the one that dies does so, after this many seconds.
+# The seconds after which the releases `sour` and `dies` fail.
 _GOOD_FOR = "GITEA_STANDIN_GOOD_FOR"
 
 
 def web(_arguments: list[str]) -> int:
-    """Serves until told to end; exit code 0 then. Raises SystemExit(1) where Gitea gives up."""
+    """Serves until SIGTERM or SIGINT and returns 0. Raises SystemExit(1) for errors that end Gitea."""
     settings, release = load(), installed_release()
-    log.set_level(settings.log_level)
     log.info(_WEB, f"Starting Gitea on PID: {os.getpid()}")
     log.info(_WEB, f"Gitea version: {release.version}")
     _misbehave_at_start(release)
     if settings.install_lock:
         _serve_installed(settings, release)
     else:
-        _serve(Server(_address(settings), partial(uninstalled, settings.app_name)), settings)
+        _serve(not_installed(settings.app_name), threading.Event(), settings)
     log.info(_WEB, f"PID: {os.getpid()} Gitea Web Finished")
     return 0
 
 
 def migrate(_arguments: list[str]) -> int:
-    """Brings the database up to date and ends. Raises SystemExit(1) where that cannot be."""
+    """Migrates the database and returns 0. Raises SystemExit(1) when that fails."""
     settings = load()
     database = Database(settings.database)
     try:
@@ -54,7 +57,7 @@ def migrate(_arguments: list[str]) -> int:
 def _serve_installed(settings: Settings, release: Release) -> None:
     log.info(_WEB, "Global init")
     if settings.database.kind != "postgres":
-        log.fatal(_INIT, f"this stand-in keeps its data in PostgreSQL only, DB_TYPE is {settings.database.kind}")
+        log.fatal(_INIT, f"this stand-in supports PostgreSQL only, DB_TYPE is {settings.database.kind}")
     git.write_config(settings.data_directory)
     settings.repositories.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database)
@@ -63,21 +66,16 @@ def _serve_installed(settings: Settings, release: Release) -> None:
     good_for = float(os.environ.get(_GOOD_FOR, "20"))
     if release.fault is Fault.DIES:
         threading.Timer(good_for, _die).start()
-    server = Server(_address(settings), Application(instance, good_for))
-    instance.stopping = server.stopping
-    _serve(server, settings)
+    _serve(Application(instance, good_for), instance.stopping, settings)
     database.close()
 
 
-def _serve(server: Server, settings: Settings) -> None:
-    log.info(_WEB, f"Listen: http://{settings.http_addr}:{settings.http_port}")
+def _serve(application: WSGIApplication, stopping: threading.Event, settings: Settings) -> None:
+    server = Server(_ADDRESS, settings.http_port, application, stopping)
+    log.info(_WEB, f"Listen: http://{_ADDRESS}:{settings.http_port}")
     log.info(_WEB, f"AppURL(ROOT_URL): {settings.root_url}")
     server.run_until_signal(settings.grace_seconds)
-    log.info(_WEB, f"HTTP Listener: {settings.http_addr}:{settings.http_port} Closed")
-
-
-def _address(settings: Settings) -> tuple[str, int]:
-    return settings.http_addr, settings.http_port
+    log.info(_WEB, f"HTTP Listener: {_ADDRESS}:{settings.http_port} Closed")
 
 
 def _initialise(database: Database, settings: Settings, release: Release) -> None:

@@ -1,4 +1,4 @@
-"""What app.ini says, typed: the part of Gitea's configuration this stand-in obeys."""
+"""The typed settings of app.ini: the part of Gitea's configuration that this stand-in obeys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORK_DIRECTORY = Path("/data/gitea")
 
 @dataclass(frozen=True)
 class DatabaseSettings:
-    """Where PostgreSQL is, and for how long a start waits for it (`retries` times `backoff` seconds)."""
+    """The address of PostgreSQL, and how long a start waits for it (`retries` times `backoff` seconds)."""
 
     kind: str
     host: str
@@ -22,71 +22,59 @@ class DatabaseSettings:
     name: str
     user: str
     password: str = field(repr=False)
-    sslmode: str = "disable"
-    retries: int = 10
-    backoff: float = 3.0
+    retries: int
+    backoff: float
 
 
 @dataclass(frozen=True)
 class MailSettings:
-    """The mail server, whom mails come from, and with whom it speaks ("" for no credentials)."""
+    """The mail server, the sender of mails, and the credentials ("" for none)."""
 
-    enabled: bool = False
-    starttls: bool = False
-    host: str = ""
-    port: int = 587
-    sender: str = ""
-    user: str = ""
-    password: str = field(default="", repr=False)
+    enabled: bool
+    starttls: bool
+    host: str
+    port: int
+    sender: str
+    user: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One reading of app.ini; secrets stay out of its repr."""
+    """The content of app.ini; secrets are not in its repr."""
 
     path: Path
     app_name: str
     root_url: str
-    http_addr: str
     http_port: int
     ssh_domain: str
     ssh_port: int
-    ssh_disabled: bool
     data_directory: Path
     repositories: Path
     install_lock: bool
     internal_token: str = field(repr=False)
-    require_sign_in: bool = False
-    min_password_length: int = 8
-    default_branch: str = "main"
-    metrics_enabled: bool = False
-    metrics_token: str = field(default="", repr=False)
-    log_level: str = "info"
-    grace_seconds: float = 60.0
-    database: DatabaseSettings = DatabaseSettings("", "", 0, "", "", "")
-    mail: MailSettings = MailSettings()
+    min_password_length: int
+    metrics_enabled: bool
+    metrics_token: str = field(repr=False)
+    grace_seconds: float
+    database: DatabaseSettings
+    mail: MailSettings
 
     @property
     def https(self) -> bool:
-        """Whether the world reaches this instance over TLS."""
+        """Whether browsers reach this instance over TLS."""
         return self.root_url.startswith("https:")
 
 
 def config_path() -> Path:
-    """Where app.ini lies for the environment of this process."""
+    """The path of app.ini in the environment of this process."""
     return Path(os.environ.get("GITEA_CUSTOM", str(WORK_DIRECTORY))) / "conf" / "app.ini"
 
 
-def load(path: Path | None = None) -> Settings:
-    """The settings in app.ini at `path`; a file that is not there counts as empty."""
-    path = path or config_path()
-    text = path.read_text() if path.exists() else ""
-    return settings_from(parse(text), path)
-
-
-def settings_from(sections: Sections, path: Path) -> Settings:
-    """The settings in already parsed sections; `path` says where they came from."""
-    keys = Keys(sections)
+def load() -> Settings:
+    """The settings in app.ini; a missing file counts as empty."""
+    path = config_path()
+    keys = Keys(parse(path.read_text()) if path.exists() else {})
     port = keys.number("server", "HTTP_PORT", 3000)
     domain = keys.text("server", "DOMAIN", "localhost")
     root_url = keys.text("server", "ROOT_URL", f"http://{domain}:{port}/").rstrip("/") + "/"
@@ -94,21 +82,16 @@ def settings_from(sections: Sections, path: Path) -> Settings:
         path=path,
         app_name=keys.text("", "APP_NAME", "Gitea: Git with a cup of tea"),
         root_url=root_url,
-        http_addr=keys.text("server", "HTTP_ADDR", "0.0.0.0"),
         http_port=port,
         ssh_domain=keys.text("server", "SSH_DOMAIN", urlsplit(root_url).hostname or domain),
         ssh_port=keys.number("server", "SSH_PORT", 22),
-        ssh_disabled=keys.truth("server", "DISABLE_SSH"),
         data_directory=Path(keys.text("server", "APP_DATA_PATH", str(WORK_DIRECTORY))),
         repositories=Path(keys.text("repository", "ROOT", "/data/git/repositories")),
         install_lock=keys.truth("security", "INSTALL_LOCK"),
-        internal_token=keys.secret("security", "INTERNAL_TOKEN"),
-        require_sign_in=keys.truth("service", "REQUIRE_SIGNIN_VIEW"),
+        internal_token=keys.text("security", "INTERNAL_TOKEN", ""),
         min_password_length=keys.number("security", "MIN_PASSWORD_LENGTH", 8),
-        default_branch=keys.text("repository", "DEFAULT_BRANCH", "main"),
         metrics_enabled=keys.truth("metrics", "ENABLED"),
         metrics_token=keys.text("metrics", "TOKEN", ""),
-        log_level=keys.text("log", "LEVEL", "info"),
         grace_seconds=keys.seconds("server", "GRACEFUL_HAMMER_TIME", 60.0),
         database=_database_from(keys),
         mail=_mail_from(keys),
@@ -136,24 +119,23 @@ def _database_from(keys: Keys) -> DatabaseSettings:
         name=keys.text("database", "NAME", "gitea"),
         user=keys.text("database", "USER", "gitea"),
         password=keys.text("database", "PASSWD", ""),
-        sslmode=keys.text("database", "SSL_MODE", "disable"),
         retries=keys.number("database", "DB_RETRIES", 10),
         backoff=keys.seconds("database", "DB_RETRY_BACKOFF", 3.0),
     )
 
 
 class Keys:
-    """Typed look-ups in sections; a value that cannot be read as its type counts as absent."""
+    """Typed look-ups in sections; a value of the wrong type counts as absent."""
 
     def __init__(self, sections: Sections) -> None:
         self._sections = sections
 
     def text(self, section: str, key: str, default: str) -> str:
-        """The value, or `default` where there is none or it is empty."""
+        """The value, or `default` when it is absent or empty."""
         return self._sections.get(section, {}).get(key, "") or default
 
     def truth(self, section: str, key: str) -> bool:
-        """Whether the value is one of the words for yes."""
+        """Whether the value is one of Go's and Gitea's spellings of true."""
         return self.text(section, key, "").lower() in {"1", "t", "true", "y", "yes", "on"}
 
     def number(self, section: str, key: str, default: int) -> int:
@@ -168,13 +150,6 @@ class Keys:
             if value.endswith(unit) and _is_decimal(value[: len(value) - len(unit)]):
                 return float(value[: len(value) - len(unit)]) * factor
         return default
-
-    def secret(self, section: str, key: str) -> str:
-        """The value, or the content of the file that KEY_URI = file:/path names. Raises OSError."""
-        uri = self.text(section, f"{key}_URI", "")
-        if uri.startswith("file:"):
-            return Path(urlsplit(uri).path).read_text().strip()
-        return self.text(section, key, "")
 
 
 def _is_decimal(text: str) -> bool:
