@@ -38,7 +38,7 @@ def identities(site: Site, world: World) -> tuple[str, ...]:
 
 
 def newest(site: Site, world: World) -> Manifest | None:
-    """Return the newest manifest, None without backups; raises Unreadable when it is cut off."""
+    """Return the newest manifest, None without backups; raises Unreadable when it is truncated."""
     found = moments(site, world)
     if not found:
         return None

@@ -19,7 +19,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Unreadable(OpsError):
-    """A manifest that is cut off, or was written by a newer suite. It does not count as a backup."""
+    """A manifest that is truncated, or was written by a newer suite. It does not count as a backup."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def to_json(manifest: Manifest) -> bytes:
 
 
 def from_json(content: bytes) -> Manifest:
-    """Return a manifest from the bucket; raises Unreadable for one that is cut off, foreign or newer."""
+    """Return a manifest from the bucket; raises Unreadable for one that is truncated, foreign or newer."""
     try:
         document = json.loads(content)
         schema = document.pop("schema")
@@ -133,7 +133,7 @@ def from_json(content: bytes) -> Manifest:
             document[name] = datetime.fromisoformat(document[name])
         return Manifest(**document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Unreadable("its manifest is cut off or foreign", "run ops backup take for a new backup") from error
+        raise Unreadable("its manifest is truncated or foreign", "run ops backup take for a new backup") from error
 
 
 def check_backup(identity: str, content: bytes, remote: Collection[str], needed: Collection[str] = PARTS) -> Backup:

@@ -79,7 +79,7 @@ def to_json(made: Drill | Verification) -> bytes:
 
 
 def drill_from_json(content: bytes) -> Drill:
-    """Return a drill's record from the bucket; raises OpsError for one that is cut off or foreign."""
+    """Return a drill's record from the bucket; raises OpsError for one that is truncated or foreign."""
     try:
         document = json.loads(content)
         return Drill(
@@ -92,12 +92,12 @@ def drill_from_json(content: bytes) -> Drill:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OpsError(
-            "a drill's record is cut off or foreign", "run ops restore --drill to write a new one"
+            "a drill's record is truncated or foreign", "run ops restore --drill to write a new one"
         ) from error
 
 
 def verification_from_json(content: bytes) -> Verification:
-    """Return a verification's record from the bucket; raises OpsError for one that is cut off or foreign."""
+    """Return a verification's record from the bucket; raises OpsError for one that is truncated or foreign."""
     try:
         document = json.loads(content)
         return Verification(
@@ -109,7 +109,7 @@ def verification_from_json(content: bytes) -> Verification:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OpsError(
-            "a verification's record is cut off or foreign", "run ops backup verify to write a new one"
+            "a verification's record is truncated or foreign", "run ops backup verify to write a new one"
         ) from error
 
 

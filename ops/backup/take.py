@@ -144,7 +144,7 @@ def _only_local(made: Manifest, failed: OpsError) -> OpsError:
     return kind(
         f"backup {made.identity} is kept on this host, and not in the bucket yet: {failed.message}",
         "; ".join(filter(None, ("run ops backup take again to upload it", failed.hint))),
-        left_as=f"backup {made.identity} is on this host, and the next ops backup take uploads it",
+        left_as="the site runs, and the backup is complete on this host",
     )
 
 

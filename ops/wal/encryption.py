@@ -53,4 +53,4 @@ def decompressed(content: bytes) -> bytes:
     try:
         return gzip.decompress(content)
     except (EOFError, OSError, zlib.error) as error:
-        raise OpsError("a compressed segment is cut off", "run the command again to fetch it again") from error
+        raise OpsError("a compressed segment is truncated", "run the command again to fetch it again") from error

@@ -198,7 +198,7 @@ def base_to_json(base: BaseBackup) -> bytes:
 
 
 def base_from_json(content: bytes) -> BaseBackup:
-    """Return the record of a base backup from the bucket; raises OpsError for one that is cut off, foreign or newer."""
+    """Return the record of a base backup from the bucket; raises OpsError for one that is truncated, foreign or newer."""
     try:
         document = json.loads(content)
         if document.pop("schema") != _SCHEMA:
@@ -206,7 +206,7 @@ def base_from_json(content: bytes) -> BaseBackup:
         return BaseBackup(**document | {"moment": datetime.fromisoformat(document["moment"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise OpsError(
-            "the record of a base backup is cut off or foreign", "run ops backup take for a new base backup"
+            "the record of a base backup is truncated or foreign", "run ops backup take for a new base backup"
         ) from error
 
 

@@ -124,7 +124,7 @@ def _receive(site: Site, world: World, paths: HostPaths) -> None:
                 coverage = _poll(uploader, session, coverage)
                 world.clock.sleep(_POLL_SECONDS)
     raise OpsError(
-        f"pg_receivewal ended: {ended.output.strip()[-400:]}", "look at the messages of the postgres container"
+        f"pg_receivewal ended: {ended.output.strip()[-400:]}", "look at docker logs of the postgres container"
     )
 
 

@@ -46,7 +46,7 @@ def test_snapshots_with_a_hidden_manifest_are_removed_at_once() -> None:
 def test_foreign_snapshots_and_those_of_a_broken_backup_are_kept() -> None:
     foreign = [Snapshot("one", "one", ("first-pass",)), Snapshot("two", "two", ("data",)), Snapshot("three", "three")]
     old = fakes.made(NOW - timedelta(days=300))
-    broken = Backup(old.identity, None, "its manifest is cut off")
+    broken = Backup(old.identity, None, "its manifest is truncated")
     plan = prune.plan_prune(SITE, [broken], [*foreign, *snapshots_of(old)], [], NOW)
     assert (plan.removed, plan.snapshots, plan.orphans) == ((), (), ())
 
@@ -73,9 +73,9 @@ def test_wal_that_no_restore_to_the_last_two_weeks_needs_is_removed() -> None:
 
 
 def test_a_base_backup_without_a_record_is_removed_unless_it_is_the_newest() -> None:
-    there = [Snapshot(each, "", (base_backups.TAG,)) for each in ("cut-off", "base-0", "being-taken")]
-    assert prune.with_wal(PrunePlan((), (), ()), [base(0)], [], there, NOW).bases == ("cut-off",)
-    assert not prune.with_wal(PrunePlan((), (), ()), [base(0)], [], there[1:], NOW).deletes_anything
+    stored = [Snapshot(each, "", (base_backups.TAG,)) for each in ("cut-off", "base-0", "being-taken")]
+    assert prune.with_wal(PrunePlan((), (), ()), [base(0)], [], stored, NOW).bases == ("cut-off",)
+    assert not prune.with_wal(PrunePlan((), (), ()), [base(0)], [], stored[1:], NOW).deletes_anything
 
 
 def test_after_a_prune_only_kept_backups_are_left() -> None:

@@ -31,42 +31,42 @@ def parts(hours: int, *names: str) -> list[Snapshot]:
 
 
 def test_backups_that_the_policy_does_not_keep_and_unfinished_ones_are_removed() -> None:
-    there = [*parts(5, "data"), *parts(4), *parts(3), *parts(2), *parts(1)]
-    assert set(prune_local.plan_prune_local(there, TWO, [])) == {
+    snapshots = [*parts(5, "data"), *parts(4), *parts(3), *parts(2), *parts(1)]
+    assert set(prune_local.plan_prune_local(snapshots, TWO, [])) == {
         "5-data",
         *(f"{hours}-{name}" for hours in (4, 3) for name in PARTS),
     }
 
 
 def test_a_backup_under_way_and_the_newest_verified_one_are_kept() -> None:
-    there = [*parts(9), *parts(3), *parts(2), *parts(1), *parts(0, "database", "data")]
-    assert set(prune_local.plan_prune_local(there, TWO, [identity_of(NOW - timedelta(hours=9))])) == {
+    snapshots = [*parts(9), *parts(3), *parts(2), *parts(1), *parts(0, "database", "data")]
+    assert set(prune_local.plan_prune_local(snapshots, TWO, [identity_of(NOW - timedelta(hours=9))])) == {
         f"3-{name}" for name in PARTS
     }
 
 
 def test_the_newest_first_pass_two_base_backups_and_foreign_snapshots_are_kept() -> None:
-    there = [Snapshot(f"pass-{number}", "", ("first-pass",)) for number in range(3)]
-    there += [Snapshot(f"base-{number}", "", (base_backups.TAG,)) for number in range(4)]
+    snapshots = [Snapshot(f"pass-{number}", "", ("first-pass",)) for number in range(3)]
+    snapshots += [Snapshot(f"base-{number}", "", (base_backups.TAG,)) for number in range(4)]
     foreign = [Snapshot("a", "", ("data",)), Snapshot("b", "", (identity_of(NOW),)), Snapshot("c", "")]
-    assert prune_local.plan_prune_local([*there, *foreign], TWO, []) == ("pass-0", "pass-1", "base-0", "base-1")
+    assert prune_local.plan_prune_local([*snapshots, *foreign], TWO, []) == ("pass-0", "pass-1", "base-0", "base-1")
 
 
 @dataclass
 class Repository:
     """The host's own repository."""
 
-    there: list[Snapshot]
+    stored: list[Snapshot]
     broken: bool = False
     pruned: int = 0
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         if self.broken:
             raise OpsError("the disk is full")
-        return tuple(self.there)
+        return tuple(self.stored)
 
     def forget(self, snapshots: Sequence[str]) -> None:
-        self.there = [each for each in self.there if each.identity not in snapshots]
+        self.stored = [each for each in self.stored if each.identity not in snapshots]
 
     def prune(self) -> None:
         self.pruned += 1
@@ -82,15 +82,15 @@ def test_a_backup_prunes_the_host_s_repository_once_a_day_and_survives_a_failure
     )
     local.broken = False
     assert take._prune_daily(site, world, paths, NOW, StepTimer(world)) == ()
-    assert local.there == parts(1)
+    assert local.stored == parts(1)
     assert take._prune_daily(site, world, paths, NOW, StepTimer(world)) == ()
     assert local.pruned == 1
 
 
 @given(st.sets(st.integers(0, 90), max_size=9), st.sets(st.integers(0, 90), max_size=3))
 def test_backups_are_removed_whole_or_not_at_all(whole: set[int], verified: set[int]) -> None:
-    there = [one for hours in whole for one in parts(hours)]
-    gone = prune_local.plan_prune_local(there, TWO, [identity_of(NOW - timedelta(hours=each)) for each in verified])
+    snapshots = [one for hours in whole for one in parts(hours)]
+    gone = prune_local.plan_prune_local(snapshots, TWO, [identity_of(NOW - timedelta(hours=each)) for each in verified])
     backups = {each.partition("-")[0] for each in gone}
     assert set(gone) == {f"{hours}-{name}" for hours in backups for name in PARTS}
     assert len(whole) - len(backups) >= min(len(whole), 2)

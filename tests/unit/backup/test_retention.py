@@ -41,7 +41,7 @@ HOURS = ("11-23 12:00", "11-23 11:00", "11-23 10:00", "11-22 23:00", "11-22 01:0
 
 
 @pytest.mark.parametrize(
-    ("requested", "there", "kept"),
+    ("requested", "candidates", "kept"),
     [
         (policy(1), (), []),
         (policy(1), HOURS, ["11-23 12:00"]),
@@ -63,14 +63,14 @@ HOURS = ("11-23 12:00", "11-23 11:00", "11-23 10:00", "11-22 23:00", "11-22 01:0
         (policy(1), ("11-23 12:00l", "11-23 11:00b"), ["11-23 12:00", "11-23 11:00"]),
     ],
 )
-def test_a_policy_keeps_the_expected_backups(requested: Policy, there: tuple[str, ...], kept: list[str]) -> None:
-    assert short(plan_retention(made(*there), requested)) == kept
-    assert short(plan_retention(reversed(made(*there)), requested)) == kept
+def test_a_policy_keeps_the_expected_backups(requested: Policy, candidates: tuple[str, ...], kept: list[str]) -> None:
+    assert short(plan_retention(made(*candidates), requested)) == kept
+    assert short(plan_retention(reversed(made(*candidates)), requested)) == kept
 
 
 def test_the_table_gives_every_reason_for_each_backup() -> None:
-    there = made("11-23 12:00", "11-23 11:00", "11-22 23:00v", "11-01 09:00", "10-01 09:00l", "09-01 09:00b")
-    assert table(plan_retention(there, policy(1, daily=2, weekly=1, monthly=1))) == (
+    candidates = made("11-23 12:00", "11-23 11:00", "11-22 23:00v", "11-01 09:00", "10-01 09:00l", "09-01 09:00b")
+    assert table(plan_retention(candidates, policy(1, daily=2, weekly=1, monthly=1))) == (
         "20261123T120000Z  keep    newest; 1 of the last 1; day 2026-11-23; week 2026-W48; month 2026-11",
         "20261123T110000Z  REMOVE  no rule keeps it",
         "20261122T230000Z  keep    newest verified; day 2026-11-22",
@@ -99,32 +99,32 @@ CANDIDATES = st.lists(st.integers(0, 90_009), max_size=14, unique_by=lambda each
 
 @given(CANDIDATES, POLICIES)
 def test_the_newest_whole_and_the_newest_verified_backup_are_always_kept(
-    there: list[Candidate], requested: Policy
+    candidates: list[Candidate], requested: Policy
 ) -> None:
-    kept = {each.identity for each in plan_retention(there, requested) if each.kept}
-    whole = [each for each in there if each.whole]
+    kept = {each.identity for each in plan_retention(candidates, requested) if each.kept}
+    whole = [each for each in candidates if each.whole]
     for protected in (whole, [each for each in whole if each.verified]):
         newest = max(protected, key=lambda each: (each.moment, each.identity), default=None)
         assert newest is None or newest.identity in kept
 
 
 @given(CANDIDATES, POLICIES)
-def test_every_backup_has_one_decision_and_a_reason_for_it(there: list[Candidate], requested: Policy) -> None:
-    decisions = plan_retention(there, requested)
-    assert sorted(each.identity for each in decisions) == sorted(each.identity for each in there)
+def test_every_backup_has_one_decision_and_a_reason_for_it(candidates: list[Candidate], requested: Policy) -> None:
+    decisions = plan_retention(candidates, requested)
+    assert sorted(each.identity for each in decisions) == sorted(each.identity for each in candidates)
     assert all(each.reasons and all(each.reasons) for each in decisions)
 
 
 @given(CANDIDATES, POLICIES)
-def test_a_second_plan_after_the_first_removes_nothing(there: list[Candidate], requested: Policy) -> None:
-    kept = {each.identity for each in plan_retention(there, requested) if each.kept}
-    rest = [each for each in there if each.identity in kept]
+def test_a_second_plan_after_the_first_removes_nothing(candidates: list[Candidate], requested: Policy) -> None:
+    kept = {each.identity for each in plan_retention(candidates, requested) if each.kept}
+    rest = [each for each in candidates if each.identity in kept]
     assert {each.identity for each in plan_retention(rest, requested) if each.kept} == kept
 
 
 @given(CANDIDATES, POLICIES, st.sampled_from(["keep_last", "keep_daily", "keep_weekly", "keep_monthly"]))
 def test_a_policy_that_keeps_more_of_one_kind_still_keeps_the_same_backups(
-    there: list[Candidate], requested: Policy, kind: str
+    candidates: list[Candidate], requested: Policy, kind: str
 ) -> None:
     more = policy(
         requested.keep_last + (kind == "keep_last"),
@@ -132,17 +132,17 @@ def test_a_policy_that_keeps_more_of_one_kind_still_keeps_the_same_backups(
         requested.keep_weekly + (kind == "keep_weekly"),
         requested.keep_monthly + (kind == "keep_monthly"),
     )
-    before = {each.identity for each in plan_retention(there, requested) if each.kept}
-    assert before <= {each.identity for each in plan_retention(there, more) if each.kept}
+    before = {each.identity for each in plan_retention(candidates, requested) if each.kept}
+    assert before <= {each.identity for each in plan_retention(candidates, more) if each.kept}
 
 
 @given(CANDIDATES, POLICIES)
-def test_a_new_backup_replaces_at_most_one_of_each_kind(there: list[Candidate], requested: Policy) -> None:
-    newest = max((each.moment for each in there), default=BEGIN) + timedelta(days=1)
-    before = [each.identity for each in plan_retention(there, requested) if each.kept]
-    decisions = plan_retention([*there, Candidate(identity_of(newest), newest)], requested)
+def test_a_new_backup_replaces_at_most_one_of_each_kind(candidates: list[Candidate], requested: Policy) -> None:
+    newest = max((each.moment for each in candidates), default=BEGIN) + timedelta(days=1)
+    before = [each.identity for each in plan_retention(candidates, requested) if each.kept]
+    decisions = plan_retention([*candidates, Candidate(identity_of(newest), newest)], requested)
     gone = set(before) - {each.identity for each in decisions if each.kept}
-    lost = {each.identity for each in there if each.lost}
+    lost = {each.identity for each in candidates if each.lost}
     assert len(gone - lost) <= 5  # newest, last, day, week, month
 
 

@@ -141,7 +141,7 @@ def test_a_backup_with_a_truncated_manifest_or_missing_parts_is_listed_as_broken
     assert [each["whole"] for each in report.facts["backups"]] == [False, False, True]
     assert report.lines[0].split() == ["backup", "moment", "(UTC)", "added", "gitea", "verified", "drilled"]
     cut, lost, whole = report.lines[1:]
-    assert "BROKEN: its manifest is cut off" in cut
+    assert "BROKEN: its manifest is truncated" in cut
     assert "BROKEN: database and data and configuration missing" in lost
     assert whole.split() == [
         NEWEST.identity, "2026-11-23", "11:50:00", "1.0", "MiB", "28.1.0", "2026-11-23", "12:00", "-",

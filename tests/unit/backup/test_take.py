@@ -100,7 +100,7 @@ def test_the_bucket_s_repository_is_opened_for_unlocking_only_if_it_has_a_lock(
 def test_a_new_backup_that_cannot_be_uploaded_fails(machine: FakeHost) -> None:
     made = take(machine)
     (machine.paths.pending / f"{made.identity}.json").write_bytes(b"{")
-    with pytest.raises(OpsError, match="manifest is cut off"):
+    with pytest.raises(OpsError, match="manifest is truncated"):
         uploaded(machine, made)
 
 

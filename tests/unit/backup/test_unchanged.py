@@ -120,10 +120,10 @@ def reusing(snapshot: str, *hours: int) -> list[Snapshot]:
 
 
 def test_a_local_prune_keeps_data_that_a_kept_backup_reuses() -> None:
-    there = [*parts(4), *parts(3), *reusing("3-data", 2, 1)]
-    gone = prune_local.plan_prune_local(there, TWO, [])
+    snapshots = [*parts(4), *parts(3), *reusing("3-data", 2, 1)]
+    gone = prune_local.plan_prune_local(snapshots, TWO, [])
     assert set(gone) == {"4-database", "4-data", "4-configuration", "3-database", "3-configuration"}
-    left = [each for each in there if each.identity not in gone]
+    left = [each for each in snapshots if each.identity not in gone]
     assert prune_local.plan_prune_local(left, TWO, []) == ()
     assert set(prune_local.plan_prune_local([*left, *parts(0), *parts(-1)], TWO, [])) == {
         each.identity for each in left
@@ -131,8 +131,8 @@ def test_a_local_prune_keeps_data_that_a_kept_backup_reuses() -> None:
 
 
 def test_a_backup_whose_reused_data_is_missing_does_not_count() -> None:
-    there = [*parts(4), *parts(3), *reusing("5-data", 2), *parts(1)]
-    assert set(prune_local.plan_prune_local(there, TWO, [])) == {
+    snapshots = [*parts(4), *parts(3), *reusing("5-data", 2), *parts(1)]
+    assert set(prune_local.plan_prune_local(snapshots, TWO, [])) == {
         "2-database",
         "2-configuration",
         *(each.identity for each in parts(4)),

@@ -207,8 +207,8 @@ def test_an_unreachable_bucket_leaves_no_verification_record(site: VerifiedSite,
 
 def test_only_a_broken_backup_newer_than_the_newest_whole_one_is_a_finding() -> None:
     later, earlier = (manifest.identity_of(MADE.moment + timedelta(hours=hours)) for hours in (1, -1))
-    there = [Backup(earlier, None, "cut off"), Backup(MADE.identity, MADE), Backup(later, None, "cut off")]
-    assert verify.newer_broken(there, MADE) == [f"backup {later} is broken: cut off"]
+    backups = [Backup(earlier, None, "cut off"), Backup(MADE.identity, MADE), Backup(later, None, "cut off")]
+    assert verify.newer_broken(backups, MADE) == [f"backup {later} is broken: cut off"]
 
 
 def test_the_folder_of_a_snapshot_comes_from_its_own_repository() -> None:

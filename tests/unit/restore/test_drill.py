@@ -50,7 +50,7 @@ def test_a_drill_s_record_is_read_back_and_a_truncated_one_is_an_error() -> None
         assert records.drill_from_json(records.to_json(each)) == each
     whole = records.to_json(drill_record(0))
     for length in range(len(whole) - 1):
-        with pytest.raises(OpsError, match="cut off"):
+        with pytest.raises(OpsError, match="truncated"):
             records.drill_from_json(whole[:length])
 
 

@@ -357,9 +357,9 @@ def test_resume_removes_what_a_killed_restore_fetched_and_keeps_what_was_set_asi
 
 
 def test_a_broken_backup_that_is_passed_over_is_named() -> None:
-    broken = [replace(at(hours), manifest=None, broken="its manifest is cut off") for hours in (-1, 1, 2)]
+    broken = [replace(at(hours), manifest=None, broken="its manifest is truncated") for hours in (-1, 1, 2)]
     assert catalogue.passed_over([at(0), *broken], MADE) == tuple(
-        f"skipped: backup 20261123T1{hour}0000Z is newer, but broken: its manifest is cut off" for hour in (2, 3)
+        f"skipped: backup 20261123T1{hour}0000Z is newer, but broken: its manifest is truncated" for hour in (2, 3)
     )
     assert len(catalogue.passed_over([at(0), *broken], MADE, at=NOON + timedelta(hours=1))) == 1
     assert catalogue.passed_over([at(0), *broken], MADE, MADE.identity) == ()

@@ -135,11 +135,11 @@ def test_a_base_backup_of_another_database_or_after_the_position_is_not_used() -
 
 
 def test_wal_continues_on_the_next_timeline() -> None:
-    there = [*names(2, 3), *names(3, 4, timeline=2), "00000002.history"]
-    plan = wal_plan.plan_replay([base(2)], there, OURS, None)
-    assert set(plan.names) == set(there)
+    available = [*names(2, 3), *names(3, 4, timeline=2), "00000002.history"]
+    plan = wal_plan.plan_replay([base(2)], available, OURS, None)
+    assert set(plan.names) == set(available)
     # A base backup of the second timeline does not need the first one.
-    later = wal_plan.plan_replay([base(3, timeline=2)], there, OURS, None)
+    later = wal_plan.plan_replay([base(3, timeline=2)], available, OURS, None)
     assert later.names == ("00000002.history", *names(3, 4, timeline=2))
     assert sorted([Segment(4, 1), Segment(3, 2), Segment(3, 1)]) == [Segment(3, 1), Segment(3, 2), Segment(4, 1)]
 
@@ -180,9 +180,9 @@ AGES = st.lists(st.integers(0, 60 * 24), min_size=1, max_size=6, unique=True)
 def after_prune(ages: list[int]) -> tuple[list[BaseBackup], list[BaseBackup], list[str]]:
     """All base backups of these ages in hours, oldest first, and the base backups and segments that a prune keeps."""
     bases = [base(2 * number + 1, hours=age) for number, age in enumerate(sorted(ages, reverse=True))]
-    there = names(*range(2 * len(ages) + 2))
-    to_delete = wal_plan.plan_wal_retention(bases, [segments.key_of(OURS, name) for name in there], NOW)
-    left = [name for name in there if segments.key_of(OURS, name) not in to_delete.keys]
+    available = names(*range(2 * len(ages) + 2))
+    to_delete = wal_plan.plan_wal_retention(bases, [segments.key_of(OURS, name) for name in available], NOW)
+    left = [name for name in available if segments.key_of(OURS, name) not in to_delete.keys]
     return bases, [each for each in bases if each not in to_delete.bases], left
 
 
@@ -225,7 +225,7 @@ def test_a_base_backup_record_is_read_back_and_a_truncated_or_newer_one_is_refus
     whole = segments.base_to_json(base(4))
     assert segments.base_from_json(whole) == base(4)
     for length in range(len(whole) - 1):
-        with pytest.raises(OpsError, match="cut off"):
+        with pytest.raises(OpsError, match="truncated"):
             segments.base_from_json(whole[:length])
     with pytest.raises(OpsError, match="newer suite"):
         segments.base_from_json(re.sub(rb'"schema": \d', b'"schema": 2', whole))
