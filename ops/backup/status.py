@@ -60,7 +60,7 @@ def status(site: Site, world: World, *, paths: HostPaths | None = None) -> Repor
     summary = (
         f"{failing} of {len(findings)} findings are red"
         if failing
-        else "3 copies on 2 media, 1 of them off-site, verified and drilled"
+        else "3 copies on 2 media, 1 of them off-site: all findings are healthy"
     )
     details = {"findings": [vars(each) for each in findings], "backups": len(facts.whole)}
     return Report("backup", False, summary, details, tuple(map(report.line, findings)), 3 if failing else 0)
@@ -77,8 +77,8 @@ def _inventory(site: Site, world: World, paths: HostPaths) -> BackupInventory:
         drills,
     )
     if site.backup.replica_region and (old := replication_candidate(facts.whole, world.clock.now())):
-        status = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
-        facts = replace(facts, replicated=(old.identity, status))
+        replication = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
+        facts = replace(facts, replicated=(old.identity, replication))
     return facts
 
 
