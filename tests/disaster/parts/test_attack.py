@@ -259,7 +259,9 @@ class Vault:
         return self.folder / "source"
 
     def opened(self) -> Any:
-        return operator_access.opened(self.site, self.world, workspace=self.workspace, image=self.image.reference)
+        return operator_access.open_repository(
+            self.site, self.world, workspace=self.workspace, image=self.image.reference
+        )
 
     def seeing(self, remote: Restic) -> Restic:
         """The same repository, with this test's own folder in the container's sight."""
@@ -367,7 +369,7 @@ def test_everything_that_the_host_s_role_permits_is_survived(vault: Vault, polic
     # Killed in the middle, and run again.
     steps = rewind.plan_rewind(vault.world.aws_account.history(BUCKET), then)
     for step in steps[: len(steps) // 2]:
-        rewind._take(vault.site, vault.world, step)
+        rewind._apply(vault.site, vault.world, step)
     done = rewind.rewind(vault.site, vault.world, **requested, confirm=_confirm)  # type: ignore[arg-type]
     assert (done.exit_code, done.changed) == (0, True)
     assert done.facts["steps"] == len(steps) - len(steps) // 2

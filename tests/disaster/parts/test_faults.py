@@ -273,7 +273,8 @@ def test_a_manifest_that_is_cut_off_is_no_backup_and_the_one_before_is_not_taken
         planned = site.ops("restore", "--dry-run")
         assert (planned.code, planned.document["identity"]) == (0, first)
         assert any(
-            f"{newer} is newer, and broken: its manifest is cut off" in each for each in planned.document["passed_over"]
+            f"{newer} is newer, but broken: its manifest is truncated" in each
+            for each in planned.document["passed_over"]
         )
     refused = site.ops("restore", newer, "--yes")
     assert refused.code == 4, refused

@@ -138,28 +138,31 @@ def stage(
     world.containers.discard(f"{paths.project}-wal")
 
 
-def base_of(stage: Stage, archive: Path) -> segments.Base:
+def base_of(stage: Stage, archive: Path) -> segments.BaseBackup:
     """A base of the database as it is now, written into a file."""
     with stage.world.postgres.session(stage.container, "postgres") as session:
-        log = base_backups.log_of(session)
+        log = base_backups.wal_source_of(session)
         start = base_backups.position_of(session)
         with archive.open("wb") as file:
             subprocess.run(postgres.base_backup(stage.container), stdout=file, check=True)
         end = base_backups.position_of(session)
     now, size = stage.world.clock.now(), archive.stat().st_size
-    return segments.Base("base", log.system, log.timeline, start, end, now, "", "", size, "18", log.segment_bytes)
+    return segments.BaseBackup("base", log.system, log.timeline, start, end, now, "", "", size, "18", log.segment_bytes)
 
 
 def rows(
     stage: Stage, image: str, plan: wal_plan.ReplayPlan, archive: Path, left: frozenset[str] = frozenset()
 ) -> set[int]:
     """The rows of the database that a plan makes."""
-    waiting, key = segments.Waiting(stage.paths.wal / plan.base.system), base_backups.key_of(stage.paths.secrets)
+    waiting, key = (
+        segments.Waiting(stage.paths.wal / plan.base.system),
+        base_backups.encryption_key(stage.paths.secrets),
+    )
     name = f"{stage.paths.project}-replay"
     place = recovery.ReplayTarget(stage.paths.data / ".replay", name, image, key, waiting, left)
     source: Any = Archive(archive)
     with (
-        recovery.database_of(stage.world.site, stage.world, plan, source, place) as container,
+        recovery.recovered_database(stage.world.site, stage.world, plan, source, place) as container,
         stage.world.postgres.session(container) as session,
     ):
         found = session.ask("SELECT number FROM kept")
@@ -196,7 +199,7 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
         stage.ask("INSERT INTO kept VALUES (4)")
         part = segments.Waiting(stage.paths.wal / base.system)
         here = segment_of(stage)
-        until(lambda: here in recovery.left_in(part), "it is received")
+        until(lambda: here in recovery.unshipped_names(part), "it is received")
         time.sleep(1)
         docker_client.containers.get(stage.container).remove(force=True, v=True)
     finally:
@@ -214,7 +217,7 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
     assert rows(stage, postgres_image, plan(position), archive) == {0, 1, 2}
     assert rows(stage, postgres_image, plan(None), archive) >= {0, 1, 2, 3}
     # The bucket is not all: on another disk of the host there is what did not arrive.
-    left = recovery.left_in(part) - names
+    left = recovery.unshipped_names(part) - names
     assert rows(stage, postgres_image, plan(None, names | left), archive, left) == {0, 1, 2, 3, 4}
     second = segments.Segment(base.start // base.segment_bytes + 1, base.timeline).name(base.segment_bytes)
     with pytest.raises(wal_plan.Gap, match=f"segment {second} is missing"):
@@ -228,15 +231,15 @@ def test_while_the_bucket_is_away_the_log_is_received_and_arrives_later(stage: S
     stage.endpoint = "http://127.0.0.1:9"
     running = stage.start()
     try:
-        until(lambda: segment_of(stage) in recovery.left_in(part), "the log is received")
+        until(lambda: segment_of(stage) in recovery.unshipped_names(part), "the log is received")
         stage.ask("INSERT INTO kept VALUES (1)")
         stage.ask("SELECT pg_switch_wal()")
-        until(lambda: segment_of(stage) in recovery.left_in(part), "so is what comes while the bucket is away")
+        until(lambda: segment_of(stage) in recovery.unshipped_names(part), "so is what comes while the bucket is away")
         assert running.poll() is None
     finally:
         running.send_signal(signal.SIGKILL)
         running.wait()
-    left, stage.endpoint = recovery.left_in(part), there
+    left, stage.endpoint = recovery.unshipped_names(part), there
     running = stage.start()
     try:
         whole = {name for name in left if name < segment_of(stage)}

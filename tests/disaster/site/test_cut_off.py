@@ -69,7 +69,7 @@ def test_a_site_that_stands_still_goes_on_by_itself_when_the_one_who_stopped_it_
             ssh(f"sudo docker unpause {POSTGRES}")
             hang.join(timeout=60)
         said = told[0].stdout
-        assert killed or "let go on: no backup was made" in said, said
+        assert killed or "resumed it: no backup was made" in said, said
     assert web.get(f"{site.url}/api/healthz").status_code == 200
     ops(ssh, "backup", "take")
 
@@ -96,7 +96,7 @@ def test_a_tidying_that_is_killed_at_any_moment_is_ended_by_the_next(site: Deplo
     for seconds in (0, 0.5, 1, 1.5, 2, 4):
         before = objects_of(site, "manifests/")
         assert ssh(f"sudo rm --force {_TIDIED}").returncode == 0
-        assert "== tidy\n" in kill_at(ssh, "tidy", "backup", "take", seconds=seconds)
+        assert "== prune\n" in kill_at(ssh, "prune", "backup", "take", seconds=seconds)
         # By then the backup is in the bucket, and whatever was removed here, nothing of it was.
         assert len(objects_of(site, "manifests/") - before) == 1
         assert ops(ssh, "backup", "verify")["findings"] == []

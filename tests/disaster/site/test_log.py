@@ -78,7 +78,7 @@ def test_a_stream_that_is_killed_or_whose_database_restarts_goes_on_and_health_i
         assert ssh(f"sudo sh -c '{blow}'").returncode == 0
         await_arrival(ssh)
     (probe,) = [
-        each for each in json.loads(ssh("sudo ops health --json").stdout)["probes"] if each["name"] == "database log"
+        each for each in json.loads(ssh("sudo ops health --json").stdout)["probes"] if each["name"] == "WAL stream"
     ]
     assert probe["healthy"], probe
 
