@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.disaster.site.test_cut_off import cut_off_at, steps_of
+from tests.disaster.site.test_killed_backup_and_restore import cut_off_at, steps_of
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, aws_client, head_of, objects_of, ops, push
 
 pytestmark = pytest.mark.usefixtures("by_hand")

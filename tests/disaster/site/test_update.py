@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from tests.disaster.site.conftest import anew_at, anew_on, begin_anew, change
-from tests.disaster.site.test_cut_off import POSTGRES, cut_off_at, steps_of
+from tests.disaster.site.test_killed_backup_and_restore import POSTGRES, cut_off_at, steps_of
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
 
 by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")

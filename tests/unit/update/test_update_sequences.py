@@ -1,4 +1,4 @@
-"""Random sequences of what happens to a site, on a host in memory; on a deployed one: tests/disaster/site/test_sequences.py."""
+"""Random sequences of what happens to a site, on a host in memory; on a deployed one: tests/disaster/site/test_random_sequences.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random sequences of updates, blows, backups, restores and rollbacks on the running site; in memory: tests/unit/test_update_sequences.py."""
+"""Random sequences of updates, blows, backups, restores and rollbacks on the running site; in memory: tests/unit/update/test_update_sequences.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.disaster.site.conftest import anew_at, begin_anew, change
-from tests.disaster.site.test_cut_off import kill_at
-from tests.disaster.site.test_power import until_resumed
+from tests.disaster.site.test_killed_backup_and_restore import kill_at
+from tests.disaster.site.test_power_failure import until_resumed
 from tests.disaster.site.test_update import image_in_use, issue, titles, version_of
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, ops
 from tests.support.sequences import Refused, Sequences

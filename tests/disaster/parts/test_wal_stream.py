@@ -47,7 +47,7 @@ class Stage:
     def start(self) -> subprocess.Popen[bytes]:
         """Start a stream as a process of its own, as the host's unit does."""
         program = (
-            "import sys; from pathlib import Path; from tests.disaster.parts.test_stream import run_stream; "
+            "import sys; from pathlib import Path; from tests.disaster.parts.test_wal_stream import run_stream; "
             "run_stream(Path(sys.argv[1]), *sys.argv[2:])"
         )
         argv = [sys.executable, "-c", program, str(self.paths.data.parent), self.paths.project, self.endpoint]

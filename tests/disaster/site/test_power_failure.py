@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.disaster.site.test_cut_off import GITEA, POSTGRES, cut_off_at, state_of, steps_of
+from tests.disaster.site.test_killed_backup_and_restore import GITEA, POSTGRES, cut_off_at, state_of, steps_of
 from tests.disaster.site.test_update import image_in_use, issue, migration_in_use, titles, version_of
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
 
