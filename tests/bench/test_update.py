@@ -20,7 +20,7 @@ from ops.gate.benchmarks import Figure
 from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.bench.site import Site, compared, grow
-from tests.disaster.site.conftest import SETTINGS, anew_at
+from tests.disaster.site.conftest import SETTINGS, script_for_gitea
 from tests.support.load_clients import connected
 
 pytestmark = pytest.mark.timeout(60 * 60)
@@ -96,9 +96,9 @@ def _status(site: Site, path: str) -> int:
 
 
 @pytest.fixture
-def older(site: Site, sizes: list[float]) -> Site:
+def older_gitea(site: Site, sizes: list[float]) -> Site:
     """The site at 28.0.1 and of the size that is compared at; a new version is watched for 10 s."""
-    begin_anew(site)
+    reset_site(site)
     grow(site, compared(sizes))
     settings = json.dumps({"watch_seconds": 10, "healthy_minutes": 1})
     changed = SETTINGS.replace("sys.argv[1]", repr("update")).replace("sys.argv[2]", repr(settings))
@@ -106,17 +106,17 @@ def older(site: Site, sizes: list[float]) -> Site:
     return site
 
 
-def begin_anew(site: Site) -> None:
+def reset_site(site: Site) -> None:
     """The site has nothing, at 28.0.1."""
-    site.host.shell(anew_at("28.0.1"))
+    site.host.shell(script_for_gitea("28.0.1"))
 
 
-def test_updates_against_compose_that_makes_the_container_anew(older: Site, sizes: list[float]) -> None:
-    checks = [older.host.ops("update --check").seconds for _ in range(3)]
-    ours = [_there_and_back(older) for _ in range(TIMES)]
-    back = _broken(older)
-    theirs = [_their_update(older) for _ in range(THEIR_TIMES)]
-    never = _their_broken(older)
+def test_updates_against_compose_that_makes_the_container_anew(older_gitea: Site, sizes: list[float]) -> None:
+    checks = [older_gitea.host.ops("update --check").seconds for _ in range(3)]
+    ours = [_there_and_back(older_gitea) for _ in range(TIMES)]
+    back = _broken(older_gitea)
+    theirs = [_their_update(older_gitea) for _ in range(THEIR_TIMES)]
+    never = _their_broken(older_gitea)
     away = percentile([each.away for each, _ in ours], 0.95)
     their_away = percentile([each.away for each in theirs], 0.95)
     size = f"{compared(sizes):g} GB"
@@ -185,7 +185,7 @@ def _broken(site: Site) -> dict[str, Any]:
 
 
 def _their_update(site: Site) -> Met:
-    begin_anew(site)
+    reset_site(site)
     with visitors(site) as met:
         site.host.shell(_THEIRS.format(tag="28.1.0"))
         _until(lambda: not met.is_away, PATIENCE_SECONDS)

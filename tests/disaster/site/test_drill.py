@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.disaster.site.test_killed_backup_and_restore import cut_off_at, steps_of
+from tests.disaster.site.test_killed_backup_and_restore import kill_at_step, steps_in
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, aws_client, head_of, objects_of, ops, push
 
 pytestmark = pytest.mark.usefixtures("by_hand")
@@ -59,11 +59,11 @@ def test_a_drill_that_is_killed_at_any_step_is_no_drill_and_is_cleared_away_by_t
 ) -> None:
     assert repository
     ops(ssh, "backup", "take")
-    steps = steps_of(ssh("sudo ops restore --drill").stderr)
+    steps = steps_in(ssh("sudo ops restore --drill").stderr)
     assert steps == ["fetch", "database", "start", "compare", "check", "use"]
     before = objects_of(site, "drills/")
     for step in steps:
-        cut_off_at(ssh, step, "restore", "--drill")
+        kill_at_step(ssh, step, "restore", "--drill")
         assert objects_of(site, "drills/") == before, step
         assert web.get(f"{site.url}/api/healthz").status_code == 200, step
     assert _left_of_a_drill(ssh) != ""
@@ -141,7 +141,7 @@ def test_the_configuration_in_a_backup_is_what_the_host_has(site: DeployedSite, 
 
 
 def test_a_restored_site_that_does_not_come_up_gives_way_to_the_one_before(
-    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, hurried: None, tmp_path: Path
+    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, short_watch: None, tmp_path: Path
 ) -> None:
     ask = "sudo docker exec gitea-suite-postgres-1 psql --quiet --username gitea gitea --command"
     # A backup of a database that is newer than Gitea can read.

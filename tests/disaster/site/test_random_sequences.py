@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.disaster.site.conftest import anew_at, begin_anew, change
-from tests.disaster.site.test_killed_backup_and_restore import kill_at
+from tests.disaster.site.conftest import change, reset_site, script_for_gitea
+from tests.disaster.site.test_killed_backup_and_restore import try_kill_at_step
 from tests.disaster.site.test_power_failure import until_resumed
 from tests.disaster.site.test_update import image_in_use, issue, titles, version_of
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, ops
 from tests.support.sequences import Refused, Sequences
 
-pytestmark = pytest.mark.usefixtures("by_hand", "hurried")
+pytestmark = pytest.mark.usefixtures("by_hand", "short_watch")
 # What an update goes through; a blow falls on one of them.
 _STEPS = ("pull", "freeze", "data", "copy", "canary", "stop", "picture", "pin", "up", "judge", "back")
 
@@ -60,7 +60,7 @@ class Deployed:
 
     def update_and_cut_off(self, to: str, number: int, *, power: bool) -> None:
         step = _STEPS[number % len(_STEPS)]
-        said = kill_at(self._ssh, step, *self._update_to(to))
+        said = try_kill_at_step(self._ssh, step, *self._update_to(to))
         print(f"{to}, to be cut off at {step}, {power=}: {said.splitlines()[-1:]}", flush=True)
         # One that is refused, or that has no such step, was not cut off.
         if f"== {step}\n" not in said:
@@ -83,7 +83,7 @@ class Deployed:
             return
         if not self.can_go_back():
             raise Refused("nothing is kept")
-        kill_at(self._ssh, "back", "rollback", "--yes")
+        try_kill_at_step(self._ssh, "back", "rollback", "--yes")
         self._run("update", "--resume")
 
     def can_go_back(self) -> bool:
@@ -117,7 +117,7 @@ def test_whatever_happens_one_after_the_other_the_site_serves_what_it_has_acknow
     cut_power: Callable[[], None],
     request: pytest.FixtureRequest,
 ) -> None:
-    begin_anew(ssh, anew_at("1.27.3"))
+    reset_site(ssh, script_for_gitea("1.27.3"))
     # What is bad here is bad at once.
     change(ssh, "update", watch_seconds=10)
     account: Account = request.getfixturevalue("account")

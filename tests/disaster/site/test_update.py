@@ -22,21 +22,21 @@ from typing import Any
 
 import pytest
 
-from tests.disaster.site.conftest import anew_at, anew_on, begin_anew, change
-from tests.disaster.site.test_killed_backup_and_restore import POSTGRES, cut_off_at, steps_of
+from tests.disaster.site.conftest import change, reset_site, script_for_gitea, script_for_postgres
+from tests.disaster.site.test_killed_backup_and_restore import POSTGRES, kill_at_step, steps_in
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
 
-by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")
+by_hand_with_short_watch = pytest.mark.usefixtures("by_hand", "short_watch")
 Record = Callable[[str, object], None]
 
 _HELPERS = {"docker-socket-proxy": "v0.5.1", "diun": "4.34.0", "certbot": "v5.8.1", "nginx": "1.30.5"}
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
     site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
 ) -> None:
-    begin_anew(ssh, anew_at("1.22.6"))
+    reset_site(ssh, script_for_gitea("1.22.6"))
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
     commits = []
@@ -60,7 +60,7 @@ def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
     assert [each["outcome"] for each in entries[-3:]] == ["updated"] * 3
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 @pytest.mark.parametrize(
     ("tag", "with_data"),
     [
@@ -100,7 +100,7 @@ def test_a_broken_release_is_taken_back_and_nothing_is_missing(
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 @pytest.mark.timeout(1200)
 def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
     site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
@@ -109,10 +109,10 @@ def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
     issue(site, account, "before")
     image, migration = image_in_use(ssh), migration_in_use(ssh)
     requested = ("update", "gitea", "--to", "28.1.1-broken", "--yes")
-    steps = steps_of(ssh(f"sudo ops {shlex.join(requested)}").stderr)
+    steps = steps_in(ssh(f"sudo ops {shlex.join(requested)}").stderr)
     assert steps[-6:] == ["stop", "picture", "pin", "up", "judge", "back"]
     for number, step in enumerate(steps):
-        cut_off_at(ssh, step, *requested)
+        kill_at_step(ssh, step, *requested)
         if step in {"picture", "pin", "up"}:
             told = account.session.get(f"{site.url}/user/login")
             assert (told.status_code, "Retry-After" in told.headers) == (503, True), step
@@ -129,9 +129,9 @@ def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
         assert ops(ssh, "update", "--resume")["changed"] is False, step
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 def test_a_backup_of_an_older_release_is_migrated_by_a_restore_and_an_older_release_refuses_one_of_a_newer(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+    older_gitea: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
     issue(site, account, "before")
@@ -148,7 +148,7 @@ def test_a_backup_of_an_older_release_is_migrated_by_a_restore_and_an_older_rele
     assert (version_of(site, account), head_of(site, account, "kept")) == ("28.1.0", before)
     assert migration_in_use(ssh) != migration
     assert titles(site, account) == {"before"}
-    begin_anew(ssh, anew_at("28.0.1"))
+    reset_site(ssh, script_for_gitea("28.0.1"))
     refused = ops(ssh, "restore", new, "--yes", code=4)
     assert "the backup is of Gitea 28.1.0, 28.0.1 runs here and refuses a newer database" in str(refused["summary"])
     # As the refusal has it.
@@ -158,15 +158,15 @@ def test_a_backup_of_an_older_release_is_migrated_by_a_restore_and_an_older_rele
     assert ops(ssh, "health")["healthy"] is True
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 def test_one_goes_back_to_the_data_of_before_and_is_told_what_is_lost(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+    older_gitea: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
     issue(site, account, "before")
     image, migration = image_in_use(ssh), migration_in_use(ssh)
     # Cut off when it is well already: it is finished, not undone.
-    cut_off_at(ssh, "judge", "update", "gitea", "--to", "28.1.0", "--yes")
+    kill_at_step(ssh, "judge", "update", "gitea", "--to", "28.1.0", "--yes")
     assert ops(ssh, "update", "--resume")["outcome"] == "updated"
     after = push(git, repository, tmp_path / "work", "after")
     issue(site, account, "after")
@@ -174,7 +174,7 @@ def test_one_goes_back_to_the_data_of_before_and_is_told_what_is_lost(
     assert any("28.1.0 -> 28.0.1, with the data of then" in line for line in told)
     assert any(line.startswith("lost: what was written since") for line in told)
     assert (head_of(site, account, "kept"), version_of(site, account)) == (after, "28.1.0")
-    cut_off_at(ssh, "back", "rollback", "--yes")
+    kill_at_step(ssh, "back", "rollback", "--yes")
     gone = ops(ssh, "update", "--resume")
     print(f"gone back: {gone['summary']}")
     assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.0.1")
@@ -195,9 +195,9 @@ def test_one_goes_back_to_the_data_of_before_and_is_told_what_is_lost(
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 def test_while_gitea_is_away_people_are_told_so_and_the_push_that_was_under_way_is_there(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+    older_gitea: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     slow = SlowPush(site, account, git, tmp_path / "work")
     with visitors(site, account) as met:
@@ -226,7 +226,7 @@ def test_while_gitea_is_away_people_are_told_so_and_the_push_that_was_under_way_
     assert met.pages[-1][0] == 200
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_nothing(
     site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
@@ -247,9 +247,9 @@ def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_noth
     assert account.session.get(f"{site.url}/user/login").status_code == 200
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 def test_an_operator_who_cannot_be_told_has_the_update_all_the_same(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account
+    older_gitea: None, site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
     change(ssh, "mail", smtp_host="127.0.0.1")
     for tag, code, outcome in (("28.1.0", 0, "updated"), ("28.1.1-crash", 5, "rolled back")):
@@ -260,7 +260,7 @@ def test_an_operator_who_cannot_be_told_has_the_update_all_the_same(
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 @pytest.mark.parametrize("tag", ["1.30.5-crash", "1.30.5-ends"])
 def test_an_nginx_that_is_broken_is_taken_back(
     site: DeployedSite, ssh: Ssh, account: Account, tag: str, record_property: Record
@@ -274,7 +274,7 @@ def test_an_nginx_that_is_broken_is_taken_back(
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_not(
     site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
@@ -297,7 +297,7 @@ def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 def test_postgresql_is_updated_within_its_major_version(
     site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
@@ -314,12 +314,12 @@ def test_postgresql_is_updated_within_its_major_version(
     assert (_pins(ssh)["postgres"], titles(site, account)) == ("18.6", {"before"})
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 @pytest.mark.timeout(900)
 def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_back(
     site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
 ) -> None:
-    begin_anew(ssh, anew_on("17.11"))
+    reset_site(ssh, script_for_postgres("17.11"))
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
     before = push(git, remote, tmp_path / "work", "before")
@@ -328,7 +328,7 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
     assert "ops update postgres --to 18.7" in str(refused["summary"])
     requested = ("update", "postgres", "--to", "18.6", "--yes")
     for step in ("convert", "switch"):
-        cut_off_at(ssh, step, *requested)
+        kill_at_step(ssh, step, *requested)
         undone = ops(ssh, "update", "--resume", code=5)
         assert "17.11 is back" in str(undone["summary"]), step
         assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before), step
@@ -337,7 +337,7 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
     # A host that boots when the folders are exchanged, and the image that is pinned cannot read what lies there.
     environment = "/opt/gitea-suite/compose/.env"
     assert ssh(f"sudo cp {environment} /root/before").returncode == 0
-    cut_off_at(ssh, "pin", *requested)
+    kill_at_step(ssh, "pin", *requested)
     booted = ssh(f"sudo mv /root/before {environment} && sudo systemctl restart gitea-suite")
     assert booted.returncode == 0, ssh("sudo journalctl --no-pager --unit gitea-suite --lines 40").stdout
     assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before)
