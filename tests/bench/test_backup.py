@@ -130,8 +130,8 @@ def writing(host: Host) -> Iterator[None]:
 def restore(site: Site) -> dict[str, Run]:
     """Restore the whole site from the bucket alone, as on a new host, from the host's own copy and from its snapshot.
 
-    The bucket and the alternatives to compare with are measured twice: without a link, which is faster than S3 ever is, and over
-    a slow link.
+    The alternatives to compare with are plain copying and the script. Copying and the restore from the bucket are measured twice:
+    without a link, which is faster than S3 ever is, and over a slow link.
     """
     host = site.host
     measured = {"copying": copying(site), "the script's": restore_of_the_script(site)}
@@ -213,15 +213,15 @@ def against_the_script(taken: Taken, script: list[Run]) -> list[Figure]:
 def of_restores(restored: dict[str, Run]) -> list[Figure]:
     """Compare the restores, each up to a healthy site. Without a link the two processors are the limit, so there is no target."""
     copied, script, over = (restored[each].seconds for each in ("copying", "the script's", "copying over a link"))
-    bucket, linked, here, picture = (
+    bucket, linked, own_copy, snapshot = (
         restored[each].seconds for each in ("bucket", "bucket over a link", "here", "picture")
     )
     copying_them = f"copying its bytes: {copied:.1f} s"
     return [
-        _ratio("restore of the newest backup in place", f"{picture:.1f} s", copying_them, picture / copied, 1.2),
+        _ratio("restore of the newest backup in place", f"{snapshot:.1f} s", copying_them, snapshot / copied, 1.2),
         _ratio(f"restore from the bucket, over {BASELINE_MBIT} Mbit/s", f"{linked:.1f} s", f"copying its bytes over it: {over:.1f} s", linked / over, 1.2),
         _ratio("restore from the bucket, without the link", f"{bucket:.1f} s", copying_them, bucket / copied),
-        _ratio("restore from the host's own copy", f"{here:.1f} s", copying_them, here / copied),
+        _ratio("restore from the host's own copy", f"{own_copy:.1f} s", copying_them, own_copy / copied),
         _ratio("restore from the bucket, without the link", f"{bucket:.1f} s", f"the script's, unchecked: {script:.1f} s", bucket / script),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""nginx replaced under load, against `docker compose up`, which recreates the container as other updaters do."""
+"""Replacing nginx under load, against `docker compose up`, which recreates the container as other updaters do."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def nginx_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def _replaced_under_load(stack: Stack, requests: int, replace_nginx: Callable[[str], None]) -> Figures:
-    """Replace nginx's image to and fro under load, until the crowd has had so many answers."""
+    """Replace nginx with each image in turn under load, until the crowd has had ``requests`` answers."""
     images = [f"{stack.project}/nginx:next", stack.images["NGINX_IMAGE"]] * (REPLACEMENTS // 2)
     seconds = 0.0
     with Crowd(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as crowd:

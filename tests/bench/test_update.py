@@ -155,7 +155,7 @@ def test_updates_against_compose_that_recreates_the_container(older_gitea: Site,
         ),
     ]
     details: dict[str, Any] = {
-        "ours": [{"met": asdict(met), "told": told} for met, told in ours],
+        "ours": [{"met": asdict(met), "told": report} for met, report in ours],
         "theirs": [asdict(each) for each in theirs],
         "broken": back,
         "checks": checks,
@@ -203,7 +203,7 @@ def _their_broken(site: Site) -> bool:
 
 
 def _until(holds: Callable[[], bool], seconds: float) -> None:
-    """Wait until ``holds`` returns true, or for so many seconds."""
+    """Wait until ``holds`` returns true, for at most ``seconds``."""
     time.sleep(1)
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:

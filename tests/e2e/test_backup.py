@@ -96,7 +96,7 @@ def test_a_restore_brings_back_the_old_state_and_sets_aside_later_changes(
 ) -> None:
     owner, (first, taken) = kept.owner, kept.backups
     assert 0 < taken["paused"] < 1
-    # Nothing was written between the two backups, so the second one refers to the data snapshot of the first.
+    # Nothing was written in between: the second backup stored only the database and small files, and shares the data snapshot.
     assert data_of(site, taken["identity"]) == data_of(site, first["identity"])
     git("clone", kept.remote, "work")
     push(git, kept.remote, tmp_path / "work", "later")

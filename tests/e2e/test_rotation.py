@@ -26,7 +26,7 @@ def _mails() -> list[dict[str, Any]]:
 
 
 def _arrived(before: int, recipient: str) -> list[dict[str, Any]]:
-    """Return the new mails to a recipient as soon as there are any; none where no inbox is readable."""
+    """Return the new mails to a recipient as soon as there are any; an empty list without a readable inbox."""
     deadline = time.monotonic() + ARRIVAL_SECONDS
     while INBOX and time.monotonic() < deadline:
         if found := [mail for mail in _mails()[before:] if mail["to"] == [recipient]]:

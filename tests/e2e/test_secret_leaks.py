@@ -1,4 +1,4 @@
-"""No secret value is where it must not be: on the host, in Terraform's state, on the operator's machine."""
+"""No secret value leaks: not on the host, into Terraform's state or onto the operator's machine."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ LOCK = "restic/locks/0e"
 
 
 def permitted(policy: str, key: str) -> set[str]:
-    """The attacks on an object, or on the bucket, that the policy permits."""
+    """Return the names of the attacks on an object, or on the bucket, that the policy permits."""
     evaluator = IAMPolicy(policy)
     return {
         name

@@ -45,7 +45,7 @@ class Stage:
         return done.stdout.strip()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start a stream as a process of its own, as the host's unit does."""
+        """Start the stream as its own process, as the host's unit does."""
         program = (
             "import sys; from pathlib import Path; from tests.disaster.parts.test_wal_stream import run_stream; "
             "run_stream(Path(sys.argv[1]), *sys.argv[2:])"

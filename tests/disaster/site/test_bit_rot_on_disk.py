@@ -1,4 +1,4 @@
-"""The data disk returns other bytes than were written: the health check reports it, and a restore does not use the disk's snapshot."""
+"""The data disk returns wrong bytes: the health check reports it, and a restore does not use the disk's snapshot."""
 
 from __future__ import annotations
 

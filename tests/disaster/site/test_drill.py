@@ -1,4 +1,4 @@
-"""The drill finds the defects of a backup, and a backup that was taken under load has none."""
+"""The drill finds the defects of a backup, and a backup that was taken under load has no defect."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_drill_finds_a_missing_git_object_although_every_ref_is_unchanged(
     assert failed["identity"] == taken["identity"]
     assert [each for each in failed["findings"] if f"git fsck of {account.name}/kept.git" in each]
     assert [each for each in failed["findings"] if f"{account.name}/kept.git cannot be cloned" in each]
-    # No update begins while the backups may be unusable.
+    # No update begins while the backups may be unusable, unless the operator overrides it.
     refused = ops(ssh, "update", "gitea", "--to", "28.1.1-sour", "--yes", code=4)
     assert "ops restore --drill" in json.dumps(refused)
     assert ssh(f"sudo mv /root/lost {path}").returncode == 0

@@ -102,7 +102,7 @@ class Deployed:
         return ("update", "gitea", "--to", to, "--yes")
 
     def _run(self, *arguments: str) -> None:
-        """Run a verb that succeeds, is undone or is refused; raises Refused for the last."""
+        """Run a verb that succeeds, is undone or is refused; raises Refused when it is refused."""
         done = self._ssh(f"sudo ops {shlex.join(arguments)} --json")
         assert done.returncode in {0, 4, 5}, f"{done.stdout}\n{done.stderr}"
         summary = str(json.loads(done.stdout)["summary"])

@@ -159,7 +159,7 @@ def test_a_restore_migrates_a_backup_of_an_older_release_and_refuses_one_of_a_ne
 
 
 @by_hand_with_short_watch
-def test_a_rollback_brings_back_the_data_of_before_and_reports_the_lost_writes(
+def test_a_rollback_restores_the_earlier_data_and_reports_the_lost_writes(
     older_gitea: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
