@@ -1,4 +1,4 @@
-"""restic's settings against its defaults, on the same files in the same run: the measurements behind docs/decisions/0019-restic-settings.md."""
+"""restic's settings against its defaults, on the same files in the same run: the measurements behind ADR 0019."""
 
 from __future__ import annotations
 
