@@ -33,7 +33,7 @@ _ANSWER = "server { listen 3000; location / { return 200 'from behind'; } }"
 
 @dataclass(frozen=True)
 class Figures:
-    """The measurements of a crowd of clients while nginx was replaced several times."""
+    """The measurements of the load clients while nginx was replaced several times."""
 
     requests: int
     on_kept_connections: int
@@ -71,21 +71,21 @@ def nginx_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def _replaced_under_load(stack: Stack, requests: int, replace_nginx: Callable[[str], None]) -> Figures:
-    """Replace nginx with each image in turn under load, until the crowd has had ``requests`` answers."""
+    """Replace nginx with each image in turn under load, until the clients have had ``requests`` answers."""
     images = [f"{stack.project}/nginx:next", stack.images["NGINX_IMAGE"]] * (REPLACEMENTS // 2)
     seconds = 0.0
-    with Crowd(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as crowd:
+    with Crowd(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as clients:
         for number, image in enumerate(images, 1):
             began = time.monotonic()
             replace_nginx(image)
             seconds += time.monotonic() - began
-            crowd.await_served(requests * number // REPLACEMENTS)
+            clients.await_served(requests * number // REPLACEMENTS)
     return Figures(
-        crowd.served + crowd.failures.total(),
-        crowd.reused,
-        crowd.failures.total(),
-        dict(crowd.failures),
-        round(crowd.longest, 2),
+        clients.served + clients.failures.total(),
+        clients.reused,
+        clients.failures.total(),
+        dict(clients.failures),
+        round(clients.longest, 2),
         round(seconds / REPLACEMENTS, 1),
     )
 

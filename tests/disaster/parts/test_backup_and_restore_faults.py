@@ -74,27 +74,27 @@ def after_the_first_pack(
     """Return a fault function: no fault until the first pack is stored (or read), then ``first()`` and ``fault`` each time."""
     faulted: list[str] = []
 
-    def choose_fault(asked: str, path: str) -> Fault:
+    def fault_for(asked: str, path: str) -> Fault:
         if asked == method and "/restic/data/" in path:
             if not faulted:
                 first()
             faulted.append(path)
         return fault if faulted else misbehaving.WELL
 
-    return choose_fault
+    return fault_for
 
 
 def delayed() -> tuple[Callable[[str, str], Fault], threading.Event]:
     """Return a fault function that delays every request until the event is set, and the event."""
     released = threading.Event()
 
-    def choose_fault(method: str, path: str) -> Fault:
+    def fault_for(method: str, path: str) -> Fault:
         assert method
         assert path
         released.wait(60)
         return misbehaving.WELL
 
-    return choose_fault, released
+    return fault_for, released
 
 
 def _requested_since(proxy: Misbehaving, count: int) -> bool:
@@ -121,8 +121,8 @@ def test_backups_that_cannot_be_uploaded_stay_on_the_host_and_the_next_run_uploa
         "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR),
         "credentials expired": after_the_first_pack(misbehaving.EXPIRED),
     }
-    for number, (name, choose_fault) in enumerate(faults.items(), 1):
-        proxy.judge = choose_fault
+    for number, (name, fault_for) in enumerate(faults.items(), 1):
+        proxy.judge = fault_for
         ended = site.ops("backup", "take", endpoint=proxy.url)
         assert ended.code == 7, (name, ended)
         assert "kept on this host" in ended.words
@@ -154,8 +154,8 @@ def test_a_restore_from_a_failing_bucket_changes_nothing_and_one_from_a_slow_buc
         "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR, method="GET"),
         "credentials expired": after_the_first_pack(misbehaving.EXPIRED, method="GET"),
     }
-    for name, choose_fault in faults.items():
-        proxy.judge = choose_fault
+    for name, fault_for in faults.items():
+        proxy.judge = fault_for
         ended = site.ops("restore", "--yes", endpoint=proxy.url)
         assert ended.code == 7, (name, ended)
         assert (site.gitea_state(), "later" in site.issues()) == ("running", True)

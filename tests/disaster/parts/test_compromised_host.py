@@ -469,7 +469,7 @@ def _prune_killed_before(site: Site, workspace: Workspace, proxy: Misbehaving, n
     before, lock = itertools.count(), threading.Lock()
     blocked: list[str] = []
 
-    def choose_fault(method: str, path: str) -> Fault:
+    def fault_for(method: str, path: str) -> Fault:
         changes = method in {"PUT", "POST", "DELETE"} and path.startswith(f"/{BUCKET}/") and "/locks/" not in path
         with lock:
             if not blocked and not (changes and next(before) == number):
@@ -479,7 +479,7 @@ def _prune_killed_before(site: Site, workspace: Workspace, proxy: Misbehaving, n
                 pruning.kill()
         return misbehaving.AWAY
 
-    proxy.judge = choose_fault
+    proxy.judge = fault_for
     pruning.start()
     pruning.join(120)
     _kill_errands(f"operator-{site.name}")

@@ -84,15 +84,15 @@ def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
     stack: Stack, operator: dict[str, str], world: World, other_image: str, tmp_path: Path
 ) -> None:
     endpoint, target = (stack.address("door", "web"), 443), nginx_stack_of(stack)
-    crowd = Crowd(*endpoint, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
-    with crowd, slow_push(stack, operator, tmp_path / "work", "over") as push:
+    clients = Crowd(*endpoint, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
+    with clients, slow_push(stack, operator, tmp_path / "work", "over") as push:
         forth = nginx_handover.replace_nginx(SITE, world, other_image, stack=target, drain_seconds=60)
         assert push.wait(30) == 0, push.stderr and push.stderr.read()
         back = nginx_handover.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], stack=target, drain_seconds=60)
-        crowd.await_served(1000, seconds=60)
-    assert crowd.failures == {}
-    assert crowd.reused > 100
-    assert crowd.served - crowd.reused > 100
+        clients.await_served(1000, seconds=60)
+    assert clients.failures == {}
+    assert clients.reused > 100
+    assert clients.served - clients.reused > 100
     assert [forth.changed, forth.cut, back.changed, back.cut] == [True, False, True, False]
     assert has_arrived(stack, operator, tmp_path / "work", "over")
     # The container is as Compose would make it, so Compose does not change it.

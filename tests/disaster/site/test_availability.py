@@ -44,16 +44,16 @@ def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
 ) -> None:
     before = _nginx(ssh)
     trust = ssl.create_default_context(cafile=site.authorities or None)
-    with Crowd(site.address, 443, site.domain, trust, "/api/healthz") as crowd:
+    with Crowd(site.address, 443, site.domain, trust, "/api/healthz") as clients:
         for number in range(1, REPLACEMENTS + 1):
-            crowd.await_served(number * REQUESTS // (REPLACEMENTS + 1))
+            clients.await_served(number * REQUESTS // (REPLACEMENTS + 1))
             if number == 1:
                 assert pushing.is_alive(), "the push ended before nginx was replaced"
             assert ops(ssh, "nginx", "replace")["cut"] is False
-        crowd.await_served(REQUESTS)
-    assert crowd.failures == {}
-    assert crowd.served >= REQUESTS
-    assert crowd.reused > REPLACEMENTS
+        clients.await_served(REQUESTS)
+    assert clients.failures == {}
+    assert clients.served >= REQUESTS
+    assert clients.reused > REPLACEMENTS
     pushing.join()
     assert head_of(site, account, "kept") == git("rev-parse", "HEAD", directory=tmp_path / "work").stdout.strip()
     # There is exactly one nginx, a new one, and it is as Compose would make it.
