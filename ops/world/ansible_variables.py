@@ -1,4 +1,4 @@
-"""Variables for Ansible as a file in which every text is data: Ansible evaluates no template in it."""
+"""Variables for Ansible as the text of a file in which Ansible evaluates no template."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from typing import Any
 _ESCAPED = '"\\'
 
 
-def as_data(value: Any, depth: int = 0) -> str:
-    """Return a value as YAML in JSON's form, with the tag ``!unsafe`` at each text.
+def as_data(value: Mapping[str, Any]) -> str:
+    """Return variables as YAML in JSON's form, with the tag ``!unsafe`` at the whole.
 
-    Without the tag Ansible evaluates {{ }} in a text (Ansible user guide, "Unsafe or raw strings").
+    Without the tag Ansible evaluates {{ }} in a text (Ansible user guide, "Unsafe or raw strings"). At a single text the
+    tag makes Ansible guess the type: a quoted "12:30" becomes 750, and "=" an error.
     """
+    return f"!unsafe {_value(value, 0)}"
+
+
+def _value(value: Any, depth: int) -> str:
     if isinstance(value, Mapping):
-        parts = [f"{_quoted(str(key))}: {as_data(each, depth + 1)}" for key, each in value.items()]
+        parts = [f"{_quoted(str(key))}: {_value(each, depth + 1)}" for key, each in value.items()]
         return _block("{", parts, "}", depth)
     if isinstance(value, list | tuple):
-        return _block("[", [as_data(each, depth + 1) for each in value], "]", depth)
+        return _block("[", [_value(each, depth + 1) for each in value], "]", depth)
     if value is None or isinstance(value, bool | int | float):
         return json.dumps(value)
-    return f"!unsafe {_quoted(str(value))}"
+    return _quoted(str(value))
 
 
 def _block(opening: str, parts: list[str], closing: str, depth: int) -> str:
