@@ -14,7 +14,7 @@ Generated from `ops/world/environment.py` by `python -m ops.cli.environment_refe
 _ABOUT = (
     "Terraform, Ansible, Docker Compose, restic, git, ssh and every other program that `ops` runs get the variables below from "
     f"the caller's environment and no others, {' and '.join(f'`{name}={value}`' for name, value in LOCALE.items())}, and those "
-    "that `ops` sets for the program. The first row that matches decides; `*` stands for any text. A stage of the gate is not "
+    "that `ops` sets for the program. The first row that matches decides; `*` matches any text. A stage of the gate is not "
     "such a program: it is the suite's own Python, with the caller's environment."
 )
 

@@ -99,12 +99,18 @@ def _section(schema: type[Any], table: Any, name: str, problems: list[str]) -> A
 
 
 def _value(value: Any, kind: Any, item: dataclasses.Field[Any], name: str, problems: list[str]) -> Any:
-    is_list = kind == tuple[str, ...]
-    fits = isinstance(value, list) and all(isinstance(one, str) for one in value) if is_list else type(value) is kind
+    fits = _fits(value, kind)
     if not fits or not item.metadata["check"](value):
         explain = item.metadata["explain"] if fits else None
-        problems.append(f"{name} = {_shown(value)}: {(explain and explain(value)) or item.metadata['remedy']}")
-    return tuple(value) if is_list and fits else value
+        remedy = (explain and explain(value)) or item.metadata["remedy"]
+        problems.append(f"{name} = {_shown(value)}: {remedy}")
+    return tuple(value) if fits and isinstance(value, list) else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind == tuple[str, ...]:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return type(value) is kind
 
 
 def _shown(value: Any) -> str:
@@ -138,31 +144,44 @@ def _of_names(site: Site) -> Iterator[str]:
 
 
 def _of_mail(site: Site) -> Iterator[str]:
-    host, port = site.mail.smtp_host, site.mail.smtp_port
-    ses = SES_HOST.fullmatch(host)
-    own = f"email-smtp.{site.aws.region}.amazonaws.com" + (".cn" if site.aws.region.startswith("cn-") else "")
-    if not ses and not site.aws.endpoint_url:
-        yield (
-            f'mail.smtp_host = "{host}" is not SES: ops makes credentials of SES for the site, which no other server may '
-            f"receive: give {own}"
-        )
-    if ses and ses[1] != site.aws.region:
-        yield (
-            f'mail.smtp_host = "{host}" is SES of another region than aws.region = "{site.aws.region}", where the sender is '
-            f"verified: give {own}"
-        )
-    if ses and port not in _SES_PORTS:
-        yield (
-            f"mail.smtp_port = {port} does not work with SES from EC2, which needs STARTTLS and a port other than 25: "
-            "give 587 or 2587"
-        )
-    if not ses and port in _TLS_PORTS:
-        yield f"mail.smtp_port = {port} begins with TLS, and Gitea uses STARTTLS: give the server's port for STARTTLS"
+    ses = SES_HOST.fullmatch(site.mail.smtp_host)
+    yield from _of_ses(site, ses[1]) if ses else _of_another_server(site)
     if len(site.mail.sender.rpartition("@")[2]) > _LONGEST_MAIL_DOMAIN:
         yield (
             f'mail.sender = "{site.mail.sender}" has a domain too long for its DKIM records: give one of at most '
             f"{_LONGEST_MAIL_DOMAIN} characters"
         )
+
+
+def _of_ses(site: Site, region: str) -> Iterator[str]:
+    if region != site.aws.region:
+        yield (
+            f'mail.smtp_host = "{site.mail.smtp_host}" is SES of another region than aws.region = "{site.aws.region}", '
+            f"where the sender is verified: give {_ses_of(site)}"
+        )
+    if site.mail.smtp_port not in _SES_PORTS:
+        yield (
+            f"mail.smtp_port = {site.mail.smtp_port} does not work with SES from EC2, which needs STARTTLS and a port other "
+            "than 25: give 587 or 2587"
+        )
+
+
+def _of_another_server(site: Site) -> Iterator[str]:
+    if not site.aws.endpoint_url:
+        yield (
+            f'mail.smtp_host = "{site.mail.smtp_host}" is not SES: ops makes credentials of SES for the site, which no other '
+            f"server may receive: give {_ses_of(site)}"
+        )
+    if site.mail.smtp_port in _TLS_PORTS:
+        yield (
+            f"mail.smtp_port = {site.mail.smtp_port} begins with TLS, and Gitea uses STARTTLS: give the server's port for "
+            "STARTTLS"
+        )
+
+
+def _ses_of(site: Site) -> str:
+    suffix = ".cn" if site.aws.region.startswith("cn-") else ""
+    return f"email-smtp.{site.aws.region}.amazonaws.com{suffix}"
 
 
 def _of_backups(site: Site) -> Iterator[str]:

@@ -227,7 +227,7 @@ class Limits:
 class Site:
     """One complete, valid site."""
 
-    schema: int = _key(one_of(SCHEMA), f"give {SCHEMA}, the schema of this suite")  # type: ignore[arg-type]
+    schema: int = _key(one_of(SCHEMA), f"give {SCHEMA}, the schema of this suite")
     name: str = _key(
         matches(_NAME),
         "give 2 to 21 of a-z, 0-9 and -, beginning with a letter but not with sg-, and ending with a letter or digit",

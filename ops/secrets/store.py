@@ -81,14 +81,15 @@ def credentials_from(document: Secret) -> SmtpCredentials:
         parts = json.loads(document.reveal())
     except (ValueError, RecursionError):
         parts = None
-    values = [parts.get(key) for key in ("username", "password")] if isinstance(parts, dict) else [None]
-    if not all(isinstance(value, str) and value and is_line(value) for value in values):
+    values = [parts.get(key) for key in ("username", "password")] if isinstance(parts, dict) else []
+    texts = [value for value in values if isinstance(value, str) and value and is_line(value)]
+    if len(texts) != 2:
         raise Refused(
             f"the secret {SMTP} is not a JSON document of username and password, each one line of text",
             "run ops deploy on the deploying machine, which makes new credentials",
             left_as="no secret file was changed",
         )
-    return SmtpCredentials(values[0], Secret(values[1]))
+    return SmtpCredentials(texts[0], Secret(texts[1]))
 
 
 def fetch(site: Site, world: World, *, pending: str = "", directory: Path = Path(SECRETS_DIRECTORY)) -> Report:

@@ -18,7 +18,7 @@ LOCALE: Mapping[str, str] = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
 
 @dataclass(frozen=True)
 class Rule:
-    """Names of variables (``*`` stands for any text), whether programs get them, and the reason."""
+    """Names of variables (``*`` matches any text), whether programs get them, and the reason."""
 
     names: tuple[str, ...]
     kept: bool
@@ -119,7 +119,7 @@ def is_kept(name: str) -> bool:
 def environment_for(own: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the complete environment of a program: the caller's kept variables, the locale, and ``own`` above both."""
     kept = {name: value for name, value in os.environ.items() if is_kept(name)}
-    return kept | LOCALE | dict(own or {})
+    return {**kept, **LOCALE, **(own or {})}
 
 
 @contextmanager

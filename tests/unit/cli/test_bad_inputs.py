@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from ops.cli import arguments, commands, main
+from ops.cli import arguments, main, standard_input
 from tests.support import fakes
 
 VERBS = [
@@ -243,7 +243,7 @@ _OUTPUTS = list(_outputs())
 
 def test_only_the_end_of_a_long_standard_input_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"x" * 3_000_000 + b"end\xc3"), encoding="utf-8"))
-    kept = commands.standard_input.end()
+    kept = standard_input.end()
     assert len(kept) == 1 << 20
     assert kept.endswith("end\ufffd")
 
@@ -254,14 +254,14 @@ def test_a_name_that_the_terminal_cannot_show_is_printed_escaped(
 ) -> None:
     shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr("sys.stdout", shown)
-    commands.standard_input.tolerate()
+    standard_input.tolerate()
     print("数据")
     shown.flush()
-    assert b"\\u6570" in shown.buffer.getvalue()  # type: ignore[attr-defined]  # a BytesIO
+    assert b"\\u6570" in shown.buffer.getvalue()
 
 
 def test_a_closed_standard_input_is_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
-    commands.standard_input.tolerate()
+    standard_input.tolerate()
     with sys.stdin:
-        assert commands.standard_input.end() == ""
+        assert standard_input.end() == ""

@@ -76,7 +76,7 @@ PROGRAMS: Mapping[str, Callable[[], object]] = {
     "run": lambda: Processes().run(["x"]),
     "output": lambda: Processes().output(["x"], directory=HERE, environment={}),
     "run_watched": lambda: Processes().run_watched(["x"], environment={}, on_line=bool),
-    "pipe": lambda: Processes().pipe(["x"], ["y"], environment={}, tell=str),
+    "pipe": lambda: Processes().pipe(["x"], ["y"], environment={}, tell=print),
     "in_background": _in_background,
     "in a container": lambda: CONTAINER.run(["x"]),
     "output of a container": lambda: CONTAINER.output(["x"], directory=HERE, environment={}),
@@ -109,7 +109,7 @@ def test_ansible_gets_the_same_environment(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(ansible, "environment", lambda playbooks: {"ANSIBLE_STRATEGY": "own", **LOCALE})
     monkeypatch.setattr(ansible_runner.interface, "init_runner", Runner)
-    ansible.play(tmp_path, "one.yml", state=tmp_path, host={}, variables={}, tell=str)
+    ansible.play(tmp_path, "one.yml", state=tmp_path, host={}, variables={}, tell=print)
     assert {each for each in HOSTILE if each in seen} - set(LOCALE) == {"ANSIBLE_STRATEGY"}
     assert (seen["ANSIBLE_STRATEGY"], seen["LC_ALL"]) == ("own", "C.UTF-8")
 
