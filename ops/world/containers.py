@@ -17,6 +17,7 @@ from docker.errors import APIError, BuildError, DockerException, ImageNotFound, 
 from requests import RequestException
 
 from ops.errors import OpsError, Unavailable
+from ops.world import container_script
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
@@ -91,6 +92,11 @@ class Containers:
         with _translated_errors():
             container = self._running(project, service)
             code, output = container.exec_run(list(argv), user=user, environment=dict(environment or {}))
+        if code is None:
+            raise OpsError(
+                f"the output of {argv[0]} in {service} ended before the program did",
+                "look at journalctl --unit docker, then run the command again",
+            )
         return Ran(int(code), output.decode("utf-8", "replace"))
 
     def restart(self, project: str, service: str) -> None:
@@ -158,26 +164,20 @@ class Containers:
     ) -> Ran:
         """Run a shell script in a new container without network, with ``folder`` mounted at ``target``; then remove the container.
 
-        Returns the exit code, and the standard output, or standard error when the script failed.
+        Returns the exit code, and the complete standard output, or standard error when the script failed. The output comes
+        from the program's own pipe, never from the container's log: the engine rotates logs. Raises OpsError when the stream
+        ended before the script's output did.
         """
-        mount = {str(folder): {"bind": target, "mode": "rw" if writable else "ro"}}
         with _translated_errors():
-            made = self._docker.containers.create(
-                image, ["-c", script], entrypoint=["sh"], user=user, network_mode="none", volumes=mount
+            code, output = container_script.run(
+                self._docker, image, script, mount=_bind(folder, target, writable=writable), user=user
             )
-            try:
-                made.start()
-                code = int(made.wait()["StatusCode"])
-                output = made.logs(stdout=not code, stderr=bool(code)).decode("utf-8", "replace")
-            finally:
-                made.remove(force=True, v=True)
         return Ran(code, output)
 
     def start_program(
         self, image: str, argv: Sequence[str], *, name: str, user: str, folder: Path, target: str
     ) -> None:
         """Start a program in a new container without network, with ``folder`` mounted at ``target``; does not wait for it."""
-        mount = {str(folder): {"bind": target, "mode": "rw"}}
         entry, *rest = argv
         with _translated_errors():
             self._docker.containers.run(
@@ -189,7 +189,7 @@ class Containers:
                 detach=True,
                 network_mode="none",
                 cap_drop=["ALL"],
-                volumes=mount,
+                volumes=_bind(folder, target, writable=True),
             )
 
     def exit_log(self, container: str) -> str:
@@ -355,6 +355,10 @@ def health_from(state: Mapping[str, Any]) -> str:
     if status == "unhealthy" and checks and checks[-1]["ExitCode"] == 0:
         return "healthy" if _moment(checks[-1]["Start"]) >= _moment(state["StartedAt"]) else "starting"
     return status
+
+
+def _bind(folder: Path, target: str, *, writable: bool) -> dict[str, dict[str, str]]:
+    return {str(folder): {"bind": target, "mode": "rw" if writable else "ro"}}
 
 
 def _pinned(reference: str, image: Any) -> str:
