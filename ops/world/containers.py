@@ -25,6 +25,8 @@ _COMPOSE_SERVICE = "com.docker.compose.service"
 _FREEZES = 5
 # The longest that a write may wait. After that the site is thawed and the backup fails.
 FROZEN_SECONDS = 5.0
+# The engine's state of a container that runs and is not paused.
+RUNNING = "running"
 # The start time of a container that has never started.
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -251,14 +253,15 @@ class Containers:
             self._docker.containers.get(container).remove(force=True, v=True)
 
     def pinned(self, project: str) -> Mapping[str, str]:
-        """Return the image of each service of a project, as NAME:TAG@DIGEST where its registry gave the digest."""
+        """Return the image of each service of a project, running or stopped, as NAME:TAG@DIGEST where its registry gave the digest."""
         with _translated_errors():
-            running = self._docker.containers.list(
-                ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
+            found = self._docker.containers.list(
+                all=True, ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
             )
-            return {
-                each.labels[_COMPOSE_SERVICE]: _pinned(each.attrs["Config"]["Image"], each.image) for each in running
-            }
+            # A stopped container counts where its service has no running one.
+            found.sort(key=lambda each: bool(each.attrs["State"]["Running"]))
+            chosen = {each.labels[_COMPOSE_SERVICE]: each for each in found}
+            return {name: _pinned(each) for name, each in chosen.items()}
 
     def pull(self, name: str, digest: str) -> None:
         """Pull the image of that digest unless this machine has it; raises Unavailable when the pull fails."""
@@ -361,9 +364,12 @@ def _bind(folder: Path, target: str, *, writable: bool) -> dict[str, dict[str, s
     return {str(folder): {"bind": target, "mode": "rw" if writable else "ro"}}
 
 
-def _pinned(reference: str, image: Any) -> str:
-    digests = image.attrs.get("RepoDigests") or [f"@{image.id}"]
-    return reference if "@" in reference else f"{reference}@{digests[0].partition('@')[2]}"
+def _pinned(container: Any) -> str:
+    reference = str(container.attrs["Config"]["Image"])
+    if "@" in reference:
+        return reference
+    digests = container.image.attrs.get("RepoDigests") or [f"@{container.image.id}"]
+    return f"{reference}@{digests[0].partition('@')[2]}"
 
 
 def _moment(text: str) -> datetime:

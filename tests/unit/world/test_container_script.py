@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def test_a_command_whose_stream_ended_before_the_command_is_an_error() -> None:
         def list(self, **_: Any) -> list[Any]:
             return [self]
 
-        def exec_run(self, argv: list[str], **_: Any) -> tuple[None, bytes]:
+        def exec_run(self, argv: Sequence[str], **_: Any) -> tuple[None, bytes]:
             return None, b"half"
 
     engine = Cut()
