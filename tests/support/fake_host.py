@@ -115,6 +115,10 @@ class FakeHost(fakes.FakeWorld):
     scratch: Path | None = None
     loses_rows: bool = False
     initdb_fails: bool = False
+    # The subvolumes and the mounts in Gitea's data, and the repositories of Gitea's table; None before the table has any.
+    nested_subvolumes: tuple[Path, ...] = ()
+    mounted: tuple[Path, ...] = ()
+    table: tuple[str, ...] | None = None
     # The state of maintenance mode, its message, and for how many more checks a push runs.
     maintenance: str = "none"
     visitor_message: str = ""
@@ -521,9 +525,15 @@ class FakeHost(fakes.FakeWorld):
 
     def snapshot(self, folder: Path, snapshot: Path) -> None:
         self.action(f"snapshot {folder.name}")
-        shutil.copytree(folder, snapshot)
+        shutil.copytree(folder, snapshot, symlinks=True)
 
-    def differs(self, snapshot: Path, earlier: Path) -> bool:
+    def nested(self, folder: Path) -> tuple[Path, ...]:
+        return self.nested_subvolumes
+
+    def mounts(self, folder: Path) -> tuple[Path, ...]:
+        return self.mounted
+
+    def differs(self, snapshot: Path, earlier: Path, ignored: Sequence[str] = ()) -> bool:
         return (snapshot / "writes").read_text() != (earlier / "writes").read_text()
 
     def errors(self, folder: Path) -> tuple[str, ...]:
@@ -532,7 +542,7 @@ class FakeHost(fakes.FakeWorld):
 
     def clone(self, snapshot: Path, folder: Path) -> None:
         self.action(f"clone {folder.name}")
-        shutil.copytree(snapshot, folder)
+        shutil.copytree(snapshot, folder, symlinks=True)
 
     def exchange(self, one: Path, other: Path) -> None:
         self.action(f"exchange {one.name}")
@@ -569,7 +579,7 @@ class FakeHost(fakes.FakeWorld):
         folder = self.scratch if second_nginx else self.paths.data / "postgresql"
         if not folder or not (second_nginx or self.stack["postgres"].state == "running"):
             raise OpsError("the database ended the session")
-        yield Session(folder, name)
+        yield Session(folder, name, self.table)
 
     # The repositories.
     def restic(self, repository: str, **_: Any) -> Restic:
@@ -603,6 +613,7 @@ class Session:
 
     folder: Path
     name: str
+    table: tuple[str, ...] | None = None
 
     def ask(self, statement: str) -> list[list[str]]:
         folder = self.folder
@@ -627,6 +638,10 @@ class Session:
     def _upgrade_answers(self, statement: str) -> list[list[str]]:
         """Answer the queries of a PostgreSQL upgrade, and any other SELECT with some row."""
         match statement.split():
+            case ["SELECT", "column_name", *_]:
+                return [["owner_name"], ["lower_name"]] if self.table is not None else []
+            case ["SELECT", "lower(owner_name)", *_]:
+                return [[each] for each in self.table or ()]
             case ["SELECT", "rolname", *_]:
                 return [["gitea"]]
             case ["SELECT", "format('%I.%I',", "schemaname,", "tablename)", *_]:
@@ -678,6 +693,14 @@ class Restic:
 
     def holds(self, snapshot: str) -> bool:
         return snapshot in self.host.snapshots
+
+    def forget(self, snapshots: Sequence[str]) -> None:
+        self.host.action("forget snapshots")
+        for each in snapshots:
+            del self.host.snapshots[each]
+
+    def prune(self) -> None:
+        self.host.action("prune")
 
     def restore(self, snapshot: str, target: Path, **_: Any) -> None:
         self.host.action("restore data")

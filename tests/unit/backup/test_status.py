@@ -37,7 +37,7 @@ def failing(facts: BackupInventory, now: datetime = NOW) -> dict[str, str]:
 def test_three_verified_copies_on_two_media_and_one_off_site_are_healthy() -> None:
     assert failing(ALL_WELL) == {}
     assert {each.name for each in status.check(SITE, ALL_WELL, NOW)} == {
-        "copies", "media", "elsewhere", "age", "verified", "drilled", "RTO", "RPO",
+        "copies", "media", "elsewhere", "repositories", "age", "verified", "drilled", "RTO", "RPO",
     }  # fmt: skip
 
 
