@@ -174,6 +174,13 @@ def _update_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument(
         "--without-drill", action="store_true", help="also while the restore drill is overdue or has failed"
     )
+    parser.add_argument(
+        "--accept-loss",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="keep a new version although it removes or empties this table or column, or this part of the canary",
+    )
     _consent(parser)
     back = _verb(
         verbs, "rollback", "go back to before the last update, with the data of then (on the host)", run_rollback
