@@ -190,9 +190,7 @@ def test_a_count_ends_in_time_and_names_what_it_left_out(postgres: Postgres, fil
         found = count(postgres, filled, 2)
         assert time.monotonic() - began < 6
     finally:
-        postgres.sql(
-            "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN%'"
-        )
+        postgres.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN%'")
         holder.wait()
     assert "public.comment.content" in found.uncounted
     assert "public.version" in {*found.counted, *found.uncounted}
