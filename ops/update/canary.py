@@ -7,9 +7,10 @@ a public key without a private half. All requests go through nginx, as a user's 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,6 +48,7 @@ PARTS = tuple(_SERVED_SINCE)
 _NOT_SERVED = frozenset({403, 404, 405, 501})
 # What was written may take a moment to be readable: Gitea's queues note a new branch, for example.
 _READABLE_SECONDS = 10.0
+_PAGE = 50
 _BOUNDARY = "ops-canary-5f0c2d7e"
 _LFS_TYPE = "application/vnd.git-lfs+json"
 
@@ -126,8 +128,7 @@ def remove(site: Site, world: World, token: Secret) -> None:
     The organization is removed only if its description is the canary's: its name may be a user's choice.
     """
     api = _Api(site, world, token)
-    keys = api.ask("GET", "/api/v1/user/keys?limit=50")
-    paths = [f"/api/v1/user/keys/{each['id']}" for each in _documents(keys) if each["title"] == NAME]
+    paths = [f"/api/v1/user/keys/{each['id']}" for each in _keys(api) if each["title"] == NAME]
     paths.append(f"/api/v1/repos/{api.repository}")
     organization = api.ask("GET", f"/api/v1/orgs/{NAME}")
     if organization.status == 200 and str(organization.json().get("description", "")).startswith(_MARK):
@@ -141,9 +142,14 @@ def remove(site: Site, world: World, token: Secret) -> None:
             )
 
 
-def _documents(answer: Answer) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = answer.json() if answer.status == 200 else []
-    return found or []
+def _keys(api: _Api) -> Iterator[Mapping[str, Any]]:
+    """Yield every public key of the administrator; Gitea returns 50 at a time."""
+    for page in itertools.count(1):
+        answer = api.ask("GET", f"/api/v1/user/keys?limit={_PAGE}&page={page}")
+        found: Sequence[Mapping[str, Any]] = answer.json() if answer.status == 200 else []
+        yield from found
+        if len(found) < _PAGE:
+            return
 
 
 def _await_readable(api: _Api, parts: Sequence[Part]) -> None:

@@ -34,9 +34,10 @@ class FakeGitea:
         return (404, b"{}") if switched_off else self._write(path, document)
 
     def _read(self, path: str) -> tuple[int, bytes]:
-        if path.startswith("/api/v1/user/keys?"):
+        if page := re.fullmatch(r"/api/v1/user/keys\?limit=(\d+)&page=(\d+)", path):
             keys = [each for name, each in self.documents.items() if name.startswith("/api/v1/user/keys/")]
-            return 200, json.dumps(keys).encode()
+            size, number = int(page[1]), int(page[2])
+            return 200, json.dumps(keys[size * (number - 1) : size * number]).encode()
         if path in self.files:
             return 200, b64decode(self.files[path])
         return (200, json.dumps(self.documents[path]).encode()) if path in self.documents else (404, b"{}")

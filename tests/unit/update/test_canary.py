@@ -156,6 +156,15 @@ def test_removing_the_canary_leaves_nothing_and_writing_it_removes_an_older_one(
     canary.remove(SITE, served.world, TOKEN)
 
 
+def test_the_canary_s_key_is_found_behind_many_others() -> None:
+    served = Served()
+    for number in range(60):
+        served.gitea.documents[f"/api/v1/user/keys/9{number}"] = {"id": f"9{number}", "title": f"laptop {number}"}
+    served.write()
+    canary.remove(SITE, served.world, TOKEN)
+    assert len(served.gitea.documents) == 60
+
+
 def test_an_organization_of_that_name_that_is_not_the_canary_stays() -> None:
     served = Served()
     served.gitea.documents["/api/v1/orgs/ops-canary"] = {"description": "birds"}

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from ops.errors import Refused, RolledBack
+from ops.errors import OpsError, Refused, RolledBack
 from ops.update import canary
-from tests.support.fake_host import FakeHost, Killed, run_to_end
+from ops.world.https import Answer
+from tests.support.fake_host import FOREVER, FakeHost, Killed, Session, run_to_end
 
 
 @pytest.fixture
@@ -117,6 +118,31 @@ def test_a_count_that_takes_too_long_is_left_out_and_reported(host: FakeHost) ->
     assert report.facts["tables"]["uncounted"] == ["public.comment", "public.comment.content"]
     told = [line for line in host.progress if "are not compared" in line]
     assert told[0] == "2 of 5 tables and columns are not compared: to count them takes more than 60 s"
+
+
+def test_a_table_that_cannot_be_read_is_not_taken_for_one_that_takes_too_long(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> list[list[str]]:
+        raise OpsError("the database ended the session: ERROR: invalid page in block 3 of relation base/16384/16400")
+
+    monkeypatch.setattr(Session, "_counts", broken)
+    with pytest.raises(Refused, match="invalid page in block 3"):
+        host.update(to="28.1.0")
+    assert "stop gitea" not in host.actions
+
+
+def test_a_401_while_the_database_is_away_is_not_a_finding_about_the_administrator(host: FakeHost) -> None:
+    request = host.request
+
+    def away(domain: str, address: str, method: str, path: str, headers: Any = None, document: Any = None) -> Answer:
+        if host.version() == "28.0.2" and path in {"/api/v1/user", "/api/healthz"}:
+            return Answer(424 if "healthz" in path else 401, certificate_ends=FOREVER)
+        return request(domain, address, method, path, headers, document)
+
+    host.request = away  # type: ignore[method-assign]
+    with pytest.raises(RolledBack, match="/api/v1/user answers 401, because Gitea's database does not answer"):
+        host.update(to="28.0.2")
 
 
 def test_the_canary_is_removed_after_an_update_and_after_a_rollback(host: FakeHost) -> None:
