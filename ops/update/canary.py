@@ -44,8 +44,6 @@ _SERVED_SINCE: Mapping[str, tuple[int, int]] = {
     "public key": (1, 22),
 }
 PARTS = tuple(_SERVED_SINCE)
-# The answers of a Gitea on which an administrator switched a feature off.
-_NOT_SERVED = frozenset({403, 404, 405, 501})
 # What was written may take a moment to be readable: Gitea's queues note a new branch, for example.
 _READABLE_SECONDS = 10.0
 _PAGE = 50
@@ -87,15 +85,16 @@ class Compared:
     lost: bool
 
 
-class _NotServedError(Exception):
-    """This Gitea does not serve a part of the canary; the message says how it answers."""
+class _NotStoredError(Exception):
+    """The running version does not store a part of the canary; the message says how it answers."""
 
 
 def write(site: Site, world: World, token: Secret, release: Release) -> Written:
     """Write the canary and read it back; leftovers of an earlier one are removed first.
 
-    ``release`` is the running version of Gitea. Raises OpsError if Gitea refuses a part that it serves, or does not return
-    what was written.
+    ``release`` is the running version of Gitea. A part that it does not store or does not return is left out with the
+    reason: a feature may be switched off, and what it cannot do says nothing about the next version. Raises OpsError if
+    there can be no repository.
     """
     api = _Api(site, world, token)
     remove(site, world, token)
@@ -108,13 +107,14 @@ def write(site: Site, world: World, token: Secret, release: Release) -> Written:
             skipped[name] = f"Gitea {'.'.join(map(str, release.numbers))} is older than its first known version"
             continue
         try:
-            part = make()
-        except _NotServedError as error:
+            parts.append(make())
+        except _NotStoredError as error:
             skipped[name] = str(error)
-        else:
-            parts.append(part)
-    _await_readable(api, parts)
-    return Written(commit, tuple(parts), skipped)
+        except (LookupError, TypeError, ValueError) as error:
+            skipped[name] = f"Gitea's answer is not understood: {error!r}"
+    returned = _await_readable(api, parts)
+    skipped |= {part.name: "the running version does not return it" for part in parts if part not in returned}
+    return Written(commit, returned, skipped)
 
 
 def compare(site: Site, world: World, token: Secret, parts: Iterable[Part]) -> Compared:
@@ -152,15 +152,13 @@ def _keys(api: _Api) -> Iterator[Mapping[str, Any]]:
             return
 
 
-def _await_readable(api: _Api, parts: Sequence[Part]) -> None:
-    """Wait until the running version returns every part: what it cannot return says nothing about the next version."""
+def _await_readable(api: _Api, parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Wait until the running version returns every part, for some seconds, and return those that it returns."""
     began = api.world.clock.monotonic()
-    while findings := _compare(api, parts).findings:
-        if api.world.clock.monotonic() - began > _READABLE_SECONDS:
-            raise OpsError(
-                f"the running version does not return the canary that it stored: {'; '.join(findings)}",
-                "look at docker logs of gitea",
-            )
+    while True:
+        returned = tuple(part for part in parts if not _compare(api, [part]).findings)
+        if len(returned) == len(parts) or api.world.clock.monotonic() - began > _READABLE_SECONDS:
+            return returned
         api.world.clock.sleep(0.5)
 
 
@@ -214,14 +212,10 @@ class _Api:
         return self.world.https.request(self._domain, LOCALHOST, method, path, signed | dict(headers or {}), document)
 
     def create(self, path: str, document: Any, *, method: str = "POST", status: int = 201, **more: Any) -> Answer:
-        """Create something; raises _NotServedError if this Gitea does not serve it, OpsError if it fails."""
+        """Create something; raises _NotStoredError if Gitea does not answer with ``status``."""
         answer = self.ask(method, path, document, **more)
-        if answer.status in _NOT_SERVED:
-            raise _NotServedError(f"Gitea answers {answer.status} to {method} {path}")
         if answer.status != status:
-            raise OpsError(
-                f"Gitea answers {answer.status} to {method} {path} of the canary", "look at docker logs of gitea"
-            )
+            raise _NotStoredError(f"Gitea answers {answer.status} to {method} {path}")
         return answer
 
 
@@ -271,7 +265,7 @@ class _Writer:
     def _organization(self) -> Part:
         document = {"username": NAME, "visibility": "private", "description": f"{_MARK} {secrets.token_hex(8)}"}
         if self._api.ask("GET", f"/api/v1/orgs/{NAME}").status == 200:
-            raise _NotServedError(f"an organization {NAME} exists that is not the canary's")
+            raise _NotStoredError(f"an organization {NAME} exists that is not the canary's")
         self._api.create("/api/v1/orgs", document)
         self._made["organization"] = NAME
         return Part("organization", f"/api/v1/orgs/{NAME}", {"description": document["description"]})
@@ -353,7 +347,7 @@ class _Writer:
 
     def _need(self, name: str) -> Any:
         if name not in self._made:
-            raise _NotServedError(f"it needs the {name}")
+            raise _NotStoredError(f"it needs the {name}")
         return self._made[name]
 
 

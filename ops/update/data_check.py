@@ -45,7 +45,7 @@ class Expected:
 def prepare(at: UpdateContext, planned: PlannedUpdate, backup: str, accepted: tuple[str, ...]) -> str:
     """Write the canary, count the database, record both, and return the canary's newest commit.
 
-    Raises OpsError if the running version refuses or does not return the canary, or the database cannot be read.
+    Raises OpsError if the running version refuses the canary's repository, or the database cannot be read.
     """
     gitea = planned.current if planned.service == "gitea" else available.current_pins(at.compose)["gitea"]
     counts = _count(at, _COUNT_SECONDS)
@@ -143,7 +143,7 @@ def _report(run: Run, expected: Expected, after: Counts, losses: Losses) -> None
     lines = table_counts.lines_of(losses)
     for line in lines:
         run.at.world.tell(line)
-    run.progress.lines += lines
+    run.progress.lines += (*(f"not in the canary: {name}: {why}" for name, why in expected.skipped.items()), *lines)
     run.progress.facts |= {
         "canary": {"compared": [part.name for part in expected.parts], "skipped": dict(expected.skipped)},
         "tables": {
