@@ -94,8 +94,8 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
 
 def _on_ground(template: Path, *, keep: bool, then: Callable[[Environment], int]) -> int:
     deployed: list[bool] = []
-    with environment.standing(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
-        evidence.note(image_set=ground.images.name, images=image_set.digests(ground.place.client, ground.images))
+    with environment.running(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
+        evidence.note(image_set=ground.images.name, images=image_set.digests(ground.run_context.client, ground.images))
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=ground.images.local(OPS_BASE))
         code = _deploy(ground.site_file)
         if code:
@@ -121,8 +121,8 @@ def _facts(ground: Environment) -> dict[str, str]:
     return {
         "E2E_AUTHORITIES": str(ground.authorities),
         "E2E_INBOX": ground.inbox,
-        "E2E_CUT_POWER": _command("cut-power", ground.place.name("host")),
-        "E2E_LOSE_ACCOUNT": _command("lose-account", ground.place.name("aws"), load.load(ground.site_file).zone),
+        "E2E_CUT_POWER": _command("cut-power", ground.run_context.name("host")),
+        "E2E_LOSE_ACCOUNT": _command("lose-account", ground.run_context.name("aws"), load.load(ground.site_file).zone),
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import requests
 
 from ground import ca
-from ground.container import Place, create, wait
+from ground.container import RunContext, create, wait
 
 _READY_SECONDS = 30
 # Pebble refuses 5 % of good nonces and reuses half of its authorisations unless told not to: a test wants neither.
@@ -26,23 +26,23 @@ class Acme:
     dns_management: str
 
 
-def start(place: Place, image: str) -> Acme:
+def start(run_context: RunContext, image: str) -> Acme:
     """Start Pebble and its DNS; raises Unavailable with their last words when they do not come up."""
-    create(place, "dns", image, command=["pebble-challtestsrv", *_DNS_ONLY])
-    identity = ca.server_identity(place.address("acme"))
+    create(run_context, "dns", image, command=["pebble-challtestsrv", *_DNS_ONLY])
+    identity = ca.server_identity(run_context.address("acme"))
     files = {"/etc/pebble/server.pem": identity.certificate, "/etc/pebble/server.key": identity.key}
-    command = ["pebble", "-config", "/etc/pebble/pebble.json", "-dnsserver", f"{place.address('dns')}:8053"]
-    pebble = create(place, "acme", image, command=command, files=files, environment=_STEADY)
-    base = place.address("acme")
+    command = ["pebble", "-config", "/etc/pebble/pebble.json", "-dnsserver", f"{run_context.address('dns')}:8053"]
+    pebble = create(run_context, "acme", image, command=command, files=files, environment=_STEADY)
+    base = run_context.address("acme")
     wait(pebble, lambda: bool(_issuing_root(base, identity.authority)), _READY_SECONDS)
     return Acme(
         f"https://{base}:14000/dir",
         identity.authority + _issuing_root(base, identity.authority),
-        f"http://{place.address('dns')}:8055",
+        f"http://{run_context.address('dns')}:8055",
     )
 
 
-def know(acme: Acme, domain: str, host_address: str) -> None:
+def add_record(acme: Acme, domain: str, host_address: str) -> None:
     """Give the issuer's DNS the A record of the domain; every other name stays unknown to it."""
     record = {"host": f"{domain}.", "addresses": [host_address]}
     requests.post(f"{acme.dns_management}/add-a", json=record, timeout=5).raise_for_status()

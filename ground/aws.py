@@ -10,7 +10,7 @@ import docker
 import requests
 from botocore.config import Config
 
-from ground.container import Place, create, wait
+from ground.container import RunContext, create, wait
 from ground.image_set import ImageSet
 
 # LocalStack takes any; real ones, should the environment hold some, have no business here.
@@ -20,20 +20,20 @@ _READY_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class AwsGround:
+class AwsEndpoint:
     """A running AWS: its endpoint, and an image that instances can be made of."""
 
     endpoint_url: str
     ami: str = ""
 
 
-def start(place: Place, images: ImageSet) -> AwsGround:
+def start(run_context: RunContext, images: ImageSet) -> AwsEndpoint:
     """Start LocalStack and the metadata service; raises Unavailable with their last words when they do not come up."""
-    create(place, "metadata", images.local("metadata"), cap_add=["NET_ADMIN"], environment={"REGION": REGION})
-    container = create(place, "aws", images.local("localstack"))
-    endpoint = f"http://{place.address('aws')}:4566"
+    create(run_context, "metadata", images.local("metadata"), cap_add=["NET_ADMIN"], environment={"REGION": REGION})
+    container = create(run_context, "aws", images.local("localstack"))
+    endpoint = f"http://{run_context.address('aws')}:4566"
     wait(container, lambda: requests.get(f"{endpoint}/_localstack/health", timeout=2).ok, _READY_SECONDS)
-    return AwsGround(endpoint, some_ami(endpoint))
+    return AwsEndpoint(endpoint, some_ami(endpoint))
 
 
 def seed(endpoint_url: str, zone: str) -> None:

@@ -63,7 +63,7 @@ def _pull(client: docker.DockerClient, reference: str) -> None:
         ) from error
 
 
-def known_mirror() -> str | None:
+def configured_mirror() -> str | None:
     """Return the Debian mirror that this machine itself uses, or GROUND_DEBIAN_MIRROR; None on one that knows none."""
     if named := os.environ.get("GROUND_DEBIAN_MIRROR"):
         return named
@@ -78,7 +78,7 @@ def known_mirror() -> str | None:
 
 def debian_mirror() -> str:
     """Return the known mirror; raises Refused without one."""
-    if known := known_mirror():
+    if known := configured_mirror():
         return known
     raise Refused("this machine's apt configuration names no Debian mirror", "name one: GROUND_DEBIAN_MIRROR=<address>")
 

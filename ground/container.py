@@ -22,7 +22,7 @@ _ADDRESSES = {"registry": 10, "aws": 11, "metadata": 12, "acme": 13, "dns": 14, 
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """Where the ground's containers of one run live: the engine, the run's network, and the run's name."""
 
     client: docker.DockerClient
@@ -40,7 +40,7 @@ class Place:
 
 
 def create(
-    place: Place,
+    run_context: RunContext,
     alias: str,
     image: str,
     *,
@@ -52,18 +52,18 @@ def create(
     **more: Any,
 ) -> Container:
     """Start a container that the run's network knows as ``alias``, with ``files`` (path to content) in it from the start."""
-    endpoint = place.client.api.create_endpoint_config(aliases=[alias], ipv4_address=place.address(alias))
-    container = place.client.containers.create(
+    endpoint = run_context.client.api.create_endpoint_config(aliases=[alias], ipv4_address=run_context.address(alias))
+    container = run_context.client.containers.create(
         image,
         list(command) if command else None,
-        name=place.name(alias),
+        name=run_context.name(alias),
         hostname=alias,
-        labels={RUN_LABEL: place.run},
+        labels={RUN_LABEL: run_context.run},
         environment=dict(environment or {}),
         ports=dict(ports or {}),
         volumes=dict(volumes or {}),
-        network=place.network,
-        networking_config={place.network: endpoint},
+        network=run_context.network,
+        networking_config={run_context.network: endpoint},
         **more,
     )
     for path, content in (files or {}).items():

@@ -13,7 +13,7 @@ import docker
 
 from ground import acme, aws, disk_space, host, image_set, instance_watcher, mail, prerequisites, registry, run_registry
 from ground.acme import Acme
-from ground.container import Place
+from ground.container import RunContext
 from ground.image_set import ImageSet
 from ops.config import load
 
@@ -24,7 +24,7 @@ Tell = Callable[[str], None]
 class Environment:
     """A run's ground, ready to be deployed on."""
 
-    place: Place
+    run_context: RunContext
     folder: Path
     site_file: Path
     images: ImageSet
@@ -40,18 +40,18 @@ def prepare(tell: Tell, only: tuple[str, ...] = ()) -> tuple[docker.DockerClient
 
 
 @contextmanager
-def standing(template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Environment]:
+def running(template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Environment]:
     """Bring the ground up for the length of the block, then remove it, also when it never came up whole.
 
     ``keep`` is asked at the end: True leaves it standing for `./noxw -s down` to remove.
     """
     client, built = prepare(tell)
-    place, folder, lock = run_registry.new_place(client, tell)
+    run_context, folder, lock = run_registry.new_run(client, tell)
     with ExitStack() as undo:
         undo.callback(lock.close)
-        undo.callback(lambda: run_registry.keep(folder) if keep() else _remove(client, place.run, tell))
-        tell(f"raising the ground {place.run} ({built.name} images)")
-        stand = _raise(place, folder, built, template, tell)
+        undo.callback(lambda: run_registry.keep(folder) if keep() else _remove(client, run_context.run, tell))
+        tell(f"raising the ground {run_context.run} ({built.name} images)")
+        stand = _raise(run_context, folder, built, template, tell)
         undo.enter_context(_succession(stand, tell))
         yield stand
 
@@ -61,55 +61,60 @@ def _remove(client: docker.DockerClient, name: str, tell: Tell) -> None:
     run_registry.remove(client, name)
 
 
-def _raise(place: Place, folder: Path, built: ImageSet, template: Path, tell: Tell) -> Environment:
+def _raise(run_context: RunContext, folder: Path, built: ImageSet, template: Path, tell: Tell) -> Environment:
     site = load.load(template)
     key = run_registry.write_key(folder)
     public_key = key.with_suffix(".pub").read_text(encoding="utf-8")
     with ThreadPoolExecutor() as pool:
-        cloud = pool.submit(_cloud, place, built, site.zone)
-        mirror = pool.submit(_mirror, place, built)
-        issuer = pool.submit(acme.start, place, built.local("pebble"))
-        mailbox = pool.submit(mail.start, place, built.local("mail"))
-        machine = pool.submit(_machine, place, built, public_key)
-    acme.know(issuer.result(), site.domain, machine.result().address)
+        cloud = pool.submit(_cloud, run_context, built, site.zone)
+        mirror = pool.submit(_mirror, run_context, built)
+        issuer = pool.submit(acme.start, run_context, built.local("pebble"))
+        mailbox = pool.submit(mail.start, run_context, built.local("mail"))
+        machine = pool.submit(_machine, run_context, built, public_key)
+    acme.add_record(issuer.result(), site.domain, machine.result().address)
     authorities = folder / "authorities.pem"
     authorities.write_text(issuer.result().authorities + mailbox.result().authority, encoding="utf-8")
     changes: Mapping[str, Mapping[str, Any]] = {
         "aws": {"endpoint_url": cloud.result().endpoint_url},
-        "network": {"admin_cidrs": [place.subnet]},
+        "network": {"admin_cidrs": [run_context.subnet]},
         "host": _host_keys(machine.result().address, key, mirror.result(), cloud.result().ami),
         "tls": _issuer_keys(issuer.result(), authorities),
         "mail": {"smtp_host": mailbox.result().smtp_host, "smtp_port": mailbox.result().smtp_port},
     }
     tell(f"the ground stands: host {machine.result().address}, AWS {cloud.result().endpoint_url}")
     return Environment(
-        place, folder, run_registry.write_site(template, folder, changes), built, authorities, mailbox.result().inbox
+        run_context,
+        folder,
+        run_registry.write_site(template, folder, changes),
+        built,
+        authorities,
+        mailbox.result().inbox,
     )
 
 
-def _cloud(place: Place, built: ImageSet, zone: str) -> aws.AwsGround:
-    ground = aws.start(place, built)
+def _cloud(run_context: RunContext, built: ImageSet, zone: str) -> aws.AwsEndpoint:
+    ground = aws.start(run_context, built)
     aws.seed(ground.endpoint_url, zone)
     return ground
 
 
-def _mirror(place: Place, built: ImageSet) -> list[str]:
+def _mirror(run_context: RunContext, built: ImageSet) -> list[str]:
     if built.name == "upstream":
         return []
-    url = registry.start(place, built.local("registry"))
-    registry.push(place, {image: built.local(image) for image in image_set.published(built)})
+    url = registry.start(run_context, built.local("registry"))
+    registry.push(run_context, {image: built.local(image) for image in image_set.published(built)})
     return [url]
 
 
-def _machine(place: Place, built: ImageSet, public_key: str) -> host.HostGround:
+def _machine(run_context: RunContext, built: ImageSet, public_key: str) -> host.HostContainer:
     return host.start(
-        place.client,
-        network=place.network,
-        run_id=place.run,
+        run_context.client,
+        network=run_context.network,
+        run_id=run_context.run,
         image=built.local("host"),
         public_key=public_key,
-        metadata_address=place.address("metadata"),
-        address=place.address("host"),
+        metadata_address=run_context.address("metadata"),
+        address=run_context.address("host"),
     )
 
 
@@ -117,18 +122,18 @@ def _succession(stand: Environment, tell: Tell) -> AbstractContextManager[None]:
     """Have the host's container replaced when Terraform replaces the instance that it stands for."""
     site = load.load(stand.site_file)
     public_key = Path(site.host.ssh_key).with_suffix(".pub").read_text(encoding="utf-8")
-    machine = host.HostGround(stand.place.name("host"), site.host.address)
+    machine = host.HostContainer(stand.run_context.name("host"), site.host.address)
 
     def power_off() -> None:
         tell("ground: the instance has ended; its machine goes, and leaves its data volume")
-        host.power_off(stand.place.client, machine)
+        host.power_off(stand.run_context.client, machine)
 
     def power_on(same_disk: bool) -> None:
         tell("ground: another instance is there; a bare machine takes its place")
         if not same_disk:
             tell("ground: its data volume is gone as well; the machine has a blank one")
-            host.blank_disk(stand.place.client, stand.place.run)
-        _machine(stand.place, stand.images, public_key)
+            host.blank_disk(stand.run_context.client, stand.run_context.run)
+        _machine(stand.run_context, stand.images, public_key)
 
     return instance_watcher.following(site.aws.endpoint_url, site.name, power_off=power_off, power_on=power_on)
 

@@ -46,7 +46,7 @@ _CGROUP = "/sys/fs/cgroup"
 
 
 @dataclass(frozen=True)
-class HostGround:
+class HostContainer:
     """A running host: its container's name, the address this machine reaches it by, and its data volume's device."""
 
     name: str
@@ -65,7 +65,7 @@ def start(
     address: str | None = None,
     data_gib: int = 20,
     shared: Sequence[Path] = (),
-) -> HostGround:
+) -> HostContainer:
     """Start the run's host and return it once sshd answers; ``public_key`` may log in as SSH_USER.
 
     ``metadata_address`` is who answers for 169.254.169.254 (None: no one). ``address`` fixes the host's address on the
@@ -107,7 +107,7 @@ def _create(client: docker.DockerClient, image: str, command: list[str], **setti
     return client.containers.create(image, command, **settings | {"cap_drop": []})
 
 
-def restart(docker_client: docker.DockerClient, host: HostGround) -> HostGround:
+def restart(docker_client: docker.DockerClient, host: HostContainer) -> HostContainer:
     """Reboot the host in good order and return it once sshd answers; its address may be another one.
 
     Raises Unavailable with the journal's last lines when it does not come up again within a minute.
@@ -136,7 +136,7 @@ def cut_power(docker_client: docker.DockerClient, name: str) -> None:
     _come_up(container)
 
 
-def power_off(docker_client: docker.DockerClient, host: HostGround) -> None:
+def power_off(docker_client: docker.DockerClient, host: HostContainer) -> None:
     """End the host in good order and for good: all it had is gone but for the data volume."""
     container = docker_client.containers.get(host.name)
     container.stop(timeout=_SHUTDOWN_SECONDS)
@@ -182,7 +182,7 @@ def _volumes(client: docker.DockerClient, run_id: str) -> dict[str, dict[str, st
     return {source: {"bind": path, "mode": "rw"} for source, path in paths.items()}
 
 
-def _come_up(container: Container) -> HostGround:
+def _come_up(container: Container) -> HostContainer:
     deadline = time.monotonic() + _BOOT_SECONDS
     while time.monotonic() < deadline:
         container.reload()
@@ -191,7 +191,7 @@ def _come_up(container: Container) -> HostGround:
         address = _address(container)
         if _ssh_answers(address):
             _require_data_device(container)
-            return HostGround(str(container.name), address)
+            return HostContainer(str(container.name), address)
         time.sleep(0.1)
     message = f"{container.name} did not come up ({container.status}):\n{_last_words(container)}"
     raise Unavailable(message, f"docker exec {container.name} journalctl; docker logs {container.name}")

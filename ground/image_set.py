@@ -93,7 +93,7 @@ def choose() -> str:
 
 def makes_bases() -> bool:
     """Whether Debian base images are made on this machine; one that knows no Debian mirror takes the registry's."""
-    return choose() == "hermetic" and base_images.known_mirror() is not None
+    return choose() == "hermetic" and base_images.configured_mirror() is not None
 
 
 def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[str] = ()) -> ImageSet:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import requests
 
 from ground import ca
-from ground.container import Place, create, wait
+from ground.container import RunContext, create, wait
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Mailbox:
     inbox: str
 
 
-def start(place: Place, image: str) -> Mailbox:
+def start(run_context: RunContext, image: str) -> Mailbox:
     """Start the sink; raises Unavailable with its last words when it does not come up."""
-    inbox = f"http://{place.address('mail')}:8025/"
-    identity = ca.server_identity(place.address("mail"))
+    inbox = f"http://{run_context.address('mail')}:8025/"
+    identity = ca.server_identity(run_context.address("mail"))
     files = {"/etc/mail/server.pem": identity.certificate, "/etc/mail/server.key": identity.key}
-    container = create(place, "mail", image, files=files)
+    container = create(run_context, "mail", image, files=files)
     wait(container, lambda: requests.get(inbox, timeout=2).ok, 20)
-    return Mailbox(place.address("mail"), 1025, identity.authority, inbox)
+    return Mailbox(run_context.address("mail"), 1025, identity.authority, inbox)

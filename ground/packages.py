@@ -32,7 +32,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Lacking:
+class Missing:
     """What is missing, as a person calls it, and the packages that have it; ``compose_by_hand`` where none has Compose 2."""
 
     names: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Lacking:
         return f"apt-get update && apt-get install --yes {' '.join(self.packages)}" if self.packages else ""
 
 
-def lacking(machine: Machine, *, bases: bool) -> Lacking:
+def missing_packages(machine: Machine, *, bases: bool) -> Missing:
     """Return what the ground needs and the machine lacks; ``bases`` is whether Debian base images are made on it."""
     compose = _compose(machine)
     by_hand = COMPOSE not in machine.present and not compose
@@ -63,10 +63,10 @@ def lacking(machine: Machine, *, bases: bool) -> Lacking:
     absent = [each for each in found if each[0] not in machine.present]
     # The engine and its client may be one package: each is named once.
     wanted = dict.fromkeys(package for *_, packages in absent for package in packages)
-    return Lacking(tuple(name for _, name, _ in absent), tuple(wanted), by_hand)
+    return Missing(tuple(name for _, name, _ in absent), tuple(wanted), by_hand)
 
 
-def offered_from(shown: str) -> dict[str, str]:
+def available_from(shown: str) -> dict[str, str]:
     """Return versions by package out of what `apt-cache show --no-all-versions` prints."""
     return dict(re.findall(r"^Package: (\S+)\n(?:.*\n)*?Version: (\S+)$", shown, re.MULTILINE))
 

@@ -16,8 +16,8 @@ import docker
 from docker.errors import DockerException
 
 from ground import packages, sudo
-from ground.base_images import debian_mirror, known_mirror
-from ground.packages import Lacking, Machine
+from ground.base_images import configured_mirror, debian_mirror
+from ground.packages import Machine, Missing
 from ops.errors import Refused, Unavailable
 
 Tell = Callable[[str], None]
@@ -47,7 +47,7 @@ def ensure(state: Path, tell: Tell, *, bases: bool = False) -> docker.DockerClie
     """
     client = _engine()
     machine = _machine(engine_answers=client is not None)
-    lacking = packages.lacking(machine, bases=bases)
+    lacking = packages.missing_packages(machine, bases=bases)
     _judge(lacking)
     if lacking.names:
         _install_lacking(machine, bases, tell)
@@ -82,10 +82,10 @@ def _offered() -> dict[str, str]:
     if not shutil.which("apt-cache"):
         return {}
     argv = ["apt-cache", "show", "--no-all-versions", *packages.ASKED]
-    return packages.offered_from(subprocess.run(argv, capture_output=True, text=True, check=False).stdout)
+    return packages.available_from(subprocess.run(argv, capture_output=True, text=True, check=False).stdout)
 
 
-def _judge(lacking: Lacking) -> None:
+def _judge(lacking: Missing) -> None:
     """Raise Refused for what cannot be installed here, all of it at once; nothing is changed yet."""
     terraform = [] if shutil.which("terraform") else ["Terraform"]
     obstacle = _obstacle() if lacking.names else ""
@@ -110,8 +110,8 @@ def _install_lacking(machine: Machine, bases: bool, tell: Tell) -> None:
     tell("asking apt what there is: apt-get update")
     _update()
     # Lists that were empty until now have told nothing of Compose.
-    lacking = packages.lacking(replace(machine, offered=_offered()), bases=bases)
-    if lacking.compose_by_hand and not known_mirror():
+    lacking = packages.missing_packages(replace(machine, offered=_offered()), bases=bases)
+    if lacking.compose_by_hand and not configured_mirror():
         raise Refused(
             "no package of this distribution has Docker Compose 2, and it names no Debian mirror", _COMPOSE_HINT
         )

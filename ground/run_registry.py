@@ -18,7 +18,7 @@ import docker
 import tomli_w
 from docker.errors import APIError, NotFound
 
-from ground.container import RUN_LABEL, Place
+from ground.container import RUN_LABEL, RunContext
 from ops.errors import Unavailable
 
 Tell = Callable[[str], None]
@@ -34,7 +34,7 @@ _FIRST_NETWORK, _NETWORKS = 0x0AC80000, 5120
 _PREFIX = "ground-"
 
 
-def new_place(client: docker.DockerClient, tell: Tell) -> tuple[Place, Path, Any]:
+def new_run(client: docker.DockerClient, tell: Tell) -> tuple[RunContext, Path, Any]:
     """Begin a run: name it, lock its folder, make its network; returns the place, the folder and the lock to keep open.
 
     Runs whose owner is gone are removed first.
@@ -43,7 +43,7 @@ def new_place(client: docker.DockerClient, tell: Tell) -> tuple[Place, Path, Any
     run = f"{_PREFIX}{secrets.token_hex(3)}"
     folder, lock = _claim(run)
     network, subnet = _network(client, run)
-    return Place(client, network, subnet, run), folder, lock
+    return RunContext(client, network, subnet, run), folder, lock
 
 
 def keep(folder: Path) -> None:

@@ -41,13 +41,13 @@ def on(ground: Environment) -> Site:
     Its timers are at rest, and so is the stream of the database's log: what is sent is what a backup sends.
     """
     known = load.load(ground.site_file)
-    host, storage = Host(ground.place.name("host")), aws.client(known.aws.endpoint_url, "s3")
+    host, storage = Host(ground.run_context.name("host")), aws.client(known.aws.endpoint_url, "s3")
     host.shell("systemctl stop 'gitea-suite-*.timer' 'gitea-suite-wal*'")
     host.shell("while systemctl is-active --quiet gitea-suite-backup.service; do sleep 0.2; done")
     where = {"LocationConstraint": aws.REGION}
     storage.create_bucket(Bucket=SCRIPTS, CreateBucketConfiguration=where)
     trust = ssl.create_default_context(cafile=ground.authorities)
-    slow = partial(as_slow_as_a_small_instance_s, ground.place.name("aws"), ground.images.local("host"))
+    slow = partial(as_slow_as_a_small_instance_s, ground.run_context.name("aws"), ground.images.local("host"))
     return Site(host, known.backup.bucket, storage, slow, known.domain, known.host.address, trust)
 
 

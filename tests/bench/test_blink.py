@@ -47,9 +47,9 @@ class Figures:
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """nginx with a certificate, and something in Gitea's place that answers at once."""
     client, made = environment.prepare(print)
-    place, _, lock = ground_run.new_place(client, print)
+    run_context, _, lock = ground_run.new_run(client, print)
     images = {variable: made.local(image) for variable, image in ground_images.pinned().items()}
-    stack = lay_out(place.run, "blink", tmp_path_factory.mktemp("blink"), images)
+    stack = lay_out(run_context.run, "blink", tmp_path_factory.mktemp("blink"), images)
     stack.install_certificate()
     answer = stack.folder / "answer.conf"
     answer.write_text(_ANSWER)
@@ -66,7 +66,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     finally:
         stack.remove()
         run("docker", "rmi", "--force", other)
-        ground_run.remove(client, place.run)
+        ground_run.remove(client, run_context.run)
         lock.close()
 
 

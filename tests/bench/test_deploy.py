@@ -39,7 +39,7 @@ class Deployment:
 def ground() -> Iterator[tuple[Environment, float]]:
     """The local site's ground, and the seconds it took to raise."""
     began = time.monotonic()
-    with environment.standing(run_registry.REPOSITORY / "sites/local.toml", print) as raised:
+    with environment.running(run_registry.REPOSITORY / "sites/local.toml", print) as raised:
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=raised.images.local(OPS_BASE))
         yield raised, time.monotonic() - began
 

@@ -18,7 +18,7 @@ import pytest
 
 from ground import run_registry
 from ground.acme import Acme
-from ground.container import RUN_LABEL, Place
+from ground.container import RUN_LABEL, RunContext
 from ops.config.tool_variables import ansible_variables
 from ops.errors import OpsError, Refused, Unavailable
 from ops.world.ansible import play
@@ -240,16 +240,16 @@ def test_an_unreachable_host_is_unavailable_soon(tmp_path: Path) -> None:
 
 
 def test_an_issuer_that_does_not_know_the_domain_refuses_in_words(
-    place: Place, issuer: Acme, images: Mapping[str, str], tmp_path: Path
+    run_context: RunContext, issuer: Acme, images: Mapping[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "authorities.pem").write_text(issuer.authorities)
     argv = ["certonly", "--standalone", "--non-interactive", "--agree-tos", "--email", "a@gitea.test"]
     argv += ["--server", issuer.directory, "--domain", "elsewhere.gitea.test"]
-    container = place.client.containers.run(
+    container = run_context.client.containers.run(
         images["CERTBOT_IMAGE"],
         argv,
-        network=place.network,
-        labels={RUN_LABEL: place.run},
+        network=run_context.network,
+        labels={RUN_LABEL: run_context.run},
         environment={"REQUESTS_CA_BUNDLE": "/authorities.pem"},
         volumes={str(tmp_path / "authorities.pem"): {"bind": "/authorities.pem", "mode": "ro"}},
         detach=True,

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from ground import aws
-from ground.container import RUN_LABEL, Place
+from ground.container import RUN_LABEL, RunContext
 from ground.image_set import ImageSet
 from ground.mail import Mailbox
 from ops.errors import Locked, OpsError, Unavailable
@@ -44,9 +44,9 @@ def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
     if not secrets.list_secrets(Filters=[{"Key": "name", "Values": ["doors/a"]}])["SecretList"]:
         secrets.create_secret(Name="doors/a", SecretString="b")
         Aws(aws.REGION, endpoint).put_pending_secret("doors/a", Secret("c"))
-    place = {"LocationConstraint": aws.REGION}
+    region = {"LocationConstraint": aws.REGION}
     if "ours" not in [each["Name"] for each in aws.client(endpoint, "s3").list_buckets()["Buckets"]]:
-        aws.client(endpoint, "s3").create_bucket(Bucket="ours", CreateBucketConfiguration=place)
+        aws.client(endpoint, "s3").create_bucket(Bucket="ours", CreateBucketConfiguration=region)
     return Aws(aws.REGION, endpoint)
 
 
@@ -85,13 +85,13 @@ def test_an_aws_that_does_not_answer_is_unavailable() -> None:
 
 @pytest.fixture
 def engine(
-    kind: str, place: Place, built: ImageSet, docker_client: docker.DockerClient
+    kind: str, run_context: RunContext, built: ImageSet, docker_client: docker.DockerClient
 ) -> Iterator[FakeContainers | Containers]:
     if kind == "fake":
         found = (Service("mail", "image", "running", "", 0),)
         yield FakeContainers(found, {"mail": lambda argv: Ran(3, "said\n") if argv[0] == "sh" else Ran(127, "")})
         return
-    labels = {RUN_LABEL: place.run, "com.docker.compose.project": "doors", "com.docker.compose.service": "mail"}
+    labels = {RUN_LABEL: run_context.run, "com.docker.compose.project": "doors", "com.docker.compose.service": "mail"}
     container = docker_client.containers.run(
         built.local("mail"), ["sleep", "600"], labels=labels, detach=True, init=True
     )

@@ -23,7 +23,7 @@ from docker.errors import ImageNotFound, NotFound
 from ground import base_images, disk_space, prerequisites, run_registry
 from ground.__main__ import main
 from ground.acme import Acme
-from ground.container import RUN_LABEL, Place, create, wait
+from ground.container import RUN_LABEL, RunContext, create, wait
 from ground.image_set import ImageSet
 from ground.mail import Mailbox
 from ops.errors import OpsError, Refused, Unavailable
@@ -93,9 +93,11 @@ def test_a_registry_that_does_not_answer_as_one_does_is_unavailable(mirror: str,
                 known.digest("somebody/mail:1.0")
 
 
-def test_an_image_that_has_vanished_from_the_registry_cannot_be_pulled(place: Place, mirror: str) -> None:
+def test_an_image_that_has_vanished_from_the_registry_cannot_be_pulled(run_context: RunContext, mirror: str) -> None:
     assert mirror
-    port = place.client.containers.get(place.name("registry")).attrs["NetworkSettings"]["Ports"]["5000/tcp"][0]
+    port = run_context.client.containers.get(run_context.name("registry")).attrs["NetworkSettings"]["Ports"][
+        "5000/tcp"
+    ][0]
     with pytest.raises(Unavailable, match="cannot be pulled"):
         Containers().pull(f"127.0.0.1:{port['HostPort']}/somebody/mail", f"sha256:{'0' * 64}")
 
@@ -159,8 +161,10 @@ def test_a_mail_without_tls_and_credentials_is_refused_as_ses_does(mailbox: Mail
         assert {"PLAIN", "LOGIN"} <= set(server.esmtp_features["auth"].split())
 
 
-def test_a_container_that_dies_at_its_start_is_explained_by_its_last_words(place: Place, built: ImageSet) -> None:
-    container = create(place, "host", built.local("mail"), command=["sh", "-c", "echo the reason; exit 1"])
+def test_a_container_that_dies_at_its_start_is_explained_by_its_last_words(
+    run_context: RunContext, built: ImageSet
+) -> None:
+    container = create(run_context, "host", built.local("mail"), command=["sh", "-c", "echo the reason; exit 1"])
     with pytest.raises(Unavailable, match="the reason"):
         wait(container, lambda: False, 10)
     container.remove(force=True, v=True)
@@ -189,9 +193,9 @@ import sys, time, docker
 from ground import run_registry
 from ground.container import create
 client = docker.from_env()
-place, folder, lock = run_registry.new_place(client, print)
-create(place, "mail", sys.argv[1])
-print(place.run, flush=True)
+run_context, folder, lock = run_registry.new_run(client, print)
+create(run_context, "mail", sys.argv[1])
+print(run_context.run, flush=True)
 time.sleep(120)
 """
 
@@ -210,13 +214,13 @@ def killed(docker_client: docker.DockerClient, built: ImageSet) -> Iterator[tupl
 
 
 def test_two_runs_side_by_side_leave_each_other_alone(
-    docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]], place: Place
+    docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]], run_context: RunContext
 ) -> None:
     other, _ = killed
-    assert {other, place.run}.isdisjoint(run_registry.leftovers(docker_client, kept_too=True))
+    assert {other, run_context.run}.isdisjoint(run_registry.leftovers(docker_client, kept_too=True))
     run_registry.remove_leftovers(docker_client, print)
     assert _labelled(docker_client, other)
-    assert _labelled(docker_client, place.run)
+    assert _labelled(docker_client, run_context.run)
 
 
 def test_what_a_killed_run_left_is_found_and_removed_by_the_next(

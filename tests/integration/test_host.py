@@ -17,7 +17,7 @@ from testinfra.host import Host
 
 from ground import host as ground_host
 from ground import image_set, run_registry
-from ground.container import Place
+from ground.container import RunContext
 from tests.support.bare_machine import VARIABLES, Machine, bare_machine, reasons
 from tests.support.ssh_multiplexing import end, one_connection
 
@@ -32,13 +32,13 @@ STACK = {
 @pytest.fixture(scope="module")
 def machine(
     docker_client: docker.DockerClient,
-    place: Place,
+    run_context: RunContext,
     host_image: str,
     mirror: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Machine]:
     """A machine that the playbook has made a host of."""
-    with bare_machine(docker_client, place, host_image, tmp_path_factory.mktemp("host")) as bare:
+    with bare_machine(docker_client, run_context, host_image, tmp_path_factory.mktemp("host")) as bare:
         wanted = {"docker_registry_mirrors": [mirror], "docker_images": [DOOR, "nowhere.invalid/none:1"]}
         made = replace(bare, variables=VARIABLES | wanted)
         first = made.play()
@@ -49,7 +49,7 @@ def machine(
 @pytest.fixture(scope="module")
 def host(machine: Machine) -> Iterator[Host]:
     """The machine as its administrator sees it."""
-    where = f"ssh://{ground_host.SSH_USER}@{machine.ground.address}"
+    where = f"ssh://{ground_host.SSH_USER}@{machine.host.address}"
     with one_connection() as path:
         yield testinfra.get_host(
             where, ssh_identity_file=str(machine.key), ssh_extra_args=SSH_OPTIONS, sudo=True, controlpath=path
@@ -105,7 +105,7 @@ def test_the_engine_listens_on_no_network(host: Host) -> None:
 
 
 def test_sshd_takes_keys_alone(machine: Machine) -> None:
-    where = f"{ground_host.SSH_USER}@{machine.ground.address}"
+    where = f"{ground_host.SSH_USER}@{machine.host.address}"
     argv = ["ssh", *SSH_OPTIONS.split(), "-o", "BatchMode=yes", "-o", "PubkeyAuthentication=no", where, "true"]
     refused = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert refused.returncode == 255
@@ -126,7 +126,7 @@ def test_only_the_site_s_ports_and_the_administrators_ssh_are_let_in(machine: Ma
     host.check_output(
         "timeout 10 sh -c 'until ss -Hlt sport = :80 | grep -q . && ss -Hlt sport = :8080 | grep -q .; do sleep 0.1; done'"
     )
-    address = machine.ground.address
+    address = machine.host.address
     socket.create_connection((address, 80), timeout=5).close()
     socket.create_connection((address, 22), timeout=5).close()
     with pytest.raises(TimeoutError):
@@ -173,7 +173,7 @@ def test_a_reboot_brings_name_disk_and_engine_back_and_a_disk_that_has_grown_mea
     machine: Machine, host: Host
 ) -> None:
     host.check_output("touch /srv/gitea/mark && truncate --size +1G /var/lib/ground/data.img")
-    ground_host.restart(machine.client, machine.ground)
+    ground_host.restart(machine.client, machine.host)
     end(host.backend.controlpath)
     assert host.file("/srv/gitea/mark").exists
     size = int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1"))

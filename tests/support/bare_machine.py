@@ -16,8 +16,8 @@ import docker
 
 from ground import host as ground_host
 from ground import run_registry
-from ground.container import RUN_LABEL, Place
-from ground.host import HostGround
+from ground.container import RUN_LABEL, RunContext
+from ground.host import HostContainer
 from ops.world import ansible
 
 PLAYBOOKS = run_registry.REPOSITORY / "playbooks"
@@ -36,7 +36,7 @@ class Machine:
     """A bare host of the ground and the key that opens it."""
 
     client: docker.DockerClient
-    ground: HostGround
+    host: HostContainer
     key: Path
     folder: Path
     variables: Mapping[str, Any] = field(default_factory=lambda: VARIABLES)
@@ -46,7 +46,7 @@ class Machine:
     ) -> Any:
         """Run the playbook; returns ansible-runner's object. In task ``power_cut_at`` the machine loses its power."""
         connection = {
-            "ansible_host": self.ground.address,
+            "ansible_host": self.host.address,
             "ansible_user": ground_host.SSH_USER,
             "ansible_ssh_private_key_file": str(self.key),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.folder}/known_hosts -o StrictHostKeyChecking=accept-new",
@@ -74,35 +74,35 @@ class Machine:
 
     def unfinished_packages(self) -> str:
         """What dpkg says of packages that are unpacked and not set up."""
-        audited: Any = self.client.containers.get(self.ground.name).exec_run(["dpkg", "--audit"])
+        audited: Any = self.client.containers.get(self.host.name).exec_run(["dpkg", "--audit"])
         return str(audited.output.decode())
 
     def _cut_power(self, dark: threading.Event) -> None:
         deadline = time.monotonic() + 120
         while not self.unfinished_packages() and time.monotonic() < deadline:
             time.sleep(0.1)
-        self.client.containers.get(self.ground.name).kill()
+        self.client.containers.get(self.host.name).kill()
         dark.set()
 
 
 @contextmanager
-def bare_machine(client: docker.DockerClient, place: Place, image: str, folder: Path) -> Iterator[Machine]:
+def bare_machine(client: docker.DockerClient, run_context: RunContext, image: str, folder: Path) -> Iterator[Machine]:
     """Start a machine for the length of the block; its key is kept in ``folder``."""
     key = run_registry.write_key(folder)
     started = ground_host.start(
         client,
-        network=place.network,
-        run_id=place.run,
+        network=run_context.network,
+        run_id=run_context.run,
         image=image,
         public_key=key.with_suffix(".pub").read_text(),
         metadata_address=None,
-        address=place.address("host"),
+        address=run_context.address("host"),
     )
     try:
         yield Machine(client, started, key, folder)
     finally:
         client.containers.get(started.name).remove(force=True, v=True)
-        for volume in client.volumes.list(filters={"label": f"{RUN_LABEL}={place.run}"}):
+        for volume in client.volumes.list(filters={"label": f"{RUN_LABEL}={run_context.run}"}):
             volume.remove(force=True)
 
 

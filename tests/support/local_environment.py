@@ -14,7 +14,7 @@ import pytest
 
 from ground import acme, aws, environment, image_set, mail, registry, run_registry
 from ground.acme import Acme
-from ground.container import Place
+from ground.container import RunContext
 from ground.image_set import OPS_BASE, ImageSet
 from ground.mail import Mailbox
 from ops.images import ops_image as images_ops_image
@@ -48,20 +48,20 @@ def docker_client(built: ImageSet) -> docker.DockerClient:
 
 
 @pytest.fixture(scope="session")
-def place(docker_client: docker.DockerClient) -> Iterator[Place]:
+def run_context(docker_client: docker.DockerClient) -> Iterator[RunContext]:
     """A run of the ground for this test process."""
-    place, _, lock = run_registry.new_place(docker_client, _tell)
-    yield place
-    run_registry.remove(docker_client, place.run)
+    run_context, _, lock = run_registry.new_run(docker_client, _tell)
+    yield run_context
+    run_registry.remove(docker_client, run_context.run)
     lock.close()
 
 
 @pytest.fixture(scope="session")
-def mirror(place: Place, built: ImageSet) -> str:
+def mirror(run_context: RunContext, built: ImageSet) -> str:
     """The URL of a registry in Docker Hub's place: with one image under two names, and one of the stack."""
-    url = registry.start(place, built.local("registry"))
+    url = registry.start(run_context, built.local("registry"))
     door, sink = image_set.pinned()["DOOR_IMAGE"], built.local("mail")
-    registry.push(place, {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink})
+    registry.push(run_context, {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink})
     return url
 
 
@@ -74,9 +74,9 @@ def in_memory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def run_id(place: Place) -> str:
+def run_id(run_context: RunContext) -> str:
     """The run's name: whatever a test starts carries it as label gitea-suite.run."""
-    return place.run
+    return run_context.run
 
 
 @pytest.fixture(scope="module")
@@ -123,25 +123,25 @@ def ops_image(built: ImageSet) -> Iterator[OpsImage]:
 
 
 @pytest.fixture(scope="session")
-def aws_endpoint(place: Place, built: ImageSet) -> str:
+def aws_endpoint(run_context: RunContext, built: ImageSet) -> str:
     """A running LocalStack with what an account already has: the hosted zone."""
-    cloud = aws.start(place, built)
+    cloud = aws.start(run_context, built)
     aws.seed(cloud.endpoint_url, "gitea.test")
     return cloud.endpoint_url
 
 
 @pytest.fixture(scope="session")
-def issuer(place: Place, built: ImageSet) -> Acme:
+def issuer(run_context: RunContext, built: ImageSet) -> Acme:
     """A running Pebble whose DNS knows git.gitea.test and nothing else."""
-    started = acme.start(place, built.local("pebble"))
-    acme.know(started, "git.gitea.test", place.address("host"))
+    started = acme.start(run_context, built.local("pebble"))
+    acme.add_record(started, "git.gitea.test", run_context.address("host"))
     return started
 
 
 @pytest.fixture(scope="session")
-def mailbox(place: Place, built: ImageSet) -> Mailbox:
+def mailbox(run_context: RunContext, built: ImageSet) -> Mailbox:
     """A running SMTP sink that wants TLS and credentials."""
-    return mail.start(place, built.local("mail"))
+    return mail.start(run_context, built.local("mail"))
 
 
 @pytest.fixture(scope="module")

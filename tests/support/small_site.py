@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ground import aws, image_set
-from ground.container import RUN_LABEL, Place
+from ground.container import RUN_LABEL, RunContext
 from ops.config.tool_variables import host_document
 from tests.support import fakes
 from tests.support.compose_stack import DOMAIN, Stack, basic, run, write_secret
@@ -138,9 +138,9 @@ class SmallSite:
 
     def restic(self, *arguments: str) -> str:
         """Run restic on the local repository."""
-        place = f"--repo={self.backups}/restic --cache-dir={self.backups}/cache"
+        options = f"--repo={self.backups}/restic --cache-dir={self.backups}/cache"
         return self.shell(
-            f"restic {place} --password-file={self.stack.folder}/secrets/restic-password {' '.join(arguments)}"
+            f"restic {options} --password-file={self.stack.folder}/secrets/restic-password {' '.join(arguments)}"
         )
 
     def packs(self) -> set[str]:
@@ -217,7 +217,7 @@ class SmallSite:
 
 
 @contextmanager
-def brought_up(place: Place, stack: Stack, image: str, endpoint: str) -> Iterator[SmallSite]:
+def running_small_site(run_context: RunContext, stack: Stack, image: str, endpoint: str) -> Iterator[SmallSite]:
     """Run the small site until the end of the block, with an administrator and a repository."""
     stack.install_certificate()
     write_secret(stack.folder / "secrets/restic-password")
@@ -227,15 +227,15 @@ def brought_up(place: Place, stack: Stack, image: str, endpoint: str) -> Iterato
     requested = {"Name": f"{NAME}/admin-password", "SecretString": password}
     aws.client(endpoint, "secretsmanager").create_secret(**requested)
     # ops reads Gitea's version from the tag of its image, and a local image is named by its content.
-    gitea = f"{place.run}/{image_set.pinned()['GITEA_IMAGE']}"
+    gitea = f"{run_context.run}/{image_set.pinned()['GITEA_IMAGE']}"
     run("docker", "tag", stack.images["GITEA_IMAGE"], gitea)
     with (stack.folder / ".env").open("a") as file:
         file.write(f"GITEA_IMAGE={gitea}\n")
     try:
         stack.compose("up", "--detach", "--wait", *_SERVICES)
         door = stack.container("door")
-        run("docker", "network", "connect", place.network, door)
-        operator = _operator(place, stack, door, image)
+        run("docker", "network", "connect", run_context.network, door)
+        operator = _operator(run_context, stack, door, image)
         nothing = EmptyRepository(Key(), {})
         site = SmallSite(stack, operator, image, endpoint, "none-yet", nothing, nothing, password)
         made = site.ops("accounts", "ensure-admin")
@@ -248,7 +248,7 @@ def brought_up(place: Place, stack: Stack, image: str, endpoint: str) -> Iterato
         run("docker", "rmi", gitea, check=False)
 
 
-def _operator(place: Place, stack: Stack, network_of: str, image: str) -> str:
+def _operator(run_context: RunContext, stack: Stack, network_of: str, image: str) -> str:
     name = f"{stack.project}-operator"
     folder = str(stack.folder)
     mounts = [f"{folder}:{folder}", "/var/run/docker.sock:/var/run/docker.sock", f"{DRIVER}:/as_on_a_host.py:ro"]
@@ -258,7 +258,7 @@ def _operator(place: Place, stack: Stack, network_of: str, image: str) -> str:
         "--detach",
         "--init",
         f"--name={name}",
-        f"--label={RUN_LABEL}={place.run}",
+        f"--label={RUN_LABEL}={run_context.run}",
         f"--network=container:{network_of}",
         # For small file systems of a test's own.
         "--cap-add=SYS_ADMIN",

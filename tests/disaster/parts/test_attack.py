@@ -34,7 +34,7 @@ from moto.core import set_initial_no_auth_action_count
 from moto.iam.access_control import IAMPolicy, PermissionResult
 
 from ground import aws, run_registry
-from ground.container import Place
+from ground.container import RunContext
 from ops.backup import catalogue, manifest, operator_access, prune, rewind
 from ops.backup.manifest import Manifest, Part
 from ops.config.load import site_from
@@ -433,9 +433,9 @@ def _die_with_a_lock(vault: Vault) -> None:
 
 
 def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_ends_right(
-    vault: Vault, place: Place, aws_endpoint: str, tmp_path: Path
+    vault: Vault, run_context: RunContext, aws_endpoint: str, tmp_path: Path
 ) -> None:
-    gateway = str(next(ip_network(place.subnet).hosts()))
+    gateway = str(next(ip_network(run_context.subnet).hosts()))
     began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
     with misbehaving.in_front_of(aws_endpoint, gateway) as proxy:
         site = dataclasses.replace(vault.site, aws=dataclasses.replace(vault.site.aws, endpoint_url=proxy.url))

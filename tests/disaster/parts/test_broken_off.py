@@ -14,7 +14,7 @@ import pytest
 
 from ground import host as ground_host
 from ground import run_registry
-from ground.container import Place
+from ground.container import RunContext
 from ops.deploy import destroy, infrastructure
 from ops.deploy.destroy import DestroyRequest
 from ops.errors import Refused
@@ -135,14 +135,16 @@ def test_nothing_is_left_of_a_site_that_was_destroyed_with_its_backups(cloud: Cl
 
 
 @pytest.fixture
-def bare(docker_client: docker.DockerClient, place: Place, host_image: str, tmp_path: Path) -> Iterator[Machine]:
-    with bare_machine(docker_client, place, host_image, tmp_path) as machine:
+def bare(
+    docker_client: docker.DockerClient, run_context: RunContext, host_image: str, tmp_path: Path
+) -> Iterator[Machine]:
+    with bare_machine(docker_client, run_context, host_image, tmp_path) as machine:
         yield machine
 
 
 def test_a_run_that_lost_the_machine_in_the_middle_is_healed_by_the_next(bare: Machine) -> None:
     cut_off = bare.play(power_cut_at="Install the packages every host has")
-    ground_host.restart(bare.client, bare.ground)
+    ground_host.restart(bare.client, bare.host)
     assert cut_off.rc != 0
     assert bare.unfinished_packages() != ""
     healed = bare.play()

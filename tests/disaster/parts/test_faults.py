@@ -12,27 +12,27 @@ from pathlib import Path
 
 import pytest
 
-from ground.container import Place
+from ground.container import RunContext
 from ops.images.ops_image import OpsImage
 from tests.support import misbehaving
 from tests.support.compose_stack import lay_out
 from tests.support.misbehaving import Fault, Misbehaving
-from tests.support.small_site import KEEPER, REPOSITORY, SmallSite, brought_up
+from tests.support.small_site import KEEPER, REPOSITORY, SmallSite, running_small_site
 
 _LARGE = 1_000_000
 
 
 @pytest.fixture(scope="module")
 def running(
-    place: Place,
+    run_context: RunContext,
     aws_endpoint: str,
     ops_image: OpsImage,
     images: Mapping[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[SmallSite]:
     """The small site, for all tests here."""
-    stack = lay_out(place.run, "small", tmp_path_factory.mktemp("small"), images)
-    with brought_up(place, stack, ops_image.reference, aws_endpoint) as site:
+    stack = lay_out(run_context.run, "small", tmp_path_factory.mktemp("small"), images)
+    with running_small_site(run_context, stack, ops_image.reference, aws_endpoint) as site:
         yield site
 
 
@@ -43,9 +43,9 @@ def site(running: SmallSite) -> SmallSite:
 
 
 @pytest.fixture
-def proxy(place: Place, aws_endpoint: str) -> Iterator[Misbehaving]:
+def proxy(run_context: RunContext, aws_endpoint: str) -> Iterator[Misbehaving]:
     """The bucket's S3, by way of a proxy that behaves as a test tells it."""
-    gateway = str(next(ip_network(place.subnet).hosts()))
+    gateway = str(next(ip_network(run_context.subnet).hosts()))
     with misbehaving.in_front_of(aws_endpoint, gateway) as started:
         yield started
 

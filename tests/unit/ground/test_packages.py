@@ -36,7 +36,7 @@ def test_a_machine_with_nothing_gets_what_its_release_packages(
     release: str, wanted: tuple[str, ...], lists: str
 ) -> None:
     machine = Machine(release, frozenset(), RELEASES[release] if lists == "full" else {})
-    lacking = packages.lacking(machine, bases=True)
+    lacking = packages.missing_packages(machine, bases=True)
     assert lacking.packages == ("git", "openssh-client", *wanted)
     assert lacking.compose_by_hand == (release == "debian 12")
     names = ("git", "ssh", "Docker Engine", "Docker's client", "Docker Compose 2", "mmdebstrap", "Debian's keyring")
@@ -46,7 +46,7 @@ def test_a_machine_with_nothing_gets_what_its_release_packages(
 @pytest.mark.parametrize("release", RELEASES)
 def test_where_no_base_image_is_made_nothing_is_installed_to_make_one(release: str) -> None:
     machine = Machine(release, EVERYTHING - {"mmdebstrap", packages.KEYRING}, RELEASES[release])
-    assert packages.lacking(machine, bases=False) == packages.Lacking()
+    assert packages.missing_packages(machine, bases=False) == packages.Missing()
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,18 @@ def test_where_no_base_image_is_made_nothing_is_installed_to_make_one(release: s
 )
 def test_only_what_is_absent_is_installed(release: str, absent: set[str], wanted: tuple[str, ...]) -> None:
     machine = Machine(release, EVERYTHING - absent, RELEASES.get(release, NOBLE))
-    assert packages.lacking(machine, bases=True).packages == wanted
+    assert packages.missing_packages(machine, bases=True).packages == wanted
 
 
 def test_compose_out_of_trixie_needs_the_key_it_is_signed_with() -> None:
     machine = Machine("debian 12", EVERYTHING - {packages.COMPOSE, packages.KEYRING}, BOOKWORM)
-    lacking = packages.lacking(machine, bases=False)
+    lacking = packages.missing_packages(machine, bases=False)
     assert lacking.packages == ("debian-archive-keyring",)
     assert lacking.compose_by_hand
 
 
 def test_the_command_line_is_one_that_a_shell_takes_as_it_stands() -> None:
-    lacking = packages.lacking(Machine("ubuntu 24.04", frozenset(), {}), bases=False)
+    lacking = packages.missing_packages(Machine("ubuntu 24.04", frozenset(), {}), bases=False)
     assert lacking.command == (
         "apt-get update && apt-get install --yes git openssh-client docker.io apparmor ca-certificates docker-compose-v2"
     )
@@ -89,5 +89,5 @@ def test_what_apt_offers_is_read_off_its_records() -> None:
     shown = (
         "Package: docker.io\nVersion: 26.1.5\nDescription: x\n Version: none\n\nPackage: docker-cli\nVersion: 26.1.4\n"
     )
-    assert packages.offered_from(shown) == {"docker.io": "26.1.5", "docker-cli": "26.1.4"}
-    assert packages.offered_from("") == {}
+    assert packages.available_from(shown) == {"docker.io": "26.1.5", "docker-cli": "26.1.4"}
+    assert packages.available_from("") == {}
