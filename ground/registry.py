@@ -1,4 +1,4 @@
-"""Docker Hub's place: a registry that holds the image set under upstream's names."""
+"""The stand-in for Docker Hub: a registry with the image set under upstream's names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from docker.models.containers import Container
 from ground.container import RunContext, create, wait
 from ops.errors import OpsError
 
-# What was pushed once is not compressed and pushed again by the next run.
+# Shared by all runs, so that an image is compressed and pushed only once.
 CACHE_VOLUME = "gitea-suite-registry"
 
 
@@ -24,8 +24,8 @@ def start(run_context: RunContext, image: str) -> str:
 
 
 def push(run_context: RunContext, references: Mapping[str, str]) -> None:
-    """Push local images under the upstream names they stand in for: ``{"postgres:18.6": "hermetic/postgres:..."}``."""
-    # The engine speaks plain HTTP to loopback only, hence the published port.
+    """Push local images under the upstream names that they replace: ``{"postgres:18.6": "hermetic/postgres:..."}``."""
+    # The engine uses plain HTTP on loopback only, so the push goes to the published port.
     published = _published(run_context.client.containers.get(run_context.name("registry")))
     for upstream, local in references.items():
         name, tag = upstream.rsplit(":", 1)
@@ -34,7 +34,7 @@ def push(run_context: RunContext, references: Mapping[str, str]) -> None:
         for line in run_context.client.api.push(repository, tag=tag, stream=True, decode=True):
             if "error" in line:
                 raise OpsError(
-                    f"pushing {upstream} failed: {line['error']}", f"docker logs {run_context.name('registry')}"
+                    f"pushing {upstream} failed: {line['error']}", f"run docker logs {run_context.name('registry')}"
                 )
         run_context.client.images.remove(f"{repository}:{tag}", noprune=True)
 
