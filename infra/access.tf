@@ -27,8 +27,8 @@ data "aws_iam_policy_document" "host" {
     resources = ["${module.backup.arn}/*"]
   }
 
-  # A host that is taken over must not be able to do away with backups, so it can take away only what restic's runs put there
-  # for as long as they last. The operator prunes, from elsewhere.
+  # An attacker on the host must not be able to delete backups, so the host may delete only restic's locks. The operator prunes,
+  # from another machine.
   statement {
     sid       = "EndOwnLocks"
     actions   = ["s3:DeleteObject"]
@@ -48,7 +48,7 @@ resource "aws_iam_role_policy" "host" {
   policy = data.aws_iam_policy_document.host.json
 }
 
-# Session Manager: a way in that needs no open port.
+# Session Manager gives shell access without an open port.
 resource "aws_iam_role_policy_attachment" "session_manager" {
   role       = aws_iam_role.host.name
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"

@@ -1,4 +1,5 @@
-# What the whole account spends: a budget of this site alone would need its tag activated for billing, by hand and a day later.
+# The budget covers the whole account: for a budget per site its tag would have to be activated for billing, by hand and a day
+# later.
 resource "aws_budgets_budget" "site" {
   count = var.monthly_budget_usd == 0 ? 0 : 1
 

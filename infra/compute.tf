@@ -9,9 +9,9 @@ resource "aws_key_pair" "administrator" {
   public_key = var.ssh_public_key
 }
 
-# The host's addresses are its network card's, which outlives it: a host that takes its place has the same, and IPv6 can be had
-# later without a new host. AWS picks the address: where it is computed from the subnet's network, which is unknown until that has
-# one, the provider contradicts its own plan ("inconsistent final plan", 5.100).
+# The addresses belong to the network interface, which outlives the host: a replacement host keeps them, and IPv6 can be added
+# later without a new host. AWS assigns the IPv6 address: computed from the subnet's network, which is unknown while planning,
+# it makes the provider fail with "inconsistent final plan" (5.100).
 resource "aws_network_interface" "host" {
   subnet_id          = aws_subnet.public["a"].id
   security_groups    = [aws_security_group.host.id]
@@ -21,8 +21,8 @@ resource "aws_network_interface" "host" {
 }
 
 resource "aws_instance" "host" {
-  #checkov:skip=CKV_AWS_88:It serves the public; its security group says what of it. The address is an Elastic IP.
-  #checkov:skip=CKV_AWS_126:Five-minute metrics are enough; the site is watched from the inside.
+  #checkov:skip=CKV_AWS_88:The host serves the public; its security group limits the ports. The address is an Elastic IP.
+  #checkov:skip=CKV_AWS_126:Five-minute metrics are enough; health checks on the host monitor the site.
   ami                  = var.ami == "" ? nonsensitive(data.aws_ssm_parameter.ubuntu[0].value) : var.ami
   instance_type        = var.instance_type
   key_name             = aws_key_pair.administrator.key_name
@@ -34,7 +34,8 @@ resource "aws_instance" "host" {
     network_interface_id = aws_network_interface.host.id
   }
 
-  # One hop: the host itself and what shares its network, as ops does. A container on a bridge gets no answer, and so no key.
+  # One hop: the host and containers in its network namespace, such as ops. A container on a bridge gets no answer, and so no
+  # credentials.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
@@ -46,20 +47,20 @@ resource "aws_instance" "host" {
     volume_size = var.root_volume_gib
     encrypted   = true
 
-    # Not volume_tags: those would be written on the data disk, too, and fight with its own.
+    # Not volume_tags: those would also tag the data disk and conflict with its own tags.
     tags = { Name = "${var.name}-root" }
   }
 
   tags = { Name = var.name }
 
   lifecycle {
-    # Canonical's "current" moves every few weeks; a new one must not replace the host.
+    # Canonical publishes a new image every few weeks; a new image must not replace the host.
     ignore_changes = [ami]
   }
 }
 
-# The same host, disks and addresses on another machine when AWS's own fails (Amazon EC2 User Guide, "CloudWatch action based
-# recovery"). What fails inside the host is not its business.
+# Starts the host with its disks and addresses on other hardware when AWS's hardware fails (Amazon EC2 User Guide, "CloudWatch
+# action based recovery"). It does not react to failures inside the host.
 resource "aws_cloudwatch_metric_alarm" "recovery" {
   alarm_name          = "${var.name}-recovery"
   alarm_description   = "The machine under the host fails: EC2 starts the host on another."
@@ -75,7 +76,7 @@ resource "aws_cloudwatch_metric_alarm" "recovery" {
 }
 
 resource "aws_ebs_volume" "data" {
-  #checkov:skip=CKV_AWS_189:AWS's own key encrypts the disk; a customer's key costs more and protects against no one more here.
+  #checkov:skip=CKV_AWS_189:AWS's own key encrypts the disk; a customer's key costs more and adds no protection here.
   availability_zone = aws_subnet.public["a"].availability_zone
   type              = "gp3"
   size              = var.data_volume_gib
@@ -93,12 +94,12 @@ resource "aws_volume_attachment" "data" {
   volume_id   = aws_ebs_volume.data.id
   instance_id = aws_instance.host.id
 
-  # EC2 itself takes the disk from a machine that ends, once that has shut down in good order: no wait for it beforehand.
+  # EC2 detaches the disk from a terminated instance after its orderly shutdown: Terraform need not detach it first.
   skip_destroy = true
 }
 
 resource "aws_eip" "host" {
-  #checkov:skip=CKV2_AWS_19:It is attached to the host by way of its network card, which checkov does not follow.
+  #checkov:skip=CKV2_AWS_19:It is attached to the host through its network interface, which checkov does not follow.
   domain = "vpc"
 
   tags = { Name = var.name }

@@ -1,5 +1,5 @@
-# allow_overwrite, throughout: an apply that is broken off while Route 53 makes a record leaves the record and no trace of it
-# in the state; without it the next apply would fail for ever on the record being there.
+# allow_overwrite on every record: an apply interrupted while Route 53 creates a record leaves the record but nothing in the
+# state; without allow_overwrite every later apply would fail because the record exists.
 
 data "aws_route53_zone" "site" {
   name = var.zone
@@ -15,7 +15,7 @@ resource "aws_route53_record" "site" {
   allow_overwrite = true
 }
 
-# A host_address lies outside AWS, and the host's IPv6 address would be another machine's.
+# A host_address is outside AWS, so the instance's IPv6 address would be another machine's.
 resource "aws_route53_record" "site_ipv6" {
   count = var.ipv6 && var.host_address == "" ? 1 : 0
 
@@ -51,7 +51,7 @@ resource "aws_route53_record" "dkim" {
   allow_overwrite = true
 }
 
-# Where undeliverable mail comes back to (SES Developer Guide, "Using a custom MAIL FROM domain").
+# The domain that bounces return to (SES Developer Guide, "Using a custom MAIL FROM domain").
 resource "aws_route53_record" "bounces" {
   for_each = {
     MX  = "10 feedback-smtp.${var.region}.amazonses.com"
@@ -67,7 +67,7 @@ resource "aws_route53_record" "bounces" {
   allow_overwrite = true
 }
 
-# The zone's own policy is its owner's, who may have one already; a domain below it that only this site mails from gets ours.
+# The zone's owner may have a policy for the zone already. Only a subdomain that just this site sends from gets ours.
 resource "aws_route53_record" "dmarc" {
   count = local.mail_domain == var.zone ? 0 : 1
 

@@ -1,4 +1,4 @@
-# Who talked to whom, where the site asks for it.
+# Records of the network's traffic, when flow_logs is true.
 
 resource "aws_flow_log" "site" {
   count = var.flow_logs ? 1 : 0
@@ -11,13 +11,13 @@ resource "aws_flow_log" "site" {
 
   tags = { Name = var.name }
 
-  # A flow log that cannot write yet gives up on that for a while.
+  # A flow log without permission to write pauses before it tries again.
   depends_on = [aws_iam_role_policy.flow_logs]
 }
 
 resource "aws_cloudwatch_log_group" "flow_logs" {
-  #checkov:skip=CKV_AWS_158:CloudWatch's own key encrypts; addresses and ports are no secret worth a customer's key.
-  #checkov:skip=CKV_AWS_338:They help to understand an incident, which shows itself within a month; longer would only cost.
+  #checkov:skip=CKV_AWS_158:CloudWatch's own key encrypts; addresses and ports need no customer's key.
+  #checkov:skip=CKV_AWS_338:Flow logs serve incident analysis, and an incident shows within a month; keeping them longer only costs more.
   count = var.flow_logs ? 1 : 0
 
   name              = "/vpc/${var.name}"
@@ -48,8 +48,8 @@ resource "aws_iam_role" "flow_logs" {
   assume_role_policy = data.aws_iam_policy_document.flow_logs_are_vpc.json
 }
 
-# AWS's example names every log group (Amazon VPC User Guide, "IAM role for publishing flow logs to CloudWatch Logs"); bound to
-# its own it works as well, as terraform-aws-modules/vpc does it.
+# AWS's example allows every log group (Amazon VPC User Guide, "IAM role for publishing flow logs to CloudWatch Logs"). Limited to
+# this log group it works, too, as in terraform-aws-modules/vpc.
 data "aws_iam_policy_document" "flow_logs" {
   count = var.flow_logs ? 1 : 0
 

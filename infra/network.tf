@@ -1,6 +1,6 @@
-# Not every account has a zone "a": the first two that it has, whatever their letters.
+# Not every account has a zone "a": the site uses the first two zones of the account.
 data "aws_availability_zones" "open" {
-  #checkov:skip=CKV_AWS_394:A zone that opens later changes nothing: the subnets ignore it.
+  #checkov:skip=CKV_AWS_394:A zone that AWS opens later changes nothing: the subnets ignore it.
   state = "available"
 
   filter {
@@ -16,7 +16,7 @@ locals {
 }
 
 resource "aws_vpc" "site" {
-  #checkov:skip=CKV2_AWS_11:Flow logs are an option of the site file, for they may cost more than a small site's traffic tells.
+  #checkov:skip=CKV2_AWS_11:Flow logs are an option of the site file, because they may cost more than they are worth on a small site.
   cidr_block                       = var.network_cidr
   assign_generated_ipv6_cidr_block = var.ipv6
   enable_dns_support               = true
@@ -25,7 +25,7 @@ resource "aws_vpc" "site" {
   tags = { Name = var.name }
 }
 
-# Whatever is put into the network without a group of its own can talk to no one.
+# Instances without a security group of their own can neither send nor receive.
 resource "aws_default_security_group" "site" {
   vpc_id = aws_vpc.site.id
 
@@ -49,7 +49,7 @@ resource "aws_subnet" "public" {
   tags = { Name = "${var.name}-public-${each.key}" }
 
   lifecycle {
-    # A zone that AWS opens later must not move a subnet, and the host and its disk with it.
+    # A zone that AWS opens later must not replace a subnet, and with it the host and its disk.
     ignore_changes = [availability_zone]
   }
 }
@@ -81,8 +81,8 @@ resource "aws_route_table_association" "public" {
   route_table_id = aws_route_table.public.id
 }
 
-# Backups reach S3 without leaving AWS's network, and without its charge for traffic. Everything may pass, for others' packages
-# and images lie in S3, too; what the host may do with a bucket its role says.
+# Backups reach S3 inside AWS's network and without a traffic charge. The endpoint's policy allows everything, because third
+# parties' packages and images are in S3, too; the host's role limits its access to buckets.
 resource "aws_vpc_endpoint" "s3" {
   vpc_id          = aws_vpc.site.id
   service_name    = "com.amazonaws.${var.region}.s3"

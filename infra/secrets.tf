@@ -11,7 +11,7 @@ locals {
   }
 }
 
-# A module of its own because Terraform's tests can put nothing in the place of an ephemeral value, but can of a folder.
+# A separate module, because Terraform's tests cannot mock an ephemeral value but can replace a folder.
 module "secrets" {
   source = "./secrets"
 

@@ -19,8 +19,8 @@ module "replica" {
   lock_days = var.backup_lock_days
 }
 
-# Delete markers are copied, too: what restic prunes ends in the replica as it does here, after lock and lifecycle. Deleted
-# versions never are (Amazon S3 User Guide, "What does Amazon S3 replicate?").
+# Delete markers are replicated: objects that restic prunes expire in the replica as in the bucket, after lock and lifecycle
+# rule. Deletions of versions are never replicated (Amazon S3 User Guide, "What does Amazon S3 replicate?").
 resource "aws_s3_bucket_replication_configuration" "backup" {
   count = local.replicas
 
@@ -69,7 +69,7 @@ resource "aws_iam_role" "replication" {
   assume_role_policy = data.aws_iam_policy_document.replication_is_s3.json
 }
 
-# What replication of a locked bucket asks for (Amazon S3 User Guide, "Setting up permissions for live replication").
+# The permissions to replicate a bucket with object lock (Amazon S3 User Guide, "Setting up permissions for live replication").
 data "aws_iam_policy_document" "replication" {
   count = local.replicas
 

@@ -1,17 +1,17 @@
-# Every value comes from the site file by way of ops.inputs.terraform_variables; nothing has a default here.
+# `ops` derives every value from the site file; no variable has a default.
 
 variable "name" {
-  description = "The site's name: it begins the name of every resource."
+  description = "The site's name, the prefix of every resource's name."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,20}$", var.name))
-    error_message = "name: give 2 to 21 of a-z, 0-9 and -, beginning with a letter."
+    error_message = "name: give 2 to 21 characters of a-z, 0-9 and -, starting with a letter."
   }
 }
 
 variable "domain" {
-  description = "The full name that the site is reached by."
+  description = "The site's fully qualified domain name."
   type        = string
 
   validation {
@@ -26,7 +26,7 @@ variable "domain" {
 }
 
 variable "zone" {
-  description = "The existing Route 53 hosted zone that the domain lies in."
+  description = "The existing Route 53 hosted zone that contains the domain."
   type        = string
 
   validation {
@@ -36,7 +36,7 @@ variable "zone" {
 }
 
 variable "region" {
-  description = "The AWS region of everything."
+  description = "The AWS region of the site."
   type        = string
 
   validation {
@@ -61,17 +61,17 @@ variable "network_cidr" {
 }
 
 variable "ipv6" {
-  description = "Whether the site is reached by IPv6, too."
+  description = "Whether the site is also reachable by IPv6."
   type        = bool
 }
 
 variable "flow_logs" {
-  description = "Whether the network's traffic is written to CloudWatch and kept for 30 days."
+  description = "Whether CloudWatch keeps flow logs of the network for 30 days."
   type        = bool
 }
 
 variable "admin_cidrs" {
-  description = "Who may reach the host's own ssh port; empty closes it."
+  description = "The networks that may reach the host's own ssh port; empty closes it."
   type        = list(string)
 
   validation {
@@ -79,10 +79,10 @@ variable "admin_cidrs" {
     error_message = "admin_cidrs: give IPv4 networks by their first address, for example 203.0.113.7/32 or 203.0.113.0/24."
   }
 
-  # Two halves make a whole, too: hence a bound and not the whole world's name alone.
+  # Two /1 networks cover the whole Internet, too: hence a minimum prefix length and not just a check for 0.0.0.0/0.
   validation {
     condition     = alltrue([for cidr in var.admin_cidrs : try(tonumber(split("/", cidr)[1]) >= 8, true)])
-    error_message = "admin_cidrs: the host's own ssh port is not for the whole world; give your own addresses, /8 or narrower."
+    error_message = "admin_cidrs: the host's own ssh port must not be open to the whole Internet; give your own addresses, /8 or narrower."
   }
 }
 
@@ -97,17 +97,17 @@ variable "instance_type" {
 
   validation {
     condition     = var.ami != "" || !can(regex("^(a1|[a-z]+[0-9]+g[a-z]*)\\.", var.instance_type))
-    error_message = "instance_type: this is an Arm machine and the image that ami = \"\" stands for is for x86-64; give another type or an image."
+    error_message = "instance_type: this is an Arm type and the default image (ami = \"\") is x86-64; give another type or an image."
   }
 }
 
 variable "ami" {
-  description = "The image of the instance; empty means Canonical's current Ubuntu 24.04, taken once and kept."
+  description = "The image of the instance; empty means Canonical's Ubuntu 24.04 that is current when the host is created."
   type        = string
 
   validation {
     condition     = can(regex("^(ami-[0-9a-f]+)?$", var.ami))
-    error_message = "ami: give an image's id such as ami-0123456789abcdef0, or an empty string for Canonical's."
+    error_message = "ami: give an image ID such as ami-0123456789abcdef0, or an empty string for Canonical's."
   }
 }
 
@@ -137,12 +137,12 @@ variable "ssh_public_key" {
 
   validation {
     condition     = startswith(var.ssh_public_key, "ssh-ed25519 ")
-    error_message = "ssh_public_key: give an Ed25519 key; ssh-keygen -t ed25519 makes one."
+    error_message = "ssh_public_key: give an Ed25519 key; ssh-keygen -t ed25519 creates one."
   }
 }
 
 variable "host_address" {
-  description = "Where the domain points; empty means the Elastic IP."
+  description = "The address that the domain points to; empty means the Elastic IP."
   type        = string
 
   validation {
@@ -162,17 +162,17 @@ variable "git_ssh_port" {
 }
 
 variable "backup_bucket" {
-  description = "The bucket that backups go to; its name is unique in all of AWS."
+  description = "The backup bucket's name, unique in all of AWS."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.backup_bucket))
-    error_message = "backup_bucket: give 3 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit."
+    error_message = "backup_bucket: give 3 to 63 characters of a-z, 0-9 and -, starting and ending with a letter or digit."
   }
 }
 
 variable "backup_lock_days" {
-  description = "For how many days no one may delete a version of a backup without leave to bypass governance."
+  description = "For this many days a version of a backup cannot be deleted without permission to bypass governance mode."
   type        = number
 
   validation {
@@ -182,7 +182,7 @@ variable "backup_lock_days" {
 }
 
 variable "replica_region" {
-  description = "The second region that backups are copied to; empty means no replica."
+  description = "The region of the backups' replica; empty means no replica."
   type        = string
 
   validation {
@@ -197,7 +197,7 @@ variable "replica_region" {
 }
 
 variable "mail_sender" {
-  description = "The address that mails come from."
+  description = "The sender address of mails."
   type        = string
 
   validation {
@@ -205,7 +205,7 @@ variable "mail_sender" {
     error_message = "mail_sender: give an e-mail address."
   }
 
-  # Its DKIM and SPF records are written into the zone.
+  # Terraform writes its DKIM and SPF records into the zone.
   validation {
     condition     = endswith(".${element(split("@", var.mail_sender), 1)}", ".${var.zone}")
     error_message = "mail_sender: give an address whose domain lies in the zone."
@@ -213,7 +213,7 @@ variable "mail_sender" {
 }
 
 variable "contact" {
-  description = "The address that is told of what the site costs."
+  description = "The mail address that gets budget alarms."
   type        = string
 
   validation {
@@ -223,7 +223,7 @@ variable "contact" {
 }
 
 variable "monthly_budget_usd" {
-  description = "What the account may cost in a month, in US dollars; 0 means no budget."
+  description = "The account's monthly budget in US dollars; 0 means no budget."
   type        = number
 
   validation {

@@ -8,7 +8,7 @@ terraform {
     }
   }
 
-  # Bucket, key and region come from the site file by `ops deploy`; the bucket itself is made by bootstrap/.
+  # `ops deploy` passes bucket, key and region from the site file; bootstrap/ creates the bucket.
   backend "s3" {
     use_lockfile = true
     encrypt      = true
@@ -31,7 +31,7 @@ locals {
   }
 }
 
-# Where the replica lies. Without one it is the site's own region, and nothing is made through it.
+# The replica's region. Without a replica it is the site's region and no resource uses this provider.
 provider "aws" {
   alias  = "replica"
   region = coalesce(var.replica_region, var.region)

@@ -1,17 +1,17 @@
 #!/bin/sh
-# The health check: a request to the port that the stage is about, through the configuration that visitors meet.
+# The health check: one request to the stage's listener, through the configuration that serves visitors.
 set -eu
 
 if grep -q /tls.conf /etc/nginx/conf.d/site.conf; then scheme=https; else scheme=http; fi
 
-# Whoever turned visitors away (nginx-away) has died before letting them in again.
+# The run that started maintenance mode (nginx-away) died without ending it.
 until=$(cat /run/away/until 2>/dev/null || true)
 if [ -n "$until" ] && [ "$(date +%s)" -gt "$until" ]; then rm -rf /run/away; fi
 
-# A namespace whose holder has died has no way out any more.
+# Without the container that holds the network namespace, there is no eth0.
 [ -e /sys/class/net/eth0 ]
 
-# By a socket of its own: on the ports another nginx may listen beside this one. The name is enough here; whether the
-# certificate is trusted and for how long is watched from outside.
+# Through a socket of this nginx: on the ports another nginx may listen as well. `ops health` checks the certificate's trust
+# and expiry from outside, hence --insecure.
 curl --fail --silent --show-error --insecure --max-time 4 --output /dev/null \
     --unix-socket "/run/nginx-$scheme.sock" "$scheme://${DOMAIN:?}/.well-known/nginx-health"

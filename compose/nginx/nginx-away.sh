@@ -1,8 +1,8 @@
 #!/bin/sh
-# Turns visitors away, or lets them in again:
-#   nginx-away push|all SECONDS SENTENCE    pushes alone, or everyone; the sentence says why
-#   nginx-away none
-# Who turned them away may die before it lets them in again: after so many seconds the health check does.
+# Starts or ends maintenance mode:
+#   nginx-away push|all SECONDS SENTENCE    refuse pushes, or every request; the page shows the sentence as the reason
+#   nginx-away none                         end it
+# The run that started it may die without ending it: the health check ends it after SECONDS.
 set -eu
 
 state=/run/away
@@ -14,9 +14,9 @@ if [ "$whom" = none ]; then
     exit
 fi
 seconds=$2 sentence=$3
-case "$whom" in push | all) ;; *) echo "nginx-away: push, all or none" >&2 && exit 2 ;; esac
-# It goes into HTML, JSON and a sed script as it is.
-case "$sentence" in *[!A-Za-z0-9\ .,:-]*) echo "nginx-away: a plain sentence" >&2 && exit 2 ;; esac
+case "$whom" in push | all) ;; *) echo "nginx-away: the first argument must be push, all or none" >&2 && exit 2 ;; esac
+# It is inserted into HTML, JSON and a sed script unescaped.
+case "$sentence" in *[!A-Za-z0-9\ .,:-]*) echo "nginx-away: the sentence may contain only letters, digits, spaces and . , : -" >&2 && exit 2 ;; esac
 
 mkdir -p "$state"
 echo $(($(date +%s) + seconds)) >"$state/until"

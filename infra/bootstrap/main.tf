@@ -1,5 +1,5 @@
-# The bucket that keeps the state of everything else. Applied once, by `ops deploy`, when the bucket is not there; its own
-# state is a file that may be lost, for nothing is ever changed by it.
+# The bucket for the Terraform state of the site's root. `ops deploy` applies this root once, when the bucket does not exist; its
+# own state is a local file that may be lost, because this root is not applied again.
 
 terraform {
   required_version = ">= 1.11.0"
@@ -20,7 +20,7 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,20}$", var.name))
-    error_message = "name: give 2 to 21 of a-z, 0-9 and -, beginning with a letter."
+    error_message = "name: give 2 to 21 characters of a-z, 0-9 and -, starting with a letter."
   }
 }
 
@@ -40,7 +40,7 @@ variable "bucket" {
 
   validation {
     condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket))
-    error_message = "bucket: give 3 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit."
+    error_message = "bucket: give 3 to 63 characters of a-z, 0-9 and -, starting and ending with a letter or digit."
   }
 }
 
@@ -56,71 +56,35 @@ provider "aws" {
   }
 }
 
-resource "aws_s3_bucket" "state" {
-  #checkov:skip=CKV_AWS_18:Who read or wrote is CloudTrail's to tell; access logs would need a second bucket.
-  #checkov:skip=CKV_AWS_144:The state can be rebuilt by import; it holds no secret and no data.
-  #checkov:skip=CKV_AWS_145:S3's own key encrypts, and the state holds no secret.
-  #checkov:skip=CKV2_AWS_61:Every version of the state is kept.
-  #checkov:skip=CKV2_AWS_62:No one has to be told of each new object.
-  bucket = var.bucket
+module "state" {
+  source = "../bucket"
 
-  tags = { Name = var.bucket }
-
-  lifecycle {
-    prevent_destroy = true
-  }
+  name      = var.bucket
+  lock_days = 0
 }
 
-resource "aws_s3_bucket_versioning" "state" {
-  bucket = aws_s3_bucket.state.id
-
-  versioning_configuration {
-    status = "Enabled"
-  }
+# For states written before this root used the module.
+moved {
+  from = aws_s3_bucket.state
+  to   = module.state.aws_s3_bucket.permanent[0]
 }
 
-resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
-  bucket = aws_s3_bucket.state.id
-
-  rule {
-    apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256"
-    }
-  }
+moved {
+  from = aws_s3_bucket_versioning.state
+  to   = module.state.aws_s3_bucket_versioning.this
 }
 
-resource "aws_s3_bucket_public_access_block" "state" {
-  bucket = aws_s3_bucket.state.id
-
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
+moved {
+  from = aws_s3_bucket_server_side_encryption_configuration.state
+  to   = module.state.aws_s3_bucket_server_side_encryption_configuration.this
 }
 
-data "aws_iam_policy_document" "state" {
-  statement {
-    sid       = "OnlyOverTls"
-    effect    = "Deny"
-    actions   = ["s3:*"]
-    resources = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
-
-    principals {
-      type        = "*"
-      identifiers = ["*"]
-    }
-
-    condition {
-      test     = "Bool"
-      variable = "aws:SecureTransport"
-      values   = ["false"]
-    }
-  }
+moved {
+  from = aws_s3_bucket_public_access_block.state
+  to   = module.state.aws_s3_bucket_public_access_block.this
 }
 
-resource "aws_s3_bucket_policy" "state" {
-  bucket = aws_s3_bucket.state.id
-  policy = data.aws_iam_policy_document.state.json
-
-  depends_on = [aws_s3_bucket_public_access_block.state]
+moved {
+  from = aws_s3_bucket_policy.state
+  to   = module.state.aws_s3_bucket_policy.this
 }

@@ -1,5 +1,5 @@
-# A bucket that keeps what it is given: encrypted, closed, TLS only, every version kept, none deleted before its time. A module
-# of its own, so that the replica of the backups can never be a weaker one than the bucket it copies.
+# A bucket that is encrypted, not public, reachable only over TLS, and keeps every version. The site's root makes two: one for
+# the backups and one for their replica, with the same settings. bootstrap/ makes the one for Terraform's state.
 
 terraform {
   required_version = ">= 1.11.0"
@@ -18,28 +18,59 @@ variable "name" {
 }
 
 variable "lock_days" {
-  description = "For how many days no one may delete a version without leave to bypass governance."
+  description = "For this many days a version cannot be deleted without permission to bypass governance mode. 0: no object lock and no lifecycle rule; the bucket keeps every version for good, and Terraform refuses to destroy it."
   type        = number
+
+  validation {
+    condition     = var.lock_days >= 0 && var.lock_days <= 365 && floor(var.lock_days) == var.lock_days
+    error_message = "lock_days: give a whole number of days from 1 to 365, or 0 for a bucket without object lock and lifecycle rule."
+  }
 }
 
+locals {
+  locked = var.lock_days > 0
+  bucket = local.locked ? one(aws_s3_bucket.this[*].bucket) : one(aws_s3_bucket.permanent[*].bucket)
+  arn    = local.locked ? one(aws_s3_bucket.this[*].arn) : one(aws_s3_bucket.permanent[*].arn)
+}
+
+# Two resources, because Terraform accepts no variable in `prevent_destroy`.
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_18:Who read or wrote is CloudTrail's to tell; access logs would need a second bucket.
+  #checkov:skip=CKV_AWS_18:CloudTrail records reads and writes; access logs would need a second bucket.
   #checkov:skip=CKV_AWS_144:A replica in a second region is an option of the site file; the replica itself has none.
-  #checkov:skip=CKV_AWS_145:S3's own key encrypts; restic encrypts the content a second time with a key AWS never sees.
-  #checkov:skip=CKV2_AWS_62:No one has to be told of each new object.
+  #checkov:skip=CKV_AWS_145:S3's own key encrypts; restic encrypts the content a second time with a key that AWS does not have.
+  #checkov:skip=CKV2_AWS_62:New objects need no notification.
+  count = local.locked ? 1 : 0
+
   bucket              = var.name
   object_lock_enabled = true
 
   tags = { Name = var.name }
 
   lifecycle {
-    # A bucket that was made without the lock gets it below; it must not be made anew for that.
+    # The resource below enables the lock on a bucket that was made without it; this argument would replace that bucket.
     ignore_changes = [object_lock_enabled]
   }
 }
 
+resource "aws_s3_bucket" "permanent" {
+  #checkov:skip=CKV_AWS_18:CloudTrail records reads and writes; access logs would need a second bucket.
+  #checkov:skip=CKV_AWS_144:The state can be rebuilt by import; it holds no secret and no data.
+  #checkov:skip=CKV_AWS_145:S3's own key encrypts, and the state holds no secret.
+  #checkov:skip=CKV2_AWS_61:Every version of the state is kept.
+  #checkov:skip=CKV2_AWS_62:New objects need no notification.
+  count = local.locked ? 0 : 1
+
+  bucket = var.name
+
+  tags = { Name = var.name }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
 resource "aws_s3_bucket_versioning" "this" {
-  bucket = aws_s3_bucket.this.bucket
+  bucket = local.bucket
 
   versioning_configuration {
     status = "Enabled"
@@ -47,6 +78,8 @@ resource "aws_s3_bucket_versioning" "this" {
 }
 
 resource "aws_s3_bucket_object_lock_configuration" "this" {
+  count = local.locked ? 1 : 0
+
   bucket = aws_s3_bucket_versioning.this.bucket
 
   rule {
@@ -58,7 +91,7 @@ resource "aws_s3_bucket_object_lock_configuration" "this" {
 }
 
 resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
-  bucket = aws_s3_bucket.this.bucket
+  bucket = local.bucket
 
   rule {
     apply_server_side_encryption_by_default {
@@ -68,7 +101,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
 }
 
 resource "aws_s3_bucket_public_access_block" "this" {
-  bucket = aws_s3_bucket.this.bucket
+  bucket = local.bucket
 
   block_public_acls       = true
   block_public_policy     = true
@@ -76,9 +109,11 @@ resource "aws_s3_bucket_public_access_block" "this" {
   restrict_public_buckets = true
 }
 
-# The provider watches a lifecycle rule for most of a minute after it is written: nothing may have to wait for this one.
+# The provider polls a lifecycle rule for most of a minute after writing it: no other resource may depend on this one.
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
-  bucket = aws_s3_bucket.this.bucket
+  count = local.locked ? 1 : 0
+
+  bucket = local.bucket
 
   rule {
     id     = "forget-what-was-deleted-or-broken-off"
@@ -86,12 +121,12 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
     filter {}
 
-    # What was hidden and has no version left: a lock of restic's leaves such a marker, hundreds a day.
+    # Delete markers without a version behind them: each released restic lock leaves one, hundreds a day.
     expiration {
       expired_object_delete_marker = true
     }
 
-    # Two months to notice, after the lock has gone, that something was deleted or overwritten.
+    # Two months after the lock ends to notice that an object was deleted or overwritten.
     noncurrent_version_expiration {
       noncurrent_days = var.lock_days + 60
     }
@@ -107,7 +142,7 @@ data "aws_iam_policy_document" "only_over_tls" {
     sid       = "OnlyOverTls"
     effect    = "Deny"
     actions   = ["s3:*"]
-    resources = [aws_s3_bucket.this.arn, "${aws_s3_bucket.this.arn}/*"]
+    resources = [local.arn, "${local.arn}/*"]
 
     principals {
       type        = "*"
@@ -127,17 +162,33 @@ resource "aws_s3_bucket_policy" "this" {
   policy = data.aws_iam_policy_document.only_over_tls.json
 }
 
+# For states written before the module had buckets without a lock.
+moved {
+  from = aws_s3_bucket.this
+  to   = aws_s3_bucket.this[0]
+}
+
+moved {
+  from = aws_s3_bucket_object_lock_configuration.this
+  to   = aws_s3_bucket_object_lock_configuration.this[0]
+}
+
+moved {
+  from = aws_s3_bucket_lifecycle_configuration.this
+  to   = aws_s3_bucket_lifecycle_configuration.this[0]
+}
+
 output "name" {
-  description = "The bucket's name, said once it keeps versions: replication is refused before."
+  description = "The bucket's name, known only once versioning is on: S3 refuses replication before that."
   value       = aws_s3_bucket_versioning.this.bucket
 }
 
 output "arn" {
-  description = "Its ARN."
-  value       = aws_s3_bucket.this.arn
+  description = "The bucket's ARN."
+  value       = local.arn
 }
 
 output "lock_days" {
-  description = "For how many days no one may delete a version."
-  value       = one(one(aws_s3_bucket_object_lock_configuration.this.rule).default_retention).days
+  description = "For this many days a version cannot be deleted, as the lock's configuration has it; 0 without a lock."
+  value       = coalesce(one(flatten(aws_s3_bucket_object_lock_configuration.this[*].rule[*].default_retention[*].days)), 0)
 }

@@ -10,16 +10,16 @@ terraform {
 }
 
 variable "name" {
-  description = "The site's name: it begins each secret's."
+  description = "The site's name, the prefix of each secret's name."
   type        = string
 }
 
 variable "lengths" {
-  description = "The secrets by what they are for, and how many of a-z, A-Z and 0-9 each has."
+  description = "The length of each secret by short name, in characters of a-z, A-Z and 0-9."
   type        = map(number)
 }
 
-# A value exists only while it is written: neither plan nor state ever holds it.
+# An ephemeral value: neither plan nor state contains it.
 ephemeral "aws_secretsmanager_random_password" "site" {
   for_each = var.lengths
 
@@ -28,8 +28,8 @@ ephemeral "aws_secretsmanager_random_password" "site" {
 }
 
 resource "aws_secretsmanager_secret" "site" {
-  #checkov:skip=CKV_AWS_149:Secrets Manager's own key encrypts; a customer's key would not change who may read.
-  #checkov:skip=CKV2_AWS_57:Rotated by `ops secrets rotate`, which tells the services, too.
+  #checkov:skip=CKV_AWS_149:Secrets Manager's own key encrypts; a customer's key would not change read access.
+  #checkov:skip=CKV2_AWS_57:`ops secrets rotate` rotates them and applies the new values to the services.
   for_each = var.lengths
 
   name        = "${var.name}/${each.key}"
@@ -45,11 +45,11 @@ resource "aws_secretsmanager_secret_version" "site" {
 }
 
 output "names" {
-  description = "The names in Secrets Manager by what they are for."
+  description = "The names in Secrets Manager by short name."
   value       = { for short, secret in aws_secretsmanager_secret.site : short => secret.name }
 }
 
 output "arns" {
-  description = "Their ARNs."
+  description = "The secrets' ARNs."
   value       = [for secret in aws_secretsmanager_secret.site : secret.arn]
 }

@@ -1,8 +1,8 @@
-# The rules that the infrastructure must keep, on a mocked provider: no account, no network. Run by
-# tests/integration/test_infra_rules.py in a copy of infra/ where without_values/ is the secrets module.
+# The infrastructure's rules, checked on a mocked provider: no account, no network. tests/integration/test_infra_rules.py runs
+# them in a copy of infra/ that has without_values/ as the secrets module.
 
 mock_provider "aws" {
-  # What AWS would say only afterwards is said at once, so that a plan can be asked about it.
+  # Computed values are mocked at plan time already, so that assertions on a plan can use them.
   override_during = plan
 
   mock_data "aws_availability_zones" {
@@ -79,8 +79,8 @@ variables {
   monthly_budget_usd = 0
 }
 
-# One plan for all that is so by default: a plan takes two seconds, a rule none.
-run "a_site_that_asks_for_nothing_more" {
+# One plan for all defaults: a plan takes two seconds, an assertion none.
+run "a_site_with_the_defaults" {
   command = plan
 
   # Only the web and git are open to the world.
@@ -96,10 +96,10 @@ run "a_site_that_asks_for_nothing_more" {
 
   assert {
     condition     = alltrue([for rule in aws_vpc_security_group_ingress_rule.ssh : rule.cidr_ipv4 == "203.0.113.7/32"])
-    error_message = "someone else may reach the administrator's ssh port"
+    error_message = "another network may reach the administrators' ssh port"
   }
 
-  # The host keeps its metadata and its disks to itself.
+  # Containers cannot reach the host's metadata, and its disks are encrypted.
   assert {
     condition     = one(aws_instance.host.metadata_options).http_tokens == "required" && one(aws_instance.host.metadata_options).http_put_response_hop_limit == 1
     error_message = "IMDSv2 is not required, or containers can reach it"
@@ -112,97 +112,97 @@ run "a_site_that_asks_for_nothing_more" {
 
   assert {
     condition     = one(aws_instance.host.root_block_device).tags["Name"] == "test-root" && aws_ebs_volume.data.tags["Name"] == "test-data"
-    error_message = "the disks do not say what they are"
+    error_message = "the disks have other names"
   }
 
   assert {
     condition     = aws_ebs_volume.data.availability_zone == aws_subnet.public["a"].availability_zone && aws_volume_attachment.data.skip_destroy
-    error_message = "the data disk cannot be attached, or would be torn from a running host instead of leaving an ended one"
+    error_message = "the data disk is in another zone than the host, or Terraform would detach it from a running host"
   }
 
   assert {
     condition     = aws_ebs_volume.data.encrypted && aws_ebs_volume.data.size == 50
-    error_message = "the data disk is not encrypted, or not of the size asked for"
+    error_message = "the data disk is not encrypted, or has another size than the variable"
   }
 
-  # The role is bound to what the site owns.
+  # The role is limited to the site's own resources.
   assert {
     condition     = alltrue([for statement in data.aws_iam_policy_document.host.statement : length(setintersection(statement.actions, ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:*", "*"])) == 0])
-    error_message = "the host could destroy backups"
+    error_message = "the host could delete versions of backups"
   }
 
   assert {
     condition     = alltrue([for statement in data.aws_iam_policy_document.host.statement : statement.effect != "Deny" && !contains(statement.resources, "*")])
-    error_message = "a statement is bound to nothing"
+    error_message = "a statement is not limited to resources"
   }
 
   assert {
     condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if statement.sid == "ReadOwnSecrets"])) == toset(concat(module.secrets.arns, [aws_secretsmanager_secret.smtp.arn]))
-    error_message = "the host may read others' secrets, or not its own"
+    error_message = "the host may read other secrets than its own, or not all of its own"
   }
 
   assert {
     condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : [for resource in statement.resources : startswith(resource, module.backup.arn)] if strcontains(statement.sid, "Backups")])) == toset([true])
-    error_message = "the host may use others' buckets"
+    error_message = "the host may use other buckets"
   }
 
   assert {
     condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if contains(statement.actions, "s3:DeleteObject")])) == toset(["${module.backup.arn}/restic/locks/*"])
-    error_message = "the host can take away more than its own locks"
+    error_message = "the host may delete more than restic's locks"
   }
 
-  # Mail leaves by a user who may do nothing but send as the site.
+  # The mail user may only send as the site.
   assert {
     condition     = one(data.aws_iam_policy_document.mail.statement).actions == toset(["ses:SendRawEmail"]) && one(data.aws_iam_policy_document.mail.statement).resources == toset([aws_ses_domain_identity.site.arn])
-    error_message = "the user may do more than send mail of this domain"
+    error_message = "the mail user may do more than send mail of this domain"
   }
 
   assert {
     condition     = one(one(data.aws_iam_policy_document.mail.statement).condition).variable == "ses:FromAddress" && one(one(data.aws_iam_policy_document.mail.statement).condition).values == tolist(["gitea@example.org"])
-    error_message = "the user may send in others' names"
+    error_message = "the mail user may use other sender addresses"
   }
 
   assert {
     condition     = aws_iam_user_policy.mail.user == "test-mail" && alltrue([for statement in data.aws_iam_policy_document.host.statement : alltrue([for action in statement.actions : !startswith(action, "ses:")])])
-    error_message = "someone else may send mail"
+    error_message = "another identity may send mail, or the mail user has no policy"
   }
 
-  # Subnets lie in two zones that the account has.
+  # The subnets are in two zones of the account.
   assert {
     condition     = { for key, subnet in aws_subnet.public : key => "${subnet.availability_zone} ${subnet.cidr_block}" } == { a = "eu-central-1a 10.40.0.0/20", b = "eu-central-1b 10.40.16.0/20" }
-    error_message = "the subnets lie elsewhere"
+    error_message = "the subnets have other zones or networks"
   }
 
-  # The network speaks no IPv6, writes no logs and has no budget unless the site says so.
+  # No IPv6, no flow logs and no budget by default.
   assert {
     condition     = !aws_vpc.site.assign_generated_ipv6_cidr_block && alltrue([for subnet in aws_subnet.public : subnet.ipv6_cidr_block == null || subnet.ipv6_cidr_block == ""]) && length(aws_route53_record.site_ipv6) == 0
-    error_message = "the site has an IPv6 address that no one asked for"
+    error_message = "the site has IPv6 by default"
   }
 
   assert {
     condition     = toset([for rule in aws_vpc_security_group_ingress_rule.open : rule.cidr_ipv4]) == toset(["0.0.0.0/0"]) && length(aws_vpc_security_group_ingress_rule.open_ipv6) + length(aws_vpc_security_group_egress_rule.all_ipv6) == 0
-    error_message = "IPv6 is let in or out"
+    error_message = "a security group rule allows IPv6, or an IPv4 rule another network"
   }
 
   assert {
     condition     = alltrue([for route in aws_route_table.public.route : route.cidr_block == "0.0.0.0/0"])
-    error_message = "there is a route for IPv6"
+    error_message = "the route table has a route for IPv6"
   }
 
   assert {
     condition     = length(aws_flow_log.site) + length(aws_cloudwatch_log_group.flow_logs) + length(aws_iam_role.flow_logs) == 0
-    error_message = "something is made of flow logs that no one asked for"
+    error_message = "there are resources for flow logs by default"
   }
 
   assert {
     condition     = length(aws_budgets_budget.site) == 0
-    error_message = "there is a budget that no one asked for"
+    error_message = "there is a budget by default"
   }
 
-  # A host whose machine fails is recovered on another.
+  # EC2 recovers the host when its hardware fails.
   assert {
     condition     = aws_cloudwatch_metric_alarm.recovery.metric_name == "StatusCheckFailed_System" && aws_cloudwatch_metric_alarm.recovery.namespace == "AWS/EC2" && keys(aws_cloudwatch_metric_alarm.recovery.dimensions) == tolist(["InstanceId"])
-    error_message = "the alarm looks at something else"
+    error_message = "the alarm watches another metric"
   }
 
   assert {
@@ -210,21 +210,21 @@ run "a_site_that_asks_for_nothing_more" {
     error_message = "the alarm does not recover the host"
   }
 
-  # The zone's own mail policy is left to its owner.
+  # The zone's DMARC policy is its owner's.
   assert {
     condition     = length(aws_route53_record.dmarc) == 0
-    error_message = "a policy for the whole zone would be written"
+    error_message = "there is a DMARC policy for the whole zone"
   }
 
-  # A secret for everyone who reads one.
+  # The secrets are those that the services read.
   assert {
     condition     = toset(keys(output.secret_names)) == toset(["admin-password", "database-password", "gitea-internal-token", "gitea-jwt-secret", "gitea-secret-key", "metrics-token", "restic-password", "smtp-credentials"])
-    error_message = "a secret is missing, or there is one that no one reads"
+    error_message = "a secret is missing, or there is an unused one"
   }
 }
 
-# Everything optional at once.
-run "a_site_with_everything_that_can_be_asked_for" {
+# All options at once.
+run "a_site_with_every_option" {
   command = plan
 
   variables {
@@ -235,15 +235,15 @@ run "a_site_with_everything_that_can_be_asked_for" {
     mail_sender        = "gitea@git.example.org"
   }
 
-  # With IPv6 the host has an address that it keeps, a name for it and the same open ports.
+  # With IPv6 the host keeps its address, and has an AAAA record and the same open ports.
   assert {
     condition     = aws_vpc.site.assign_generated_ipv6_cidr_block && { for key, subnet in aws_subnet.public : key => subnet.ipv6_cidr_block } == { a = "2001:db8:40:aa00::/64", b = "2001:db8:40:aa01::/64" }
-    error_message = "the subnets have no networks of IPv6"
+    error_message = "the subnets have no IPv6 networks, or others"
   }
 
   assert {
     condition     = aws_network_interface.host.ipv6_address_count == 1 && one(aws_route53_record.site_ipv6).records == toset(["2001:db8:40:aa00::1a"]) && one(aws_route53_record.site_ipv6).type == "AAAA"
-    error_message = "the host has another address than the one it is known by"
+    error_message = "the AAAA record differs from the host's address"
   }
 
   assert {
@@ -253,76 +253,76 @@ run "a_site_with_everything_that_can_be_asked_for" {
 
   assert {
     condition     = one(aws_vpc_security_group_egress_rule.all_ipv6).cidr_ipv6 == "::/0" && contains([for route in aws_route_table.public.route : route.ipv6_cidr_block], "::/0")
-    error_message = "IPv6 finds no way out"
+    error_message = "there is no outgoing IPv6 traffic"
   }
 
-  # Flow logs are kept for thirty days by a role that writes nothing else.
+  # Flow logs are kept for thirty days, and their role may write nothing else.
   assert {
     condition     = one(aws_flow_log.site).vpc_id == aws_vpc.site.id && one(aws_flow_log.site).traffic_type == "ALL" && one(aws_flow_log.site).log_destination == one(aws_cloudwatch_log_group.flow_logs).arn && one(aws_flow_log.site).iam_role_arn == one(aws_iam_role.flow_logs).arn
-    error_message = "not all traffic is written, or elsewhere"
+    error_message = "the flow log omits traffic, or writes to another log group"
   }
 
   assert {
     condition     = one(aws_cloudwatch_log_group.flow_logs).retention_in_days == 30
-    error_message = "flow logs are kept for ever, or not for long enough"
+    error_message = "flow logs are not kept for thirty days"
   }
 
   assert {
     condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.flow_logs).statement : [for resource in statement.resources : resource == "${one(aws_cloudwatch_log_group.flow_logs).arn}:*"]]))
-    error_message = "the role may write others' logs"
+    error_message = "the role may write to other log groups"
   }
 
-  # The replica is locked as the original and gets everything by a role that is bound to the two.
+  # The replica has the same lock, and the replication role is limited to the two buckets.
   assert {
     condition     = module.replica[0].name == "example-org-gitea-backup-replica" && module.replica[0].lock_days == module.backup.lock_days
-    error_message = "the replica lies elsewhere or is locked for another time"
+    error_message = "the replica has another name or another lock"
   }
 
   assert {
     condition     = one(aws_s3_bucket_replication_configuration.backup).bucket == module.backup.name && one(one(one(aws_s3_bucket_replication_configuration.backup).rule).destination).bucket == module.replica[0].arn && one(one(aws_s3_bucket_replication_configuration.backup).rule).status == "Enabled"
-    error_message = "backups are not copied to the replica"
+    error_message = "backups are not replicated"
   }
 
   assert {
     condition     = alltrue([for statement in one(data.aws_iam_policy_document.replication).statement : alltrue([for resource in statement.resources : startswith(resource, statement.sid == "WriteTheReplica" ? module.replica[0].arn : module.backup.arn)])])
-    error_message = "replication may touch other buckets"
+    error_message = "the replication role may use other buckets"
   }
 
   assert {
     condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.replication).statement : [for action in statement.actions : !can(regex("[*]|Delete(Object|Version)|PutObject", action))]]))
-    error_message = "replication may do more than copy"
+    error_message = "the replication role may do more than replicate"
   }
 
   assert {
     condition     = one(one(data.aws_iam_policy_document.replication_is_s3.statement).principals).identifiers == toset(["s3.amazonaws.com"]) && one(one(data.aws_iam_policy_document.replication_is_s3.statement).condition).variable == "aws:SourceAccount"
-    error_message = "someone else may take the replication's role"
+    error_message = "another principal may assume the replication role"
   }
 
-  # A budget writes to the contact before it is spent.
+  # The budget notifies the contact before it is exceeded.
   assert {
     condition     = one(aws_budgets_budget.site).limit_amount == "100" && one(aws_budgets_budget.site).limit_unit == "USD" && one(aws_budgets_budget.site).time_unit == "MONTHLY"
-    error_message = "the budget is another"
+    error_message = "the budget has another limit, unit or period"
   }
 
   assert {
     condition     = toset([for each in one(aws_budgets_budget.site).notification : "${each.notification_type} ${each.threshold} ${each.threshold_type} ${join(" ", each.subscriber_email_addresses)}"]) == toset(["ACTUAL 80 PERCENTAGE operator@example.org", "FORECASTED 100 PERCENTAGE operator@example.org"])
-    error_message = "no one hears of it in time"
+    error_message = "the budget's notifications differ"
   }
 
-  # A mail domain of the site's own says what to do with forged mail.
+  # A mail domain of the site's own has a DMARC policy.
   assert {
     condition     = one(aws_route53_record.dmarc).name == "_dmarc.git.example.org" && startswith(one(one(aws_route53_record.dmarc).records), "v=DMARC1; p=quarantine")
-    error_message = "no DMARC policy is published"
+    error_message = "there is no DMARC record, or another policy"
   }
 
   assert {
     condition     = aws_route53_record.bounces["TXT"].name == "test-bounces.git.example.org"
-    error_message = "bounces come back elsewhere"
+    error_message = "bounces return to another domain"
   }
 }
 
-# What the site says otherwise.
-run "a_site_whose_host_is_elsewhere_and_that_no_one_administers_by_ssh" {
+# Values other than the defaults.
+run "a_site_with_its_host_outside_aws_and_without_ssh_for_administrators" {
   command = plan
 
   variables {
@@ -332,37 +332,37 @@ run "a_site_whose_host_is_elsewhere_and_that_no_one_administers_by_ssh" {
     backup_lock_days = 7
   }
 
-  # The domain points where the site says.
+  # The A record has host_address.
   assert {
     condition     = aws_route53_record.site.records == toset(["192.0.2.1"])
-    error_message = "the domain points elsewhere"
+    error_message = "the domain points to another address"
   }
 
-  # An address outside AWS gets no name for AWS's IPv6 address.
+  # With an address outside AWS there is no AAAA record for the instance.
   assert {
     condition     = length(aws_route53_record.site_ipv6) == 0
     error_message = "the domain would point to two machines"
   }
 
-  # No administrators means no ssh at all.
+  # An empty list of administrators' networks closes the ssh port.
   assert {
     condition     = length(aws_vpc_security_group_ingress_rule.ssh) == 0
-    error_message = "port 22 is open to no one in particular"
+    error_message = "port 22 is open"
   }
 
-  # Backups are locked for as long as the site says, and without a replica there is nothing of it.
+  # The lock has the site's length, and without a replica there are no resources for one.
   assert {
     condition     = module.backup.lock_days == 7 && module.backup.name == "example-org-gitea-backup"
-    error_message = "backups are locked for another time, or lie elsewhere"
+    error_message = "the backup bucket has another lock or another name"
   }
 
   assert {
     condition     = length(module.replica) + length(aws_iam_role.replication) + length(aws_s3_bucket_replication_configuration.backup) == 0
-    error_message = "something is made of a replica that no one asked for"
+    error_message = "there are resources for a replica by default"
   }
 }
 
-run "no_bucket_is_public_and_every_version_is_kept" {
+run "the_backup_bucket_is_closed_and_locks_every_version" {
   command = plan
 
   module {
@@ -386,36 +386,84 @@ run "no_bucket_is_public_and_every_version_is_kept" {
 
   assert {
     condition     = one(aws_s3_bucket_versioning.this.versioning_configuration).status == "Enabled"
-    error_message = "the bucket forgets what is overwritten"
+    error_message = "the bucket does not keep overwritten versions"
   }
 
   assert {
     condition     = one(data.aws_iam_policy_document.only_over_tls.statement).effect == "Deny"
-    error_message = "the bucket may be spoken to without TLS"
+    error_message = "the bucket accepts requests without TLS"
   }
 
   assert {
-    condition     = one(one(data.aws_iam_policy_document.only_over_tls.statement).condition).variable == "aws:SecureTransport" && contains(one(data.aws_iam_policy_document.only_over_tls.statement).resources, "${aws_s3_bucket.this.arn}/*")
-    error_message = "the bucket's policy is not about TLS, or not about its objects"
+    condition     = one(one(data.aws_iam_policy_document.only_over_tls.statement).condition).variable == "aws:SecureTransport" && contains(one(data.aws_iam_policy_document.only_over_tls.statement).resources, "${output.arn}/*")
+    error_message = "the bucket's policy does not require TLS for its objects"
   }
 
   assert {
     condition     = one(one(aws_s3_bucket_server_side_encryption_configuration.this.rule).apply_server_side_encryption_by_default).sse_algorithm == "AES256"
-    error_message = "the bucket keeps its objects in the clear"
+    error_message = "the bucket does not encrypt its objects"
   }
 
   assert {
-    condition     = one(one(aws_s3_bucket_lifecycle_configuration.this.rule).noncurrent_version_expiration).noncurrent_days >= 90 && alltrue([for each in one(aws_s3_bucket_lifecycle_configuration.this.rule).expiration : each.expired_object_delete_marker])
-    error_message = "the bucket forgets what is current, or what was deleted too soon to be missed"
+    condition     = one(one(aws_s3_bucket_lifecycle_configuration.this[0].rule).noncurrent_version_expiration).noncurrent_days >= 90 && alltrue([for each in one(aws_s3_bucket_lifecycle_configuration.this[0].rule).expiration : each.expired_object_delete_marker])
+    error_message = "the bucket expires current versions, or noncurrent ones within 90 days"
   }
 
   assert {
-    condition     = aws_s3_bucket.this.object_lock_enabled && one(one(aws_s3_bucket_object_lock_configuration.this.rule).default_retention).mode == "GOVERNANCE" && one(one(aws_s3_bucket_object_lock_configuration.this.rule).default_retention).days == 30
-    error_message = "a version can be deleted before its time"
+    condition     = aws_s3_bucket.this[0].object_lock_enabled && one(one(aws_s3_bucket_object_lock_configuration.this[0].rule).default_retention).mode == "GOVERNANCE" && one(one(aws_s3_bucket_object_lock_configuration.this[0].rule).default_retention).days == 30
+    error_message = "a version can be deleted before its lock ends"
   }
 }
 
-run "the_state_bucket_is_as_closed_and_keeps_every_version" {
+run "a_bucket_without_lock_is_closed_and_keeps_every_version_for_good" {
+  command = plan
+
+  module {
+    source = "./bucket"
+  }
+
+  variables {
+    name      = "example-org-gitea-backup-terraform"
+    lock_days = 0
+  }
+
+  assert {
+    condition = alltrue([
+      aws_s3_bucket_public_access_block.this.block_public_acls,
+      aws_s3_bucket_public_access_block.this.block_public_policy,
+      aws_s3_bucket_public_access_block.this.ignore_public_acls,
+      aws_s3_bucket_public_access_block.this.restrict_public_buckets,
+    ])
+    error_message = "the bucket could become public"
+  }
+
+  assert {
+    condition     = one(aws_s3_bucket_versioning.this.versioning_configuration).status == "Enabled" && aws_s3_bucket_versioning.this.bucket == "example-org-gitea-backup-terraform"
+    error_message = "the bucket does not keep overwritten versions"
+  }
+
+  assert {
+    condition     = one(one(data.aws_iam_policy_document.only_over_tls.statement).condition).variable == "aws:SecureTransport" && one(data.aws_iam_policy_document.only_over_tls.statement).effect == "Deny" && contains(one(data.aws_iam_policy_document.only_over_tls.statement).resources, "${output.arn}/*")
+    error_message = "the bucket accepts requests without TLS"
+  }
+
+  assert {
+    condition     = one(one(aws_s3_bucket_server_side_encryption_configuration.this.rule).apply_server_side_encryption_by_default).sse_algorithm == "AES256"
+    error_message = "the bucket does not encrypt its objects"
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket_object_lock_configuration.this) + length(aws_s3_bucket_lifecycle_configuration.this) + length(aws_s3_bucket.this) == 0
+    error_message = "the bucket has a lock or a lifecycle rule, or Terraform could destroy it"
+  }
+
+  assert {
+    condition     = aws_s3_bucket.permanent[0].bucket == "example-org-gitea-backup-terraform" && !coalesce(aws_s3_bucket.permanent[0].object_lock_enabled, false)
+    error_message = "the bucket has another name, or a lock"
+  }
+}
+
+run "the_state_bucket_has_no_lock" {
   command = plan
 
   module {
@@ -427,27 +475,27 @@ run "the_state_bucket_is_as_closed_and_keeps_every_version" {
   }
 
   assert {
-    condition = alltrue([
-      aws_s3_bucket_public_access_block.state.block_public_acls,
-      aws_s3_bucket_public_access_block.state.block_public_policy,
-      aws_s3_bucket_public_access_block.state.ignore_public_acls,
-      aws_s3_bucket_public_access_block.state.restrict_public_buckets,
-    ])
-    error_message = "the state bucket could become public"
-  }
-
-  assert {
-    condition     = one(aws_s3_bucket_versioning.state.versioning_configuration).status == "Enabled"
-    error_message = "a state that was overwritten is lost"
-  }
-
-  assert {
-    condition     = one(one(data.aws_iam_policy_document.state.statement).condition).variable == "aws:SecureTransport" && one(data.aws_iam_policy_document.state.statement).effect == "Deny"
-    error_message = "the state bucket may be spoken to without TLS"
+    condition     = module.state.name == "example-org-gitea-backup-terraform" && module.state.lock_days == 0
+    error_message = "the state bucket has another name, or locks its versions"
   }
 }
 
-run "a_state_bucket_s_wrong_name_is_refused" {
+run "a_negative_lock_is_refused" {
+  command = plan
+
+  module {
+    source = "./bucket"
+  }
+
+  variables {
+    name      = "example-org-gitea-backup"
+    lock_days = -1
+  }
+
+  expect_failures = [var.lock_days]
+}
+
+run "a_wrong_name_of_the_state_bucket_is_refused" {
   command = plan
 
   module {
@@ -461,7 +509,7 @@ run "a_state_bucket_s_wrong_name_is_refused" {
   expect_failures = [var.bucket]
 }
 
-run "keys_ports_domains_disks_locks_regions_and_budgets_that_cannot_be_are_refused" {
+run "impossible_keys_ports_domains_disks_locks_regions_and_budgets_are_refused" {
   command = plan
 
   variables {
@@ -489,7 +537,7 @@ run "keys_ports_domains_disks_locks_regions_and_budgets_that_cannot_be_are_refus
   ]
 }
 
-run "the_whole_world_as_administrator_half_a_day_s_lock_and_a_replica_at_home_are_refused" {
+run "ssh_for_the_whole_internet_half_a_day_of_lock_and_a_replica_in_the_same_region_are_refused" {
   command = plan
 
   variables {
@@ -501,7 +549,7 @@ run "the_whole_world_as_administrator_half_a_day_s_lock_and_a_replica_at_home_ar
   expect_failures = [var.admin_cidrs, var.backup_lock_days, var.replica_region]
 }
 
-run "what_no_resource_could_bear_is_refused" {
+run "values_that_aws_would_reject_are_refused" {
   command = plan
 
   variables {
@@ -529,7 +577,7 @@ run "what_no_resource_could_bear_is_refused" {
   ]
 }
 
-run "names_and_networks_of_the_wrong_kind_are_refused" {
+run "names_and_networks_of_the_wrong_form_are_refused" {
   command = plan
 
   variables {
@@ -543,7 +591,7 @@ run "names_and_networks_of_the_wrong_kind_are_refused" {
   expect_failures = [var.domain, var.network_cidr, var.admin_cidrs, var.ami, var.mail_sender]
 }
 
-run "a_network_too_small_the_world_in_two_halves_and_a_sender_elsewhere_are_refused" {
+run "a_small_network_the_internet_in_two_halves_and_a_sender_outside_the_zone_are_refused" {
   command = plan
 
   variables {
@@ -555,7 +603,7 @@ run "a_network_too_small_the_world_in_two_halves_and_a_sender_elsewhere_are_refu
   expect_failures = [var.network_cidr, var.admin_cidrs, var.mail_sender]
 }
 
-run "an_arm_machine_for_an_x86_image_is_refused" {
+run "an_arm_type_with_the_default_x86_image_is_refused" {
   command = plan
 
   variables {
@@ -566,7 +614,7 @@ run "an_arm_machine_for_an_x86_image_is_refused" {
   expect_failures = [var.instance_type]
 }
 
-run "an_arm_machine_with_an_image_of_its_own_is_taken" {
+run "an_arm_type_with_its_own_image_is_accepted" {
   command = plan
 
   variables {
@@ -574,7 +622,7 @@ run "an_arm_machine_with_an_image_of_its_own_is_taken" {
   }
 }
 
-run "graphics_machines_are_not_taken_for_arm" {
+run "graphics_types_do_not_count_as_arm" {
   command = plan
 
   variables {

@@ -205,7 +205,7 @@ def _rotate(arguments: argparse.Namespace) -> Report:
 
     name = store.SMTP if arguments.action == "rotate-smtp" else arguments.name
     adopted = arguments.action == "set"
-    (rotate.require_adoptable if adopted else rotate.refuse)(name)
+    (rotate.require_adoptable if adopted else rotate.require_rotatable)(name)
     world, workspace = _workspace(arguments)
     host = HostOps(deploy_host.connection_of(world.site, workspace), world.processes)
     if adopted:

@@ -1,1 +1,1 @@
-"""The site file, and what is derived from it."""
+"""The site file, and the variables and paths derived from it."""

@@ -1,18 +1,25 @@
-"""Which files Compose is given on the host: those that the stack's settings name, and what a verb lays over them."""
+"""The Compose files of the stack on the host: those that its settings name, and further ones that a verb adds."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from ops.config.paths import PROJECT
+
 SETTINGS = ".env"
 
 
-def files(folder: Path, *over: str) -> list[str]:
-    """Return Compose's options for the stack in ``folder`` with more of its files laid over it.
+def logs_command(service: str, project: str = PROJECT) -> str:
+    """Return the command that prints a service's logs, for hints and remedies."""
+    return f"docker compose --project-name {project} logs {service}"
 
-    Compose itself follows the settings' COMPOSE_FILE only where no file is named to it. Whoever names one has to name all that
-    the settings do: a container that was made from other files is made anew by the next plain `docker compose up`.
+
+def files(folder: Path, *over: str) -> list[str]:
+    """Return Compose's ``--file`` options for the stack in ``folder``, with the files ``over`` behind its own.
+
+    Compose ignores the settings' COMPOSE_FILE as soon as the command line has a ``--file``. So the command line must name
+    all files of the settings: the next plain `docker compose up` recreates a container that was made from other files.
     """
     settings = folder / SETTINGS
     named = named_in(settings.read_text(encoding="utf-8") if settings.is_file() else "")
@@ -20,6 +27,6 @@ def files(folder: Path, *over: str) -> list[str]:
 
 
 def named_in(settings: str) -> tuple[str, ...]:
-    """Return the files that Compose's settings name: compose.yaml where they name none."""
+    """Return the files that Compose's settings name, compose.yaml where they name none."""
     found = re.search(r"^COMPOSE_FILE=(['\"]?)(\S+)\1$", settings, re.MULTILINE)
     return tuple(found[2].split(":")) if found else ("compose.yaml",)

@@ -1,4 +1,4 @@
-"""Where files lie on the host, and the names that containers share."""
+"""Paths of files on the host, and the names that containers share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMPOSE_DIRECTORY = Path("/opt/gitea-suite/compose")
 
 @dataclass(frozen=True)
 class HostPaths:
-    """Where on the host everything is that a backup is made of or with. ``watchdog_image`` is the image of ``ops`` itself."""
+    """The paths and names on the host that backups, restores and updates use. ``watchdog_image`` is the image of ``ops``."""
 
     data: Path = Path(DATA_DIRECTORY)
     secrets: Path = Path(SECRETS_DIRECTORY)
@@ -39,26 +39,26 @@ class HostPaths:
 
     @property
     def wal(self) -> Path:
-        """Where the database's log is received and waits for the bucket."""
+        """The folder in which WAL is received and waits for the bucket."""
         return self.local.parent / "wal"
 
     @property
     def disk_seen(self) -> Path:
-        """On a data disk that backups were made of, or that was restored from one."""
+        """A marker file on the data disk. It exists once the disk was backed up, or restored from a backup."""
         return self.data / ".backed-up"
 
     @property
     def pending(self) -> Path:
-        """Manifests of backups that are on this host and not in the bucket yet."""
+        """Manifests of backups that are on this host and not yet in the bucket."""
         return self.local.parent / "pending"
 
     @property
     def snapshot(self) -> Path:
-        """Where a picture of Gitea's data is while it is copied: always there, so that restic knows it again."""
+        """The snapshot of Gitea's data while it is copied. The path is constant, so that restic finds its parent."""
         return self.data / ".moment" / "gitea"
 
     def snapshot_of(self, identity: str) -> Path:
-        """Where the picture is that the newest backup on this host was made of, for the next one to be compared with."""
+        """The snapshot of the newest backup on this host, with which the next one is compared."""
         return self.snapshot.with_name(identity)
 
     @property

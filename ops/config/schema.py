@@ -25,7 +25,7 @@ _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _TIME_ZONE = re.compile(r"[A-Za-z]+(/[A-Za-z0-9_+-]+)*")
 _WINDOW = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01]\d|2[0-3]):[0-5]\d")
 _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,40}")
-# Those of Gitea's own pages (models/user, reserved names) that someone might choose.
+# Names that Gitea reserves for its pages (models/user, reserved names), as far as an operator might choose them.
 _RESERVED_GITEA_NAMES = frozenset(
     {
         "admin", "api", "assets", "attachments", "avatar", "avatars", "captcha", "commits", "debug", "devtest",
@@ -53,7 +53,10 @@ def _is_url(*schemes: str) -> Check:
 
 
 def _is_network(shortest: int, longest: int) -> Check:
-    """An IPv4 network by its first address, with a prefix between the two lengths: what infra/variables.tf takes."""
+    """Return the check for an IPv4 network by its first address, with a prefix of ``shortest`` to ``longest`` bits.
+
+    infra/variables.tf has the same rule.
+    """
 
     def check(value: str) -> bool:
         try:
@@ -73,7 +76,7 @@ def _is_address(value: str) -> bool:
 
 
 def _is_time_zone(value: str) -> bool:
-    """A name of the database; where this machine has none, one that looks like it."""
+    """Return whether the time zone database has the name; without a database, whether the name has the right form."""
     return _TIME_ZONE.fullmatch(value) is not None and (_is_known_zone(value) or not _is_known_zone("Etc/UTC"))
 
 
@@ -109,15 +112,17 @@ _PORT = "give a port between 1 and 65535"
 
 @dataclass(frozen=True, kw_only=True)
 class Aws:
-    """Where the cloud is. An empty ``endpoint_url`` means AWS's own endpoints."""
+    """Region and endpoint of AWS. An empty ``endpoint_url`` means AWS's own endpoints."""
 
     region: str = _key(_matches(_REGION), 'give an AWS region, for example "eu-central-1"')
-    endpoint_url: str = _key(_or_empty(_is_url("http", "https")), "give a URL, or leave it out for AWS itself", "")
+    endpoint_url: str = _key(
+        _or_empty(_is_url("http", "https")), "give an http or https URL, or leave the key out for AWS itself", ""
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """The private network and who may reach the administrator's ssh port."""
+    """The private network, and the addresses from which the host's own ssh port may be reached."""
 
     cidr: str = _key(
         _is_network(16, 24),
@@ -134,28 +139,38 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """The machine. What is left empty follows from what Terraform makes: its Elastic IP, Canonical's image, its data volume."""
+    """The machine. Empty values are derived from Terraform: its Elastic IP, Canonical's image, its data volume."""
 
-    address: str = _key(_or_empty(_is_address), "give an IPv4 address, or leave it out for the Elastic IP", "")
-    ssh_user: str = _key(_matches(_USER), "give the image's login name", "ubuntu")
+    address: str = _key(_or_empty(_is_address), "give an IPv4 address, or leave the key out for the Elastic IP", "")
+    ssh_user: str = _key(_matches(_USER), "give the login name of the machine image", "ubuntu")
     ssh_port: int = _key(_between(1, 65535), _PORT, 22)
-    ssh_key: str = _key(bool, "give the path of an Ed25519 private key; ssh-keygen -t ed25519 -f PATH makes one")
-    instance_type: str = _key(_matches(re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")), 'for example "t3.medium"', "t3.medium")
-    ami: str = _key(_or_empty(_matches(re.compile(r"ami-[0-9a-f]+"))), "give an AMI id, or leave it out", "")
-    root_gib: int = _key(_between(16, 16384), "give a size in GiB from 16 on", 70)
-    data_device: str = _key(
-        _or_empty(_matches(_DISK)),
-        "give the data disk's /dev/disk/by-id/... path, or leave it out",
+    ssh_key: str = _key(bool, "give the path of an Ed25519 private key (make one with ssh-keygen -t ed25519 -f PATH)")
+    instance_type: str = _key(
+        _matches(re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")),
+        'give an EC2 instance type, for example "t3.medium"',
+        "t3.medium",
+    )
+    ami: str = _key(
+        _or_empty(_matches(re.compile(r"ami-[0-9a-f]+"))),
+        "give an AMI id, or leave the key out for Canonical's image",
         "",
     )
-    data_gib: int = _key(_between(8, 16384), "give a size in GiB from 8 on", 50)
-    registry_mirrors: tuple[str, ...] = _key(_each(_is_url("http", "https")), "give URLs of Docker Hub mirrors", [])
+    root_gib: int = _key(_between(16, 16384), "give a size in GiB from 16 to 16384", 70)
+    data_device: str = _key(
+        _or_empty(_matches(_DISK)),
+        "give the data disk's path under /dev/disk/by-id/, or leave the key out for Terraform's volume",
+        "",
+    )
+    data_gib: int = _key(_between(8, 16384), "give a size in GiB from 8 to 16384", 50)
+    registry_mirrors: tuple[str, ...] = _key(
+        _each(_is_url("http", "https")), "give http or https URLs of Docker Hub mirrors", []
+    )
     reboot_time: str = _key(_matches(_TIME), 'give a time of day such as "04:30"', "04:30")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GiteaSettings:
-    """What Gitea is told about itself."""
+    """Gitea's own settings."""
 
     title: str = _key(bool, "give the site a title", "Gitea")
     admin_username: str = _key(
@@ -164,17 +179,24 @@ class GiteaSettings:
             and name not in _RESERVED_GITEA_NAMES
             and not set(name[0] + name[-1]) & set("_-")
         ),
-        "give a login name that Gitea does not reserve (not admin, user, api ...)",
+        "give a login name that Gitea does not reserve (not admin, user, api, ...), without - or _ at its ends",
         "operator",
     )
     admin_email: str = _key(_matches(_ADDRESS), "give an e-mail address")
-    ssh_port: int = _key(lambda port: 1 <= port <= 65535 and port not in (80, 443), "give a free port", 2222)
+    ssh_port: int = _key(
+        lambda port: 1 <= port <= 65535 and port not in (80, 443),
+        "give a port between 1 and 65535 other than 80 and 443",
+        2222,
+    )
     upload_limit_mib: int = _key(_between(1, 4096), "give a size in MiB from 1 to 4096", 512)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """Who issues the certificate. ``acme_ca`` names a PEM file with a private issuer's certificates: API and issuing root."""
+    """The issuer of the certificate.
+
+    ``acme_ca`` is the path of a PEM file with a private issuer's certificates: that of its API, and its issuing root.
+    """
 
     acme_directory: str = _key(
         _is_url("https"), "give the ACME directory's https URL", "https://acme-v02.api.letsencrypt.org/directory"
@@ -184,7 +206,7 @@ class Tls:
 
 @dataclass(frozen=True, kw_only=True)
 class Mail:
-    """Who mails come from, and the server that takes them: over STARTTLS, with credentials."""
+    """The sender of mails, and the server that takes them over STARTTLS with credentials."""
 
     sender: str = _key(_matches(_ADDRESS), "give the sender's e-mail address")
     smtp_host: str = _key(bool, 'give the mail server, for example "email-smtp.eu-central-1.amazonaws.com"')
@@ -193,15 +215,18 @@ class Mail:
 
 @dataclass(frozen=True, kw_only=True)
 class Backup:
-    """Where backups go, how often, what is kept of them, and how much the site may lose (RPO) and be away (RTO).
+    """Bucket, interval and retention of backups, the greatest loss of data (RPO) and the longest outage (RTO).
 
-    No one can delete a version of them for ``lock_days``; a replica lies in a second region where one is named. The
-    ``keep_`` numbers are how many backups of each kind are kept: the newest, and the last of so many days, weeks, months.
+    Versions in the bucket cannot be deleted for ``lock_days``. With ``replica_region`` the bucket has a replica there.
+    ``keep_last`` is the number of newest backups that are kept; ``keep_daily``, ``keep_weekly`` and ``keep_monthly`` keep
+    the last backup of that many days, weeks and months.
     """
 
     bucket: str = _key(_matches(_BUCKET), "give a bucket name: 3 to 63 of a-z, 0-9 and -, unique in all of AWS")
     lock_days: int = _key(_between(1, 365), "give a number of days from 1 to 365", 30)
-    replica_region: str = _key(_or_empty(_matches(_REGION)), "give an AWS region, or leave it out for no replica", "")
+    replica_region: str = _key(
+        _or_empty(_matches(_REGION)), "give an AWS region, or leave the key out for no replica", ""
+    )
     every_minutes: int = _key(_between(5, 1440), "give a number of minutes from 5 to 1440", 15)
     keep_last: int = _key(_between(1, 1000), "give a number from 1 to 1000", 96)
     keep_daily: int = _key(_between(0, 1000), "give a number from 0 to 1000", 14)
@@ -212,15 +237,16 @@ class Backup:
     drill_days: int = _key(_between(1, 90), "give a number of days from 1 to 90", 7)
 
 
-_POLICY = 'give "operator", or up to which step updates happen of their own: "patch" or "minor"'
+_POLICY = 'give the largest automatic update, "patch" or "minor", or "operator" for none'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """When updates happen of their own, and of which service up to which step; ``hold`` names services that stay as they are.
+    """The window of automatic updates, and the largest automatic update of each service; services in ``hold`` stay.
 
-    A release is taken when it is ``soak_hours`` old. A new version is watched for ``watch_seconds`` before it is the one to
-    stay, and has ``healthy_minutes`` to come up, its migration included, as has a restored one. ``keep_days`` is how long one can go back.
+    An update takes a release that is ``soak_hours`` old. A new version has ``healthy_minutes`` to become healthy, its
+    migration included, and so has a restored one; then it is watched for ``watch_seconds`` before it is accepted. A
+    rollback is possible for ``keep_days``.
     """
 
     window: str = _key(_matches(_WINDOW), 'give a time of the week such as "Sun 03:15"', "Sun 03:15")
@@ -232,30 +258,30 @@ class Update:
     postgres: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
     nginx: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
     others: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
-    hold: tuple[str, ...] = _key(_each(_matches(_SERVICE)), 'give names of services, such as ["gitea"]', [])
+    hold: tuple[str, ...] = _key(_each(_matches(_SERVICE)), 'give a list of service names, such as ["gitea"]', [])
 
     def policy(self, service: str) -> str:
-        """Return up to which step updates of a service happen of their own, or "operator"."""
+        """Return the largest automatic update of a service ("patch" or "minor"), or "operator" for none."""
         named = {"gitea": self.gitea, "postgres": self.postgres, "nginx": self.nginx}
         return named.get(service, self.others)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the site may cost. At 80 % of a budget, and when its forecast exceeds it, AWS writes to the contact; 0 is no budget."""
+    """The budget; 0 means none. AWS mails the contact at 80 % of it, and when the forecast exceeds it."""
 
     monthly_budget_usd: int = _key(_between(0, 1_000_000), "give a whole number of US dollars, or 0 for no budget", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One site, whole and valid."""
+    """One complete, valid site."""
 
-    schema: int = _key(_one_of(SCHEMA), f"this suite reads schema {SCHEMA}")  # type: ignore[arg-type]
+    schema: int = _key(_one_of(SCHEMA), f"give {SCHEMA}, the schema of this suite")  # type: ignore[arg-type]
     name: str = _key(_matches(_NAME), "give 2 to 21 of a-z, 0-9 and -, beginning with a letter")
     domain: str = _key(_matches(_DOMAIN), 'give the full domain in lower case, for example "git.example.org"')
-    zone: str = _key(_matches(_DOMAIN), 'give the Route 53 zone the domain lies in, for example "example.org"')
-    contact: str = _key(_matches(_ADDRESS), "give the e-mail address that alarms and the ACME account use")
+    zone: str = _key(_matches(_DOMAIN), 'give the Route 53 zone of the domain, for example "example.org"')
+    contact: str = _key(_matches(_ADDRESS), "give the e-mail address for alarms and the ACME account")
     timezone: str = _key(_is_time_zone, 'give a name of the time zone database, such as "Europe/Berlin"', "Etc/UTC")
     aws: Aws
     network: Network

@@ -1,4 +1,4 @@
-"""What Terraform, Ansible and Compose are told. All of it is derived from the site; nothing is written twice."""
+"""The variables of Terraform, Ansible and Compose, all derived from the site file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:
 
 
 def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]:
-    """Return every variable of compose/compose.yaml; ``images`` maps such as GITEA_IMAGE to a pinned reference."""
+    """Return every variable of compose/compose.yaml; ``images`` maps a variable such as GITEA_IMAGE to a pinned reference."""
     return {
         "DOMAIN": site.domain,
         "CONTACT": site.contact,
@@ -57,23 +57,23 @@ def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]
 
 
 def ops_environment(site: Site) -> dict[str, str]:
-    """Return the environment of ``ops`` on the host: where AWS is, and which site it serves."""
+    """Return the environment of ``ops`` on the host: region and endpoint of AWS, and the path of the site file."""
     endpoint = {"AWS_ENDPOINT_URL": site.aws.endpoint_url} if site.aws.endpoint_url else {}
     return {"AWS_REGION": site.aws.region, "AWS_DEFAULT_REGION": site.aws.region, "OPS_SITE": HOST_SITE_FILE} | endpoint
 
 
 def host_document(site: Site) -> dict[str, Any]:
-    """Return the site as the host's own ``ops`` reads it. The issuer's authorities are in the host's trust store by then."""
+    """Return the site file of the host's own ``ops``, without ``tls.acme_ca``: the host's trust store has those certificates."""
     return dataclasses.asdict(dataclasses.replace(site, tls=dataclasses.replace(site.tls, acme_ca="")))
 
 
 def open_ports(site: Site) -> list[int]:
-    """Return the TCP ports that everyone may reach: the web's two, and git over ssh."""
+    """Return the TCP ports that are open to all addresses: 80, 443 and git over ssh."""
     return [80, 443, site.gitea.ssh_port]
 
 
 def volume_device(volume_id: str) -> str:
-    """Return where a Nitro instance shows an EBS volume (Amazon EC2 User Guide, "Map NVMe volumes to device names")."""
+    """Return the device path of an EBS volume on a Nitro instance (EC2 User Guide, "Map NVMe volumes to device names")."""
     return f"/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
 
 
@@ -87,7 +87,7 @@ def ansible_variables(
     image_id: str,
     image_name: str,
 ) -> dict[str, Any]:
-    """Return the variables of every role in playbooks/roles (each role's defaults/main.yml is its whole interface)."""
+    """Return the variables of every role in playbooks/roles; each role declares its own in defaults/main.yml."""
     return {
         "base_hostname": site.domain.split(".")[0],
         "base_timezone": site.timezone,

@@ -1,4 +1,4 @@
-"""Where a deployment reads its sources and keeps its state between runs."""
+"""The folders in which a deployment reads its sources and keeps its state between runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a deployment reads its sources and keeps what it must remember of the site between runs."""
+    """The folders of a deployment: its sources, the state of the site between runs, and a cache."""
 
     repository: Path
     state: Path
@@ -16,15 +16,15 @@ class Workspace:
 
     @property
     def lock(self) -> Path:
-        """The lock of whoever changes the site."""
+        """The lock of a run that changes the site."""
         return self.state / "deploy.lock"
 
     @property
     def known_hosts(self) -> Path:
-        """The file that keeps the host's ssh key."""
+        """The file with the host's ssh key."""
         return self.state / "known_hosts"
 
     @property
     def outputs(self) -> Path:
-        """The file that keeps Terraform's outputs."""
+        """The file with Terraform's outputs."""
         return self.state / "outputs.json"

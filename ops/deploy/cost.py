@@ -1,4 +1,4 @@
-"""What a site costs a month, in its order of magnitude: the standing charges, without traffic."""
+"""The monthly cost of a site, as an order of magnitude: the fixed charges without traffic."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from ops.config.schema import Site
 
 PRICES_OF = "2025-06"
-_HOURS = 730  # of a month, as AWS counts
+_HOURS = 730  # of a month, in AWS's own estimates
 
 
 @dataclass(frozen=True)
 class Prices:
-    """A region's list prices in US dollars: On-Demand Linux by the hour, the rest by the month."""
+    """A region's list prices in US dollars: On-Demand Linux per hour, the others per GiB and month."""
 
     instance_hour: dict[str, float]
     disk_gib: float
@@ -42,14 +42,14 @@ _ADDRESS_HOUR, _SECRET_MONTH, _ALARM_MONTH = 0.005, 0.40, 0.10
 
 @dataclass(frozen=True)
 class Line:
-    """One charge: what for, and US dollars a month; None where the price is not known here."""
+    """One charge in US dollars a month; None when this module does not have the price."""
 
     what: str
     dollars: float | None
 
 
 def monthly(site: Site, *, secrets: int) -> tuple[Line, ...]:
-    """Return the standing charges of a site with so many ``secrets``; backups are reckoned as large as the data disk."""
+    """Return the fixed charges of a site with this number of ``secrets``, and with backups as large as its data disk."""
     prices = _PRICES.get(site.aws.region)
     hour = prices.instance_hour.get(site.host.instance_type) if prices else None
     disks = site.host.root_gib + site.host.data_gib
@@ -69,15 +69,15 @@ def monthly(site: Site, *, secrets: int) -> tuple[Line, ...]:
 
 
 def as_lines(charges: tuple[Line, ...]) -> tuple[str, ...]:
-    """Return the charges as a person reads them, with their sum and the date of the prices."""
+    """Return the charges as lines of text, with their sum and the date of the prices."""
     known = [line.dollars for line in charges if line.dollars is not None]
     unknown = len(charges) - len(known)
     rows = [f"  {_amount(line.dollars):>9}  {line.what}" for line in charges]
-    beside = f", and {unknown} price(s) not known here" if unknown else ""
+    without = f" without {unknown} unknown price(s)" if unknown else ""
     return (
         "a month, in US dollars, without traffic:",
         *rows,
-        f"  {sum(known):9.2f}  in all{beside} (list prices of {PRICES_OF}; an order of magnitude, not an offer)",
+        f"  {sum(known):9.2f}  total{without} (list prices of {PRICES_OF}; an order of magnitude, not an offer)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Deploy a site: what must exist in AWS, then what the host must be, then whether it is well. Every step converges."""
+"""Deploy a site: the resources in AWS, then the host, then a health check. Every step can be repeated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
 from ops.deploy import cost, preflight
-from ops.deploy.host import host, material_of, require_way_in, update_pins
+from ops.deploy.host import host, material_of, require_session_manager, update_pins
 from ops.deploy.infrastructure import (
     apply_infrastructure,
     backend,
@@ -36,18 +36,18 @@ def deploy(
     replace: Confirm | None = None,
     session_manager: bool = False,
 ) -> Report:
-    """Make the site what its file says, from nothing or from whatever a broken-off run left.
+    """Make the site match its file, whether it is new or an earlier run was cut off.
 
-    ``replace`` has Terraform put a new machine in the host's place, once it has agreed: it is given the site's name and
-    what is lost, and raises Refused otherwise. With ``session_manager`` the host is reached that way, whoever may reach its
-    port: for an operator whose new address its firewall is to be told of.
+    ``replace`` replaces the host by a new machine. It is called with the site's name and the losses, and raises Refused
+    when the operator does not agree. ``session_manager`` connects through Session Manager even though the ssh port is open
+    to some addresses: an operator with a new address uses it to have the firewall opened for that address.
 
-    Raises Refused for a precondition, the account's, this machine's or the host's; Locked when another deployment of the
-    site is under way or the host itself updates or restores, Unavailable when something is out of reach, Degraded when the
-    site is deployed but not well.
+    Raises Refused for a failed precondition of the account, this machine or the host; Locked when another deployment of
+    the site runs, or an update or a restore on the host; Unavailable when something is out of reach; Degraded when the
+    site is deployed but unhealthy.
     """
     key = public_key(Path(site.host.ssh_key).expanduser())
-    require_way_in(site, world, session_manager=session_manager)
+    require_session_manager(site, world, session_manager=session_manager)
     options = []
     if replace:
         replace(site.name, REPLACED)
@@ -57,9 +57,9 @@ def deploy(
 
 
 REPLACED = (
-    "the host is ended, and a new machine takes its place",
-    "lost: its root disk, and all that is on it; the site is away for some minutes",
-    "kept: the data disk with database and repositories, the address, the name, the backups",
+    "the host is terminated, and a new machine replaces it",
+    "lost: its root disk with everything on it; the site is down for some minutes",
+    "kept: the data disk with database and repositories, the IP address, the DNS name, the backups",
 )
 
 
@@ -77,12 +77,12 @@ def _deploy(
         world.tell(rotate.ensure_smtp(site, world).summary)
     with timer.step("host"):
         if update_pins(site, world) != material.update_pins:
-            world.tell("an update has proven another image meanwhile")
+            world.tell("an update has pinned another image meanwhile")
             material = material_of(site, world, workspace)
         played = host(site, world, workspace, outputs, material, session_manager=session_manager)
     address = site.host.address or outputs.public_address
     with timer.step("health"):
-        wellness = health.health_from_outside(site, world, address=address)
+        verdict = health.health_from_outside(site, world, address=address)
     facts = {
         "address": address,
         "url": f"https://{site.domain}/",
@@ -91,21 +91,23 @@ def _deploy(
         "infrastructure_changed": built,
         "host_changes": list(played.changed),
         "slowest_tasks": [list(each) for each in played.slowest],
-        "health": wellness.facts,
+        "health": verdict.facts,
     }
-    if wellness.exit_code:
+    if verdict.exit_code:
         raise Degraded(
-            f"deployed, but {wellness.summary}\n" + "\n".join(wellness.lines), "mend what is red and deploy again"
+            f"deployed, but {verdict.summary}\n" + "\n".join(verdict.lines),
+            "fix the failing probes, then run ops deploy again",
+            left_as="the site is deployed",
         )
     changed = built or bool(played.changed)
-    said = "is deployed and healthy" if changed else "is as it was: nothing was changed, and it is healthy"
-    return Report("deploy", changed, f"https://{site.domain}/ {said}", facts, _story(timer))
+    state = "is deployed and healthy" if changed else "is up to date and healthy: nothing was changed"
+    return Report("deploy", changed, f"https://{site.domain}/ {state}", facts, _step_times(timer))
 
 
 def dry_run(site: Site, world: World, *, workspace: Workspace) -> Report:
-    """Return what a deployment would make and change in AWS, and what the site costs a month; touches nothing.
+    """Return the changes that a deployment would make in AWS, and the monthly cost of the site; changes nothing.
 
-    Raises Refused with every reason why the account cannot take a site that is not there yet.
+    For a new site, raises Refused with every reason why the account cannot take it.
     """
     variables = write_variables(site, workspace, public_key(Path(site.host.ssh_key).expanduser()))
     unknown: tuple[str, ...] = ()
@@ -127,9 +129,9 @@ def dry_run(site: Site, world: World, *, workspace: Workspace) -> Report:
         "not_checked": list(unknown),
     }
     summary = f"{len(changes)} resource(s) would change" if changes else "nothing to do in AWS"
-    told = (*lines, *(f"not checked: {each}" for each in unknown), *cost.as_lines(charges))
-    return Report("deploy", changed=False, summary=summary, facts=facts, lines=told)
+    all_lines = (*lines, *(f"not checked: {each}" for each in unknown), *cost.as_lines(charges))
+    return Report("deploy", changed=False, summary=summary, facts=facts, lines=all_lines)
 
 
-def _story(timer: StepTimer) -> tuple[str, ...]:
+def _step_times(timer: StepTimer) -> tuple[str, ...]:
     return tuple(f"{name}: {seconds} s" for name, seconds in timer.seconds.items())

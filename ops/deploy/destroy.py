@@ -1,4 +1,4 @@
-"""End a site: what is in AWS goes, and the backups with it only when that is said. Run again, it goes on where it stopped."""
+"""Destroy a site: its resources in AWS, and only on request its backups. A second run continues one that was cut off."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ops.world import World
 from ops.world.lock import exclusive
 from ops.world.terraform import altered, resources_from
 
-# What refuses to be destroyed otherwise; an override merges into the resource's own lifecycle block.
-_LIFTED = """
+# Terraform merges this override into the resource's own lifecycle block, which prevents its destruction.
+_OVERRIDE = """
 resource "aws_ebs_volume" "data" {
   lifecycle {
     prevent_destroy = false
   }
 }
 """
-# What stays when the backups stay: their buckets, what copies them, and the secrets, without which they cannot be read whole.
+# These stay with the backups: their buckets, their replication, and the secrets, without which they cannot be read in full.
 _BACKUPS = (
     "module.backup.",
     "module.replica",
@@ -37,7 +37,7 @@ _BACKUPS = (
 
 @dataclass(frozen=True)
 class DestroyRequest:
-    """What is asked for: whether the backups go, too, and whether the data may go without a backup that was verified."""
+    """The operator's request: whether to delete the backups, too, and whether to go on without a verified backup."""
 
     with_backups: bool = False
     without_verified_backup: bool = False
@@ -45,9 +45,10 @@ class DestroyRequest:
 
 @dataclass(frozen=True)
 class Losses:
-    """What there is to lose. ``locked_until`` is None when no lock holds.
+    """The losses of a destruction. ``locked_until`` is the end of the bucket's lock, None without a lock.
 
-    ``newest_backup`` is its name, "" when there is none, and ``verified_backup`` when that very one was last verified.
+    ``newest_backup`` is the newest backup's id, "" without a backup. ``verified_backup`` is when that backup last passed a
+    verification, None when it never did.
     """
 
     resources: int
@@ -59,58 +60,60 @@ class Losses:
 
 
 def destroy(site: Site, world: World, *, workspace: Workspace, request: DestroyRequest, confirm: Confirm) -> Report:
-    """Destroy the site's infrastructure with its data, and leave its backups unless ``request`` says otherwise.
+    """Destroy the site's infrastructure with its data, and its backups when ``request`` includes them.
 
-    ``confirm`` is given the site's name and what is lost, and raises Refused when that is not wanted. Raises Refused, too,
-    while the newest backup is not verified or the backups that are to go are locked; then nothing was touched.
+    ``confirm`` is called with the site's name and the losses, and raises Refused when the operator does not agree. Raises
+    Refused before any change when the newest backup is not verified, or when the backups to delete are locked.
     """
     bucket = infrastructure.state_bucket(site)
     if not world.aws.bucket_exists(bucket):
-        return Report("destroy", changed=False, summary=f"{site.name} is not there: nothing to do")
-    with exclusive(workspace.lock, world.clock.now()), altered(workspace.repository / "infra", _LIFTED) as root:
+        return Report("destroy", changed=False, summary=f"{site.name} does not exist: nothing to do")
+    with exclusive(workspace.lock, world.clock.now()), altered(workspace.repository / "infra", _OVERRIDE) as root:
         terraform, variables = infrastructure.prepared(site, world, workspace, root)
         state = terraform.state()
-        doomed = [each for each in resources_from(state) if not each.startswith(_BACKUPS)]
-        losses = _losses(site, world, len(doomed))
+        to_delete = [each for each in resources_from(state) if not each.startswith(_BACKUPS)]
+        losses = _losses(site, world, len(to_delete))
         if problems := blockers(losses, request):
-            raise Refused("\n".join(problems), "nothing was touched")
-        if not doomed and not request.with_backups:
-            return Report("destroy", changed=False, summary=f"{site.name} has nothing left but its backups")
-        orphaned_instance.refuse(state, world)
+            raise Refused(
+                "\n".join(problems), "fix each of these, then run ops destroy again", left_as="nothing was changed"
+            )
+        if not to_delete and not request.with_backups:
+            return Report("destroy", changed=False, summary=f"only the backups of {site.name} are left: nothing to do")
+        orphaned_instance.require_none(state, world)
         confirm(site.name, in_words(site, losses, request))
         if request.with_backups:
             _empty_backups(site, world)
             terraform.destroy(variables)
         else:
-            terraform.destroy(variables, *(f"-target={each}" for each in doomed))
+            terraform.destroy(variables, *(f"-target={each}" for each in to_delete))
         _forget(site, world, workspace, request)
-    return Report("destroy", changed=True, summary=_ended(site, request), facts={"resources": losses.resources})
+    return Report("destroy", changed=True, summary=_summary(site, request), facts={"resources": losses.resources})
 
 
 def blockers(losses: Losses, request: DestroyRequest) -> tuple[str, ...]:
-    """Return each reason not to destroy, with what would remove it."""
+    """Return each reason not to destroy the site, with its remedy."""
     problems = []
     if losses.resources and not losses.verified_backup and not request.without_verified_backup:
         newest = losses.newest_backup
-        why = f"the newest backup, {newest}, is not verified" if newest else "there is no backup of this site"
+        why = f"the newest backup, {newest}, is not verified" if newest else "this site has no backup"
         problems.append(
-            f"{why}, and its data disk goes: ops backup take and ops backup verify on the host first, "
-            "or say --without-verified-backup"
+            f"{why}, and its data disk would be lost: run ops backup take and ops backup verify on the host first, "
+            "or give --without-verified-backup"
         )
     if request.with_backups and losses.locked_until:
         problems.append(
-            f"the backups are locked until {losses.locked_until:%Y-%m-%d %H:%M} UTC: leave out --with-backups, or come back after that"
+            f"the backups are locked until {losses.locked_until:%Y-%m-%d %H:%M} UTC: leave out --with-backups, or wait until then"
         )
     return tuple(problems)
 
 
 def in_words(site: Site, losses: Losses, request: DestroyRequest) -> tuple[str, ...]:
-    """Return what is lost and what is kept, as a person has to read it before agreeing."""
+    """Return the lines on losses that the operator reads before confirming."""
     stored = f"{losses.backups.versions} versions of backups, {losses.backups.size / 2**30:.1f} GiB"
     return (
         f"{losses.resources} resources in AWS are destroyed: host, network, records",
         f"lost: the data disk of {losses.data_gib} GiB with every repository, issue and account of {site.domain}",
-        f"{'lost' if request.with_backups else 'kept'}: {stored} in {site.backup.bucket}, and the secrets that they are read with",
+        f"{'lost' if request.with_backups else 'kept'}: {stored} in {site.backup.bucket}, and the secrets that decrypt them",
     )
 
 
@@ -144,7 +147,7 @@ def _forget(site: Site, world: World, workspace: Workspace, request: DestroyRequ
         shutil.rmtree(workspace.state / "bootstrap", ignore_errors=True)
 
 
-def _ended(site: Site, request: DestroyRequest) -> str:
+def _summary(site: Site, request: DestroyRequest) -> str:
     if request.with_backups:
-        return f"{site.name} is gone, and its backups with it"
-    return f"{site.name} is gone; its backups stay in {site.backup.bucket}, and `ops deploy` makes the site anew beside them"
+        return f"{site.name} and its backups are deleted"
+    return f"{site.name} is deleted; its backups stay in {site.backup.bucket}, and `ops deploy` makes the site again beside them"

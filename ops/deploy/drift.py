@@ -1,4 +1,4 @@
-"""Whether a site is still what its file says: Terraform's plan and Ansible's check mode in one report. Nothing is changed."""
+"""Drift of a site from its file: Terraform's plan and Ansible's check mode in one report. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ops.world import World
 
 
 def check(site: Site, world: World, *, workspace: Workspace) -> Report:
-    """Compare AWS and the host with the site file; exit code 3 and each item by name when they differ.
+    """Compare AWS and the host with the site file. When they differ, the report has exit code 3 and names each difference.
 
     Raises Refused for a site that was never deployed, Unavailable when something is out of reach.
     """
     if not world.aws.bucket_exists(infrastructure.state_bucket(site)):
-        raise Refused(f"{site.name} is not deployed: it has no Terraform state", "ops deploy")
-    host.require_way_in(site, world)
+        raise Refused(f"{site.name} is not deployed: it has no Terraform state", "run ops deploy")
+    host.require_session_manager(site, world)
     terraform, variables = infrastructure.prepared(site, world, workspace)
     world.tell("== infrastructure: compare")
     changes = terraform.changes(variables)
@@ -40,14 +40,14 @@ def report_from(
     altered: Sequence[str],
     unversioned: Sequence[str] = (),
 ) -> Report:
-    """Return the report of what differs: resources, rules made by hand, tasks of the host, buckets without versioning."""
+    """Return the report of the differences: resources, rules made by hand, tasks of the host, buckets without versioning."""
     aws = [_in_words(each) for each in changes]
     aws += [f"{group}: a rule that is not ours: {words}" for (group, _), words in foreign.items()]
     aws += [f"bucket {bucket}: versioning is off" for bucket in unversioned]
     count = len(aws) + len(altered)
     lines = [*(f"AWS   {each}" for each in aws), *(f"host  {each}" for each in altered)]
     summary = (
-        "no drift: the site is what its file says" if not count else f"{count} thing(s) differ; `ops deploy` mends them"
+        "no drift: the site matches its file" if not count else f"{count} difference(s); run ops deploy to remove them"
     )
     facts = {"infrastructure": aws, "host": list(altered)}
     return Report(

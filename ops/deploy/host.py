@@ -1,4 +1,4 @@
-"""The host's part of a deployment: images, Ansible variables, connection, playbook."""
+"""The host in a deployment: images, Ansible variables, connection, playbook."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from ops.world.ansible import Played, play
 
 @dataclass(frozen=True)
 class Material:
-    """What is brought to the host: every image by its digest, and the image of ``ops`` itself.
+    """The images for the host: every image by its digest, and the image of ``ops`` itself.
 
-    ``waiting`` names what is newer in the suite than on the host, and is left to ``ops update``; ``proven`` is what updates had
-    proven when that was decided.
+    ``waiting`` has a line for each version that is newer in the suite than on the host, and that ``ops update`` must
+    install. ``update_pins`` are the pins of updates from which the images were chosen.
     """
 
     pins: Mapping[str, str]
@@ -37,21 +37,21 @@ class Material:
 
 
 def material_of(site: Site, world: World, workspace: Workspace) -> Material:
-    """Look up the digests of the pinned images, and build the image of ``ops`` where it is not built yet.
+    """Look up the digests of the pinned images, and build the image of ``ops`` unless it is built already.
 
-    An image that an update has proven on the host stays.
+    An image that an update has installed on the host stays.
     """
-    shipped, known = pins.pinned(workspace.repository / "compose"), update_pins(site, world)
-    resolved = pins.resolve(pins.deployed(shipped, known), world.registry)
+    shipped, updated = pins.pinned(workspace.repository / "compose"), update_pins(site, world)
+    resolved = pins.resolve(pins.deployed(shipped, updated), world.registry)
     made = ops_image.ensure(workspace.repository, workspace.cache, world)
-    return Material(resolved, made, pins.waiting(shipped, known), known)
+    return Material(resolved, made, pins.waiting(shipped, updated), updated)
 
 
 def update_pins(site: Site, world: World) -> dict[str, Pin]:
-    """Return the pins that updates have proven, as the bucket keeps them; none where there is no bucket or no record yet."""
+    """Return the pins that updates recorded in the bucket; empty without a bucket or a record."""
     bucket = site.backup.bucket
-    stands = world.aws.bucket_exists(state_bucket(site)) and world.aws.bucket_exists(bucket)
-    if not stands or pins.KEY not in world.aws.objects(bucket, pins.KEY):
+    exists = world.aws.bucket_exists(state_bucket(site)) and world.aws.bucket_exists(bucket)
+    if not exists or pins.KEY not in world.aws.objects(bucket, pins.KEY):
         return {}
     return pins.from_json(world.aws.read_object(bucket, pins.KEY))
 
@@ -66,7 +66,7 @@ def host(
     check: bool = False,
     session_manager: bool = False,
 ) -> Played:
-    """Make the host what it must be and return what changed; with ``check``, what would change."""
+    """Run the playbook on the host and return its changes; with ``check`` return the changes that it would make."""
     variables = tool_variables.ansible_variables(
         site,
         material.pins,
@@ -84,17 +84,16 @@ def host(
         variables=variables,
         tell=world.tell,
         check=check,
-        # Its key is not known yet: a machine that was made a moment ago, and boots.
+        # Without a stored host key the machine is new, and may still boot.
         boot_seconds=20 if workspace.known_hosts.exists() else 240,
     )
 
 
 def connection(site: Site, outputs: Outputs, known_hosts: Path, *, session_manager: bool = False) -> dict[str, Any]:
-    """Return Ansible's connection variables for the host. Its key is learnt at the first contact and held to from then on.
+    """Return Ansible's connection variables for the host. The first connection stores its key; later ones require that key.
 
-    Where no address may reach the host's ssh port, and where that is wished for, ssh goes
-    through Session Manager (AWS Systems Manager User Guide, "Allow
-    and control permissions for SSH connections through Session Manager").
+    With ``session_manager``, or when the ssh port is open to no address, ssh goes through Session Manager (AWS Systems
+    Manager User Guide, "Allow and control permissions for SSH connections through Session Manager").
     """
     options = [f"UserKnownHostsFile={known_hosts}", "StrictHostKeyChecking=accept-new", "IdentitiesOnly=yes"]
     session_manager = session_manager or not site.network.admin_cidrs
@@ -112,22 +111,23 @@ def connection(site: Site, outputs: Outputs, known_hosts: Path, *, session_manag
 SESSION_MANAGER = "aws ssm start-session --target %h --document-name AWS-StartSSHSession --parameters portNumber=%p"
 
 
-def require_way_in(site: Site, world: World, *, session_manager: bool = False) -> None:
-    """Raise Refused when the host is to be reached through Session Manager and this machine has not its programs."""
+def require_session_manager(site: Site, world: World, *, session_manager: bool = False) -> None:
+    """Raise Refused when the connection needs Session Manager and this machine lacks its programs."""
     direct = site.network.admin_cidrs and not session_manager
     needed = () if direct else ("aws", "session-manager-plugin")
     missing = [program for program in needed if not world.processes.installed(program)]
     if missing:
         raise Refused(
-            f"{'the' if site.network.admin_cidrs else 'network.admin_cidrs is empty, and the'} way through Session Manager needs "
-            f"{' and '.join(missing)}",
-            "install the AWS CLI and its Session Manager plugin, or name your address in network.admin_cidrs",
+            f"{'the' if site.network.admin_cidrs else 'network.admin_cidrs is empty, and the'} connection through Session "
+            f"Manager needs {' and '.join(missing)}",
+            "install the AWS CLI and its Session Manager plugin, or give your address in network.admin_cidrs",
+            left_as="nothing was changed",
         )
 
 
 def connection_of(site: Site, workspace: Workspace) -> dict[str, Any]:
-    """Return Ansible's connection variables for the host of a site that was deployed from here; raises Refused otherwise."""
+    """Return Ansible's connection variables for a deployed site's host; raises Refused without the state of a deployment."""
     if not workspace.outputs.is_file():
-        raise Refused(f"site {site.name} was not deployed from here", "ops deploy")
+        raise Refused(f"site {site.name} was not deployed from this machine", "run ops deploy")
     outputs = outputs_from(json.loads(workspace.outputs.read_text(encoding="utf-8")))
     return connection(site, outputs, workspace.known_hosts)

@@ -1,4 +1,4 @@
-"""Terraform's part of a deployment: state bucket, variables, apply, outputs."""
+"""Terraform in a deployment: state bucket, variables, apply, outputs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ops.world.terraform import Terraform, altered
 
 
 def public_key(private: Path) -> str:
-    """Return the public half that lies beside a private ssh key; raises Refused when one of the two is missing."""
+    """Return the public key next to a private ssh key; raises Refused when one of the two is missing."""
     public = private.with_name(f"{private.name}.pub")
     if not (private.is_file() and public.is_file()):
-        raise Refused(f"no ssh key pair at {private}", f"ssh-keygen -t ed25519 -f {private}")
+        raise Refused(f"no ssh key pair at {private}", f"run ssh-keygen -t ed25519 -f {private}")
     return public.read_text(encoding="utf-8")
 
 
 def outputs_from(values: Mapping[str, Any]) -> Outputs:
-    """Return Terraform's output values as a value of their own."""
+    """Return the outputs that the suite uses from Terraform's output values."""
     return Outputs(**{name: values[name] for name in Outputs.__dataclass_fields__})
 
 
 def first_changes(site: Site, world: World, workspace: Workspace, variables: Path) -> tuple[Change, ...]:
     """Return what Terraform would create for a site whose state bucket does not exist yet."""
-    # The state's bucket is not there yet: both roots are planned with a state that is thrown away.
+    # Without a state bucket, both roots are planned with a local state that is thrown away.
     with tempfile.TemporaryDirectory() as folder:
         bootstrap = _terraform(world, workspace.repository / "infra/bootstrap", Path(folder) / "bootstrap", site)
         bootstrap.init({"path": f"{folder}/bootstrap.tfstate"})
@@ -45,17 +45,17 @@ def first_changes(site: Site, world: World, workspace: Workspace, variables: Pat
 
 
 def prepared(site: Site, world: World, workspace: Workspace, root: Path | None = None) -> tuple[Terraform, Path]:
-    """Return the door to the site's Terraform root (or to ``root``, a copy of it), ready for use, and its variables' file."""
+    """Return the initialized adapter to the site's Terraform root (or to ``root``, a copy of it), and its variables file."""
     terraform = _terraform(world, root or workspace.repository / "infra", workspace.state / "infra", site)
     terraform.init(backend(site))
     return terraform, write_variables(site, workspace, public_key(Path(site.host.ssh_key).expanduser()))
 
 
 def infrastructure(site: Site, world: World, workspace: Workspace, key: str, *options: str) -> Outputs:
-    """Make what must exist in AWS and return what Terraform says of it; ``key`` is the administrator's public ssh key.
+    """Create or change the resources in AWS and return Terraform's outputs; ``key`` is the operator's public ssh key.
 
-    ``options`` are Terraform's own. Raises Locked, Unavailable or OpsError with Terraform's words; run again, it goes on
-    where it stopped. A site that is not there yet is refused for every reason that the account gives.
+    ``options`` are Terraform's own. A second run continues one that was cut off. Raises Locked, Unavailable or OpsError
+    with Terraform's output, and for a new site Refused with every reason why the account cannot take it.
     """
     return apply_infrastructure(site, world, workspace, key, options)[0]
 
@@ -68,17 +68,17 @@ def apply_infrastructure(
     terraform = terraform_of(site, world, workspace)
     terraform.init(backend(site))
     state = terraform.state()
-    orphaned_instance.refuse(state, world)
+    orphaned_instance.require_none(state, world)
     changed = terraform.apply(write_variables(site, workspace, key), *options, state=state)
     closed = security_groups.close(terraform, world)
     values = terraform.outputs()
-    _forget_another_machine(workspace, values)
+    _forget_old_host_key(workspace, values)
     _write(workspace.outputs, values)
     return outputs_from(values), changed or closed
 
 
-def _forget_another_machine(workspace: Workspace, values: Mapping[str, Any]) -> None:
-    """A machine that Terraform itself put in another's place has another key by right."""
+def _forget_old_host_key(workspace: Workspace, values: Mapping[str, Any]) -> None:
+    """Delete the stored host key when Terraform replaced the machine: the new one has another key."""
     if workspace.outputs.is_file():
         before = json.loads(workspace.outputs.read_text(encoding="utf-8"))
         if before.get("instance_id") != values["instance_id"]:
@@ -86,9 +86,10 @@ def _forget_another_machine(workspace: Workspace, values: Mapping[str, Any]) -> 
 
 
 def ensure_state_bucket(site: Site, world: World, workspace: Workspace) -> None:
-    """Make the bucket of Terraform's state if it is not there; before that, nothing of the site is, and the account is asked.
+    """Make the bucket of Terraform's state if it is missing, and turn its versioning on if it is off.
 
-    The bucket that keeps Terraform's state cannot itself be in that state: it has a root of its own, applied once.
+    Without the bucket the site is new, and the account is checked first; raises Refused as ``preflight.require`` does. The
+    bucket cannot be in the state that it holds: it has a Terraform root of its own, which is applied once.
     """
     if world.aws.bucket_exists(state_bucket(site)):
         if not world.aws_account.versioned(state_bucket(site)):
@@ -107,12 +108,12 @@ def _bootstrap_variables(site: Site) -> dict[str, str]:
 
 
 def state_bucket(site: Site) -> str:
-    """Return the name of the bucket that keeps the Terraform state: the backup bucket's, which is unique, and a word."""
+    """Return the name of the bucket for the Terraform state: the backup bucket's unique name and a suffix."""
     return f"{site.backup.bucket[:49]}-terraform"
 
 
 def replica_bucket(site: Site) -> str:
-    """Return the name of the backups' replica in the second region, as infra/storage.tf makes it."""
+    """Return the name of the replica bucket in the second region; infra/storage.tf uses the same rule."""
     return f"{site.backup.bucket[:55]}-replica"
 
 
@@ -122,7 +123,7 @@ def backend(site: Site) -> dict[str, str]:
 
 
 def terraform_of(site: Site, world: World, workspace: Workspace) -> Terraform:
-    """Return the door to the site's Terraform root."""
+    """Return the adapter to the site's Terraform root."""
     return _terraform(world, workspace.repository / "infra", workspace.state / "infra", site)
 
 

@@ -1,4 +1,7 @@
-"""A machine that Terraform has asked for and forgotten: interrupted while EC2 answers, the provider writes nothing of it to its state."""
+"""An EC2 instance that Terraform made but did not record.
+
+Interrupted while EC2 answers, the provider writes nothing about the new instance to its state.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,18 @@ from ops.world import World
 from ops.world.terraform import identities_from
 
 
-def refuse(state: Mapping[str, Any], world: World) -> None:
-    """Raise Refused when a machine that the state does not know has the host's network card, which no other can have then.
+def require_none(state: Mapping[str, Any], world: World) -> None:
+    """Raise Refused when an instance outside the state holds the host's network interface, which the host then cannot get.
 
-    It is not ended here: of what no state knows no one can say for certain whose it is.
+    The instance is not terminated here: without a record in the state its owner is uncertain.
     """
-    known = identities_from(state, "aws_instance")
+    recorded = identities_from(state, "aws_instance")
     for card in identities_from(state, "aws_network_interface"):
         holder = world.aws_account.holder(card)
-        if holder and holder not in known:
+        if holder and holder not in recorded:
             raise Refused(
-                f"{holder} has the host's network card, and Terraform's state does not know it: "
-                "another deployment is under way, or one was broken off as the machine was being made",
-                f"if none is under way: aws ec2 terminate-instances --instance-ids {holder}",
+                f"instance {holder} holds the host's network interface, but is not in Terraform's state: "
+                "another deployment runs, or one was cut off while it made the instance",
+                f"wait for the other deployment; if none runs, run aws ec2 terminate-instances --instance-ids {holder}",
+                left_as="nothing was changed",
             )

@@ -1,4 +1,4 @@
-"""Security groups: rules are resources of their own, and Terraform sees those alone that it made."""
+"""Rules in the site's security groups that Terraform did not make, and therefore does not see."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ops.world.terraform import Terraform, rules_from
 
 
 def foreign_rules(terraform: Terraform, world: World) -> dict[tuple[str, str], str]:
-    """Return the rules that someone else made in the site's security groups: (group, rule) to its words."""
+    """Return the rules that Terraform did not make in the site's security groups: (group id, rule id) to a description."""
     return {
         (group, rule): words
         for group, ours in rules_from(terraform.state()).items()
@@ -17,7 +17,7 @@ def foreign_rules(terraform: Terraform, world: World) -> dict[tuple[str, str], s
 
 
 def close(terraform: Terraform, world: World) -> bool:
-    """Take the rules that someone else made out of the site's security groups, say which, and return whether there were any."""
+    """Revoke and report each foreign rule in the site's security groups; return whether there was one."""
     found = foreign_rules(terraform, world)
     for (group, rule), words in found.items():
         world.aws_account.revoke(group, rule, egress=words.startswith("egress"))

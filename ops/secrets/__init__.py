@@ -1,1 +1,1 @@
-"""The site's secrets: where they are kept, and how they are rotated."""
+"""The site's secrets: their store, and their rotation."""

@@ -1,7 +1,7 @@
-"""Give a secret of the site a new value. The old one stays good until the new one is in use, wherever a run is cut off.
+"""Rotate a secret of the site. The old value stays valid until the new one is in use, wherever a run is cut off.
 
-The new value is kept beside the current one (AWSPENDING), put into use on the host, and only then made the current one:
-until that moment the way back is the host's own `ops secrets apply`, and after it there is none to be needed.
+The new value is stored beside the current one (AWSPENDING), applied on the host, and only then made the current one. Until
+then the host's own `ops secrets apply` restores the old value; afterwards nothing needs to be restored.
 """
 
 from __future__ import annotations
@@ -26,79 +26,83 @@ from ops.world.host_ops import HostOps
 from ops.world.lock import exclusive
 from ops.world.mail import CredentialsRefused
 
-# What the operator is told before: what a rotation interrupts.
+# What a rotation interrupts; the operator reads it before confirming.
 CONSEQUENCES: Mapping[str, str] = {
     "admin-password": "the administrator signs in with the new password; nothing is restarted",
     "database-password": "Gitea is restarted",
     "gitea-internal-token": "Gitea is restarted",
-    "gitea-jwt-secret": "Gitea is restarted; OAuth2 tokens that it has issued are void, and their owners sign in again",
-    "metrics-token": "Gitea is restarted; whoever reads /metrics needs the new token",
-    SMTP: "Gitea is restarted; a mail to the contact proves the new key",
+    "gitea-jwt-secret": "Gitea is restarted; OAuth2 tokens that it has issued become invalid, and their owners sign in again",
+    "metrics-token": "Gitea is restarted; a client that reads /metrics needs the new token",
+    SMTP: "Gitea is restarted; a mail to the contact tests the new key",
 }
-_REFUSED = {
+_FIXED = {
     "gitea-secret-key": (
         "Gitea encrypts columns of its database with it (two-factor secrets, passwords of mirrors and of authentication "
-        "sources, Actions secrets) and cannot encrypt them anew: they would be lost"
+        "sources, Actions secrets) and cannot encrypt them again: they would be lost"
     ),
     "restic-password": "every backup in both repositories is encrypted with it",
 }
-# What a backup was made with, and a site that is made anew has to be told: what the operator is told before.
+# Secrets that a backup depends on, and that a new site takes over from a lost one; the operator reads the consequence before confirming.
 ADOPTED: Mapping[str, str] = {
-    "gitea-secret-key": "Gitea is restarted, and cannot read what it encrypted under the key that it has now",
-    "restic-password": "backups are read and made with this password; what was backed up with the present one cannot be read",
+    "gitea-secret-key": "Gitea is restarted, and cannot read what it encrypted with its present key",
+    "restic-password": "backups are read and made with this password; backups made with the present one cannot be read",
 }
 _LETTERS = string.ascii_letters + string.digits
-# IAM is eventually consistent: a key is known everywhere within seconds, seldom a minute (IAM user guide, "Troubleshoot IAM").
-_SPREADING_SECONDS, _PAUSE_SECONDS = 90, 3
+# IAM is eventually consistent: a key is valid everywhere within seconds, seldom a minute (IAM user guide, "Troubleshoot IAM").
+_PROPAGATION_SECONDS, _PAUSE_SECONDS = 90, 3
 
 
 @dataclass(frozen=True)
 class MadeKey:
-    """A key made in this run, and the mail credentials that follow from it."""
+    """A key made in this run, and the mail credentials derived from it."""
 
     identity: str
     credentials: SmtpCredentials
 
 
 def rotate(site: Site, world: World, host: HostOps, *, name: str, lock: Path) -> Report:
-    """Give one secret a new value of the same form and have the host use it.
+    """Give a secret a new value of the same form and apply it on the host.
 
-    Raises ConfigError for an unknown name, Refused for one that must not change, RolledBack when the host is back on the
-    value that was current, Stranded when it could not go back, and Unavailable when nothing was begun.
+    Raises ConfigError for an unknown name, Refused for a secret that must not change, RolledBack when the host is back on
+    the current value, Stranded when it could not go back, and Unavailable when the host was out of reach from the start.
     """
-    refuse(name)
+    require_rotatable(name)
     if name == SMTP:
         return rotate_smtp(site, world, host, lock=lock)
     with exclusive(lock, world.clock.now()):
-        _begin_from_what_is_current(world, host)
+        _apply_current(world, host)
         value = value_like(world.aws.secret(secret_name(site, name)))
-        _put_into_use(site, world, host, name, value)
+        _apply_new(site, world, host, name, value)
     return Report("secrets", True, f"{name} has a new value, which is in use", {"name": name})
 
 
-def refuse(name: str) -> None:
+def require_rotatable(name: str) -> None:
     """Raise Refused for a secret that must keep its value, ConfigError for one that the site does not have."""
-    if name in _REFUSED:
-        raise Refused(f"{name} cannot be rotated: {_REFUSED[name]}", f"rotate one of {', '.join(CONSEQUENCES)}")
+    if name in _FIXED:
+        raise Refused(
+            f"{name} cannot be rotated: {_FIXED[name]}",
+            f"choose another secret: {', '.join(CONSEQUENCES)}",
+            left_as="nothing was changed",
+        )
     if name not in CONSEQUENCES:
-        raise ConfigError(f"{name} is no secret of the site", f"name one of {', '.join(CONSEQUENCES)}")
+        raise ConfigError(f"{name} is not a secret of the site", f"choose one of {', '.join(CONSEQUENCES)}")
 
 
 def adopt(site: Site, world: World, host: HostOps, *, name: str, value: Secret, lock: Path) -> Report:
-    """Have the site use a value that a lost site had, so that the backups of that one can be read and restored.
+    """Give the site a secret of a lost site, so that the lost site's backups can be read and restored.
 
-    Raises ConfigError for an unknown name or what cannot be a value, Refused for a secret that no backup needs, and
-    otherwise as ``rotate`` does.
+    Raises ConfigError for an unknown name or an invalid value, Refused for a secret that no backup needs, and otherwise
+    what ``rotate`` raises.
     """
     require_adoptable(name)
     if value.reveal().split() != [value.reveal()]:
-        raise ConfigError("what was given is not a secret of one word", "give it on standard input, as one line")
+        raise ConfigError("the value is not a secret of one word", "give the secret on standard input, as one line")
     with exclusive(lock, world.clock.now()):
-        _begin_from_what_is_current(world, host)
+        _apply_current(world, host)
         if world.aws.secret(secret_name(site, name)) == value:
             return Report("secrets", False, f"{name} has that value already", {"name": name})
-        _put_into_use(site, world, host, name, value)
-    return Report("secrets", True, f"{name} has the value that was given, which is in use", {"name": name})
+        _apply_new(site, world, host, name, value)
+    return Report("secrets", True, f"{name} has the given value, which is in use", {"name": name})
 
 
 def require_adoptable(name: str) -> None:
@@ -106,32 +110,38 @@ def require_adoptable(name: str) -> None:
     if name in ADOPTED:
         return
     if name in CONSEQUENCES:
-        raise Refused(f"{name} is of this site alone: no backup needs its old value", f"ops secrets rotate {name}")
-    raise ConfigError(f"{name} is no secret of the site", f"name one of {', '.join(ADOPTED)}")
+        raise Refused(
+            f"no backup depends on {name}: the value of a lost site is of no use",
+            f"run ops secrets rotate {name} to change it",
+            left_as="nothing was changed",
+        )
+    raise ConfigError(f"{name} is not a secret of the site", f"choose one of {', '.join(ADOPTED)}")
 
 
 def value_like(value: Secret) -> Secret:
-    """Return a random value as long as the one given, of letters and digits as Terraform makes them."""
+    """Return a random value of the same length, of letters and digits as Terraform makes them."""
     return Secret("".join(randomness.choice(_LETTERS) for _ in value.reveal()))
 
 
 def rotate_smtp(site: Site, world: World, host: HostOps, *, lock: Path) -> Report:
-    """Make a new IAM key, prove by a mail that it is good for sending, have the host use it, then delete the old one.
+    """Make a new IAM key, test it with a mail, apply it on the host, then delete the old key.
 
-    Raises as ``rotate`` does, and Degraded when all is done except that the old key is still there.
+    Raises what ``rotate`` raises, and Degraded when the new key is in use but the old key could not be deleted.
     """
     with exclusive(lock, world.clock.now()):
-        _begin_from_what_is_current(world, host)
+        _apply_current(world, host)
         current = _current_credentials(site, world)
         made = _new_key(site, world, current)
         try:
-            _prove(site, world, made.credentials)
+            _send_test_mail(site, world, made.credentials)
         except OpsError as error:
-            _forget(site, world, made.identity)
+            _delete_key(site, world, made.identity)
             raise RolledBack(
-                f"the new key is not good for sending, the old one stays in use: {error.message}", error.hint
+                f"no mail can be sent with the new key: {error.message}",
+                error.hint,
+                left_as="the old key is in use",
             ) from error
-        _put_into_use(site, world, host, SMTP, document_of(made.credentials))
+        _apply_new(site, world, host, SMTP, document_of(made.credentials))
         _retire(
             site,
             world,
@@ -143,25 +153,25 @@ def rotate_smtp(site: Site, world: World, host: HostOps, *, lock: Path) -> Repor
 
 
 def ensure_smtp(site: Site, world: World) -> Report:
-    """Make the site's SMTP credentials if there are none, or none that AWS still knows.
+    """Make the site's SMTP credentials when it has none, or when AWS no longer accepts their key.
 
-    A mail that cannot be sent yet is no failure here: SES may not have verified the domain of a site that is being made.
+    A test mail that cannot be sent is not an error: SES may not have verified the domain of a new site yet.
     """
     current = _current_credentials(site, world)
     if current and AccessKey(current.username, active=True) in world.aws.access_keys(mail_user(site)):
-        return Report("secrets", False, "SMTP credentials are there")
+        return Report("secrets", False, "SMTP credentials exist")
     made = _new_key(site, world, current)
     version = world.aws.put_pending_secret(secret_name(site, SMTP), document_of(made.credentials))
     world.aws.promote_secret(secret_name(site, SMTP), version)
     try:
-        _prove(site, world, made.credentials)
+        _send_test_mail(site, world, made.credentials)
     except OpsError as error:
-        world.tell(f"no mail can be sent yet: {error.message}; try: ops notify")
+        world.tell(f"no mail can be sent yet: {error.message}; test it with ops notify")
     return Report("secrets", True, f"SMTP credentials were made: key {made.identity}", {"key": made.identity})
 
 
 def smtp_password(key: Secret, region: str) -> Secret:
-    """Return the SMTP password that follows from an IAM secret key in a region.
+    """Return the SMTP password derived from an IAM secret key in a region.
 
     The algorithm: SES developer guide, "Obtaining Amazon SES SMTP credentials by converting existing AWS credentials".
     """
@@ -172,25 +182,25 @@ def smtp_password(key: Secret, region: str) -> Secret:
 
 
 def plan_leftovers(keys: Iterable[AccessKey], current: str) -> tuple[str, ...]:
-    """Return the keys to delete before one is made: all but the current one, for no one can know their secrets.
+    """Return the keys to delete before a new one is made: all but the current one, since their secrets are not stored.
 
-    AWS lets a user have two. A broken-off run may have left a second.
+    AWS allows two keys per user. A run that was cut off may have left a second.
     """
     return tuple(key.identity for key in keys if key.identity != current)
 
 
 def mail_user(site: Site) -> str:
-    """Return the IAM user that mail is sent as; infra/mail.tf makes it, without a key."""
+    """Return the IAM user whose keys send mail; infra/mail.tf makes it, without a key."""
     return f"{site.name}-mail"
 
 
 def document_of(credentials: SmtpCredentials) -> Secret:
-    """Return the credentials as the secret keeps them."""
+    """Return the credentials as the JSON document of their secret."""
     return Secret(json.dumps({"username": credentials.username, "password": credentials.password.reveal()}))
 
 
-def _begin_from_what_is_current(world: World, host: HostOps) -> None:
-    world.tell("asking the host to use what is current")
+def _apply_current(world: World, host: HostOps) -> None:
+    world.tell("host: applying the current secrets")
     host.ops("secrets", "apply")
 
 
@@ -202,15 +212,15 @@ def _current_credentials(site: Site, world: World) -> SmtpCredentials | None:
 def _new_key(site: Site, world: World, current: SmtpCredentials | None) -> MadeKey:
     user = mail_user(site)
     for identity in plan_leftovers(world.aws.access_keys(user), current.username if current else ""):
-        world.tell(f"deleting key {identity}, which a broken-off run left")
+        world.tell(f"deleting key {identity}, left by a run that was cut off")
         world.aws.delete_access_key(user, identity)
     identity, key = world.aws.make_access_key(user)
     world.tell(f"made key {identity}")
     return MadeKey(identity, SmtpCredentials(identity, smtp_password(key, site.aws.region)))
 
 
-def _prove(site: Site, world: World, credentials: SmtpCredentials) -> None:
-    deadline = world.clock.monotonic() + _SPREADING_SECONDS
+def _send_test_mail(site: Site, world: World, credentials: SmtpCredentials) -> None:
+    deadline = world.clock.monotonic() + _PROPAGATION_SECONDS
     while True:
         try:
             world.mail.send(
@@ -223,43 +233,45 @@ def _prove(site: Site, world: World, credentials: SmtpCredentials) -> None:
         except CredentialsRefused:
             if world.clock.monotonic() >= deadline:
                 raise
-            world.tell("the mail server does not know the key yet")
+            world.tell("the mail server does not accept the key yet")
             world.clock.sleep(_PAUSE_SECONDS)
         else:
             return
 
 
-def _put_into_use(site: Site, world: World, host: HostOps, name: str, value: Secret) -> None:
+def _apply_new(site: Site, world: World, host: HostOps, name: str, value: Secret) -> None:
     version = world.aws.put_pending_secret(secret_name(site, name), value)
     try:
-        world.tell(f"asking the host to use the new value of {name}")
+        world.tell(f"host: applying the new value of {name}")
         host.ops("secrets", "apply", "--pending", name)
         world.aws.promote_secret(secret_name(site, name), version)
     except OpsError as error:
         _go_back(world, host, name, error)
-        raise RolledBack(f"{name}: {error.message}; the host is back on the current value", error.hint) from error
+        raise RolledBack(
+            f"{name}: {error.message}", error.hint, left_as="the host is back on the current value"
+        ) from error
     except KeyboardInterrupt as interrupt:
         _go_back(world, host, name, interrupt)
         raise
 
 
 def _go_back(world: World, host: HostOps, name: str, reason: BaseException) -> None:
-    world.tell("asking the host to go back to what is current")
+    world.tell("host: going back to the current secrets")
     try:
         host.ops("secrets", "apply")
     except OpsError as error:
         raise Stranded(
-            f"{name}: {reason}; and the host did not go back: {error.message}. No value is lost: the host has the current "
-            "one or the one that was to follow",
-            "ops secrets apply on the host, or the rotation once more",
+            f"{name}: {reason}; and the host did not go back: {error.message}",
+            "run ops secrets apply on the host, or run the rotation again",
+            left_as="no value is lost: the host has the current value or the new one",
         ) from reason
 
 
-def _forget(site: Site, world: World, identity: str) -> None:
+def _delete_key(site: Site, world: World, identity: str) -> None:
     try:
         world.aws.delete_access_key(mail_user(site), identity)
     except OpsError as error:
-        world.tell(f"key {identity} is left for the next run to delete: {error.message}")
+        world.tell(f"key {identity} was not deleted, the next run deletes it: {error.message}")
 
 
 def _retire(site: Site, world: World, identities: Iterable[str]) -> None:
@@ -268,6 +280,7 @@ def _retire(site: Site, world: World, identities: Iterable[str]) -> None:
             world.aws.delete_access_key(mail_user(site), identity)
         except OpsError as error:
             raise Degraded(
-                f"the new key is in use, but the old key {identity} is still there: {error.message}",
-                "ops secrets rotate-smtp deletes it",
+                f"the old key {identity} could not be deleted: {error.message}",
+                "run ops secrets rotate-smtp again, which deletes it",
+                left_as="the new key is in use",
             ) from error

@@ -1,4 +1,4 @@
-"""The site's secrets: named here, made by Terraform, fetched by the host into memory."""
+"""The site's secrets: their names, and the files in memory into which the host fetches them. Terraform makes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ops.world.aws import CURRENT, PENDING
 
 @dataclass(frozen=True)
 class FilePermissions:
-    """Who may read a secret's file: owner, group and mode."""
+    """Owner, group and mode of a secret's file."""
 
     owner: int
     group: int
@@ -25,8 +25,8 @@ class FilePermissions:
 
 _ROOT, _GITEA, _POSTGRES = 0, 1000, 999
 
-# The users inside the official images: gitea/gitea runs as 1000, postgres as 999. What two services read at their start
-# as root belongs to root: Diun may not read past owner and mode, as Gitea's entry point may.
+# The users inside the official images: gitea/gitea runs as 1000, postgres as 999. Files that two services read as root when
+# they start belong to root: Gitea's entry point may read any file, but Diun must obey owner and mode.
 PERMISSIONS = {
     "database-password": FilePermissions(_GITEA, _POSTGRES, 0o440),
     "gitea-secret-key": FilePermissions(_GITEA, _GITEA),
@@ -40,7 +40,7 @@ PERMISSIONS = {
 
 SMTP = "smtp-credentials"
 
-# What the site has in Secrets Manager.
+# The site's secrets in Secrets Manager.
 NAMES = (
     "admin-password",
     "database-password",
@@ -54,12 +54,12 @@ NAMES = (
 
 
 def secret_name(site: Site, short: str) -> str:
-    """Return the name that a secret has in Secrets Manager."""
+    """Return the full name of a secret in Secrets Manager."""
     return f"{site.name}/{short}"
 
 
 def smtp_credentials(site: Site, world: World, *, directory: Path = Path(SECRETS_DIRECTORY)) -> SmtpCredentials:
-    """Return what the host has in ``directory``, else what Secrets Manager has; raises OpsError when neither has any."""
+    """Return the credentials from ``directory``, else from Secrets Manager; raises OpsError when both have none."""
     files = [directory / "smtp-username", directory / "smtp-password"]
     if all(file.is_file() for file in files):
         username, password = (file.read_text(encoding="utf-8") for file in files)
@@ -68,16 +68,16 @@ def smtp_credentials(site: Site, world: World, *, directory: Path = Path(SECRETS
 
 
 def credentials_from(document: Secret) -> SmtpCredentials:
-    """Return the two parts of the secret that holds the SMTP credentials as one JSON document."""
+    """Return the SMTP credentials from their secret, a JSON document of user name and password."""
     parts = json.loads(document.reveal())
     return SmtpCredentials(parts["username"], Secret(parts["password"]))
 
 
 def fetch(site: Site, world: World, *, pending: str = "", directory: Path = Path(SECRETS_DIRECTORY)) -> Report:
-    """Write each secret a container reads to a file in ``directory`` (on a tmpfs), readable by that container's user alone.
+    """Write each secret that a container reads to a file in ``directory`` (a tmpfs), readable by that container's user only.
 
-    Every value is read before the first file is written, so that a failure leaves the old set whole. Of the secret called
-    ``pending`` it is the value that is to become current.
+    All values are read before the first file is written, so that a failure leaves the old files complete. For the secret
+    named ``pending`` it is the pending value, else the current one.
     """
     values = {
         short: world.aws.secret(secret_name(site, short), stage_of(short, pending))
@@ -87,22 +87,22 @@ def fetch(site: Site, world: World, *, pending: str = "", directory: Path = Path
     credentials = credentials_from(world.aws.secret(secret_name(site, SMTP), stage_of(SMTP, pending)))
     values |= {"smtp-username": Secret(credentials.username), "smtp-password": credentials.password}
     changed = [short for short, value in values.items() if _write(directory / short, value, PERMISSIONS[short])]
-    return Report("secrets", bool(changed), f"{len(values)} secrets in place", {"written": changed})
+    return Report("secrets", bool(changed), f"{len(values)} secret files are up to date", {"written": changed})
 
 
 def stage_of(short: str, pending: str) -> str:
-    """Return which stage of a secret is wanted while the one called ``pending`` is on its way to become current."""
+    """Return the stage of a secret to read: the pending one for the secret named ``pending``, else the current one."""
     return PENDING if short == pending else CURRENT
 
 
-def _write(path: Path, value: Secret, place: FilePermissions) -> bool:
+def _write(path: Path, value: Secret, permissions: FilePermissions) -> bool:
     content = value.reveal().encode()
     if path.is_file() and path.read_bytes() == content:
         return False
-    # The mount of a running container points at the file itself, so an existing file is filled anew and never replaced.
+    # A running container mounts the file itself, so an existing file is overwritten and never replaced by another.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-    path.chmod(place.mode)
-    os.chown(path, place.owner, place.group)
+    path.chmod(permissions.mode)
+    os.chown(path, permissions.owner, permissions.group)
     return True

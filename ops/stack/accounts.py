@@ -1,4 +1,4 @@
-"""Gitea accounts that the suite itself needs: the first administrator."""
+"""Gitea's administrator account, and access tokens of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from ops.config.compose_files import logs_command
 from ops.config.paths import LOCALHOST, PROJECT
 from ops.config.schema import Site
 from ops.errors import OpsError
@@ -20,24 +21,24 @@ _TOKEN = re.compile(r"Access token was successfully created(?:\.\.\.|:) ([0-9a-f
 
 
 def ensure_admin(site: Site, world: World, *, password: Secret | None = None) -> Report:
-    """Make sure that the site's administrator exists and may sign in with ``password``, else with Secrets Manager's.
+    """Ensure that the site's administrator exists and can sign in with ``password`` (default: the one in Secrets Manager).
 
-    A password given to Gitea's command line would stand in the process list. So the account begins with a random one,
-    and gets its own through the API, with a token that is deleted at once. Raises OpsError when Gitea refuses.
+    A password on Gitea's command line would be visible in the process list. So the account is made with a random password,
+    and the API sets the right one, with a token that is deleted at once. Raises OpsError when Gitea refuses.
     """
     password = password or world.aws.secret(secret_name(site, "admin-password"))
-    if _may_sign_in(site, world, password):
+    if _can_sign_in(site, world, password):
         return Report("accounts", changed=False, summary=f"administrator {site.gitea.admin_username} can sign in")
     token_name = f"ops-{secrets.token_hex(4)}"
     token = _token(site, world, token_name)
     _set_password(site, world, token, password)
     _end_token(site, world, token_name, password)
-    return Report("accounts", changed=True, summary=f"administrator {site.gitea.admin_username} was made")
+    return Report("accounts", changed=True, summary=f"administrator {site.gitea.admin_username} can sign in now")
 
 
 @contextmanager
 def token(site: Site, world: World) -> Iterator[Secret]:
-    """Give the administrator an access token for the length of the block. One that cannot be deleted again is told of."""
+    """Yield an access token of the administrator, and delete it after the block. A token that cannot be deleted is reported."""
     name = f"ops-{secrets.token_hex(4)}"
     made = _token(site, world, name)
     try:
@@ -47,20 +48,20 @@ def token(site: Site, world: World) -> Iterator[Secret]:
 
 
 def users_from(listing: str) -> frozenset[str]:
-    """Return the login names in what `gitea admin user list` prints: a table whose second column is the name."""
+    """Return the login names in the output of `gitea admin user list`, a table whose second column is the name."""
     rows = [line.split() for line in listing.splitlines()[1:]]
     return frozenset(row[1] for row in rows if len(row) > 2 and row[0].isdigit())
 
 
 def token_from(output: str) -> Secret:
-    """Return the access token in what Gitea's command line prints; raises OpsError when there is none."""
+    """Return the access token in the output of Gitea's command line; raises OpsError when it has none."""
     found = _TOKEN.search(output)
     if not found:
-        raise OpsError("Gitea made no access token", "read `docker logs` of the gitea service")
+        raise OpsError("Gitea made no access token", f"look at {logs_command('gitea')}")
     return Secret(found.group(1))
 
 
-def _may_sign_in(site: Site, world: World, password: Secret) -> bool:
+def _can_sign_in(site: Site, world: World, password: Secret) -> bool:
     return _call(site, world, "GET", "/api/v1/user", password=password).status == 200
 
 
@@ -96,24 +97,22 @@ def _set_password(site: Site, world: World, token: Secret, password: Secret) -> 
     }
     answer = _call(site, world, "PATCH", f"/api/v1/admin/users/{user}", token=token, document=request)
     if answer.status != 200:
-        raise OpsError(
-            f"Gitea answers {answer.status} when the password is set", "read `docker logs` of the gitea service"
-        )
+        raise OpsError(f"Gitea answers {answer.status} when the password is set", f"look at {logs_command('gitea')}")
 
 
 def _end_token(site: Site, world: World, name: str, password: Secret | None = None) -> None:
-    """Delete a token, with Secrets Manager's password unless another is given; one that stays is told of."""
+    """Delete a token, signed in with ``password`` (default: Secrets Manager's). A token that stays is reported."""
     user = site.gitea.admin_username
     try:
         password = password or world.aws.secret(secret_name(site, "admin-password"))
         answer = _call(site, world, "DELETE", f"/api/v1/users/{user}/tokens/{name}", password=password)
-        why = "" if answer.status in (204, 404) else f"Gitea answers {answer.status} when it is to be deleted"
+        why = "" if answer.status in (204, 404) else f"Gitea answers {answer.status}"
     except OpsError as error:
         why = error.message
     if why:
         world.tell(
-            f"the access token {name} of {user} is left: {why}; delete it in the settings of that account, which must have no "
-            "second factor"
+            f"the access token {name} of {user} was not deleted: {why}; delete it in the settings of that account, "
+            "and remove the account's second factor"
         )
 
 
@@ -121,7 +120,7 @@ def _gitea(world: World, arguments: Sequence[str]) -> str:
     ran = world.containers.execute(PROJECT, "gitea", ["gitea", *arguments], user="git")
     if ran.code:
         raise OpsError(
-            f"gitea {' '.join(arguments[:3])} failed: {ran.output.strip()}", "read `docker logs` of the gitea service"
+            f"gitea {' '.join(arguments[:3])} failed: {ran.output.strip()}", f"look at {logs_command('gitea')}"
         )
     return ran.output
 

@@ -1,7 +1,7 @@
-"""Put the site's secrets into use on its host, and only those services through a restart whose secrets changed.
+"""Apply the site's secrets on its host, and restart only the services whose secrets changed.
 
-Wherever an earlier run was cut off, the next one ends in the same state: files, database, administrator and services
-all have the current values.
+Wherever an earlier run was cut off, the next one ends in the same state: files, database, administrator and services all
+have the current values.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ops.config.compose_files import logs_command
 from ops.config.paths import PROJECT, SECRETS_DIRECTORY
 from ops.config.schema import Site
 from ops.errors import OpsError
@@ -24,8 +25,8 @@ from ops.stack.health import await_healthy
 from ops.world import World
 from ops.world.containers import Service
 
-# Who reads which file when it starts. PostgreSQL reads its password only once in its life: the role is altered instead.
-# Diun reads its two whenever it sends a mail (Diun 4.33, internal/notif/mail/client.go).
+# The services that read each file when they start. PostgreSQL reads its password only when the database is made: later the
+# role is altered instead. Diun reads its two files for each mail (Diun 4.33, internal/notif/mail/client.go).
 READERS: Mapping[str, tuple[str, ...]] = {
     "database-password": ("gitea",),
     "gitea-secret-key": ("gitea",),
@@ -41,19 +42,19 @@ _ITERATIONS = 4096
 
 
 def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path(SECRETS_DIRECTORY)) -> Report:
-    """Have the host use the current secrets; of the one called ``pending``, the value that is to become current.
+    """Apply the current secrets on the host; for the secret named ``pending``, its pending value.
 
-    Raises OpsError when a service is not healthy again in time, or when the database or Gitea refuses.
+    Raises OpsError when a service does not become healthy in time, or when the database or Gitea refuses.
     """
     written = store.fetch(site, world, pending=pending, directory=directory).facts["written"]
     running = {service.name: service for service in world.containers.services(PROJECT) if service.state == "running"}
     changed = list(written)
-    # The file first: Gitea reads it whenever it starts anew, and by then the database takes it, too.
-    if "postgres" in running and have_database_take(
+    # The file first: Gitea reads it at its next start, and by then the database accepts it, too.
+    if "postgres" in running and ensure_database_password(
         (directory / "database-password").read_text(encoding="utf-8"), world
     ):
         changed.append("role gitea")
-    restarted = plan_restarts(_written_at(directory), running.values(), written)
+    restarted = plan_restarts(_write_times(directory), running.values(), written)
     for service in restarted:
         world.tell(f"restarting {service}")
         world.containers.restart(PROJECT, service)
@@ -63,19 +64,19 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
         password = world.aws.secret(store.secret_name(site, "admin-password"), stage)
         if accounts.ensure_admin(site, world, password=password).changed:
             changed.append("administrator")
-    summary = f"in use: {', '.join(changed)}" if changed else "the secrets are in use"
+    summary = f"applied: {', '.join(changed)}" if changed else "the secrets are in use"
     facts = {"written": written, "restarted": list(restarted)}
     return Report("secrets", bool(changed or restarted), summary, facts)
 
 
 def plan_restarts(
-    written: Mapping[str, datetime], services: Iterable[Service], anew: Collection[str] = ()
+    written: Mapping[str, datetime], services: Iterable[Service], changed: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """Return the services that started before one of the files they read was last written, and who reads what is ``anew``.
+    """Return the services that started before one of their files was written, and the readers of the ``changed`` files.
 
-    Times alone do not tell: a clock may have been set back since a service started.
+    The times alone are not enough: the clock may have been set back since a service started.
     """
-    readers = {reader for file in anew for reader in READERS.get(file, ())}
+    readers = {reader for file in changed for reader in READERS.get(file, ())}
     newest: dict[str, datetime] = {}
     for file, moment in written.items():
         for reader in READERS[file]:
@@ -90,15 +91,15 @@ def plan_restarts(
 
 
 def verifier_of(password: str, salt: bytes, iterations: int = _ITERATIONS) -> str:
-    """Return what PostgreSQL keeps of a password: RFC 5803, as pg_authid.rolpassword has it. It opens no session."""
+    """Return the SCRAM verifier of a password as in pg_authid.rolpassword (RFC 5803). It cannot be used to sign in."""
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
     client = hmac.digest(salted, b"Client Key", "sha256")
     stored, server = hashlib.sha256(client).digest(), hmac.digest(salted, b"Server Key", "sha256")
     return f"SCRAM-SHA-256${iterations}:{_base64(salt)}${_base64(stored)}:{_base64(server)}"
 
 
-def verifier_takes(verifier: str, password: str) -> bool:
-    """Return whether a role with this verifier can sign in with the password; one of another method cannot be told."""
+def verifier_accepts(verifier: str, password: str) -> bool:
+    """Return whether a role with this verifier accepts the password; False for a verifier of another method."""
     method, _, rest = verifier.partition("$")
     iterations, _, salt = rest.partition("$")[0].partition(":")
     if method != "SCRAM-SHA-256" or not iterations.isdigit():
@@ -106,14 +107,14 @@ def verifier_takes(verifier: str, password: str) -> bool:
     return hmac.compare_digest(verifier, verifier_of(password, base64.b64decode(salt), int(iterations)))
 
 
-def have_database_take(password: str, world: World) -> bool:
-    """Alter Gitea's role in the database unless it takes the password already, and return whether that was done.
+def ensure_database_password(password: str, world: World) -> bool:
+    """Alter Gitea's role in the database unless it accepts the password already; return whether it was altered.
 
-    The server is asked on its own socket, which trusts. Raises OpsError when it refuses.
+    The connection uses the server's own socket, which needs no password. Raises OpsError when the server refuses.
     """
-    if verifier_takes(_sql(world, "SELECT rolpassword FROM pg_authid WHERE rolname = 'gitea'"), password):
+    if verifier_accepts(_sql(world, "SELECT rolpassword FROM pg_authid WHERE rolname = 'gitea'"), password):
         return False
-    # The verifier and not the password: of 40 random characters no one finds the password by it.
+    # The verifier and not the password: 40 random characters cannot be guessed from it.
     _sql(world, f"ALTER ROLE gitea PASSWORD '{verifier_of(password, randomness.token_bytes(16))}'")
     return True
 
@@ -122,11 +123,11 @@ def _sql(world: World, statement: str) -> str:
     argv = ["psql", "--no-psqlrc", "--username=gitea", "--dbname=gitea", "--tuples-only", "--no-align"]
     ran = world.containers.execute(PROJECT, "postgres", [*argv, "--command", statement], user="postgres")
     if ran.code:
-        raise OpsError(f"PostgreSQL refuses: {ran.output.strip()}", "read `docker logs` of the postgres service")
+        raise OpsError(f"PostgreSQL refuses: {ran.output.strip()}", f"look at {logs_command('postgres')}")
     return ran.output.strip()
 
 
-def _written_at(directory: Path) -> dict[str, datetime]:
+def _write_times(directory: Path) -> dict[str, datetime]:
     files = {name: directory / name for name in READERS}
     return {name: datetime.fromtimestamp(file.stat().st_mtime, UTC) for name, file in files.items() if file.is_file()}
 

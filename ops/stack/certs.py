@@ -1,4 +1,4 @@
-"""The site's TLS certificate: issued when there is none, renewed when due, and nginx told only when it changed."""
+"""The site's TLS certificate: issued when missing, renewed when due. nginx is reloaded only when it changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ops.errors import OpsError, Unavailable
 from ops.model import Report
 from ops.world import World
 
-# The service's own command issues, renews when due, and otherwise leaves things as they are.
+# The service's own command issues a certificate, renews it when due, and otherwise changes nothing.
 _CERTBOT = (
     "docker",
     "compose",
@@ -37,47 +37,53 @@ def renew(
     live: Path = Path(DATA_DIRECTORY) / "letsencrypt/live",
     compose: Path = COMPOSE_DIRECTORY,
 ) -> Report:
-    """Issue the certificate if there is none, else let certbot renew it when due; reload nginx if it has not this one yet.
+    """Issue the certificate if it is missing, else have certbot renew it when due; reload nginx when it has an older one.
 
-    One that another issuer than the site's has made is replaced at once. Raises Unavailable when the issuer cannot be
-    reached or refuses, with certbot's own words; the site then goes on with what it has.
+    A certificate of another issuer than the site's is replaced at once. Raises Unavailable with certbot's output when the
+    issuer is out of reach or refuses; the site then keeps its present certificate.
     """
-    certificate, taken = live / site.domain / "fullchain.pem", live.parent / "taken-by-nginx"
-    anew = {"CERTBOT_WHEN": "--force-renewal"} if _is_another_s(live.parent, site) else {}
-    finished = world.processes.run(_CERTBOT, directory=compose, environment=anew, tell=world.tell)
+    certificate, loaded = live / site.domain / "fullchain.pem", live.parent / "taken-by-nginx"
+    environment = {"CERTBOT_WHEN": "--force-renewal"} if _is_of_another_issuer(live.parent, site) else {}
+    finished = world.processes.run(_CERTBOT, directory=compose, environment=environment, tell=world.tell)
     if finished.code:
         raise Unavailable(
-            f"certbot failed: {_last_words(finished.output)}", "mend what certbot names, then: ops certs renew"
+            f"certbot failed: {_last_lines(finished.output)}",
+            "fix the cause that certbot names, then run ops certs renew",
+            left_as="the site keeps its present certificate, if any",
         )
-    # Not what was there before this run: one that was cut off before its reload left that to the next.
+    # Compared with what nginx loaded last, not with the file before this run: a run may have been cut off before its reload.
     found = _fingerprint(certificate)
-    changed = found != (taken.read_text(encoding="utf-8") if taken.exists() else "")
+    changed = found != (loaded.read_text(encoding="utf-8") if loaded.exists() else "")
     if changed:
         _reload_nginx(world)
-        taken.write_text(found, encoding="utf-8")
-    return Report("certs", changed, "certificate changed, nginx reloaded" if changed else "certificate not yet due")
+        loaded.write_text(found, encoding="utf-8")
+    return Report(
+        "certs", changed, "the certificate changed, nginx was reloaded" if changed else "the certificate is not due yet"
+    )
 
 
 def _reload_nginx(world: World) -> None:
-    # nginx begins without TLS while there is no certificate; the image's own script selects the stage, then nginx checks.
+    # nginx starts without TLS while the certificate is missing; the image's own script selects the stage, then nginx checks.
     for command in ([_SELECT_STAGE], ["nginx", "-t"], ["nginx", "-s", "reload"]):
         ran = world.containers.execute(PROJECT, "nginx", command)
         if ran.code:
             raise OpsError(
-                f"nginx: {' '.join(command)} failed: {ran.output.strip()}", "mend compose/nginx, then deploy"
+                f"nginx: {' '.join(command)} failed: {ran.output.strip()}",
+                "correct compose/nginx, then run ops deploy",
+                left_as="nginx serves with its previous configuration",
             )
 
 
-def _is_another_s(letsencrypt: Path, site: Site) -> bool:
-    """Certbot keeps a certificate until it ends, whoever made it: it asks the issuer that it is told of only then."""
+def _is_of_another_issuer(letsencrypt: Path, site: Site) -> bool:
+    """Return whether another issuer made the certificate. Certbot itself would keep it until it is due."""
     settings = letsencrypt / "renewal" / f"{site.domain}.conf"
-    made_by = _SERVER.search(settings.read_text(encoding="utf-8")) if settings.exists() else None
-    return made_by is not None and made_by[1] != site.tls.acme_directory
+    issuer = _SERVER.search(settings.read_text(encoding="utf-8")) if settings.exists() else None
+    return issuer is not None and issuer[1] != site.tls.acme_directory
 
 
 def _fingerprint(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def _last_words(output: str) -> str:
+def _last_lines(output: str) -> str:
     return " ".join(line.strip() for line in output.strip().splitlines()[-6:])

@@ -1,4 +1,4 @@
-"""Is the site well? Probes from inside the host and from outside, and one judgement over both."""
+"""The health of a site: probes on the host and from outside, and one verdict over both."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ops.backup import catalogue
 from ops.backup import records as backup_records
+from ops.config.compose_files import logs_command
 from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, LOCALHOST, PROJECT
 from ops.config.schema import Site
 from ops.errors import OpsError
@@ -18,40 +19,40 @@ from ops.wal import segments
 from ops.world import World
 from ops.world.containers import FROZEN_SECONDS, NEVER, Service
 
-# certbot renews when a third of a certificate's life is left; half of that is still unused when this turns red.
+# certbot renews when a third of a certificate's life is left; half of that third is still left when this probe fails.
 CERTIFICATE_LEFT = timedelta(days=10)
-# In it the log's stream says how far it is.
+# The WAL stream writes its progress to this file.
 STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
-ROOM_LEFT, SHARE_LEFT = 5 * 2**30, 0.1
+MIN_FREE_BYTES, MIN_FREE_SHARE = 5 * 2**30, 0.1
 DATA = Path(DATA_DIRECTORY, "gitea")
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"})
 
 
 @dataclass(frozen=True)
 class Records:
-    """What was proven of backups, oldest first."""
+    """The records of verifications and drills, oldest first."""
 
     verifications: tuple[backup_records.Verification, ...] = ()
     drills: tuple[backup_records.Drill, ...] = ()
 
 
 def health(site: Site, world: World) -> Report:
-    """Probe the site from its own host: every container, the data disk, its log's way to the bucket, what its users see, and its backups.
+    """Probe the site on its own host: containers, data disk, free space, WAL stream, the site from outside, and backups.
 
-    A site that stands still for a backup is judged when it goes on. Exit code 3 when a probe is red.
+    While the site is frozen for a backup, the probes wait until it runs again. Exit code 3 when a probe fails.
     """
-    services = _going_on(world)
-    seen = [*check_services(services), *_disk(world), *_rooms(world), _log(world), *_outside(site, world, LOCALHOST)]
-    return check_site([*seen, *_kept(site, world, services)])
+    services = _unpaused_services(world)
+    on_host = [*check_services(services), *_data_disk(world), *_free_space(world), _wal_stream(world)]
+    return check_site([*on_host, *_outside(site, world, LOCALHOST), *_backups(site, world, services)])
 
 
 def health_from_outside(site: Site, world: World, *, address: str) -> Report:
-    """Probe what a user of the site sees at ``address``. Exit code 3 when a probe is red."""
+    """Probe HTTPS, the certificate and git over ssh at ``address``. Exit code 3 when a probe fails."""
     return check_site(_outside(site, world, address))
 
 
 def await_healthy(world: World, services: Iterable[str], *, project: str = PROJECT, seconds: int) -> None:
-    """Wait until the services are healthy by their own checks; raises OpsError naming those that are not after so long."""
+    """Wait until the services are healthy by their own checks; raises OpsError that names the others after ``seconds``."""
     waiting, began = set(services), world.clock.monotonic()
     while waiting:
         found = world.containers.services(project)
@@ -59,91 +60,89 @@ def await_healthy(world: World, services: Iterable[str], *, project: str = PROJE
         if waiting and world.clock.monotonic() - began > seconds:
             raise OpsError(
                 f"{', '.join(sorted(waiting))}: not healthy {seconds} s after the restart",
-                f"docker compose --project-name {project} logs {min(waiting)}",
+                f"look at {logs_command(min(waiting), project)}",
             )
         if waiting:
             world.clock.sleep(1)
 
 
 def check_site(probes: Iterable[Probe]) -> Report:
-    """Return the report of the probes: healthy only when there are some and all of them are."""
+    """Return the report of the probes: healthy when every probe is, and there is at least one."""
     seen = tuple(probes)
-    red = [probe for probe in seen if not probe.healthy]
-    healthy = bool(seen) and not red
-    summary = f"healthy: {len(seen)} probes" if healthy else f"{len(red)} of {len(seen)} probes are red"
+    failing = [probe for probe in seen if not probe.healthy]
+    healthy = bool(seen) and not failing
+    summary = f"healthy: {len(seen)} probes" if healthy else f"{len(failing)} of {len(seen)} probes are failing"
     facts = {"healthy": healthy, "probes": [vars(probe) for probe in seen]}
     return Report("health", False, summary, facts, tuple(line(probe) for probe in seen), 0 if healthy else 3)
 
 
 def check_services(services: Iterable[Service]) -> tuple[Probe, ...]:
-    """Return a probe for each service that should run: red when missing, stopped, or not healthy by its own check.
+    """Return a probe for each service that should run. It fails when missing, stopped, or unhealthy by its own check.
 
-    While one nginx takes another's place there are two, and one that is well is enough.
+    During a handover two nginx containers run, and one healthy one is enough.
     """
-    found = {service.name: service for service in sorted(services, key=_is_well)}
+    found = {service.name: service for service in sorted(services, key=_is_healthy)}
     return tuple(_service_probe(name, found.get(name)) for name in sorted(EXPECTED_SERVICES))
 
 
 def check_certificate(ends: datetime, now: datetime) -> Probe:
-    """Return whether the certificate lives long enough for a renewal that failed to be noticed and mended."""
+    """Return whether the certificate is valid long enough to notice and fix a failed renewal."""
     left = ends - now
     seen = f"ends {ends:%Y-%m-%d %H:%M} UTC, in {left.days} days"
-    return Probe("certificate", left > CERTIFICATE_LEFT, seen, "ops certs renew")
+    return Probe("certificate", left > CERTIFICATE_LEFT, seen, "run ops certs renew")
 
 
-def _going_on(world: World) -> tuple[Service, ...]:
+def _unpaused_services(world: World) -> tuple[Service, ...]:
     began = world.clock.monotonic()
     while True:
         services = world.containers.services(PROJECT)
-        still = any(each.state == "paused" for each in services)
-        if not still or world.clock.monotonic() - began > FROZEN_SECONDS:
+        paused = any(each.state == "paused" for each in services)
+        if not paused or world.clock.monotonic() - began > FROZEN_SECONDS:
             return services
         world.clock.sleep(0.5)
 
 
 def _service_probe(name: str, service: Service | None) -> Probe:
-    remedy = f"docker compose --project-name {PROJECT} logs {name}"
     if service is None:
-        return Probe(f"container {name}", False, "there is none", "systemctl restart gitea-suite")
-    return Probe(
-        f"container {name}", _is_well(service), f"{service.state}, {service.health or 'no health check'}", remedy
-    )
+        return Probe(f"container {name}", False, "missing", "run systemctl restart gitea-suite")
+    seen = f"{service.state}, {service.health or 'no health check'}"
+    return Probe(f"container {name}", _is_healthy(service), seen, f"look at {logs_command(name)}")
 
 
-def _is_well(service: Service) -> bool:
+def _is_healthy(service: Service) -> bool:
     return (service.state, service.health) == ("running", "healthy")
 
 
-def _disk(world: World) -> list[Probe]:
-    """Of a disk without btrfs no one knows whether it returns what was written."""
+def _data_disk(world: World) -> list[Probe]:
+    """Return the probe of the data disk's checksums; without btrfs there are none, and no probe."""
     if not world.btrfs.on_btrfs(DATA):
         return []
     errors = world.btrfs.errors(DATA)
-    seen = ", ".join(errors) or "has returned what was written"
-    return [Probe("data disk", not errors, seen, 'docs/runbooks/restore.md, "The disk is at fault"')]
+    seen = ", ".join(errors) or "no errors counted by btrfs"
+    return [Probe("data disk", not errors, seen, 'follow docs/runbooks/restore.md, "The disk is at fault"')]
 
 
-def _rooms(world: World) -> list[Probe]:
+def _free_space(world: World) -> list[Probe]:
     disks = {"data disk": DATA, "root disk": Path(BACKUP_DIRECTORY)}
     return [
-        check_room(f"room on the {name}", world.btrfs.free(folder), world.btrfs.share_free(folder))
+        check_free_space(f"room on the {name}", world.btrfs.free(folder), world.btrfs.share_free(folder))
         for name, folder in disks.items()
         if folder.is_dir()
     ]
 
 
-def check_room(name: str, free: int, share: float) -> Probe:
-    """Return whether there is room: of a small disk a tenth, of a large one 5 GiB. Who fills a btrfs can delete nothing any more."""
+def check_free_space(name: str, free: int, share: float) -> Probe:
+    """Return whether a tenth of a disk or 5 GiB is free. Nothing can be deleted from a btrfs that is full."""
     seen = f"{free / 2**30:.1f} GiB free, {share:.0%}"
     return Probe(
         name,
-        free >= ROOM_LEFT or share >= SHARE_LEFT,
+        free >= MIN_FREE_BYTES or share >= MIN_FREE_SHARE,
         seen,
-        "df --human-readable; larger host.data_gib or root_gib, deploy",
+        "free space, or enlarge host.data_gib or host.root_gib in the site file and run ops deploy",
     )
 
 
-def _log(world: World) -> Probe:
+def _wal_stream(world: World) -> Probe:
     text = STREAM.read_text(encoding="utf-8") if STREAM.exists() else ""
     return segments.check_stream(segments.state_from_json(text), world.clock.now())
 
@@ -159,24 +158,26 @@ def _outside(site: Site, world: World, address: str) -> list[Probe]:
 def check_backups(
     newest: datetime | None, started: datetime, since: datetime | None, records: Records, site: Site, now: datetime
 ) -> tuple[Probe, ...]:
-    """Return whether the newest backup is young enough, and whether verifications and drills are passed and not overdue.
+    """Return the probes of the newest backup's age, and of verifications and drills: passed, and not overdue.
 
-    ``started`` is when Gitea started: a host that was off owes no backup of that time. ``since`` is the oldest backup's moment.
+    ``started`` is Gitea's start: for the time before it no backup is due. ``since`` is the moment of the oldest backup.
     """
     allowed = timedelta(minutes=site.backup.rpo_minutes)
-    seen = f"the newest is of {newest:%Y-%m-%d %H:%M} UTC" if newest else "there is none yet"
-    young = -CLOCK_DRIFT <= now - max(newest or started, started) <= allowed
+    seen = f"the newest is from {newest:%Y-%m-%d %H:%M} UTC" if newest else "no backup yet"
+    is_recent = -CLOCK_DRIFT <= now - max(newest or started, started) <= allowed
     unverified = backup_records.check_verifications(records.verifications, since, now)
-    undrilled = backup_records.check_drills(records.drills, site.backup.drill_days, since, now)
+    drill_overdue = backup_records.check_drills(records.drills, site.backup.drill_days, since, now)
     return (
-        Probe("backup", young, f"{seen}; {site.backup.rpo_minutes} min may be lost", "ops backup take"),
-        Probe("verification of backups", not unverified, unverified or "passed, or not due yet", "ops backup verify"),
-        Probe("drill", not undrilled, undrilled or "passed, or not due yet", "ops restore --drill"),
+        Probe("backup", is_recent, f"{seen}; {site.backup.rpo_minutes} min may be lost", "run ops backup take"),
+        Probe(
+            "verification of backups", not unverified, unverified or "passed, or not due yet", "run ops backup verify"
+        ),
+        Probe("drill", not drill_overdue, drill_overdue or "passed, or not due yet", "run ops restore --drill"),
     )
 
 
-def _kept(site: Site, world: World, services: Iterable[Service]) -> list[Probe]:
-    """The names of backups alone are read, and the newest manifest: this runs every five minutes."""
+def _backups(site: Site, world: World, services: Iterable[Service]) -> list[Probe]:
+    """Return the probes of backups. Only names and the newest manifest are read, since this runs every five minutes."""
     try:
         moments, newest = catalogue.moments(site, world), catalogue.newest(site, world)
         records = Records(catalogue.verifications(site, world), catalogue.drills(site, world))
@@ -196,8 +197,9 @@ def _attempt(name: str, probe: Callable[[], Probe]) -> Probe:
 
 def _https(site: Site, world: World, address: str) -> Probe:
     answer = world.https.request(site.domain, address, "GET", "/api/healthz")
-    remedy = f"docker compose --project-name {PROJECT} logs gitea"
-    return Probe("https", answer.status == 200, f"/api/healthz answers {answer.status}", remedy)
+    return Probe(
+        "https", answer.status == 200, f"/api/healthz answers {answer.status}", f"look at {logs_command('gitea')}"
+    )
 
 
 def _certificate(site: Site, world: World, address: str) -> Probe:
@@ -208,4 +210,6 @@ def _certificate(site: Site, world: World, address: str) -> Probe:
 
 def _ssh(site: Site, world: World, address: str) -> Probe:
     banner = world.https.banner(address, site.gitea.ssh_port)
-    return Probe("git over ssh", banner.startswith("SSH-2.0-"), banner or "says nothing", "docker logs of gitea")
+    return Probe(
+        "git over ssh", banner.startswith("SSH-2.0-"), banner or "no banner", f"look at {logs_command('gitea')}"
+    )

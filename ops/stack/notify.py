@@ -1,4 +1,4 @@
-"""Tell the operator by mail. A notice is sent when something is wrong already, so it never makes anything worse."""
+"""Mail a notice to the operator. Something has failed already then, so sending never raises."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ops.model import Report
 from ops.secrets.store import smtp_credentials
 from ops.world import World
 
-# SES takes 10 MiB by default; what an operator reads on a telephone is less.
+# In characters. SES takes 10 MiB by default; an operator reads less than that on a telephone.
 _LONGEST_TEXT = 100_000
 
 
 def notify(site: Site, world: World, *, subject: str, text: str, directory: Path = Path(SECRETS_DIRECTORY)) -> Report:
-    """Send a mail to the site's contact. Never raises: exit code 3 and the reason as progress when it was not sent.
+    """Send a mail to the site's contact. Never raises OpsError: a mail that was not sent is reported with exit code 3.
 
-    The credentials are those in ``directory`` when it is there, as on the host, which can then tell that AWS is away;
-    else those in Secrets Manager.
+    The credentials come from ``directory`` when it has them, else from Secrets Manager. So the host can send a mail while
+    AWS is out of reach.
     """
     try:
         credentials = smtp_credentials(site, world, directory=directory)
@@ -37,10 +37,10 @@ def notify(site: Site, world: World, *, subject: str, text: str, directory: Path
 
 
 def subject_from(site_name: str, subject: str) -> str:
-    """Return the subject in one line of at most 200 characters, with the site's name before it."""
+    """Return the subject as one line of at most 200 characters, beginning with the site's name."""
     return f"[{site_name}] {' '.join(subject.split())}"[:200]
 
 
 def text_from(text: str) -> str:
-    """Return the text, or the end of it where it is longer than anyone would read."""
+    """Return the text, or its last 100,000 characters when it is longer."""
     return text if len(text) <= _LONGEST_TEXT else f"[...]\n{text[-_LONGEST_TEXT:]}"

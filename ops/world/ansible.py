@@ -22,7 +22,7 @@ from ops.world.process import PATIENCE, POLITE_SECONDS, signals_held
 # The task of site.yml that waits for the host; when it gives up, the host is away.
 _REACH = "Reach the host"
 # The task of the role gitea that asks whether the host updates or restores.
-UNDERWAY = "Refuse to come in its way"
+UNDERWAY = "Refuse to deploy during another operation"
 _HEALS = "mend the cause and run again: it heals"
 _KINDS: Mapping[int, type[OpsError]] = {
     each.exit_code: each for each in (ConfigError, Degraded, Refused, RolledBack, Stranded, Unavailable, Locked)

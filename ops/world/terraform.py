@@ -19,6 +19,7 @@ from ops.world.terraform_mirror import cli_configuration, discover
 
 Tell = Callable[[str], None]
 _SHORT = 80
+_MOVES_NOT_RECORDED = "Moved resource instances excluded by targeting"
 _WORTH_TELLING = re.compile(
     r"^(aws_\S+|data\.\S+|ephemeral\.\S+|module\.\S+): (Creation complete|Destruction complete|Modifi)|^(Apply|Plan|Error)"
 )
@@ -73,8 +74,15 @@ class Terraform:
 
     def destroy(self, variables: Path, *options: str) -> None:
         """Destroy all that the root made, or what ``options`` name; raises as apply does."""
-        argv = ["destroy", "-input=false", "-no-color", "-auto-approve", "-lock-timeout=20s", f"-var-file={variables}"]
-        self._run([*argv, *options])
+        common = ["-input=false", "-no-color", "-auto-approve", "-lock-timeout=20s", f"-var-file={variables}"]
+        try:
+            self._run(["destroy", *common, *options])
+        except OpsError as error:
+            if _MOVES_NOT_RECORDED not in str(error):
+                raise
+            # A state of an older layout: Terraform refuses -target until the moves to the new addresses are recorded.
+            self._run(["apply", *common, "-refresh-only"])
+            self._run(["destroy", *common, *options])
 
     def plan(self, variables: Path, *options: str) -> bool:
         """Show what apply would do; returns whether there is anything to do."""

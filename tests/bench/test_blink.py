@@ -15,7 +15,7 @@ from ground import image_set as ground_images
 from ground import run_registry as ground_run
 from ops.gate.benchmarks import Figure
 from ops.stack import nginx_handover
-from ops.stack.nginx_handover import Front
+from ops.stack.nginx_handover import NginxStack
 from ops.world import World
 from ops.world.https import Https
 from tests.bench.record import record
@@ -93,12 +93,12 @@ def _crowded(stack: Stack, requests: int, swap: Callable[[str], None]) -> Figure
 def test_no_request_fails_while_nginx_is_replaced_and_hundreds_do_where_compose_makes_it_anew(front: Stack) -> None:
     files = (str(COMPOSE / "compose.yaml"), str(front.folder / "override.yaml"))
     options = ("--env-file", str(front.folder / ".env"))
-    where = Front(front.project, COMPOSE, files, options, front.folder / "nginx.lock")
+    where = NginxStack(front.project, COMPOSE, files, options, front.folder / "nginx.lock")
     world = World(SITE, print)
     world.https = Https((front.folder / "ca.pem").read_text())
 
     def beside(image: str) -> None:
-        assert nginx_handover.replace_nginx(SITE, world, image, front=where, farewell_seconds=120).changed
+        assert nginx_handover.replace_nginx(SITE, world, image, stack=where, drain_seconds=120).changed
 
     def in_its_place(image: str) -> None:
         command = [*where.compose(front.project), "up", "--detach", "--wait", "nginx"]

@@ -14,7 +14,7 @@ from moto import mock_aws
 from moto.sesv2.responses import SESV2Response
 
 from ops.world.aws_account import AwsAccount
-from tests.support.moto_site import mean_moto
+from tests.support.moto_site import use_moto_credentials
 
 REGION = "eu-central-1"
 
@@ -25,7 +25,7 @@ def account() -> Iterator[AwsAccount]:
     # Moto has the service and not this call, whose answer SES's own reference gives.
     answer = json.dumps({"ProductionAccessEnabled": True})
     with pytest.MonkeyPatch.context() as patch:
-        mean_moto(patch)
+        use_moto_credentials(patch)
         patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # thousands, and none is asked for
         patch.setattr(SESV2Response, "get_account", lambda _: answer, raising=False)
         with mock_aws():

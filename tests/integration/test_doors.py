@@ -29,7 +29,7 @@ from ops.world.https import Https
 from ops.world.lock import exclusive
 from ops.world.mail import CredentialsRefused, Mail, MailRefused
 from ops.world.process import Finished, Processes
-from tests.support.fakes import FakeAws, FakeClock, FakeContainers, FakeMail, FakeProcesses, FakeWeb
+from tests.support.fakes import FakeAws, FakeClock, FakeContainers, FakeHttps, FakeMail, FakeProcesses
 
 both = pytest.mark.parametrize("kind", ["fake", "real"])
 
@@ -164,7 +164,7 @@ def test_a_program_that_is_not_installed_is_named() -> None:
 
 @both
 def test_a_web_server_that_does_not_answer_is_unavailable(kind: str) -> None:
-    doors: FakeWeb | Https = FakeWeb(None, ssh_banner="") if kind == "fake" else Https()
+    doors: FakeHttps | Https = FakeHttps(None, ssh_banner="") if kind == "fake" else Https()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match=r"https://git.example.org/ at 127.0.0.1"):

@@ -178,7 +178,7 @@ def test_a_reboot_brings_name_disk_and_engine_back_and_a_disk_that_has_grown_mea
     assert host.file("/srv/gitea/mark").exists
     size = int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1"))
     grown = machine.play(tags="base")
-    assert "Let the file system have all of its disk" in _changed(grown), reasons(grown)
+    assert "Grow the file system to the disk's size" in _changed(grown), reasons(grown)
     assert int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1")) == size + 2**30
     assert host.check_output("hostname") == "git"
     assert host.run("docker info").rc == 0
@@ -199,7 +199,7 @@ def test_a_mirror_without_its_scheme_is_refused_before_anything_is_touched(machi
     assert _done(refused) == _FACTS | {"Refuse wrong variables of base"}
 
 
-_FACTS = {"Reach the host", "Let cloud-init end", "Know its release and what kind of machine it is"}
+_FACTS = {"Reach the host", "Wait for cloud-init", "Read the host's release and virtualization"}
 
 
 def _changed(played: Any) -> set[str]:
@@ -230,15 +230,15 @@ def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touch
 
 
 def test_a_host_that_updates_or_restores_is_left_alone_until_that_has_ended(machine: Machine, host: Host) -> None:
-    script = (run_registry.REPOSITORY / "playbooks/roles/gitea/files/underway.sh").read_text()
-    host.check_output(f"cat >/run/underway.sh <<'END'\n{script}\nEND")
-    look = "sh /run/underway.sh /srv/gitea"
+    script = (run_registry.REPOSITORY / "playbooks/roles/gitea/files/operations.sh").read_text()
+    host.check_output(f"cat >/run/operations.sh <<'END'\n{script}\nEND")
+    look = "sh /run/operations.sh /srv/gitea"
     assert host.check_output(look) == ""
     # What a restore that was cut off has left does not end by itself; on a machine without a stack, that begins with ending it.
     host.check_output("install -d /run/gitea-suite /srv/gitea/.restore && touch /srv/gitea/.restore/journal")
     assert host.check_output(look) == ""
     host.check_output("install -d /opt/gitea-suite/compose && touch /opt/gitea-suite/compose/.env")
-    assert host.check_output(look) == "restore: one was cut off: sudo ops restore --resume on the host ends it"
+    assert host.check_output(look) == "an interrupted restore: run sudo ops restore --resume on the host"
     host.check_output("rm -r /srv/gitea/.restore /opt/gitea-suite/compose")
     # A backup takes seconds, and is waited for.
     lock = "/run/gitea-suite/operation.lock"
@@ -248,7 +248,7 @@ def test_a_host_that_updates_or_restores_is_left_alone_until_that_has_ended(mach
     host.check_output(f"echo 'ops update, process 7, since today' >{lock}")
     refused = machine.play(STACK, tags="gitea")
     host.check_output("systemctl stop holder; rm -r /run/gitea-suite")
-    assert "ops update, process 7, since today is at work: let it end; then deploy again" in reasons(refused)
+    assert "ops update, process 7, since today is running: wait until it ends; then deploy again" in reasons(refused)
     assert refused.stats["changed"] == {}
 
 
@@ -259,7 +259,7 @@ def test_a_postgresql_that_cannot_read_the_data_is_refused_and_nothing_is_touche
     environment = {"DOMAIN": "git.gitea.test", "POSTGRES_IMAGE": "mirror.test:5000/postgres:19.0@sha256:0"}
     refused = machine.play(STACK | {"gitea_environment": environment}, tags="base,docker,gitea")
     host.check_output("rm -r /srv/gitea/postgresql/18")
-    assert "the data is that of PostgreSQL 18, which mirror.test:5000/postgres:19.0@sha256:0 cannot read" in reasons(
+    assert "the data is from PostgreSQL 18, which mirror.test:5000/postgres:19.0@sha256:0 cannot read" in reasons(
         refused
     )
     assert "name a version 18.x in compose/images.env" in reasons(refused)
@@ -281,7 +281,7 @@ def foreign_disk(host: Host) -> Iterator[str]:
 def test_a_disk_with_foreign_data_is_refused_and_left_as_it_is(machine: Machine, host: Host, foreign_disk: str) -> None:
     before = host.check_output("sha256sum /root/foreign.img")
     refused = machine.play({"base_data_device": foreign_disk, "base_data_mount": "/srv/other"}, tags="base")
-    assert "holds something this playbook did not make" in reasons(refused)
+    assert "holds data that this playbook did not create" in reasons(refused)
     assert "LABEL=precious" in reasons(refused)
     assert refused.stats["changed"] == {}
     assert host.check_output("sha256sum /root/foreign.img") == before

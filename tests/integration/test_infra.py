@@ -21,6 +21,7 @@ from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import rotate
 from ops.secrets.store import NAMES, credentials_from
 from ops.world import World
+from ops.world.terraform import Terraform, altered
 from tests.support import fakes
 from tests.support.site_in_aws import KEY, Cloud, cloud_at
 
@@ -276,6 +277,87 @@ def test_the_domain_s_records_point_to_the_host_and_vouch_for_its_mail(cloud: Cl
     assert '0 issue "letsencrypt.org"' in records["git.gitea.test.", "CAA"]
     assert records["test-bounces.gitea.test.", "TXT"] == ['"v=spf1 include:amazonses.com ~all"']
     assert len([name for name, kind in records if kind == "CNAME" and "._domainkey.gitea.test." in name]) == 3
+
+
+# As `ops deploy` wrote it before infra/bootstrap used the module infra/bucket, then refreshed once.
+OLD_BOOTSTRAP_STATE = run_registry.REPOSITORY / "tests/data/before-layout/bootstrap-state.json"
+
+
+def test_a_bootstrap_state_of_the_old_layout_plans_moves_and_no_changes(
+    cloud: Cloud, applied: Outputs, tmp_path: Path
+) -> None:
+    assert applied
+    root, variables = (
+        run_registry.REPOSITORY / "infra/bootstrap",
+        cloud.workspace.state / "bootstrap/terraform.tfvars.json",
+    )
+    planned = _planned(cloud, root, variables, json.loads(OLD_BOOTSTRAP_STATE.read_text()), tmp_path)
+    # Today's code made the bucket: a setting that the old code had set otherwise would be drift.
+    assert planned.get("resource_drift", []) == []
+    assert _moves(planned) == {
+        f"aws_s3_bucket{setting}.state": f"module.state.aws_s3_bucket{setting}.{name}"
+        for setting, name in (
+            ("", "permanent[0]"),
+            ("_policy", "this"),
+            ("_public_access_block", "this"),
+            ("_server_side_encryption_configuration", "this"),
+            ("_versioning", "this"),
+        )
+    }
+
+
+def test_a_site_s_state_of_the_old_layout_plans_moves_and_no_changes(
+    cloud: Cloud, applied: Outputs, tmp_path: Path
+) -> None:
+    assert applied
+    state = cloud.state()
+    buckets = ("module.backup", "module.replica[0]")
+    for resource in state["resources"]:
+        if resource.get("module") in buckets and resource["mode"] == "managed":
+            for instance in resource["instances"]:
+                instance.pop("index_key", None)
+    with altered(run_registry.REPOSITORY / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
+        planned = _planned(cloud, root, cloud.variables(), state, tmp_path, "-refresh=false")
+    assert _moves(planned) == {
+        f"{module}.{kind}.this": f"{module}.{kind}.this[0]"
+        for module in buckets
+        for kind in (
+            "aws_s3_bucket",
+            "aws_s3_bucket_lifecycle_configuration",
+            "aws_s3_bucket_object_lock_configuration",
+        )
+    }
+
+
+def test_a_plan_that_would_destroy_the_state_bucket_is_refused(cloud: Cloud, applied: Outputs, tmp_path: Path) -> None:
+    assert applied
+    root, variables = (
+        run_registry.REPOSITORY / "infra/bootstrap",
+        cloud.workspace.state / "bootstrap/terraform.tfvars.json",
+    )
+    with pytest.raises(OpsError, match="Instance cannot be destroyed"):
+        _planned(cloud, root, variables, json.loads(OLD_BOOTSTRAP_STATE.read_text()), tmp_path, "-destroy")
+
+
+def _planned(
+    cloud: Cloud, root: Path, variables: Path, state: dict[str, Any], folder: Path, *options: str
+) -> dict[str, Any]:
+    """The plan of a root for a given state, as Terraform's own document; leaves the site's own state alone."""
+    kept = folder / "terraform.tfstate"
+    kept.write_text(json.dumps(state))
+    terraform = Terraform(cloud.world.processes, root, folder, cloud.terraform().environment, cloud.said.append)
+    terraform.init({"path": str(kept)})
+    terraform.plan(variables, f"-out={folder / 'plan'}", *options)
+    return cloud.show(folder / "plan")
+
+
+def _moves(planned: dict[str, Any]) -> dict[str, str]:
+    """The old and new address of each resource that moves; fails when a resource changes."""
+    resources = [each for each in planned["resource_changes"] if each["mode"] == "managed"]
+    assert {
+        each["address"]: each["change"]["actions"] for each in resources if each["change"]["actions"] != ["no-op"]
+    } == {}
+    return {each["previous_address"]: each["address"] for each in resources if "previous_address" in each}
 
 
 def test_a_state_that_another_run_holds_is_exit_8_and_says_who(cloud: Cloud, applied: Outputs) -> None:

@@ -1,4 +1,4 @@
-"""The world in memory. tests/integration/test_doors.py holds the real doors to the same contract."""
+"""Fakes of the adapters. tests/integration/test_doors.py runs one contract against the fakes and the real adapters."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from ops.world.process import Finished
 
 
 def own_secrets(patch: pytest.MonkeyPatch) -> None:
-    """Have the secrets' files stay with whoever runs the tests: root, who may write them all, or a user, who must be let."""
-    let = 0 if os.geteuid() == 0 else 0o200
-    mine = {
-        name: store.FilePermissions(os.getuid(), os.getgid(), place.mode | let)
-        for name, place in store.PERMISSIONS.items()
+    """Give the secrets' files to the user of the tests. Root can write them; another user needs the owner's write bit."""
+    writable = 0 if os.geteuid() == 0 else 0o200
+    owned = {
+        name: store.FilePermissions(os.getuid(), os.getgid(), permissions.mode | writable)
+        for name, permissions in store.PERMISSIONS.items()
     }
-    patch.setattr(store, "PERMISSIONS", mine)
+    patch.setattr(store, "PERMISSIONS", owned)
 
 
 class FakeClock:
-    """Time that passes only when someone sleeps."""
+    """A clock whose time passes only in ``sleep``."""
 
     def __init__(self, now: datetime = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)) -> None:
         self._now, self._passed = now, 0.0
@@ -57,7 +57,7 @@ class FakeClock:
 
 @dataclass
 class FakeAws:
-    """Secrets by name: their current values, and those that are to become current."""
+    """Secrets by name (current and pending values), and the objects of buckets by key."""
 
     secrets: dict[str, str] = field(default_factory=dict)
     buckets: set[str] = field(default_factory=set)
@@ -93,9 +93,9 @@ Command = Callable[[Sequence[str]], Ran]
 
 @dataclass
 class FakeContainers:
-    """Services and what they answer; every command is noted as (service, argv, user), every restart by its service.
+    """Services and their answers. Commands are recorded as (service, argv, user), restarts by service.
 
-    A service is healthy as soon as it is restarted, unless it is one that never is.
+    A service is healthy as soon as it is restarted, unless it is in ``never_healthy``.
     """
 
     found: tuple[Service, ...] = ()
@@ -142,9 +142,9 @@ class FakeContainers:
 
 @dataclass
 class FakeSsh:
-    """Whoever connects is told; ``told`` has each sentence, and when it ended. A port that is not ``free`` has none."""
+    """The ssh notice: ``events`` records each sentence and its end. A port that is not ``free`` serves none."""
 
-    told: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
     free: bool = True
 
     @contextmanager
@@ -152,17 +152,17 @@ class FakeSsh:
         if not self.free:
             yield False
             return
-        self.told.append(f"ssh {port}: {sentence}")
+        self.events.append(f"ssh {port}: {sentence}")
         yield True
-        self.told.append("ssh is silent")
+        self.events.append("ssh is silent")
 
 
 Handler = Callable[[str, str, Mapping[str, str], Any], Answer]
 
 
 @dataclass
-class FakeWeb:
-    """A web server as a function; None is a server that does not answer."""
+class FakeHttps:
+    """A web server as a function. With None the server does not answer."""
 
     handler: Handler | None = None
     ssh_banner: str = "SSH-2.0-OpenSSH"
@@ -188,7 +188,7 @@ class FakeWeb:
 
 @dataclass(frozen=True)
 class Letter:
-    """A mail that was taken."""
+    """An accepted mail."""
 
     username: str
     sender: str
@@ -199,15 +199,15 @@ class Letter:
 
 @dataclass
 class FakeMail:
-    """A mail server that knows whom ``known`` says it knows; None is one that does not answer."""
+    """A mail server that accepts credentials for which ``accepts`` returns True. With None it does not answer."""
 
-    known: Callable[[SmtpCredentials], bool] | None = lambda _: True
+    accepts: Callable[[SmtpCredentials], bool] | None = lambda _: True
     taken: list[Letter] = field(default_factory=list)
 
     def send(self, credentials: SmtpCredentials, *, sender: str, recipient: str, subject: str, text: str) -> None:
-        if self.known is None:
+        if self.accepts is None:
             raise Unavailable("mail server is out of reach")
-        if not self.known(credentials):
+        if not self.accepts(credentials):
             raise CredentialsRefused("mail server refuses the credentials: 535")
         if recipient.endswith("@unverified.test"):
             raise MailRefused("mail server refuses the mail: Email address is not verified.")
@@ -216,7 +216,7 @@ class FakeMail:
 
 @dataclass
 class FakeProcesses:
-    """Programs as one function from argv to how it ended."""
+    """Programs as one function from argv to the result. ``ran`` records the commands, ``given`` their environments."""
 
     program: Callable[[Sequence[str]], Finished] = lambda argv: Finished(0, "")
     ran: list[list[str]] = field(default_factory=list)
@@ -243,8 +243,8 @@ class FakeProcesses:
 
 
 @dataclass
-class FakeSubvolumes:
-    """A disk without btrfs, or what btrfs has ``counted`` against it; ``room`` is how many bytes are free."""
+class FakeBtrfs:
+    """A disk with the errors that btrfs ``counted``, None without btrfs. ``room`` is the free space in bytes."""
 
     counted: tuple[str, ...] | None = ()
     room: int = 10**9
@@ -268,7 +268,7 @@ class FakeSubvolumes:
 
 @dataclass
 class FakeRegistry:
-    """Digests by image, and when those were made that say so."""
+    """Digests by image, and the creation times of those images that have one."""
 
     digests: dict[str, str] = field(default_factory=dict)
     times: dict[str, datetime] = field(default_factory=dict)
@@ -290,8 +290,11 @@ class FakeRegistry:
 
 
 @dataclass
-class FakeAccount:
-    """An account with these facts, and security groups with these rules (group to id to words)."""
+class FakeAwsAccount:
+    """An account with these facts and security group rules (group id to rule id to description).
+
+    ``holders`` maps a network interface to its instance.
+    """
 
     known: AccountFacts | None = None
     found: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -313,9 +316,9 @@ class FakeAccount:
 
 @dataclass
 class FakeWorld:
-    """A World of fakes; ``told`` is the progress."""
+    """A World of fakes; ``progress`` records the progress lines."""
 
-    aws_account: FakeAccount = field(default_factory=FakeAccount)
+    aws_account: FakeAwsAccount = field(default_factory=FakeAwsAccount)
     aws: FakeAws = field(default_factory=FakeAws)
     clock: FakeClock = field(default_factory=FakeClock)
     containers: FakeContainers = field(default_factory=FakeContainers)
@@ -324,12 +327,12 @@ class FakeWorld:
     processes: FakeProcesses = field(default_factory=FakeProcesses)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     ssh: FakeSsh = field(default_factory=FakeSsh)
-    btrfs: FakeSubvolumes = field(default_factory=FakeSubvolumes)
-    https: FakeWeb = field(default_factory=FakeWeb)
-    told: list[str] = field(default_factory=list)
+    btrfs: FakeBtrfs = field(default_factory=FakeBtrfs)
+    https: FakeHttps = field(default_factory=FakeHttps)
+    progress: list[str] = field(default_factory=list)
 
     def tell(self, line: str) -> None:
-        self.told.append(line)
+        self.progress.append(line)
 
     def journal(self, path: Path) -> Any:
         return Journal(path)
@@ -358,15 +361,15 @@ def site(**changes: Any) -> Site:
     return site_from(site_document(**changes)) if changes else _site()
 
 
-@functools.cache  # no one can change it, and hundreds ask
+@functools.cache  # immutable, and hundreds of tests use it
 def _site() -> Site:
     return site_from(site_document())
 
 
 def made(moment: datetime, **changes: Any) -> Manifest:
-    """Return the manifest of a small backup of that moment; ``changes`` replace what it says."""
+    """Return the manifest of a small backup of that moment; ``changes`` replace its fields."""
     identity = manifest.identity_of(moment)
-    whole = Manifest(
+    small = Manifest(
         identity=identity,
         site="test",
         domain="git.example.org",
@@ -383,4 +386,4 @@ def made(moment: datetime, **changes: Any) -> Manifest:
         photographed=True,
         secret_key="",
     )
-    return replace(whole, **changes)
+    return replace(small, **changes)

@@ -1,4 +1,4 @@
-"""AWS as moto plays it, the mail server and the host that believe it, and a run on it that can be cut off at any call."""
+"""A site on moto's AWS with a mail server and a host, on which a run can be cut off at any call."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ CALL = botocore.client.BaseClient._make_api_call
 
 
 class Cut:
-    """Counts every call to the outside and fails at one of them: before it is made, after it, or from it on for good.
+    """Counts every external call and fails one of them: before it, after it, or it and all later ones.
 
-    What the host does within a call is the host's; test_credentials.py cuts that off.
+    Calls of the host within a call do not count; tests/unit/stack/test_apply_secrets.py cuts those off.
     """
 
     def __init__(self, number: int = -1, kind: str = "") -> None:
@@ -44,16 +44,16 @@ class Cut:
         self.calls: list[str] = []
         self.within = False
 
-    def through(self, name: str, deed: Callable[[], Any]) -> Any:
+    def through(self, name: str, step: Callable[[], Any]) -> Any:
         if self.within:
-            return deed()
+            return step()
         number = len(self.calls)
         self.calls.append(name)
         if (number == self.number and self.kind == "before") or (self.kind == "from" and number >= self.number):
             raise EndpointConnectionError(endpoint_url="cut")
         self.within = True
         try:
-            result = deed()
+            result = step()
         finally:
             self.within = False
         if number == self.number and self.kind == "after":
@@ -63,7 +63,7 @@ class Cut:
 
 @dataclass
 class Cloud:
-    """AWS as moto plays it, and the mail server and the host that believe it."""
+    """moto's AWS, and a mail server and a host that use its keys and secrets."""
 
     directory: Path
     aws: Aws
@@ -75,28 +75,28 @@ class Cloud:
     def call(self, client: Any, operation: str, parameters: Any) -> Any:
         return self.cut.through(operation, lambda: CALL(client, operation, parameters))
 
-    def knows(self, given: SmtpCredentials) -> bool:
-        """Whether the mail server would let someone in: the key is active, the password follows from it."""
+    def accepts(self, given: SmtpCredentials) -> bool:
+        """Whether the mail server accepts the credentials: the key is active, and the password is derived from it."""
         keys = {key.access_key_id: Secret(key.secret_access_key) for key in _keys() if key.status == "Active"}
         key = keys.get(given.username)
         return key is not None and given.password == rotate.smtp_password(key, REGION)
 
     def send(self, given: SmtpCredentials, **letter: str) -> None:
-        def deed() -> None:
-            server = fakes.FakeMail(self.knows, self.letters)
+        def step() -> None:
+            server = fakes.FakeMail(self.accepts, self.letters)
             server.send(given, **letter)
 
-        self._explained("send mail", deed)
+        self._call("send mail", step)
 
     def ops(self, *arguments: str) -> Mapping[str, Any]:
-        """The host's own ops, as ssh would run it."""
+        """Run the host's own ops, as over ssh."""
         report: list[Report] = []
-        self._explained(f"host: {' '.join(arguments)}", lambda: report.append(self._apply(*arguments)))
+        self._call(f"host: {' '.join(arguments)}", lambda: report.append(self._apply(*arguments)))
         return report[0].facts
 
-    def _explained(self, name: str, deed: Callable[[], None]) -> None:
+    def _call(self, name: str, step: Callable[[], None]) -> None:
         try:
-            self.cut.through(name, deed)
+            self.cut.through(name, step)
         except EndpointConnectionError as error:
             raise Unavailable("cut") from error
 
@@ -126,7 +126,7 @@ class Cloud:
 
     @property
     def host(self) -> Any:
-        """What is asked of the host is answered here."""
+        """The host; this object answers for it, too."""
         return self
 
     def rotate(self, name: str) -> Report:
@@ -142,12 +142,12 @@ class Cloud:
     def in_use(self, file: str) -> str:
         return (self.directory / file).read_text()
 
-    def well(self) -> bool:
-        """Whether the host can send mail and reach its database with what it has now, and again after a new start."""
-        now = SmtpCredentials(self.in_use("smtp-username"), Secret(self.in_use("smtp-password")))
+    def is_consistent(self) -> bool:
+        """Whether the host can send mail and reach its database with its files, and with the current secrets after a restart."""
+        applied = SmtpCredentials(self.in_use("smtp-username"), Secret(self.in_use("smtp-password")))
         current = store.credentials_from(Secret(self.value("smtp-credentials")))
-        database = apply_secrets.verifier_takes(self.verifier, self.in_use("database-password"))
-        return self.knows(now) and self.knows(current) and database
+        database = apply_secrets.verifier_accepts(self.verifier, self.in_use("database-password"))
+        return self.accepts(applied) and self.accepts(current) and database
 
     def key_names(self) -> set[str]:
         return {key.access_key_id for key in _keys() if key.status == "Active"}
@@ -158,8 +158,8 @@ def _aws() -> Aws:
     return Aws(REGION)
 
 
-# What the tests themselves, and the host at each of its hundreds of starts, want to know of AWS is asked of moto itself:
-# the way through botocore and back takes a hundred times as long, and is shown by what the rotation does.
+# The tests, and the host at each of its hundreds of starts, read moto's own objects: a call through botocore takes a hundred
+# times as long, and the rotation covers that path.
 def _vault() -> Any:
     return secretsmanager_backends[DEFAULT_ACCOUNT_ID][REGION]
 
@@ -182,8 +182,8 @@ def _keys() -> Any:
     return iam_backends[DEFAULT_ACCOUNT_ID]["global"].list_access_keys(USER)
 
 
-def mean_moto(patch: pytest.MonkeyPatch) -> None:
-    """Give boto3 credentials that are no one's: what an operator has in the environment is meant for another account than moto's."""
+def use_moto_credentials(patch: pytest.MonkeyPatch) -> None:
+    """Replace the operator's AWS variables by credentials of no account, so that no call can reach a real one."""
     for name in [each for each in os.environ if each.startswith("AWS_")]:
         patch.delenv(name)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -191,12 +191,12 @@ def mean_moto(patch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def played(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """A site as Terraform and the first deployment leave it: every secret has a value, the host uses it."""
-    mean_moto(patch)
+def site_on_moto(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """Yield a site after Terraform and the first deployment: every secret has a value, and the host uses it."""
+    use_moto_credentials(patch)
     fakes.own_secrets(patch)
-    # Thousands of rounds of a hash each, and hosts and tests ask of the same few passwords over and over.
-    patch.setattr(apply_secrets, "verifier_takes", functools.cache(apply_secrets.verifier_takes))
+    # Each check takes thousands of rounds of a hash, and hosts and tests check the same few passwords.
+    patch.setattr(apply_secrets, "verifier_accepts", functools.cache(apply_secrets.verifier_accepts))
     with mock_aws():
         made = Cloud(directory / "secrets", _aws())
 

@@ -1,22 +1,23 @@
-# Takes the place of ../../secrets while rules.tftest.hcl runs: Terraform's mocked providers know no ephemeral resources.
-# Only names are made here. That the real module writes real values, and into no state, is shown on LocalStack.
+# Replaces ../../secrets while rules.tftest.hcl runs: Terraform's mocked providers do not support ephemeral resources.
+# It returns only names. tests/integration/test_infra.py shows on LocalStack that the real module writes values, and not into
+# the state.
 
 variable "name" {
-  description = "As in the real module."
+  description = "See the real module."
   type        = string
 }
 
 variable "lengths" {
-  description = "As in the real module."
+  description = "See the real module."
   type        = map(number)
 }
 
 output "names" {
-  description = "As in the real module."
+  description = "See the real module."
   value       = { for short, _ in var.lengths : short => "${var.name}/${short}" }
 }
 
 output "arns" {
-  description = "As in the real module."
+  description = "See the real module."
   value       = [for short, _ in var.lengths : "arn:aws:secretsmanager:eu-central-1:123456789012:secret:${var.name}/${short}"]
 }

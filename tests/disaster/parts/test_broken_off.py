@@ -33,7 +33,7 @@ def applied(cloud: Cloud) -> Outputs:
     """The infrastructure, after an apply that was killed midway and the one that healed it."""
     _apply_and_kill(cloud)
     forgotten = _leave_a_machine(cloud)
-    with pytest.raises(Refused, match=f"{forgotten} has the host's network card"):
+    with pytest.raises(Refused, match=f"instance {forgotten} holds the host's network interface"):
         infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
     cloud.client("ec2").terminate_instances(InstanceIds=[forgotten])
     return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
@@ -143,7 +143,7 @@ def bare(
 
 
 def test_a_run_that_lost_the_machine_in_the_middle_is_healed_by_the_next(bare: Machine) -> None:
-    cut_off = bare.play(power_cut_at="Install the packages every host has")
+    cut_off = bare.play(power_cut_at="Install the base packages")
     ground_host.restart(bare.client, bare.host)
     assert cut_off.rc != 0
     assert bare.unfinished_packages() != ""

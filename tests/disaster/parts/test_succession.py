@@ -17,7 +17,7 @@ import pytest
 
 from ops.errors import Refused
 from ops.stack import maintenance, nginx_handover
-from ops.stack.nginx_handover import Front
+from ops.stack.nginx_handover import NginxStack
 from ops.world import World
 from ops.world.containers import Containers
 from ops.world.https import Https
@@ -72,21 +72,23 @@ def other_image(stack: Stack) -> Iterator[str]:
     run("docker", "rmi", name)
 
 
-def front_of(stack: Stack) -> Front:
+def nginx_stack_of(stack: Stack) -> NginxStack:
     """Where `ops` finds nginx here."""
     files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
-    return Front(stack.project, COMPOSE, files, ("--env-file", str(stack.folder / ".env")), stack.folder / "nginx.lock")
+    return NginxStack(
+        stack.project, COMPOSE, files, ("--env-file", str(stack.folder / ".env")), stack.folder / "nginx.lock"
+    )
 
 
 def test_another_nginx_takes_over_under_load_with_a_push_in_flight_and_no_request_fails(
     stack: Stack, operator: dict[str, str], world: World, other_image: str, tmp_path: Path
 ) -> None:
-    way, front = (stack.address("door", "web"), 443), front_of(stack)
+    way, target = (stack.address("door", "web"), 443), nginx_stack_of(stack)
     crowd = Crowd(*way, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
     with crowd, slow_push(stack, operator, tmp_path / "work", "over") as push:
-        there = nginx_handover.replace_nginx(SITE, world, other_image, front=front, farewell_seconds=60)
+        there = nginx_handover.replace_nginx(SITE, world, other_image, stack=target, drain_seconds=60)
         assert push.wait(30) == 0, push.stderr and push.stderr.read()
-        back = nginx_handover.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], front=front, farewell_seconds=60)
+        back = nginx_handover.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], stack=target, drain_seconds=60)
         crowd.await_served(1000, seconds=60)
     assert crowd.failures == {}
     assert crowd.reused > 100
@@ -102,8 +104,8 @@ def test_another_nginx_takes_over_under_load_with_a_push_in_flight_and_no_reques
 
 def test_an_image_that_is_no_nginx_is_refused_and_no_visitor_meets_it(stack: Stack, world: World) -> None:
     nginx = stack.container("nginx")
-    with pytest.raises(Refused, match="does not stand its trial"):
-        nginx_handover.replace_nginx(SITE, world, stack.images["DOOR_IMAGE"], front=front_of(stack))
+    with pytest.raises(Refused, match="fails its smoke test"):
+        nginx_handover.replace_nginx(SITE, world, stack.images["DOOR_IMAGE"], stack=nginx_stack_of(stack))
     assert stack.container("nginx") == nginx
     for listed in (["container", "ls", "--all"], ["network", "ls"]):
         assert run("docker", *listed, "--quiet", "--filter", f"name={stack.project}-trial") == ""

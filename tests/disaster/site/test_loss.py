@@ -44,12 +44,12 @@ def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_i
     ssh("echo '# by hand' | sudo tee -a /etc/sysctl.d/60-gitea-suite.conf")
     ssh("sudo systemctl disable --now gitea-suite-health.timer && sudo systemctl stop fail2ban")
     said |= {
-        "host  Write the settings that differ: /etc/ssh/sshd_config.d/10-gitea-suite.conf",
-        "host  Write the settings that differ: /etc/sysctl.d/60-gitea-suite.conf",
-        "host  Restart them: ssh",
-        "host  Restart them: systemd-sysctl",
-        "host  Start firewall, bans, upgrades and clock at every boot: fail2ban",
-        "host  Arm the timers: gitea-suite-health.timer",
+        "host  Write changed settings: /etc/ssh/sshd_config.d/10-gitea-suite.conf",
+        "host  Write changed settings: /etc/sysctl.d/60-gitea-suite.conf",
+        "host  Restart services with changed settings: ssh",
+        "host  Restart services with changed settings: systemd-sysctl",
+        "host  Start and enable the base services: fail2ban",
+        "host  Start and enable the timers: gitea-suite-health.timer",
     }
     checked = _ops("deploy", "--check")
     # These and nothing else: all that was left alone is as the first deployment made it.

@@ -153,7 +153,7 @@ def test_a_rotation_says_what_it_interrupts_and_goes_on_when_the_site_s_name_is_
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _rotation_ends(monkeypatch, tmp_path, _Terminal("test\n")) == (0, ["metrics-token"])
-    assert "Gitea is restarted; whoever reads /metrics needs the new token\n" in capsys.readouterr().err
+    assert "Gitea is restarted; a client that reads /metrics needs the new token\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

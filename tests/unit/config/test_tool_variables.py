@@ -1,4 +1,4 @@
-"""Terraform, Ansible and Compose are told everything they ask for, and nothing they do not know."""
+"""Terraform, Ansible and Compose get exactly the variables that they declare."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_terraform_s_variables_are_exactly_those_derived_from_the_site() -> None
     assert set(tool_variables.terraform_variables(fakes.site(), "ssh-ed25519 A")) == declared
 
 
-def test_terraform_makes_the_secrets_that_are_named_here_and_no_other() -> None:
+def test_terraform_makes_exactly_the_secrets_of_the_store() -> None:
     text = (ROOT / "infra/secrets.tf").read_text() + (ROOT / "infra/mail.tf").read_text()
     made = set(re.findall(r'^    "([a-z-]+)"\s*= \d+$', text, re.MULTILINE))
     made |= set(re.findall(r"\$\{var\.name\}/([a-z-]+)", text))
@@ -31,7 +31,7 @@ def test_terraform_makes_the_secrets_that_are_named_here_and_no_other() -> None:
 
 
 def test_compose_s_variables_are_exactly_those_derived_from_the_site() -> None:
-    # What has a default of its own is for a single run.
+    # A variable with a default in the file is for a single run.
     asked = set(re.findall(r"(?<!\$)\$\{(\w+)(?!\w|:-)", (ROOT / "compose/compose.yaml").read_text()))
     given = tool_variables.compose_environment(fakes.site(), pins.pinned(ROOT / "compose"))
     assert set(given) == asked
@@ -59,19 +59,19 @@ def test_every_role_variable_has_a_default_in_its_role() -> None:
     assert set(variables) <= known
 
 
-def test_a_new_engine_fetches_every_image_that_compose_will_ask_for() -> None:
+def test_the_host_pulls_every_image_that_compose_uses() -> None:
     pinned = pins.pinned(ROOT / "compose")
     made = host_variables(fakes.site(), pinned)
     assert set(made["docker_images"]) == {made["gitea_environment"][name] for name in pinned}
 
 
-def test_the_host_is_told_where_aws_is_only_where_that_is_not_aws_s_own_endpoint() -> None:
+def test_the_host_gets_an_endpoint_only_when_the_site_file_has_one() -> None:
     assert "AWS_ENDPOINT_URL" not in tool_variables.ops_environment(fakes.site())
     elsewhere = fakes.site(aws={"region": "eu-central-1", "endpoint_url": "http://192.0.2.5:4566"})
     assert tool_variables.ops_environment(elsewhere)["AWS_ENDPOINT_URL"] == "http://192.0.2.5:4566"
 
 
-def test_the_data_disk_is_found_by_its_volume_s_id_unless_the_site_names_another() -> None:
+def test_the_data_disk_s_device_path_follows_from_its_volume_id() -> None:
     assert tool_variables.volume_device("vol-0abc") == "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0abc"
 
 

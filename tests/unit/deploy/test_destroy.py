@@ -1,4 +1,4 @@
-"""Whether a site may be ended, and what whoever decides is told."""
+"""The preconditions of ops destroy, and the losses that the operator confirms."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ WHEN = datetime(2026, 12, 1, 8, 30, tzinfo=UTC)
 LOSSES = Losses(resources=40, data_gib=50, backups=BucketContents(12, 0, 3 * 2**30), verified_backup=WHEN)
 
 
-def test_a_site_with_a_verified_backup_may_go() -> None:
+def test_a_site_with_a_verified_backup_can_be_destroyed() -> None:
     assert destroy.blockers(LOSSES, DestroyRequest()) == ()
 
 
 @pytest.mark.parametrize(
     ("newest", "words"),
-    [("20261123T110000Z", "the newest backup, 20261123T110000Z, is not verified"), ("", "there is no backup")],
+    [("20261123T110000Z", "the newest backup, 20261123T110000Z, is not verified"), ("", "this site has no backup")],
 )
-def test_data_without_a_verified_backup_goes_only_when_that_is_said(newest: str, words: str) -> None:
+def test_a_site_without_a_verified_backup_is_destroyed_only_with_the_flag(newest: str, words: str) -> None:
     losses = dataclasses.replace(LOSSES, newest_backup=newest, verified_backup=None)
     (problem,) = destroy.blockers(losses, DestroyRequest())
     assert words in problem
@@ -37,42 +37,42 @@ def test_data_without_a_verified_backup_goes_only_when_that_is_said(newest: str,
 
 
 @pytest.mark.parametrize(
-    ("verified", "findings", "when"),
+    ("verified", "findings", "passed"),
     [(0, (), True), (1, (), False), (0, ("a bit",), False)],
-    ids=["the newest", "an older one", "the newest, and it failed"],
+    ids=["the newest passed", "an older one passed", "the newest failed"],
 )
-def test_it_is_the_newest_backup_that_has_to_be_verified(verified: int, findings: tuple[str, ...], when: bool) -> None:
+def test_the_newest_backup_must_be_verified(verified: int, findings: tuple[str, ...], passed: bool) -> None:
     newest, older = fakes.made(WHEN), fakes.made(WHEN - timedelta(hours=1))
     record = Verification(WHEN, (newest, older)[verified].identity, 1, findings)
     stored = {manifest.key_of(each.identity): manifest.to_json(each) for each in (newest, older)}
     stored[records.key_of(records.VERIFICATIONS, WHEN)] = records.to_json(record)
     site = fakes.site()
     world = fakes.FakeWorld(aws=fakes.FakeAws(stored=stored, buckets={site.backup.bucket}))
-    assert destroy._newest_backup(site, world) == (newest.identity, WHEN if when else None)  # type: ignore[arg-type]
+    assert destroy._newest_backup(site, world) == (newest.identity, WHEN if passed else None)  # type: ignore[arg-type]
 
 
-def test_locked_backups_stay_and_the_end_of_the_lock_is_named() -> None:
+def test_locked_backups_are_not_deleted_and_the_end_of_the_lock_is_named() -> None:
     losses = dataclasses.replace(LOSSES, locked_until=WHEN)
     (problem,) = destroy.blockers(losses, DestroyRequest(with_backups=True))
     assert "locked until 2026-12-01 08:30 UTC" in problem
     assert destroy.blockers(losses, DestroyRequest()) == ()
 
 
-def test_what_is_left_of_a_destroyed_site_needs_no_verified_backup_to_go() -> None:
+def test_the_backups_of_a_destroyed_site_are_deleted_without_a_verified_backup() -> None:
     losses = dataclasses.replace(LOSSES, resources=0, verified_backup=None)
     assert destroy.blockers(losses, DestroyRequest(with_backups=True)) == ()
 
 
 @pytest.mark.parametrize(("with_backups", "word"), [(True, "lost"), (False, "kept")])
-def test_whoever_agrees_has_read_what_is_lost_and_what_is_kept(with_backups: bool, word: str) -> None:
+def test_the_operator_reads_the_losses_before_confirming(with_backups: bool, word: str) -> None:
     lines = destroy.in_words(fakes.site(), LOSSES, DestroyRequest(with_backups=with_backups))
     assert "lost: the data disk of 50 GiB with every repository, issue and account of git.example.org" in lines
     assert any(line.startswith(f"{word}: 12 versions of backups, 3.0 GiB in example-org") for line in lines)
 
 
-def test_a_site_that_is_not_there_is_nothing_to_do(tmp_path: Path) -> None:
+def test_destroying_a_site_that_does_not_exist_changes_nothing_and_asks_nothing(tmp_path: Path) -> None:
     def confirm(*_: Any) -> None:
-        pytest.fail("no one is asked when there is nothing to lose")
+        pytest.fail("the operator is asked although nothing can be lost")
 
     world: Any = fakes.FakeWorld()
     workspace = Workspace(tmp_path, tmp_path, tmp_path)

@@ -1,4 +1,4 @@
-"""What a site's drift is called."""
+"""The report of a site's drift."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _planned(address: str, actions: list[str], before: Any, after: Any, **more: 
     return {"address": address, "mode": "managed", "type": address.split(".")[-2], "change": change}
 
 
-def test_a_plan_becomes_its_changes_with_what_differs() -> None:
+def test_the_changes_of_a_plan_name_the_attributes_that_differ() -> None:
     plan = {
         "resource_changes": [
             _planned("aws_a.same", ["no-op"], {"x": 1}, {"x": 1}),
@@ -33,12 +33,12 @@ def test_a_plan_becomes_its_changes_with_what_differs() -> None:
     )
 
 
-def test_data_sources_are_no_changes() -> None:
+def test_data_sources_do_not_count_as_changes() -> None:
     read = _planned("aws_a.data", ["read"], None, {}) | {"mode": "data"}
     assert changes_from({"resource_changes": [read]}) == ()
 
 
-def test_what_is_sensitive_is_named_and_not_shown() -> None:
+def test_a_sensitive_attribute_is_named_and_its_value_hidden() -> None:
     one = _planned("aws_a.b", ["update"], {"p": "old"}, {"p": "new"}, after_sensitive={"p": True})
     assert changes_from({"resource_changes": [one]})[0].differences == ("p: (hidden)",)
 
@@ -62,7 +62,7 @@ STATE: dict[str, Any] = {
 }
 
 
-def test_a_state_tells_its_resources_and_which_rules_are_its_own() -> None:
+def test_a_state_lists_its_resources_and_its_own_rules() -> None:
     assert rules_from(STATE) == {"sg-1": frozenset({"sgr-1"})}
     assert resources_from(STATE) == ["aws_security_group.host", 'aws_vpc_security_group_ingress_rule.open["http"]']
 
@@ -72,8 +72,8 @@ class _Terraform:
         return STATE
 
 
-def test_a_rule_made_by_hand_is_foreign_and_is_taken_out_and_ours_stay() -> None:
-    account = fakes.FakeAccount(
+def test_a_rule_made_by_hand_is_foreign_and_revoked_and_our_own_stay() -> None:
+    account = fakes.FakeAwsAccount(
         found={"sg-1": {"sgr-1": "ingress tcp 80 from 0.0.0.0/0", "sgr-2": "ingress tcp 8080 from 0.0.0.0/0"}}
     )
     world: Any = fakes.FakeWorld(aws_account=account)
@@ -83,7 +83,7 @@ def test_a_rule_made_by_hand_is_foreign_and_is_taken_out_and_ours_stay() -> None
     assert security_groups.close(terraform, world) is False
     assert security_groups.foreign_rules(terraform, world) == {}
     assert world.aws_account.rules("sg-1").keys() == {"sgr-1"}
-    assert world.told == ["sg-1: revoked a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0"]
+    assert world.progress == ["sg-1: revoked a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0"]
 
 
 def test_no_drift_is_exit_0_and_drift_is_exit_3_item_by_item() -> None:
@@ -99,4 +99,4 @@ def test_no_drift_is_exit_0_and_drift_is_exit_3_item_by_item() -> None:
         "AWS   bucket b: versioning is off",
         "host  Write it: /etc/x",
     )
-    assert found.summary.startswith("4 thing(s) differ")
+    assert found.summary.startswith("4 difference(s)")

@@ -1,4 +1,4 @@
-"""A machine that EC2 has made and Terraform has forgotten."""
+"""An instance that EC2 made and Terraform did not record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import fakes
 
 
 def _state(**resources: str) -> dict[str, Any]:
-    """A state of one resource a type."""
+    """Return a state with one resource of each type."""
     return {
         "resources": [
             {"mode": "managed", "type": kind, "name": "one", "instances": [{"attributes": {"id": identity}}]}
@@ -21,20 +21,22 @@ def _state(**resources: str) -> dict[str, Any]:
     }
 
 
-def _refuse(state: dict[str, Any], **holders: str) -> None:
+def _check(state: dict[str, Any], **holders: str) -> None:
     cards = {card.replace("_", "-"): machine for card, machine in holders.items()}
-    world: Any = fakes.FakeWorld(aws_account=fakes.FakeAccount(holders=cards))
-    orphaned_instance.refuse(state, world)
+    world: Any = fakes.FakeWorld(aws_account=fakes.FakeAwsAccount(holders=cards))
+    orphaned_instance.require_none(state, world)
 
 
-def test_a_machine_that_no_state_knows_and_that_has_the_host_s_card_is_named_with_what_to_do() -> None:
-    with pytest.raises(Refused, match="i-2 has the host's network card") as caught:
-        _refuse(_state(aws_network_interface="eni-1"), eni_1="i-2")
-    assert caught.value.hint == "if none is under way: aws ec2 terminate-instances --instance-ids i-2"
+def test_an_instance_outside_the_state_with_the_host_s_interface_is_refused_with_the_command_to_terminate_it() -> None:
+    with pytest.raises(Refused, match="instance i-2 holds the host's network interface") as caught:
+        _check(_state(aws_network_interface="eni-1"), eni_1="i-2")
+    assert caught.value.hint == (
+        "wait for the other deployment; if none runs, run aws ec2 terminate-instances --instance-ids i-2"
+    )
 
 
-def test_the_site_s_own_machine_no_machine_and_other_cards_are_in_no_one_s_way() -> None:
-    _refuse(_state(aws_network_interface="eni-1", aws_instance="i-2"), eni_1="i-2")
-    _refuse(_state(aws_network_interface="eni-1"))
-    _refuse(_state(), eni_1="i-2")
-    _refuse(_state(aws_network_interface="eni-1"), eni_9="i-2")
+def test_the_site_s_own_instance_no_instance_and_other_interfaces_raise_nothing() -> None:
+    _check(_state(aws_network_interface="eni-1", aws_instance="i-2"), eni_1="i-2")
+    _check(_state(aws_network_interface="eni-1"))
+    _check(_state(), eni_1="i-2")
+    _check(_state(aws_network_interface="eni-1"), eni_9="i-2")

@@ -1,4 +1,4 @@
-"""The missing packages of a machine, for each release that the README names."""
+"""Which packages a machine lacks, for each release that the README names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ground.packages import Machine
 
 ENGINE = ("docker.io", "apparmor", "ca-certificates")
 BASES = ("mmdebstrap", "debian-archive-keyring")
-# Candidates in the apt lists of each release.
+# What each release's lists offer, of what is asked for.
 BOOKWORM = {"docker.io": "20.10.24+dfsg1-1+deb12u1", "docker-compose": "1.29.2-3"}
 TRIXIE = {"docker.io": "26.1.5+dfsg1-9", "docker-cli": "26.1.5+dfsg1-9", "docker-compose": "2.26.1-4"}
 NOBLE = {
@@ -32,19 +32,19 @@ EVERYTHING = packages.PROGRAMS | {packages.COMPOSE, packages.KEYRING}
         ("ubuntu 24.04", (*ENGINE, "docker-compose-v2", *BASES)),
     ],
 )
-def test_a_bare_machine_gets_the_packages_of_its_release(
+def test_a_machine_with_nothing_gets_what_its_release_packages(
     release: str, wanted: tuple[str, ...], lists: str
 ) -> None:
     machine = Machine(release, frozenset(), RELEASES[release] if lists == "full" else {})
-    missing = packages.missing_packages(machine, bases=True)
-    assert missing.packages == ("git", "openssh-client", *wanted)
-    assert missing.compose_by_hand == (release == "debian 12")
+    lacking = packages.missing_packages(machine, bases=True)
+    assert lacking.packages == ("git", "openssh-client", *wanted)
+    assert lacking.compose_by_hand == (release == "debian 12")
     names = ("git", "ssh", "Docker Engine", "Docker's client", "Docker Compose 2", "mmdebstrap", "Debian's keyring")
-    assert missing.names == names
+    assert lacking.names == names
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_without_base_images_mmdebstrap_is_not_installed(release: str) -> None:
+def test_where_no_base_image_is_made_nothing_is_installed_to_make_one(release: str) -> None:
     machine = Machine(release, EVERYTHING - {"mmdebstrap", packages.KEYRING}, RELEASES[release])
     assert packages.missing_packages(machine, bases=False) == packages.Missing()
 
@@ -55,9 +55,9 @@ def test_without_base_images_mmdebstrap_is_not_installed(release: str) -> None:
         ("debian 12", {packages.COMPOSE}, ()),
         ("debian 13", {packages.COMPOSE}, ("docker-compose",)),
         ("ubuntu 24.04", {packages.COMPOSE}, ("docker-compose-v2",)),
-        # A release that is in no table: its lists decide.
+        # A release that no table knows is told by its lists.
         ("ubuntu 26.04", {packages.COMPOSE}, ("docker-compose-v2",)),
-        # A remote engine (DOCKER_HOST) needs a client on this machine.
+        # An engine somewhere else, DOCKER_HOST's, is asked through a client here.
         ("debian 12", {"docker"}, ("docker.io", "apparmor", "ca-certificates")),
         ("debian 13", {"docker"}, ("docker-cli",)),
         ("debian 13", {"dockerd"}, ENGINE),
@@ -65,27 +65,27 @@ def test_without_base_images_mmdebstrap_is_not_installed(release: str) -> None:
         ("debian 13", set(), ()),
     ],
 )
-def test_only_missing_packages_are_installed(release: str, absent: set[str], wanted: tuple[str, ...]) -> None:
+def test_only_what_is_absent_is_installed(release: str, absent: set[str], wanted: tuple[str, ...]) -> None:
     machine = Machine(release, EVERYTHING - absent, RELEASES.get(release, NOBLE))
     assert packages.missing_packages(machine, bases=True).packages == wanted
 
 
-def test_compose_from_trixie_needs_debian_s_keyring() -> None:
+def test_compose_out_of_trixie_needs_the_key_it_is_signed_with() -> None:
     machine = Machine("debian 12", EVERYTHING - {packages.COMPOSE, packages.KEYRING}, BOOKWORM)
-    missing = packages.missing_packages(machine, bases=False)
-    assert missing.packages == ("debian-archive-keyring",)
-    assert missing.compose_by_hand
+    lacking = packages.missing_packages(machine, bases=False)
+    assert lacking.packages == ("debian-archive-keyring",)
+    assert lacking.compose_by_hand
 
 
-def test_the_command_can_be_pasted_into_a_shell() -> None:
-    missing = packages.missing_packages(Machine("ubuntu 24.04", frozenset(), {}), bases=False)
-    assert missing.command == (
+def test_the_command_line_is_one_that_a_shell_takes_as_it_stands() -> None:
+    lacking = packages.missing_packages(Machine("ubuntu 24.04", frozenset(), {}), bases=False)
+    assert lacking.command == (
         "apt-get update && apt-get install --yes git openssh-client docker.io apparmor ca-certificates docker-compose-v2"
     )
-    assert replace(missing, packages=()).command == ""
+    assert replace(lacking, packages=()).command == ""
 
 
-def test_candidates_are_read_from_the_output_of_apt_cache() -> None:
+def test_what_apt_offers_is_read_off_its_records() -> None:
     shown = (
         "Package: docker.io\nVersion: 26.1.5\nDescription: x\n Version: none\n\nPackage: docker-cli\nVersion: 26.1.4\n"
     )

@@ -1,4 +1,4 @@
-"""Secrets reach their readers, and no one else."""
+"""Each secret is readable by its readers only."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_the_mail_server_s_credentials_are_one_secret_and_two_files(tmp_path: Pa
     assert (tmp_path / "smtp-password").read_text() == "value of smtp-password"
 
 
-def test_the_administrator_s_password_stays_away_from_the_host_s_files(tmp_path: Path) -> None:
+def test_the_administrator_s_password_is_not_written_to_a_file(tmp_path: Path) -> None:
     _fetch(_world(), tmp_path)
     assert not (tmp_path / "admin-password").exists()
 
 
-def test_fetching_again_changes_nothing_and_a_new_value_keeps_the_mounted_file(tmp_path: Path) -> None:
+def test_a_second_fetch_changes_nothing_and_a_new_value_keeps_the_mounted_file(tmp_path: Path) -> None:
     _fetch(_world(), tmp_path)
     file = (tmp_path / "metrics-token").stat().st_ino
     assert _fetch(_world(), tmp_path) is False
@@ -58,7 +58,7 @@ def test_fetching_again_changes_nothing_and_a_new_value_keeps_the_mounted_file(t
     assert (tmp_path / "metrics-token").stat().st_ino == file
 
 
-def test_one_secret_that_cannot_be_read_leaves_the_old_set_whole(tmp_path: Path) -> None:
+def test_a_secret_that_cannot_be_read_leaves_all_old_files_in_place(tmp_path: Path) -> None:
     _fetch(_world(), tmp_path)
     world = _world("another")
     del world.aws.secrets["test/metrics-token"]
@@ -67,7 +67,7 @@ def test_one_secret_that_cannot_be_read_leaves_the_old_set_whole(tmp_path: Path)
     assert (tmp_path / "database-password").read_text() == "value of database-password"
 
 
-def test_a_secret_shows_itself_to_no_one() -> None:
+def test_a_secret_is_not_shown_by_str_repr_format_or_json() -> None:
     secret = Secret("hunter2")
     shown = f"{secret} {secret!r} {[secret]} {json.dumps({'a': secret}, default=str)}"
     assert "hunter2" not in shown
@@ -86,11 +86,11 @@ def test_a_secret_is_read_from_secrets_manager(monkeypatch: pytest.MonkeyPatch) 
 
 
 @mock_aws
-def test_a_bucket_exists_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_bucket_is_distinguished_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
-    place = {"LocationConstraint": "eu-central-1"}
-    boto3.client("s3", region_name="eu-central-1").create_bucket(Bucket="ours", CreateBucketConfiguration=place)
+    location = {"LocationConstraint": "eu-central-1"}
+    boto3.client("s3", region_name="eu-central-1").create_bucket(Bucket="ours", CreateBucketConfiguration=location)
     aws = Aws("eu-central-1")
     assert aws.bucket_exists("ours") is True
-    assert aws.bucket_exists("nothing-there") is False
+    assert aws.bucket_exists("missing") is False

@@ -1,4 +1,4 @@
-"""The administrator comes to be without a password in any command line."""
+"""The administrator account is made without its password on any command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKEN = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Gitea:
-    """As much of Gitea as knows users, passwords and tokens."""
+    """A Gitea with users, passwords and tokens."""
 
     def __init__(self) -> None:
         self.passwords: dict[str, str] = {}
@@ -56,7 +56,7 @@ def _world(gitea: Gitea) -> fakes.FakeWorld:
     return fakes.FakeWorld(
         aws=fakes.FakeAws({"test/admin-password": PASSWORD}),
         containers=fakes.FakeContainers(answers={"gitea": gitea.command}),
-        https=fakes.FakeWeb(gitea.handle),
+        https=fakes.FakeHttps(gitea.handle),
     )
 
 
@@ -71,21 +71,21 @@ def test_the_administrator_is_made_with_the_password_from_secrets_manager_and_no
     assert gitea.tokens == set()
 
 
-def test_a_token_that_gitea_does_not_delete_is_told_of() -> None:
+def test_a_token_that_gitea_does_not_delete_is_reported() -> None:
     gitea = Gitea()
     world = _world(gitea)
 
     def with_second_factor(method: str, path: str, headers: Mapping[str, str], document: Any) -> Answer:
         return Answer(401) if method == "DELETE" else gitea.handle(method, path, headers, document)
 
-    world.https = fakes.FakeWeb(with_second_factor)
+    world.https = fakes.FakeHttps(with_second_factor)
     _ensure(world)
     (left,) = gitea.tokens
-    (line,) = [each for each in world.told if left in each]
-    assert "is left: Gitea answers 401 when it is to be deleted" in line
+    (line,) = [each for each in world.progress if left in each]
+    assert "was not deleted: Gitea answers 401" in line
 
 
-def test_a_second_time_changes_nothing() -> None:
+def test_a_second_run_changes_nothing() -> None:
     gitea = Gitea()
     _ensure(_world(gitea))
     again = _world(gitea)
@@ -93,37 +93,37 @@ def test_a_second_time_changes_nothing() -> None:
     assert again.containers.executed == []
 
 
-def test_an_administrator_with_another_password_gets_the_right_one() -> None:
+def test_an_administrator_with_another_password_gets_the_one_from_secrets_manager() -> None:
     gitea = Gitea()
     gitea.passwords["keeper"] = "someone changed it"
     assert _ensure(_world(gitea)) is True
     assert gitea.passwords == {"keeper": PASSWORD}
 
 
-def test_a_run_broken_off_after_the_account_was_made_is_finished_by_the_next() -> None:
+def test_the_next_run_completes_one_cut_off_after_the_account_was_made() -> None:
     gitea = Gitea()
     world = _world(gitea)
-    world.https = fakes.FakeWeb(lambda *_: Answer(503))
+    world.https = fakes.FakeHttps(lambda *_: Answer(503))
     with pytest.raises(OpsError, match="503"):
         _ensure(world)
     assert _ensure(_world(gitea)) is True
     assert gitea.passwords == {"keeper": PASSWORD}
 
 
-def test_no_command_line_ever_holds_the_password_or_runs_as_root() -> None:
+def test_no_command_line_has_the_password_or_runs_as_root() -> None:
     world = _world(Gitea())
     _ensure(world)
     assert world.containers.executed
     assert all(PASSWORD not in " ".join(argv) and user == "git" for _, argv, user in world.containers.executed)
 
 
-def test_gitea_refusing_is_told_in_its_own_words() -> None:
+def test_an_error_quotes_the_output_of_gitea() -> None:
     world = _world(Gitea())
     world.containers.answers["gitea"] = lambda argv: Ran(1, "Command error: name is reserved")
     with pytest.raises(OpsError, match="name is reserved"):
         _ensure(world)
 
 
-def test_output_without_a_token_is_an_error_and_no_token() -> None:
+def test_output_without_a_token_is_an_error() -> None:
     with pytest.raises(OpsError, match="no access token"):
         accounts.token_from("something else")

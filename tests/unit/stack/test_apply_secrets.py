@@ -1,4 +1,4 @@
-"""Secrets come into use on the host, whatever an earlier run left half done."""
+"""Secrets are applied on the host, wherever an earlier run was cut off."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ops.world.containers import Ran, Service
 from tests.support import fakes
 
 NOW = datetime.now(UTC)
-# What PostgreSQL 18 itself keeps of the password "pencil", read from pg_authid.
+# PostgreSQL 18's own verifier of the password "pencil", read from pg_authid.
 PENCIL = (
     "SCRAM-SHA-256$4096:9n9FbOwh6ipoZp/GZJDQOw==$"
     "G8xKuw5pAgZ9tW1P6ovuSVfumcvV2R4aPGzulzS/rf8=:YykfINSLQleeiiFeB2mOzd4xNVlB2PHVldTJDwkJkWw="
@@ -32,7 +32,7 @@ PENCIL = (
 
 @dataclass
 class Postgres:
-    """As much of PostgreSQL as keeps a role's verifier."""
+    """A PostgreSQL with one role and its verifier."""
 
     verifier: str = ""
     statements: list[str] = field(default_factory=list)
@@ -45,13 +45,13 @@ class Postgres:
             return Ran(0, "ALTER ROLE\n")
         return Ran(0, f"{self.verifier}\n")
 
-    def takes(self, password: str) -> bool:
-        return apply_secrets.verifier_takes(self.verifier, password)
+    def accepts(self, password: str) -> bool:
+        return apply_secrets.verifier_accepts(self.verifier, password)
 
 
 @dataclass
 class Host:
-    """A host whose services run since a minute, and its folder of secrets."""
+    """A host whose services started a minute ago, and its folder of secrets."""
 
     directory: Path
     postgres: Postgres
@@ -78,7 +78,7 @@ def _running(name: str) -> Service:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """A host that uses what is current."""
+    """A host that uses the current secrets."""
     fakes.own_secrets(monkeypatch)
     postgres, administrator = Postgres(), ["old-admin-password"]
 
@@ -95,14 +95,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path, postgres, world, administrator)
     made.apply()
     made.age_files()
-    # They run since a minute again: a file's time is coarser than the clock, and one written now may be older than now.
+    # Set their start back to a minute ago: file times are coarser than the clock, and a file written now may seem older.
     containers.found = services
     containers.restarted.clear()
     postgres.statements.clear()
     return made
 
 
-def test_a_host_that_uses_what_is_current_is_left_alone(host: Host) -> None:
+def test_a_host_that_uses_the_current_secrets_is_left_alone(host: Host) -> None:
     report = host.apply()
     assert (report.changed, report.summary) == (False, "the secrets are in use")
     assert host.world.containers.restarted == []
@@ -120,9 +120,7 @@ def test_a_host_that_uses_what_is_current_is_left_alone(host: Host) -> None:
         ("admin-password", []),
     ],
 )
-def test_a_pending_value_restarts_those_who_read_it_and_no_one_else(
-    name: str, restarted: list[str], host: Host
-) -> None:
+def test_a_pending_value_restarts_only_its_readers(name: str, restarted: list[str], host: Host) -> None:
     host.world.aws.pending = _values("new")
     assert host.apply(name).changed is True
     assert host.world.containers.restarted == restarted
@@ -130,7 +128,7 @@ def test_a_pending_value_restarts_those_who_read_it_and_no_one_else(
     assert host.apply(name).changed is False
 
 
-def test_who_reads_a_new_value_is_restarted_though_a_clock_says_it_started_later(host: Host) -> None:
+def test_a_reader_of_a_new_value_is_restarted_although_its_start_is_in_the_future(host: Host) -> None:
     host.world.containers.found = tuple(
         dataclasses.replace(each, started=NOW + timedelta(days=1)) for each in host.world.containers.found
     )
@@ -139,27 +137,27 @@ def test_who_reads_a_new_value_is_restarted_though_a_clock_says_it_started_later
     assert host.world.containers.restarted == ["gitea"]
 
 
-def test_the_database_takes_the_new_password_alone_and_is_told_only_a_verifier(host: Host) -> None:
+def test_the_database_accepts_only_the_new_password_and_gets_only_a_verifier(host: Host) -> None:
     host.world.aws.pending = _values("new")
     host.apply("database-password")
-    assert host.postgres.takes("new-database-password")
-    assert not host.postgres.takes("old-database-password")
+    assert host.postgres.accepts("new-database-password")
+    assert not host.postgres.accepts("old-database-password")
     assert (host.directory / "database-password").read_text() == "new-database-password"
     assert "database-password" not in str(host.world.containers.executed)
 
 
-def test_what_is_current_comes_back_when_a_pending_value_is_given_up(host: Host) -> None:
+def test_applying_without_a_pending_value_restores_the_current_values(host: Host) -> None:
     host.world.aws.pending = _values("new")
     host.apply("database-password")
     host.apply("admin-password")
     assert host.administrator[-1] == "new-admin-password"
     host.apply()
-    assert host.postgres.takes("old-database-password")
+    assert host.postgres.accepts("old-database-password")
     assert (host.directory / "database-password").read_text() == "old-database-password"
     assert host.administrator[-1] == "old-admin-password"
 
 
-def test_a_file_that_was_written_before_a_cut_off_still_restarts_its_reader(host: Host) -> None:
+def test_a_file_written_before_a_cut_off_still_restarts_its_reader(host: Host) -> None:
     (host.directory / "metrics-token").chmod(0o600)
     (host.directory / "metrics-token").write_text("new-metrics-token")
     host.world.aws.secrets["test/metrics-token"] = "new-metrics-token"
@@ -167,23 +165,23 @@ def test_a_file_that_was_written_before_a_cut_off_still_restarts_its_reader(host
     assert host.world.containers.restarted == ["gitea"]
 
 
-def test_a_database_that_was_altered_before_a_cut_off_takes_what_is_current_again(host: Host) -> None:
-    host.postgres.verifier = apply_secrets.verifier_of("a password that was to follow", b"salt")
+def test_a_database_altered_before_a_cut_off_accepts_the_current_password_again(host: Host) -> None:
+    host.postgres.verifier = apply_secrets.verifier_of("a pending password", b"salt")
     host.apply()
-    assert host.postgres.takes("old-database-password")
+    assert host.postgres.accepts("old-database-password")
 
 
-def test_a_database_whose_stack_is_not_started_yet_is_brought_to_agree_and_nothing_is_restarted(host: Host) -> None:
+def test_before_the_stack_starts_the_database_gets_the_password_and_no_service_is_restarted(host: Host) -> None:
     host.world.containers.found = (_running("postgres"),)
     host.postgres.verifier = apply_secrets.verifier_of("another", b"salt")
     host.world.aws.secrets = _values("new")
     host.apply()
-    assert host.postgres.takes("new-database-password")
+    assert host.postgres.accepts("new-database-password")
     assert host.world.containers.restarted == []
     assert host.administrator[-1] == "old-admin-password"
 
 
-def test_a_host_without_containers_only_gets_its_files(host: Host) -> None:
+def test_a_host_without_containers_gets_only_its_files(host: Host) -> None:
     host.world.containers.found = ()
     host.world.aws.secrets = _values("new")
     host.apply()
@@ -191,7 +189,7 @@ def test_a_host_without_containers_only_gets_its_files(host: Host) -> None:
     assert host.postgres.statements == []
 
 
-def test_a_service_that_is_not_healthy_again_is_named_with_its_log(host: Host) -> None:
+def test_a_service_that_does_not_become_healthy_is_named_with_the_command_for_its_logs(host: Host) -> None:
     host.world.containers.never_healthy = frozenset({"gitea"})
     host.world.aws.pending = _values("new")
     with pytest.raises(OpsError, match="gitea: not healthy 180 s after the restart") as failed:
@@ -199,13 +197,13 @@ def test_a_service_that_is_not_healthy_again_is_named_with_its_log(host: Host) -
     assert failed.value.hint.endswith("logs gitea")
 
 
-def test_a_database_that_refuses_is_quoted(host: Host) -> None:
+def test_an_error_quotes_the_output_of_postgresql(host: Host) -> None:
     host.world.containers.answers["postgres"] = lambda _: Ran(2, "FATAL: no such role\n")
     with pytest.raises(OpsError, match="PostgreSQL refuses: FATAL: no such role"):
         host.apply()
 
 
-def test_every_service_that_mounts_a_secret_is_known_as_its_reader() -> None:
+def test_every_service_that_mounts_a_secret_is_listed_as_its_reader() -> None:
     compose = yaml.safe_load((Path(__file__).parents[3] / "compose/compose.yaml").read_text())
     mounted: Mapping[str, set[str]] = {name: set() for name in compose["secrets"]}
     for service, settings in compose["services"].items():
@@ -215,16 +213,16 @@ def test_every_service_that_mounts_a_secret_is_known_as_its_reader() -> None:
     assert {name: services - {"postgres", "diun"} for name, services in mounted.items()} == {
         name: set(readers) for name, readers in apply_secrets.READERS.items() if name != "restic-password"
     }
-    assert apply_secrets.READERS["restic-password"] == ()  # of ops alone
+    assert apply_secrets.READERS["restic-password"] == ()  # only ops reads it
     assert set(apply_secrets.READERS) == set(store.PERMISSIONS)
 
 
 @pytest.mark.parametrize("verifier", ["", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$x:y$z"])
-def test_a_verifier_that_is_none_takes_nothing(verifier: str) -> None:
-    assert not apply_secrets.verifier_takes(verifier, "")
+def test_an_invalid_verifier_accepts_no_password(verifier: str) -> None:
+    assert not apply_secrets.verifier_accepts(verifier, "")
 
 
-def test_a_verifier_of_postgresql_s_own_is_understood() -> None:
-    assert apply_secrets.verifier_takes(PENCIL, "pencil")
-    assert not apply_secrets.verifier_takes(PENCIL, "Pencil")
-    assert not apply_secrets.verifier_takes(PENCIL.replace("$4096:", "$4095:"), "pencil")
+def test_a_verifier_made_by_postgresql_accepts_its_password() -> None:
+    assert apply_secrets.verifier_accepts(PENCIL, "pencil")
+    assert not apply_secrets.verifier_accepts(PENCIL, "Pencil")
+    assert not apply_secrets.verifier_accepts(PENCIL.replace("$4096:", "$4095:"), "pencil")

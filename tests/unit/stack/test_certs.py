@@ -1,4 +1,4 @@
-"""A certificate is asked for, renewed when due, and nginx hears of it only when it changed."""
+"""A certificate is issued, renewed when due, and nginx is reloaded only when it changed."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ def test_a_certificate_that_is_not_due_leaves_nginx_alone(tmp_path: Path) -> Non
     assert world.containers.executed == []
 
 
-def test_an_issuer_that_refuses_is_told_in_certbot_s_words_and_nginx_keeps_what_it_has(tmp_path: Path) -> None:
+def test_an_issuer_that_refuses_is_reported_with_certbot_s_output_and_nginx_is_not_reloaded(tmp_path: Path) -> None:
     world = _world(lambda _: Finished(1, "log\nDetail: no valid A records found\n"))
     with pytest.raises(Unavailable, match="no valid A records found"):
         _renew(world, tmp_path)
     assert world.containers.executed == []
 
 
-def test_nginx_is_not_reloaded_with_a_configuration_it_refuses(tmp_path: Path) -> None:
+def test_nginx_is_not_reloaded_with_an_invalid_configuration(tmp_path: Path) -> None:
     world = _world(_writes(tmp_path, "new"), lambda argv: Ran(int("-t" in argv), "emerg"))
     with pytest.raises(OpsError, match="emerg"):
         _renew(world, tmp_path)
     assert all("reload" not in argv for _, argv, _ in world.containers.executed)
 
 
-def test_a_reload_that_failed_is_made_up_for_though_nothing_is_due(tmp_path: Path) -> None:
+def test_the_next_run_repeats_a_failed_reload_although_no_renewal_is_due(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match="emerg"):
         _renew(_world(_writes(tmp_path, "new"), lambda argv: Ran(int("-t" in argv), "emerg")), tmp_path)
     world = _world(_writes(tmp_path, "new"))
@@ -77,7 +77,7 @@ def test_a_reload_that_failed_is_made_up_for_though_nothing_is_due(tmp_path: Pat
     assert _renew(_world(_writes(tmp_path, "new")), tmp_path).changed is False
 
 
-def test_a_certificate_of_another_issuer_than_the_site_s_is_replaced_at_once(tmp_path: Path) -> None:
+def test_a_certificate_of_another_issuer_is_replaced_at_once(tmp_path: Path) -> None:
     settings = tmp_path / "renewal/git.example.org.conf"
     settings.parent.mkdir()
     for server, requested in (

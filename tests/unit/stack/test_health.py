@@ -1,4 +1,4 @@
-"""What is well, and what is not."""
+"""The verdicts of the health probes."""
 
 from __future__ import annotations
 
@@ -26,58 +26,58 @@ from tests.support import fakes
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FRESH = fakes.made(NOW - timedelta(minutes=10))
-ALL_WELL = tuple(Service(name, f"{name}:1", "running", "healthy", 0) for name in sorted(health.EXPECTED_SERVICES))
+ALL_HEALTHY = tuple(Service(name, f"{name}:1", "running", "healthy", 0) for name in sorted(health.EXPECTED_SERVICES))
 
 
 def _world(
-    status: int = 200, ends: datetime = NOW + timedelta(days=60), services: tuple[Service, ...] = ALL_WELL
+    status: int = 200, ends: datetime = NOW + timedelta(days=60), services: tuple[Service, ...] = ALL_HEALTHY
 ) -> fakes.FakeWorld:
-    https = fakes.FakeWeb(lambda *_: Answer(status, {}, b"", ends))
+    https = fakes.FakeHttps(lambda *_: Answer(status, {}, b"", ends))
     aws = fakes.FakeAws(stored={manifest.key_of(FRESH.identity): manifest.to_json(FRESH)})
     return fakes.FakeWorld(https=https, containers=fakes.FakeContainers(found=services), aws=aws)
 
 
 @pytest.fixture(autouse=True)
 def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the stream of a site that is well says of itself."""
-    said = tmp_path / "state.json"
-    said.write_text(segments.state_to_json(Streamed("7345", NOW, "000000010000000000000003")))
-    monkeypatch.setattr(health, "STREAM", said)
-    return said
+    """The progress file of a WAL stream that is up to date."""
+    file = tmp_path / "state.json"
+    file.write_text(segments.state_to_json(Streamed("7345", NOW, "000000010000000000000003")))
+    monkeypatch.setattr(health, "STREAM", file)
+    return file
 
 
-def _red(world: fakes.FakeWorld) -> list[str]:
+def _failing(world: fakes.FakeWorld) -> list[str]:
     report = health.health(fakes.site(), world)  # type: ignore[arg-type]
     assert report.exit_code == (3 if not report.facts["healthy"] else 0)
     return [probe["name"] for probe in report.facts["probes"] if not probe["healthy"]]
 
 
 def test_a_site_where_everything_answers_is_healthy() -> None:
-    assert _red(_world()) == []
+    assert _failing(_world()) == []
 
 
-@pytest.mark.parametrize(("counted", "red"), [(None, []), ((), []), (("corruption_errs 2",), ["data disk"])])
-def test_a_disk_that_returned_something_else_than_was_written_is_red(
-    counted: tuple[str, ...] | None, red: list[str]
-) -> None:
+@pytest.mark.parametrize(("counted", "failing"), [(None, []), ((), []), (("corruption_errs 2",), ["data disk"])])
+def test_a_data_disk_with_errors_counted_by_btrfs_fails(counted: tuple[str, ...] | None, failing: list[str]) -> None:
     world = _world()
-    world.btrfs = fakes.FakeSubvolumes(counted)
-    assert _red(world) == red
+    world.btrfs = fakes.FakeBtrfs(counted)
+    assert _failing(world) == failing
 
 
 @pytest.mark.parametrize(
     ("free", "total", "healthy"),
     [(1, 20, False), (2, 20, True), (4, 100, False), (5, 100, True), (4, 1000, False), (6, 1000, True)],
 )
-def test_a_disk_is_red_before_it_is_full(free: int, total: int, healthy: bool) -> None:
-    assert health.check_room("room", free * 2**30, free / total).healthy is healthy
+def test_a_disk_with_too_little_free_space_fails(free: int, total: int, healthy: bool) -> None:
+    assert health.check_free_space("room", free * 2**30, free / total).healthy is healthy
 
 
-def test_what_btrfs_counts_against_a_disk_is_read() -> None:
+def test_the_error_counters_of_btrfs_are_read() -> None:
     zeros = "[/dev/nvme1n1].write_io_errs    0\n[/dev/nvme1n1].corruption_errs  0\n"
-    said = {"sound": Finished(0, zeros), "rotten": Finished(0, zeros.replace("errs  0", "errs  12"))}
-    said["silent"] = Finished(0, "")
-    counting: Any = fakes.FakeProcesses(lambda argv: said.get(argv[-1], Finished(1, "ERROR: not a btrfs filesystem\n")))
+    output = {"sound": Finished(0, zeros), "rotten": Finished(0, zeros.replace("errs  0", "errs  12"))}
+    output["silent"] = Finished(0, "")
+    counting: Any = fakes.FakeProcesses(
+        lambda argv: output.get(argv[-1], Finished(1, "ERROR: not a btrfs filesystem\n"))
+    )
     found = {each: Btrfs(counting).errors(Path(each)) for each in ("sound", "rotten", "elsewhere", "silent")}
     assert found == {
         "sound": (),
@@ -87,102 +87,104 @@ def test_what_btrfs_counts_against_a_disk_is_read() -> None:
     }
 
 
-def test_no_probe_at_all_is_not_health() -> None:
+def test_no_probes_do_not_count_as_healthy() -> None:
     assert health.check_site([]).exit_code == 3
 
 
 @pytest.mark.parametrize("name", sorted(health.EXPECTED_SERVICES))
-def test_each_service_that_is_missing_is_red(name: str) -> None:
-    assert _red(_world(services=tuple(each for each in ALL_WELL if each.name != name))) == [f"container {name}"]
+def test_a_missing_service_fails(name: str) -> None:
+    assert _failing(_world(services=tuple(each for each in ALL_HEALTHY if each.name != name))) == [f"container {name}"]
 
 
 @pytest.mark.parametrize(
     ("state", "verdict"), [("running", "unhealthy"), ("running", ""), ("exited", ""), ("restarting", "healthy")]
 )
-def test_a_service_is_well_only_running_and_healthy_by_its_own_check(state: str, verdict: str) -> None:
-    sick = (*ALL_WELL[1:], Service(ALL_WELL[0].name, "image", state, verdict, 0))
-    assert _red(_world(services=sick)) == [f"container {ALL_WELL[0].name}"]
+def test_a_service_that_is_not_both_running_and_healthy_fails(state: str, verdict: str) -> None:
+    services = (*ALL_HEALTHY[1:], Service(ALL_HEALTHY[0].name, "image", state, verdict, 0))
+    assert _failing(_world(services=services)) == [f"container {ALL_HEALTHY[0].name}"]
 
 
-def test_while_one_nginx_takes_another_s_place_one_that_is_well_is_enough() -> None:
+def test_during_an_nginx_handover_one_healthy_container_is_enough() -> None:
     leaving = Service("nginx", "nginx:1", "running", "unhealthy", 0)
-    assert _red(_world(services=(leaving, *ALL_WELL))) == []
-    assert _red(_world(services=(*ALL_WELL, leaving))) == []
+    assert _failing(_world(services=(leaving, *ALL_HEALTHY))) == []
+    assert _failing(_world(services=(*ALL_HEALTHY, leaving))) == []
 
 
-def test_a_site_that_stands_still_for_a_backup_is_judged_when_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_frozen_for_a_backup_is_probed_when_it_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     world = _world(services=_with_gitea("paused"))
-    monkeypatch.setattr(world.clock, "sleep", lambda _: setattr(world.containers, "found", ALL_WELL))
-    assert _red(world) == []
+    monkeypatch.setattr(world.clock, "sleep", lambda _: setattr(world.containers, "found", ALL_HEALTHY))
+    assert _failing(world) == []
 
 
-def test_a_gitea_that_stands_still_for_longer_than_any_backup_is_red() -> None:
+def test_a_gitea_frozen_for_longer_than_any_backup_fails() -> None:
     world = _world(services=_with_gitea("paused"))
     began = world.clock.monotonic()
-    assert _red(world) == ["container gitea"]
+    assert _failing(world) == ["container gitea"]
     assert 5 < world.clock.monotonic() - began < 10
 
 
 def _with_gitea(state: str) -> tuple[Service, ...]:
-    return tuple(replace(each, state=state) if each.name == "gitea" else each for each in ALL_WELL)
+    return tuple(replace(each, state=state) if each.name == "gitea" else each for each in ALL_HEALTHY)
 
 
 @pytest.mark.parametrize(
     ("status", "code", "asked", "health"),
     [
-        pytest.param("healthy", 0, "10:00:05", "healthy", id="well"),
-        pytest.param("unhealthy", 1, "10:00:05", "unhealthy", id="ill"),
-        pytest.param("unhealthy", 0, "10:00:05", "healthy", id="paused since it was well"),
-        pytest.param("unhealthy", 0, "09:59:55", "starting", id="paused before this run was asked"),
+        pytest.param("healthy", 0, "10:00:05", "healthy", id="healthy"),
+        pytest.param("unhealthy", 1, "10:00:05", "unhealthy", id="unhealthy"),
+        pytest.param("unhealthy", 0, "10:00:05", "healthy", id="paused since its last check passed"),
+        pytest.param("unhealthy", 0, "09:59:55", "starting", id="paused before the first check of this run"),
         pytest.param("starting", 0, "09:59:55", "starting", id="restarted"),
     ],
 )
-def test_a_container_is_as_well_as_its_own_last_check_says(status: str, code: int, asked: str, health: str) -> None:
-    told = [
+def test_the_health_of_a_container_is_the_result_of_its_last_check(
+    status: str, code: int, asked: str, health: str
+) -> None:
+    checks = [
         {"ExitCode": 1 - code, "Start": "2026-11-26T09:59:50.1Z"},
         {"ExitCode": code, "Start": f"2026-11-26T{asked}.123456789Z"},
     ]
-    state = {"StartedAt": "2026-11-26T10:00:00.987654321Z", "Health": {"Status": status, "Log": told}}
+    state = {"StartedAt": "2026-11-26T10:00:00.987654321Z", "Health": {"Status": status, "Log": checks}}
     assert health_from(state) == health
 
 
-def test_a_container_that_was_never_asked_is_what_the_engine_says() -> None:
+def test_the_health_of_a_container_without_checks_is_the_engine_s_status() -> None:
     assert health_from({}) == ""
     assert health_from({"Health": {"Status": "unhealthy", "Log": []}}) == "unhealthy"
 
 
-def test_gitea_answering_that_its_database_is_away_is_red() -> None:
-    assert _red(_world(status=424)) == ["https"]
+def test_a_gitea_that_cannot_reach_its_database_fails() -> None:
+    assert _failing(_world(status=424)) == ["https"]
 
 
-def test_a_site_that_does_not_answer_is_red_on_everything_a_user_sees() -> None:
+def test_a_site_that_does_not_answer_fails_https_certificate_and_ssh() -> None:
     world = _world()
-    world.https = fakes.FakeWeb(None, ssh_banner="")
-    assert _red(world) == ["https", "certificate", "git over ssh"]
+    world.https = fakes.FakeHttps(None, ssh_banner="")
+    assert _failing(world) == ["https", "certificate", "git over ssh"]
 
 
-def test_another_server_on_git_s_ssh_port_is_red() -> None:
+def test_another_server_on_git_s_ssh_port_fails() -> None:
     world = _world()
     world.https.ssh_banner = "220 mail"
-    assert _red(world) == ["git over ssh"]
+    assert _failing(world) == ["git over ssh"]
 
 
 @given(st.integers(min_value=-400, max_value=400))
-def test_a_certificate_turns_red_exactly_when_too_little_of_it_is_left(days: int) -> None:
+def test_a_certificate_fails_when_too_little_of_its_life_is_left(days: int) -> None:
     probe = health.check_certificate(NOW + timedelta(days=days), NOW)
     assert probe.healthy == (timedelta(days=days) > health.CERTIFICATE_LEFT)
 
 
-def test_a_log_that_does_not_arrive_in_the_bucket_any_more_is_red(stream: Path) -> None:
+def test_wal_that_no_longer_arrives_in_the_bucket_fails(stream: Path) -> None:
     stream.write_text(segments.state_to_json(Streamed("7345", NOW - timedelta(minutes=4), "000000010000000000000003")))
-    assert _red(_world()) == ["database log"]
+    assert _failing(_world()) == ["database log"]
     stream.unlink()
-    assert _red(_world()) == ["database log"]
+    assert _failing(_world()) == ["database log"]
 
 
-def test_a_red_probe_tells_its_remedy() -> None:
-    report = health.check_site([Probe("disk", False, "full", "make room")])
-    assert report.lines == ("RED disk: full -> make room",)
+def test_a_failing_probe_is_reported_with_its_remedy() -> None:
+    report = health.check_site([Probe("disk", False, "full", "free space")])
+    assert report.lines == ("RED disk: full -> free space",)
 
 
 LONG_AGO = NOW - timedelta(days=400)
@@ -194,15 +196,15 @@ PASSED = Records((Verification(NOW, "one", 1),), (Drill(NOW, "one", 60.0, 60.0),
     [
         (NOW - timedelta(minutes=30), LONG_AGO, True),
         (NOW - timedelta(minutes=31), LONG_AGO, False),
-        # Taken by a clock that was wrong.
+        # Made while the clock was wrong.
         (NOW + timedelta(minutes=6), LONG_AGO, False),
-        # A host that was off owes no backup of that time, yet one soon after.
+        # After a host was off, the next backup is due soon after its start.
         (NOW - timedelta(days=3), NOW - timedelta(minutes=29), True),
         (None, NOW - timedelta(minutes=29), True),
         (None, NOW - timedelta(minutes=31), False),
     ],
 )
-def test_a_backup_older_than_may_be_lost_is_red(newest: datetime | None, started: datetime, healthy: bool) -> None:
+def test_a_backup_older_than_the_rpo_fails(newest: datetime | None, started: datetime, healthy: bool) -> None:
     probes = health.check_backups(newest, started, newest, PASSED, fakes.site(), NOW)
     assert {probe.name: probe.healthy for probe in probes} == {
         "backup": healthy,
@@ -212,7 +214,7 @@ def test_a_backup_older_than_may_be_lost_is_red(newest: datetime | None, started
 
 
 @pytest.mark.parametrize(
-    ("records", "red"),
+    ("records", "failing"),
     [
         (PASSED, []),
         (Records(PASSED.verifications, (Drill(NOW, "one", 1.0, 1.0, ("row counts differ",)),)), ["drill"]),
@@ -221,21 +223,21 @@ def test_a_backup_older_than_may_be_lost_is_red(newest: datetime | None, started
         (Records(), ["verification of backups", "drill"]),
     ],
 )
-def test_a_failed_or_overdue_drill_or_verification_is_red(records: Records, red: list[str]) -> None:
+def test_a_failed_or_overdue_drill_or_verification_fails(records: Records, failing: list[str]) -> None:
     since = NOW - timedelta(days=8, seconds=1)
     probes = health.check_backups(NOW, LONG_AGO, since, records, fakes.site(), NOW)
-    assert [probe.name for probe in probes if not probe.healthy] == red
+    assert [probe.name for probe in probes if not probe.healthy] == failing
 
 
-def test_the_host_s_health_reads_what_the_bucket_says_of_backups() -> None:
+def test_the_health_of_the_host_reads_the_records_of_backups_in_the_bucket() -> None:
     world = _world()
     failed = Drill(NOW - timedelta(days=1), FRESH.identity, 1.0, 1.0, ("row counts differ",))
     world.aws.stored[records.key_of(records.DRILLS, failed.began)] = records.to_json(failed)
-    assert _red(world) == ["drill"]
+    assert _failing(world) == ["drill"]
     passed = Drill(NOW, FRESH.identity, 1.0, 1.0)
     world.aws.stored[records.key_of(records.DRILLS, passed.began)] = records.to_json(passed)
-    assert _red(world) == []
+    assert _failing(world) == []
     world.aws.stored["verifications/20261123T120000Z.json"] = b"{}"
-    assert _red(world) == ["verification of backups"]
+    assert _failing(world) == ["verification of backups"]
     world.aws.stored = {"manifests/20261123T115000Z.json": b"{}"}
-    assert _red(world) == ["backup"]
+    assert _failing(world) == ["backup"]

@@ -1,4 +1,4 @@
-"""Gitea is away on purpose: who is turned away when, and that they are let in again whatever happens."""
+"""Maintenance mode: the order in which requests are refused, and that it ends whatever happens."""
 
 from __future__ import annotations
 
@@ -32,16 +32,19 @@ OTHERS = (
 
 
 @pytest.mark.parametrize("line", PUSHES)
-def test_a_push_is_known_by_its_process(line: str) -> None:
+def test_a_push_is_recognized_by_its_process(line: str) -> None:
     assert maintenance.pushes_in(OTHERS) == 0
     assert maintenance.pushes_in([*OTHERS, line]) == 1
 
 
 @dataclass
-class Gate(fakes.FakeContainers):
-    """nginx and Gitea: what is told to them, in order, and so many looks during which a push runs."""
+class FakeStack(fakes.FakeContainers):
+    """nginx and Gitea: ``events`` records their commands in order. During ``busy_looks`` looks a push runs.
 
-    told: list[str] = field(default_factory=list)
+    Another push runs only at the look of number ``late_look``.
+    """
+
+    events: list[str] = field(default_factory=list)
     busy_looks: int = 0
     late_look: int = -1
     nginx: Ran | None = field(default_factory=lambda: Ran(0, ""))
@@ -50,7 +53,7 @@ class Gate(fakes.FakeContainers):
         assert service == "nginx"
         if self.nginx is None:
             raise OpsError("nginx is not running")
-        self.told.append(" ".join(argv))
+        self.events.append(" ".join(argv))
         return self.nginx
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
@@ -59,24 +62,24 @@ class Gate(fakes.FakeContainers):
         return (*OTHERS, PUSHES[0]) if self.busy_looks >= 0 or self.late_look == 0 else OTHERS
 
     def stop(self, project: str, service: str, **_: object) -> None:
-        self.told.append(f"stop {service}")
+        self.events.append(f"stop {service}")
 
     def start(self, project: str, service: str) -> None:
-        self.told.append(f"start {service}")
+        self.events.append(f"start {service}")
 
 
 def host(**changes: Any) -> tuple[fakes.FakeWorld, list[str]]:
-    gate = Gate(**changes)
-    return fakes.FakeWorld(containers=gate, ssh=fakes.FakeSsh(gate.told)), gate.told
+    stack = FakeStack(**changes)
+    return fakes.FakeWorld(containers=stack, ssh=fakes.FakeSsh(stack.events)), stack.events
 
 
-def test_pushes_are_turned_away_then_everyone_then_ssh_and_all_are_let_in_again() -> None:
-    world, told = host(busy_looks=3)
-    with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
-        assert absence.drained
-        absence.stop()
-        absence.start()
-    assert told == [
+def test_pushes_are_refused_then_all_requests_then_ssh_and_all_are_served_again() -> None:
+    world, events = host(busy_looks=3)
+    with maintenance.maintenance_mode(SITE, world, REASON) as mode:  # type: ignore[arg-type]
+        assert mode.drained
+        mode.stop()
+        mode.start()
+    assert events == [
         f"nginx-away push 900 {REASON}",
         f"nginx-away all 900 {REASON}",
         "stop gitea",
@@ -88,57 +91,57 @@ def test_pushes_are_turned_away_then_everyone_then_ssh_and_all_are_let_in_again(
     assert 0.8 <= world.clock.monotonic() < 2
 
 
-def test_a_push_that_was_let_in_a_moment_ago_and_had_no_process_yet_is_waited_for() -> None:
+def test_a_push_that_was_just_accepted_and_has_no_process_yet_is_waited_for() -> None:
     world, _ = host(late_look=2)
     with maintenance.maintenance_mode(SITE, world, REASON):  # type: ignore[arg-type]
         assert world.clock.monotonic() >= 0.6
 
 
-def test_a_push_that_does_not_end_is_cut_after_the_limit_and_that_is_said() -> None:
-    world, told = host(busy_looks=10**6)
-    with maintenance.maintenance_mode(SITE, world, REASON, drain_seconds=10) as absence:  # type: ignore[arg-type]
-        assert not absence.drained
+def test_a_push_that_does_not_end_is_cut_off_after_the_limit_and_reported() -> None:
+    world, events = host(busy_looks=10**6)
+    with maintenance.maintenance_mode(SITE, world, REASON, drain_seconds=10) as mode:  # type: ignore[arg-type]
+        assert not mode.drained
     assert 10 <= world.clock.monotonic() < 11
-    assert world.told == ["1 pushes have not ended after 10 s: they are cut"]
-    assert told[-1] == "nginx-away none"
+    assert world.progress == ["1 pushes have not ended after 10 s: they are cut off"]
+    assert events[-1] == "nginx-away none"
 
 
-def test_whatever_happens_meanwhile_everyone_is_let_in_again_and_ssh_is_free() -> None:
-    world, told = host()
+def test_an_interrupt_ends_maintenance_mode_and_frees_the_ssh_port() -> None:
+    world, events = host()
 
     def interrupted() -> None:
-        with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
-            absence.stop()
+        with maintenance.maintenance_mode(SITE, world, REASON) as mode:  # type: ignore[arg-type]
+            mode.stop()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert told[-2:] == ["ssh is silent", "nginx-away none"]
+    assert events[-2:] == ["ssh is silent", "nginx-away none"]
 
 
 @pytest.mark.parametrize("nginx", [None, Ran(127, "nginx-away: not found")])
-def test_an_nginx_that_can_not_turn_anyone_away_is_no_reason_not_to_go_on(nginx: Ran | None) -> None:
-    world, told = host(nginx=nginx)
-    with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
-        absence.stop()
-    assert "stop gitea" in told
-    assert all(line.startswith("nginx turns no one away: nginx") for line in world.told)
+def test_an_nginx_without_the_maintenance_page_is_reported_and_the_block_runs(nginx: Ran | None) -> None:
+    world, events = host(nginx=nginx)
+    with maintenance.maintenance_mode(SITE, world, REASON) as mode:  # type: ignore[arg-type]
+        mode.stop()
+    assert "stop gitea" in events
+    assert all(line.startswith("nginx does not serve the maintenance page: nginx") for line in world.progress)
 
 
-def test_a_port_that_is_taken_is_told_and_no_reason_not_to_go_on() -> None:
-    world, told = host()
+def test_an_ssh_port_in_use_is_reported_and_the_block_runs() -> None:
+    world, events = host()
     world.ssh.free = False
-    with maintenance.maintenance_mode(SITE, world, REASON) as absence:  # type: ignore[arg-type]
-        absence.stop()
-        absence.start()
-    assert world.told == ["the port of git's ssh is taken: its users meet a refusal and not a sentence"]
-    assert "start gitea" in told
+    with maintenance.maintenance_mode(SITE, world, REASON) as mode:  # type: ignore[arg-type]
+        mode.stop()
+        mode.start()
+    assert world.progress == ["git's ssh port is in use: its clients see a refused connection instead of the notice"]
+    assert "start gitea" in events
 
 
 @pytest.mark.parametrize("sentence", ["", "x", "Gitea is away.", "a" * 300])
-def test_what_an_ssh_client_is_told_is_a_packet_of_the_protocol(sentence: str) -> None:
-    said = ssh_notice.goodbye(sentence)
-    version, _, packet = said.partition(b"\r\n")
+def test_the_ssh_notice_is_a_valid_packet_of_the_protocol(sentence: str) -> None:
+    sent = ssh_notice.goodbye(sentence)
+    version, _, packet = sent.partition(b"\r\n")
     length, padding = int.from_bytes(packet[:4]), packet[4]
     assert version == b"SSH-2.0-away"
     assert (len(packet), len(packet) % 8, padding >= 4) == (4 + length, 0, True)

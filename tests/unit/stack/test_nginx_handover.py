@@ -1,4 +1,4 @@
-"""One nginx takes another's place: what is decided, and that it may be cut off anywhere and is never without one that serves."""
+"""The handover from one nginx to the next: its plan, and that some nginx serves wherever it is cut off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from ops.errors import OpsError, Refused, RolledBack
 from ops.stack import nginx_handover
-from ops.stack.nginx_handover import Front, Plan, image_from, plan_handover
+from ops.stack.nginx_handover import HandoverPlan, NginxStack, image_from, plan_handover
 from ops.world.containers import Member
 from ops.world.https import Answer
 from ops.world.process import Finished
@@ -32,50 +32,68 @@ def member(identity: str, image: str = OLD, state: str = "running", health: str 
 @pytest.mark.parametrize(
     ("found", "plan"),
     [
-        pytest.param([member("1")], Plan("", ("1",), ()), id="the old one serves until there is a new one"),
-        pytest.param([member("1", NEW)], Plan("1", (), ()), id="nothing to do"),
-        pytest.param([member("1"), member("2", NEW)], Plan("2", ("1",), ()), id="cut off before the farewell"),
-        pytest.param([member("1"), member("2", NEW, health="starting")], Plan("", ("1",), ("2",)), id="begun"),
-        pytest.param([member("1", state="exited"), member("2", NEW)], Plan("2", (), ("1",)), id="cut off after it"),
-        pytest.param([member("1"), member("2", NEW, "created", "")], Plan("", ("1",), ("2",)), id="never started"),
-        pytest.param([member("1", health="unhealthy")], Plan("", ("1",), ()), id="an ill one serves as well as it can"),
+        pytest.param([member("1")], HandoverPlan("", ("1",), ()), id="the old one serves until there is a new one"),
+        pytest.param([member("1", NEW)], HandoverPlan("1", (), ()), id="nothing to do"),
         pytest.param(
-            [member("1", health="unhealthy"), member("2")], Plan("", ("2",), ("1",)), id="the well one serves"
+            [member("1"), member("2", NEW)], HandoverPlan("2", ("1",), ()), id="cut off before the old one drained"
         ),
-        pytest.param([member("1", NEW), member("2", NEW)], Plan("2", ("1",), ()), id="one of two is enough"),
-        pytest.param([member("1", state="exited")], Plan("", (), ("1",)), id="no one serves"),
-        pytest.param([], Plan("", (), ()), id="there is none"),
+        pytest.param(
+            [member("1"), member("2", NEW, health="starting")],
+            HandoverPlan("", ("1",), ("2",)),
+            id="cut off while the new one started",
+        ),
+        pytest.param(
+            [member("1", state="exited"), member("2", NEW)],
+            HandoverPlan("2", (), ("1",)),
+            id="cut off after the old one drained",
+        ),
+        pytest.param(
+            [member("1"), member("2", NEW, "created", "")], HandoverPlan("", ("1",), ("2",)), id="never started"
+        ),
+        pytest.param(
+            [member("1", health="unhealthy")], HandoverPlan("", ("1",), ()), id="an unhealthy one goes on serving"
+        ),
+        pytest.param(
+            [member("1", health="unhealthy"), member("2")],
+            HandoverPlan("", ("2",), ("1",)),
+            id="the healthy one serves",
+        ),
+        pytest.param([member("1", NEW), member("2", NEW)], HandoverPlan("2", ("1",), ()), id="one of two is enough"),
+        pytest.param([member("1", state="exited")], HandoverPlan("", (), ("1",)), id="none runs"),
+        pytest.param([], HandoverPlan("", (), ()), id="no container"),
     ],
 )
-def test_who_stays_who_serves_until_then_and_who_is_in_the_way(found: list[Member], plan: Plan) -> None:
+def test_the_plan_names_the_replacement_the_serving_and_the_stale_containers(
+    found: list[Member], plan: HandoverPlan
+) -> None:
     assert plan_handover(reversed(found), NEW, "sha256:1.30.5") == plan
     assert plan_handover(found, NEW, "sha256:1.30.5") == plan
 
 
-def test_there_is_another_one_anew_though_one_is_of_the_image() -> None:
-    assert plan_handover([member("1", NEW)], NEW, "sha256:1.30.5", anew=True) == Plan("", ("1",), ())
+def test_force_recreate_replaces_a_container_that_has_the_image() -> None:
+    assert plan_handover([member("1", NEW)], NEW, "sha256:1.30.5", force_recreate=True) == HandoverPlan("", ("1",), ())
 
 
 @pytest.mark.parametrize("line", ["NGINX_IMAGE=nginx:1@sha256:0", "NGINX_IMAGE='nginx:1@sha256:0'"])
-def test_the_image_is_that_of_compose_s_settings(line: str) -> None:
+def test_the_image_is_read_from_the_compose_settings(line: str) -> None:
     assert image_from(f"A=1\n{line}\nB=2\n") == "nginx:1@sha256:0"
     with pytest.raises(OpsError, match="names no NGINX_IMAGE"):
         image_from("GITEA_IMAGE=gitea\n")
 
 
-def test_an_image_that_was_pushed_anew_under_its_tag_is_another_one() -> None:
-    assert plan_handover([member("1", NEW)], NEW, "sha256:other") == Plan("", ("1",), ())
+def test_an_image_that_was_pushed_again_under_its_tag_counts_as_another_image() -> None:
+    assert plan_handover([member("1", NEW)], NEW, "sha256:other") == HandoverPlan("", ("1",), ())
 
 
 class Killed(BaseException):
-    """The process is gone: nothing that it would still have done happens."""
+    """The process was killed: none of its later steps happens."""
 
 
 @dataclass
 class Engine(fakes.FakeContainers):
-    """Containers of nginx, and Compose as far as it is asked. ``broken`` images never become healthy.
+    """Containers of nginx, and as much of Compose as the handover uses. ``broken`` images never become healthy.
 
-    Every look asserts that someone serves. The process dies before its ``dies_before``th deed.
+    Every listing records whether a container serves. The process dies before its ``dies_before``th step.
     """
 
     members_: dict[str, Member] = field(default_factory=lambda: {"1": member("1")})
@@ -83,15 +101,15 @@ class Engine(fakes.FakeContainers):
     broken: frozenset[str] = frozenset()
     stubborn: bool = False
     dies_before: int = 10**6
-    deeds: int = 0
+    steps: int = 0
     undone: bool = False
     cut: list[str] = field(default_factory=list)
     served_without_break: bool = True
 
-    def deed(self) -> None:
-        self.deeds += 1
-        if self.deeds >= self.dies_before or self.undone:
-            # What would be undone on the way out is not done either.
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps >= self.dies_before or self.undone:
+            # The cleanup on the way out does not run either.
             self.undone = True
             raise Killed
 
@@ -112,18 +130,18 @@ class Engine(fakes.FakeContainers):
 
     def signal(self, identity: str, name: str) -> None:
         assert name == "QUIT"
-        self.deed()
+        self.step()
         if not self.stubborn and self.members_[identity].state == "running":
             self.members_[identity] = replace(self.members_[identity], state="exited")
 
     def remove(self, identity: str) -> None:
-        self.deed()
+        self.step()
         gone = self.members_.pop(identity)
         if gone.state == "running":
             self.cut.append(identity)
 
     def compose(self, argv: Sequence[str], image: str) -> Finished:
-        self.deed()
+        self.step()
         arguments = list(argv)
         if "logs" in arguments:
             return Finished(0, "nginx: [emerg] unknown directive")
@@ -162,111 +180,112 @@ class Host(fakes.FakeWorld):
         assert isinstance(self.containers, Engine)
         self.engine = self.containers
         self.processes = Compose(engine=self.engine)
-        web: Any = fakes.FakeWeb(None)
+        web: Any = fakes.FakeHttps(None)
         web.request = lambda domain, address, *_: Answer(self.statuses.get(address, 200))
         self.https = web
 
 
 def host(**changes: Any) -> Any:
-    """A host that stands for the whole world."""
+    """Return a world whose containers and processes are those of one host."""
     return Host(containers=Engine(**changes))
 
 
-@pytest.fixture(name="front")
-def front_with_a_lock_of_its_own(tmp_path: Path) -> Front:
-    return Front(directory=tmp_path, lock=tmp_path / "lock")
+@pytest.fixture(name="stack")
+def stack_with_its_own_lock(tmp_path: Path) -> NginxStack:
+    return NginxStack(directory=tmp_path, lock=tmp_path / "lock")
 
 
 def images(world: Host) -> list[str]:
     return [each.image for each in world.engine.members_.values()]
 
 
-def test_the_new_one_serves_before_the_old_one_goes_and_is_alone_then(front: Front) -> None:
+def test_the_new_nginx_serves_before_the_old_one_ends(stack: NginxStack) -> None:
     world = host()
-    done = nginx_handover.replace_nginx(SITE, world, NEW, front=front)
+    done = nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
     assert (done.changed, done.cut, images(world)) == (True, False, [NEW])
     assert world.engine.served_without_break
     assert (world.engine.trial, world.engine.cut) == ("", [])
 
 
-def test_an_nginx_of_the_image_is_left_alone(front: Front) -> None:
+def test_an_nginx_that_has_the_image_is_left_alone(stack: NginxStack) -> None:
     world = host()
-    assert not nginx_handover.replace_nginx(SITE, world, OLD, front=front).changed
-    assert world.engine.deeds == 0
+    assert not nginx_handover.replace_nginx(SITE, world, OLD, stack=stack).changed
+    assert world.engine.steps == 0
 
 
-def test_an_image_that_is_not_here_is_refused_before_anything_is_done(front: Front) -> None:
+def test_an_image_that_is_not_on_this_machine_is_refused_before_any_step(stack: NginxStack) -> None:
     world = host()
     with pytest.raises(Refused, match="nginx:missing is not on this machine"):
-        nginx_handover.replace_nginx(SITE, world, "nginx:missing", front=front)
-    assert world.engine.deeds == 0
+        nginx_handover.replace_nginx(SITE, world, "nginx:missing", stack=stack)
+    assert world.engine.steps == 0
 
 
-def test_an_image_that_does_not_stand_its_trial_never_meets_a_visitor(front: Front) -> None:
+def test_an_image_that_fails_its_smoke_test_never_serves_a_visitor(stack: NginxStack) -> None:
     world = host(broken=frozenset({NEW}))
-    with pytest.raises(Refused, match=r"nginx:1.30.5 does not stand its trial: .* unhealthy; .*unknown directive"):
-        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
+    with pytest.raises(Refused, match=r"nginx:1.30.5 fails its smoke test: .* unhealthy; .*unknown directive"):
+        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
     assert (images(world), world.engine.trial) == ([OLD], "")
 
 
-def test_an_image_through_which_gitea_answers_otherwise_is_refused(front: Front) -> None:
+def test_an_image_through_which_gitea_answers_differently_is_refused(stack: NginxStack) -> None:
     world = host()
     world.statuses[NEW] = 500
     with pytest.raises(
-        Refused, match=r"through it /api/healthz answers 500, through the one that serves .* answers 200"
+        Refused, match=r"through the new nginx /api/healthz answers 500, through the serving one .* answers 200"
     ):
-        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
+        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
     assert images(world) == [OLD]
 
 
-def test_a_new_one_that_does_not_become_healthy_is_removed_and_the_old_one_has_served_on(front: Front) -> None:
+def test_a_new_nginx_that_does_not_become_healthy_is_removed_while_the_old_one_serves(stack: NginxStack) -> None:
     world = host(broken=frozenset({f"beside {NEW}"}))
     with pytest.raises(RolledBack, match="it is running, unhealthy after 0 s"):
-        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
+        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
     assert images(world) == [OLD]
     assert world.engine.served_without_break
 
 
-def test_an_old_one_that_does_not_end_in_time_is_cut_and_that_is_said(front: Front) -> None:
+def test_an_old_nginx_that_does_not_drain_in_time_is_cut_off_and_reported(stack: NginxStack) -> None:
     world = host(stubborn=True)
-    done = nginx_handover.replace_nginx(SITE, world, NEW, farewell_seconds=5, front=front)
+    done = nginx_handover.replace_nginx(SITE, world, NEW, drain_seconds=5, stack=stack)
     assert (done.cut, images(world), world.engine.cut) == (True, [NEW], ["1"])
-    assert 5 <= done.farewell_seconds < 7
+    assert 5 <= done.drain_seconds < 7
 
 
-def test_a_succession_that_dies_anywhere_leaves_one_that_serves_and_the_next_run_finishes_it(front: Front) -> None:
+def test_a_handover_killed_at_any_step_leaves_a_serving_nginx_and_the_next_run_completes_it(stack: NginxStack) -> None:
     for dies_before in itertools.count(1):
         world = host(dies_before=dies_before)
         try:
-            nginx_handover.replace_nginx(SITE, world, NEW, front=front)
+            nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
         except Killed:
             assert world.engine.serves(), dies_before
         else:
             assert dies_before > 5
             return
         world.engine.dies_before, world.engine.undone = 10**6, False
-        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
+        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
         assert images(world) == [NEW], dies_before
         assert world.engine.served_without_break, dies_before
 
 
-def test_without_any_nginx_one_is_started(front: Front) -> None:
+def test_without_any_nginx_one_is_started(stack: NginxStack) -> None:
     world = host(members_={})
-    assert nginx_handover.replace_nginx(SITE, world, NEW, front=front).changed
+    assert nginx_handover.replace_nginx(SITE, world, NEW, stack=stack).changed
     assert images(world) == [NEW]
 
 
-def test_what_compose_says_is_passed_on(front: Front) -> None:
+def test_the_output_of_compose_is_in_the_error(stack: NginxStack) -> None:
     world = host()
     world.engine.compose = lambda argv, image: Finished(1, "no space left")
     with pytest.raises(OpsError, match="no space left"):
-        nginx_handover.replace_nginx(SITE, world, NEW, front=front)
+        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
     assert images(world) == [OLD]
 
 
-def test_the_verb_makes_another_one_of_the_same_image_and_says_how_it_went(front: Front) -> None:
-    (front.directory / ".env").write_text(f"NGINX_IMAGE='{OLD}'\n")
+def test_ops_nginx_replaces_the_container_by_one_of_the_same_image_and_reports_the_drain(stack: NginxStack) -> None:
+    (stack.directory / ".env").write_text(f"NGINX_IMAGE='{OLD}'\n")
     world = host()
-    report = nginx_handover.replace(SITE, world, front=front)
+    report = nginx_handover.replace(SITE, world, stack=stack)
     assert (report.changed, list(world.engine.members_), images(world)) == (True, ["2"], [OLD])
-    assert report.summary == "another nginx serves; the one before took 0 s to end what it had begun"
+    assert report.summary == "nginx was replaced; the old one drained in 0 s"
+    assert report.facts == {"changed": True, "farewell_seconds": 0.0, "cut": False, "image": OLD}

@@ -190,7 +190,7 @@ def test_a_bucket_that_is_away_keeps_no_one_from_receiving_and_gets_all_of_it_la
     asked = [way.bring() for _ in range(3)]
     assert asked == [None, None, None]
     # It is asked again after a while, and not at every look.
-    assert len(host.told) == 1
+    assert len(host.progress) == 1
     known = stream.state_of(paths)
     assert known
     assert known.trouble == "AWS says AccessDenied"
@@ -222,7 +222,7 @@ def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
     host.containers = Engine()  # type: ignore[assignment]
     with pytest.raises(Killed):
         stream.stream(SITE, host, paths=paths)  # type: ignore[arg-type]
-    assert len(host.told) > 5
+    assert len(host.progress) > 5
     known = stream.state_of(paths)
     assert known
     assert (known.covered, known.trouble) == (said.covered, "postgres is not running")

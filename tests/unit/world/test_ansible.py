@@ -188,8 +188,8 @@ def _ran(code: int, *argv: str) -> dict[str, Any]:
         (_failed("Refuse wrong variables of base", {"msg": "give a number"}, ASSERT), Refused),
         (_failed(UNDERWAY, {"msg": "ops update is at work"}, ASSERT), Locked),
         # Said after something was tried in vain.
-        (_failed("Say why the stack does not run", {"msg": "unhealthy"}, "ansible.builtin.fail"), OpsError),
-        (_failed("Have a certificate that is not due", _ran(7, "ops", "certs", "renew")), Unavailable),
+        (_failed("Report why the stack does not run", {"msg": "unhealthy"}, "ansible.builtin.fail"), OpsError),
+        (_failed("Renew the certificate when it is missing or due", _ran(7, "ops", "certs", "renew")), Unavailable),
         (_failed("Have", _ran(3, "ops", "secrets", "apply")), Degraded),
         (_failed("Have", _ran(4, "ops", "secrets", "apply")), Refused),
         (_failed("Have", _ran(5, "ops", "secrets", "apply")), RolledBack),

@@ -18,7 +18,7 @@ from ops.errors import OpsError, Refused, Unavailable
 from ops.model import AccountFacts, BucketContents
 from ops.world.aws_account import AwsAccount
 from tests.support import fakes
-from tests.support.moto_site import mean_moto
+from tests.support.moto_site import use_moto_credentials
 
 REGION = "eu-central-1"
 WELL = AccountFacts(
@@ -42,14 +42,14 @@ def test_an_account_that_has_everything_takes_the_site() -> None:
     ("change", "words"),
     [
         ({"region_open": False}, "aws.region = eu-central-1 is not open"),
-        ({"zone_found": False}, "zone = example.org is no public hosted zone"),
+        ({"zone_found": False}, "zone = example.org is not a public hosted zone"),
         ({"vcpus_free": 1}, "needs 2 vCPUs and the quota leaves 1"),
         ({"addresses_free": 0}, "quota of Elastic IPs is used up"),
         ({"mail_to_anyone": False}, "SES is in its sandbox"),
         ({"machine": "is no type of machine in eu-central-1"}, "host.instance_type = t3.medium is no type of machine"),
-        ({"records": ("A git.example.org",)}, "A git.example.org is there already"),
-        ({"buckets": {"a": "foreign"}}, "bucket a is someone else's"),
-        ({"buckets": {"a": "ours"}}, "bucket a is here already"),
+        ({"records": ("A git.example.org",)}, "A git.example.org exists already"),
+        ({"buckets": {"a": "foreign"}}, "bucket a belongs to another account"),
+        ({"buckets": {"a": "ours"}}, "bucket a exists already"),
         ({"namesakes": ("role test-host",)}, "name = test is in use in this account by role test-host"),
     ],
 )
@@ -68,7 +68,7 @@ def test_what_is_unknown_is_no_problem() -> None:
 
 def test_all_problems_come_at_once_and_are_a_refusal() -> None:
     world = fakes.FakeWorld(
-        aws_account=fakes.FakeAccount(dataclasses.replace(WELL, zone_found=False, addresses_free=0))
+        aws_account=fakes.FakeAwsAccount(dataclasses.replace(WELL, zone_found=False, addresses_free=0))
     )
     with pytest.raises(Refused) as caught:
         preflight.require(fakes.site(), world, buckets=("a",))  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_all_problems_come_at_once_and_are_a_refusal() -> None:
 def account() -> Iterator[AwsAccount]:
     """One account for all of them; each test asks for names of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        mean_moto(patch)
+        use_moto_credentials(patch)
         with mock_aws():
             yield AwsAccount(REGION)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Names each unit of the arguments (UNIT=SETTINGS FILE) that started before its settings were last written, or not at all, and
-# the firewall, too, when someone took its table away.
+# Prints each unit of the arguments (UNIT=SETTINGS FILE) that started before its settings were last written, or has not started,
+# and the firewall also when its table is missing.
 set -eu
 for argument in "$@"; do
     unit=${argument%%=*}

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Names each running service of the Compose project in folder $1 that started before its mounted files were last written.
+# Prints each running service of the Compose project in folder $1 that started before its mounted files were last written.
 set -eu
 cd "$1"
 docker compose ps --format '{{.Service}} {{.ID}}' | while read -r service container; do
