@@ -108,8 +108,7 @@ def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[s
     """
     chosen = choose()
     tell(_NOTICES[chosen])
-    wanted = [each for each in recipes() if not only or each.name in only]
-    wanted = [each for each in wanted if chosen == "hermetic" or not each.upstream]
+    wanted = [each for each in recipes() if _is_wanted(each, chosen, only)]
     bases = {"DEBIAN_TRIXIE"}.union(*(each.base_arguments for each in wanted))
     arguments = (base_images.bases if makes_bases() else base_images.upstream_bases)(client, bases, tell)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -117,6 +116,10 @@ def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[s
         references = {name: reference for part in built for name, reference in part.items()}
     references[OPS_BASE] = arguments["DEBIAN_TRIXIE"]
     return ImageSet(chosen, references)
+
+
+def _is_wanted(recipe: Recipe, chosen: str, only: Sequence[str]) -> bool:
+    return (not only or recipe.name in only) and (chosen == "hermetic" or not recipe.upstream)
 
 
 def digests(client: docker.DockerClient, made: ImageSet) -> dict[str, str]:

@@ -49,7 +49,18 @@ def missing_packages(machine: Machine, *, bases: bool) -> Missing:
     """Return the missing prerequisites; ``bases`` says whether the machine makes Debian base images."""
     compose = _compose(machine)
     by_hand = COMPOSE not in machine.present and not compose
-    found = [
+    needed = _prerequisites(machine, compose, bases=bases, keyring=bases or by_hand)
+    absent = [each for each in needed if each[0] not in machine.present]
+    # The engine and its client may be one package. List each package once.
+    wanted = dict.fromkeys(package for *_, packages in absent for package in packages)
+    return Missing(tuple(name for _, name, _ in absent), tuple(wanted), by_hand)
+
+
+def _prerequisites(
+    machine: Machine, compose: str, *, bases: bool, keyring: bool
+) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Every prerequisite: its program or constant, its usual name, and its packages."""
+    needed: list[tuple[str, str, tuple[str, ...]]] = [
         ("git", "git", ("git",)),
         ("ssh", "ssh", ("openssh-client",)),
         ("dockerd", "Docker Engine", _ENGINE),
@@ -57,13 +68,10 @@ def missing_packages(machine: Machine, *, bases: bool) -> Missing:
         (COMPOSE, "Docker Compose 2", (compose,) if compose else ()),
     ]
     if bases:
-        found.append(("mmdebstrap", "mmdebstrap", ("mmdebstrap",)))
-    if bases or by_hand:
-        found.append((KEYRING, "Debian's keyring", ("debian-archive-keyring",)))
-    absent = [each for each in found if each[0] not in machine.present]
-    # The engine and its client may be one package. List each package once.
-    wanted = dict.fromkeys(package for *_, packages in absent for package in packages)
-    return Missing(tuple(name for _, name, _ in absent), tuple(wanted), by_hand)
+        needed.append(("mmdebstrap", "mmdebstrap", ("mmdebstrap",)))
+    if keyring:
+        needed.append((KEYRING, "Debian's keyring", ("debian-archive-keyring",)))
+    return needed
 
 
 def available_from(shown: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from ops.world.https import Https
 from tests.bench.record import record
 from tests.support import fakes
 from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, lay_out, run
-from tests.support.load_clients import Crowd
+from tests.support.load_clients import LoadClients
 
 SITE = replace(fakes.site(), domain=DOMAIN)
 REQUESTS = 20_000
@@ -74,18 +74,18 @@ def _crowded(stack: Stack, requests: int, swap: Callable[[str], None]) -> Figure
     """Swap nginx's image to and fro while a crowd asks, and go on until it has asked so often."""
     images = [f"{stack.project}/nginx:next", stack.images["NGINX_IMAGE"]] * (SWAPS // 2)
     seconds = 0.0
-    with Crowd(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as crowd:
+    with LoadClients(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as clients:
         for number, image in enumerate(images, 1):
             began = time.monotonic()
             swap(image)
             seconds += time.monotonic() - began
-            crowd.await_served(requests * number // SWAPS)
+            clients.await_served(requests * number // SWAPS)
     return Figures(
-        crowd.served + crowd.failures.total(),
-        crowd.reused,
-        crowd.failures.total(),
-        dict(crowd.failures),
-        round(crowd.longest, 2),
+        clients.served + clients.failures.total(),
+        clients.reused,
+        clients.failures.total(),
+        dict(clients.failures),
+        round(clients.longest, 2),
         round(seconds / SWAPS, 1),
     )
 

@@ -84,11 +84,11 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
 
 
 def _machine(client: DockerClient, release: str) -> str:
-    """Return the image of the ground's own host, made of another release of Debian."""
+    """Return the image of the test environment's host, made from another release of Debian."""
     bases = base_images.bases(client, {_RELEASES[release]}, print)
     reference = f"fresh-machine:{release}"
     base = {"DEBIAN_TRIXIE": bases[_RELEASES[release]]}
-    client.images.build(path=str(image_set.HERE / "host"), tag=reference, buildargs=base, rm=True)
+    client.images.build(path=str(image_set.IMAGES / "host"), tag=reference, buildargs=base, rm=True)
     return reference
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -266,8 +267,20 @@ def test_the_issuer_rejects_an_unknown_domain_and_names_it(
     [(signal.SIGINT, 130, "starting the test environment"), (signal.SIGTERM, 143, "the test environment is running")],
 )
 def test_an_interrupted_run_leaves_nothing_behind(
-    docker_client: docker.DockerClient, tmp_path: Path, number: signal.Signals, code: int, moment: str
+    docker_client: docker.DockerClient, number: signal.Signals, code: int, moment: str
 ) -> None:
+    ended, output = _interrupted_up(number, moment)
+    (name,) = set(re.findall(r"starting the test environment (ground-\w+)", output))
+    assert ended == code, output
+    filters = {"label": f"{RUN_LABEL}={name}"}
+    assert docker_client.containers.list(all=True, filters=filters) == []
+    assert docker_client.networks.list(filters=filters) == []
+    assert docker_client.volumes.list(filters=filters) == []
+    assert not (run_registry.RUNS / name).exists()
+
+
+def _interrupted_up(number: signal.Signals, moment: str) -> tuple[int, str]:
+    """Run `ground up`, signal its process group at a line that starts with ``moment``; returns exit code and output."""
     environment = os.environ | {"PYTHONPATH": str(run_registry.REPOSITORY)}
     environment.pop("GATE_NOTE", None)
     argv = [sys.executable, "-u", "-m", "ground", "up"]
@@ -281,20 +294,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
             if line.startswith(moment):
                 # The whole process group, as a terminal does.
                 os.killpg(process.pid, number)
-        process.wait(60)
-    (name,) = {
-        word
-        for line in output
-        if "starting the test environment" in line
-        for word in line.split()
-        if word.startswith("ground-")
-    }
-    assert process.returncode == code, "".join(output)
-    chosen = {"label": f"{RUN_LABEL}={name}"}
-    assert docker_client.containers.list(all=True, filters=chosen) == []
-    assert docker_client.networks.list(filters=chosen) == []
-    assert docker_client.volumes.list(filters=chosen) == []
-    assert not (run_registry.RUNS / name).exists()
+        return process.wait(60), "".join(output)
 
 
 _INSIDE_A_CALLBACK = """

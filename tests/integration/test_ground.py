@@ -30,7 +30,7 @@ from ops.errors import OpsError, Refused, Unavailable
 from ops.world.containers import Containers
 from ops.world.registry import Registry
 from tests.support.fakes import FakeRegistry
-from tests.support.misbehaving import AWAY, Fault, in_front_of
+from tests.support.misbehaving import CONNECTION_CUT, Fault, faulty_proxy
 
 
 def test_compose_supports_up_with_wait() -> None:
@@ -78,13 +78,13 @@ def test_an_unreachable_registry_is_unavailable() -> None:
         # For example the login page of a network.
         (Fault(200, "OK"), "answers no JSON"),
         (Fault(wait=3), "out of reach"),
-        (AWAY, "out of reach"),
+        (CONNECTION_CUT, "out of reach"),
     ],
     ids=["rate limit", "down", "not a registry", "slow", "closes the connection"],
 )
 def test_a_registry_with_an_unusable_answer_is_unavailable(mirror: str, fault: Fault, words: str) -> None:
-    with in_front_of(mirror, "127.0.0.1") as proxy:
-        proxy.judge = lambda method, path: fault
+    with faulty_proxy(mirror, "127.0.0.1") as proxy:
+        proxy.fault_for = lambda method, path: fault
         registry = Registry(proxy.url, patience=0.5)
         with pytest.raises(Unavailable, match=words):
             registry.tags("somebody/mail")

@@ -55,11 +55,15 @@ def test_every_secret_has_a_value_and_no_state_plan_or_message_contains_it(
     assert set(names) == {name for name in NAMES if name != "smtp-credentials"}
     assert len(set(values)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9]{32,}", value) for value in values)
-    state = json.dumps(cloud.state())
-    kept = [path.read_text(errors="replace") for path in cloud.workspace.state.rglob("*.json") if path.is_file()]
-    everything = "\n".join([state, json.dumps(replacement), *kept, *cloud.said])
-    assert "aws_secretsmanager_secret" in state
+    everything = _everything_written(cloud, replacement)
+    assert "aws_secretsmanager_secret" in everything
     assert [name for name, value in zip(names, values, strict=True) if value in everything] == []
+
+
+def _everything_written(cloud: Cloud, plan: dict[str, Any]) -> str:
+    """Terraform's state, a plan, the files of the state folder, and all progress lines."""
+    files = [path.read_text(errors="replace") for path in cloud.workspace.state.rglob("*.json") if path.is_file()]
+    return "\n".join([json.dumps(cloud.state()), json.dumps(plan), *files, *cloud.progress])
 
 
 def test_the_mail_user_has_no_access_key_at_first(cloud: Cloud, applied: Outputs) -> None:
@@ -219,24 +223,39 @@ def test_the_host_s_role_is_limited_to_the_site_s_resources_and_cannot_delete_ba
     assert [policy["PolicyName"] for policy in attached] == ["AmazonSSMManagedInstanceCore"]
     assert access.list_role_policies(RoleName="test-host")["PolicyNames"] == ["site"]
     statements = access.get_role_policy(RoleName="test-host", PolicyName="site")["PolicyDocument"]["Statement"]
-    bound = {arn for statement in statements for arn in _as_list(statement["Resource"])}
+    bound = _all(statements, "Resource")
     secrets = cloud.client("secretsmanager")
     owned = {secrets.describe_secret(SecretId=name)["ARN"] for name in applied.secret_names.values()}
     bucket = f"arn:aws:s3:::{applied.backup_bucket}"
     assert bound == {bucket, f"{bucket}/*", f"{bucket}/restic/locks/*"} | owned
     ends = [_as_list(each["Resource"]) for each in statements if "s3:DeleteObject" in _as_list(each["Action"])]
     assert ends == [[f"{bucket}/restic/locks/*"]]
-    allowed = {action for statement in statements for action in _as_list(statement["Action"])}
-    assert not {action for action in allowed if re.search(r"\*|DeleteObjectVersion|Bypass|^iam:|PutBucket", action)}
+    assert not {
+        action
+        for action in _all(statements, "Action")
+        if re.search(r"\*|DeleteObjectVersion|Bypass|^iam:|PutBucket", action)
+    }
 
 
 def test_no_policy_has_a_wildcard_resource_action_or_principal(cloud: Cloud, applied: Outputs) -> None:
     assert applied
-    documents = {
+    documents = _policies(cloud.state())
+    kinds = {name.split()[-2].partition(".")[0] for name in documents}
+    assert kinds >= {"aws_iam_role", "aws_iam_role_policy", "aws_iam_user_policy", "aws_s3_bucket_policy"}
+    for name, document in documents.items():
+        assert not [each for each in document["Statement"] if "*" in _as_list(each.get("Resource", []))], name
+        granted = [statement for statement in document["Statement"] if statement["Effect"] != "Deny"]
+        assert not [action for action in _all(granted, "Action") if "*" in action], name
+        assert not [each for each in granted if "*" in str(each.get("Principal", ""))], name
+
+
+def _policies(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The policy documents in Terraform's state by resource and attribute."""
+    return {
         f"{resource.get('module', '')} {resource['type']}.{resource['name']} {key}": json.loads(
             instance["attributes"][key]
         )
-        for resource in cloud.state()["resources"]
+        for resource in state["resources"]
         for instance in resource["instances"]
         for key in ("policy", "assume_role_policy")
         if resource["mode"] == "managed"
@@ -244,15 +263,11 @@ def test_no_policy_has_a_wildcard_resource_action_or_principal(cloud: Cloud, app
         # It allows everything; network.tf has the reason.
         and resource["type"] != "aws_vpc_endpoint"
     }
-    kinds = {name.split()[-2].partition(".")[0] for name in documents}
-    assert kinds >= {"aws_iam_role", "aws_iam_role_policy", "aws_iam_user_policy", "aws_s3_bucket_policy"}
-    for name, document in documents.items():
-        for statement in document["Statement"]:
-            assert "*" not in _as_list(statement.get("Resource", [])), name
-            assert statement["Effect"] == "Deny" or not [one for one in _as_list(statement["Action"]) if "*" in one], (
-                name
-            )
-            assert statement["Effect"] == "Deny" or "*" not in str(statement.get("Principal", "")), name
+
+
+def _all(statements: list[dict[str, Any]], key: str) -> set[str]:
+    """The values of a key, Resource or Action, in all statements."""
+    return {value for statement in statements for value in _as_list(statement[key])}
 
 
 def test_a_second_plan_has_no_changes_after_rotations_and_a_new_ami(cloud: Cloud, applied: Outputs) -> None:
@@ -345,7 +360,7 @@ def _planned(
     """The plan of a root for a given state, as Terraform's own document; leaves the site's own state alone."""
     kept = folder / "terraform.tfstate"
     kept.write_text(json.dumps(state))
-    terraform = Terraform(cloud.world.processes, root, folder, cloud.terraform().environment, cloud.said.append)
+    terraform = Terraform(cloud.world.processes, root, folder, cloud.terraform().environment, cloud.progress.append)
     terraform.init({"path": str(kept)})
     terraform.plan(variables, f"-out={folder / 'plan'}", *options)
     return cloud.show(folder / "plan")
@@ -387,7 +402,7 @@ def test_an_unreachable_endpoint_is_reported_within_a_minute(cloud: Cloud, tmp_p
     with pytest.raises(OpsError) as caught:
         infrastructure.infrastructure(
             away,
-            World(away, tell=cloud.said.append),
+            World(away, tell=cloud.progress.append),
             Workspace(run_registry.REPOSITORY, tmp_path, run_registry.CACHE),
             KEY,
         )

@@ -1,4 +1,4 @@
-"""A machine as a cloud hands it over, for tests that play Ansible on it."""
+"""A new cloud machine, for tests that run the playbook on it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Machine:
-    """A bare host of the ground and the key that opens it."""
+    """A bare host container and its ssh key."""
 
     client: docker.DockerClient
     host: HostContainer
@@ -44,7 +44,7 @@ class Machine:
     def play(
         self, changes: Mapping[str, Any] | None = None, *, tags: str = "base,docker", power_cut_at: str = ""
     ) -> Any:
-        """Run the playbook; returns ansible-runner's object. In task ``power_cut_at`` the machine loses its power."""
+        """Run the playbook and return ansible-runner's object. During task ``power_cut_at`` the machine is killed."""
         connection = {
             "ansible_host": self.host.address,
             "ansible_user": ground_host.SSH_USER,
@@ -53,11 +53,11 @@ class Machine:
         }
         variables = self.folder / "variables.json"
         variables.write_text(json.dumps({**self.variables, **(changes or {})}))
-        dark = threading.Event()
+        killed = threading.Event()
 
         def watch(event: Mapping[str, Any]) -> bool:
             if event["event"] == "playbook_on_task_start" and event["event_data"]["task"] == power_cut_at:
-                threading.Thread(target=self._cut_power, args=[dark]).start()
+                threading.Thread(target=self._cut_power, args=[killed]).start()
             return True
 
         return ansible_runner.run(
@@ -68,26 +68,26 @@ class Machine:
             cmdline=f"--tags {tags} --extra-vars @{variables}",
             envvars=ansible.environment(PLAYBOOKS),
             event_handler=watch,
-            cancel_callback=dark.is_set,
+            cancel_callback=killed.is_set,
             quiet=True,
         )
 
     def unfinished_packages(self) -> str:
-        """What dpkg says of packages that are unpacked and not set up."""
+        """The report of dpkg about packages that are unpacked but not configured."""
         audited: Any = self.client.containers.get(self.host.name).exec_run(["dpkg", "--audit"])
         return str(audited.output.decode())
 
-    def _cut_power(self, dark: threading.Event) -> None:
+    def _cut_power(self, killed: threading.Event) -> None:
         deadline = time.monotonic() + 120
         while not self.unfinished_packages() and time.monotonic() < deadline:
             time.sleep(0.1)
         self.client.containers.get(self.host.name).kill()
-        dark.set()
+        killed.set()
 
 
 @contextmanager
 def bare_machine(client: docker.DockerClient, run_context: RunContext, image: str, folder: Path) -> Iterator[Machine]:
-    """Start a machine for the length of the block; its key is kept in ``folder``."""
+    """Start a machine for the length of the block; its key is in ``folder``."""
     key = run_registry.write_key(folder)
     started = ground_host.start(
         client,
@@ -107,6 +107,6 @@ def bare_machine(client: docker.DockerClient, run_context: RunContext, image: st
 
 
 def reasons(played: Any) -> str:
-    """Return why a run failed, in the playbook's own words."""
+    """Return the error messages of a failed run."""
     kinds = ("runner_on_failed", "runner_item_on_failed", "runner_on_unreachable")
     return "\n".join(str(event["event_data"]["res"].get("msg")) for event in played.events if event["event"] in kinds)

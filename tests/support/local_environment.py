@@ -1,4 +1,4 @@
-"""Real adapters on this machine: one run of the ground for each test process, removed when it ends."""
+"""Fixtures with real adapters: one run of the test environment per test process, removed at its end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _tell(line: str) -> None:
 
 @pytest.fixture(scope="session")
 def built() -> ImageSet:
-    """The image set, built by whichever test process comes first."""
+    """The image set, built by the first test process."""
     run_registry.CACHE.mkdir(parents=True, exist_ok=True)
     with (run_registry.CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -42,14 +42,14 @@ def built() -> ImageSet:
 
 @pytest.fixture(scope="session")
 def docker_client(built: ImageSet) -> docker.DockerClient:
-    """The engine, present since the images are built."""
+    """A client of the engine, after the images are built."""
     assert built.references
     return docker.from_env()
 
 
 @pytest.fixture(scope="session")
 def run_context(docker_client: docker.DockerClient) -> Iterator[RunContext]:
-    """A run of the ground for this test process."""
+    """A run of the test environment for this test process."""
     run_context, _, lock = run_registry.new_run(docker_client, _tell)
     yield run_context
     run_registry.remove(docker_client, run_context.run)
@@ -58,7 +58,7 @@ def run_context(docker_client: docker.DockerClient) -> Iterator[RunContext]:
 
 @pytest.fixture(scope="session")
 def mirror(run_context: RunContext, built: ImageSet) -> str:
-    """The URL of a registry in Docker Hub's place: with one image under two names, and one of the stack."""
+    """The URL of a registry instead of Docker Hub, with one image under two names and one of the stack."""
     url = registry.start(run_context, built.local("registry"))
     door, sink = image_set.pinned()["DOOR_IMAGE"], built.local("mail")
     registry.push(run_context, {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink})
@@ -67,28 +67,28 @@ def mirror(run_context: RunContext, built: ImageSet) -> str:
 
 @pytest.fixture
 def in_memory() -> Iterator[Path]:
-    """A folder that no disk is waited for in, where the machine has a place for such: for hosts that are not real."""
-    where = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=where if os.access(where, os.W_OK) else None) as folder:
+    """A folder in memory if the machine has /dev/shm, for the fake hosts."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
 def run_id(run_context: RunContext) -> str:
-    """The run's name: whatever a test starts carries it as label gitea-suite.run."""
+    """The run's name, the value of the label gitea-suite.run on everything that a test starts."""
     return run_context.run
 
 
 @pytest.fixture(scope="module")
 def bench(docker_client: docker.DockerClient, run_id: str) -> Iterator[Bench]:
-    """A network of a module's own."""
+    """A network for one module."""
     with bench_on(docker_client, run_id) as bench:
         yield bench
 
 
 @pytest.fixture(scope="session", name="images")
 def images_by_variable(built: ImageSet) -> Mapping[str, str]:
-    """Local images by the variable that compose.yaml asks for."""
+    """Local images by the variables of compose.yaml."""
     return {variable: built.local(image) for variable, image in image_set.pinned().items()}
 
 
@@ -112,7 +112,7 @@ def host_image(built: ImageSet) -> str:
 
 @pytest.fixture(scope="session")
 def ops_image(built: ImageSet) -> Iterator[OpsImage]:
-    """The operator's image, built by whichever test process comes first."""
+    """The ops image, built by the first test process."""
     os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
     with (run_registry.CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -124,7 +124,7 @@ def ops_image(built: ImageSet) -> Iterator[OpsImage]:
 
 @pytest.fixture(scope="session")
 def aws_endpoint(run_context: RunContext, built: ImageSet) -> str:
-    """A running LocalStack with what an account already has: the hosted zone."""
+    """The endpoint of a running LocalStack with the hosted zone."""
     cloud = aws.start(run_context, built)
     aws.seed(cloud.endpoint_url, "gitea.test")
     return cloud.endpoint_url
@@ -132,7 +132,7 @@ def aws_endpoint(run_context: RunContext, built: ImageSet) -> str:
 
 @pytest.fixture(scope="session")
 def issuer(run_context: RunContext, built: ImageSet) -> Acme:
-    """A running Pebble whose DNS knows git.gitea.test and nothing else."""
+    """A running Pebble whose DNS resolves only git.gitea.test."""
     started = acme.start(run_context, built.local("pebble"))
     acme.add_record(started, "git.gitea.test", run_context.address("host"))
     return started
@@ -140,7 +140,7 @@ def issuer(run_context: RunContext, built: ImageSet) -> Acme:
 
 @pytest.fixture(scope="session")
 def mailbox(run_context: RunContext, built: ImageSet) -> Mailbox:
-    """A running SMTP sink that wants TLS and credentials."""
+    """A running mail sink that requires TLS and credentials."""
     return mail.start(run_context, built.local("mail"))
 
 
@@ -153,5 +153,5 @@ def stack(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def operator(stack: Stack) -> dict[str, str]:
-    """The headers of an administrator made on the command line."""
+    """The login headers of an administrator."""
     return make_operator(stack)

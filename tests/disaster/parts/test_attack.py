@@ -47,7 +47,7 @@ from ops.world.container_processes import ContainerProcesses
 from ops.world.restic import Damaged, Restic
 from ops.world.terraform_mirror import cli_configuration, discover
 from tests.support import fakes, misbehaving
-from tests.support.misbehaving import Fault, Misbehaving
+from tests.support.misbehaving import Fault, FaultyProxy
 
 BUCKET = "attacked-gitea-backup"
 HOST = "attacked-host"
@@ -175,11 +175,11 @@ LOCK = "restic/locks/0e"
 
 def permitted(policy: str, key: str) -> set[str]:
     """The attacks on an object, or on the bucket, that the policy permits."""
-    judge = IAMPolicy(policy)
+    evaluator = IAMPolicy(policy)
     return {
         name
         for name, attack in ATTACKS.items()
-        if judge.is_action_permitted(attack.action, attack.resource(key)) is PermissionResult.PERMITTED
+        if evaluator.is_action_permitted(attack.action, attack.resource(key)) is PermissionResult.PERMITTED
     }
 
 
@@ -437,7 +437,7 @@ def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_en
 ) -> None:
     gateway = str(next(ip_network(run_context.subnet).hosts()))
     began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
-    with misbehaving.in_front_of(aws_endpoint, gateway) as proxy:
+    with misbehaving.faulty_proxy(aws_endpoint, gateway) as proxy:
         site = dataclasses.replace(vault.site, aws=dataclasses.replace(vault.site.aws, endpoint_url=proxy.url))
         with vault.opened() as remote:
             vault.take(remote, began)
@@ -458,23 +458,23 @@ def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_en
     _restored(vault, vault.made[-1], tmp_path)
 
 
-def _prune_killed_before(site: Site, workspace: Workspace, proxy: Misbehaving, deed: int) -> bool:
+def _prune_killed_before(site: Site, workspace: Workspace, proxy: FaultyProxy, deed: int) -> bool:
     """Prune, and kill it with its restic when it asks the bucket to change something for so many times and once more."""
     pruning = multiprocessing.get_context("spawn").Process(target=_prune, args=(site, workspace))
     before, lock = itertools.count(), threading.Lock()
     blows: list[str] = []
 
-    def judge(method: str, path: str) -> Fault:
+    def fault_for(method: str, path: str) -> Fault:
         changes = method in {"PUT", "POST", "DELETE"} and path.startswith(f"/{BUCKET}/") and "/locks/" not in path
         with lock:
             if not blows and not (changes and next(before) == deed):
-                return misbehaving.WELL
+                return misbehaving.NO_FAULT
             blows.append(path)
             if len(blows) == 1:
                 pruning.kill()
-        return misbehaving.AWAY
+        return misbehaving.CONNECTION_CUT
 
-    proxy.judge = judge
+    proxy.fault_for = fault_for
     pruning.start()
     pruning.join(120)
     _kill_errands(f"operator-{site.name}")

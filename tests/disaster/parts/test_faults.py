@@ -16,7 +16,7 @@ from ground.container import RunContext
 from ops.images.ops_image import OpsImage
 from tests.support import misbehaving
 from tests.support.compose_stack import lay_out
-from tests.support.misbehaving import Fault, Misbehaving
+from tests.support.misbehaving import Fault, FaultyProxy
 from tests.support.small_site import KEEPER, REPOSITORY, SmallSite, running_small_site
 
 _LARGE = 1_000_000
@@ -39,14 +39,14 @@ def running(
 @pytest.fixture
 def site(running: SmallSite) -> SmallSite:
     """The small site with nothing backed up."""
-    return running.another()
+    return running.with_new_bucket()
 
 
 @pytest.fixture
-def proxy(run_context: RunContext, aws_endpoint: str) -> Iterator[Misbehaving]:
+def proxy(run_context: RunContext, aws_endpoint: str) -> Iterator[FaultyProxy]:
     """The bucket's S3, by way of a proxy that behaves as a test tells it."""
     gateway = str(next(ip_network(run_context.subnet).hosts()))
-    with misbehaving.in_front_of(aws_endpoint, gateway) as started:
+    with misbehaving.faulty_proxy(aws_endpoint, gateway) as started:
         yield started
 
 
@@ -74,30 +74,30 @@ def after_the_first_pack(
     """Return a bucket that is well until something is stored in it, or read from it; then ``first`` is done."""
     met: list[str] = []
 
-    def judge(asked: str, path: str) -> Fault:
+    def fault_for(asked: str, path: str) -> Fault:
         if asked == method and "/restic/data/" in path:
             if not met:
                 first()
             met.append(path)
-        return fault if met else misbehaving.WELL
+        return fault if met else misbehaving.NO_FAULT
 
-    return judge
+    return fault_for
 
 
 def held_up() -> tuple[Callable[[str, str], Fault], threading.Event]:
     """Return a bucket that answers when a gate is opened, and the gate."""
     gate = threading.Event()
 
-    def judge(method: str, path: str) -> Fault:
+    def fault_for(method: str, path: str) -> Fault:
         assert method
         assert path
         gate.wait(60)
-        return misbehaving.WELL
+        return misbehaving.NO_FAULT
 
-    return judge, gate
+    return fault_for, gate
 
 
-def _asked_since(proxy: Misbehaving, count: int) -> bool:
+def _asked_since(proxy: FaultyProxy, count: int) -> bool:
     return len(proxy.seen) > count
 
 
@@ -113,26 +113,26 @@ def flipped(content: bytes) -> bytes:
 
 
 def test_backups_that_cannot_be_brought_to_the_bucket_are_kept_here_and_brought_by_the_next_run(
-    site: SmallSite, proxy: Misbehaving
+    site: SmallSite, proxy: FaultyProxy
 ) -> None:
     site.shell(f"touch {site.data}/.backed-up")
     faults = {
-        "from the beginning": lambda _, __: misbehaving.AWAY,
+        "from the beginning": lambda _, __: misbehaving.CONNECTION_CUT,
         "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR),
         "credentials expired": after_the_first_pack(misbehaving.EXPIRED),
     }
-    for number, (name, judge) in enumerate(faults.items(), 1):
-        proxy.judge = judge
+    for number, (name, fault_for) in enumerate(faults.items(), 1):
+        proxy.fault_for = fault_for
         ended = site.ops("backup", "take", endpoint=proxy.url)
         assert ended.code == 7, (name, ended)
-        assert "kept on this host" in ended.words
+        assert "kept on this host" in ended.text
         assert (site.gitea_state(), site.manifests(), len(site.snapshots())) == ("running", [], number * 3)
-    proxy.judge = after_the_first_pack(misbehaving.AWAY, first=site.kill)
+    proxy.fault_for = after_the_first_pack(misbehaving.CONNECTION_CUT, first=site.kill)
     process = site.start("backup", "take", endpoint=proxy.url)
     process.communicate(timeout=60)
     assert (process.returncode, site.manifests()) == (137, [])
     # And a bucket that is slow makes the backup slow, and not the site.
-    proxy.judge = lambda method, path: Fault(wait=0.05)
+    proxy.fault_for = lambda method, path: Fault(wait=0.05)
     taken = site.ops("backup", "take", endpoint=proxy.url)
     assert taken.code == 0, taken
     assert taken.document["paused"] < 5
@@ -143,26 +143,26 @@ def test_backups_that_cannot_be_brought_to_the_bucket_are_kept_here_and_brought_
 
 
 def test_a_restore_out_of_a_bucket_that_fails_touches_nothing_and_out_of_a_slow_one_it_is_slow(
-    site: SmallSite, proxy: Misbehaving, ballast: Path
+    site: SmallSite, proxy: FaultyProxy, ballast: Path
 ) -> None:
     site.take()
     content = ballast.read_bytes()
     site.write_issue("later")
     site.shell(f"mv {site.backups}/restic {site.backups}/away && rm -rf {site.backups}/cache")
     faults = {
-        "from the beginning": lambda _, __: misbehaving.AWAY,
+        "from the beginning": lambda _, __: misbehaving.CONNECTION_CUT,
         "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR, method="GET"),
         "credentials expired": after_the_first_pack(misbehaving.EXPIRED, method="GET"),
     }
-    for name, judge in faults.items():
-        proxy.judge = judge
+    for name, fault_for in faults.items():
+        proxy.fault_for = fault_for
         ended = site.ops("restore", "--yes", endpoint=proxy.url)
         assert ended.code == 7, (name, ended)
         assert (site.gitea_state(), "later" in site.issues()) == ("running", True)
         assert "gitea_restored" not in site.databases()
         assert site.shell(f"ls {site.data}/.restore 2>/dev/null || true") == ""
     site.shell(f"rm -f {ballast}")
-    proxy.judge = lambda method, path: Fault(wait=0.05)
+    proxy.fault_for = lambda method, path: Fault(wait=0.05)
     ended = site.ops("restore", "--yes", endpoint=proxy.url)
     assert ended.code == 0, ended
     assert "later" not in site.issues()
@@ -170,11 +170,11 @@ def test_a_restore_out_of_a_bucket_that_fails_touches_nothing_and_out_of_a_slow_
 
 
 def test_another_password_is_refused_and_nothing_is_touched(running: SmallSite) -> None:
-    site = running.another("quite another password")
+    site = running.with_new_bucket("quite another password")
     for verb in (("backup", "take"), ("restore", "--yes")):
         ended = site.ops(*verb)
         assert ended.code == 4, ended
-        assert "made with another password" in ended.words
+        assert "made with another password" in ended.text
     assert site.packs() == set()
     assert site.storage.list_objects_v2(Bucket=site.bucket)["KeyCount"] == len(site.remote.files)
 
@@ -188,8 +188,8 @@ def test_a_disk_that_is_full_in_the_middle_of_a_backup_has_its_room_again_and_th
         before = site.shell(f"df --output=avail {disk}")
         ended = site.ops("backup", "take")
         assert ended.code == 5, ended
-        assert "no backup was made" in ended.words
-        assert "the disk is full" in ended.words
+        assert "no backup was made" in ended.text
+        assert "the disk is full" in ended.text
         assert site.shell(f"df --output=avail {disk}") == before
         assert (site.packs(), site.manifests(), site.gitea_state()) == (set(), [], "running")
         site.shell(f"mount -o remount,size=64m {disk}")
@@ -218,7 +218,7 @@ def test_what_is_damaged_or_finds_no_room_is_not_restored_and_what_is_whole_is(s
     with site.small_disk(staging, "3m"):
         ended = site.ops("restore", "--yes")
         assert ended.code == 5, ended
-        assert "fetch: the disk is full" in ended.words
+        assert "fetch: the disk is full" in ended.text
         assert site.shell(f"ls {staging}") == ""
     assert "later" in site.issues()
     assert "gitea_restored" not in site.databases()
@@ -229,7 +229,7 @@ def test_what_is_damaged_or_finds_no_room_is_not_restored_and_what_is_whole_is(s
     site.sql("CREATE DATABASE gitea_restored")
     ended = site.ops("restore", "--yes")
     assert ended.code == 0, ended
-    assert "from the bucket" in ended.told
+    assert "from the bucket" in ended.progress
     assert "later" not in site.issues()
     assert (ballast.read_bytes(), site.owners()) == (content, owners)
     assert "/usr/local/bin/gitea hook" in site.shell(f"cat {hook}")
@@ -252,8 +252,8 @@ def test_a_lock_that_someone_holds_is_named_and_one_that_no_one_refreshes_any_mo
     site.storage.put_object(Bucket=site.bucket, Key=f"restic/{held}", Body=content)
     ended = site.ops("backup", "take")
     assert ended.code == 8, ended
-    assert "another-host" in ended.words
-    assert "kept on this host" in ended.words
+    assert "another-host" in ended.text
+    assert "kept on this host" in ended.text
     # Half an hour later; and here a run was killed a moment ago.
     site.storage.delete_object(Bucket=site.bucket, Key=f"restic/{held}")
     stale, content = site.remote.lock(now - timedelta(minutes=31), "another-host", exclusive=True)
@@ -277,24 +277,24 @@ def test_a_manifest_that_is_cut_off_is_no_backup_and_the_one_before_is_not_taken
         )
     refused = site.ops("restore", newer, "--yes")
     assert refused.code == 4, refused
-    assert f"backup {newer} is broken" in refused.words
+    assert f"backup {newer} is broken" in refused.text
 
 
 def test_two_operations_at_once_do_not_meet_and_the_second_is_told_of_the_first(
-    site: SmallSite, proxy: Misbehaving
+    site: SmallSite, proxy: FaultyProxy
 ) -> None:
     meetings = {
         ("backup", "take"): [("backup", "take"), ("restore", "--yes")],
         ("restore", "--dry-run"): [("backup", "take")],
     }
     for first, others in meetings.items():
-        proxy.judge, gate = held_up()
+        proxy.fault_for, gate = held_up()
         process = site.start(*first, endpoint=proxy.url)
         until(partial(_asked_since, proxy, len(proxy.seen)))
         for second in others:
             ended = site.ops(*second)
             assert ended.code == 8, ended
-            assert f"ops {'backup take' if 'take' in first else 'restore'}, process" in ended.words
+            assert f"ops {'backup take' if 'take' in first else 'restore'}, process" in ended.text
         gate.set()
         process.communicate(timeout=120)
         assert process.returncode == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, session_for
-from tests.support.load_clients import Crowd, slow_way
+from tests.support.load_clients import LoadClients, throttled_port
 
 REQUESTS = 20_000
 SWAPS = 3
@@ -29,7 +29,7 @@ def pushing(
     (work / "large.bin").write_bytes(ssl.RAND_bytes(PUSHED_BYTES))
     git("add", ".", directory=work)
     git("commit", "--quiet", "--message", "large", directory=work)
-    with slow_way(site.address, 443, BYTES_PER_SECOND) as port:
+    with throttled_port(site.address, 443, BYTES_PER_SECOND) as port:
         remote = repository.replace(site.domain, f"{site.domain}:{port}")
         find = f"http.curloptResolve={site.domain}:{port}:127.0.0.1"
         argv = ("-c", find, "push", "--quiet", remote, "HEAD:refs/heads/main")
@@ -44,16 +44,16 @@ def test_nginx_is_replaced_under_load_with_a_push_in_flight_and_no_request_fails
 ) -> None:
     before = _nginx(ssh)
     trust = ssl.create_default_context(cafile=site.authorities or None)
-    with Crowd(site.address, 443, site.domain, trust, "/api/healthz") as crowd:
+    with LoadClients(site.address, 443, site.domain, trust, "/api/healthz") as clients:
         for number in range(1, SWAPS + 1):
-            crowd.await_served(number * REQUESTS // (SWAPS + 1))
+            clients.await_served(number * REQUESTS // (SWAPS + 1))
             if number == 1:
                 assert pushing.is_alive(), "the push has ended before nginx was replaced"
             assert ops(ssh, "nginx", "replace")["cut"] is False
-        crowd.await_served(REQUESTS)
-    assert crowd.failures == {}
-    assert crowd.served >= REQUESTS
-    assert crowd.reused > SWAPS
+        clients.await_served(REQUESTS)
+    assert clients.failures == {}
+    assert clients.served >= REQUESTS
+    assert clients.reused > SWAPS
     pushing.join()
     assert head_of(site, account, "kept") == git("rev-parse", "HEAD", directory=tmp_path / "work").stdout.strip()
     # Exactly one nginx, another one, and it is what Compose would have made.
