@@ -25,10 +25,10 @@ from ops.restore import plan, staging
 from ops.stack import accounts
 from ops.stack.health import await_healthy
 from ops.step_timer import StepTimer
-from ops.timeline_chart import Limit, Mark, TimelineChart, document_of
+from ops.timeline_chart import Limit, Mark, TimelineChart, to_document
 from ops.world import World, postgres
 from ops.world.lock import exclusive
-from ops.world.restic import NOT_LOOKED_INTO, folder_of
+from ops.world.restic import INACCESSIBLE, folder_of
 
 PROJECT = "gitea-drill"
 _HEALTHY_SECONDS = 300
@@ -83,7 +83,7 @@ def report_of(result: Drill, site: Site) -> Report:
         if result.passed
         else f"backup {result.identity} was not restored correctly"
     )
-    facts = {**json.loads(to_json(result)), "site": site.name, "course": document_of(course_of(result, site))}
+    facts = {**json.loads(to_json(result)), "site": site.name, "course": to_document(course_of(result, site))}
     return Report("drill", True, summary, facts, tuple(findings), 3 if findings else 0)
 
 
@@ -133,7 +133,7 @@ def _run_drill(
                 findings += _fsck_findings(world, paths, scratch)
             with timer.step("use"):
                 findings += _usage_findings(world, chosen, site.gitea.admin_username)
-        except NOT_LOOKED_INTO:
+        except INACCESSIBLE:
             raise
         except OpsError as error:
             findings.append(error.message)
@@ -179,7 +179,7 @@ def _differences(world: World, paths: HostPaths, chosen: Manifest, scratch: Path
 
 def _fsck_findings(world: World, paths: HostPaths, scratch: Path) -> list[str]:
     (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "gitea"]
-    done = world.containers.once(image, _FSCK, folder=scratch / "gitea", target="/data", user="1000:1000")
+    done = world.containers.run_script(image, _FSCK, folder=scratch / "gitea", target="/data", user="1000:1000")
     lines = done.output.splitlines()
     return [f"git fsck of {line}" for line in lines] if lines or not done.code else ["git fsck could not run"]
 

@@ -236,7 +236,7 @@ def needs_data(pending: Pending, migration: int | None, *, answers: bool) -> boo
     """Tell whether a rollback needs image and data, or the image alone.
 
     The image alone suffices if the new version was seen healthy on a database that it did not migrate. Then everything that
-    users wrote in the meantime stays. A version that never started served no one, and it may have migrated half of the
+    users wrote in the meantime stays. A version that never started served no user, and it may have migrated half of the
     database. ``migration`` is the number in the database, None if it could not be read.
     """
     if "up" not in pending.steps:

@@ -127,7 +127,7 @@ def _await_healthy(at: UpdateContext, target: Pin) -> None:
     """Wait until the new server is healthy; raises OpsError with the end of its output as soon as it exits."""
     world, began, minutes = at.world, at.world.clock.monotonic(), at.site.update.healthy_minutes
     while not any(each.health == "healthy" for each in world.containers.services(PROJECT)):
-        if output := world.containers.last_words(_SERVER):
+        if output := world.containers.exit_log(_SERVER):
             raise OpsError(f"PostgreSQL {target.tag} creates no database: {' '.join(output.split())[-400:]}")
         if world.clock.monotonic() - began > 60 * minutes:
             raise OpsError(f"PostgreSQL {target.tag} created no database within {minutes} min")

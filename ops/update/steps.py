@@ -177,7 +177,7 @@ def _snapshot(run: Run) -> None:
     at, world = run.at, run.at.world
     with world.postgres.session(world.containers.name(at.paths.project, "postgres"), "postgres") as session:
         session.ask("CHECKPOINT")
-    world.btrfs.settle(at.paths.data)
+    world.btrfs.sync(at.paths.data)
     for name in DATA:
         world.btrfs.snapshot(at.paths.data / name, at.snapshots / name)
 

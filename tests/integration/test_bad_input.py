@@ -441,7 +441,7 @@ def test_a_verb_that_exits_7_on_the_host_makes_the_playbook_unavailable_with_the
     assert isinstance(error, Unavailable)
     assert error.hint == "ask again"
     assert "certbot: no answer" in error.message
-    assert error.message.endswith("what the playbook had changed on the host before stays: 2 change(s)")
+    assert error.left_as == "the host keeps 2 change(s) that the playbook made before the failure"
 
 
 def test_an_unknown_image_set_exits_2() -> None:

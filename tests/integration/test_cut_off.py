@@ -127,7 +127,7 @@ def test_undoing_a_restore_may_be_killed_anywhere(in_memory: Path, requested: Ma
             assert machine.running
 
 
-@pytest.mark.parametrize("first", range(WHOLE.deeds))
+@pytest.mark.parametrize("first", range(WHOLE.changes))
 def test_wherever_a_prune_is_killed_every_manifest_stays_valid_and_the_next_run_completes_it(first: int) -> None:
     bucket = Bucket(dies_before=first)
     with pytest.raises(fake_bucket.Killed):
@@ -142,11 +142,11 @@ def test_wherever_a_prune_is_killed_every_manifest_stays_valid_and_the_next_run_
 
 
 @settings(deadline=None)  # a busy machine must not fail the test
-@given(st.lists(st.integers(0, WHOLE.deeds - 1), max_size=4))
+@given(st.lists(st.integers(0, WHOLE.changes - 1), max_size=4))
 def test_a_prune_may_be_killed_repeatedly(deaths: list[int]) -> None:
     bucket = Bucket()
     for death in deaths:
-        bucket.dies_before, bucket.deeds = death, 0
+        bucket.dies_before, bucket.changes = death, 0
         try:
             bucket.run()
         except fake_bucket.Killed:

@@ -76,7 +76,7 @@ def test_an_unreachable_registry_is_unavailable() -> None:
         (Fault(429, "TOOMANYREQUESTS"), "answers 429"),
         (Fault(503, "UNAVAILABLE"), "answers 503"),
         # For example the login page of a network.
-        (Fault(200, "OK"), "answers no JSON"),
+        (Fault(200, "OK"), "does not answer with JSON"),
         (Fault(wait=3), "out of reach"),
         (CONNECTION_CUT, "out of reach"),
     ],
@@ -116,7 +116,7 @@ def test_the_anonymous_volumes_of_a_container_are_removed_with_it(
     docker_client: docker.DockerClient, images: Mapping[str, str], tmp_path: Path
 ) -> None:
     shown = "grep ' /etc/letsencrypt ' /proc/self/mountinfo"
-    done = Containers().once(images["CERTBOT_IMAGE"], shown, folder=tmp_path, target="/mnt", user="0:0")
+    done = Containers().run_script(images["CERTBOT_IMAGE"], shown, folder=tmp_path, target="/mnt", user="0:0")
     (volume,) = re.findall(r"/volumes/(\w+)/_data", done.output)
     with pytest.raises(NotFound):
         docker_client.volumes.get(volume)

@@ -446,7 +446,7 @@ class FakeHost(fakes.FakeWorld):
             return Ran(0, f"Access token was successfully created: {'a' * 40}\n")
         return Ran(0, f"gitea version {self.version()}" if words.startswith("gitea") else "postgres 18.6")
 
-    def once(self, image: str, script: str, *, folder: Path, **_: Any) -> Ran:
+    def run_script(self, image: str, script: str, *, folder: Path, **_: Any) -> Ran:
         return Ran(0, f"= a/b.git\n{(folder / 'writes').read_text()}")
 
     def pinned(self, project: str) -> dict[str, str]:
@@ -466,7 +466,7 @@ class FakeHost(fakes.FakeWorld):
         self.checks_with_a_push -= 1
         return ("git receive-pack --stateless-rpc .",) if self.checks_with_a_push >= 0 else ()
 
-    def last_words(self, container: str) -> str:
+    def exit_log(self, container: str) -> str:
         return "initdb: invalid locale name" if self.initdb_fails else ""
 
     def discard(self, container: str) -> None:
@@ -513,7 +513,7 @@ class FakeHost(fakes.FakeWorld):
     def can_snapshot(self, folder: Path) -> bool:
         return folder.is_dir()
 
-    def settle(self, folder: Path) -> None:
+    def sync(self, folder: Path) -> None:
         assert folder.is_dir()
 
     def free(self, folder: Path) -> int:
@@ -657,7 +657,7 @@ class Restic:
         return True
 
     @contextmanager
-    def as_before_on_failure(self) -> Iterator[None]:
+    def remove_additions_on_failure(self) -> Iterator[None]:
         yield
 
     def store(self, folders: Sequence[Path], *, tags: Sequence[str], **_: Any) -> Stored:
@@ -673,7 +673,7 @@ class Restic:
     def snapshots(self) -> tuple[Snapshot, ...]:
         return tuple(Snapshot(each, each, paths=("/data",)) for each in self.host.snapshots)
 
-    def snapshots_if_there(self) -> tuple[Snapshot, ...]:
+    def snapshots_or_none(self) -> tuple[Snapshot, ...]:
         return self.snapshots()
 
     def holds(self, snapshot: str) -> bool:

@@ -123,7 +123,7 @@ class FakeRestoreHost(fakes.FakeWorld):
         self.maintenance_calls.append(argv[1])
         return Ran(0, "")
 
-    def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
+    def run_script(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
         found = sorted((folder / "git/repositories").glob("*/*.git/content"))
         if self.unreadable_content in [each.read_text() for each in found]:
             return Ran(1, "error: unable to read packed-refs: Input/output error")
@@ -234,7 +234,7 @@ class Repository:
     host: FakeRestoreHost
     name: str
 
-    def snapshots_if_there(self) -> tuple[Snapshot, ...]:
+    def snapshots_or_none(self) -> tuple[Snapshot, ...]:
         return self.snapshots()
 
     def snapshots(self) -> tuple[Snapshot, ...]:

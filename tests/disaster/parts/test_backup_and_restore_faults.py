@@ -1,0 +1,316 @@
+"""Faults during backups and restores: each ends without data loss and with the correct exit code."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from ground.container import RunContext
+from ops.images.ops_image import OpsImage
+from tests.support import misbehaving
+from tests.support.compose_stack import lay_out
+from tests.support.misbehaving import Fault, FaultyProxy
+from tests.support.small_site import KEEPER, REPOSITORY, SmallSite, running_small_site
+
+_LARGE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def running(
+    run_context: RunContext,
+    aws_endpoint: str,
+    ops_image: OpsImage,
+    images: Mapping[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SmallSite]:
+    """The small site, shared by all tests of this module."""
+    stack = lay_out(run_context.run, "small", tmp_path_factory.mktemp("small"), images)
+    with running_small_site(run_context, stack, ops_image.reference, aws_endpoint) as site:
+        yield site
+
+
+@pytest.fixture
+def site(running: SmallSite) -> SmallSite:
+    """The small site without backups."""
+    return running.with_new_bucket()
+
+
+@pytest.fixture
+def proxy(run_context: RunContext, aws_endpoint: str) -> Iterator[FaultyProxy]:
+    """The bucket's S3 behind a proxy whose faults the test chooses."""
+    gateway = str(next(ip_network(run_context.subnet).hosts()))
+    with misbehaving.faulty_proxy(aws_endpoint, gateway) as started:
+        yield started
+
+
+@pytest.fixture
+def ballast(running: SmallSite) -> Iterator[Path]:
+    """A file of 6 MB in Gitea's data."""
+    path = running.data / "gitea/gitea/attachments/ballast"
+    where = f"mkdir -p {path.parent} && head -c 6000000 /dev/urandom > {path} && chown -R 1000:1000 {path.parent}"
+    running.shell(where)
+    yield path
+    running.shell(f"rm -f {path}")
+
+
+def until(ready: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until ``ready`` returns true."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def after_the_first_pack(
+    fault: Fault, first: Callable[[], object] = lambda: None, *, method: str = "PUT"
+) -> Callable[[str, str], Fault]:
+    """Return a fault function: no fault until the first pack is stored (or read), then ``first()`` and ``fault`` each time."""
+    faulted: list[str] = []
+
+    def fault_for(asked: str, path: str) -> Fault:
+        if asked == method and "/restic/data/" in path:
+            if not faulted:
+                first()
+            faulted.append(path)
+        return fault if faulted else misbehaving.NO_FAULT
+
+    return fault_for
+
+
+def delayed() -> tuple[Callable[[str, str], Fault], threading.Event]:
+    """Return a fault function that delays every request until the event is set, and the event."""
+    released = threading.Event()
+
+    def fault_for(method: str, path: str) -> Fault:
+        assert method
+        assert path
+        released.wait(60)
+        return misbehaving.NO_FAULT
+
+    return fault_for, released
+
+
+def _requested_since(proxy: FaultyProxy, count: int) -> bool:
+    return len(proxy.seen) > count
+
+
+def large_packs(site: SmallSite) -> list[Path]:
+    """Return the packs of the local repository that are larger than those of folders and small files."""
+    return [pack for pack in map(Path, site.packs()) if pack.stat().st_size > _LARGE]
+
+
+def flipped(content: bytes) -> bytes:
+    """Return the content with one flipped bit in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def test_backups_that_cannot_be_uploaded_stay_on_the_host_and_the_next_run_uploads_them(
+    site: SmallSite, proxy: FaultyProxy
+) -> None:
+    site.shell(f"touch {site.data}/.backed-up")
+    faults = {
+        "from the beginning": lambda _, __: misbehaving.CONNECTION_CUT,
+        "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR),
+        "credentials expired": after_the_first_pack(misbehaving.EXPIRED),
+    }
+    for number, (name, fault_for) in enumerate(faults.items(), 1):
+        proxy.fault_for = fault_for
+        ended = site.ops("backup", "take", endpoint=proxy.url)
+        assert ended.code == 7, (name, ended)
+        assert "kept on this host" in ended.text
+        assert (site.gitea_state(), site.manifests(), len(site.snapshots())) == ("running", [], number * 3)
+    proxy.fault_for = after_the_first_pack(misbehaving.CONNECTION_CUT, first=site.kill)
+    process = site.start("backup", "take", endpoint=proxy.url)
+    process.communicate(timeout=60)
+    assert (process.returncode, site.manifests()) == (137, [])
+    # A slow bucket makes the backup slow, not the site.
+    proxy.fault_for = lambda method, path: Fault(wait=0.05)
+    taken = site.ops("backup", "take", endpoint=proxy.url)
+    assert taken.code == 0, taken
+    assert taken.document["paused"] < 5
+    identities = site.manifests()
+    assert (len(identities), identities[-1]) == (5, taken.document["identity"])
+    assert site.shell(f"ls {site.backups}/pending") == ""
+    assert site.ops("restore", identities[0], "--dry-run").code == 0
+
+
+def test_a_restore_from_a_failing_bucket_changes_nothing_and_one_from_a_slow_bucket_succeeds(
+    site: SmallSite, proxy: FaultyProxy, ballast: Path
+) -> None:
+    site.take()
+    content = ballast.read_bytes()
+    site.write_issue("later")
+    site.shell(f"mv {site.backups}/restic {site.backups}/away && rm -rf {site.backups}/cache")
+    faults = {
+        "from the beginning": lambda _, __: misbehaving.CONNECTION_CUT,
+        "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR, method="GET"),
+        "credentials expired": after_the_first_pack(misbehaving.EXPIRED, method="GET"),
+    }
+    for name, fault_for in faults.items():
+        proxy.fault_for = fault_for
+        ended = site.ops("restore", "--yes", endpoint=proxy.url)
+        assert ended.code == 7, (name, ended)
+        assert (site.gitea_state(), "later" in site.issues()) == ("running", True)
+        assert "gitea_restored" not in site.databases()
+        assert site.shell(f"ls {site.data}/.restore 2>/dev/null || true") == ""
+    site.shell(f"rm -f {ballast}")
+    proxy.fault_for = lambda method, path: Fault(wait=0.05)
+    ended = site.ops("restore", "--yes", endpoint=proxy.url)
+    assert ended.code == 0, ended
+    assert "later" not in site.issues()
+    assert ballast.read_bytes() == content
+
+
+def test_another_password_is_refused_and_nothing_is_changed(running: SmallSite) -> None:
+    site = running.with_new_bucket("quite another password")
+    for verb in (("backup", "take"), ("restore", "--yes")):
+        ended = site.ops(*verb)
+        assert ended.code == 4, ended
+        assert "made with another password" in ended.text
+    assert site.packs() == set()
+    assert site.storage.list_objects_v2(Bucket=site.bucket)["KeyCount"] == len(site.remote.files)
+
+
+def test_a_backup_that_fills_the_disk_frees_the_space_again_and_the_next_one_is_complete(
+    site: SmallSite, ballast: Path
+) -> None:
+    assert ballast
+    disk = site.backups / "restic"
+    with site.small_disk(disk, "3m"):
+        before = site.shell(f"df --output=avail {disk}")
+        ended = site.ops("backup", "take")
+        assert ended.code == 5, ended
+        assert "no backup was made" in ended.text
+        assert "the disk is full" in ended.text
+        assert site.shell(f"df --output=avail {disk}") == before
+        assert (site.packs(), site.manifests(), site.gitea_state()) == (set(), [], "running")
+        site.shell(f"mount -o remount,size=64m {disk}")
+        made = site.take()
+        snapshots = site.snapshots()
+    # Data without snapshots is copied while the site runs; the changes of that time are copied while it is paused.
+    stored = site.manifest(made)
+    assert stored["photographed"] is False
+    assert 0 < stored["paused"] < 5
+    # This first backup's data has a parent all the same: the pass while the site ran, which belongs to no backup and is removed.
+    (data,) = [each for each in snapshots if "data" in each["tags"]]
+    assert data["parent"] not in {each["id"] for each in snapshots}
+    assert data["summary"]["data_added"] < 1_000_000 < data["summary"]["total_bytes_processed"]
+    assert len([each for each in snapshots if made in each["tags"]]) == 3
+
+
+def test_a_restore_without_space_or_intact_packs_is_refused_and_an_intact_copy_is_restored(
+    site: SmallSite, ballast: Path
+) -> None:
+    # A hook with a program's path on another host.
+    hook = f"{site.data}/gitea/git/repositories/{KEEPER}/{REPOSITORY}.git/hooks/post-receive.d/gitea"
+    site.shell(f"echo 'exec /elsewhere/gitea hook' > {hook}")
+    site.take()
+    content, owners = ballast.read_bytes(), site.owners()
+    site.write_issue("later")
+    # No space on the disk.
+    staging = site.data / ".restore"
+    with site.small_disk(staging, "3m"):
+        ended = site.ops("restore", "--yes")
+        assert ended.code == 5, ended
+        assert "fetch: the disk is full" in ended.text
+        assert site.shell(f"ls {staging}") == ""
+    assert "later" in site.issues()
+    assert "gitea_restored" not in site.databases()
+    # The host's packs have a flipped bit, and leftovers of earlier runs and a wrong owner are in the way.
+    for pack in large_packs(site):
+        site.put(pack, flipped(pack.read_bytes()))
+    site.shell(f"mkdir -p {staging}/gitea/left {staging}/before/left && chown -R 4242 {site.data}/gitea/git")
+    site.sql("CREATE DATABASE gitea_restored")
+    ended = site.ops("restore", "--yes")
+    assert ended.code == 0, ended
+    assert "from the bucket" in ended.progress
+    assert "later" not in site.issues()
+    assert (ballast.read_bytes(), site.owners()) == (content, owners)
+    assert "/usr/local/bin/gitea hook" in site.shell(f"cat {hook}")
+    # The bucket's packs have a flipped bit, too.
+    site.write_issue("later still")
+    objects = site.storage.list_objects_v2(Bucket=site.bucket, Prefix="restic/data/")["Contents"]
+    for key in (each["Key"] for each in objects if each["Size"] > _LARGE):
+        intact = site.storage.get_object(Bucket=site.bucket, Key=key)["Body"].read()
+        site.storage.put_object(Bucket=site.bucket, Key=key, Body=flipped(intact))
+    ended = site.ops("restore", "--yes")
+    assert ended.code == 5, ended
+    assert "later still" in site.issues()
+
+
+def test_a_held_lock_is_reported_and_a_stale_one_does_not_block_backups(
+    site: SmallSite,
+) -> None:
+    now = datetime.now(UTC)
+    held, content = site.remote.lock(now - timedelta(minutes=2), "another-host", exclusive=True)
+    site.storage.put_object(Bucket=site.bucket, Key=f"restic/{held}", Body=content)
+    ended = site.ops("backup", "take")
+    assert ended.code == 8, ended
+    assert "another-host" in ended.text
+    assert "kept on this host" in ended.text
+    # Half an hour later; and a run on this host was killed a moment ago.
+    site.storage.delete_object(Bucket=site.bucket, Key=f"restic/{held}")
+    stale, content = site.remote.lock(now - timedelta(minutes=31), "another-host", exclusive=True)
+    site.storage.put_object(Bucket=site.bucket, Key=f"restic/{stale}", Body=content)
+    killed, content = site.local.lock(now, "this-host", exclusive=True)
+    site.put(site.backups / "restic" / killed, content)
+    site.take()
+    assert len(site.manifests()) == 2
+
+
+def test_a_backup_with_a_truncated_manifest_is_broken_and_falling_back_to_an_older_one_is_reported(
+    site: SmallSite,
+) -> None:
+    first = site.take()
+    newer = "20990101T000000Z"
+    intact = site.storage.get_object(Bucket=site.bucket, Key=f"manifests/{first}.json")["Body"].read()
+    for content in (intact[:-100], b""):
+        site.storage.put_object(Bucket=site.bucket, Key=f"manifests/{newer}.json", Body=content)
+        planned = site.ops("restore", "--dry-run")
+        assert (planned.code, planned.document["identity"]) == (0, first)
+        assert any(
+            f"{newer} is newer, but broken: its manifest is truncated" in each
+            for each in planned.document["passed_over"]
+        )
+    refused = site.ops("restore", newer, "--yes")
+    assert refused.code == 4, refused
+    assert f"backup {newer} is broken" in refused.text
+
+
+def test_two_operations_do_not_overlap_and_the_second_one_names_the_first(site: SmallSite, proxy: FaultyProxy) -> None:
+    conflicts = {
+        ("backup", "take"): [("backup", "take"), ("restore", "--yes")],
+        ("restore", "--dry-run"): [("backup", "take")],
+    }
+    for first, others in conflicts.items():
+        proxy.fault_for, released = delayed()
+        process = site.start(*first, endpoint=proxy.url)
+        until(partial(_requested_since, proxy, len(proxy.seen)))
+        for second in others:
+            ended = site.ops(*second)
+            assert ended.code == 8, ended
+            assert f"ops {'backup take' if 'take' in first else 'restore'}, process" in ended.text
+        released.set()
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    assert len(site.manifests()) == 1
+
+
+def test_a_new_backup_is_the_newest_although_the_clock_was_set_back(site: SmallSite) -> None:
+    first = site.take()
+    before = site.manifest(first)
+    ended = site.ops("backup", "take", SMALL_SITE_CLOCK_BEHIND="3600")
+    assert ended.code == 3, ended
+    assert 3500 < ended.document["clock_behind"] < 3600
+    second = ended.document["identity"]
+    assert site.manifests() == [first, second]
+    assert site.manifest(first) == before
+    assert site.ops("restore", "--dry-run").document["identity"] == second
