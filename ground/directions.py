@@ -22,7 +22,6 @@ def directions(
     """
     stand_in = image_set == "hermetic"
     address, domain = site.host.address, site.domain
-    command = f"-s ops -- health --address {address}"
     return f"""
   {site.gitea.title}{f" ({_STAND_IN})" if stand_in else ""} runs until `./noxw -s down`.
 
@@ -32,10 +31,10 @@ def directions(
   password       {password.reveal() if password else _reading(site)}
   trust          curl --cacert {authorities} --resolve {domain}:443:{address} https://{domain}/
                  git -c http.sslCAInfo={authorities} clone https://{domain}/OWNER/NAME.git
-                 for a browser: import {authorities}
+                 in a browser: import {authorities}
   host           ssh -i {site.host.ssh_key} {site.host.ssh_user}@{address}
   mails          {inbox}
-  ops            OPS_SITE={site_file} ./noxw {command}
+  ops            OPS_SITE={site_file} ./noxw -s ops -- health --address {address}
 {_LAST_WORDS if stand_in else ""}"""
 
 

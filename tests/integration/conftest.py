@@ -63,7 +63,7 @@ class _SharedLocalStack(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdi
 
     def _split_scope(self, nodeid: str) -> str:
         scope = str(super()._split_scope(nodeid))
-        return scope.replace("test_doors.py", "test_infra.py")
+        return scope.replace("test_adapters.py", "test_infra.py")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _SharedLocalStack:

@@ -37,13 +37,13 @@ both = pytest.mark.parametrize("kind", ["fake", "real"])
 @pytest.fixture
 def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
     if kind == "fake":
-        return FakeAws({"doors/a": "b"}, {"ours"}, {"doors/a": "c"})
+        return FakeAws({"adapters/a": "b"}, {"ours"}, {"adapters/a": "c"})
     endpoint = request.getfixturevalue("aws_endpoint")
     os.environ.update(aws.CREDENTIALS)
     secrets = aws.client(endpoint, "secretsmanager")
-    if not secrets.list_secrets(Filters=[{"Key": "name", "Values": ["doors/a"]}])["SecretList"]:
-        secrets.create_secret(Name="doors/a", SecretString="b")
-        Aws(aws.REGION, endpoint).put_pending_secret("doors/a", Secret("c"))
+    if not secrets.list_secrets(Filters=[{"Key": "name", "Values": ["adapters/a"]}])["SecretList"]:
+        secrets.create_secret(Name="adapters/a", SecretString="b")
+        Aws(aws.REGION, endpoint).put_pending_secret("adapters/a", Secret("c"))
     region = {"LocationConstraint": aws.REGION}
     if "ours" not in [each["Name"] for each in aws.client(endpoint, "s3").list_buckets()["Buckets"]]:
         aws.client(endpoint, "s3").create_bucket(Bucket="ours", CreateBucketConfiguration=region)
@@ -52,10 +52,10 @@ def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
 
 @both
 def test_a_secret_is_read_by_name_and_the_error_for_a_missing_one_names_it(cloud: FakeAws | Aws) -> None:
-    assert cloud.secret("doors/a").reveal() == "b"
-    assert cloud.secret("doors/a", PENDING).reveal() == "c"
-    with pytest.raises(OpsError, match=r"secret doors/nothing: AWS says ResourceNotFoundException"):
-        cloud.secret("doors/nothing")
+    assert cloud.secret("adapters/a").reveal() == "b"
+    assert cloud.secret("adapters/a", PENDING).reveal() == "c"
+    with pytest.raises(OpsError, match=r"secret adapters/nothing: AWS says ResourceNotFoundException"):
+        cloud.secret("adapters/nothing")
 
 
 @both
@@ -66,21 +66,21 @@ def test_a_bucket_exists_or_does_not(cloud: FakeAws | Aws) -> None:
 
 def test_a_mail_user_s_key_is_made_listed_and_deleted(aws_endpoint: str) -> None:
     os.environ.update(aws.CREDENTIALS)
-    doors = Aws(aws.REGION, aws_endpoint)
-    aws.client(aws_endpoint, "iam").create_user(UserName="doors-mail")
-    identity, key = doors.make_access_key("doors-mail")
+    adapter = Aws(aws.REGION, aws_endpoint)
+    aws.client(aws_endpoint, "iam").create_user(UserName="adapter-mail")
+    identity, key = adapter.make_access_key("adapter-mail")
     assert len(key.reveal()) == 40
-    assert doors.access_keys("doors-mail") == (AccessKey(identity, active=True),)
-    doors.delete_access_key("doors-mail", identity)
-    assert doors.access_keys("doors-mail") == ()
+    assert adapter.access_keys("adapter-mail") == (AccessKey(identity, active=True),)
+    adapter.delete_access_key("adapter-mail", identity)
+    assert adapter.access_keys("adapter-mail") == ()
     with pytest.raises(OpsError, match="IAM user nobody: AWS says NoSuchEntity"):
-        doors.access_keys("nobody")
+        adapter.access_keys("nobody")
 
 
 def test_an_unreachable_aws_is_unavailable() -> None:
     os.environ.update(aws.CREDENTIALS)
     with pytest.raises(Unavailable, match="out of reach"):
-        Aws(aws.REGION, "http://127.0.0.1:9").secret("doors/a")
+        Aws(aws.REGION, "http://127.0.0.1:9").secret("adapters/a")
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def engine(
         found = (Service("mail", "image", "running", "", 0),)
         yield FakeContainers(found, {"mail": lambda argv: Ran(3, "said\n") if argv[0] == "sh" else Ran(127, "")})
         return
-    labels = {RUN_LABEL: run_context.run, "com.docker.compose.project": "doors", "com.docker.compose.service": "mail"}
+    labels = {RUN_LABEL: run_context.run, "com.docker.compose.project": "adapter", "com.docker.compose.service": "mail"}
     container = docker_client.containers.run(
         built.local("mail"), ["sleep", "600"], labels=labels, detach=True, init=True
     )
@@ -101,20 +101,20 @@ def engine(
 
 @both
 def test_a_service_is_listed_with_its_state(engine: FakeContainers | Containers) -> None:
-    (service,) = engine.services("doors")
+    (service,) = engine.services("adapter")
     assert (service.name, service.state, service.health, service.restarts) == ("mail", "running", "", 0)
 
 
 @both
 def test_a_command_in_a_service_returns_its_exit_code_and_output(engine: FakeContainers | Containers) -> None:
-    assert engine.execute("doors", "mail", ["sh", "-c", "echo said >&2; exit 3"]) == Ran(3, "said\n")
+    assert engine.execute("adapter", "mail", ["sh", "-c", "echo said >&2; exit 3"]) == Ran(3, "said\n")
 
 
 @both
 def test_a_restarted_service_has_a_new_start_time(engine: FakeContainers | Containers) -> None:
-    (before,) = engine.services("doors")
-    engine.restart("doors", "mail")
-    (after,) = engine.services("doors")
+    (before,) = engine.services("adapter")
+    engine.restart("adapter", "mail")
+    (after,) = engine.services("adapter")
     assert after.state == "running"
     assert before.started < after.started <= datetime.now(UTC)
 
@@ -122,9 +122,9 @@ def test_a_restarted_service_has_a_new_start_time(engine: FakeContainers | Conta
 @both
 def test_an_error_for_a_stopped_service_names_it(engine: FakeContainers | Containers) -> None:
     with pytest.raises(OpsError, match="web is not running"):
-        engine.execute("doors", "web", ["true"])
+        engine.execute("adapter", "web", ["true"])
     with pytest.raises(OpsError, match="web is not running"):
-        engine.restart("doors", "web")
+        engine.restart("adapter", "web")
 
 
 def test_a_missing_image_has_no_id(docker_client: docker.DockerClient) -> None:
@@ -135,10 +135,10 @@ def test_a_missing_image_has_no_id(docker_client: docker.DockerClient) -> None:
 @both
 def test_a_program_returns_its_exit_code_and_output(kind: str) -> None:
     written = "import sys; print('out', flush=True); print('err', file=sys.stderr); sys.exit(4)"
-    doors: FakeProcesses | Processes = Processes()
+    adapter: FakeProcesses | Processes = Processes()
     if kind == "fake":
-        doors = FakeProcesses(lambda _: Finished(4, "out\nerr\n"))
-    assert doors.run([sys.executable, "-c", written]) == Finished(4, "out\nerr\n")
+        adapter = FakeProcesses(lambda _: Finished(4, "out\nerr\n"))
+    assert adapter.run([sys.executable, "-c", written]) == Finished(4, "out\nerr\n")
 
 
 def test_a_watched_program_is_read_line_by_line_and_ended_on_request() -> None:
@@ -164,13 +164,13 @@ def test_an_error_for_a_missing_program_names_it() -> None:
 
 @both
 def test_an_unreachable_web_server_is_unavailable(kind: str) -> None:
-    doors: FakeHttps | Https = FakeHttps(None, ssh_banner="") if kind == "fake" else Https()
+    adapter: FakeHttps | Https = FakeHttps(None, ssh_banner="") if kind == "fake" else Https()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match=r"https://git.example.org/ at 127.0.0.1"):
-            doors.request("git.example.org", "127.0.0.1", "GET", "/")
+            adapter.request("git.example.org", "127.0.0.1", "GET", "/")
         with pytest.raises(Unavailable):
-            doors.banner("127.0.0.1", taken.getsockname()[1])
+            adapter.banner("127.0.0.1", taken.getsockname()[1])
 
 
 def _send_banner(server: socket.socket) -> None:
@@ -249,9 +249,9 @@ def test_refused_credentials_differ_from_a_refused_mail(mail_server: FakeMail | 
 
 @both
 def test_an_unreachable_mail_server_is_unavailable(kind: str) -> None:
-    doors = FakeMail(None) if kind == "fake" else Mail("127.0.0.1", 9)
+    adapter = FakeMail(None) if kind == "fake" else Mail("127.0.0.1", 9)
     with pytest.raises(Unavailable, match="out of reach"):
-        doors.send(KNOWN, **SENT)
+        adapter.send(KNOWN, **SENT)
 
 
 def test_a_mail_server_with_an_untrusted_certificate_never_gets_the_password(mailbox: Mailbox) -> None:
