@@ -73,8 +73,8 @@ def test_a_mail_user_s_key_is_made_listed_and_deleted(aws_endpoint: str) -> None
     assert adapter.access_keys("adapter-mail") == (AccessKey(identity, active=True),)
     adapter.delete_access_key("adapter-mail", identity)
     assert adapter.access_keys("adapter-mail") == ()
-    with pytest.raises(OpsError, match="IAM user nobody: AWS says NoSuchEntity"):
-        adapter.access_keys("nobody")
+    with pytest.raises(OpsError, match="IAM user missing-user: AWS says NoSuchEntity"):
+        adapter.access_keys("missing-user")
 
 
 def test_an_unreachable_aws_is_unavailable() -> None:
