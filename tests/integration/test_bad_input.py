@@ -458,3 +458,24 @@ def test_without_a_debian_mirror_the_hint_names_the_variable(monkeypatch: pytest
     with pytest.raises(Refused) as caught:
         base_images.debian_mirror()
     assert "GROUND_DEBIAN_MIRROR" in caught.value.hint
+
+
+def test_a_playbook_that_falls_silent_is_ended_with_its_processes_and_names_the_task(tmp_path: Path) -> None:
+    (tmp_path / "one.yml").write_text(_SLOW_PLAYBOOK)
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    progress: list[str] = []
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=r"no event for .* in task Work for long") as ended:
+        play(
+            tmp_path,
+            "one.yml",
+            state=tmp_path / "state",
+            host=host,
+            variables={"seconds": "300.31"},
+            tell=progress.append,
+            silence_seconds=5,
+        )
+    assert time.monotonic() - began < 60
+    assert ended.value.exit_code == 7
+    assert any("sleep 300.31" in line for line in progress)
+    _until(lambda: not _processes_of(tmp_path))
