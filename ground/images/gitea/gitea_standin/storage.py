@@ -52,7 +52,7 @@ def create_organization(context: Context) -> Response:
 
 
 def get_organization(context: Context) -> Response:
-    """An organization; a private one does not exist for strangers."""
+    """An organization; a private one does not exist for anonymous requests."""
     row = _owner(context, organization=True)
     if row["visibility"] == "private" and context.user is None:
         abort(404, NOT_FOUND)
@@ -82,7 +82,7 @@ def publish(context: Context) -> Response:
 
 
 def get_package_file(context: Context) -> Response:
-    """The file; 401 for strangers if the owner is private."""
+    """The file; 401 for anonymous requests if the owner is private."""
     owner, path = _owner(context), context.path
     if owner["visibility"] == "private" and context.user is None:
         challenge("authGroup.Verify")
