@@ -1,4 +1,4 @@
-"""What an update compares to find data that the new version lost in silence: the canary, and counts of the whole database.
+"""Finds data that a new version lost in silence, by the canary and by counts of the whole database.
 
 Both are taken while the old version runs. They are in a file beside the journal, so that a resuming run has them.
 """
@@ -30,7 +30,7 @@ class DataLostError(OpsError):
 
 @dataclass(frozen=True)
 class Expected:
-    """What a new version has to show again. ``backup`` is the identity of the update's backup, which tells updates apart.
+    """The data that a new version has to return. ``backup`` is the identity of the update's backup, which tells updates apart.
 
     ``accepted`` are the tables and columns whose losses the operator accepts.
     """
@@ -53,7 +53,7 @@ def prepare(at: UpdateContext, planned: PlannedUpdate, backup: str, accepted: tu
         try:
             written = canary.write(at.site, at.world, token, gitea.release)
         except OpsError:
-            # What is there of it would only puzzle its users; the next update would remove it, too.
+            # Leftovers would confuse the administrator; the next update would remove them, too.
             with suppress(OpsError):
                 canary.remove(at.site, at.world, token)
             raise
@@ -83,7 +83,9 @@ def findings(run: Run) -> tuple[str, ...]:
     _report(run, expected, after, losses)
     lost = (*(compared.findings if compared.lost else ()), *losses.lost)
     if lost:
-        raise DataLostError(f"{run.pending.planned.target.tag} lost data: {'; '.join(lost)}{_way_on(expected, lost)}")
+        raise DataLostError(
+            f"{run.pending.planned.target.tag} lost data: {'; '.join(lost)}{_accept_options(expected, lost)}"
+        )
     return compared.findings
 
 
@@ -155,8 +157,8 @@ def _report(run: Run, expected: Expected, after: Counts, losses: Losses) -> None
     }
 
 
-def _way_on(expected: Expected, lost: Sequence[str]) -> str:
-    """Return how the operator accepts these losses."""
+def _accept_options(expected: Expected, lost: Sequence[str]) -> str:
+    """Return the options with which the operator accepts these losses."""
     parts = {part.name: _option(part) for part in expected.parts}
     lost_names = [each.partition(":")[0] for each in lost]
     options = [f"--accept-loss {parts.get(name, name.removeprefix('public.'))}" for name in lost_names]
