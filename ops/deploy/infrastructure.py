@@ -15,6 +15,7 @@ from ops.deploy import orphaned_instance, preflight, security_groups
 from ops.errors import Refused
 from ops.model import Change, Outputs
 from ops.world import World
+from ops.world.aws_clients import ENDPOINT_ATTEMPTS
 from ops.world.terraform import Terraform, altered
 
 
@@ -128,7 +129,9 @@ def terraform_of(site: Site, world: World, workspace: Workspace) -> Terraform:
 
 
 def _terraform(world: World, root: Path, data: Path, site: Site) -> Terraform:
-    environment = tool_variables.ops_environment(site) | {"AWS_MAX_ATTEMPTS": "4", "AWS_S3_USE_PATH_STYLE": "true"}
+    environment = tool_variables.ops_environment(site) | {"AWS_S3_USE_PATH_STYLE": "true"}
+    if site.aws.endpoint_url:
+        environment["AWS_MAX_ATTEMPTS"] = str(ENDPOINT_ATTEMPTS)
     return Terraform(world.processes, root, data, environment, world.tell)
 
 

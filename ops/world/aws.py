@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
 from ops.model import AccessKey, Secret
-
-# Two attempts and short time-outs: an operator waits for the answer, and every verb can be run again.
-_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
+from ops.world.aws_clients import AwsClients
 
 # Stages are labels that point at versions. The first two are AWS's own; ours stays with the version that Terraform wrote.
 CURRENT, PENDING, FIRST = "AWSCURRENT", "AWSPENDING", "FIRST"
@@ -29,9 +24,8 @@ class Aws:
     """Reads and writes what the site keeps in AWS."""
 
     def __init__(self, region: str, endpoint_url: str = "") -> None:
-        self._session = boto3.Session(region_name=region)
-        self._endpoint_url = endpoint_url or None
-        self._clients: dict[str, Any] = {}
+        self._clients = AwsClients(region, endpoint_url)
+        self._client = self._clients.client
 
     def secret(self, name: str, stage: str = CURRENT) -> Secret:
         """Return the value of a secret in Secrets Manager; raises OpsError when the secret or that stage is not there."""
@@ -95,7 +89,7 @@ class Aws:
         Those of a role or of single sign-on end after a while, and the program's work with them. Raises Unavailable for none.
         """
         with _explained("AWS credentials"):
-            found = self._session.get_credentials()
+            found = self._clients.session.get_credentials()
             known = found.get_frozen_credentials() if found else None
         if known is None:
             raise Unavailable("there are no AWS credentials here", "aws sso login, or AWS_PROFILE of an administrator")
@@ -147,11 +141,6 @@ class Aws:
         """Put a delete marker on an object; its versions stay until lock and lifecycle end them."""
         with _explained(f"{key} in bucket {bucket}"):
             self._client("s3").delete_object(Bucket=bucket, Key=key)
-
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._session.client(service, endpoint_url=self._endpoint_url, config=_CONFIG)
-        return self._clients[service]
 
 
 _REMEDY = "check that `ops deploy` has run and that the role may read it"

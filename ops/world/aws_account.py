@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
 from ops.model import AccountFacts, BucketContents, ObjectVersion
+from ops.world.aws_clients import AwsClients
 
-_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
 _ALIVE = ["pending", "running", "stopping", "stopped"]
 # Service Quotas' codes: "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", "EC2-VPC Elastic IPs".
 _VCPUS, _ADDRESSES = "L-1216C47A", "L-0263D0A3"
@@ -31,10 +29,8 @@ class AwsAccount:
     """Asks the account, in the site's region, and removes what is named to it."""
 
     def __init__(self, region: str, endpoint_url: str = "") -> None:
-        self._session = boto3.Session(region_name=region)
         self._region = region
-        self._endpoint_url = endpoint_url or None
-        self._clients: dict[str, Any] = {}
+        self._client = AwsClients(region, endpoint_url).client
 
     def facts(self, *, name: str, domain: str, zone: str, instance_type: str, buckets: tuple[str, ...]) -> AccountFacts:
         """Return all that decides whether a site called ``name`` can be made here.
@@ -280,11 +276,6 @@ class AwsAccount:
             raise OpsError(f"{what}: AWS says {error.response['Error']['Code']}", "check the rights to it") from error
         except BotoCoreError as error:
             raise Unavailable(f"{what}: AWS is out of reach: {error}", "check network and credentials") from error
-
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._session.client(service, endpoint_url=self._endpoint_url, config=_CONFIG)
-        return self._clients[service]
 
 
 class _Questions:
