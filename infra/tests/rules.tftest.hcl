@@ -151,6 +151,17 @@ run "a_site_with_the_defaults" {
     error_message = "the host may delete more than restic's locks"
   }
 
+  # Session Manager's agent may open channels, and read no parameter of the account.
+  assert {
+    condition     = one(data.aws_iam_policy_document.session_manager.statement).actions == toset(["ssm:UpdateInstanceInformation", "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel"])
+    error_message = "the host may do more in Systems Manager than Session Manager needs, or less"
+  }
+
+  assert {
+    condition     = aws_iam_role_policy.session_manager.name == "session-manager" && aws_iam_role_policy.session_manager.policy == data.aws_iam_policy_document.session_manager.json
+    error_message = "the role does not have the policy for Session Manager"
+  }
+
   # The mail user may only send as the site.
   assert {
     condition     = one(data.aws_iam_policy_document.mail.statement).actions == toset(["ses:SendRawEmail"]) && one(data.aws_iam_policy_document.mail.statement).resources == toset([aws_ses_domain_identity.site.arn])
