@@ -16,7 +16,7 @@ from ops.errors import Refused
 from ops.model import Change, Outputs
 from ops.world import World
 from ops.world.aws_clients import ENDPOINT_ATTEMPTS
-from ops.world.terraform import Terraform, altered
+from ops.world.terraform import Terraform, altered, identities_from
 
 
 def public_key(private: Path) -> str:
@@ -87,21 +87,28 @@ def _forget_old_host_key(workspace: Workspace, values: Mapping[str, Any]) -> Non
 
 
 def ensure_state_bucket(site: Site, world: World, workspace: Workspace) -> None:
-    """Make the bucket of Terraform's state if it is missing, and turn its versioning on if it is off.
+    """Make the bucket of Terraform's state if it is missing, and apply its root again if the bucket lacks a setting.
 
-    Without the bucket the site is new, and the account is checked first; raises Refused as ``preflight.require`` does. The
-    bucket cannot be in the state that it holds: it has a Terraform root of its own, which is applied once.
+    Without the bucket the site is new, and the account is checked first; raises Refused as ``preflight.require`` does, and
+    OpsError for a bucket of another account. The bucket cannot be in the state that it holds: it has a Terraform root of
+    its own. A bucket without its settings is one whose first apply was cut off, or that was changed by hand.
     """
-    if world.aws.bucket_exists(state_bucket(site)):
-        if not world.aws_account.versioned(state_bucket(site)):
-            world.aws_account.keep_versions(state_bucket(site))
-            world.tell(f"{state_bucket(site)}: versioning was off and is on again")
-        return
-    for each in preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket)):
-        world.tell(f"pre-flight: not checked: {each}")
+    bucket = state_bucket(site)
+    exists = world.aws.bucket_exists(bucket)
+    if exists:
+        missing = world.aws_account.missing_settings(bucket)
+        if not missing:
+            return
+        world.tell(f"{bucket}: {', '.join(missing)} off: applied again")
+    else:
+        for each in preflight.require(site, world, buckets=(bucket, site.backup.bucket)):
+            world.tell(f"pre-flight: not checked: {each}")
     root = _terraform(world, workspace.repository / "infra/bootstrap", workspace.state / "bootstrap", site)
     root.init({"path": str(workspace.state / "bootstrap/terraform.tfstate")})
-    root.apply(_write(workspace.state / "bootstrap/terraform.tfvars.json", _bootstrap_variables(site)))
+    variables = _write(workspace.state / "bootstrap/terraform.tfvars.json", _bootstrap_variables(site))
+    if exists and bucket not in identities_from(root.state(), "aws_s3_bucket"):
+        root.import_resource("module.state.aws_s3_bucket.permanent[0]", bucket, variables)
+    root.apply(variables)
 
 
 def _bootstrap_variables(site: Site) -> dict[str, str]:

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
 from ops.model import AccountFacts, BucketContents, ObjectVersion
+from ops.world import bucket_settings
 from ops.world.aws_clients import AwsClients
 
 _ALIVE = ["pending", "running", "stopping", "stopped"]
@@ -74,15 +75,10 @@ class AwsAccount:
         verb = client.revoke_security_group_egress if egress else client.revoke_security_group_ingress
         self._answered("security groups", lambda: verb(GroupId=group, SecurityGroupRuleIds=[rule]))
 
-    def versioned(self, bucket: str) -> bool:
-        """Tell whether the bucket keeps every version of what is written to it."""
-        found = self._answered(f"bucket {bucket}", lambda: self._client("s3").get_bucket_versioning(Bucket=bucket))
-        return bool(found.get("Status") == "Enabled")
-
-    def keep_versions(self, bucket: str) -> None:
-        """Have the bucket keep every version from now on."""
-        request = {"Bucket": bucket, "VersioningConfiguration": {"Status": "Enabled"}}
-        self._answered(f"bucket {bucket}", lambda: self._client("s3").put_bucket_versioning(**request))
+    def missing_settings(self, bucket: str) -> tuple[str, ...]:
+        """Return which of versioning, encryption, public access block and TLS-only policy a bucket lacks."""
+        found = self._answered(f"bucket {bucket}", lambda: bucket_settings.missing(self._client("s3"), bucket))
+        return tuple(found)
 
     def contents(self, bucket: str) -> BucketContents:
         """Return what a bucket holds; nothing, when it is not there."""

@@ -84,6 +84,12 @@ class Terraform:
             self._run(["apply", *common, "-refresh-only"])
             self._run(["destroy", *common, *options])
 
+    def import_resource(self, address: str, identity: str, variables: Path) -> None:
+        """Record an existing resource in the state."""
+        self._run(
+            ["import", "-input=false", "-no-color", "-lock-timeout=20s", f"-var-file={variables}", address, identity]
+        )
+
     def plan(self, variables: Path, *options: str) -> bool:
         """Show what apply would do; returns whether there is anything to do."""
         argv = [

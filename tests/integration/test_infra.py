@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -371,6 +372,25 @@ def _moves(planned: dict[str, Any]) -> dict[str, str]:
         each["address"]: each["change"]["actions"] for each in resources if each["change"]["actions"] != ["no-op"]
     } == {}
     return {each["previous_address"]: each["address"] for each in resources if "previous_address" in each}
+
+
+def test_a_bootstrap_that_was_cut_off_is_applied_again_with_and_without_its_state(
+    aws_endpoint: str, tmp_path: Path
+) -> None:
+    cloud = cloud_at(aws_endpoint, tmp_path)
+    site = replace(cloud.site, backup=replace(cloud.site.backup, bucket="cut-off-gitea-backup"))
+    bucket, storage = infrastructure.state_bucket(site), cloud.client("s3")
+    storage.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    storage.put_object(Bucket=bucket, Key="test/terraform.tfstate", Body=b"precious")
+    lacking = cloud.world.aws_account.missing_settings(bucket)
+    assert {"versioning", "TLS-only policy"} <= set(lacking)
+    infrastructure.ensure_state_bucket(site, cloud.world, cloud.workspace)
+    assert cloud.world.aws_account.missing_settings(bucket) == ()
+    assert cloud.said[0] == f"{bucket}: {', '.join(lacking)} off: applied again"
+    storage.delete_bucket_policy(Bucket=bucket)
+    infrastructure.ensure_state_bucket(site, cloud.world, cloud.workspace)
+    assert cloud.world.aws_account.missing_settings(bucket) == ()
+    assert storage.get_object(Bucket=bucket, Key="test/terraform.tfstate")["Body"].read() == b"precious"
 
 
 def test_a_state_that_another_run_holds_is_exit_8_and_says_who(cloud: Cloud, applied: Outputs) -> None:

@@ -10,6 +10,13 @@ from botocore.awsrequest import AWSResponse
 
 from ops.errors import OpsError, Unavailable
 from ops.world.aws import Aws
+from ops.world.aws_clients import AwsClients
+
+
+@pytest.fixture(autouse=True)
+def _known_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer the question for the account, so that a test's request is its first."""
+    monkeypatch.setattr(AwsClients, "account", "123456789012")
 
 
 @pytest.mark.parametrize(("headers", "status"), [({"x-amz-replication-status": "COMPLETED"}, "COMPLETED"), ({}, "")])
