@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,22 +55,32 @@ def prepared(site: Site, world: World, workspace: Workspace, root: Path | None =
 def infrastructure(site: Site, world: World, workspace: Workspace, key: str, *options: str) -> Outputs:
     """Create or change the resources in AWS and return Terraform's outputs; ``key`` is the operator's public ssh key.
 
-    ``options`` are Terraform's own. A second run continues one that was cut off. Raises Locked, Unavailable or OpsError
-    with Terraform's output, and for a new site Refused with every reason why the account cannot take it.
+    ``options`` are Terraform's own. A second run continues one that was cut off. The operator is not asked. Raises Locked,
+    Unavailable or OpsError with Terraform's output, and for a new site Refused with every reason why the account cannot
+    take it.
     """
-    return apply_infrastructure(site, world, workspace, key, options)[0]
+    return apply_infrastructure(site, world, workspace, key, options, agree=lambda _: None)[0]
 
 
 def apply_infrastructure(
-    site: Site, world: World, workspace: Workspace, key: str, options: Sequence[str]
+    site: Site,
+    world: World,
+    workspace: Workspace,
+    key: str,
+    options: Sequence[str],
+    *,
+    agree: Callable[[tuple[Change, ...]], None],
 ) -> tuple[Outputs, bool]:
-    """Apply the site's Terraform root and return its outputs and whether anything changed."""
+    """Apply the site's Terraform root and return its outputs and whether anything changed.
+
+    ``agree`` is called with the planned changes before the first of them, and raises Refused to stop.
+    """
     ensure_state_bucket(site, world, workspace)
     terraform = terraform_of(site, world, workspace)
     terraform.init(backend(site))
     state = terraform.state()
     orphaned_instance.require_none(state, world)
-    changed = terraform.apply(write_variables(site, workspace, key), *options, state=state)
+    changed = terraform.apply_if_agreed(write_variables(site, workspace, key), *options, agree=agree, state=state)
     closed = security_groups.close(terraform, world)
     values = terraform.outputs()
     _forget_old_host_key(workspace, values)

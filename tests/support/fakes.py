@@ -307,6 +307,9 @@ class FakeAwsAccount:
         assert self.known
         return self.known
 
+    def missing_settings(self, bucket: str) -> tuple[str, ...]:
+        return ()
+
     def rules(self, group: str) -> dict[str, str]:
         return dict(self.found.get(group, {}))
 
