@@ -1,4 +1,4 @@
-"""The stages of the suite. Each proves something about exactly this tree; the next one refuses to start without it."""
+"""The stages of the suite. Each stores evidence for exactly this tree, and the next one refuses to start without it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ GROUPS = ("nox", "ops", "lint", "unit", "integration")
 
 if sys.version_info < (3, 11):  # noqa: UP036 - nox runs this file under the Python that it was installed for
     version = sys.version.split()[0]
-    sys.stderr.write(f"nox runs under Python {version}, and the suite needs 3.11 or newer: ./noxw finds one\n")
+    sys.stderr.write(
+        f"nox runs under Python {version}, but the suite needs 3.11 or newer: run ./noxw, which finds one\n"
+    )
     sys.exit(2)
 
 nox.needs_version = ">=2025"
-# Who has nox already may have it without uv; pip and uv understand all that is asked of them here.
+# An installed nox may lack uv; pip and uv both accept the options used here.
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "unit", "coverage", "integration"]
@@ -27,32 +29,32 @@ nox.options.sessions = ["lint", "unit", "coverage", "integration"]
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Every linter, type checker and validator over every file, side by side."""
+    """Run every linter, type checker and validator on every file, in parallel."""
     _stage(session, "lint", "lint")
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """The decisions of ops: fakes and in-process moto, no sockets, no processes, within seconds."""
+    """Test the decisions of ops with fakes and in-process moto: no sockets, no processes, within seconds."""
     _stage(session, "unit", "unit")
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """The unit tests once more under a tracer, which takes twice as long: fails below the floor of pyproject.toml."""
+    """Measure the coverage of the unit tests, in twice their time; fails below the minimum in pyproject.toml."""
     _install(session, "unit")
     _run(session, "-m", "pytest", "tests/unit", "--cov", "-n", "2", "--dist=worksteal", *session.posargs)
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Every adapter on the real thing: LocalStack, Docker, Terraform, Ansible, Pebble, a registry, all on this machine."""
+    """Test every adapter with real programs on this machine: LocalStack, Docker, Terraform, Ansible, Pebble, a registry."""
     _stage(session, "integration", "integration")
 
 
 @nox.session(name="deploy-e2e")
 def deploy_e2e(session: nox.Session) -> None:
-    """Deploy a site from nothing and try it from outside; takes -- --rehearse, --keep, --site sites/NAME.toml."""
+    """Deploy a site from nothing and test it from outside; takes -- --rehearse, --keep, --site sites/NAME.toml."""
     _stage(session, "deploy-e2e", "integration")
 
 
@@ -72,35 +74,35 @@ def up(session: nox.Session) -> None:
 
 @nox.session
 def down(session: nox.Session) -> None:
-    """Remove local sites that were left running, and whatever a killed run has left."""
+    """Remove running local sites and the leftovers of killed runs."""
     _install(session, "integration")
     _run(session, "-m", "ground", "down")
 
 
 @nox.session
 def ops(session: nox.Session) -> None:
-    """The operator's program on this machine; takes -- VERB and its options, for example -- gate status."""
+    """Run ops on this machine; takes -- VERB and its options, for example -- gate status."""
     _install(session, "integration")
     _run(session, "-m", "ops", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, as ratios against a named alternative in the same run; writes reports/bench.json."""
+    """Run the benchmarks, each against a named alternative in the same run; writes reports/bench.json."""
     _install(session, "integration")
     _run(session, "-m", "pytest", "tests/bench", "-s", *session.posargs)
 
 
 @nox.session(name="fresh-machine")
 def fresh_machine(session: nox.Session) -> None:
-    """Keep the README's promise on a fresh Debian 12 and 13, as a user with sudo: an hour, and an idle machine."""
+    """Test the README's quick start on a fresh Debian 12 and 13, as a user with sudo: needs an hour and an idle machine."""
     _install(session, "integration")
     _run(session, "-m", "pytest", "tests/fresh", "-s", *session.posargs)
 
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Lock every dependency group anew: names, versions and hashes in requirements/."""
+    """Lock every dependency group again: names, versions and hashes in requirements/."""
     _install(session, "nox")
     for group in GROUPS:
         _compile(session, "--universal", "--python-version=3.11", "--group", group, "-o", f"requirements/{group}.txt")
@@ -124,15 +126,15 @@ def _compile(session: nox.Session, *arguments: str) -> None:
 
 
 def _run(session: nox.Session, *arguments: str) -> None:
-    """Run Python in the session's environment and end with its exit code, which nox itself would turn into 1.
+    """Run Python in the session's environment and exit with its exit code; nox itself would exit with 1.
 
-    An interrupt reaches the child through the terminal, a termination through here; it gets the time it needs to undo
-    what it did.
+    The terminal passes an interrupt to the child, and this function passes on SIGTERM. The child has the time that it needs
+    to clean up.
     """
     path = os.pathsep.join([session.bin, os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
-        # Nothing is left beside the code then, yet compiling it anew takes longer than many a program runs.
+        # No bytecode may be written next to the code, but compiling it again takes longer than many programs run.
         environment["PYTHONPYCACHEPREFIX"] = str(ROOT / ".nox/bytecode")
     process = subprocess.Popen([f"{session.bin}/python", *arguments], cwd=ROOT, env=environment)
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
@@ -142,7 +144,7 @@ def _run(session: nox.Session, *arguments: str) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     if code:
-        # A child that a signal has ended has a negative code, which a shell gives as 128 and the signal.
+        # A child that a signal ended has a negative code; a shell reports 128 plus the signal's number.
         sys.exit(code if code > 0 else 128 - code)
 
 

@@ -1,3 +1,3 @@
-"""Operations of a Gitea site: deploy it, prove it, keep it alive."""
+"""Operations of a Gitea site on AWS: deploy, monitor, back up, restore and update it."""
 
 __version__ = "0.1.0"

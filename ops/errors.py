@@ -1,13 +1,13 @@
-"""The ways an operation can end other than well. The exit code says in what state the system was left."""
+"""The errors of operations. The exit code tells the state that the system was left in."""
 
 from __future__ import annotations
 
 
 class OpsError(Exception):
-    """Base of every foreseen failure.
+    """Base class of all expected failures.
 
-    ``message`` names what is wrong. ``left_as`` says in what state the system was left ("nothing was changed").
-    ``hint`` is the operator's next step: an imperative with a command. ``exit_code`` is the process's.
+    ``message`` names the problem. ``left_as`` is the state that the system was left in ("nothing was changed").
+    ``hint`` is the operator's next step: an imperative with a command. ``exit_code`` is the process's exit code.
     """
 
     exit_code = 1
@@ -20,19 +20,19 @@ class OpsError(Exception):
 
 
 class ConfigError(OpsError):
-    """Wrong invocation or site file; nothing was touched."""
+    """Wrong invocation or site file; nothing was changed."""
 
     exit_code = 2
 
 
 class Degraded(OpsError):
-    """Finished, but not wholly: a check is red."""
+    """The operation finished, but a check failed."""
 
     exit_code = 3
 
 
 class Refused(OpsError):
-    """A precondition said no; nothing was changed, or the message tells of what was before it could be asked."""
+    """A precondition is not met; nothing was changed, or the error names the changes made before the check."""
 
     exit_code = 4
 
@@ -44,7 +44,7 @@ class RolledBack(OpsError):
 
 
 class Stranded(OpsError):
-    """The operation failed and so did its undo; the message names the backup and the next command."""
+    """The operation and its undo failed; the error names the backup and the next command."""
 
     exit_code = 6
 
@@ -56,6 +56,6 @@ class Unavailable(OpsError):
 
 
 class Locked(OpsError):
-    """Another run holds the lock, or was cut off; the message says which, and since when or what ends it."""
+    """Another run holds the lock or was interrupted; the message names the run, and since when it runs or how to end it."""
 
     exit_code = 8

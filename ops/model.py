@@ -1,4 +1,4 @@
-"""Frozen values that the decisions take and return."""
+"""Immutable values that decisions take and return."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-# A clock that is corrected by a little is no clock that was wrong.
+# Time differences up to this are normal corrections of the clock.
 CLOCK_DRIFT = timedelta(minutes=5)
 
 
 class Secret:
-    """A value that no one gets to see by accident: str, repr, format and JSON show only that it is there."""
+    """A value that is not shown by accident: str, repr, format and JSON show only that it exists."""
 
     __slots__ = ("_value",)
 
@@ -20,7 +20,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value itself; call this only where it is handed to whom it is meant for."""
+        """Return the value itself; call this only to pass it to its recipient."""
         return self._value
 
     def __repr__(self) -> str:
@@ -37,7 +37,7 @@ class Secret:
 
 @dataclass(frozen=True)
 class SmtpCredentials:
-    """With whom a mail server speaks."""
+    """The credentials of the mail server."""
 
     username: str
     password: Secret
@@ -45,7 +45,7 @@ class SmtpCredentials:
 
 @dataclass(frozen=True)
 class AccessKey:
-    """A key of an IAM user: its id, and whether AWS accepts it."""
+    """An access key of an IAM user: its id, and whether it is active."""
 
     identity: str
     active: bool
@@ -53,7 +53,7 @@ class AccessKey:
 
 @dataclass(frozen=True)
 class Probe:
-    """One observation of the site: what was looked at, whether it is well, and what was seen."""
+    """One check of the site: its name, whether the result is healthy, the observation, and the remedy."""
 
     name: str
     healthy: bool
@@ -63,7 +63,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What Terraform says exists: the address the site answers on, and the names of what it stands on."""
+    """Terraform's outputs: the site's public address and the ids of its resources."""
 
     public_address: str
     instance_id: str
@@ -74,9 +74,9 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Change:
-    """What Terraform would do to one resource (create, update, replace or destroy), and which of its attributes differ.
+    """A planned change of one resource (create, update, replace or destroy), with the attributes that differ.
 
-    ``kind`` is the resource's type; ``differences`` are as a person reads them, ``name: old -> new``.
+    ``kind`` is the resource's type; ``differences`` are texts such as ``name: old -> new``.
     """
 
     address: str
@@ -87,10 +87,10 @@ class Change:
 
 @dataclass(frozen=True)
 class AccountFacts:
-    """What an AWS account says before a site is made in it; None is what it did not say, and ``unknown`` tells why.
+    """Facts about an AWS account before a site is made in it; None is an unanswered question, and ``unknown`` has the reasons.
 
-    ``buckets`` has "free", "ours" or "foreign" for each name asked about; ``namesakes`` is what bears the site's name, ``records``
-    what the zone tells of the site's domain. ``machine`` is what speaks against the wished type of machine, "" for nothing.
+    ``buckets`` has "free", "ours" or "foreign" for each requested name; ``namesakes`` are resources with the site's name,
+    ``records`` the zone's records of the site's domain. ``machine`` is the reason against the instance type, "" for none.
     """
 
     identity: str
@@ -109,7 +109,7 @@ class AccountFacts:
 
 @dataclass(frozen=True)
 class ObjectVersion:
-    """One version of an object in a bucket, or a ``marker`` that it was taken away. ``latest`` is what the bucket shows."""
+    """One version of an object in a bucket, or a delete ``marker``. ``latest`` is the version that the bucket shows."""
 
     key: str
     version: str
@@ -122,9 +122,9 @@ class ObjectVersion:
 
 @dataclass(frozen=True)
 class BucketContents:
-    """What a bucket holds: how many versions of objects, how many delete markers, and how many bytes in all.
+    """What a bucket contains: the number of object versions, the number of delete markers, and the total size in bytes.
 
-    ``locked_until`` is when the bucket's own lock ends for the last version that was written; None without a lock or a version.
+    ``locked_until`` is when the bucket's object lock ends for the newest version; None without a lock or a version.
     """
 
     versions: int
@@ -135,7 +135,7 @@ class BucketContents:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a verb. ``facts`` is JSON-ready; ``lines`` is the same for a person."""
+    """The result of a verb. ``facts`` is JSON-ready; ``lines`` is the same as text."""
 
     verb: str
     changed: bool
@@ -147,9 +147,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Under what a stage ran: the images (reference to digest) and which set they are of, the tools, when (ISO 8601), what, where.
+    """The circumstances of a stage: image set, images (reference to digest), tools, times (ISO 8601), command and sites.
 
-    ``sites`` has the digest of each deployed site's file by the site's name.
+    ``sites`` maps the name of each deployed site to its site file's digest.
     """
 
     image_set: str = ""
@@ -163,7 +163,7 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Proof:
-    """What is on file for a stage: the envelope's bytes and the JUnit file's, None where there is no file."""
+    """The stored files of a stage: the bytes of the envelope and of the JUnit file, None where there is no file."""
 
     envelope: bytes | None
     junit: bytes | None
@@ -171,7 +171,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Case:
-    """One test of a JUnit file: its full name, how it ended (passed, failed, skipped), its seconds, and what it recorded."""
+    """One test of a JUnit file: full name, outcome (passed, failed, skipped), seconds, and recorded properties."""
 
     name: str
     outcome: str
@@ -181,7 +181,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a stage is proven for a tree, and if not, why, and the command that proves it."""
+    """Whether a stage is proven for a tree; if not, the reason and the remedy."""
 
     stage: str
     proven: bool
@@ -192,7 +192,7 @@ class Verdict:
 
 
 def in_bytes(size: int) -> str:
-    """Return a number of bytes as a person reads it."""
+    """Return a number of bytes as text with a binary unit."""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

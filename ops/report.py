@@ -1,4 +1,4 @@
-"""A report as text for a person or as one JSON document; progress lines for whoever waits."""
+"""Reports and errors as text or as one JSON document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ops.model import Probe, Report
 
 
 def as_text(report: Report) -> str:
-    """Return the report as lines: its own, then the summary."""
+    """Return the report's lines and then its summary."""
     return "\n".join([*report.lines, report.summary])
 
 
@@ -29,13 +29,13 @@ def as_json(report: Report) -> str:
 
 
 def failure_as_text(error: OpsError) -> str:
-    """Return the error, the state that the system was left in and the next step, a line each."""
+    """Return the error, the state that the system was left in and the next step, one line each."""
     lines = (("error", error.message), ("left", error.left_as), ("next", error.hint))
     return "\n".join(f"{name + ':':6} {text}" for name, text in lines if text or name == "error")
 
 
 def failure_as_json(verb: str, error: OpsError) -> str:
-    """Return a failure as one JSON document of the same shape as a success."""
+    """Return a failure as one JSON document, in the same form as a report."""
     return _document(
         {
             "verb": verb,
@@ -55,6 +55,6 @@ def _document(content: dict[str, Any]) -> str:
 
 
 def line(probe: Probe) -> str:
-    """Return a probe as a person reads it: well or red, what was seen, and the remedy."""
+    """Return a probe as one line: ok or RED, the observation, and the remedy."""
     mark = "ok " if probe.healthy else "RED"
     return f"{mark} {probe.name}: {probe.seen}" + ("" if probe.healthy or not probe.remedy else f" -> {probe.remedy}")

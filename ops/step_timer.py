@@ -1,4 +1,4 @@
-"""How long each step of a verb takes: told as it begins and ends, and kept."""
+"""The duration of each step of a verb: printed as it begins and ends, and kept."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ops.world import World
 
 @dataclass
 class StepTimer:
-    """The steps taken so far, in seconds."""
+    """The durations of the steps so far, in seconds."""
 
     world: World
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Take the time of the block. What fails in it says so: its message begins with the step's name."""
+        """Measure the block. An OpsError in it gets the step's name before its message."""
         self.world.tell(f"== {name}")
         began = self.world.clock.monotonic()
         try:

@@ -1,6 +1,6 @@
-"""A course of things as a drawing: what was done one after the other, what was reached when, and what it was allowed to take.
+"""A timeline as an SVG chart: consecutive steps, marks at points in time, and durations with their limits.
 
-Places are in percent and sizes in pixels, so that a drawing is as wide as its page and its words stay as large as the others.
+Positions are in percent and sizes in pixels, so that a chart is as wide as its page and its text keeps the page's size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-# The name of a test's property that is a course, as JSON: the JUnit file has it, and the evidence seals that.
+# The name of the test property with a timeline as JSON. The JUnit file contains it, and the evidence signs the file's digest.
 PROPERTY = "course"
 _ROW = 38
 _LINE = 20
@@ -20,7 +20,7 @@ _LINE = 20
 
 @dataclass(frozen=True)
 class Mark:
-    """What was reached, in seconds from the begin."""
+    """A point in time, in seconds from the start."""
 
     name: str
     at: float
@@ -28,7 +28,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Limit:
-    """How long something took, and how long it is allowed to take, in seconds."""
+    """A duration and its limit, in seconds."""
 
     name: str
     seconds: float
@@ -37,7 +37,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class TimelineChart:
-    """Steps that were taken one after the other, each with its seconds."""
+    """Consecutive steps, each with its seconds; marks and limits."""
 
     title: str
     steps: Mapping[str, float] = field(default_factory=dict)
@@ -45,39 +45,41 @@ class TimelineChart:
     limits: tuple[Limit, ...] = ()
 
 
-def document_of(course: TimelineChart) -> dict[str, Any]:
-    """Return a course as JSON has it."""
-    return {**dataclasses.asdict(course), "steps": dict(course.steps)}
+def document_of(chart: TimelineChart) -> dict[str, Any]:
+    """Return a timeline as a JSON-ready document."""
+    return {**dataclasses.asdict(chart), "steps": dict(chart.steps)}
 
 
 def course_from(text: str) -> TimelineChart:
-    """Return the course that a JSON document tells of; raises ValueError when it tells of none."""
+    """Return the timeline in a JSON document; raises ValueError for any other document."""
     try:
-        known = json.loads(text)
+        document = json.loads(text)
         return TimelineChart(
-            str(known["title"]),
-            {str(name): float(seconds) for name, seconds in known["steps"].items()},
-            tuple(Mark(str(each["name"]), float(each["at"])) for each in known["marks"]),
-            tuple(Limit(str(each["name"]), float(each["seconds"]), float(each["allowed"])) for each in known["limits"]),
+            str(document["title"]),
+            {str(name): float(seconds) for name, seconds in document["steps"].items()},
+            tuple(Mark(str(each["name"]), float(each["at"])) for each in document["marks"]),
+            tuple(
+                Limit(str(each["name"]), float(each["seconds"]), float(each["allowed"])) for each in document["limits"]
+            ),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no time line: {text[:80]!r}") from error
+        raise ValueError(f"not a timeline: {text[:80]!r}") from error
 
 
-def drawing_of(course: TimelineChart) -> str:
-    """Return the course as SVG, to be put into a page that gives colours to its classes."""
-    # The marks first: their lines pass behind the words.
-    rows = "".join([*_marks(course), *_steps(course), *_limits(course)])
-    height = _top_of_limits(course) + _ROW * len(course.limits)
-    said = escape(f"{course.title}: {duration(sum(course.steps.values()))} in {len(course.steps)} steps")
+def drawing_of(chart: TimelineChart) -> str:
+    """Return the timeline as SVG for a page whose style sheet colours its classes."""
+    # The marks first, so that their lines are drawn behind the text.
+    rows = "".join([*_marks(chart), *_steps(chart), *_limits(chart)])
+    height = _top_of_limits(chart) + _ROW * len(chart.limits)
+    label = escape(f"{chart.title}: {duration(sum(chart.steps.values()))} in {len(chart.steps)} steps")
     return (
-        f'<svg class="course" role="img" aria-label="{said}" width="100%" height="{height}">'
-        f"<title>{said}</title>{rows}</svg>"
+        f'<svg class="course" role="img" aria-label="{label}" width="100%" height="{height}">'
+        f"<title>{label}</title>{rows}</svg>"
     )
 
 
 def duration(seconds: float) -> str:
-    """Return a number of seconds as a person reads it."""
+    """Return a number of seconds as text."""
     if seconds < 1:
         return f"{seconds:.2g} s"
     if seconds < 10:
@@ -88,19 +90,19 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
 
 
-def _steps(course: TimelineChart) -> Iterator[str]:
-    whole = _whole(course)
+def _steps(chart: TimelineChart) -> Iterator[str]:
+    total = _total_seconds(chart)
     began = 0.0
-    for row, (name, seconds) in enumerate(course.steps.items()):
-        bar = _bar("step", began / whole, seconds / whole, row * _ROW + 20)
-        yield _words(row * _ROW + 14, name, duration(seconds)) + _bar("track", 0, 1, row * _ROW + 20) + bar
+    for row, (name, seconds) in enumerate(chart.steps.items()):
+        bar = _bar("step", began / total, seconds / total, row * _ROW + 20)
+        yield _labels(row * _ROW + 14, name, duration(seconds)) + _bar("track", 0, 1, row * _ROW + 20) + bar
         began += seconds
 
 
-def _marks(course: TimelineChart) -> Iterator[str]:
-    bottom = len(course.steps) * _ROW
-    for number, mark in enumerate(course.marks):
-        x = _percent(mark.at / _whole(course))
+def _marks(chart: TimelineChart) -> Iterator[str]:
+    bottom = len(chart.steps) * _ROW
+    for number, mark in enumerate(chart.marks):
+        x = _percent(mark.at / _total_seconds(chart))
         y = bottom + number * _LINE
         anchor = "start" if x < 20 else "end" if x > 80 else "middle"
         yield (
@@ -110,30 +112,30 @@ def _marks(course: TimelineChart) -> Iterator[str]:
         )
 
 
-def _limits(course: TimelineChart) -> Iterator[str]:
-    for number, limit in enumerate(course.limits):
-        y = _top_of_limits(course) + number * _ROW
+def _limits(chart: TimelineChart) -> Iterator[str]:
+    for number, limit in enumerate(chart.limits):
+        y = _top_of_limits(chart) + number * _ROW
         kept = limit.seconds <= limit.allowed
         scale = max(limit.seconds, limit.allowed) or 1.0
         at = _percent(limit.allowed / scale)
         yield (
-            _words(y + 14, limit.name, f"{duration(limit.seconds)} of at most {duration(limit.allowed)}")
+            _labels(y + 14, limit.name, f"{duration(limit.seconds)} of at most {duration(limit.allowed)}")
             + _bar("track", 0, 1, y + 20)
             + _bar("kept" if kept else "broken", 0, limit.seconds / scale, y + 20)
             + f'<line class="limit" x1="{at}%" x2="{at}%" y1="{y + 19}" y2="{y + 31}"/>'
         )
 
 
-def _top_of_limits(course: TimelineChart) -> int:
-    return len(course.steps) * _ROW + len(course.marks) * _LINE + 12
+def _top_of_limits(chart: TimelineChart) -> int:
+    return len(chart.steps) * _ROW + len(chart.marks) * _LINE + 12
 
 
-def _whole(course: TimelineChart) -> float:
-    return max([sum(course.steps.values()), *(mark.at for mark in course.marks)]) or 1.0
+def _total_seconds(chart: TimelineChart) -> float:
+    return max([sum(chart.steps.values()), *(mark.at for mark in chart.marks)]) or 1.0
 
 
-def _words(y: int, name: str, told: str) -> str:
-    return f'<text y="{y}">{escape(name)}</text><text class="told" x="100%" y="{y}" text-anchor="end">{escape(told)}</text>'
+def _labels(y: int, name: str, value: str) -> str:
+    return f'<text y="{y}">{escape(name)}</text><text class="value" x="100%" y="{y}" text-anchor="end">{escape(value)}</text>'
 
 
 def _bar(kind: str, start: float, share: float, y: int) -> str:

@@ -146,7 +146,7 @@ def list_backups_in(
     site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS
 ) -> tuple[Backup, ...]:
     """Return the backups that the bucket tells of, by whichever door its repository is reached."""
-    there = {each.identity for each in remote.snapshots_if_there() or ()}
+    there = {each.identity for each in remote.snapshots_or_none() or ()}
     keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
     names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
     return tuple(

@@ -69,7 +69,7 @@ def content(session: Session) -> Content:
 def refs(world: World, paths: HostPaths, folder: Path) -> dict[str, str]:
     """Return a digest of the refs of every repository in a folder like Gitea's; UNREADABLE for one that git cannot read."""
     (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "gitea"]
-    done = world.containers.once(image, _REFS, folder=folder, target="/data", user="1000:1000")
+    done = world.containers.run_script(image, _REFS, folder=folder, target="/data", user="1000:1000")
     if done.code:
         raise OpsError(f"the repositories cannot be listed: {done.output.strip()[-400:]}", "gitea doctor check")
     return refs_from(done.output)

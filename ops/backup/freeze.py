@@ -53,7 +53,7 @@ def moment_of(
     gitea = world.containers.name(paths.project, "gitea")
     photographs = world.btrfs.can_snapshot(paths.live)
     with timer.step("settle"):
-        world.btrfs.settle(paths.data)
+        world.btrfs.sync(paths.data)
         if not photographs:
             world.tell(
                 f"{paths.live} is no btrfs subvolume: it is copied now, and what changes meanwhile while Gitea is frozen"

@@ -38,7 +38,7 @@ def opened(site: Site, world: World, *, workspace: Workspace, image: str) -> Ite
         cache = workspace.cache / "restic" / site.name
         cache.mkdir(parents=True, exist_ok=True)
         programs = ContainerProcesses(image, f"operator-{site.name}", (folder, cache))
-        if programs.at_work():
+        if programs.is_running():
             raise Locked(
                 "a run that was killed has left restic at work in a container",
                 "wait until it has ended: docker ps --filter label=gitea-suite.errand",
@@ -58,7 +58,7 @@ def opened(site: Site, world: World, *, workspace: Workspace, image: str) -> Ite
 
 def hidden(site: Site, world: World) -> frozenset[str]:
     """Return the names of the backups whose manifest was taken away."""
-    keys = world.aws_account.hidden(site.backup.bucket, manifest.PREFIX)
+    keys = world.aws_account.hidden_keys(site.backup.bucket, manifest.PREFIX)
     return frozenset(key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys)
 
 

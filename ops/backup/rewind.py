@@ -13,7 +13,7 @@ from ops.errors import Degraded, OpsError, Refused
 from ops.images import ops_image
 from ops.model import Confirm, ObjectVersion, Report
 from ops.world import World
-from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic
+from ops.world.restic import INACCESSIBLE, Damaged, Restic
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def rewind(
 def _check(remote: Restic, so_far: str) -> None:
     try:
         remote.check()
-    except NOT_LOOKED_INTO:
+    except INACCESSIBLE:
         raise
     except Damaged as error:
         raise Degraded(f"{so_far}, and its repository is damaged: {error.message}", "give an earlier moment") from error
@@ -106,6 +106,6 @@ def _is_same(then: ObjectVersion, shown: ObjectVersion | None) -> bool:
 
 def _take(site: Site, world: World, step: ObjectChange) -> None:
     if step.version:
-        world.aws_account.bring_back(site.backup.bucket, step.key, step.version)
+        world.aws_account.restore_version(site.backup.bucket, step.key, step.version)
     else:
         world.aws.hide_object(site.backup.bucket, step.key)

@@ -57,7 +57,7 @@ def status(site: Site, world: World, *, paths: HostPaths | None = None) -> Repor
     paths = paths or HostPaths()
     both = repositories.repositories(site, world, paths)
     verifications, drills = catalogue.verifications(site, world), catalogue.drills(site, world)
-    local = {each.identity for each in both.local.snapshots_if_there() or ()}
+    local = {each.identity for each in both.local.snapshots_or_none() or ()}
     facts = BackupInventory(
         records.with_proofs(catalogue.list_backups(site, world, both), verifications, drills),
         local,

@@ -177,7 +177,7 @@ def _taken(site: Site, world: World, paths: HostPaths, known: _Known, timer: Ste
         with timer.step("repositories"):
             both = _ready(site, world, paths, known)
             undo.callback(world.btrfs.remove, paths.snapshot)
-            undo.enter_context(both.local.as_before_on_failure())
+            undo.enter_context(both.local.remove_additions_on_failure())
         session = undo.enter_context(world.postgres.session(postgres))
         earlier = {*known.identities, *(each.stem for each in paths.pending.glob("*.json"))}
         moment = moment_of(site, world, paths, both, session, timer, earlier)

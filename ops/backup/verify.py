@@ -17,7 +17,7 @@ from ops.model import Report
 from ops.step_timer import StepTimer
 from ops.world import World, postgres
 from ops.world.lock import exclusive
-from ops.world.restic import NOT_LOOKED_INTO, Damaged, Restic, folder_of
+from ops.world.restic import INACCESSIBLE, Damaged, Restic, folder_of
 
 # What git reads to tell a repository's refs, in either of its formats (gitrepository-layout(5)); beside it, git wants a folder for
 # objects, in which nothing need be.
@@ -114,7 +114,7 @@ def _verified(
             findings += _dump(world, paths, both.remote, chosen)
         with timer.step("content"):
             findings += _content(world, paths, both.remote, chosen)
-    except NOT_LOOKED_INTO:
+    except INACCESSIBLE:
         raise
     except OpsError as error:
         findings.append(error.message)
@@ -136,7 +136,7 @@ def _damage(repository: Restic, share: str) -> list[str]:
 def _dump(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -> list[str]:
     listed: list[str] = []
     hear: Callable[[str], None] = listed.append
-    argv = postgres.contents(world.containers.name(paths.project, "postgres"))
+    argv = postgres.list_dump(world.containers.name(paths.project, "postgres"))
     remote.dump_into(chosen.parts["database"].remote, DUMP, argv, hear)
     return missing_tables(chosen, listed)
 

@@ -29,7 +29,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gite
 
 def _world(arguments: argparse.Namespace) -> World:
     if not arguments.site:
-        raise ConfigError("no site file was named", "--site sites/local.toml, or OPS_SITE in the environment")
+        raise ConfigError("no site file was named", "pass --site sites/local.toml, or set OPS_SITE in the environment")
     return World(load.load(Path(arguments.site)), tell=_tell)
 
 
@@ -50,7 +50,7 @@ def run_site(arguments: argparse.Namespace) -> Report:
 
 def run_deploy(arguments: argparse.Namespace) -> Report:
     """Deploy the site, or report what a deployment would change."""
-    # Ansible is there on the machine that deploys, and not in the image that runs on the host.
+    # Ansible is installed on the deploying machine, but not in the ops image on the host.
     from ops.deploy import deploy, drift
 
     world, workspace = _workspace(arguments)
@@ -85,7 +85,7 @@ def _workspace(arguments: argparse.Namespace) -> tuple[World, Any]:
 
 
 def _confirm(arguments: argparse.Namespace) -> Callable[[str, Sequence[str]], None]:
-    """Who is at the terminal types the site's name; elsewhere --yes stands for it."""
+    """Return the function that asks the operator to type the site's name; --yes skips the question."""
 
     def ask(name: str, losses: Sequence[str]) -> None:
         for line in losses:
@@ -93,10 +93,18 @@ def _confirm(arguments: argparse.Namespace) -> Callable[[str, Sequence[str]], No
         if arguments.yes:
             return
         if not sys.stdin.isatty():
-            raise Refused("no one is at the terminal to agree to this", "--yes")
-        print(f"To go on, type the site's name ({name}): ", end="", file=sys.stderr, flush=True)
+            raise Refused(
+                "this needs a confirmation, and there is no terminal",
+                "pass --yes to agree beforehand",
+                left_as="nothing was changed",
+            )
+        print(f"To continue, type the site's name ({name}): ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip() != name:
-            raise Refused("that is not the site's name", "nothing was touched")
+            raise Refused(
+                "the confirmation is not the site's name",
+                f"run the command again and type {name}",
+                left_as="nothing was changed",
+            )
 
     return ask
 
@@ -124,9 +132,9 @@ def run_nginx(arguments: argparse.Namespace) -> Report:
 def run_backup(arguments: argparse.Namespace) -> Report:
     """Run one of the backup verbs."""
     if arguments.action in {"prune", "rewind"}:
-        return _backups_from_afar(arguments)
+        return _run_operator_backup(arguments)
     if arguments.dry_run or arguments.at:
-        raise ConfigError(f"backup {arguments.action} takes neither --dry-run nor --at", "ops backup --help")
+        raise ConfigError(f"backup {arguments.action} takes neither --dry-run nor --at", "run ops backup --help")
     world = _world(arguments)
     verbs = {"list": status.backups, "verify": verify.verify, "status": status.status, "stream": stream.stream}
     if arguments.action in verbs:
@@ -134,8 +142,8 @@ def run_backup(arguments: argparse.Namespace) -> Report:
     return take.take(world.site, world, allow_empty_disk=arguments.allow_empty_disk)
 
 
-def _backups_from_afar(arguments: argparse.Namespace) -> Report:
-    # Of the machine that deploys, as deploy is.
+def _run_operator_backup(arguments: argparse.Namespace) -> Report:
+    # Only on the deploying machine, like deploy.
     from ops.backup import prune, rewind
 
     world, workspace = _workspace(arguments)
@@ -143,7 +151,7 @@ def _backups_from_afar(arguments: argparse.Namespace) -> Report:
     if arguments.action == "prune":
         return prune.prune(world.site, world, workspace=workspace, confirm=confirm, dry_run=arguments.dry_run)
     if arguments.at is None:
-        raise ConfigError("rewind to when?", "--at TIME, such as --at 2026-11-24T04:30Z")
+        raise ConfigError("ops backup rewind needs a time", "pass --at TIME, such as --at 2026-11-24T04:30Z")
     return rewind.rewind(
         world.site, world, workspace=workspace, at=arguments.at, confirm=confirm, dry_run=arguments.dry_run
     )
@@ -179,7 +187,7 @@ def run_update(arguments: argparse.Namespace) -> Report:
         return rollback.resume(world.site, world)
     if arguments.service == "history":
         return history.history(world.site, world)
-    # No one is asked at the hour of the window: the site file has agreed.
+    # An automatic update has no operator to ask: the site file is the consent.
     arguments.yes = arguments.yes or arguments.automatic
     request = plan.UpdateRequest(
         arguments.service, arguments.to, arguments.automatic, arguments.dry_run, arguments.without_drill
@@ -204,16 +212,16 @@ def run_secrets(arguments: argparse.Namespace) -> Report:
 
 
 def _rotate(arguments: argparse.Namespace) -> Report:
-    # Of the machine that deploys, as deploy is.
+    # Only on the deploying machine, like deploy.
     from ops.deploy import host as deploy_host
     from ops.secrets import rotate
 
     name = store.SMTP if arguments.action == "rotate-smtp" else arguments.name
-    adopted = arguments.action == "set"
-    (rotate.require_adoptable if adopted else rotate.require_rotatable)(name)
+    is_set = arguments.action == "set"
+    (rotate.require_adoptable if is_set else rotate.require_rotatable)(name)
     world, workspace = _workspace(arguments)
     host = HostOps(deploy_host.connection_of(world.site, workspace), world.processes)
-    if adopted:
+    if is_set:
         value = Secret(_one_line(f"the value of {name}"))
         _confirm(arguments)(world.site.name, [rotate.ADOPTED[name]])
         return rotate.adopt(world.site, world, host, name=name, value=value, lock=workspace.lock)
@@ -221,10 +229,10 @@ def _rotate(arguments: argparse.Namespace) -> Report:
     return rotate.rotate(world.site, world, host, name=name, lock=workspace.lock)
 
 
-def _one_line(what: str) -> str:
-    """What no one may see is asked for at a terminal without showing it, and read from a pipe otherwise."""
+def _one_line(prompt: str) -> str:
+    """Read a secret: at a terminal without echo, otherwise the first line of standard input."""
     if sys.stdin.isatty():
-        return getpass.getpass(f"{what}: ", stream=sys.stderr)
+        return getpass.getpass(f"{prompt}: ", stream=sys.stderr)
     return sys.stdin.readline().rstrip("\n")
 
 
@@ -237,17 +245,19 @@ def run_accounts(arguments: argparse.Namespace) -> Report:
 def run_notify(arguments: argparse.Namespace) -> Report:
     """Mail a text from standard input to the site's contact."""
     world = _world(arguments)
-    # A program's last words may be cut in the middle of a character.
+    # The output of a killed program may end in the middle of a character.
     text = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace")
     return notify.notify(world.site, world, subject=arguments.subject, text=text)
 
 
 def run_gate(arguments: argparse.Namespace) -> Report:
-    """Run a stage, print the state of the gate or promote a tree."""
-    # Of the machine that proves, as deploy is.
+    """Run a stage, print the status of the gate or promote a tree."""
+    # Only in a checkout, like deploy.
     from ops.gate import runner
 
-    house = runner.GateContext.of(REPOSITORY, _tell)
+    context = runner.GateContext.of(REPOSITORY, _tell)
     if arguments.action == "run":
-        return runner.run(house, stage=arguments.stage, options=arguments.options)
-    return runner.promote(house, version=arguments.version) if arguments.action == "promote" else runner.status(house)
+        return runner.run(context, stage=arguments.stage, options=arguments.options)
+    if arguments.action == "promote":
+        return runner.promote(context, version=arguments.version)
+    return runner.status(context)

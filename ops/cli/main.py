@@ -1,4 +1,4 @@
-"""The command line: the only print, the only sys.exit."""
+"""The command line. Only this package prints and calls sys.exit."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from ops import (
-    report,
-)
+from ops import report
 from ops.cli.arguments import parser
 from ops.errors import OpsError
 from ops.model import Report
@@ -17,7 +15,7 @@ from ops.world.process import interrupt_code, signals_unwind
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one verb and exit with the code that says in what state the system was left."""
+    """Run one verb and exit with its exit code, which tells the state that the system was left in."""
     arguments = parser().parse_args(argv)
     sys.exit(_guarded(arguments))
 

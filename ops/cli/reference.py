@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import textwrap
 from collections.abc import Iterator
 
 from ops import errors
@@ -36,10 +37,8 @@ def markdown() -> str:
     return _HEAD + "".join(sections) + _CODES + "".join(_codes())
 
 
-def _verbs(
-    whole: argparse.ArgumentParser, above: tuple[str, ...]
-) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
-    for group in (each for each in whole._actions if isinstance(each, argparse._SubParsersAction)):
+def _verbs(root: argparse.ArgumentParser, above: tuple[str, ...]) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    for group in (each for each in root._actions if isinstance(each, argparse._SubParsersAction)):
         helps = {each.dest: each.help or "" for each in group._choices_actions}
         for name, verb in group.choices.items():
             yield " ".join((*above, name)), verb, helps[name]
@@ -49,7 +48,8 @@ def _verbs(
 def _section(name: str, verb: argparse.ArgumentParser, summary: str) -> str:
     rows = "".join(_rows(verb))
     table = f"\n| argument | meaning |\n|---|---|\n{rows}" if rows else ""
-    return f"\n## `ops {name}`\n\n{summary[:1].upper()}{summary[1:]}.\n{table}"
+    sentence = textwrap.fill(f"{summary[:1].upper()}{summary[1:]}.", 100)
+    return f"\n## `ops {name}`\n\n{sentence}\n{table}"
 
 
 def _rows(verb: argparse.ArgumentParser) -> Iterator[str]:

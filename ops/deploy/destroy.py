@@ -14,7 +14,7 @@ from ops.errors import Refused
 from ops.model import BucketContents, Confirm, Report
 from ops.world import World
 from ops.world.lock import exclusive
-from ops.world.terraform import altered, resources_from
+from ops.world.terraform import resources_from, with_override
 
 # Terraform merges this override into the resource's own lifecycle block, which prevents its destruction.
 _OVERRIDE = """
@@ -68,7 +68,7 @@ def destroy(site: Site, world: World, *, workspace: Workspace, request: DestroyR
     bucket = infrastructure.state_bucket(site)
     if not world.aws.bucket_exists(bucket):
         return Report("destroy", changed=False, summary=f"{site.name} does not exist: nothing to do")
-    with exclusive(workspace.lock, world.clock.now()), altered(workspace.repository / "infra", _OVERRIDE) as root:
+    with exclusive(workspace.lock, world.clock.now()), with_override(workspace.repository / "infra", _OVERRIDE) as root:
         terraform, variables = infrastructure.prepared(site, world, workspace, root)
         state = terraform.state()
         to_delete = [each for each in resources_from(state) if not each.startswith(_BACKUPS)]

@@ -16,7 +16,7 @@ from ops.errors import Refused
 from ops.model import Change, Outputs
 from ops.world import World
 from ops.world.aws_clients import ENDPOINT_ATTEMPTS
-from ops.world.terraform import Terraform, altered, identities_from
+from ops.world.terraform import Terraform, identities_from, with_override
 
 
 def public_key(private: Path) -> str:
@@ -39,7 +39,7 @@ def first_changes(site: Site, world: World, workspace: Workspace, variables: Pat
         bootstrap = _terraform(world, workspace.repository / "infra/bootstrap", Path(folder) / "bootstrap", site)
         bootstrap.init({"path": f"{folder}/bootstrap.tfstate"})
         first = bootstrap.changes(_write(Path(folder) / "bootstrap.json", _bootstrap_variables(site)))
-        with altered(workspace.repository / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
+        with with_override(workspace.repository / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
             whole = _terraform(world, root, Path(folder) / "infra", site)
             whole.init({"path": f"{folder}/infra.tfstate"})
             return first + whole.changes(variables)

@@ -20,7 +20,7 @@ def require_none(state: Mapping[str, Any], world: World) -> None:
     """
     recorded = identities_from(state, "aws_instance")
     for card in identities_from(state, "aws_network_interface"):
-        holder = world.aws_account.holder(card)
+        holder = world.aws_account.attached_instance(card)
         if holder and holder not in recorded:
             raise Refused(
                 f"instance {holder} holds the host's network interface, but is not in Terraform's state: "

@@ -1,4 +1,4 @@
-"""What the benchmarks measured: each figure against a named alternative in the same run, and whether it is as good as it has to be."""
+"""The results of benchmarks: each figure with a named alternative from the same run, and whether it meets its target."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that was measured, in words as a person reads them.
+    """One measured figure, as text.
 
-    ``ratio`` is that to the alternative ``against`` which it was measured; None where the target is an absolute one. Without
-    a ``target`` it is there to be known.
+    ``ratio`` is the ratio to the alternative ``against``; None where the target is absolute. A figure without a ``target``
+    is only for information.
     """
 
     what: str
@@ -28,7 +28,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bench:
-    """One run of a benchmark: of which git tree, when, its figures, and all it measured, as JSON has it."""
+    """One run of a benchmark: its git tree, time, figures, and all measured values as JSON."""
 
     name: str
     tree: str
@@ -37,17 +37,17 @@ class Bench:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(content: bytes | None) -> tuple[Bench, ...]:
-    """Return the benchmarks in a file; none where there is no file, or one that is not ours."""
+def from_json(content: bytes | None) -> tuple[Bench, ...]:
+    """Return the benchmarks in a file's content; empty without a file or for another format."""
     try:
         return tuple(_bench(each) for each in json.loads(content or b"")["benches"])
     except (ValueError, KeyError, TypeError):
         return ()
 
 
-def added(content: bytes | None, bench: Bench) -> bytes:
-    """Return the file with a benchmark in it, in the place of what an earlier run of the same one measured."""
-    benches = {each.name: each for each in read(content)} | {bench.name: bench}
+def with_benchmark(content: bytes | None, bench: Bench) -> bytes:
+    """Return the file's content with a benchmark added; it replaces an earlier run of the same benchmark."""
+    benches = {each.name: each for each in from_json(content)} | {bench.name: bench}
     document = {
         "schema": 1,
         "benches": [dataclasses.asdict(each) | {"when": each.when.isoformat()} for each in benches.values()],
@@ -55,6 +55,7 @@ def added(content: bytes | None, bench: Bench) -> bytes:
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
-def _bench(known: Mapping[str, Any]) -> Bench:
-    figures = tuple(Figure(**each) for each in known["figures"])
-    return Bench(known["name"], known["tree"], datetime.fromisoformat(known["when"]), figures, known["details"])
+def _bench(document: Mapping[str, Any]) -> Bench:
+    figures = tuple(Figure(**each) for each in document["figures"])
+    when = datetime.fromisoformat(document["when"])
+    return Bench(document["name"], document["tree"], when, figures, document["details"])

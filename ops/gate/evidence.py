@@ -1,8 +1,8 @@
-"""The gate: a stage is proven by evidence for exactly this tree, and the next stage refuses to start without it.
+"""The gate: evidence for exactly this tree proves a stage, and the next stage refuses to start without it.
 
 Evidence is an in-toto Statement (https://in-toto.io/Statement/v1) with the test-result predicate
 (https://in-toto.io/attestation/test-result/v0.1), in a DSSE envelope (https://github.com/secure-systems-lab/dsse) that is
-signed with a key of this checkout, so that a file altered by hand is no evidence.
+signed with a key of this checkout. A file that was edited by hand has no valid signature.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from defusedxml import ElementTree
 from ops.errors import ConfigError, Refused
 from ops.model import Case, Circumstances, Proof, Verdict
 
-# What Python runs for each stage. A stage is proven by its own command alone, for a part of it proves a part. Rehearsals, which
-# take minutes, are of the last stage.
+# The command of each stage, for Python. Only the complete command proves a stage. The disaster tests, which take minutes,
+# belong to the last stage.
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "lint": ("-m", "pytest", "tests/lint", "-n", "2", "--dist=worksteal"),
     "unit": (
         *("-m", "pytest", "tests/unit", "--disable-socket", "--allow-unix-socket"),
-        # Nothing here logs or runs a program whose output would have to be caught, and to be ready for it costs every test.
+        # No unit test logs or runs programs with output to capture, and being ready for that costs time in every test.
         *("-p", "no:logging", "--capture=sys"),
         *("-n", "2", "--dist=worksteal"),
     ),
@@ -41,11 +41,11 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 STAGES = tuple(COMMANDS)
 _WITH_OPTIONS = "deploy-e2e"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-# The tests of deploy-e2e that take minutes: for the night, and for a release.
+# The disaster tests of deploy-e2e, which take minutes: for nightly runs and releases.
 REHEARSALS = "tests.disaster.site."
-# The one in which a backup is restored for practice: nothing is released that may not be able to bring a site back.
+# The restore drill: a release needs proof that a site can be restored.
 DRILL = f"{REHEARSALS}test_drill::test_a_drill_"
-# What a deployment onto a site that stands elsewhere notes for its image set: what the registry of that site has for the pins.
+# The image set of a deployment onto an external site: the images that the site's registry has for the pins.
 OF_THE_SITE = "site"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -58,18 +58,19 @@ _NOTHING = Proof(None, None)
 
 
 def command_of(stage: str, options: Sequence[str]) -> tuple[str, ...]:
-    """Return what Python runs for a stage; raises ConfigError for options of a stage that takes none."""
+    """Return Python's arguments for a stage; raises ConfigError for options of a stage that takes no options."""
     if options and stage != _WITH_OPTIONS:
-        whole = f"./noxw -s {stage}"
+        complete = f"./noxw -s {stage}"
         part = f".nox/{stage}/bin/python -m pytest tests/{stage} {' '.join(options)}"
         raise ConfigError(
-            f"{stage} takes no options, for a part of it proves nothing", f"{whole}, or for a part: {part}"
+            f"{stage} takes no options, because a part of it proves nothing",
+            f"run {complete}, or for a part without evidence {part}",
         )
     return (*COMMANDS[stage], *options)
 
 
 def cases_from(junit: bytes) -> tuple[Case, ...]:
-    """Return the tests of a JUnit file; raises ValueError when the bytes are none."""
+    """Return the tests of a JUnit file; raises ValueError for bytes that are not a JUnit file."""
     try:
         root = ElementTree.fromstring(junit)
     except ElementTree.ParseError as error:
@@ -80,11 +81,11 @@ def cases_from(junit: bytes) -> tuple[Case, ...]:
 def statement_from(
     stage: str, tree: str, junit: bytes, circumstances: Circumstances, previous: str = ""
 ) -> dict[str, Any]:
-    """Return the in-toto Statement that the JUnit file speaks for, about the git tree.
+    """Return the in-toto Statement of the JUnit file's results for the git tree.
 
-    ``previous`` is the digest of the evidence this stage stood on. Everything that the predicate has no field for is a
-    resource descriptor of its configuration, with annotations, as the specification allows. Raises ValueError for bytes
-    that are no JUnit file, and for an image whose digest is none.
+    ``previous`` is the digest of the previous stage's evidence. Facts without a field in the predicate are resource
+    descriptors of its configuration, with annotations, as the specification allows. Raises ValueError for bytes that are
+    not a JUnit file, and for an invalid image digest.
     """
     cases = cases_from(junit)
     passed, skipped, failed = (
@@ -118,40 +119,40 @@ def to_envelope(statement: Mapping[str, Any], key: bytes) -> bytes:
 
 
 def from_envelope(envelope: bytes, key: bytes) -> dict[str, Any]:
-    """Return the statement in an envelope; raises ValueError unless it is, to the byte, one that was signed with the key."""
+    """Return the statement in an envelope; raises ValueError unless the envelope was signed with the key and is unchanged."""
     try:
         document = json.loads(envelope)
         payload = base64.b64decode(document["payload"], validate=True)
-        given = base64.b64decode(document["signatures"][0]["sig"], validate=True)
+        signature = base64.b64decode(document["signatures"][0]["sig"], validate=True)
         statement: dict[str, Any] = json.loads(payload)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError("it is not a signed statement") from error
-    if not hmac.compare_digest(given, _signature(payload, key)) or to_envelope(statement, key) != envelope:
-        raise ValueError("its signature does not fit: it was altered, or made in another checkout")
+    if not hmac.compare_digest(signature, _signature(payload, key)) or to_envelope(statement, key) != envelope:
+        raise ValueError("its signature is invalid: it was altered, or made in another checkout")
     return statement
 
 
 def check_stage(stage: str, tree: str, proof: Proof, key: bytes, previous: str = "") -> Verdict:
     """Return whether the proof proves the stage for this tree.
 
-    It does when the envelope is whole, speaks of this stage and this tree, stands on the evidence whose digest is
-    ``previous``, and its JUnit file is the one it speaks of, with at least one test, all of them passed and none skipped.
-    Whole evidence of a run that failed proves nothing, but its verdict still carries the tests, to be shown.
+    It does when the envelope is valid, names this stage and this tree, refers to the evidence whose digest is
+    ``previous``, and its JUnit file has the recorded digest and at least one test, all passed and none skipped.
+    Valid evidence of a failed run proves nothing, but the verdict has its tests, for the report.
     """
     remedy = f"./noxw -s {stage}"
     try:
         statement, cases = _examine(stage, tree, proof, key, previous)
     except ValueError as error:
         return Verdict(stage, False, str(error), remedy)
-    if objection := _objection(cases):
-        return Verdict(stage, False, objection, remedy, statement, cases)
+    if reason := _why_unproven(cases):
+        return Verdict(stage, False, reason, remedy, statement, cases)
     return Verdict(stage, True, f"{len(cases)} tests passed", "", statement, cases)
 
 
 def check_chain(tree: str, proofs: Mapping[str, Proof], key: bytes) -> tuple[Verdict, ...]:
-    """Return the verdict on every stage in order; each stands on the one before, and ran on images of the same set.
+    """Return the verdict on every stage in order. Each depends on the one before and must have run on the same image set.
 
-    A site that stands elsewhere has the images of its own registry, whatever the tests ran on.
+    An external site has the images of its own registry, whatever images the tests ran on.
     """
     verdicts: tuple[Verdict, ...] = ()
     for stage in STAGES:
@@ -161,58 +162,61 @@ def check_chain(tree: str, proofs: Mapping[str, Proof], key: bytes) -> tuple[Ver
 
 
 def previous_digest(stage: str, proofs: Mapping[str, Proof]) -> str:
-    """Return the digest of the evidence that a stage stands on: "" for the first stage, or where there is none."""
+    """Return the digest of the evidence that a stage depends on; "" for the first stage and without evidence."""
     position = STAGES.index(stage)
     envelope = proofs.get(STAGES[position - 1], _NOTHING).envelope if position else None
     return digest(envelope) if envelope else ""
 
 
 def missing_before(stage: str, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """Return the stages before this one that have to run first: the first unproven one and all behind it."""
+    """Return the earlier stages that have to run first: the first unproven one and all after it."""
     before = STAGES[: STAGES.index(stage)]
     unproven = [verdict.stage for verdict in verdicts if verdict.stage in before and not verdict.proven]
     return before[before.index(unproven[0]) :] if unproven else ()
 
 
 def require_start(stage: str, verdicts: Sequence[Verdict], changed_files: Sequence[str]) -> None:
-    """Raise Refused when the stage may not start: an earlier one is unproven, or the tree is not what is committed.
+    """Raise Refused when the stage may not start: an earlier one is unproven, or the work tree differs from the commit.
 
-    The first two stages may run on a changed tree, for that is how one works; they leave no evidence then.
+    The first two stages may run on a changed tree, because that is normal during development; they leave no evidence then.
     """
     if stage in STAGES[:2] and changed_files:
         return
     if changed_files:
         named = ", ".join(changed_files[:5]) + (" ..." if len(changed_files) > 5 else "")
         raise Refused(
-            f"{stage} proves what is committed, and these files are changed: {named}", "git commit, then run again"
+            f"{stage} runs only on a committed tree, and these files are changed: {named}",
+            "commit the changes, then run it again",
         )
     if missing := missing_before(stage, verdicts):
         verdict = next(each for each in verdicts if each.stage == missing[0])
         raise Refused(
-            f"{stage} stands on {missing[0]}, which is not proven for this tree: {verdict.reason}", verdict.remedy
+            f"{stage} needs {missing[0]}, which is not proven for this tree: {verdict.reason}", f"run {verdict.remedy}"
         )
 
 
 def manifest_from(
     version: str, commit: str, tree: str, verdicts: Sequence[Verdict], digests: Mapping[str, str], made: datetime
 ) -> dict[str, Any]:
-    """Return the release manifest of a tree that every stage has proven, rehearsals included.
+    """Return the release manifest of a tree that every stage has proven, including the disaster tests.
 
-    Raises Refused when one has not, when two of them ran on different images of one name, or for what is no version.
+    Raises Refused for an unproven stage, for two stages that ran on different images of one name, and for an invalid version.
     """
     if not _VERSION.fullmatch(version):
-        raise Refused(f"{version!r} is no version", "give one such as 1.2.3")
+        raise Refused(f"{version!r} is not a version", "give one such as 1.2.3")
     if unproven := [verdict for verdict in verdicts if not verdict.proven]:
-        raise Refused(f"{unproven[0].stage} is not proven for this tree: {unproven[0].reason}", unproven[0].remedy)
+        raise Refused(
+            f"{unproven[0].stage} is not proven for this tree: {unproven[0].reason}", f"run {unproven[0].remedy}"
+        )
     if not any(case.name.startswith(REHEARSALS) for case in verdicts[-1].cases):
         raise Refused(
-            "the site was deployed and tried, but neither a change by hand nor the loss of the host was rehearsed",
-            "./noxw -s deploy-e2e -- --rehearse",
+            "deploy-e2e ran without its disaster tests: neither a change by hand nor the loss of the host was rehearsed",
+            "run ./noxw -s deploy-e2e -- --rehearse",
         )
     if not any(case.name.startswith(DRILL) for case in verdicts[-1].cases):
         raise Refused(
-            "no backup was restored for practice: the drill is not among the rehearsals that were run",
-            "./noxw -s deploy-e2e -- --rehearse",
+            "no backup was restored: the restore drill is not among the disaster tests that ran",
+            "run ./noxw -s deploy-e2e -- --rehearse",
         )
     _require_same_images(verdicts)
     last = facts_of(verdicts[-1].statement)
@@ -230,27 +234,27 @@ def manifest_from(
 
 
 def digest(content: bytes) -> str:
-    """Return the SHA-256 of some bytes in hex."""
+    """Return the SHA-256 of the content in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
 def facts_of(statement: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a statement says of its stage: stage, command, previous, image_set, started, finished, seconds."""
+    """Return a statement's facts about its stage: stage, command, previous, image_set, started, finished, seconds."""
     return next((dict(each["annotations"]) for each in _described("stage", statement).values()), {})
 
 
 def images_of(statement: Mapping[str, Any]) -> dict[str, str]:
-    """Return the images a statement speaks of, reference to digest."""
+    """Return the images of a statement, reference to digest."""
     return _digests_of("image", statement)
 
 
 def sites_of(statement: Mapping[str, Any]) -> dict[str, str]:
-    """Return the sites a statement speaks of, name to the digest of its site file, which may be in no tree."""
+    """Return the sites of a statement, name to the digest of the site file, which may be outside the tree."""
     return _digests_of("site", statement)
 
 
 def tools_of(statement: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tools a statement speaks of, name to version."""
+    """Return the tools of a statement, name to version."""
     return {name: each["annotations"]["version"] for name, each in _described("tool", statement).items()}
 
 
@@ -292,18 +296,18 @@ def _stage_descriptor(
 
 def _descriptor(kind: str, name: str, identity: str) -> dict[str, Any]:
     if not _DIGEST.fullmatch(identity):
-        raise ValueError(f"{identity!r} is no digest of {name}")
+        raise ValueError(f"{identity!r} is not a digest of {name}")
     return {"name": f"{kind}:{name}", "digest": {"sha256": identity.removeprefix("sha256:")}}
 
 
 def _tool(name: str, version: str) -> dict[str, Any]:
-    # A descriptor needs a URI, a digest or content; a package URL is the URI of a thing that has a name and a version.
+    # A descriptor needs a URI, a digest or content; a package URL is a URI of a name and a version.
     return {"name": f"tool:{name}", "uri": f"pkg:generic/{name}@{version}", "annotations": {"version": version}}
 
 
 def _signature(payload: bytes, key: bytes) -> bytes:
     kind = PAYLOAD_TYPE.encode()
-    # DSSE's pre-authentication encoding: what is signed says what it is and how long it is.
+    # DSSE's pre-authentication encoding: the signed bytes include the payload's type and lengths.
     return hmac.digest(key, b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload), "sha256")
 
 
@@ -312,16 +316,16 @@ def _examine(stage: str, tree: str, proof: Proof, key: bytes, previous: str) -> 
         raise ValueError("it has not run for this tree")
     statement = from_envelope(proof.envelope, key)
     if not _is_of_this_form(statement):
-        raise ValueError("its evidence is of another form than this gate's")
+        raise ValueError("its evidence has another format than this gate's")
     facts = facts_of(statement)
     if statement["subject"][0]["digest"].get("gitTree") != tree:
         raise ValueError("its evidence is about another tree")
     if facts.get("stage") != stage:
         raise ValueError(f"its evidence is about {facts.get('stage')}")
     if not _is_command_of(stage, facts.get("command")):
-        raise ValueError("its evidence is of another command than the stage's own")
+        raise ValueError("its evidence is from another command than the stage's own")
     if facts.get("previous", "") != previous:
-        raise ValueError("its evidence stands on an earlier stage's evidence that is not there any more")
+        raise ValueError("its evidence refers to an earlier stage's evidence that no longer exists")
     return statement, _examine_junit(statement, proof)
 
 
@@ -332,7 +336,7 @@ def _is_command_of(stage: str, command: Any) -> bool:
 
 def _is_of_this_form(statement: Any) -> bool:
     try:
-        subject, about = statement["subject"][0]["digest"], _about(statement)
+        subject, about = statement["subject"][0]["digest"], _stage_descriptor_of(statement)
         return (
             (statement["_type"], statement["predicateType"]) == (STATEMENT_TYPE, PREDICATE_TYPE)
             and isinstance(subject, dict)
@@ -343,8 +347,8 @@ def _is_of_this_form(statement: Any) -> bool:
         return False
 
 
-def _about(statement: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The one descriptor that speaks of the stage and its JUnit file; raises ValueError when there is not exactly one."""
+def _stage_descriptor_of(statement: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The descriptor of the stage and its JUnit file; raises ValueError unless there is exactly one."""
     (found,) = (each for each in statement["predicate"]["configuration"] if each["name"].startswith("stage:"))
     return dict(found)
 
@@ -352,7 +356,7 @@ def _about(statement: Mapping[str, Any]) -> Mapping[str, Any]:
 def _examine_junit(statement: Mapping[str, Any], proof: Proof) -> tuple[Case, ...]:
     if proof.junit is None:
         raise ValueError("its JUnit file is missing")
-    if _about(statement)["digest"]["sha256"] != digest(proof.junit):
+    if _stage_descriptor_of(statement)["digest"]["sha256"] != digest(proof.junit):
         raise ValueError("its JUnit file was altered")
     return cases_from(proof.junit)
 
@@ -373,15 +377,15 @@ def _require_same_images(verdicts: Sequence[Verdict]) -> None:
     first: dict[str, tuple[str, str]] = {}
     for verdict in verdicts:
         for name, identity in images_of(verdict.statement).items():
-            stage, known = first.setdefault(name, (verdict.stage, identity))
-            if identity != known:
+            stage, earlier = first.setdefault(name, (verdict.stage, identity))
+            if identity != earlier:
                 raise Refused(
                     f"{name} is another image in {verdict.stage} than in {stage}",
-                    f"./noxw -s {stage}, then ./noxw -s deploy-e2e -- --rehearse",
+                    f"run ./noxw -s {stage}, then ./noxw -s deploy-e2e -- --rehearse",
                 )
 
 
-def _objection(cases: Sequence[Case]) -> str:
+def _why_unproven(cases: Sequence[Case]) -> str:
     for outcome in ("failed", "skipped"):
         if names := [case.name for case in cases if case.outcome == outcome]:
             return f"{len(names)} of its tests {outcome}: {names[0]}"

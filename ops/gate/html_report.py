@@ -1,4 +1,4 @@
-"""The chain as a page: self-contained, readable on a telephone and on paper, in light and in dark."""
+"""The stages as an HTML page: self-contained, for phones and for print, with a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def page_from(
     made: datetime,
     benches: Sequence[Bench] = (),
 ) -> str:
-    """Return the page as HTML. ``benches`` are what was measured, of this tree or another; the page says of which."""
+    """Return the page as HTML. ``benches`` are benchmark results of this or another tree; the page names the tree."""
     longest = max((_seconds(verdict) for verdict in verdicts), default=0.0)
     proven = sum(verdict.proven for verdict in verdicts)
     return _template("page").substitute(
@@ -33,18 +33,18 @@ def page_from(
         tree=escape(tree),
         commit=escape(commit),
         warning=_warning(changed_files),
-        chain="".join(_link(verdict, longest) for verdict in verdicts),
+        chain="".join(_chain_item(verdict, longest) for verdict in verdicts),
         stages="".join(_section(verdict) for verdict in verdicts),
         images=_images(verdicts),
         tools=_tools(verdicts),
-        courses=_courses(verdicts),
+        courses=_timelines(verdicts),
         figures=_figures(benches, tree),
         made=f"{made:%Y-%m-%d %H:%M} UTC",
     )
 
 
 def sentence_from(name: str) -> str:
-    """Return a test's name as the sentence it is: ``a.b::test_a_push_comes_back[x]`` gives "A push comes back (x)"."""
+    """Return a test's name as a sentence: ``a.b::test_a_push_comes_back[x]`` gives "A push comes back (x)"."""
     words, bracket, parameters = name.rsplit("::", 1)[-1].partition("[")
     sentence = words.removeprefix("test_").replace("_s_", "'s ").replace("_", " ").strip()
     return sentence[:1].upper() + sentence[1:] + (f" ({parameters.rstrip(']')})" if bracket else "")
@@ -75,10 +75,10 @@ def _warning(changed_files: Sequence[str]) -> str:
         return ""
     count = len(changed_files)
     differ = "1 file differs" if count == 1 else f"{count} files differ"
-    return f'<p class="warning">{differ} from this commit; what is changed is not proven.</p>'
+    return f'<p class="warning">{differ} from this commit. The evidence does not cover these changes.</p>'
 
 
-def _link(verdict: Verdict, longest: float) -> str:
+def _chain_item(verdict: Verdict, longest: float) -> str:
     seconds = _seconds(verdict)
     return _template("link").substitute(
         state="proven" if verdict.proven else "unproven",
@@ -120,13 +120,13 @@ def _images(verdicts: Sequence[Verdict]) -> str:
     sets = [facts_of(verdict.statement).get("image_set", "") for verdict in verdicts]
     images = {name: digest for verdict in verdicts for name, digest in images_of(verdict.statement).items()}
     if not images:
-        return "<p>No stage that runs images is proven yet.</p>"
+        return "<p>No stage has evidence about images yet.</p>"
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td><code>{escape(digest)}</code></td></tr>"
         for name, digest in sorted(images.items())
     )
-    told = "".join(f"<p>{_SETS[each]}</p>" for each in _SETS if each in sets)
-    return f"{told}<table>{rows}</table>"
+    notes = "".join(f"<p>{_SETS[each]}</p>" for each in _SETS if each in sets)
+    return f"{notes}<table>{rows}</table>"
 
 
 def _tools(verdicts: Sequence[Verdict]) -> str:
@@ -134,37 +134,37 @@ def _tools(verdicts: Sequence[Verdict]) -> str:
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{escape(version)}</td></tr>" for name, version in sorted(tools.items())
     )
-    return f"<table>{rows}</table>" if rows else "<p>None noted.</p>"
+    return f"<table>{rows}</table>" if rows else "<p>No stage has evidence about tools yet.</p>"
 
 
-def _courses(verdicts: Sequence[Verdict]) -> str:
-    """The time lines that tests recorded, from the very JUnit files that the evidence is about."""
+def _timelines(verdicts: Sequence[Verdict]) -> str:
+    """The timelines that tests recorded, from the JUnit files of the evidence."""
     cases = [case for verdict in verdicts for case in verdict.cases if timeline_chart.PROPERTY in case.properties]
-    drawn = "".join(_course(case) for case in cases if case.outcome == "passed")
-    return f"<h2>How long it took, step by step</h2>{drawn}" if drawn else ""
+    drawn = "".join(_timeline(case) for case in cases if case.outcome == "passed")
+    return f"<h2>Duration of each step</h2>{drawn}" if drawn else ""
 
 
-def _course(case: Case) -> str:
+def _timeline(case: Case) -> str:
     try:
-        course = timeline_chart.course_from(case.properties[timeline_chart.PROPERTY])
+        chart = timeline_chart.course_from(case.properties[timeline_chart.PROPERTY])
     except ValueError:
         return ""
     measured = f"<figcaption>Measured by: {escape(sentence_from(case.name))}.</figcaption>"
-    return f"<figure><strong>{escape(course.title)}</strong>{timeline_chart.drawing_of(course)}{measured}</figure>"
+    return f"<figure><strong>{escape(chart.title)}</strong>{timeline_chart.drawing_of(chart)}{measured}</figure>"
 
 
 def _figures(benches: Sequence[Bench], tree: str) -> str:
     measured = "".join(_bench(bench, tree) for bench in benches)
-    return f"<h2>What was measured</h2>{measured}" if measured else ""
+    return f"<h2>Benchmarks</h2>{measured}" if measured else ""
 
 
 def _bench(bench: Bench, tree: str) -> str:
     which = "this tree" if bench.tree == tree else f"another tree, <code>{escape(bench.tree[:12])}</code>"
     rows = "".join(_measured(figure) for figure in bench.figures)
     return (
-        f'<div class="wide"><p class="lead">{escape(bench.name)}: measured {bench.when:%Y-%m-%d %H:%M} UTC of {which} by '
+        f'<div class="wide"><p class="lead">{escape(bench.name)}: measured {bench.when:%Y-%m-%d %H:%M} UTC on {which} with '
         "<code>./noxw -s bench</code>, each figure and its alternative in the same run.</p>"
-        '<table class="figures"><thead><tr><th>what</th><th>measured</th><th>ratio</th><th>target</th></tr></thead>'
+        '<table class="figures"><thead><tr><th>figure</th><th>measured</th><th>ratio</th><th>target</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -182,8 +182,8 @@ def _measured(figure: Figure) -> str:
 
 
 _SETS = {
-    "upstream": "The <strong>upstream</strong> set: the images that the pins name, as their makers publish them.",
-    "hermetic": "The <strong>hermetic</strong> set: images built here from Debian&rsquo;s packages, and a stand-in for Gitea, took "
-    "the place of upstream&rsquo;s. Run with <code>IMAGE_SET=upstream</code> to prove upstream&rsquo;s own.",
-    OF_THE_SITE: "The <strong>site&rsquo;s own</strong>: what its registry has for the pins, deployed onto a site that stands elsewhere.",
+    "upstream": "The <strong>upstream</strong> image set: the pinned images as their publishers release them.",
+    "hermetic": "The <strong>hermetic</strong> image set: images built on this machine from Debian packages, with a stand-in for "
+    "Gitea, instead of the upstream images. Run with <code>IMAGE_SET=upstream</code> to test the upstream images.",
+    OF_THE_SITE: "The <strong>site&rsquo;s own</strong> image set: the pinned images from the registry of an external site.",
 }

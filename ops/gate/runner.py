@@ -1,4 +1,4 @@
-"""The verbs of the gate: run a stage, say how the chain stands, promote a proven tree."""
+"""The verbs of the gate: run a stage, print the status of all stages, promote a proven tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ops.world.tools import versions
 
 @dataclass(frozen=True)
 class GateContext:
-    """What the gate works with: the checkout, its evidence, other programs, time, and the versions of the tools."""
+    """The dependencies of the gate: the checkout, its evidence, other programs, the clock, and the versions of the tools."""
 
     root: Path
     git: Git
@@ -35,35 +35,35 @@ class GateContext:
 
     @classmethod
     def of(cls, root: Path, tell: Tell) -> GateContext:
-        """Return the gatehouse of a checkout."""
+        """Return the context of a checkout."""
         git = Git(root)
         return cls(root, git, Evidence(root / "reports", git.directory()), Processes(), Clock(), tell, versions)
 
 
-def run(house: GateContext, *, stage: str, options: Sequence[str]) -> Report:
-    """Run a stage's own command if the chain before it is proven for this tree, and leave evidence if it passes.
+def run(context: GateContext, *, stage: str, options: Sequence[str]) -> Report:
+    """Run a stage's command if all earlier stages are proven for this tree, and store evidence if it passes.
 
-    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for options
-    that would make it another; the report carries the command's own exit code.
+    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for options of a
+    stage that takes no options; the report has the command's exit code.
     """
     command = evidence.command_of(stage, options)
-    if stage == "deploy-e2e" and (missing := evidence.missing_before(stage, verdicts(house))):
-        _run_before(house, missing)
-    # Asked anew, for the stages before may have taken minutes.
-    changed = house.git.changed_files()
-    evidence.require_start(stage, verdicts(house), changed)
-    attempt = _begin(house, stage, command, clean=not changed)
-    code = house.processes.passthrough([sys.executable, *command], attempt.environment)
+    if stage == "deploy-e2e" and (missing := evidence.missing_before(stage, verdicts(context))):
+        _run_before(context, missing)
+    # Read again, because the earlier stages may have taken minutes.
+    changed = context.git.changed_files()
+    evidence.require_start(stage, verdicts(context), changed)
+    attempt = _begin(context, stage, command, clean=not changed)
+    code = context.processes.passthrough([sys.executable, *command], attempt.environment)
     if code:
-        _record_failure(house, attempt)
-        _write_page(house)
+        _record_failure(context, attempt)
+        _write_page(context)
         return Report("gate", False, f"{stage} failed", {"stage": stage}, exit_code=code)
-    return _record(house, attempt)
+    return _record(context, attempt)
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A run of a stage: about which tree, whether that was all there was, and where it leaves its files."""
+    """A run of a stage: its tree, whether the work tree was clean, and the paths of its files."""
 
     stage: str
     command: tuple[str, ...]
@@ -74,28 +74,28 @@ class _Attempt:
     environment: Mapping[str, str]
 
 
-def _begin(house: GateContext, stage: str, command: tuple[str, ...], *, clean: bool) -> _Attempt:
-    tree, started = house.git.tree(), house.clock.now().isoformat(timespec="seconds")
+def _begin(context: GateContext, stage: str, command: tuple[str, ...], *, clean: bool) -> _Attempt:
+    tree, started = context.git.tree(), context.clock.now().isoformat(timespec="seconds")
     if clean:
-        house.evidence.forget(stage, tree)
-    junit = house.evidence.begin(stage)
-    # pytest takes its option wherever in the stage it runs, and splits it as a shell would.
+        context.evidence.forget(stage, tree)
+    junit = context.evidence.begin(stage)
+    # pytest reads its options from here wherever the stage runs it, and splits them like a shell.
     environment = {
         "PYTEST_ADDOPTS": shlex.quote(f"--junitxml={junit}"),
-        NOTE_VARIABLE: str(house.evidence.note_path(stage)),
+        NOTE_VARIABLE: str(context.evidence.note_path(stage)),
     }
     return _Attempt(stage, command, tree, clean, junit, started, environment)
 
 
-def status(house: GateContext) -> Report:
-    """Say of every stage whether it is proven for the tree that is checked out. Exit code 3 when one is not."""
-    chain = verdicts(house)
-    page = _write_page(house)
+def status(context: GateContext) -> Report:
+    """Report whether each stage is proven for the tree that is checked out. Exit code 3 when a stage is not proven."""
+    chain = verdicts(context)
+    page = _write_page(context)
     lines = tuple(_line(verdict) for verdict in chain)
     proven = all(verdict.proven for verdict in chain)
-    changed = house.git.changed_files()
+    changed = context.git.changed_files()
     facts = {
-        "tree": house.git.tree(),
+        "tree": context.git.tree(),
         "changed_files": list(changed),
         "stages": [{"stage": each.stage, "proven": each.proven, "reason": each.reason} for each in chain],
         "page": str(page),
@@ -111,96 +111,100 @@ def status(house: GateContext) -> Report:
     )
 
 
-def promote(house: GateContext, *, version: str) -> Report:
+def promote(context: GateContext, *, version: str) -> Report:
     """Write the release manifest of the proven tree and tag its commit; raises Refused when a stage is unproven."""
-    if changed := house.git.changed_files():
-        raise Refused(f"these files are changed: {', '.join(changed[:5])}", "git commit, then ./noxw -s deploy-e2e")
-    chain = verdicts(house)
-    tree, commit = house.git.tree(), house.git.commit()
-    proofs = house.evidence.proofs(tree, evidence.STAGES)
+    if changed := context.git.changed_files():
+        raise Refused(
+            f"these files are changed: {', '.join(changed[:5])}", "commit the changes, then run ./noxw -s deploy-e2e"
+        )
+    chain = verdicts(context)
+    tree, commit = context.git.tree(), context.git.commit()
+    proofs = context.evidence.proofs(tree, evidence.STAGES)
     digests = {stage: evidence.digest(proof.envelope) for stage, proof in proofs.items() if proof.envelope}
-    manifest = evidence.manifest_from(version, commit, tree, chain, digests, house.clock.now())
+    manifest = evidence.manifest_from(version, commit, tree, chain, digests, context.clock.now())
     tag = f"v{version.removeprefix('v')}"
-    if house.git.tag_exists(tag):
-        raise Refused(f"tag {tag} is taken", "choose the next version")
+    if context.git.tag_exists(tag):
+        raise Refused(f"tag {tag} already exists", "choose the next version")
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-    path = house.evidence.write(f"release-{tag}.json", text)
+    path = context.evidence.write(f"release-{tag}.json", text)
     try:
-        house.git.tag(tag, text)
+        context.git.tag(tag, text)
     except BaseException:
-        house.evidence.drop(path.name)
+        context.evidence.drop(path.name)
         raise
     return Report("gate", True, f"{tag} is promoted; its manifest is {path}", {"manifest": manifest})
 
 
-def verdicts(house: GateContext) -> tuple[Verdict, ...]:
+def verdicts(context: GateContext) -> tuple[Verdict, ...]:
     """Return the verdict on every stage for the tree that is checked out."""
-    tree = house.git.tree()
-    return evidence.check_chain(tree, house.evidence.proofs(tree, evidence.STAGES), house.evidence.key())
+    tree = context.git.tree()
+    return evidence.check_chain(tree, context.evidence.proofs(tree, evidence.STAGES), context.evidence.key())
 
 
-def _run_before(house: GateContext, missing: Sequence[str]) -> None:
-    if house.git.changed_files():
-        return  # to be refused: these stages would leave no evidence
-    house.tell(f"not yet proven for this tree, so run first: {', '.join(missing)}")
-    if code := house.processes.passthrough([str(house.root / "noxw"), "-s", *missing]):
-        error = OpsError("a stage that deploy-e2e stands on did not pass", "read its output above")
+def _run_before(context: GateContext, missing: Sequence[str]) -> None:
+    if context.git.changed_files():
+        return  # require_start refuses it: these stages would leave no evidence
+    context.tell(f"running the stages that are not proven for this tree first: {', '.join(missing)}")
+    if code := context.processes.passthrough([str(context.root / "noxw"), "-s", *missing]):
+        error = OpsError("a stage before deploy-e2e failed", "look at its output above")
         error.exit_code = code
         raise error
 
 
-def _record(house: GateContext, attempt: _Attempt) -> Report:
+def _record(context: GateContext, attempt: _Attempt) -> Report:
     stage = attempt.stage
-    if not _is_still_clean(house, attempt):
-        house.tell(f"{stage} passed, but the work tree is not what is committed: no evidence is left")
+    if not _is_still_clean(context, attempt):
+        context.tell(f"{stage} passed, but the work tree differs from the commit: no evidence is stored")
         return Report("gate", False, f"{stage} passed, without evidence", {"stage": stage})
-    _keep(house, attempt, _readable(attempt))
-    _write_page(house)
-    verdict = next(each for each in verdicts(house) if each.stage == stage)
+    _keep(context, attempt, _read_junit(attempt))
+    _write_page(context)
+    verdict = next(each for each in verdicts(context) if each.stage == stage)
     if not verdict.proven:
-        raise Refused(f"{stage} passed, but proves nothing: {verdict.reason}", "mend the test named")
+        raise Refused(
+            f"{stage} passed, but proves nothing: {verdict.reason}", "fix the test named above, then run it again"
+        )
     summary = f"{stage} is proven for tree {attempt.tree[:12]}: {verdict.reason}"
     return Report("gate", True, summary, {"stage": stage, "tree": attempt.tree})
 
 
-def _readable(attempt: _Attempt) -> bytes:
+def _read_junit(attempt: _Attempt) -> bytes:
     try:
         junit = attempt.junit.read_bytes()
         evidence.cases_from(junit)
     except (FileNotFoundError, ValueError) as error:
-        message = f"{attempt.stage} passed, but left no JUnit file that can be read"
-        raise Refused(message, f"see {attempt.junit}") from error
+        message = f"{attempt.stage} passed, but left no readable JUnit file"
+        raise Refused(message, f"check {attempt.junit}, then run it again") from error
     return junit
 
 
-def _record_failure(house: GateContext, attempt: _Attempt) -> None:
-    """Keep what a failed run says of its tests, so that the page can show them. Tests that all passed would say the opposite."""
-    if not attempt.junit.is_file() or not _is_still_clean(house, attempt):
+def _record_failure(context: GateContext, attempt: _Attempt) -> None:
+    """Store a failed run's test results, so that the page shows them; not when all its tests passed, which would mislead."""
+    if not attempt.junit.is_file() or not _is_still_clean(context, attempt):
         return
     junit = attempt.junit.read_bytes()
     with suppress(ValueError):
         if any(case.outcome == "failed" for case in evidence.cases_from(junit)):
-            _keep(house, attempt, junit)
+            _keep(context, attempt, junit)
 
 
-def _is_still_clean(house: GateContext, attempt: _Attempt) -> bool:
-    return attempt.clean and house.git.tree() == attempt.tree and not house.git.changed_files()
+def _is_still_clean(context: GateContext, attempt: _Attempt) -> bool:
+    return attempt.clean and context.git.tree() == attempt.tree and not context.git.changed_files()
 
 
-def _keep(house: GateContext, attempt: _Attempt, junit: bytes) -> None:
-    stage, tree, finished = attempt.stage, attempt.tree, house.clock.now().isoformat(timespec="seconds")
-    under = Circumstances(tools=house.tools(), started=attempt.started, finished=finished, command=attempt.command)
-    circumstances = house.evidence.circumstances(stage, under)
-    previous = evidence.previous_digest(stage, house.evidence.proofs(tree, evidence.STAGES))
+def _keep(context: GateContext, attempt: _Attempt, junit: bytes) -> None:
+    stage, tree, finished = attempt.stage, attempt.tree, context.clock.now().isoformat(timespec="seconds")
+    under = Circumstances(tools=context.tools(), started=attempt.started, finished=finished, command=attempt.command)
+    circumstances = context.evidence.circumstances(stage, under)
+    previous = evidence.previous_digest(stage, context.evidence.proofs(tree, evidence.STAGES))
     statement = evidence.statement_from(stage, tree, junit, circumstances, previous)
-    house.evidence.keep(stage, tree, junit, evidence.to_envelope(statement, house.evidence.key()))
+    context.evidence.keep(stage, tree, junit, evidence.to_envelope(statement, context.evidence.key()))
 
 
-def _write_page(house: GateContext) -> Path:
-    tree, commit = house.git.tree(), house.git.commit()
-    measured = benchmarks.read(house.evidence.measured())
-    page = page_from(verdicts(house), tree, commit, house.git.changed_files(), house.clock.now(), measured)
-    return house.evidence.write("index.html", page)
+def _write_page(context: GateContext) -> Path:
+    tree, commit = context.git.tree(), context.git.commit()
+    measured = benchmarks.from_json(context.evidence.measured())
+    page = page_from(verdicts(context), tree, commit, context.git.changed_files(), context.clock.now(), measured)
+    return context.evidence.write("index.html", page)
 
 
 def _line(verdict: Verdict) -> str:

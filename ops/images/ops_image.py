@@ -1,4 +1,4 @@
-"""The image of ``ops`` itself: built once for its content, then the same bytes everywhere."""
+"""The image of ``ops`` itself: built once for each content of the tree, then identical on every host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEPT_SECONDS = 2 * 60 * 60
 
 @dataclass(frozen=True)
 class OpsImage:
-    """The built image: its name, its content's id, and the archive that is carried to the host."""
+    """The built image: its name, its id, and the archive that a deployment copies to the host."""
 
     reference: str
     identity: str
@@ -30,7 +30,7 @@ class OpsImage:
 
 
 def ensure(repository: Path, cache: Path, world: World) -> OpsImage:
-    """Return the image for the tree's content, building and saving it only if that was not done before."""
+    """Return the image for the tree's content; build and save it only if it does not exist yet."""
     base = os.environ.get("OPS_BASE_IMAGE", "debian:trixie-slim")
     reference = f"gitea-suite/ops:{_content_key(repository, base)}"
     identity = world.containers.image_id(reference) or _build(repository, cache, base, reference, world)
@@ -40,12 +40,12 @@ def ensure(repository: Path, cache: Path, world: World) -> OpsImage:
         world.containers.save(reference, archive)
     now = world.clock.now().timestamp()
     os.utime(archive, (now, now))
-    _forget_archives(archive.parent, now)
+    _remove_old_archives(archive.parent, now)
     return OpsImage(reference, identity, archive)
 
 
-def _forget_archives(folder: Path, now: float) -> None:
-    """Each archive is an eighth of a gigabyte. One that was just used may be on its way to another site's host."""
+def _remove_old_archives(folder: Path, now: float) -> None:
+    """Remove archives of an eighth of a gigabyte each; a recently used one may be in transfer to another site's host."""
     for archive in folder.iterdir():
         with suppress(FileNotFoundError):
             if now - archive.stat().st_mtime > _KEPT_SECONDS:
@@ -55,14 +55,14 @@ def _forget_archives(folder: Path, now: float) -> None:
 def _build(repository: Path, cache: Path, base: str, reference: str, world: World) -> str:
     world.tell(f"building {reference}")
     lock = repository / "requirements/ops.txt"
-    kept = cache / "vendored" / f"ops-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
-    if not kept.is_dir():
-        vendor(lock, kept, python_version=PYTHON)
+    wheels = cache / "vendored" / f"ops-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    if not wheels.is_dir():
+        vendor(lock, wheels, python_version=PYTHON)
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         shutil.copy(repository / "compose/ops/Dockerfile", context)
         shutil.copytree(repository / "ops", context / "ops", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(kept, context / "site-packages")
+        shutil.copytree(wheels, context / "site-packages")
         return world.containers.build(context, reference, {"DEBIAN_TRIXIE": base}, world.tell)
 
 

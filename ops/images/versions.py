@@ -1,4 +1,4 @@
-"""Releases: what a tag says, which of two is newer, how big the step between them is, and who may take it, and when."""
+"""Releases: the version in a tag, which of two is newer, and the size of the step between them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from enum import IntEnum
 
 from ops.errors import Refused
 
-# Other builds of the same version, which keep their data elsewhere or otherwise: never a step, whoever asks for it.
-_KINDS = ("rootless", "alpine", "slim", "perl", "otel", "bookworm", "trixie")
+# Variants of an image, which keep their data elsewhere or in another form. An update never changes the variant.
+_VARIANTS = ("rootless", "alpine", "slim", "perl", "otel", "bookworm", "trixie")
 _TAG = re.compile(r"(v?)(\d+(?:\.\d+)*)(?:-([A-Za-z0-9_.-]+))?")
 
 
 class VersionStep(IntEnum):
-    """How big a step is: to other bytes under the same tag, or to another version."""
+    """The size of a step: to another digest of the same tag, or to another version."""
 
     NONE = 0
     DIGEST = 1
@@ -26,7 +26,7 @@ class VersionStep(IntEnum):
 
 @dataclass(frozen=True)
 class Release:
-    """What a tag says: its numbers, with what stands before them ("v") and what is put behind ("rootless", "rc1")."""
+    """The version in a tag: its numbers, the prefix before them ("v") and the suffix after them ("rootless", "rc1")."""
 
     tag: str
     prefix: str
@@ -34,13 +34,13 @@ class Release:
     suffix: str
 
     @property
-    def kind(self) -> str:
-        """Which build of the version it is; "" for the plain one, or one on the way to a release."""
-        return next((kind for kind in _KINDS if kind in self.suffix.split("-")), "")
+    def variant(self) -> str:
+        """The variant of the image; "" for the plain one and for pre-releases."""
+        return next((variant for variant in _VARIANTS if variant in self.suffix.split("-")), "")
 
 
 def release_from(tag: str) -> Release | None:
-    """Return what a tag says; None for one that names no version ("latest", a commit)."""
+    """Return the release of a tag; None for a tag without a version ("latest", a commit)."""
     found = _TAG.fullmatch(tag)
     if not found:
         return None
@@ -49,10 +49,10 @@ def release_from(tag: str) -> Release | None:
 
 
 def position(service: str, release: Release) -> tuple[int, int, int]:
-    """Return a version as (major, minor, patch), whatever way its project counts.
+    """Return a version as (major, minor, patch), whatever numbering its project uses.
 
-    Gitea's quarterly releases were 1.26, 1.27 and are 28, 29 (go-gitea/gitea: docs/release-management.md): each is a major
-    one, with a migration and changes that break. PostgreSQL has two numbers, and a second one never changes its data.
+    Gitea's quarterly releases were 1.26 and 1.27 and are 28 and 29 (go-gitea/gitea: docs/release-management.md). Each is a
+    major version, with a migration and breaking changes. PostgreSQL has two numbers; the second never changes its data.
     """
     first, second, third = (*release.numbers, 0, 0, 0)[:3]
     if service == "gitea" and first == 1:
@@ -60,60 +60,69 @@ def position(service: str, release: Release) -> tuple[int, int, int]:
     return (first, second, third)
 
 
-def is_newer(service: str, there: Release, here: Release) -> bool:
-    """Tell whether a release follows another. What leads to a release (28.1.0-rc1) comes before it."""
-    return _order(service, there) > _order(service, here)
+def is_newer(service: str, target: Release, current: Release) -> bool:
+    """Tell whether ``target`` is newer than ``current``. A pre-release (28.1.0-rc1) is older than its release."""
+    return _order(service, target) > _order(service, current)
 
 
-def step_between(service: str, here: Release, there: Release) -> VersionStep:
-    """Return how big the step from one release to a newer one is; NONE when it is not newer."""
-    if not is_newer(service, there, here):
+def step_between(service: str, current: Release, target: Release) -> VersionStep:
+    """Return the size of the step from one release to a newer one; NONE if it is not newer."""
+    if not is_newer(service, target, current):
         return VersionStep.NONE
-    before, after = position(service, here), position(service, there)
+    before, after = position(service, current), position(service, target)
     if before[0] != after[0]:
         return VersionStep.MAJOR
     return VersionStep.MINOR if before[1] != after[1] else VersionStep.PATCH
 
 
-def following(service: str, here: Release, tags: Iterable[str]) -> tuple[Release, ...]:
-    """Return the releases of a registry that follow, the newest first: as plain as the one in use, and as stable.
+def newer_releases(service: str, current: Release, tags: Iterable[str]) -> tuple[Release, ...]:
+    """Return the newer releases among a registry's tags, the newest first: of the same variant and at least as stable.
 
     nginx's stable branches have an even second number (nginx.org, "download").
     """
-    found = [each for each in map(release_from, tags) if each and _alike(service, here, each)]
-    newer = [each for each in found if is_newer(service, each, here)]
+    found = [each for each in map(release_from, tags) if each and _is_comparable(service, current, each)]
+    newer = [each for each in found if is_newer(service, each, current)]
     return tuple(sorted(newer, key=lambda each: _order(service, each), reverse=True))
 
 
-def require_kin(service: str, here: Release, wanted: str) -> Release:
-    """Return the release that an operator names; raises Refused for one that is no step forward of the same image."""
-    there = release_from(wanted)
-    if there is None:
-        raise Refused(f"{wanted} names no version", f"ops update --check names those of {service}")
-    if there.kind != here.kind:
-        raise Refused(
-            f"{wanted} is another kind of image than {here.tag}, which keeps its data otherwise",
-            "a site does not change between them by an update",
+def require_upgrade(service: str, current: Release, tag: str) -> Release:
+    """Return the release of a tag that an operator gave; raises Refused if it is not a step forward of the same image."""
+    target = release_from(tag)
+    if target is None:
+        raise _refused(f"{tag} has no version", f"run ops update --check and choose a version of {service}")
+    if target.variant != current.variant:
+        raise _refused(
+            f"{tag} is another variant of the image than {current.tag} and keeps its data in another form",
+            f"give a version of the variant in use: ops update {service} --to TAG",
         )
-    if (there.prefix, len(there.numbers)) != (here.prefix, len(here.numbers)):
-        raise Refused(
-            f"{wanted} is not written as {here.tag} is: a tag that moves names no version",
-            f"give all of its numbers; ops update --check names those of {service}",
+    if (target.prefix, len(target.numbers)) != (current.prefix, len(current.numbers)):
+        raise _refused(
+            f"{tag} is not written like {current.tag}: a tag that moves is not a version",
+            f"give all numbers of the version; run ops update --check for those of {service}",
         )
-    if not is_newer(service, there, here) and there != here:
-        raise Refused(
-            f"{wanted} is older than {here.tag}, and cannot read what {here.tag} has written",
-            "ops rollback goes back, with the data of then",
+    if not is_newer(service, target, current) and target != current:
+        raise _refused(
+            f"{tag} is older than {current.tag} and cannot read its data",
+            "run ops rollback, which puts back the data from before the last update",
         )
-    return there
+    return target
+
+
+def _refused(message: str, hint: str) -> Refused:
+    return Refused(message, hint, left_as="nothing was changed")
 
 
 def _order(service: str, release: Release) -> tuple[tuple[int, int, int], tuple[int, ...], bool, str]:
-    plain = not release.suffix or bool(release.kind)
+    plain = not release.suffix or bool(release.variant)
     return (position(service, release), release.numbers, plain, release.suffix)
 
 
-def _alike(service: str, here: Release, there: Release) -> bool:
-    same = (here.prefix, here.suffix, len(here.numbers)) == (there.prefix, there.suffix, len(there.numbers))
-    stable = service != "nginx" or len(here.numbers) < 2 or here.numbers[1] % 2 or not there.numbers[1] % 2
-    return same and bool(stable)
+def _is_comparable(service: str, current: Release, target: Release) -> bool:
+    """Whether two releases are written alike, and the target is stable if the current one is."""
+    one = (current.prefix, current.suffix, len(current.numbers))
+    other = (target.prefix, target.suffix, len(target.numbers))
+    if one != other:
+        return False
+    if service != "nginx" or len(current.numbers) < 2:
+        return True
+    return bool(current.numbers[1] % 2 or not target.numbers[1] % 2)

@@ -1,6 +1,6 @@
-"""A restore for practice: the newest backup becomes a scratch site beside the real one, is looked at, and is removed.
+"""The restore drill: restore the newest backup into a scratch site beside the real one, check it, and remove it.
 
-The scratch site is fetched from the bucket alone, as after the loss of the host; it has no port and no way out.
+The scratch site is fetched from the bucket alone, as after the loss of the host. It has no port and no access to the network.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from ops.step_timer import StepTimer
 from ops.timeline_chart import Limit, Mark, TimelineChart, document_of
 from ops.world import World, postgres
 from ops.world.lock import exclusive
-from ops.world.restic import NOT_LOOKED_INTO, folder_of
+from ops.world.restic import INACCESSIBLE, folder_of
 
 PROJECT = "gitea-drill"
 _HEALTHY_SECONDS = 300
-# How many repositories are cloned; all of them are checked by git where they lie.
-_SAMPLE = 3
-_CHECKED = f"""cd /data/{REPOSITORIES} 2>/dev/null || exit 0
+# The number of repositories to clone; git fsck checks all of them in place.
+_CLONED_REPOSITORIES = 3
+_FSCK = f"""cd /data/{REPOSITORIES} 2>/dev/null || exit 0
 find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each; do
     git -C "$each" fsck --full --no-dangling --no-progress >/tmp/said 2>&1 || echo "${{each#./}}: $(tail -n 1 /tmp/said)"
 done"""
-_SIGNED_IN = """printf 'header = "Authorization: token %s"\\n' "$TOKEN" |
+_SIGN_IN = """printf 'header = "Authorization: token %s"\\n' "$TOKEN" |
 curl -fsS -K - -o /dev/null http://127.0.0.1:3000/api/v1/user"""
-_CLONED = (
+_CLONE = (
     'rm -rf /tmp/drill && git clone -q --mirror "$1" /tmp/drill && git -C /tmp/drill fsck --no-dangling --no-progress'
 )
 
@@ -53,10 +53,10 @@ def drill(
     paths: HostPaths | None = None,
     compose: Path = COMPOSE_DIRECTORY,
 ) -> Report:
-    """Restore the newest backup into a scratch site, look whether it is what its manifest says, and remove it.
+    """Restore the newest backup into a scratch site, compare it with its manifest, and remove it.
 
-    The result is kept in the bucket. With ``when_due`` nothing is done while the last drill was passed and is young enough. Exit
-    code 3 when something was found. Raises Locked while another drill runs, Refused when there is no backup.
+    The result is written to the bucket. ``when_due`` skips the drill while the last one passed and is recent enough. The
+    report has exit code 3 if there are findings. Raises Locked while another drill runs, Refused if there is no backup.
     """
     paths = paths or HostPaths()
     began = world.clock.now()
@@ -65,49 +65,49 @@ def drill(
             return Report("drill", False, "no drill is due")
         both = repositories.repositories(site, world, paths)
         chosen = catalogue.choose(catalogue.list_backups(site, world, both))
-        made = _drilled(site, world, paths, both, chosen, began, compose)
-    world.aws.write_object(site.backup.bucket, records.key_of(records.DRILLS, began), to_json(made))
-    return report_of(made, site)
+        result = _run_drill(site, world, paths, both, chosen, began, compose)
+    world.aws.write_object(site.backup.bucket, records.key_of(records.DRILLS, began), to_json(result))
+    return report_of(result, site)
 
 
-def report_of(made: Drill, site: Site) -> Report:
-    """Return the report of a drill, red where something was found or it took longer than the site may be away."""
-    late = made.rto_seconds > site.backup.rto_minutes * 60
-    findings = list(made.findings)
+def report_of(result: Drill, site: Site) -> Report:
+    """Return the report of a drill, with exit code 3 if it has findings or took longer than ``backup.rto_minutes``."""
+    late = result.rto_seconds > site.backup.rto_minutes * 60
+    findings = list(result.findings)
     if late:
         findings.append(
-            f"a restore takes {made.rto_seconds:.0f} s, more than backup.rto_minutes = {site.backup.rto_minutes}"
+            f"a restore takes {result.rto_seconds:.0f} s, more than backup.rto_minutes = {site.backup.rto_minutes}"
         )
     summary = (
-        f"backup {made.identity} became a site in {made.rto_seconds:.0f} s; {made.rpo_seconds / 60:.0f} min would be lost"
-        if made.passed
-        else f"backup {made.identity} did not become the site that it is of"
+        f"backup {result.identity} was restored in {result.rto_seconds:.0f} s; {result.rpo_seconds / 60:.0f} min would be lost"
+        if result.passed
+        else f"backup {result.identity} was not restored correctly"
     )
-    facts = {**json.loads(to_json(made)), "site": site.name, "course": document_of(course_of(made, site))}
+    facts = {**json.loads(to_json(result)), "site": site.name, "course": document_of(course_of(result, site))}
     return Report("drill", True, summary, facts, tuple(findings), 3 if findings else 0)
 
 
-def course_of(made: Drill, site: Site) -> TimelineChart:
-    """Return a drill as it is drawn: its steps, when the scratch site was there, and both measures against what they may be."""
+def course_of(result: Drill, site: Site) -> TimelineChart:
+    """Return the chart of a drill: its steps, a mark when the scratch site was up, and RTO and RPO against their limits."""
     return TimelineChart(
-        f"Restore drill of backup {made.identity}",
-        made.durations,
-        (Mark("the site is there", made.rto_seconds),) if made.rto_seconds else (),
+        f"Restore drill of backup {result.identity}",
+        result.durations,
+        (Mark("the site is up", result.rto_seconds),) if result.rto_seconds else (),
         (
-            Limit("RTO: until the site is there", made.rto_seconds, site.backup.rto_minutes * 60),
-            Limit("RPO: how old the backup was", made.rpo_seconds, site.backup.rpo_minutes * 60),
+            Limit("RTO: until the site is up", result.rto_seconds, site.backup.rto_minutes * 60),
+            Limit("RPO: age of the backup", result.rpo_seconds, site.backup.rpo_minutes * 60),
         ),
     )
 
 
 def sample(repositories: Sequence[str]) -> tuple[str, ...]:
-    """Return the repositories to clone: a few, evenly from all of them, wikis apart."""
+    """Return the repositories to clone: at most three, spread evenly over all of them, without wikis."""
     names = sorted(name for name in repositories if not name.endswith(".wiki.git"))
-    step = max(1, -(-len(names) // _SAMPLE))
+    step = max(1, -(-len(names) // _CLONED_REPOSITORIES))
     return tuple(names[::step])
 
 
-def _drilled(
+def _run_drill(
     site: Site, world: World, paths: HostPaths, both: Repositories, chosen: Manifest, began: datetime, compose: Path
 ) -> Drill:
     timer, scratch = StepTimer(world), paths.data / ".drill"
@@ -117,23 +117,23 @@ def _drilled(
         _remove(world, scratch, command)
         undo.callback(_remove, world, scratch, command)
         try:
-            if lacking := plan.check_room(chosen, world.btrfs.free(paths.data), 0, photographed=False):
-                raise Refused(lacking)
+            if shortage := plan.check_free_space(chosen, world.btrfs.free(paths.data), 0, has_snapshot=False):
+                raise Refused(shortage)
             with timer.step("fetch"):
                 _fetch(world, both, chosen, scratch)
             with timer.step("database"):
                 _database(world, both, chosen, scratch, command)
             with timer.step("start"):
-                _do(world, [*command, "up", "--detach", "gitea"], scratch)
+                _run(world, [*command, "up", "--detach", "gitea"], scratch)
                 await_healthy(world, ["gitea"], project=PROJECT, seconds=_HEALTHY_SECONDS)
             rto = round(world.clock.monotonic() - start, 1)
             with timer.step("compare"):
                 findings += _differences(world, paths, chosen, scratch)
             with timer.step("check"):
-                findings += _damage(world, paths, scratch)
+                findings += _fsck_findings(world, paths, scratch)
             with timer.step("use"):
-                findings += _use(world, chosen, site.gitea.admin_username)
-        except NOT_LOOKED_INTO:
+                findings += _usage_findings(world, chosen, site.gitea.admin_username)
+        except INACCESSIBLE:
             raise
         except OpsError as error:
             findings.append(error.message)
@@ -156,7 +156,7 @@ def _compose(folder: Path) -> list[str]:
 
 
 def _fetch(world: World, both: Repositories, chosen: Manifest, scratch: Path) -> None:
-    # PostgreSQL's own entry point takes the folder over.
+    # The entry point of PostgreSQL's image changes the owner of its folder.
     for folder in (scratch, scratch / "postgresql", scratch / "gitea"):
         folder.mkdir(mode=0o711)
     data = chosen.parts["data"].remote
@@ -165,7 +165,7 @@ def _fetch(world: World, both: Repositories, chosen: Manifest, scratch: Path) ->
 
 
 def _database(world: World, both: Repositories, chosen: Manifest, scratch: Path, command: Sequence[str]) -> None:
-    _do(world, [*command, "up", "--detach", "postgres"], scratch)
+    _run(world, [*command, "up", "--detach", "postgres"], scratch)
     await_healthy(world, ["postgres"], project=PROJECT, seconds=_HEALTHY_SECONDS)
     load = postgres.load(world.containers.name(PROJECT, "postgres"), postgres.USER)
     both.remote.dump_into(chosen.parts["database"].remote, DUMP, load, world.tell)
@@ -177,16 +177,16 @@ def _differences(world: World, paths: HostPaths, chosen: Manifest, scratch: Path
     return staging.compare(chosen, rows, contents.refs(world, paths, scratch / "gitea"))
 
 
-def _damage(world: World, paths: HostPaths, scratch: Path) -> list[str]:
+def _fsck_findings(world: World, paths: HostPaths, scratch: Path) -> list[str]:
     (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "gitea"]
-    done = world.containers.once(image, _CHECKED, folder=scratch / "gitea", target="/data", user="1000:1000")
+    done = world.containers.run_script(image, _FSCK, folder=scratch / "gitea", target="/data", user="1000:1000")
     lines = done.output.splitlines()
     return [f"git fsck of {line}" for line in lines] if lines or not done.code else ["git fsck could not run"]
 
 
-def _use(world: World, chosen: Manifest, administrator: str) -> list[str]:
-    """What a person meets: the administrator signs in, a few repositories are cloned."""
-    made = world.containers.execute(
+def _usage_findings(world: World, chosen: Manifest, administrator: str) -> list[str]:
+    """Use the scratch site as a person does: sign in as the administrator, clone a few repositories."""
+    created = world.containers.execute(
         PROJECT,
         "gitea",
         [
@@ -203,37 +203,39 @@ def _use(world: World, chosen: Manifest, administrator: str) -> list[str]:
         ],
         user="git",
     )
-    if made.code:
-        return [f"{administrator} cannot sign in: {made.output.strip()[-300:]}"]
-    token = accounts.token_from(made.output).reveal()
+    if created.code:
+        return [f"{administrator} cannot sign in: {created.output.strip()[-300:]}"]
+    token = accounts.token_from(created.output).reveal()
     findings = []
     signed = world.containers.execute(
-        PROJECT, "gitea", ["sh", "-c", _SIGNED_IN], user="git", environment={"TOKEN": token}
+        PROJECT, "gitea", ["sh", "-c", _SIGN_IN], user="git", environment={"TOKEN": token}
     )
     if signed.code:
         findings.append(f"{administrator} cannot sign in: {signed.output.strip()[-300:]}")
-    # In the environment: a password in an address would stand in the process list.
+    # In the environment: the process list would show a password in a URL.
     pair = b64encode(f"{administrator}:{token}".encode()).decode()
-    who = {
+    environment = {
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "http.extraHeader",
         "GIT_CONFIG_VALUE_0": f"Authorization: Basic {pair}",
         "GIT_TERMINAL_PROMPT": "0",
     }
     for name in sample(list(chosen.repositories)):
-        argv = ["sh", "-c", _CLONED, "clone", f"http://127.0.0.1:3000/{name}"]
-        cloned = world.containers.execute(PROJECT, "gitea", argv, user="git", environment=who)
+        argv = ["sh", "-c", _CLONE, "clone", f"http://127.0.0.1:3000/{name}"]
+        cloned = world.containers.execute(PROJECT, "gitea", argv, user="git", environment=environment)
         if cloned.code:
             findings.append(f"{name} cannot be cloned: {cloned.output.strip()[-300:]}")
     return findings
 
 
 def _remove(world: World, scratch: Path, command: Sequence[str]) -> None:
-    _do(world, [*command, "down", "--volumes", "--timeout", "1"], scratch)
+    _run(world, [*command, "down", "--volumes", "--timeout", "1"], scratch)
     world.btrfs.remove(scratch)
 
 
-def _do(world: World, argv: Sequence[str], scratch: Path) -> None:
+def _run(world: World, argv: Sequence[str], scratch: Path) -> None:
     done = world.processes.run(argv, environment={"DATA_DIRECTORY": str(scratch)})
     if done.code:
-        raise OpsError(f"the scratch site: {' '.join(done.output.split())[-400:]}", f"docker compose -p {PROJECT} logs")
+        raise OpsError(
+            f"the scratch site: {' '.join(done.output.split())[-400:]}", f"look at docker compose -p {PROJECT} logs"
+        )

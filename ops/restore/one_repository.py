@@ -17,102 +17,113 @@ from ops.restore.staging import is_damage, sources_of, staging_of
 from ops.world import World
 from ops.world.restic import Restic, folder_of
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+_NAME = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
-class Single:
-    """One repository of Gitea's data: where it is, and where it is fetched and kept aside, on the same subvolume."""
+class SingleRepository:
+    """The paths of one repository: live, staged and set aside, all on the same subvolume."""
 
     data: Path
     name: str
 
     @property
     def live(self) -> Path:
-        """The repository that people use."""
+        """The repository in use."""
         return self.data / REPOSITORIES / self.name
 
     @property
     def root(self) -> Path:
-        """A folder like Gitea's own, with nothing but this repository."""
+        """A folder laid out like Gitea's own that contains only this repository."""
         return self.data / ".restored"
 
     @property
     def staged(self) -> Path:
-        """What was fetched and is not in its place yet."""
+        """The fetched repository, before the switch."""
         return self.root / REPOSITORIES / self.name
 
     @property
     def aside(self) -> Path:
-        """What was in its place before."""
+        """The replaced repository."""
         return self.root / "before"
 
 
 def write_hooks(world: World, paths: HostPaths) -> None:
-    """The hooks in a backup name Gitea's program and configuration where the Gitea of its time had them."""
-    hooks = ["gitea", "admin", "regenerate", "hooks"]
-    done = world.containers.execute(paths.project, "gitea", hooks, user="git")
+    """Write the repositories' hooks again: those of a backup have the paths of the Gitea that made it.
+
+    Raises Degraded when Gitea cannot write them.
+    """
+    command = ["gitea", "admin", "regenerate", "hooks"]
+    done = world.containers.execute(paths.project, "gitea", command, user="git")
     if done.code:
         raise Degraded(
-            f"all is restored, but the repositories' hooks could not be written anew: {done.output.strip()[-400:]}",
-            "Gitea may not notice pushes: gitea doctor check; gitea admin regenerate hooks",
+            f"the repositories' hooks could not be written: {done.output.strip()[-400:]}",
+            "run gitea admin regenerate hooks and gitea doctor check in the container of Gitea",
+            left_as="everything is restored, but Gitea may not notice pushes",
         )
 
 
 def restore_repository(world: World, paths: HostPaths, both: Repositories, chosen: Manifest, repository: str) -> Report:
-    """Put one bare repository in the place of the one that is there. Its issues and settings in the database stay as they are."""
+    """Replace one bare repository with that of a backup. Its issues and settings in the database stay unchanged.
+
+    Raises Refused if the backup or the site does not have it, or the fetched one differs from the manifest.
+    """
     name = f"{repository.lower()}.git"
-    if not _REPOSITORY.fullmatch(repository) or name not in chosen.repositories:
+    if not _NAME.fullmatch(repository) or name not in chosen.repositories:
         raise Refused(
-            f"backup {chosen.identity} has no repository {repository}", "give it as OWNER/NAME; ops backup list"
+            f"backup {chosen.identity} has no repository {repository}",
+            "give it as OWNER/NAME, or choose another backup: ops backup list",
+            left_as="nothing was changed",
         )
-    single = Single(paths.live, name)
-    if not single.live.is_dir():
+    one = SingleRepository(paths.live, name)
+    if not one.live.is_dir():
         raise Refused(
-            f"{repository} is not there: Gitea would not know what is restored",
-            f"make an empty {repository}, then restore",
+            f"{repository} does not exist on the site, so Gitea would not show the restored repository",
+            f"create an empty {repository} in Gitea, then restore",
+            left_as="nothing was changed",
         )
-    _fetch_repository(world, single, sources_of(chosen, both))
-    for folder in (single.staged, *single.staged.parents):
+    _fetch_repository(world, one, sources_of(chosen, both))
+    for folder in (one.staged, *one.staged.parents):
         if folder == paths.live:
             break
-        world.btrfs.own_like(single.live, folder)
-    if contents.refs(world, paths, single.root).get(name) != chosen.repositories[name]:
+        world.btrfs.own_like(one.live, folder)
+    if contents.refs(world, paths, one.root).get(name) != chosen.repositories[name]:
         raise Refused(
-            f"what was fetched of {repository} is not what the backup says",
-            "nothing was touched; restore it out of another backup: ops backup list",
+            f"the fetched {repository} differs from the manifest of backup {chosen.identity}",
+            "choose another backup: ops backup list",
+            left_as="the site was not changed",
         )
     journal = world.journal(staging_of(paths).journal)
     journal.append({"step": "switch", "identity": chosen.identity, "repository": name})
-    world.btrfs.rename(single.live, single.aside)
-    world.btrfs.rename(single.staged, single.live)
+    world.btrfs.rename(one.live, one.aside)
+    world.btrfs.rename(one.staged, one.live)
     journal.close()
     write_hooks(world, paths)
     facts = {"identity": chosen.identity, "repository": repository}
     return Report(
-        "restore", True, f"{repository} is that of {chosen.identity} again", facts, (f"kept aside: {single.aside}",)
+        "restore", True, f"{repository} is restored from backup {chosen.identity}", facts, (f"kept aside: {one.aside}",)
     )
 
 
-def _fetch_repository(world: World, single: Single, sources: Sequence[tuple[Restic, Mapping[str, str]]]) -> None:
-    """Fetch one repository beside the one in use, from the bucket when this host's copy is damaged."""
+def _fetch_repository(world: World, one: SingleRepository, sources: Sequence[tuple[Restic, Mapping[str, str]]]) -> None:
+    """Fetch one repository beside the one in use, from the bucket if this host's copy is damaged."""
     for source, snapshots in sources:
-        world.btrfs.remove(single.root)
-        kept = f"{folder_of(source, snapshots['data'])}/{REPOSITORIES}/{single.name}"
+        world.btrfs.remove(one.root)
+        path = f"{folder_of(source, snapshots['data'])}/{REPOSITORIES}/{one.name}"
         try:
-            source.restore(snapshots["data"], single.staged, include=kept)
+            source.restore(snapshots["data"], one.staged, include=path)
         except OpsError as failed:
             if source is sources[-1][0] or not is_damage(failed):
                 raise
-            world.tell(f"this host's copy is damaged, {single.name} is fetched from the bucket: {failed.message}")
+            world.tell(f"this host's copy is damaged, fetching {one.name} from the bucket: {failed.message}")
         else:
             return
 
 
-def go_back_to(world: World, paths: HostPaths, single: Single) -> None:
-    """Whatever of putting one repository in place was done, undo it."""
-    if single.aside.exists():
-        if single.live.exists():
-            world.btrfs.rename(single.live, single.staged)
-        world.btrfs.rename(single.aside, single.live)
+def swap_back_repository(world: World, paths: HostPaths, one: SingleRepository) -> None:
+    """Undo the switch of one repository, however far it came."""
+    if one.aside.exists():
+        if one.live.exists():
+            world.btrfs.rename(one.live, one.staged)
+        world.btrfs.rename(one.aside, one.live)
     world.journal(staging_of(paths).journal).close()

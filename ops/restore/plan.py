@@ -1,4 +1,4 @@
-"""What a restore is asked to do, what it depends on, and the plan that the operator agrees to."""
+"""The request of a restore, its preconditions, and the plan that the operator confirms."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from ops.wal import segments
 from ops.wal.plan import ReplayPlan
 from ops.wal.segments import Base
 
-# More than the data itself, for what a file system keeps of its own.
-_ROOM = 1.1
+# Factor on the size of the data, for the file system's metadata.
+_OVERHEAD = 1.1
 
 
 @dataclass(frozen=True)
 class RestoreRequest:
-    """What is to be restored: a backup by its identity, else the newest at or before ``at``, else the newest of all.
+    """What to restore: a backup by its identity, else the newest at or before ``at``, else the newest of all.
 
-    With ``repository`` (owner/name) it is that repository alone. ``dry_run`` only tells the plan. With ``from_wal`` the
-    database is made of a base and its log instead of the dump, as it was at the same moment; with ``newest_database`` it is
-    the newest that they make, on the data of the backup. With ``full_copy`` the data is fetched and written anew even where the
-    picture that it was stored from is still on the data disk.
+    ``repository`` (owner/name) restores that repository alone. ``dry_run`` only returns the plan. ``from_wal`` recovers the
+    database of the backup's moment from a base backup and WAL instead of the dump. ``newest_database`` recovers the newest
+    one from them, on the backup's data. ``full_copy`` fetches the data even if its snapshot is still on the data disk.
     """
 
     identity: str = ""
@@ -41,121 +40,127 @@ class RestoreRequest:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """Which parts of a backup the restore cannot do without."""
-        spared = ("database",) if self.from_wal or self.newest_database else ()
-        return tuple(each for each in manifest.PARTS if each not in spared)
+        """The parts of a backup that the restore needs."""
+        unneeded = ("database",) if self.from_wal or self.newest_database else ()
+        return tuple(each for each in manifest.PARTS if each not in unneeded)
 
 
 @dataclass(frozen=True)
 class RestorePreconditions:
-    """What there is before a restore: Gitea's version here, room on the data disk in bytes, a digest of the SECRET_KEY in use.
+    """The state before a restore: Gitea's version, free bytes on the data disk, a digest of the SECRET_KEY in use.
 
-    ``picture`` is what the backup's data was stored from, where that is on the data disk and to be used.
+    ``snapshot`` is the snapshot that the backup was stored from, if it is still on the data disk and may be used.
     """
 
     version: str
     free: int
     secret_key: str
-    picture: Path | None = None
+    snapshot: Path | None = None
 
 
-def blockers(chosen: Manifest, facts: RestorePreconditions, base: int = 0) -> tuple[str, ...]:
-    """Return each reason not to restore, with what would remove it; ``base`` is the size of a base that is needed, too."""
+def blockers(chosen: Manifest, preconditions: RestorePreconditions, base: int = 0) -> tuple[str, ...]:
+    """Return each reason not to restore, with its remedy; ``base`` is the size in bytes of a base backup to fetch."""
     problems = []
-    if order(facts.version) < order(chosen.versions["gitea"]):
+    if order(preconditions.version) < order(chosen.versions["gitea"]):
         problems.append(
-            f"the backup is of Gitea {chosen.versions['gitea']}, {facts.version} runs here and refuses a newer database: "
+            f"the backup is of Gitea {chosen.versions['gitea']}, {preconditions.version} runs here and refuses a newer database: "
             f"ops update gitea --to {chosen.versions['gitea']} (on a new host: name it in compose/images.env and deploy), then restore"
         )
-    if facts.secret_key != chosen.secret_key:
+    if preconditions.secret_key != chosen.secret_key:
         problems.append(
-            "the backup was made under another SECRET_KEY, without which two-factor secrets, mirrors' passwords and Actions "
+            "the backup was made with another SECRET_KEY; without it, two-factor secrets, mirrors' passwords and Actions "
             'secrets cannot be read: docs/runbooks/restore.md, "Another SECRET_KEY"'
         )
-    if lacking := check_room(chosen, facts.free, base, photographed=facts.picture is not None):
-        problems.append(lacking)
+    if shortage := check_free_space(chosen, preconditions.free, base, has_snapshot=preconditions.snapshot is not None):
+        problems.append(shortage)
     return tuple(problems)
 
 
-def check_room(chosen: Manifest, free: int, base: int, *, photographed: bool) -> str:
-    """Return why there is not room for a backup beside the site, or nothing; its data needs none where its picture is there."""
-    data = 0 if photographed else int(chosen.parts["data"].size * _ROOM)
+def check_free_space(chosen: Manifest, free: int, base: int, *, has_snapshot: bool) -> str:
+    """Return why the data disk has too little space for a backup beside the site, or "". Data from a snapshot needs none."""
+    data = 0 if has_snapshot else int(chosen.parts["data"].size * _OVERHEAD)
     needed = data + chosen.parts["database"].size + base
     if free >= needed:
         return ""
     return (
         f"{in_bytes(free)} are free on the data disk, the backup needs {in_bytes(needed)} beside the site: "
-        "make room, or enlarge host.data_gib and deploy"
+        "free some, or enlarge host.data_gib and deploy"
     )
 
 
 def plan_restore(
-    chosen: Manifest, facts: RestorePreconditions, request: RestoreRequest, now: datetime
+    chosen: Manifest, preconditions: RestorePreconditions, request: RestoreRequest, now: datetime
 ) -> tuple[str, ...]:
-    """Return what a restore will do, as a person has to read it before agreeing."""
+    """Return the plan of a restore, which the operator reads before confirming."""
     age = now - chosen.moment
-    what = f"repository {request.repository}" if request.repository else f"{chosen.domain}, whole"
+    what = f"repository {request.repository}" if request.repository else f"{chosen.domain}, the whole site"
     data = f"{in_bytes(chosen.parts['data'].size)} with {len(chosen.repositories)} repositories"
     rest = in_bytes(sum(part.size for name, part in chosen.parts.items() if name != "data"))
     lines = [
         f"restored: {what}, as it was at {chosen.moment:%Y-%m-%d %H:%M:%S} UTC (backup {chosen.identity})",
         f"fetched: {rest} of database and settings"
-        if facts.picture
+        if preconditions.snapshot
         else f"fetched: data, {data}; {rest} of database and settings",
-        f"lost: what was written since, {_span(age.total_seconds())}; it is kept aside until the next restore",
+        f"lost: the data written since, {_duration(age.total_seconds())}; it is kept aside until the next restore",
     ]
-    if facts.picture:
+    if preconditions.snapshot:
         lines.append(
-            f"taken: data, {data}, from the picture that it was stored from, which is still on the data disk; with --full-copy "
-            "it is brought from the repository and written anew"
+            f"cloned: data, {data}, from its snapshot, which is still on the data disk; --full-copy fetches it from the "
+            "repository instead"
         )
-    if order(facts.version) > order(chosen.versions["gitea"]):
+    if order(preconditions.version) > order(chosen.versions["gitea"]):
         lines.append(
-            f"migrated: the database, from Gitea {chosen.versions['gitea']} to {facts.version}, as Gitea starts"
+            f"migrated: the database, from Gitea {chosen.versions['gitea']} to {preconditions.version}, as Gitea starts"
         )
     if not request.repository:
-        lines.append("away: Gitea, from the switch until it is healthy again; the fetching before that disturbs no one")
+        lines.append(
+            "unavailable: Gitea, from the switch until it is healthy again; fetching before that does not interrupt it"
+        )
     return tuple(lines)
 
 
-def plan_wal(chosen: Manifest, known: Iterable[Base], names: Iterable[str], *, newest: bool) -> ReplayPlan:
-    """Return how base and log make the database of a backup's moment, or the newest; raises Refused when they do not."""
+def plan_wal(chosen: Manifest, bases: Iterable[Base], names: Iterable[str], *, newest: bool) -> ReplayPlan:
+    """Return how to recover the database of a backup's moment, or the newest, from base backup and WAL.
+
+    Raises Refused if they do not reach it.
+    """
     return wal_plan.plan_replay(
-        known, names, chosen.system, None if newest else segments.position_from(chosen.position)
+        bases, names, chosen.system, None if newest else segments.position_from(chosen.position)
     )
 
 
 def require_reader(replaying: ReplayPlan, tag: str) -> None:
-    """Raise Refused when the PostgreSQL of a tag cannot replay a log: no major version reads another's."""
+    """Raise Refused if the PostgreSQL of a tag cannot replay the WAL: it has to be the major version that wrote it."""
     wrote, reads = (order(version)[0] for version in (replaying.base.version, tag))
     if wrote != reads:
         raise Refused(
-            f"PostgreSQL {wrote} wrote that log, and {reads} runs here, which cannot read it",
+            f"PostgreSQL {wrote} wrote that WAL, and {reads} runs here, which cannot read it",
             "restore the backup's dump: ops restore without --from-wal and --newest-database",
+            left_as="nothing was changed",
         )
 
 
 def wal_lines(chosen: Manifest, replaying: ReplayPlan, *, newest: bool) -> tuple[str, ...]:
-    """Return what a person has to read of a restore that takes the database from its log."""
+    """Return the plan's lines about a database that is recovered from WAL."""
     base = replaying.base
     until = "its end" if replaying.stop is None else f"position {segments.position_as_text(replaying.stop)}"
     names = len(replaying.names)
-    lines = [f"database: base {base.identity} ({in_bytes(base.size)}) and {names} files of its log, until {until}"]
+    lines = [f"database: base backup {base.identity} ({in_bytes(base.size)}) and {names} WAL files, until {until}"]
     if newest:
         lines.append(
-            f"may disagree: the database is as new as its log, the repositories are of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC. "
-            "Issues, comments and accounts since are there; pushes since are not, though the database may tell of them, and a "
-            "repository that was made since has no content"
+            f"may disagree: the database is as new as its WAL, the repositories are of {chosen.moment:%Y-%m-%d %H:%M:%S} UTC. "
+            "Issues, comments and accounts since then are restored. Pushes since then are not, though the database may show "
+            "them, and a repository created since then has no content"
         )
     return tuple(lines)
 
 
 def order(version: str) -> tuple[int, ...]:
-    """Return a version as numbers that compare in its order."""
+    """Return the numbers of a version, which compare as the versions do."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
-def _span(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     minutes = int(seconds // 60)
     days, hours = divmod(minutes // 60, 24)
     return f"{days} days {hours} h" if days else f"{hours} h {minutes % 60} min"

@@ -14,7 +14,7 @@ from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
 from ops.images.pins import pin_from
-from ops.restore.plan import RestoreRequest, check_room, plan_wal, require_reader, wal_lines
+from ops.restore.plan import RestoreRequest, check_free_space, plan_wal, require_reader, wal_lines
 from ops.step_timer import StepTimer
 from ops.wal import base_backups, recovery, segments
 from ops.wal.plan import ReplayPlan
@@ -22,67 +22,74 @@ from ops.world import World
 from ops.world import postgres as world_postgres
 from ops.world.restic import Full, Restic, folder_of
 
-# The database as it is fetched, and the one that was in its place.
+# The database that was fetched, and the one that it replaced.
 STAGED, ASIDE = "gitea_restored", "gitea_before"
 
 
 @dataclass(frozen=True)
 class Staging:
-    """Where on the data disk a restore works: what is fetched, what was in its place, and the journal of the switch."""
+    """The paths of a restore on the data disk: the fetched data, the replaced data, and the journal of the switch."""
 
     folder: Path
 
     @property
     def data(self) -> Path:
-        """What was fetched and is not in its place yet."""
+        """The fetched data, before the switch."""
         return self.folder / "gitea"
 
     @property
     def aside(self) -> Path:
-        """What was in its place before."""
+        """The replaced data."""
         return self.folder / "before"
 
     @property
     def journal(self) -> Path:
-        """There while a switch is under way; says to which backup, and of which repository if it is of one alone."""
+        """The journal; it has a record of the backup, and of the repository if it is only one, while a switch is in progress."""
         return self.folder / "journal"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where it comes from: the repositories; the picture that the data was stored from; base and log, if not of the dump."""
+    """The sources of a restore: the repositories; the snapshot of the data; the WAL, if the database is not from the dump."""
 
     both: Repositories
-    log: WalSource | None
-    picture: Path | None
+    wal: WalSource | None
+    snapshot: Path | None
 
 
-class _Unfit(OpsError):
-    """The picture that the data was to be taken from cannot be used; what of a restore was there is removed again."""
+class _SnapshotUnusable(OpsError):
+    """The snapshot of the data cannot be used; the staged data was removed again."""
 
 
-def have_beside(
+def stage_backup(
     site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin, timer: StepTimer
 ) -> tuple[str, Origin]:
-    """Have all of a backup beside the site, as its manifest says; where its picture is not to be used after all, by fetching it.
+    """Stage a backup beside the site and compare it with its manifest; fetch the data if its snapshot cannot be used.
 
-    Returns until when the database goes, where that is told by its log, and where all came from.
+    Returns the time of the database's last transaction if it is recovered from WAL (else ""), and the sources used.
     """
     try:
-        return _fetched(site, world, paths, chosen, origin, timer), origin
-    except _Unfit as unfit:
-        world.tell(f"the picture on the data disk cannot be used, so all is fetched: {unfit.message}")
-        base = origin.log.plan.base.size if origin.log else 0
-        if lacking := check_room(chosen, world.btrfs.free(paths.data), base, photographed=False):
-            raise Refused(f"{unfit.message}; and {lacking}", "nothing of the site was touched") from unfit
-    fetching = replace(origin, picture=None)
-    return _fetched(site, world, paths, chosen, fetching, timer), fetching
+        return _fetch_and_compare(site, world, paths, chosen, origin, timer), origin
+    except _SnapshotUnusable as unusable:
+        world.tell(f"the snapshot on the data disk cannot be used, fetching everything: {unusable.message}")
+        base = origin.wal.plan.base.size if origin.wal else 0
+        if shortage := check_free_space(chosen, world.btrfs.free(paths.data), base, has_snapshot=False):
+            raise Refused(
+                f"{unusable.message}; and {shortage}",
+                "free space on the data disk, or enlarge host.data_gib and run ops deploy",
+                left_as="the site was not changed",
+            ) from unusable
+    fetching = replace(origin, snapshot=None)
+    return _fetch_and_compare(site, world, paths, chosen, fetching, timer), fetching
 
 
-def _fetched(site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin, timer: StepTimer) -> str:
-    """Fetch a backup and compare it with its manifest; nothing of it stays when it is not that.
+def _fetch_and_compare(
+    site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin, timer: StepTimer
+) -> str:
+    """Stage a backup and compare it with its manifest; remove it again if it differs.
 
-    Returns until when the database goes, where that is told by its log. Raises _Unfit when it is the picture that is wrong.
+    Returns the time of the database's last transaction if it is recovered from WAL. Raises _SnapshotUnusable if the
+    difference is the snapshot's.
     """
     with ExitStack() as undo:
         undo.callback(clear, world, paths)
@@ -90,14 +97,15 @@ def _fetched(site: Site, world: World, paths: HostPaths, chosen: Manifest, origi
             until = _stage(site, world, paths, chosen, origin)
         with timer.step("compare"):
             refs = (
-                _refs_of_picture(world, paths, chosen, origin.picture) if origin.picture else staged_refs(world, paths)
+                _snapshot_refs(world, paths, chosen, origin.snapshot) if origin.snapshot else staged_refs(world, paths)
             )
-            # Of a newer database no one knows beforehand how many rows it has.
-            rows = dict(chosen.rows) if origin.log and origin.log.newest else staged_rows(world, paths)
+            # The manifest does not have the number of rows of a newer database.
+            rows = dict(chosen.rows) if origin.wal and origin.wal.newest else staged_rows(world, paths)
             if differing := compare(chosen, rows, refs):
                 raise Refused(
-                    f"what was fetched is not what backup {chosen.identity} says: {'; '.join(differing[:5])}",
-                    "the site was not touched; restore another backup: ops backup list",
+                    f"the fetched data differs from the manifest of backup {chosen.identity}: {'; '.join(differing[:5])}",
+                    "choose another backup: ops backup list",
+                    left_as="the site was not changed",
                 )
         undo.pop_all()
     return until
@@ -105,21 +113,28 @@ def _fetched(site: Site, world: World, paths: HostPaths, chosen: Manifest, origi
 
 @dataclass(frozen=True)
 class WalSource:
-    """The database out of its log: how, of which it is the newest, and where that is done."""
+    """The recovery of the database from WAL: the plan, whether it goes to the end of the WAL, and where it runs."""
 
     plan: ReplayPlan
     newest: bool
-    place: recovery.ReplayTarget
+    target: recovery.ReplayTarget
 
 
 def wal_source(
     site: Site, world: World, paths: HostPaths, chosen: Manifest, request: RestoreRequest
 ) -> WalSource | None:
-    """How the log makes the database that is wished for; None when it is the dump that is wished for."""
+    """Return how to recover the requested database from WAL; None if the request is for the dump.
+
+    Raises Refused if base backup and WAL do not reach it.
+    """
     if not (request.from_wal or request.newest_database) or request.repository:
         return None
     if not chosen.system:
-        raise Refused(f"backup {chosen.identity} is from before the log was kept", "restore its dump: ops restore")
+        raise Refused(
+            f"backup {chosen.identity} is from before WAL was archived",
+            "restore its dump: run ops restore without --from-wal and --newest-database",
+            left_as="nothing was changed",
+        )
     waiting = segments.Waiting(paths.wal / chosen.system)
     shipped = frozenset(base_backups.shipped(site, world, chosen.system))
     left = recovery.left_in(waiting) - shipped
@@ -128,74 +143,76 @@ def wal_source(
     )
     (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "postgres"]
     require_reader(planned, pin_from(image).tag)
-    place = recovery.ReplayTarget(
+    target = recovery.ReplayTarget(
         *_scratch(paths), image=image, key=base_backups.key_of(paths.secrets), waiting=waiting, left=left
     )
-    return WalSource(planned, request.newest_database, place)
+    return WalSource(planned, request.newest_database, target)
 
 
 def _scratch(paths: HostPaths) -> tuple[Path, str]:
-    """Where a database is made of its log: the folder, and the container's name."""
+    """Return the folder and the container's name for a recovery from WAL."""
     return paths.data / ".replay", f"{paths.project}-replay"
 
 
-def wal_plan_lines(chosen: Manifest, log: WalSource | None) -> tuple[str, ...]:
-    """Return the plan's lines about the WAL, none when the dump is restored."""
-    return wal_lines(chosen, log.plan, newest=log.newest) if log else ()
+def wal_plan_lines(chosen: Manifest, wal: WalSource | None) -> tuple[str, ...]:
+    """Return the plan's lines about the WAL, none if the dump is restored."""
+    return wal_lines(chosen, wal.plan, newest=wal.newest) if wal else ()
 
 
-def _load_log(site: Site, world: World, paths: HostPaths, both: Repositories, log: WalSource) -> str:
-    """Fill the staged database with that of base and log, and return until when it goes."""
-    local = log.plan.base.local in {each.identity for each in both.local.snapshots_if_there() or ()}
+def _load_from_wal(site: Site, world: World, paths: HostPaths, both: Repositories, wal: WalSource) -> str:
+    """Fill the staged database from base backup and WAL, and return the time of its last transaction."""
+    local = wal.plan.base.local in {each.identity for each in both.local.snapshots_or_none() or ()}
     source = both.local if local else both.remote
-    with recovery.database_of(site, world, log.plan, source, log.place) as container:
+    with recovery.database_of(site, world, wal.plan, source, wal.target) as container:
         until = recovery.until(world, container)
         postgres = world.containers.name(paths.project, "postgres")
         dump, load = world_postgres.dump(container), world_postgres.load(postgres, STAGED)
         done = world.processes.pipe(dump, load, environment={}, tell=world.tell)
         if done.code:
-            raise OpsError(f"the replayed database cannot be brought over: {done.output.strip()[-600:]}")
+            raise OpsError(
+                f"the recovered database cannot be copied to the site's server: {done.output.strip()[-600:]}"
+            )
     return until
 
 
 def _stage(site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin) -> str:
-    """Fetch data and database beside those in use, from the bucket when this host's copy is damaged.
+    """Fetch data and database beside those in use, from the bucket if this host's copy is damaged.
 
-    Returns until when the database goes, where that is told by its log.
+    Returns the time of the database's last transaction if it is recovered from WAL.
     """
     *first, last = sources_of(chosen, origin.both)
     for source, snapshots in first:
         clear(world, paths)
         try:
-            _fetch(world, paths, source, snapshots, origin.picture)
+            _fetch(world, paths, source, snapshots, origin.snapshot)
             return _load(site, world, paths, origin, source, snapshots)
         except OpsError as failed:
             if not is_damage(failed):
                 raise
-            what = "the database" if origin.picture else "all"
-            world.tell(f"this host's copy is damaged, {what} is fetched from the bucket: {failed.message}")
+            what = "the database" if origin.snapshot else "everything"
+            world.tell(f"this host's copy is damaged, fetching {what} from the bucket: {failed.message}")
     clear(world, paths)
-    _fetch(world, paths, *last, origin.picture)
+    _fetch(world, paths, *last, origin.snapshot)
     try:
         return _load(site, world, paths, origin, *last)
     except OpsError as failed:
-        if origin.log or not is_damage(failed):
+        if origin.wal or not is_damage(failed):
             raise
-        return _load_spare(site, world, paths, chosen, origin, failed)
+        return _load_from_wal_instead(site, world, paths, chosen, origin, failed)
 
 
 def is_damage(failed: OpsError) -> bool:
-    """What has a code of its own, a full disk and a picture that is of no use would be the same from elsewhere."""
-    return failed.exit_code == OpsError.exit_code and not isinstance(failed, Full | _Unfit)
+    """Tell whether another source may help: not for an error with an exit code of its own, a full disk or a bad snapshot."""
+    return failed.exit_code == OpsError.exit_code and not isinstance(failed, Full | _SnapshotUnusable)
 
 
-def _fetch(world: World, paths: HostPaths, source: Restic, snapshots: Mapping[str, str], picture: Path | None) -> None:
+def _fetch(world: World, paths: HostPaths, source: Restic, snapshots: Mapping[str, str], snapshot: Path | None) -> None:
     staging = staging_of(paths)
-    if picture:
+    if snapshot:
         try:
-            world.btrfs.clone(picture, staging.data)
+            world.btrfs.clone(snapshot, staging.data)
         except OpsError as failed:
-            raise _Unfit(failed.message) from failed
+            raise _SnapshotUnusable(failed.message) from failed
     else:
         if world.btrfs.can_snapshot(paths.live):
             world.btrfs.make(staging.data)
@@ -208,35 +225,39 @@ def _fetch(world: World, paths: HostPaths, source: Restic, snapshots: Mapping[st
 def _load(
     site: Site, world: World, paths: HostPaths, origin: Origin, source: Restic, snapshots: Mapping[str, str]
 ) -> str:
-    """Fill the staged database with the dump, or from the log; returns until when the latter goes."""
-    if origin.log:
-        return _load_log(site, world, paths, origin.both, origin.log)
+    """Fill the staged database from the dump or from WAL; return the time of the last transaction of the latter."""
+    if origin.wal:
+        return _load_from_wal(site, world, paths, origin.both, origin.wal)
     postgres = world.containers.name(paths.project, "postgres")
     source.dump_into(snapshots["database"], DUMP, world_postgres.load(postgres, STAGED), world.tell)
     return ""
 
 
-def _load_spare(site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin, failed: OpsError) -> str:
-    """Fill the staged database with what base and log make of the dump's moment; returns until when that goes."""
-    world.tell(f"the dump cannot be used, so its moment is made of base and log: {failed.message}")
+def _load_from_wal_instead(
+    site: Site, world: World, paths: HostPaths, chosen: Manifest, origin: Origin, failed: OpsError
+) -> str:
+    """Recover the database of the dump's moment from WAL instead; return the time of its last transaction."""
+    world.tell(f"the dump cannot be used, recovering its moment from base backup and WAL: {failed.message}")
     try:
-        spare = wal_source(site, world, paths, chosen, RestoreRequest(from_wal=True))
+        recovered = wal_source(site, world, paths, chosen, RestoreRequest(from_wal=True))
     except OpsError as again:
-        raise OpsError(f"{failed.message}\nand of its log: {again.message}", failed.hint) from failed
-    assert spare
-    return _load_log(site, world, paths, origin.both, spare)
+        raise OpsError(
+            f"{failed.message}\nand from WAL: {again.message}", failed.hint, left_as=failed.left_as
+        ) from failed
+    assert recovered
+    return _load_from_wal(site, world, paths, origin.both, recovered)
 
 
 def sources_of(chosen: Manifest, both: Repositories) -> list[tuple[Restic, dict[str, str]]]:
-    """Return the repositories to fetch a backup from, and its snapshots there: this host's, where all of it is, then the bucket's."""
+    """Return the repositories to fetch a backup from, with its snapshots: this host's if it is complete, then the bucket's."""
     remote = {name: part.remote for name, part in chosen.parts.items()}
     local = {name: part.local for name, part in chosen.parts.items()}
-    here = set(local.values()) <= {each.identity for each in both.local.snapshots_if_there() or ()}
-    return [*([(both.local, local)] if here else []), (both.remote, remote)]
+    is_local = set(local.values()) <= {each.identity for each in both.local.snapshots_or_none() or ()}
+    return [*([(both.local, local)] if is_local else []), (both.remote, remote)]
 
 
 def clear(world: World, paths: HostPaths) -> None:
-    """Remove what a restore has left. What the last one kept aside was kept until now."""
+    """Remove the staged data and what the previous restore kept aside."""
     clear_fetched(world, paths)
     world.btrfs.remove(staging_of(paths).aside)
     _drop_database(world, paths, ASIDE)
@@ -253,7 +274,7 @@ def clear_fetched(world: World, paths: HostPaths) -> None:
 
 def _drop_database(world: World, paths: HostPaths, name: str) -> None:
     with world.postgres.session(world.containers.name(paths.project, "postgres"), "postgres") as session:
-        # By force: what a run that was killed began in the database's container may still be at work.
+        # FORCE: a load that a killed run started in the database's container may still run.
         session.ask(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
@@ -268,20 +289,20 @@ def staged_refs(world: World, paths: HostPaths) -> dict[str, str]:
     return contents.refs(world, paths, staging_of(paths).data)
 
 
-def _refs_of_picture(world: World, paths: HostPaths, chosen: Manifest, picture: Path) -> dict[str, str]:
-    """Return the refs of what was made of the picture; raises _Unfit when they cannot be read, or are not the manifest's."""
+def _snapshot_refs(world: World, paths: HostPaths, chosen: Manifest, snapshot: Path) -> dict[str, str]:
+    """Return the refs in the snapshot's clone; raises _SnapshotUnusable if they cannot be read or differ from the manifest."""
     try:
         refs = staged_refs(world, paths)
     except OpsError as failed:
-        raise _Unfit(failed.message) from failed
-    # What has rotted since it was looked at was counted as git met it.
-    if wrong := [*compare(chosen, dict(chosen.rows), refs)[:5], *world.btrfs.errors(picture)]:
-        raise _Unfit("; ".join(wrong))
+        raise _SnapshotUnusable(failed.message) from failed
+    # btrfs counts the checksum errors that git has just met.
+    if wrong := [*compare(chosen, dict(chosen.rows), refs)[:5], *world.btrfs.errors(snapshot)]:
+        raise _SnapshotUnusable("; ".join(wrong))
     return refs
 
 
 def compare(chosen: Manifest, rows: dict[str, int], refs: dict[str, str]) -> list[str]:
-    """Return each difference between a manifest and what was fetched: counts of rows, and the refs of every repository."""
+    """Return each difference between a manifest and the fetched data: row counts, and the refs of every repository."""
     tables = [
         f"table {name} has {rows.get(name, 'no')} rows of {count}"
         for name, count in chosen.rows.items()
@@ -292,5 +313,5 @@ def compare(chosen: Manifest, rows: dict[str, int], refs: dict[str, str]) -> lis
 
 
 def staging_of(paths: HostPaths) -> Staging:
-    """Return where a restore works on the data disk."""
+    """Return the paths of a restore on the data disk."""
     return Staging(paths.data / ".restore")

@@ -6,7 +6,7 @@ from ops.backup.manifest import Manifest
 from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, RolledBack, Stranded
-from ops.restore.one_repository import Single, go_back_to
+from ops.restore.one_repository import SingleRepository, swap_back_repository
 from ops.restore.staging import ASIDE, STAGED, clear, staging_of
 from ops.stack import health
 from ops.stack.maintenance import MaintenanceMode, end_maintenance
@@ -15,29 +15,29 @@ from ops.world import World, postgres
 
 
 def put_in_place(
-    site: Site, world: World, paths: HostPaths, chosen: Manifest, absence: MaintenanceMode, timer: StepTimer
+    site: Site, world: World, paths: HostPaths, chosen: Manifest, maintenance: MaintenanceMode, timer: StepTimer
 ) -> None:
-    """Swap the staged site and the running one; swap back when Gitea does not become healthy."""
+    """Swap the staged site and the running one; swap back and raise if Gitea does not become healthy."""
     try:
         with timer.step("switch"):
-            _switch(world, paths, chosen, absence)
+            _switch(world, paths, chosen, maintenance)
         with timer.step("start"):
-            absence.start()
+            maintenance.start()
             _await_gitea(site, world, paths)
     except OpsError as failed:
-        absence.free_ssh_port()
-        raise _gone_back(site, world, paths, failed) from failed
+        maintenance.free_ssh_port()
+        raise _put_back(site, world, paths, failed) from failed
     except BaseException:
-        absence.free_ssh_port()
-        _go_back(world, paths)
+        maintenance.free_ssh_port()
+        _swap_back(world, paths)
         raise
 
 
-def _switch(world: World, paths: HostPaths, chosen: Manifest, absence: MaintenanceMode) -> None:
-    """Stop Gitea and put what was fetched in the place of what is there."""
+def _switch(world: World, paths: HostPaths, chosen: Manifest, maintenance: MaintenanceMode) -> None:
+    """Stop Gitea, then rename the live data and database aside and the staged ones into their place."""
     staging = staging_of(paths)
     world.journal(staging.journal).append({"step": "switch", "identity": chosen.identity, "repository": ""})
-    absence.stop()
+    maintenance.stop()
     with world.postgres.session(world.containers.name(paths.project, "postgres"), "postgres") as session:
         _rename_database(session, postgres.USER, ASIDE)
         _rename_database(session, STAGED, postgres.USER)
@@ -46,57 +46,60 @@ def _switch(world: World, paths: HostPaths, chosen: Manifest, absence: Maintenan
 
 
 def _await_gitea(site: Site, world: World, paths: HostPaths) -> None:
-    """A backup of an earlier version migrates as an update does."""
+    """Wait for Gitea as long as an update does: a backup of an earlier version is migrated, too."""
     health.await_healthy(world, ["gitea"], project=paths.project, seconds=60 * site.update.healthy_minutes)
 
 
-def _gone_back(site: Site, world: World, paths: HostPaths, failed: OpsError) -> OpsError:
-    """Put back what was there, and return how that went."""
+def _put_back(site: Site, world: World, paths: HostPaths, failed: OpsError) -> OpsError:
+    """Swap back and return the error to raise: RolledBack, or Stranded if that failed, too."""
     staging = staging_of(paths)
     try:
-        _go_back(world, paths)
+        _swap_back(world, paths)
     except OpsError as again:
         return Stranded(
-            f"the restored site does not come up ({failed.message}), and the one before cannot be put back: {again.message}",
-            f"look at the logs of gitea; the data before is in {staging.aside}, or in its place; then: ops restore --resume",
+            f"the restored site does not start ({failed.message}), and the old one cannot be put back: {again.message}",
+            "look at docker logs of gitea, then run ops restore --resume",
+            left_as=f"the data from before is in {staging.aside}, or already back in its place",
         )
     try:
         _await_gitea(site, world, paths)
         clear(world, paths)
     except OpsError as again:
         return Stranded(
-            f"the restored site does not come up ({failed.message}); the one before is in its place again, and does not either: "
+            f"the restored site does not start ({failed.message}); the old one is back in its place and does not start either: "
             f"{again.message}",
-            f"mend what the logs of gitea name, then: systemctl restart gitea-suite; what was restored is in {staging.data}",
+            "fix the errors in docker logs of gitea, then run systemctl restart gitea-suite",
+            left_as=f"the old site is back in its place; the restored data is in {staging.data}",
         )
     return RolledBack(
-        f"the restored site does not come up, and the one before is back: {failed.message}",
+        f"the restored site does not start, and the old one is back: {failed.message}",
         "restore another backup: ops backup list",
+        left_as="the old site runs",
     )
 
 
 def undo_interrupted(world: World, paths: HostPaths) -> bool:
-    """Go back to the site before an interrupted restore; return whether there was one."""
-    undone = _undone(world, paths)
-    # By a run that was killed in its switch, or just before it.
+    """Undo the switch of an interrupted restore; return whether there was one."""
+    undone = _undo_interrupted_switch(world, paths)
+    # A run that was killed in its switch, or just before it, left maintenance mode on.
     end_maintenance(world, paths.project)
     return undone
 
 
-def _undone(world: World, paths: HostPaths) -> bool:
+def _undo_interrupted_switch(world: World, paths: HostPaths) -> bool:
     records = world.journal(staging_of(paths).journal).records()
     if not records:
         return False
-    world.tell("a restore was cut off in its switch: going back to what was there before")
+    world.tell("a restore was interrupted in its switch: putting the old site back")
     if repository := records[-1]["repository"]:
-        go_back_to(world, paths, Single(paths.live, repository))
+        swap_back_repository(world, paths, SingleRepository(paths.live, repository))
     else:
-        _go_back(world, paths)
+        _swap_back(world, paths)
     return True
 
 
-def _go_back(world: World, paths: HostPaths) -> None:
-    """Whatever of a switch was done, undo it, and start Gitea on what was there before."""
+def _swap_back(world: World, paths: HostPaths) -> None:
+    """Undo the switch, however far it came, and start Gitea on the old site."""
     staging = staging_of(paths)
     world.containers.stop(paths.project, "gitea")
     if staging.aside.exists():
@@ -104,9 +107,9 @@ def _go_back(world: World, paths: HostPaths) -> None:
             world.btrfs.rename(paths.live, staging.data)
         world.btrfs.rename(staging.aside, paths.live)
     with world.postgres.session(world.containers.name(paths.project, "postgres"), "postgres") as session:
-        there = {name for (name,) in session.ask("SELECT datname FROM pg_database")}
-        if ASIDE in there:
-            if postgres.USER in there:
+        existing = {name for (name,) in session.ask("SELECT datname FROM pg_database")}
+        if ASIDE in existing:
+            if postgres.USER in existing:
                 _rename_database(session, postgres.USER, STAGED)
             _rename_database(session, ASIDE, postgres.USER)
     world.containers.start(paths.project, "gitea")

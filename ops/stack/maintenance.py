@@ -36,7 +36,7 @@ class MaintenanceMode:
         # When it is stopped again, the notice is served already.
         self.free_ssh_port()
         sentence = f"Gitea is away for a moment. {self._reason} Try again in a minute."
-        if not self._ssh_notice.enter_context(self._world.ssh.sentence(self._site.gitea.ssh_port, sentence)):
+        if not self._ssh_notice.enter_context(self._world.ssh.notice(self._site.gitea.ssh_port, sentence)):
             self._world.tell("git's ssh port is in use: its clients see a refused connection instead of the notice")
 
     def free_ssh_port(self) -> None:

@@ -21,66 +21,56 @@ HISTORY = "updates/history/"
 
 
 def history(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
-    """Return what updates there were on this data disk, the oldest first."""
+    """Return the updates that ran on this data disk, the oldest first."""
     at = UpdateContext(site, world, paths or HostPaths())
     entries = read_entries(at)
-    lines = tuple(map(_told, entries))
-    drawn = [each | {"course": document_of(course_of(each))} for each in entries]
-    return Report("update", False, f"{len(entries)} updates", {"updates": drawn}, lines)
+    lines = tuple(map(_line, entries))
+    with_charts = [each | {"course": document_of(course_of(each))} for each in entries]
+    return Report("update", False, f"{len(entries)} updates", {"updates": with_charts}, lines)
 
 
 def course_of(entry: Mapping[str, Any]) -> TimelineChart:
-    """Return an update of the history as it is drawn: its steps, and from when until when people were without Gitea."""
-    here, there = (pins.pin_from(entry[name]).tag for name in ("from", "to"))
+    """Return the chart of an entry: its steps, and marks at the start and the end of the time without Gitea."""
     steps: Mapping[str, float] = entry["durations"]
-    reached, marks = 0.0, []
+    # A rolled back update has both steps; Gitea answers again only after the later one.
+    last = "back" if "back" in steps else "up"
+    elapsed, marks = 0.0, []
     for name, seconds in steps.items():
         if name == "picture":
-            marks.append(Mark("Gitea is stopped", round(reached, 2)))
-        reached += seconds
-        # The last that is there of the two: one that was taken back came up only then. Of nginx no one is without.
-        if name == ("back" if "back" in steps else "up") and entry["service"] != NGINX:
-            marks.append(Mark("it answers", round(reached, 2)))
-    return TimelineChart(f"{entry['service']} {here} -> {there}: {entry['outcome']}", steps, tuple(marks))
+            marks.append(Mark("Gitea is stopped", round(elapsed, 2)))
+        elapsed += seconds
+        # An update of nginx does not interrupt the service.
+        if name == last and entry["service"] != NGINX:
+            marks.append(Mark("the service answers", round(elapsed, 2)))
+    return TimelineChart(f"{_step_of(entry)}: {entry['outcome']}", steps, tuple(marks))
 
 
-def write_entry(at: UpdateContext, pending: Pending, story: Progress, outcome: str, why: str) -> dict[str, Any]:
-    """Add to the history, on the disk and in the bucket, and return what was added. The bucket's silence changes nothing."""
+def write_entry(at: UpdateContext, pending: Pending, progress: Progress, outcome: str, why: str) -> dict[str, Any]:
+    """Add an entry to the history on the disk and in the bucket, and return it. An unreachable bucket is not an error."""
+    planned = pending.planned
     entry = {
-        "service": pending.move.service,
-        "from": str(pending.move.here),
-        "to": str(pending.move.there),
+        "service": planned.service,
+        "from": str(planned.current),
+        "to": str(planned.target),
         "began": pending.began.isoformat(),
         "ended": at.world.clock.now().isoformat(),
         "automatic": pending.automatic,
         "outcome": outcome,
         "why": why,
         "with_data": bool(pending.with_data),
-        "away": story.away,
+        "away": progress.away,
         "backup": pending.backup,
-        "durations": dict(story.timer.seconds),
+        "durations": dict(progress.timer.seconds),
     }
-    if not any(_same(each, entry) for each in read_entries(at)[-1:]):
-        # Not sorted: the steps are in their order.
+    if not any(_is_same(each, entry) for each in read_entries(at)[-1:]):
+        # Not sorted: the order of the steps counts.
         at.world.files.append(at.history, json.dumps(entry))
-    key = f"{HISTORY}{pending.began:%Y%m%dT%H%M%SZ}-{pending.move.service}-{outcome.replace(' ', '-')}.json"
+    key = f"{HISTORY}{pending.began:%Y%m%dT%H%M%SZ}-{planned.service}-{outcome.replace(' ', '-')}.json"
     try:
         at.world.aws.write_object(at.site.backup.bucket, key, json.dumps(entry).encode())
     except OpsError as error:
-        at.world.tell(f"the bucket does not know of it: {error.message}")
+        at.world.tell(f"the bucket has no record of it: {error.message}")
     return entry
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a record that was cut off after its line is recorded again."""
-    return all(one[key] == other[key] for key in ("began", "service", "outcome"))
-
-
-def _told(entry: Mapping[str, Any]) -> str:
-    here, there = (pins.pin_from(entry[name]).tag for name in ("from", "to"))
-    step = f"{entry['began'][:19]} {entry['service']} {here} -> {there}: {entry['outcome']}, away {entry['away']:.1f} s"
-    kept = f", backup {entry['backup']} before it" if entry.get("backup") else ""
-    return step + kept + (f": {entry['why']}" if entry["why"] else "")
 
 
 def read_entries(at: UpdateContext) -> list[dict[str, Any]]:
@@ -89,7 +79,23 @@ def read_entries(at: UpdateContext) -> list[dict[str, Any]]:
         return []
     found = []
     for line in at.history.read_text(encoding="utf-8").splitlines():
-        # A line that was cut off, by a full disk or a kill, takes no other with it.
+        # A full disk or a kill may truncate a line; the other lines still count.
         with suppress(ValueError):
             found.append(json.loads(line))
     return found
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether both entries are of the same update: a run that was killed after the line writes it again."""
+    return all(one[key] == other[key] for key in ("began", "service", "outcome"))
+
+
+def _step_of(entry: Mapping[str, Any]) -> str:
+    current, target = (pins.pin_from(entry[name]).tag for name in ("from", "to"))
+    return f"{entry['service']} {current} -> {target}"
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    step = f"{entry['began'][:19]} {_step_of(entry)}: {entry['outcome']}, unavailable for {entry['away']:.1f} s"
+    backup = f", backup {entry['backup']} before it" if entry.get("backup") else ""
+    return step + backup + (f": {entry['why']}" if entry["why"] else "")

@@ -1,4 +1,4 @@
-"""An update under way: where it works, what its journal says of it, how it went, and who is turned away meanwhile."""
+"""An update in progress: its paths, the records of its journal, its timing, and maintenance mode."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ops.update.plan import PlannedUpdate
 from ops.world import World
 from ops.world.journal import Journal
 
-# What is photographed and goes back together: repositories and settings, and the database.
+# The subvolumes of a snapshot, which are rolled back together: repositories and settings, and the database.
 DATA = ("gitea", "postgresql")
-# With the first of these the service goes away.
-_AWAY = ("stop", "up", "undo")
+# The service becomes unavailable with the first of these steps.
+_UNAVAILABLE_FROM = ("stop", "up", "undo")
 
 
 @dataclass(frozen=True)
 class UpdateContext:
-    """Where an update works: the site and its doors, the stack's folder, and a folder of its own on the data disk."""
+    """What an update works on: the site and its adapters, the stack's folder, and a folder of its own on the data disk."""
 
     site: Site
     world: World
@@ -36,50 +36,53 @@ class UpdateContext:
 
     @property
     def folder(self) -> Path:
-        """The update's own folder, on the disk of what it photographs."""
+        """The update's own folder, on the same disk as the data."""
         return self.paths.data / ".update"
 
     @property
     def journal(self) -> Journal:
-        """Not closed while an update is under way."""
+        """The journal; it has records while an update is in progress."""
         return self.world.journal(self.folder / "journal")
 
     @property
-    def before(self) -> Path:
-        """Pictures of the data before the last update of what has data."""
+    def snapshots(self) -> Path:
+        """The snapshots from before the last update of a service with data."""
         return self.folder / "before"
 
     @property
-    def undone(self) -> Path:
-        """What was in the place of the pictures that were put back."""
+    def set_aside(self) -> Path:
+        """The data that a rollback replaced with the snapshots."""
         return self.folder / "undone"
 
     @property
-    def anew(self) -> Path:
-        """What another major version of PostgreSQL makes of the database; then what was in its place, until the update is done."""
+    def pg_upgrade_folder(self) -> Path:
+        """The database's copy for another major version of PostgreSQL; after the exchange, the old database."""
         return self.folder / "anew"
 
     @property
-    def kept(self) -> Path:
-        """Says of which update the pictures are."""
+    def rollback_record(self) -> Path:
+        """The record of the update that the snapshots belong to."""
         return self.folder / "kept.json"
 
     @property
     def history(self) -> Path:
-        """A line for each update."""
+        """The history, one line for each update."""
         return self.folder / "history.jsonl"
 
     @property
-    def last(self) -> Path:
-        """Says when updates last began of their own."""
+    def last_automatic(self) -> Path:
+        """The time at which automatic updates last started."""
         return self.folder / "last-automatic"
 
 
 @dataclass(frozen=True)
 class Pending:
-    """What a journal that was not closed says: the move, what was so when it began, how far it came, since when it is away."""
+    """An update that its journal leaves open: the planned update, the state before it, the steps so far.
 
-    move: PlannedUpdate
+    ``away_since`` is when the service became unavailable. ``with_data`` is None unless the update is being undone.
+    """
+
+    planned: PlannedUpdate
     began: datetime
     backup: str
     migration: int
@@ -93,60 +96,61 @@ class Pending:
 
     @property
     def undoing(self) -> bool:
-        """Whether it is on its way back."""
+        """Whether the update is being undone."""
         return self.with_data is not None
 
 
 class MaintenanceWindow:
-    """The time for which a service is away, in ``seconds``. While Gitea is, visitors are turned away and told why.
+    """The time for which a service is unavailable, in ``seconds``, and maintenance mode while Gitea is stopped.
 
-    ``since`` is when it began, where a process did that was cut off. Whatever ends the block, they are let in again.
+    ``since`` is the monotonic time at which an interrupted run began it. Leaving the block always ends maintenance mode.
     """
 
     def __init__(self, at: UpdateContext, since: float | None = None) -> None:
         self.seconds = 0.0
-        self._at, self._since, self._cut_off = at, since, since is not None
+        self._at, self._since, self._interrupted = at, since, since is not None
         self._ends = ExitStack()
-        self._absence: MaintenanceMode | None = None
+        self._mode: MaintenanceMode | None = None
 
     def __enter__(self) -> MaintenanceWindow:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.let_in()
+        self.end_maintenance_mode()
 
-    def begin(self) -> None:
-        """Take the time from now on, if it is not being taken yet."""
+    def start_clock(self) -> None:
+        """Start measuring, unless a measurement runs already."""
         self._since = self._at.world.clock.monotonic() if self._since is None else self._since
 
     def stop_gitea(self, reason: str, *, drain_seconds: float, at_most: int | None = None) -> None:
-        """Stop Gitea, when the pushes under way have ended or ``drain_seconds`` are over; visitors are told the reason.
+        """Start maintenance mode with this reason, then stop Gitea.
 
-        It is waited for until it ends by itself, ``at_most`` so many seconds.
+        Running pushes get ``drain_seconds`` to end. Gitea gets ``at_most`` seconds to stop by itself (None: Docker's own
+        limit).
         """
         at = self._at
-        absence = self._absence or self._ends.enter_context(
+        mode = self._mode or self._ends.enter_context(
             maintenance_mode(at.site, at.world, reason, project=at.paths.project, drain_seconds=drain_seconds)
         )
-        self._absence = absence
-        self.begin()
-        absence.stop(at_most=at_most)
+        self._mode = mode
+        self.start_clock()
+        mode.stop(at_most=at_most)
 
-    def give_back(self) -> None:
+    def free_ssh_port(self) -> None:
         """Free the port of git's ssh, before Gitea's container starts."""
-        if self._absence:
-            self._absence.free_ssh_port()
+        if self._mode:
+            self._mode.free_ssh_port()
 
-    def let_in(self) -> None:
-        """Let everyone in again, whether this process turned them away or one that was cut off."""
-        self._absence = None
+    def end_maintenance_mode(self) -> None:
+        """End maintenance mode, whether this run or an interrupted one started it."""
+        self._mode = None
         self._ends.close()
-        if self._cut_off:
+        if self._interrupted:
             end_maintenance(self._at.world, self._at.paths.project)
-            self._cut_off = False
+            self._interrupted = False
 
-    def end(self) -> None:
-        """The service answers again."""
+    def stop_clock(self) -> None:
+        """Stop measuring: the service answers again."""
         if self._since is not None:
             self.seconds = round(self.seconds + self._at.world.clock.monotonic() - self._since, 2)
             self._since = None
@@ -154,50 +158,58 @@ class MaintenanceWindow:
 
 @dataclass
 class Progress:
-    """How an update went, for its report: the time of each step, and for how long the site was away."""
+    """The measurements of an update for its report: the time of each step, and the time without the service."""
 
     timer: StepTimer
-    outage: MaintenanceWindow
+    window: MaintenanceWindow
 
     @property
     def away(self) -> float:
-        """For how many seconds it was away until now."""
-        return self.outage.seconds
+        """For how many seconds the service was unavailable so far."""
+        return self.window.seconds
 
 
 @dataclass(frozen=True)
 class Run:
-    """An update under way."""
+    """An update in progress."""
 
     at: UpdateContext
     pending: Pending
-    story: Progress
+    progress: Progress
 
 
 def pending_from(records: Iterable[Mapping[str, Any]]) -> Pending | None:
-    """Return what a journal says is under way; None where it says nothing."""
+    """Return the update that the records of a journal leave open; None if there are none."""
     found: Pending | None = None
     for each in records:
         if each["step"] == "begin":
             found = _pending(each)
-        elif found and each["step"] == "undo":
-            found = replace(found, with_data=each["with_data"], why=each["why"])
         elif found:
-            found = replace(found, steps=(*found.steps, each["step"]))
-        if found and not found.away_since and each["step"] in _AWAY and "at" in each:
-            found = replace(found, away_since=datetime.fromisoformat(each["at"]))
+            found = _after(found, each)
     return found
 
 
+def _after(pending: Pending, record: Mapping[str, Any]) -> Pending:
+    """Return an update with one more record of its journal."""
+    step = record["step"]
+    if step == "undo":
+        pending = replace(pending, with_data=record["with_data"], why=record["why"])
+    else:
+        pending = replace(pending, steps=(*pending.steps, step))
+    if not pending.away_since and step in _UNAVAILABLE_FROM and "at" in record:
+        pending = replace(pending, away_since=datetime.fromisoformat(record["at"]))
+    return pending
+
+
 def begin_record(pending: Pending) -> dict[str, Any]:
-    """Return the record that a journal begins with."""
-    move = pending.move
+    """Return the first record of a journal."""
+    planned = pending.planned
     return {
         "step": "begin",
-        "service": move.service,
-        "from": str(move.here),
-        "to": str(move.there),
-        "size": int(move.step),
+        "service": planned.service,
+        "from": str(planned.current),
+        "to": str(planned.target),
+        "size": int(planned.step),
         "began": pending.began.isoformat(),
         "backup": pending.backup,
         "migration": pending.migration,
@@ -208,9 +220,9 @@ def begin_record(pending: Pending) -> dict[str, Any]:
 
 
 def _pending(record: Mapping[str, Any]) -> Pending:
-    here, there = pins.pin_from(record["from"]), pins.pin_from(record["to"])
+    current, target = pins.pin_from(record["from"]), pins.pin_from(record["to"])
     return Pending(
-        PlannedUpdate(record["service"], here, there, VersionStep(record["size"])),
+        PlannedUpdate(record["service"], current, target, VersionStep(record["size"])),
         datetime.fromisoformat(record["began"]),
         record["backup"],
         record["migration"],
@@ -221,11 +233,11 @@ def _pending(record: Mapping[str, Any]) -> Pending:
 
 
 def needs_data(pending: Pending, migration: int | None, *, answers: bool) -> bool:
-    """Tell whether the way back is image and data, or the image alone.
+    """Tell whether a rollback needs image and data, or the image alone.
 
-    The image alone goes back when the new version was seen to be well with the database as it was: then nothing was
-    migrated, and what people wrote meanwhile stays. One that never came up served no one, and may have migrated half of it;
-    ``migration`` is None where the database cannot tell.
+    The image alone suffices if the new version was seen healthy on a database that it did not migrate. Then everything that
+    users wrote in the meantime stays. A version that never started served no user, and it may have migrated half of the
+    database. ``migration`` is the number in the database, None if it could not be read.
     """
     if "up" not in pending.steps:
         return False

@@ -16,84 +16,97 @@ from ops.update.history import course_of, write_entry
 from ops.update.journal import Pending, Progress, UpdateContext, begin_record, pending_from
 
 
-def commit(at: UpdateContext, pending: Pending, story: Progress, pin: Pin, outcome: str) -> Report:
-    """Make the pin the one that stays: in the bucket, for whoever deploys, and in the history."""
+def commit(at: UpdateContext, pending: Pending, progress: Progress, pin: Pin, outcome: str) -> Report:
+    """Keep the pin: write it to the bucket, which deployments read, and add an entry to the history."""
+    planned = pending.planned
     at.journal.append({"step": "commit"})
     try:
-        known = update_pins(at)
-        at.world.aws.write_object(at.site.backup.bucket, pins.KEY, pins.to_json(known | {pending.move.service: pin}))
+        updated = update_pins(at) | {planned.service: pin}
+        at.world.aws.write_object(at.site.backup.bucket, pins.KEY, pins.to_json(updated))
     except OpsError as error:
         raise Degraded(
-            f"{pending.move} is done, but the bucket does not know it: {error.message}",
-            "until it does, do not deploy; ops update --resume",
+            f"{planned} is done, but it is not recorded in the bucket: {error.message}",
+            "run ops update --resume; do not deploy before it succeeds",
+            left_as=f"the site runs {planned.service} {pin.tag}",
         ) from error
-    if pending.move.anew:
+    if planned.needs_pg_upgrade:
         pg_upgrade.clear(at)
-    if pending.move.with_data and not pending.rollback:
-        at.world.files.write(at.kept, json.dumps(begin_record(pending), sort_keys=True).encode())
+    if planned.with_data and not pending.rollback:
+        at.world.files.write(at.rollback_record, json.dumps(begin_record(pending), sort_keys=True).encode())
     elif pending.rollback:
-        at.world.files.remove(at.kept)
-    entry = write_entry(at, pending, story, outcome, "")
+        at.world.files.remove(at.rollback_record)
+    entry = write_entry(at, pending, progress, outcome, "")
     at.journal.close()
-    move = pending.move
-    summary = f"{move.service} is {pin.tag}; it was away for {story.away:.1f} s"
-    _tell(at, f"{move.service} {move.here.tag} -> {move.there.tag}: {outcome}", summary)
-    facts = {"service": move.service, "from": str(move.here), "to": str(pin), "outcome": outcome}
+    summary = f"{planned.service} is at {pin.tag}; it was unavailable for {progress.away:.1f} s"
+    _mail(at, f"{planned.service} {planned.current.tag} -> {planned.target.tag}: {outcome}", summary)
+    facts = {"service": planned.service, "from": str(planned.current), "to": str(pin), "outcome": outcome}
     return Report(
         "update",
         True,
         summary,
         facts
-        | {"away": story.away, "backup": pending.backup, "durations": story.timer.seconds}
+        | {"away": progress.away, "backup": pending.backup, "durations": progress.timer.seconds}
         | {"course": document_of(course_of(entry))},
     )
 
 
 def update_pins(at: UpdateContext) -> dict[str, Pin]:
-    """Return the pins in the bucket that updates have proven."""
+    """Return the pins that updates wrote to the bucket."""
     bucket = at.site.backup.bucket
-    there = pins.KEY in at.world.aws.objects(bucket, pins.KEY)
-    return pins.from_json(at.world.aws.read_object(bucket, pins.KEY)) if there else {}
+    exists = pins.KEY in at.world.aws.objects(bucket, pins.KEY)
+    return pins.from_json(at.world.aws.read_object(bucket, pins.KEY)) if exists else {}
 
 
-def undone(at: UpdateContext, pending: Pending, story: Progress, why: str) -> OpsError:
-    """Go back, and return how that went."""
-    move = pending.move
+def undo(at: UpdateContext, pending: Pending, progress: Progress, why: str) -> OpsError:
+    """Undo an update and return the error to raise: RolledBack, or Stranded if undoing it failed, too."""
+    planned = pending.planned
     try:
         if not pending.undoing:
             pending = replace(pending, with_data=steps.has_changed_data(at, pending), why=why)
-        steps.go_back(at, pending, story)
+        steps.go_back(at, pending, progress)
     except OpsError as again:
-        write_entry(at, pending, story, "stranded", f"{why}; {again.message}")
-        message = f"{move} failed ({why}), and {move.here.tag} does not come back: {again.message}"
-        _tell(at, f"{move.service}: STRANDED", message)
-        return Stranded(message, way_out(at, pending))
+        write_entry(at, pending, progress, "stranded", f"{why}; {again.message}")
+        message = f"{planned} failed ({why}), and {planned.current.tag} does not start again: {again.message}"
+        _mail(at, f"{planned.service}: STRANDED", message)
+        return stranded(at, pending, message)
     lost = loss_note(at, pending)
-    write_entry(at, pending, story, "rolled back", why)
+    write_entry(at, pending, progress, "rolled back", why)
     at.journal.close()
-    message = f"{move} failed, and {move.here.tag} is back, the site was away for {story.away:.1f} s: {why}{lost}"
-    _tell(at, f"{move.service} {move.here.tag} -> {move.there.tag}: rolled back", message)
-    return RolledBack(message, f"docker logs of {move.service}; another version: ops update {move.service} --to TAG")
+    message = (
+        f"{planned} failed and was rolled back to {planned.current.tag}, the site was unavailable for "
+        f"{progress.away:.1f} s: {why}{lost}"
+    )
+    _mail(at, f"{planned.service} {planned.current.tag} -> {planned.target.tag}: rolled back", message)
+    return RolledBack(
+        message,
+        f"look at docker logs of {planned.service}, or give another version: ops update {planned.service} --to TAG",
+        left_as=f"the site runs {planned.service} {planned.current.tag}",
+    )
 
 
-def way_out(at: UpdateContext, pending: Pending) -> str:
-    """Return what an operator does after an update that could not be undone."""
-    saved = f"; the backup of before is {pending.backup}, pictures are in {at.before}" if pending.backup else ""
-    return f"docs/runbooks/stranded.md; ops update --resume tries again{saved}"
+def stranded(at: UpdateContext, pending: Pending, message: str) -> Stranded:
+    """Return the error for an update that could not be undone, with the backups that remain for a restore."""
+    left_as = (
+        f"the backup from before is {pending.backup}, the snapshots are in {at.snapshots}" if pending.backup else ""
+    )
+    return Stranded(
+        message, "run ops update --resume to try again, then follow docs/runbooks/stranded.md", left_as=left_as
+    )
 
 
 def loss_note(at: UpdateContext, pending: Pending) -> str:
-    """Return where data written since the update began is kept, or an empty string."""
+    """Return where the data written since the update began is kept, or an empty string."""
     if not (pending.with_data and "judge" in pending.steps):
         return ""
-    return f"; what was written since {pending.began:%H:%M:%S} UTC is kept aside in {at.undone}"
+    return f"; the data written since {pending.began:%H:%M:%S} UTC is kept aside in {at.set_aside}"
 
 
 def kept_update(at: UpdateContext) -> Pending | None:
     """Return the update that a rollback can undo, or None."""
-    return pending_from([json.loads(at.kept.read_bytes())]) if at.kept.exists() else None
+    record = at.rollback_record
+    return pending_from([json.loads(record.read_bytes())]) if record.exists() else None
 
 
-def _tell(at: UpdateContext, subject: str, text: str) -> None:
-    """Mail the operator. Whether that works changes nothing of the outcome."""
+def _mail(at: UpdateContext, subject: str, text: str) -> None:
+    """Mail the operator. A failure to do so does not change the outcome."""
     notify.notify(at.site, at.world, subject=subject, text=text, directory=at.paths.secrets)

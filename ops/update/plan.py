@@ -1,4 +1,4 @@
-"""Moves: which service is to be taken from which image to which, whether that may begin, and what it means."""
+"""The update plan: which service moves from which image to which, what blocks it, and its consequences."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from ops.config.schema import Site
-from ops.errors import Refused, Unavailable
+from ops.errors import OpsError, Refused, Unavailable
 from ops.images import versions
 from ops.images.pins import WITH_DATA, Pin
 from ops.images.versions import VersionStep
 from ops.model import in_bytes
-from ops.update import available, policy
-from ops.update.available import Offer
-from ops.update.policy import Taker
+from ops.update import available
+from ops.update import policy as update_policy
+from ops.update.available import AvailableUpdate
+from ops.update.policy import Approval
 
-# Room that an image needs beside those that are there, and what a migration may write beside the database's own size.
-_ROOM = 1 << 30
+# The space that one more image needs; a quarter of it is what a migration may write beyond the database's own size.
+_IMAGE_BYTES = 1 << 30
+_UNCHANGED = "nothing was changed"
 
 
 @dataclass(frozen=True)
 class UpdateRequest:
-    """What is to be updated: a service (else all that an operator need not name), to a tag (else the newest).
+    """What to update: a service (else every service whose step an operator need not name), to a tag (else the newest).
 
-    ``automatic`` takes what the policy allows, when the window is open. ``dry_run`` only tells the plan. ``without_drill`` is an
-    operator's word that backups will do which were not restored for practice lately.
+    ``automatic`` applies what the policy allows, if the window is open. ``dry_run`` only returns the plan.
+    ``without_drill`` accepts backups that no recent restore drill has tested.
     """
 
     service: str = ""
@@ -37,160 +39,195 @@ class UpdateRequest:
 
 @dataclass(frozen=True)
 class PlannedUpdate:
-    """One step of one service, from a pin to another."""
+    """One step of one service, from its current pin to the target."""
 
     service: str
-    here: Pin
-    there: Pin
+    current: Pin
+    target: Pin
     step: VersionStep
 
     @property
     def with_data(self) -> bool:
-        """Whether the new version may change data, so that the way back needs a picture of it."""
+        """Whether the new version may change data, so that a rollback needs a snapshot."""
         return self.service in WITH_DATA
 
     @property
-    def anew(self) -> bool:
-        """Whether the new version cannot read the database's files, and gets a copy of it."""
+    def needs_pg_upgrade(self) -> bool:
+        """Whether the new version cannot read the database's files and gets a copy of the database."""
         return self.service == "postgres" and self.step is VersionStep.MAJOR
 
     def __str__(self) -> str:
-        return f"{self.service} {self.here.tag} -> {self.there.tag} ({self.step.name.lower()})"
+        return f"{self.service} {self.current.tag} -> {self.target.tag} ({self.step.name.lower()})"
 
 
 @dataclass(frozen=True)
 class UpdatePreconditions:
-    """What there is before an update: probes that are red, free bytes, the database's size.
+    """The state before an update: failing probes, free bytes, the database's size in bytes.
 
-    ``photographs`` is whether the file system takes pictures of the data; ``undrilled`` says why the backups are not to be relied on;
-    ``strangers`` are databases and roles beside Gitea's.
+    ``can_snapshot`` tells whether the data lies on btrfs. ``drill_overdue`` says why the backups do not count as tested, ""
+    if they do. ``foreign_objects`` are databases and roles other than Gitea's.
     """
 
-    red: tuple[str, ...]
+    failing: tuple[str, ...]
     free_data: int
     free_images: int
     database: int
-    photographs: bool
-    undrilled: str
-    strangers: tuple[str, ...] = ()
+    can_snapshot: bool
+    drill_overdue: str
+    foreign_objects: tuple[str, ...] = ()
 
 
-def plan_updates(found: Iterable[Offer], request: UpdateRequest, site: Site) -> tuple[PlannedUpdate, ...]:
-    """Return the moves that are wished for, in their order; raises Refused for one that no one may take so.
+def plan_updates(found: Iterable[AvailableUpdate], request: UpdateRequest, site: Site) -> tuple[PlannedUpdate, ...]:
+    """Return the requested updates in their order; raises Refused for one that the request may not start.
 
-    Without a service an operator takes all but major steps, which are to be named, and what is held; another major version hides
-    no release of the one in use. What has a path of its own is to be named with its version.
+    Without a service, an operator gets all steps except major ones and those of held services. If a newer major version is
+    out, the newest release of the current one is planned. A guided step needs its version in the request.
     """
-    known = {each.service: each for each in available.in_order(found)}
-    if request.service and request.service not in known:
-        raise Refused(f"there is no service {request.service}", f"one of: {', '.join(sorted(known))}")
-    wanted = [known[request.service]] if request.service else list(known.values())
-    moves = [_move(each, request, site) for each in wanted]
-    return tuple(each for each in moves if each and each.step)
+    by_service = {each.service: each for each in available.in_order(found)}
+    if request.service and request.service not in by_service:
+        raise Refused(
+            f"there is no service {request.service}",
+            f"give one of: {', '.join(sorted(by_service))}",
+            left_as=_UNCHANGED,
+        )
+    requested = [by_service[request.service]] if request.service else list(by_service.values())
+    updates = [_planned_update(each, request, site) for each in requested]
+    return tuple(each for each in updates if each and each.step)
 
 
-def blockers(moves: Sequence[PlannedUpdate], facts: UpdatePreconditions, request: UpdateRequest) -> tuple[str, ...]:
-    """Return each reason not to begin, with what would remove it."""
-    problems = [f"the site is not well: {each}" for each in facts.red]
-    if facts.free_images < _ROOM * len(moves):
-        problems.append(
-            f"{in_bytes(facts.free_images)} are free for images, {in_bytes(_ROOM * len(moves))} are needed: "
+def blockers(
+    updates: Sequence[PlannedUpdate], preconditions: UpdatePreconditions, request: UpdateRequest
+) -> tuple[str, ...]:
+    """Return each reason not to start, with its remedy."""
+    found = [f"the site is not healthy: {each}" for each in preconditions.failing]
+    needed = _IMAGE_BYTES * len(updates)
+    if preconditions.free_images < needed:
+        found.append(
+            f"{in_bytes(preconditions.free_images)} are free for images, {in_bytes(needed)} are needed: "
             "docker image prune --all"
         )
-    if any(each.with_data for each in moves):
-        if not facts.photographs:
-            problems.append("Gitea's data and database lie on no btrfs: there would be no way back (host.data_device)")
-        anew = any(each.anew for each in moves)
-        what, needed = (
-            ("a copy of the database", 2 * facts.database + _ROOM)
-            if anew
-            else ("a migration", facts.database + _ROOM // 4)
+    if any(each.with_data for each in updates):
+        found += _data_blockers(updates, preconditions)
+        if preconditions.drill_overdue and not request.without_drill:
+            urgent = "" if request.automatic else "; if the update cannot wait for that: --without-drill"
+            found.append(f"{preconditions.drill_overdue}: ops restore --drill{urgent}")
+    return tuple(found)
+
+
+def _data_blockers(updates: Sequence[PlannedUpdate], preconditions: UpdatePreconditions) -> list[str]:
+    """Return the blockers that concern data: no btrfs, too little space, databases that an upgrade would not copy."""
+    found = []
+    if not preconditions.can_snapshot:
+        found.append(
+            "Gitea's data and database are not on btrfs, so a rollback would not be possible: set host.data_device"
         )
-        if facts.free_data < needed:
-            problems.append(
-                f"{in_bytes(facts.free_data)} are free on the data disk, {what} may need {in_bytes(needed)}: "
-                "enlarge host.data_gib and deploy"
-            )
-        if anew and facts.strangers:
-            problems.append(
-                f"PostgreSQL has more than Gitea's, which the new version would be without: {', '.join(facts.strangers)}: "
-                "move it to another server"
-            )
-        if facts.undrilled and not request.without_drill:
-            urgent = "" if request.automatic else "; where the update cannot wait for that: --without-drill"
-            problems.append(f"{facts.undrilled}: ops restore --drill{urgent}")
-    return tuple(problems)
+    pg_upgrade = any(each.needs_pg_upgrade for each in updates)
+    size = preconditions.database
+    needed = 2 * size + _IMAGE_BYTES if pg_upgrade else size + _IMAGE_BYTES // 4
+    if preconditions.free_data < needed:
+        what = "a copy of the database" if pg_upgrade else "a migration"
+        found.append(
+            f"{in_bytes(preconditions.free_data)} are free on the data disk, {what} may need {in_bytes(needed)}: "
+            "enlarge host.data_gib and deploy"
+        )
+    if pg_upgrade and preconditions.foreign_objects:
+        found.append(
+            "PostgreSQL has objects other than Gitea's, which the new version would not get: "
+            f"{', '.join(preconditions.foreign_objects)}: move them to another server"
+        )
+    return found
 
 
-def consequences(moves: Sequence[PlannedUpdate], facts: UpdatePreconditions, site: Site) -> tuple[str, ...]:
-    """Return what a person has to know before agreeing."""
+def consequences(updates: Sequence[PlannedUpdate], preconditions: UpdatePreconditions, site: Site) -> tuple[str, ...]:
+    """Return the consequences that an operator must know before confirming."""
     lines = []
-    if any(each.with_data for each in moves):
-        lines.append("before: a backup of this moment; if the new version is not well, image and data go back together")
-        lines.append("away: Gitea, from its stop until the new version answers; a migration takes its time")
+    if any(each.with_data for each in updates):
+        lines.append("before: a new backup; if the new version is not healthy, image and data are rolled back together")
+        lines.append("unavailable: Gitea, from its stop until the new version answers; a migration takes its time")
         lines += [
-            f"anew: the database of {in_bytes(facts.database)} is copied to {each.there.tag} beside {each.here.tag}, compared to "
-            "the last row, and only then put in its place; Gitea is away for all of that"
-            for each in moves
-            if each.anew
+            f"copied: the database of {in_bytes(preconditions.database)}, from {each.current.tag} to {each.target.tag}; it is "
+            "compared to the last row before it replaces the old one; Gitea is unavailable for all of that time"
+            for each in updates
+            if each.needs_pg_upgrade
         ]
-        if facts.undrilled:
-            lines.append(f"beware: {facts.undrilled} (ops restore --drill)")
-    lines.append(f"watched: for {site.update.watch_seconds} s each, before the new version is the one to stay")
+        if preconditions.drill_overdue:
+            lines.append(f"warning: {preconditions.drill_overdue} (ops restore --drill)")
+    lines.append(f"watched: for {site.update.watch_seconds} s each, before the new version is kept")
     return tuple(lines)
 
 
-def documents(moves: Iterable[PlannedUpdate]) -> dict[str, Any]:
-    """Return moves as JSON tells them."""
+def documents(updates: Iterable[PlannedUpdate]) -> dict[str, Any]:
+    """Return updates as in the JSON output."""
     return {
         "moves": [
-            {"service": each.service, "from": str(each.here), "to": str(each.there), "step": each.step.name.lower()}
-            for each in moves
+            {"service": each.service, "from": str(each.current), "to": str(each.target), "step": each.step.name.lower()}
+            for each in updates
         ]
     }
 
 
-def names(moves: Iterable[PlannedUpdate]) -> str:
-    """Return the services that are moved, in words."""
-    return ", ".join(each.service for each in moves)
+def names(updates: Iterable[PlannedUpdate]) -> str:
+    """Return the names of the services, separated by commas."""
+    return ", ".join(each.service for each in updates)
 
 
-def _move(offer: Offer, request: UpdateRequest, site: Site) -> PlannedUpdate | None:
+def _planned_update(candidate: AvailableUpdate, request: UpdateRequest, site: Site) -> PlannedUpdate | None:
     if request.automatic:
-        tag = available.automatic(offer, site)
-        return _move_to(offer, tag) if tag else None
-    if offer.unknown:
-        if request.service and offer.unreachable:
-            raise Unavailable(offer.unknown, "nothing was changed; try again later")
-        if request.service:
-            raise Refused(offer.unknown, "nothing was changed")
-        return None
-    tag = _wanted(offer, request, site)
-    move = _move_to(offer, tag)
-    held = offer.service in site.update.hold
-    by = policy.taker(offer.service, move.step, site.update.policy(offer.service), held=held)
-    if by is Taker.NO_ONE or (by is Taker.GUIDED and not request.to):
-        if request.service:
-            raise Refused(available.obstacle(offer.service, tag, by), "nothing was changed")
-        return None
-    return move if request.service or move.step < VersionStep.MAJOR else None
+        tag = available.automatic_tag(candidate, site)
+        return _update_to(candidate, tag) if tag else None
+    if not candidate.lookup_error:
+        return _with_approval(candidate, request, site)
+    if request.service:
+        raise _lookup_failure(candidate)
+    return None
 
 
-def _wanted(offer: Offer, request: UpdateRequest, site: Site) -> str:
-    if request.to:
-        versions.require_kin(offer.service, offer.here.release, request.to)
-        return request.to
-    tag, step = offer.newest
-    named = request.service and policy.taker(offer.service, step, site.update.policy(offer.service)) is not Taker.GUIDED
-    return tag if named else offer.within_major or tag
-
-
-def _move_to(offer: Offer, tag: str) -> PlannedUpdate:
-    there = versions.release_from(tag)
-    assert there
-    step = versions.step_between(offer.service, offer.here.release, there)
-    if step is VersionStep.NONE and offer.rebuilt:
-        step = VersionStep.DIGEST
-    return PlannedUpdate(
-        offer.service, offer.here, Pin(offer.here.name, tag, offer.digest if tag == offer.here.tag else ""), step
+def _lookup_failure(candidate: AvailableUpdate) -> OpsError:
+    """Return the error for a requested service whose registry gave no answer."""
+    if candidate.unreachable:
+        return Unavailable(candidate.lookup_error, "wait a few minutes, then run ops update again", left_as=_UNCHANGED)
+    return Refused(
+        candidate.lookup_error, "check the image in compose/images.env on the operator's machine", left_as=_UNCHANGED
     )
+
+
+def _with_approval(candidate: AvailableUpdate, request: UpdateRequest, site: Site) -> PlannedUpdate | None:
+    """Return the step if an operator's request suffices; raises Refused if the request names a service for which it does not."""
+    tag = _requested_tag(candidate, request, site)
+    update = _update_to(candidate, tag)
+    needed = available.approval(candidate, update.step, site)
+    if needed is Approval.HELD or (needed is Approval.GUIDED and not request.to):
+        if request.service:
+            raise Refused(
+                available.approval_blocker(candidate.service, tag, needed),
+                _remedy(candidate, tag, needed),
+                left_as=_UNCHANGED,
+            )
+        return None
+    return update if request.service or update.step < VersionStep.MAJOR else None
+
+
+def _remedy(candidate: AvailableUpdate, tag: str, needed: Approval) -> str:
+    if needed is Approval.HELD:
+        return f"remove {candidate.service} from update.hold in the site file, then run ops deploy"
+    return f"run ops update {candidate.service} --to {tag}"
+
+
+def _requested_tag(candidate: AvailableUpdate, request: UpdateRequest, site: Site) -> str:
+    if request.to:
+        versions.require_upgrade(candidate.service, candidate.current.release, request.to)
+        return request.to
+    tag, step = candidate.newest
+    policy = site.update.policy(candidate.service)
+    guided = update_policy.approval_for(candidate.service, step, policy) is Approval.GUIDED
+    return tag if request.service and not guided else candidate.within_major or tag
+
+
+def _update_to(candidate: AvailableUpdate, tag: str) -> PlannedUpdate:
+    target = versions.release_from(tag)
+    assert target
+    step = versions.step_between(candidate.service, candidate.current.release, target)
+    if step is VersionStep.NONE and candidate.rebuilt:
+        step = VersionStep.DIGEST
+    digest = candidate.digest if tag == candidate.current.tag else ""
+    return PlannedUpdate(candidate.service, candidate.current, Pin(candidate.current.name, tag, digest), step)

@@ -1,8 +1,8 @@
-"""Update policy: who may apply a release, and when."""
+"""Update policy: which approval a release needs, and when automatic updates start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import Enum
@@ -12,109 +12,134 @@ from ops.errors import ConfigError
 from ops.images.versions import Release, VersionStep, is_newer, step_between
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-# So long after its begin a window is open: for a timer that is late, or a host that boots.
+# How long a window stays open: the timer may be late, or the host may boot.
 WINDOW = timedelta(hours=2)
-# A build that is made to be reproducible says the epoch, or the day of the sources' first commit: that is no release date.
+# A reproducible build reports the epoch, or the day of the sources' first commit. Neither is a release date.
 _FIRST_CREDIBLE = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-class Taker(Enum):
-    """Who may take a step."""
+class Approval(Enum):
+    """The approval that a step needs: none, an operator's, a guided procedure, or the end of a hold."""
 
     AUTOMATIC = "automatic"
     OPERATOR = "operator"
     GUIDED = "guided"
-    NO_ONE = "held"
+    HELD = "held"
 
 
-# Up to which step a policy lets an update happen of its own.
+# The largest step that each policy applies without an operator.
 _LIMITS = {"operator": VersionStep.NONE, "patch": VersionStep.PATCH, "minor": VersionStep.MINOR}
 POLICIES = tuple(_LIMITS)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What there is for a service: the newest release at all, and the newest that may be taken without an operator.
+class AvailableVersions:
+    """The versions of a service that follow the current one: the newest, and the newest that needs no operator.
 
-    ``waiting`` is one that may be as soon as it is old enough, and ``since`` when it was made, None where it does not say.
-    ``within`` is the newest of the major version in use, where ``newest`` is of another.
+    ``waiting`` is a version that will need no operator once it is old enough. ``built`` is the build time of its image,
+    None if the image does not state it. ``newest_in_major`` is the newest version of the current major version, where
+    ``newest`` belongs to another.
     """
 
     newest: Release | None = None
     automatic: Release | None = None
     waiting: Release | None = None
-    since: datetime | None = None
-    within: Release | None = None
+    built: datetime | None = None
+    newest_in_major: Release | None = None
 
 
 @dataclass(frozen=True)
 class Window:
-    """When automatic updates begin: weekly, on a weekday (Monday is 0) at a time of day in the site's zone."""
+    """When automatic updates start: weekly, on a weekday (Monday is 0) at a time of day in the site's time zone."""
 
     weekday: int
     at: time
     zone: ZoneInfo
 
 
-def taker(service: str, step: VersionStep, policy: str, *, held: bool = False) -> Taker:
-    """Return who may take a step of a service under its policy of the site file."""
+def approval_for(service: str, step: VersionStep, policy: str, *, held: bool = False) -> Approval:
+    """Return the approval that a step of a service needs under its policy in the site file."""
     if held:
-        return Taker.NO_ONE
+        return Approval.HELD
     if service == "postgres" and step is VersionStep.MAJOR:
-        return Taker.GUIDED
-    return Taker.AUTOMATIC if VersionStep.NONE < step <= _LIMITS[policy] else Taker.OPERATOR
+        return Approval.GUIDED
+    return Approval.AUTOMATIC if VersionStep.NONE < step <= _LIMITS[policy] else Approval.OPERATOR
+
+
+def automatic_releases(
+    service: str, current: Release, newer: Sequence[Release], *, policy: str, held: bool
+) -> tuple[Release, ...]:
+    """Return those of the newer releases that need no operator, whatever their age."""
+    return tuple(
+        each
+        for each in newer
+        if approval_for(service, step_between(service, current, each), policy, held=held) is Approval.AUTOMATIC
+    )
 
 
 def choose(
     service: str,
-    here: Release,
-    found: Iterable[Release],
+    current: Release,
+    newer: Sequence[Release],
     *,
     policy: str,
     held: bool,
-    made: Mapping[str, datetime | None],
+    build_times: Mapping[str, datetime | None],
     soak: timedelta,
     now: datetime,
-) -> Choice:
-    """Return what there is and what may be taken, from the releases that follow (the newest first).
+) -> AvailableVersions:
+    """Return the available versions, from the releases that follow the current one (the newest first).
 
-    ``made`` says when each tag's image was made. One that does not say so credibly is never old enough.
+    ``build_times`` maps a tag to the build time of its image. A release without a credible build time is never old enough.
     """
-    newest = next(iter(found), None)
-    within = next((each for each in found if step_between(service, here, each) < VersionStep.MAJOR), None)
-    allowed = [
-        each
-        for each in found
-        if taker(service, step_between(service, here, each), policy, held=held) is Taker.AUTOMATIC
-    ]
-    old = next((each for each in allowed if is_old_enough(made.get(each.tag), soak, now)), None)
-    waiting = next((each for each in allowed if each != old), None)
-    if waiting and old and is_newer(service, old, waiting):
-        waiting = None
-    since = made.get(waiting.tag) if waiting else None
-    return Choice(newest, old, waiting, since, within if within != newest else None)
+    newest = newer[0] if newer else None
+    allowed = automatic_releases(service, current, newer, policy=policy, held=held)
+    automatic = next((each for each in allowed if is_old_enough(build_times.get(each.tag), soak, now)), None)
+    waiting = _waiting(service, allowed, automatic)
+    newest_in_major = _newest_in_major(service, current, newer)
+    return AvailableVersions(
+        newest,
+        automatic,
+        waiting,
+        build_times.get(waiting.tag) if waiting else None,
+        newest_in_major if newest_in_major != newest else None,
+    )
 
 
-def is_old_enough(made: datetime | None, soak: timedelta, now: datetime) -> bool:
-    """Tell whether others have had the time to find what is wrong with a release."""
-    return made is not None and made >= _FIRST_CREDIBLE and now - made >= soak
+def _newest_in_major(service: str, current: Release, newer: Sequence[Release]) -> Release | None:
+    return next((each for each in newer if step_between(service, current, each) < VersionStep.MAJOR), None)
+
+
+def _waiting(service: str, allowed: Sequence[Release], automatic: Release | None) -> Release | None:
+    """Return the newest allowed release that is too young; None where the automatic one is newer."""
+    waiting = next((each for each in allowed if each != automatic), None)
+    if waiting and automatic and is_newer(service, automatic, waiting):
+        return None
+    return waiting
+
+
+def is_old_enough(built: datetime | None, soak: timedelta, now: datetime) -> bool:
+    """Tell whether a release has been public for long enough that its faults are known."""
+    return built is not None and built >= _FIRST_CREDIBLE and now - built >= soak
 
 
 def window_from(text: str, zone: str) -> Window:
-    """Return the window that a site file describes ("Sun 03:15"); raises ConfigError for one it does not."""
+    """Return the window that a site file states ("Sun 03:15"); raises ConfigError if it is not a time of the week."""
     day, _, clock = text.partition(" ")
     try:
         return Window(WEEKDAYS.index(day), time.fromisoformat(clock), ZoneInfo(zone))
     except (ValueError, ZoneInfoNotFoundError) as error:
         raise ConfigError(
-            f'update.window = "{text}" in {zone} is no time of the week', 'for example "Sun 03:15"'
+            f'update.window = "{text}" in {zone} is not a time of the week',
+            'set update.window in the site file, for example to "Sun 03:15"',
         ) from error
 
 
 def begun(window: Window, now: datetime) -> datetime:
-    """Return when the window last began, in UTC: once a week, whatever the clocks do.
+    """Return when the window last opened, in UTC: once a week, whatever the clocks do.
 
-    A time of day that the clocks skip is the one they show instead, and of one that comes twice the first counts (PEP 495).
+    If the clocks skip the time of day, the time that they show instead counts. If it occurs twice, the first counts
+    (PEP 495).
     """
     today = now.astimezone(window.zone).date()
     for weeks in (0, 1):
@@ -126,13 +151,13 @@ def begun(window: Window, now: datetime) -> datetime:
 
 
 def next_begin(window: Window, now: datetime) -> datetime:
-    """Return when the window begins next, in UTC."""
+    """Return when the window opens next, in UTC."""
     begin = begun(window, now + timedelta(days=7))
     return begin if begin > now else begun(window, now + timedelta(days=8))
 
 
 def is_due(window: Window, last: datetime | None, now: datetime) -> bool:
-    """Tell whether automatic updates are to begin now: the window is open, and since it began there were none."""
+    """Tell whether automatic updates start now: the window is open, and they have not started since it opened."""
     begin = begun(window, now)
-    # A time that is yet to come was noted by a clock that was wrong.
+    # A clock that was wrong recorded a time in the future.
     return now - begin < WINDOW and (last is None or last < begin or last > now)

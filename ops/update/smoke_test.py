@@ -1,4 +1,4 @@
-"""Is a new version well? More than that it runs: what a person would try, and how it fares while it is watched."""
+"""The smoke test of a new version: the requests of a user, then repeated checks while it is watched."""
 
 from __future__ import annotations
 
@@ -15,52 +15,53 @@ from ops.stack import accounts, health
 from ops.world import World
 from ops.world.https import Answer
 
-# The administrator's own private repository, made by the first update: it is read and cloned after each.
+# A private repository of the administrator. The first update creates it; each update reads and clones it.
 CANARY = "ops-canary"
 _CLONED = 'rm -rf /tmp/canary && git clone -q "$1" /tmp/canary && git -C /tmp/canary rev-parse HEAD; rm -rf /tmp/canary'
-# Between two looks while a new version is watched, in seconds.
-_BEAT = 5.0
-# One look that fails is a hiccup; one in five, or two in a row at the end, is not.
+# Between two checks while a new version is watched, in seconds.
+_INTERVAL = 5.0
+# A single failed check is tolerated. More than one in five, or two in a row at the end, is a failure.
 _FAILED_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at the site: whether it answered as it should, what was seen, and how often the service was restarted."""
+class SiteCheck:
+    """One check of the site: whether it answered correctly, what was seen, and the service's number of restarts."""
 
-    well: bool
+    healthy: bool
     seen: str
     restarts: int
 
 
 def prepare(site: Site, world: World, token: Secret) -> str:
-    """Make sure of the canary repository and return its newest commit; raises OpsError when Gitea refuses it."""
+    """Create the canary repository if it is missing and return its newest commit; raises OpsError if Gitea refuses it."""
     request = {"name": CANARY, "private": True, "auto_init": True, "default_branch": "main"}
     if _ask(site, world, token, _canary(site)).status == 404:
         answer = _ask(site, world, token, "/api/v1/user/repos", request)
         if answer.status != 201:
-            raise OpsError(f"Gitea answers {answer.status} when {CANARY} is made", "read `docker logs` of gitea")
+            raise OpsError(f"Gitea answers {answer.status} to the creation of {CANARY}", "look at docker logs of gitea")
     answer = _ask(site, world, token, f"{_canary(site)}/branches/main")
     if answer.status != 200:
         raise OpsError(
-            f"Gitea answers {answer.status} for {CANARY}'s branch", f"remove {CANARY}, it is made anew by itself"
+            f"Gitea answers {answer.status} for {CANARY}'s branch",
+            f"remove the repository {CANARY}: the next update creates it again",
         )
     return str(answer.json()["commit"]["id"])
 
 
 def use(site: Site, world: World, *, project: str, release: Release, canary: str) -> tuple[str, ...]:
-    """Do what a person does and return what went wrong: the sign-in page, signing in by token, reading, cloning.
+    """Use the site as a person does and return each finding: the sign-in page, a token, reading, cloning.
 
-    ``canary`` is the commit that the canary repository had before. Everything but the clone goes through nginx.
+    ``canary`` is the canary repository's commit from before the update. All requests but the clone go through nginx.
     """
     findings = []
     page = world.https.request(site.domain, LOCALHOST, "GET", "/user/login")
     if page.status != 200:
         findings.append(f"the sign-in page answers {page.status}")
     version = world.https.request(site.domain, LOCALHOST, "GET", "/api/v1/version")
-    wanted = ".".join(map(str, release.numbers))
-    if version.status != 200 or not str(version.json().get("version", "")).startswith(wanted):
-        findings.append(f"/api/v1/version answers {version.status}, and does not say {wanted}")
+    expected = ".".join(map(str, release.numbers))
+    if version.status != 200 or not str(version.json().get("version", "")).startswith(expected):
+        findings.append(f"/api/v1/version answers {version.status} without version {expected}")
     if findings:
         return tuple(findings)
     with accounts.token(site, world) as token:
@@ -74,45 +75,47 @@ def use(site: Site, world: World, *, project: str, release: Release, canary: str
 
 
 def watch(site: Site, world: World, *, project: str, service: str, seconds: int) -> tuple[str, ...]:
-    """Look at the site again and again for so long and return what went wrong; sooner when that is clear."""
-    began, looks = world.clock.monotonic(), [_look(site, world, project, service)]
-    while world.clock.monotonic() - began < seconds and not _is_lost(looks):
-        world.clock.sleep(_BEAT)
-        looks.append(_look(site, world, project, service))
-    return check(looks)
+    """Check the site repeatedly for ``seconds`` and return each finding; stops early once the site is failing."""
+    began, checks = world.clock.monotonic(), [_check_site(site, world, project, service)]
+    while world.clock.monotonic() - began < seconds and not _is_failing(checks):
+        world.clock.sleep(_INTERVAL)
+        checks.append(_check_site(site, world, project, service))
+    return findings_of(checks)
 
 
-def check(looks: Sequence[Look]) -> tuple[str, ...]:
-    """Return what is wrong with a site that was looked at again and again; nothing when it is well."""
+def findings_of(checks: Sequence[SiteCheck]) -> tuple[str, ...]:
+    """Return the findings of repeated checks; none if the site is healthy."""
     findings = []
-    failed = [each.seen for each in looks if not each.well]
-    if looks[-1].restarts > looks[0].restarts:
-        findings.append(f"it started anew {looks[-1].restarts - looks[0].restarts} times")
-    if _is_lost(looks) or len(failed) > _FAILED_SHARE * len(looks):
-        findings.append(f"{len(failed)} of {len(looks)} looks failed: {failed[-1] if failed else 'it started anew'}")
+    failed = [each.seen for each in checks if not each.healthy]
+    restarts = checks[-1].restarts - checks[0].restarts
+    if restarts > 0:
+        findings.append(f"it restarted {restarts} times")
+    if _is_failing(checks) or len(failed) > _FAILED_SHARE * len(checks):
+        findings.append(f"{len(failed)} of {len(checks)} checks failed: {failed[-1] if failed else 'it restarted'}")
     return tuple(findings)
 
 
-def _is_lost(looks: Sequence[Look]) -> bool:
-    return looks[-1].restarts > looks[0].restarts or (len(looks) > 1 and not looks[-1].well and not looks[-2].well)
+def _is_failing(checks: Sequence[SiteCheck]) -> bool:
+    restarted = checks[-1].restarts > checks[0].restarts
+    return restarted or (len(checks) > 1 and not any(each.healthy for each in checks[-2:]))
 
 
-def _look(site: Site, world: World, project: str, service: str) -> Look:
+def _check_site(site: Site, world: World, project: str, service: str) -> SiteCheck:
     found = {each.name: each for each in world.containers.services(project)}
     restarts = found[service].restarts if service in found else 0
     try:
         seen = {path: world.https.request(site.domain, LOCALHOST, "GET", path).status for path in ("/api/healthz", "/")}
     except OpsError as error:
-        return Look(False, error.message, restarts)
-    # The front page may lead elsewhere; what it may not is fail.
-    well = seen["/api/healthz"] == 200 and seen["/"] < 500
-    return Look(well, ", ".join(f"{path} answers {status}" for path, status in seen.items()), restarts)
+        return SiteCheck(False, error.message, restarts)
+    # The front page may redirect, but it must not fail.
+    healthy = seen["/api/healthz"] == 200 and seen["/"] < 500
+    return SiteCheck(healthy, ", ".join(f"{path} answers {status}" for path, status in seen.items()), restarts)
 
 
 def failing_probes(site: Site, world: World, *, project: str) -> tuple[str, ...]:
-    """Return each probe that is red of the containers and of what people see.
+    """Return each failing probe of the containers and of the site as its users see it.
 
-    How old the backups are is no property of a version, and one is taken before each update.
+    The probe of the backups' age is left out: it says nothing about a version, and each update takes a backup first.
     """
     seen = health.health_from_outside(site, world, address=LOCALHOST).facts["probes"]
     probes = [*map(vars, health.check_services(world.containers.services(project))), *seen]
@@ -120,20 +123,20 @@ def failing_probes(site: Site, world: World, *, project: str) -> tuple[str, ...]
 
 
 def _clone(site: Site, world: World, project: str, token: Secret, canary: str) -> list[str]:
-    # In the environment: a password in an address would stand in the process list.
+    # In the environment: the process list would show a password in a URL.
     pair = b64encode(f"{site.gitea.admin_username}:{token.reveal()}".encode()).decode()
-    who = {
+    environment = {
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "http.extraHeader",
         "GIT_CONFIG_VALUE_0": f"Authorization: Basic {pair}",
         "GIT_TERMINAL_PROMPT": "0",
     }
-    where = f"http://127.0.0.1:3000/{site.gitea.admin_username}/{CANARY}.git"
-    argv = ["sh", "-c", _CLONED, "clone", where]
-    cloned = world.containers.execute(project, "gitea", argv, user="git", environment=who)
+    url = f"http://127.0.0.1:3000/{site.gitea.admin_username}/{CANARY}.git"
+    argv = ["sh", "-c", _CLONED, "clone", url]
+    cloned = world.containers.execute(project, "gitea", argv, user="git", environment=environment)
     if cloned.output.strip() == canary:
         return []
-    return [f"{CANARY} cannot be cloned as it was: {cloned.output.strip()[-300:]}"]
+    return [f"{CANARY} cannot be cloned with its commit from before: {cloned.output.strip()[-300:]}"]
 
 
 def _canary(site: Site) -> str:

@@ -1,4 +1,4 @@
-"""The steps of an update, from the stop of the old version to the judgement of the new one, and the way back."""
+"""The steps of an update, from the stop of the old version to the check of the new one, and the way back."""
 
 from __future__ import annotations
 
@@ -18,144 +18,172 @@ from ops.update.journal import DATA, Pending, Progress, Run, UpdateContext, need
 from ops.update.plan import PlannedUpdate
 from ops.world.containers import Service
 
-# nginx asks for Gitea's address once a second; a Gitea that it does not reach then is the judgement's business.
-_REACHED_SECONDS = 10.0
-# What a version may take to end by itself when nothing that it still writes is kept in its place.
-_HANGS_SECONDS = 5
-# For as long one nginx may take another's place, its farewell included.
-_TURN_SECONDS = HANDOVER_DRAIN_SECONDS + 120.0
-# Of Gitea itself, so that it can be asked while visitors are turned away.
-_WELL = ("curl", "--fail", "--silent", "--max-time", "2", "--output", "/dev/null", "http://127.0.0.1:3000/api/healthz")
+# nginx resolves Gitea's address once a second; if it takes longer than this, the check of the new version reports it.
+_REACHABLE_SECONDS = 10.0
+# The time to stop for a version that hangs and whose writes are discarded.
+_STOP_SECONDS = 5
+# The longest time that one nginx may take to replace another, including its drain.
+_HANDOVER_SECONDS = HANDOVER_DRAIN_SECONDS + 120.0
+# Asks Gitea directly, because nginx answers for it during maintenance mode.
+_GITEA_HEALTH = (
+    "curl",
+    "--fail",
+    "--silent",
+    "--max-time",
+    "2",
+    "--output",
+    "/dev/null",
+    "http://127.0.0.1:3000/api/healthz",
+)
 
 StepFunction = Callable[[Run], None]
 
 
-def forward(run: Run) -> None:
-    """Take every step; raises OpsError with what is wrong when one fails."""
-    for name, deed in _steps(run.pending):
-        take(run, name, deed)
+def run_steps(run: Run) -> None:
+    """Run every step of an update; raises OpsError with the reason when one fails."""
+    for name, function in _steps(run.pending):
+        run_step(run, name, function)
 
 
 def up(run: Run) -> None:
     """Start the new version and wait until it answers; raises OpsError when it does not."""
-    at, story, move = run.at, run.story, run.pending.move
-    _begin_outage(story, move)
-    if move.service == "postgres":
+    at, progress, planned = run.at, run.progress, run.pending.planned
+    _start_clock(progress, planned)
+    if planned.service == "postgres":
         _run_postgres(at)
-    _serve(at, story, move)
+    _start_service(at, progress, planned)
 
 
 def check_new_version(run: Run) -> None:
-    """Try the new version and watch it; raises OpsError with what is wrong."""
-    at, pending, move, site = run.at, run.pending, run.pending.move, run.at.site
-    findings: tuple[str, ...] = ()
-    if move.service == "certbot":
-        findings = _certbot(at)
-    elif move.with_data:
-        release = (move.there if move.service == "gitea" else available.running(at.compose)["gitea"]).release
-        findings = smoke_test.use(site, at.world, project=at.paths.project, release=release, canary=pending.canary)
-    if not findings and move.service != "certbot":
-        seconds = site.update.watch_seconds
-        findings = smoke_test.watch(
-            site, at.world, project=at.paths.project, service=move.service, seconds=seconds
-        ) or smoke_test.failing_probes(site, at.world, project=at.paths.project)
+    """Test the new version and watch it; raises OpsError with each finding."""
+    at, planned = run.at, run.pending.planned
+    findings = _certbot(at) if planned.service == "certbot" else _test_and_watch(run)
     if findings:
         raise OpsError("; ".join(findings))
 
 
-def take(run: Run, name: str, deed: StepFunction) -> None:
-    """Record one step, then take it."""
+def run_step(run: Run, name: str, function: StepFunction) -> None:
+    """Record one step in the journal, then run it."""
     run.at.journal.append({"step": name, "at": run.at.world.clock.now().isoformat()})
-    with run.story.timer.step(name):
-        deed(run)
+    with run.progress.timer.step(name):
+        function(run)
 
 
-def whole_stack(at: UpdateContext) -> None:
-    """After a boot nothing runs yet; a new version is judged by the whole site."""
+def start_stack(at: UpdateContext) -> None:
+    """Start the whole stack, which the check of a new version needs: after a boot nothing runs yet."""
     _compose(at, "the stack", "up", "--detach", "--pull", "never")
     others = health.EXPECTED_SERVICES - {"gitea"}
     health.await_healthy(at.world, others, project=at.paths.project, seconds=60 * at.site.update.healthy_minutes)
 
 
-def go_back(at: UpdateContext, pending: Pending, story: Progress) -> None:
-    """Put image and, where it must be, data back, and wait until the version before is well. Each part may be done already."""
-    world, project, move = at.world, at.paths.project, pending.move
-    now = world.clock.now().isoformat()
-    if move.anew:
-        # A copy that has filled the disk is in the way of all that follows.
+def go_back(at: UpdateContext, pending: Pending, progress: Progress) -> None:
+    """Put the old image back, and the data if ``with_data``, then wait until the old version is healthy.
+
+    An interrupted run may have done parts of this already.
+    """
+    planned = pending.planned
+    now = at.world.clock.now().isoformat()
+    if planned.needs_pg_upgrade:
+        # If the copy has filled the disk, every later step would fail.
         pg_upgrade.clear(at)
     at.journal.append({"step": "undo", "with_data": bool(pending.with_data), "why": pending.why, "at": now})
-    with story.timer.step("back"):
-        _begin_outage(story, move)
-        if move.with_data:
-            # Whoever pushes to a version that is not well is not waited for, nor is one that hangs and whose data goes.
-            drain = DRAIN_SECONDS if pending.rollback else 0.0
-            at_most = _HANGS_SECONDS if pending.with_data and not pending.rollback else None
-            reason = f"It is being taken back to {_plain(move.here)}."
-            story.outage.stop_gitea(reason, drain_seconds=drain, at_most=at_most)
+    with progress.timer.step("back"):
+        _start_clock(progress, planned)
+        if planned.with_data:
+            _stop_new_version(pending, progress)
         if pending.with_data:
-            world.containers.stop(project, "postgres")
+            at.world.containers.stop(at.paths.project, "postgres")
             for name in DATA:
-                _put_back(at, name)
-        _write_pin(at, move.service, move.here)
-        if pending.with_data or move.service == "postgres":
+                _put_back_snapshot(at, name)
+        _write_pin(at, planned.service, planned.current)
+        if pending.with_data or planned.service == "postgres":
             _run_postgres(at)
-        _serve(at, story, move)
-        if move.with_data:
-            # People are in already; the containers' own checks are due every few seconds, and the next verb asks for them.
+        _start_service(at, progress, planned)
+        if planned.with_data:
+            # Gitea is in service already. Docker's health checks run every few seconds, and the next command reads them.
             seconds = 60 * at.site.update.healthy_minutes
-            health.await_healthy(world, ["gitea", "postgres"], project=project, seconds=seconds)
+            health.await_healthy(at.world, ["gitea", "postgres"], project=at.paths.project, seconds=seconds)
 
 
 def has_changed_data(at: UpdateContext, pending: Pending) -> bool:
-    """Look whether the new version has changed data."""
-    if not pending.move.with_data:
+    """Tell whether the new version has changed data."""
+    if not pending.planned.with_data:
         return False
-    if pending.move.anew:
+    if pending.planned.needs_pg_upgrade:
         return "switch" in pending.steps
     migration = None
     with suppress(OpsError):
         with at.world.postgres.session(at.world.containers.name(at.paths.project, "postgres")) as session:
             ((number,),) = session.ask("SELECT version FROM version")
         migration = int(number)
-    return needs_data(pending, migration, answers=_is_new(at, pending) and _answers(at))
+    return needs_data(pending, migration, answers=_new_gitea_runs(at, pending) and _gitea_answers(at))
 
 
 def _steps(pending: Pending) -> tuple[tuple[str, StepFunction], ...]:
-    """The steps of an update, in their order; each is recorded before it is taken."""
-    swap: tuple[tuple[str, StepFunction], ...] = (("pin", _pin), ("up", up), ("judge", check_new_version))
-    anew = (("convert", pg_upgrade.convert), ("switch", pg_upgrade.switch)) if pending.move.anew else ()
-    return (("stop", _stop), ("picture", _picture), *anew, *swap) if pending.move.with_data else swap
+    """Return the steps of an update in their order; each is recorded before it runs."""
+    replacing: tuple[tuple[str, StepFunction], ...] = (("pin", _pin), ("up", up), ("judge", check_new_version))
+    if not pending.planned.with_data:
+        return replacing
+    upgrading = (("convert", pg_upgrade.convert), ("switch", pg_upgrade.switch))
+    return (
+        ("stop", _stop),
+        ("picture", _snapshot),
+        *(upgrading if pending.planned.needs_pg_upgrade else ()),
+        *replacing,
+    )
+
+
+def _test_and_watch(run: Run) -> tuple[str, ...]:
+    """Return the findings of the smoke test; if there are none, those of the watch, then the failing probes."""
+    at, planned, site, project = run.at, run.pending.planned, run.at.site, run.at.paths.project
+    findings: tuple[str, ...] = ()
+    if planned.with_data:
+        gitea = planned.target if planned.service == "gitea" else available.current_pins(at.compose)["gitea"]
+        findings = smoke_test.use(site, at.world, project=project, release=gitea.release, canary=run.pending.canary)
+    seconds = site.update.watch_seconds
+    return (
+        findings
+        or smoke_test.watch(site, at.world, project=project, service=planned.service, seconds=seconds)
+        or smoke_test.failing_probes(site, at.world, project=project)
+    )
 
 
 def _stop(run: Run) -> None:
-    move = run.pending.move
-    what = "It" if move.service == "gitea" else "Its database"
-    reason = f"{what} is being updated to {_plain(move.there)}."
-    run.story.outage.stop_gitea(reason, drain_seconds=DRAIN_SECONDS)
+    planned = run.pending.planned
+    what = "It" if planned.service == "gitea" else "Its database"
+    reason = f"{what} is being updated to {_plain_version(planned.target)}."
+    run.progress.window.stop_gitea(reason, drain_seconds=DRAIN_SECONDS)
 
 
-def _plain(pin: Pin) -> str:
-    """A version as visitors are told it: its numbers."""
+def _stop_new_version(pending: Pending, progress: Progress) -> None:
+    # Pushes to a failing version are not drained, and one that hangs is killed soon if its data is discarded.
+    drain = DRAIN_SECONDS if pending.rollback else 0.0
+    at_most = _STOP_SECONDS if pending.with_data and not pending.rollback else None
+    reason = f"It is being rolled back to {_plain_version(pending.planned.current)}."
+    progress.window.stop_gitea(reason, drain_seconds=drain, at_most=at_most)
+
+
+def _plain_version(pin: Pin) -> str:
+    """Return a version as visitors see it: its numbers."""
     return ".".join(map(str, pin.release.numbers))
 
 
-def _picture(run: Run) -> None:
-    """Photograph data and database, while no one writes to either.
+def _snapshot(run: Run) -> None:
+    """Make snapshots of data and database while Gitea is stopped.
 
-    A picture of a running server's whole folder is that of one whose power failed, and it starts from that ("Continuous
-    Archiving", PostgreSQL's manual, "File System Level Backup"); after a checkpoint there is next to nothing to replay.
+    A snapshot of a running server's whole data directory equals its state after a power failure, and the server recovers
+    from that (PostgreSQL's manual, "File System Level Backup"). After a checkpoint there is almost nothing to replay.
     """
     at, world = run.at, run.at.world
     with world.postgres.session(world.containers.name(at.paths.project, "postgres"), "postgres") as session:
         session.ask("CHECKPOINT")
-    world.btrfs.settle(at.paths.data)
+    world.btrfs.sync(at.paths.data)
     for name in DATA:
-        world.btrfs.snapshot(at.paths.data / name, at.before / name)
+        world.btrfs.snapshot(at.paths.data / name, at.snapshots / name)
 
 
 def _pin(run: Run) -> None:
-    _write_pin(run.at, run.pending.move.service, run.pending.move.there)
+    _write_pin(run.at, run.pending.planned.service, run.pending.planned.target)
 
 
 def _write_pin(at: UpdateContext, service: str, pin: Pin) -> None:
@@ -165,38 +193,38 @@ def _write_pin(at: UpdateContext, service: str, pin: Pin) -> None:
 
 
 def _run_postgres(at: UpdateContext) -> None:
-    """Have PostgreSQL run by its pin, and take the password that the site has now: its data may be from before a rotation."""
+    """Run PostgreSQL by its pin and set the site's current password: the data may be from before a rotation."""
     _run_by_pin(at, "postgres")
-    _await(at, "postgres")
+    _await_healthy(at, "postgres")
     password = (at.paths.secrets / "database-password").read_text(encoding="utf-8")
     apply_secrets.ensure_database_password(password, at.world)
 
 
-def _begin_outage(story: Progress, move: PlannedUpdate) -> None:
-    """Nobody is without nginx while another one takes its place."""
-    if move.service != NGINX:
-        story.outage.begin()
+def _start_clock(progress: Progress, planned: PlannedUpdate) -> None:
+    """Start measuring the time without the service; replacing nginx does not interrupt it."""
+    if planned.service != NGINX:
+        progress.window.start_clock()
 
 
-def _serve(at: UpdateContext, story: Progress, move: PlannedUpdate) -> None:
-    """Have what people use run by its pin, and let them in when it is well: Gitea, where what is moved has its data."""
-    if move.with_data:
-        story.outage.give_back()
-    if move.service != "certbot":
-        _run_by_pin(at, "gitea" if move.with_data else move.service)
-        _await(at, "gitea" if move.with_data else move.service)
-    story.outage.let_in()
-    if move.with_data:
-        _await_reached(at)
-    story.outage.end()
+def _start_service(at: UpdateContext, progress: Progress, planned: PlannedUpdate) -> None:
+    """Run the service by its pin (Gitea, if the updated service has Gitea's data), then end maintenance mode."""
+    if planned.with_data:
+        progress.window.free_ssh_port()
+    if planned.service != "certbot":
+        _run_by_pin(at, "gitea" if planned.with_data else planned.service)
+        _await_healthy(at, "gitea" if planned.with_data else planned.service)
+    progress.window.end_maintenance_mode()
+    if planned.with_data:
+        _await_reachable(at)
+    progress.window.stop_clock()
 
 
-def _await_reached(at: UpdateContext) -> None:
-    """Wait until nginx, if it runs, has found the new container of a Gitea that is well."""
+def _await_reachable(at: UpdateContext) -> None:
+    """Wait until nginx, if it runs, has found the new container of a healthy Gitea."""
     began = at.world.clock.monotonic()
-    while _is_up(at, "nginx") and not _is_reached(at):
-        if at.world.clock.monotonic() - began > _REACHED_SECONDS:
-            at.world.tell(f"nginx does not reach Gitea after {_REACHED_SECONDS:.0f} s")
+    while _is_running(at, "nginx") and not _is_reachable(at):
+        if at.world.clock.monotonic() - began > _REACHABLE_SECONDS:
+            at.world.tell(f"nginx does not reach Gitea after {_REACHABLE_SECONDS:.0f} s")
             return
         at.world.clock.sleep(0.1)
 
@@ -208,16 +236,16 @@ def _certbot(at: UpdateContext) -> tuple[str, ...]:
 
 
 def _run_by_pin(at: UpdateContext, service: str) -> None:
-    """Have one service run by what .env says. Its image is there: nothing is pulled while the site is away.
+    """Run one service by its pin in .env. Its image was pulled before, so the outage does not wait for a download.
 
-    It is made by Compose, and started by the engine: `compose up` waits for the health check of what the service depends on,
-    and `compose up --no-deps` leaves a container that the next plain `compose up` makes anew, for the hash of its settings
-    is without what it depends on.
+    Compose creates the container and the engine starts it. `compose up` would wait for the health checks of the service's
+    dependencies. `compose up --no-deps` leaves a container that the next plain `compose up` recreates, because the hash of
+    its settings lacks the dependencies.
     """
-    if service == NGINX and _is_up(at, NGINX):
-        _succeed(at)
+    if service == NGINX and _is_running(at, NGINX):
+        _replace_nginx(at)
         return
-    # nginx lives in the door's network.
+    # nginx shares the network of the service "door".
     services = [NETWORK_OWNER, NGINX] if service in {NETWORK_OWNER, NGINX} else [service]
     _compose(at, service, "create", "--pull", "never", *services)
     for each in services:
@@ -225,14 +253,14 @@ def _run_by_pin(at: UpdateContext, service: str) -> None:
 
 
 def _compose(at: UpdateContext, what: str, *arguments: str) -> None:
-    """Run Compose on the stack's files; raises OpsError with its words, of what cannot be started."""
+    """Run Compose on the stack's files; raises OpsError with its output and the name of what cannot be started."""
     done = at.world.processes.run(["docker", "compose", "--progress", "quiet", *arguments], directory=at.compose)
     if done.code:
         raise OpsError(f"{what} cannot be started: {' '.join(done.output.split())[-400:]}")
 
 
-def _succeed(at: UpdateContext) -> None:
-    """Have another nginx take the place of the one that serves, beside it: no one finds the site away."""
+def _replace_nginx(at: UpdateContext) -> None:
+    """Start a second nginx beside the current one and hand over to it, without an outage."""
     image = image_from((at.compose / SETTINGS).read_text(encoding="utf-8"))
     stack = NginxStack(at.paths.project, at.compose, lock=at.paths.lock.with_name("nginx.lock"))
     began = at.world.clock.monotonic()
@@ -240,33 +268,33 @@ def _succeed(at: UpdateContext) -> None:
         try:
             replace_nginx(at.site, at.world, image, stack=stack)
         except Locked:
-            # A deployment replaces nginx, too, and not under the lock of all operations.
-            if at.world.clock.monotonic() - began > _TURN_SECONDS:
+            # A deployment replaces nginx, too, without taking the lock of all operations.
+            if at.world.clock.monotonic() - began > _HANDOVER_SECONDS:
                 raise
             at.world.clock.sleep(1)
         else:
             return
 
 
-def _await(at: UpdateContext, service: str) -> None:
-    """Wait until a service is well; raises OpsError as soon as it ends or starts anew, or when it takes too long."""
+def _await_healthy(at: UpdateContext, service: str) -> None:
+    """Wait until a service is healthy; raises OpsError as soon as it ends or restarts, or after ``healthy_minutes``."""
     world, began, restarts = at.world, at.world.clock.monotonic(), -1
     while True:
         one = next((each for each in world.containers.services(at.paths.project) if each.name == service), None)
         if one is None or one.state != "running" or one.restarts > restarts >= 0:
-            raise OpsError(f"{service} does not stay up: {one.state if one else 'it is gone'}")
-        if _is_well(at, one):
+            raise OpsError(f"{service} does not stay up: {one.state if one else 'its container is missing'}")
+        if _is_healthy(at, one):
             return
         restarts = one.restarts
         if world.clock.monotonic() - began > 60 * at.site.update.healthy_minutes:
-            raise OpsError(f"{service} is not well after {at.site.update.healthy_minutes} min")
+            raise OpsError(f"{service} is not healthy after {at.site.update.healthy_minutes} min")
         world.clock.sleep(0.25)
 
 
-def _is_well(at: UpdateContext, service: Service) -> bool:
-    """Ask a service itself where that is sooner than its container's own check, which is due every few seconds."""
+def _is_healthy(at: UpdateContext, service: Service) -> bool:
+    """Ask Gitea or PostgreSQL directly: their containers' own health checks run only every few seconds."""
     if service.name == "gitea":
-        return service.health == "healthy" or _answers(at)
+        return service.health == "healthy" or _gitea_answers(at)
     if service.name == "postgres":
         with suppress(OpsError), at.world.postgres.session(at.world.containers.name(at.paths.project, "postgres")):
             return True
@@ -274,15 +302,15 @@ def _is_well(at: UpdateContext, service: Service) -> bool:
     return service.health == "healthy"
 
 
-def _answers(at: UpdateContext) -> bool:
-    """Whether Gitea itself says that it is well: visitors may be turned away."""
+def _gitea_answers(at: UpdateContext) -> bool:
+    """Whether Gitea itself reports that it is healthy, also during maintenance mode."""
     try:
-        return at.world.containers.execute(at.paths.project, "gitea", _WELL).code == 0
+        return at.world.containers.execute(at.paths.project, "gitea", _GITEA_HEALTH).code == 0
     except OpsError:
         return False
 
 
-def _is_reached(at: UpdateContext) -> bool:
+def _is_reachable(at: UpdateContext) -> bool:
     """Whether Gitea answers through nginx."""
     try:
         return at.world.https.request(at.site.domain, LOCALHOST, "GET", "/api/healthz").status == 200
@@ -290,28 +318,28 @@ def _is_reached(at: UpdateContext) -> bool:
         return False
 
 
-def _is_up(at: UpdateContext, service: str) -> bool:
+def _is_running(at: UpdateContext, service: str) -> bool:
     """Whether the container of a service runs."""
     return any(
         (each.name, each.state) == (service, "running") for each in at.world.containers.services(at.paths.project)
     )
 
 
-def _is_new(at: UpdateContext, pending: Pending) -> bool:
-    return "up" in pending.steps and _is_up(at, "gitea")
+def _new_gitea_runs(at: UpdateContext, pending: Pending) -> bool:
+    return "up" in pending.steps and _is_running(at, "gitea")
 
 
-def _put_back(at: UpdateContext, name: str) -> None:
-    """Put a copy of a picture in the place of what is there, which is kept aside: two renamings, each in an instant."""
-    disk, live, aside, copy = at.world.btrfs, at.paths.data / name, at.undone / name, at.folder / "copy" / name
+def _put_back_snapshot(at: UpdateContext, name: str) -> None:
+    """Replace the live data with a clone of its snapshot and set it aside: two renames, each atomic."""
+    disk, live, aside, copy = at.world.btrfs, at.paths.data / name, at.set_aside / name, at.folder / "copy" / name
     if not aside.exists():
-        # Before anything is moved: of a picture that cannot be copied, what is there is still better than nothing.
+        # Before anything is renamed: if the snapshot cannot be cloned, the live data has to stay in place.
         disk.remove(copy)
-        disk.clone(at.before / name, copy)
+        disk.clone(at.snapshots / name, copy)
         if live.exists():
-            at.undone.mkdir(mode=0o700, exist_ok=True)
+            at.set_aside.mkdir(mode=0o700, exist_ok=True)
             disk.rename(live, aside)
     if not live.exists():
         if not copy.exists():
-            disk.clone(at.before / name, copy)
+            disk.clone(at.snapshots / name, copy)
         disk.rename(copy, live)

@@ -1,8 +1,8 @@
-"""An update succeeds, or was never there. Whatever ends it, the journal on the data disk says what was under way.
+"""An update either succeeds or leaves the old version running. A journal on the data disk records its progress.
 
-The new image is pulled and a backup is taken while the site runs. Then Gitea is stopped, data and database are photographed,
-and the new version starts on them. It stays when it is well; else image and data go back together. Who finds a journal that
-was not closed finishes or undoes, by what is the case then.
+The new image is pulled and a backup is taken while the site runs. Then Gitea is stopped, snapshots of data and database are
+made, and the new version starts on them. It is kept if it is healthy; otherwise image and data are rolled back together. The
+next run that finds an open journal finishes the update or undoes it, depending on the state that it finds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ops.update.journal import (
     begin_record,
     pending_from,
 )
-from ops.update.outcome import commit, undone
+from ops.update.outcome import commit, undo
 from ops.update.plan import (
     PlannedUpdate,
     UpdatePreconditions,
@@ -44,9 +44,12 @@ from ops.update.plan import (
     names,
     plan_updates,
 )
-from ops.update.rollback import forget, outlived, resumed
+from ops.update.rollback import expired_update, remove_expired, resume_interrupted
 from ops.world import World
 from ops.world.lock import exclusive
+
+_UNCHANGED = "nothing was changed"
+_NOT_DUE = Report("update", False, "no update is due")
 
 
 def update(
@@ -58,38 +61,41 @@ def update(
     paths: HostPaths | None = None,
     compose: Path = COMPOSE_DIRECTORY,
 ) -> Report:
-    """Take services a step further, each wholly or not at all.
+    """Update services, each completely or not at all.
 
-    Raises Refused when something stands in the way or no one agrees, Unavailable when an image cannot be had: then nothing
-    was changed. Raises RolledBack when a new version was not well and everything is as it was before, Stranded when that
-    is not well either, Degraded when the update is done but could not be recorded, Locked while another operation runs.
+    Raises Refused if a blocker exists or the operator does not confirm, Unavailable if an image cannot be pulled: then
+    nothing was changed. Raises RolledBack if a new version was not healthy and the old state is back, Stranded if the old
+    version is not healthy either, Degraded if the update is done but not recorded, Locked while another operation runs.
     """
     at = UpdateContext(site, world, paths or HostPaths(), compose)
     now = world.clock.now()
-    if request.automatic and not at.journal.records() and not _is_due(at, now) and not outlived(at, now):
-        return Report("update", False, "no update is due")
+    if request.automatic and not _has_work(at, now):
+        return _NOT_DUE
     with exclusive(at.paths.lock, now, "ops update"):
-        if resumed(at) is None and request.automatic:
-            forget(at, now)
+        if resume_interrupted(at) is None and request.automatic:
+            remove_expired(at, now)
         if request.automatic and not _is_due(at, now):
-            return Report("update", False, "no update is due")
-        moves = _wanted(at, request, now)
-        if not moves:
-            return Report("update", False, "there is nothing to update")
-        facts = _facts(at)
-        if problems := blockers(moves, facts, request):
-            raise Refused("\n".join(problems), "nothing was changed; ops update --check")
-        lines = (*map(str, moves), *consequences(moves, facts, site))
-        if request.dry_run:
-            told = {**documents(moves), "plan": list(lines)}
-            return Report("update", False, f"would update {names(moves)}", told, lines)
-        confirm(site.name, lines)
-        reports = _each_moved(at, moves, automatic=request.automatic)
-    return _all_of(reports, moves)
+            return _NOT_DUE
+        return _plan_and_apply(at, request, confirm, now)
 
 
-def empty(made: Manifest) -> str:
-    """Return why a backup that was just taken is none, "" when it is one (go-gitea/gitea issue 34067: 22 bytes, exit 0)."""
+def _plan_and_apply(at: UpdateContext, request: UpdateRequest, confirm: Confirm, now: datetime) -> Report:
+    updates = _requested_updates(at, request, now)
+    if not updates:
+        return Report("update", False, "there is nothing to update")
+    preconditions = _preconditions(at)
+    if problems := blockers(updates, preconditions, request):
+        raise Refused("\n".join(problems), "fix each of these problems, then run ops update again", left_as=_UNCHANGED)
+    lines = (*map(str, updates), *consequences(updates, preconditions, at.site))
+    if request.dry_run:
+        facts = {**documents(updates), "plan": list(lines)}
+        return Report("update", False, f"would update {names(updates)}", facts, lines)
+    confirm(at.site.name, lines)
+    return _combined_report(_apply_each(at, updates, automatic=request.automatic), updates)
+
+
+def backup_fault(made: Manifest) -> str:
+    """Return why a new backup does not count as one, "" if it does (go-gitea/gitea issue 34067: 22 bytes, exit 0)."""
     for name, part in made.parts.items():
         if part.size <= 0:
             return f"its {name} is empty"
@@ -100,49 +106,62 @@ def empty(made: Manifest) -> str:
     return ""
 
 
-def _facts(at: UpdateContext) -> UpdatePreconditions:
+def _preconditions(at: UpdateContext) -> UpdatePreconditions:
     paths, world = at.paths, at.world
     with world.postgres.session(world.containers.name(paths.project, "postgres")) as session:
         ((size,),) = session.ask("SELECT pg_database_size(current_database())")
-        strangers = pg_upgrade.foreign_objects(session)
+        foreign_objects = pg_upgrade.foreign_objects(session)
     return UpdatePreconditions(
-        red=smoke_test.failing_probes(at.site, world, project=paths.project),
+        failing=smoke_test.failing_probes(at.site, world, project=paths.project),
         free_data=world.btrfs.free(paths.data),
         free_images=world.btrfs.free(at.compose),
         database=int(size),
-        photographs=all(world.btrfs.can_snapshot(paths.data / name) for name in DATA),
-        undrilled=catalogue.drill_overdue(at.site, world),
-        strangers=strangers,
+        can_snapshot=all(world.btrfs.can_snapshot(paths.data / name) for name in DATA),
+        drill_overdue=catalogue.drill_overdue(at.site, world),
+        foreign_objects=foreign_objects,
     )
 
 
+def _has_work(at: UpdateContext, now: datetime) -> bool:
+    """Whether the timer has to take the lock: for an interrupted update, a due one, or snapshots that are too old."""
+    return bool(at.journal.records() or _is_due(at, now) or expired_update(at, now))
+
+
 def _is_due(at: UpdateContext, now: datetime) -> bool:
-    last = datetime.fromisoformat(at.last.read_text(encoding="utf-8")) if at.last.exists() else None
+    path = at.last_automatic
+    last = datetime.fromisoformat(path.read_text(encoding="utf-8")) if path.exists() else None
     return policy.is_due(policy.window_from(at.site.update.window, at.site.timezone), last, now)
 
 
-def _wanted(at: UpdateContext, request: UpdateRequest, now: datetime) -> tuple[PlannedUpdate, ...]:
-    """Return the steps that are wished for, each to the bytes that its tag stands for now; raises Unavailable when no one can tell."""
-    found = available.gather(at.site, at.world, available.running(at.compose), now)
+def _requested_updates(at: UpdateContext, request: UpdateRequest, now: datetime) -> tuple[PlannedUpdate, ...]:
+    """Return the planned updates with the digests of their tags; raises Unavailable if no registry answers."""
+    found = available.gather(at.site, at.world, available.current_pins(at.compose), now)
     planned = plan_updates(found, request, at.site)
-    moves = tuple(_looked_up(at, each) for each in planned if not (request.automatic and _is_given_up(at, each)))
-    unknown = [f"{each.service}: {each.unknown}" for each in found if each.unknown]
-    # A registry that did not answer is asked again while the window is open.
-    if request.automatic and (moves or not unknown):
+    if request.automatic:
+        planned = tuple(each for each in planned if not _was_taken_back(at, each))
+    updates = tuple(_with_digest(at, each) for each in planned)
+    errors = [f"{each.service}: {each.lookup_error}" for each in found if each.lookup_error]
+    if request.automatic:
+        _record_start(at, now, updates, errors)
+    elif errors and not updates:
+        raise Unavailable("; ".join(errors), "wait a few minutes, then run ops update again", left_as=_UNCHANGED)
+    return updates
+
+
+def _record_start(at: UpdateContext, now: datetime, updates: Sequence[PlannedUpdate], errors: Sequence[str]) -> None:
+    """Record that automatic updates started, unless a registry is to be asked again while the window is open."""
+    if updates or not errors:
         at.folder.mkdir(mode=0o700, exist_ok=True)
-        at.world.files.write(at.last, now.isoformat().encode())
-    if unknown and not moves and not request.automatic:
-        raise Unavailable("; ".join(unknown), "nothing was changed; try again later")
-    return moves
+        at.world.files.write(at.last_automatic, now.isoformat().encode())
 
 
-def _each_moved(at: UpdateContext, moves: Sequence[PlannedUpdate], *, automatic: bool) -> list[Report]:
-    """Take each step. Where no one asked for them, one that fails and is taken back stops no other, and is raised at the end."""
+def _apply_each(at: UpdateContext, updates: Sequence[PlannedUpdate], *, automatic: bool) -> list[Report]:
+    """Apply each update. An automatic one that fails does not stop the others; its error is raised at the end."""
     reports: list[Report] = []
     failures: list[OpsError] = []
-    for each in moves:
+    for each in updates:
         try:
-            reports.append(_moved(at, each, automatic=automatic))
+            reports.append(_apply(at, each, automatic=automatic))
         except (RolledBack, Refused, Unavailable) as failed:
             if not automatic:
                 raise
@@ -155,81 +174,87 @@ def _each_moved(at: UpdateContext, moves: Sequence[PlannedUpdate], *, automatic:
     return reports
 
 
-def _is_given_up(at: UpdateContext, move: PlannedUpdate) -> bool:
-    """Whether a release was taken back when it was tried last, or someone went back from it: no one tries it again unasked."""
-    tried = [
+def _was_taken_back(at: UpdateContext, planned: PlannedUpdate) -> bool:
+    """Whether the last attempt at a release was rolled back, by itself or by an operator: the timer does not try it again."""
+    outcomes = [
         entry["outcome"]
         for entry in read_entries(at)
-        if entry["service"] == move.service and pins.pin_from(entry["to"]).tag == move.there.tag
+        if entry["service"] == planned.service and pins.pin_from(entry["to"]).tag == planned.target.tag
     ]
-    if tried[-1:] in (["rolled back"], ["went back"]):
-        at.world.tell(f"{move}: was taken back when it was tried last; ops update {move.service} tries it again")
+    if outcomes[-1:] in (["rolled back"], ["went back"]):
+        at.world.tell(f"{planned}: the last attempt was rolled back; ops update {planned.service} tries it again")
         return True
     return False
 
 
-def _moved(at: UpdateContext, move: PlannedUpdate, *, automatic: bool) -> Report:
-    """Take one step, from the pull to the pin that stays."""
-    with MaintenanceWindow(at) as outage:
-        story = Progress(StepTimer(at.world), outage)
+def _apply(at: UpdateContext, planned: PlannedUpdate, *, automatic: bool) -> Report:
+    """Apply one update, from the pull of the image to the commit of its pin."""
+    with MaintenanceWindow(at) as window:
+        progress = Progress(StepTimer(at.world), window)
         try:
-            pending = _prepared(at, move, story, automatic=automatic)
+            pending = _prepare(at, planned, progress, automatic=automatic)
         except OpsError as error:
             if error.exit_code == 1:
-                raise Refused(f"{move} cannot begin: {error.message}", error.hint or "nothing was changed") from error
+                raise Refused(
+                    f"{planned} cannot start: {error.message}",
+                    error.hint or "fix the cause, then run ops update again",
+                    left_as=error.left_as or _UNCHANGED,
+                ) from error
             raise
-        _tidy(at, move)
+        _make_room(at, planned)
         at.journal.append(begin_record(pending))
         try:
-            steps.forward(Run(at, pending, story))
+            steps.run_steps(Run(at, pending, progress))
         except OpsError as failed:
-            raise undone(at, pending_from(at.journal.records()) or pending, story, failed.message) from failed
+            raise undo(at, pending_from(at.journal.records()) or pending, progress, failed.message) from failed
         except BaseException:
-            undone(at, pending_from(at.journal.records()) or pending, story, "it was interrupted")
+            undo(at, pending_from(at.journal.records()) or pending, progress, "it was interrupted")
             raise
-        return commit(at, pending, story, move.there, "updated")
+        return commit(at, pending, progress, planned.target, "updated")
 
 
-def _looked_up(at: UpdateContext, move: PlannedUpdate) -> PlannedUpdate:
-    """Name the bytes that a tag stands for now: these are agreed to, and no others are taken, though the tag may move on."""
+def _with_digest(at: UpdateContext, planned: PlannedUpdate) -> PlannedUpdate:
+    """Add the tag's current digest: the operator confirms this image, and it is used even if the tag moves later."""
     try:
-        digest = move.there.digest or at.world.registry.digest(move.there.image)
+        digest = planned.target.digest or at.world.registry.digest(planned.target.image)
     except OpsError as error:
         if error.exit_code != OpsError.exit_code:
             raise
-        raise Refused(error.message, "nothing was changed; ops update --check") from error
-    return replace(move, there=replace(move.there, digest=digest))
+        raise Refused(
+            error.message, "run ops update --check and choose an available version", left_as=_UNCHANGED
+        ) from error
+    return replace(planned, target=replace(planned.target, digest=digest))
 
 
-def _prepared(at: UpdateContext, move: PlannedUpdate, story: Progress, *, automatic: bool) -> Pending:
-    """All that disturbs no one: the image, the backup, what is so before. Nothing is changed when it fails."""
+def _prepare(at: UpdateContext, planned: PlannedUpdate, progress: Progress, *, automatic: bool) -> Pending:
+    """Do all that does not interrupt the service: pull the image, take a backup, record the state before the update."""
     world, paths = at.world, at.paths
-    with story.timer.step("pull"):
-        world.containers.pull(move.there.name, move.there.digest)
+    with progress.timer.step("pull"):
+        world.containers.pull(planned.target.name, planned.target.digest)
     identity, migration, canary = "", 0, ""
-    if move.with_data:
-        with story.timer.step("backup"):
+    if planned.with_data:
+        with progress.timer.step("backup"):
             made = take.of_this_moment(at.site, world, paths)
-            if why := empty(made):
-                raise Refused(f"the backup of this moment is none: {why}", "nothing was changed; ops backup take")
+            if why := backup_fault(made):
+                raise Refused(f"the new backup does not count as one: {why}", "run ops backup take", left_as=_UNCHANGED)
         identity, migration = made.identity, made.migration
-        with story.timer.step("canary"), accounts.token(at.site, world) as token:
+        with progress.timer.step("canary"), accounts.token(at.site, world) as token:
             canary = smoke_test.prepare(at.site, world, token)
-    return Pending(move, world.clock.now(), identity, migration, canary, automatic)
+    return Pending(planned, world.clock.now(), identity, migration, canary, automatic)
 
 
-def _tidy(at: UpdateContext, move: PlannedUpdate) -> None:
-    """Make room for what this update keeps; what an earlier one kept was kept until now."""
+def _make_room(at: UpdateContext, planned: PlannedUpdate) -> None:
+    """Remove the snapshots of the previous update, which this one replaces with its own."""
     at.folder.mkdir(mode=0o700, exist_ok=True)
-    if move.with_data:
-        at.world.files.remove(at.kept)
-        for folder in (at.before, at.undone):
+    if planned.with_data:
+        at.world.files.remove(at.rollback_record)
+        for folder in (at.snapshots, at.set_aside):
             for name in DATA:
                 at.world.btrfs.remove(folder / name)
 
 
-def _all_of(reports: Sequence[Report], moves: Sequence[PlannedUpdate]) -> Report:
+def _combined_report(reports: Sequence[Report], updates: Sequence[PlannedUpdate]) -> Report:
     if len(reports) == 1:
         return reports[0]
     facts = {"updates": [dict(each.facts) for each in reports]}
-    return Report("update", True, f"updated {names(moves)}", facts, tuple(each.summary for each in reports))
+    return Report("update", True, f"updated {names(updates)}", facts, tuple(each.summary for each in reports))

@@ -85,7 +85,7 @@ def refresh(site: Site, world: World, local: Restic, remote: Restic, postgres: s
             return None
         world.tell("a base of the database is due: copying its files")
         now, before = world.clock.now(), position_of(session)
-        stored = local.store_output(world_postgres.base(postgres), filename=ARCHIVE, host=site.name, tags=[TAG])
+        stored = local.store_output(world_postgres.base_backup(postgres), filename=ARCHIVE, host=site.name, tags=[TAG])
         after = position_of(session)
         # What it needs of the log is not to wait for the next write.
         session.ask("SELECT pg_switch_wal()")

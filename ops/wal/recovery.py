@@ -53,7 +53,7 @@ def database_of(site: Site, world: World, plan: ReplayPlan, source: Restic, plac
         signal = place.folder / "data/recovery.signal"
         signal.touch(mode=0o600)
         os.chown(signal, *owner)
-        world.containers.serve(
+        world.containers.start_program(
             place.image,
             ["postgres", "-D", "/replay/data", *_settings(plan)],
             name=place.container,
@@ -141,7 +141,7 @@ def _settings(plan: ReplayPlan) -> list[str]:
 def _await_end(world: World, place: ReplayTarget) -> None:
     """Replaying takes as long as it takes; it ends when it is done, or with the container."""
     while True:
-        ended = world.containers.last_words(place.container)
+        ended = world.containers.exit_log(place.container)
         if ended:
             raise OpsError(
                 f"base and log do not make a database: {ended[-600:]}", "restore the dump of a backup: ops restore"

@@ -114,9 +114,9 @@ def _attend(site: Site, world: World, paths: HostPaths) -> None:
         if segments.is_taken_back(_known(paths, waiting, log), here, log.segment_bytes):
             _abandon(world, session, paths, waiting, log.system)
         _hold(world, session)
-        program = world_postgres.receive(postgres, image, waiting.received, slot=SLOT, name=receiver)
+        program = world_postgres.receive_wal(postgres, image, waiting.received, slot=SLOT, name=receiver)
         way = _Way(site, world, paths, log, waiting, key, here)
-        with world.processes.beside(program) as companion:
+        with world.processes.in_background(program) as companion:
             known = Coverage(_covered(paths, log))
             while not (ended := companion.ended()):
                 known = _look(way, session, known)

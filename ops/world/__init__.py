@@ -1,4 +1,4 @@
-"""The outside world, one door an effect. Verbs get a World and reach nothing else; tests hand them one of fakes."""
+"""The adapters, one per external system. Verbs reach external systems through a World; tests give them a World of fakes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ops.world.ssh_notice import SshNotice
 
 @dataclass
 class World:
-    """Every door, opened when it is first used. ``tell`` takes progress, a line at a time."""
+    """All adapters, each made when it is first used. ``tell`` takes progress lines."""
 
     site: Site
     tell: Callable[[str], None]
@@ -48,35 +48,35 @@ class World:
 
     @cached_property
     def containers(self) -> Containers:
-        """The Docker engine that this process may talk to."""
+        """The Docker engine of this process's environment."""
         return Containers()
 
     @cached_property
     def registry(self) -> Registry:
-        """The first of the site's mirrors, else Docker Hub."""
+        """The site's first registry mirror, or Docker Hub."""
         return Registry(next(iter(self.site.host.registry_mirrors), ""))
 
     @cached_property
     def https(self) -> Https:
-        """HTTPS clients that trust this machine's authorities and those of the site's own issuer."""
+        """An HTTPS client that trusts this machine's certificate authorities and the site's own issuer."""
         return Https(self._extra_authorities())
 
     @cached_property
     def mail(self) -> Mail:
-        """The site's mail server, trusted as the web's servers are."""
+        """The site's mail server, with the same trusted authorities as ``https``."""
         return Mail(self.site.mail.smtp_host, self.site.mail.smtp_port, self._extra_authorities())
 
     @cached_property
     def btrfs(self) -> Btrfs:
-        """The subvolumes of this machine's btrfs disks."""
+        """The btrfs subvolumes of this machine."""
         return Btrfs(self.processes)
 
     def restic(self, repository: str, *, password_file: Path, cache: Path) -> Restic:
-        """A repository of snapshots."""
+        """A restic repository."""
         return Restic(self.processes, repository, password_file, cache)
 
     def journal(self, path: Path) -> Journal:
-        """What a process was about to do."""
+        """The journal in a file."""
         return Journal(path)
 
     def _extra_authorities(self) -> str:

@@ -1,4 +1,4 @@
-"""The door to Ansible, by ansible-runner."""
+"""The adapter for Ansible, through ansible-runner."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from typing import Any
 import ansible_runner
 
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
-from ops.world.process import PATIENCE, POLITE_SECONDS, signals_held
+from ops.world.process import INTERRUPTS_TOLERATED, POLITE_SECONDS, signals_held
 
-# The task of site.yml that waits for the host; when it gives up, the host is away.
+# The task of site.yml that waits for the host. When it fails, the host is unreachable.
 _REACH = "Reach the host"
-# The task of the role gitea that asks whether the host updates or restores.
+# The task of the role gitea that checks for a running update or restore.
 UNDERWAY = "Refuse to deploy during another operation"
-_HEALS = "mend the cause and run again: it heals"
+_RUN_AGAIN = "fix the cause, then run the command again"
 _KINDS: Mapping[int, type[OpsError]] = {
     each.exit_code: each for each in (ConfigError, Degraded, Refused, RolledBack, Stranded, Unavailable, Locked)
 }
-# How often ansible-runner asks whether to go on.
+# How often ansible-runner calls cancel_callback.
 _ASK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Played:
-    """What a playbook came to: how many tasks ran, what each of them changed, and the slowest with their seconds."""
+    """The result of a playbook: how many tasks ran, what each of them changed, and the slowest with their seconds."""
 
     ran: int
     changed: tuple[str, ...]
@@ -51,16 +51,16 @@ def play(
     check: bool = False,
     boot_seconds: int = 20,
 ) -> Played:
-    """Run a playbook against one host and return what changed; with ``check``, what would change, and change nothing.
+    """Run a playbook against one host and return what changed. ``check`` only reports what would change.
 
-    ``boot_seconds`` is how long the host may take until it answers: long for a machine that was made a moment ago.
+    ``boot_seconds`` is how long the host may take until it answers; a new machine needs longer.
     ``host`` holds the connection variables (ansible_host, ansible_user, ...). ``state`` takes the inventory, the variables
-    and Ansible's artifacts. Raises Unavailable for a host that cannot be reached, and what ``failure_from`` makes of a failed
-    task. An interrupt ends Ansible with all that it started here, and is raised once that is gone.
+    and Ansible's artifacts. Raises Unavailable for an unreachable host, and the error of ``failure_from`` for a failed
+    task. An interrupt ends Ansible and all its processes on this machine; then it is raised.
     """
     inventory, extra = state / "inventory.json", state / "variables.json"
     state.mkdir(parents=True, exist_ok=True)
-    # The largest file is compressed already, and the rest is small.
+    # The largest file is already compressed, and the others are small.
     reached = {**host, "mitogen_ssh_compression": False}
     inventory.write_text(json.dumps({"all": {"hosts": {"site": reached}}}, indent=2), encoding="utf-8")
     extra.write_text(
@@ -75,7 +75,7 @@ def play(
             inventory=str(inventory),
             cmdline=f"--extra-vars @{extra}" + (" --check" if check else ""),
             event_handler=events.take,
-            # Without one, ansible-runner takes the process's signals for itself, and keeps them.
+            # Without a callback, ansible-runner installs its own signal handlers and leaves them installed.
             cancel_callback=is_due,
             envvars=environment(playbooks),
             settings={"pexpect_timeout": _ASK_SECONDS},
@@ -85,39 +85,40 @@ def play(
     if events.unreachable:
         raise Unavailable(
             f"the host is unreachable: {events.unreachable}",
-            "check host.address, the ssh key and port 22; from another address than the host's firewall knows: "
-            "ops deploy --session-manager",
+            "check host.address, the ssh key and port 22; if the host's security group does not know your address, "
+            "run ops deploy --session-manager",
         )
     if runner.rc != 0:
         if events.failed:
-            # In check mode nothing is changed.
+            # A run in check mode changes nothing.
             raise failure_from(playbook, events.failed, [] if check else events.changed)
-        raise OpsError(f"playbook {playbook} failed: {runner.stdout.read()}", _HEALS)
+        raise OpsError(f"playbook {playbook} failed: {runner.stdout.read()}", _RUN_AGAIN)
     return Played(events.ran, tuple(events.changed), tuple(sorted(events.seconds, key=lambda each: -each[1])[:8]))
 
 
 def failure_from(playbook: str, failed: Mapping[str, Any], changed: Sequence[str]) -> OpsError:
-    """Return how a run ends in which a task failed, from that event's data and from what had been changed on the host before.
+    """Return the error for a failed task, from its event's data and from the changes that the playbook made before it.
 
-    Of a loop, the data's ``results`` are those items that failed. What a role refuses (its assertions) is Refused, or Locked
-    where the host updates or restores; what ``ops`` itself said on the host ends the run with the same exit code. All else is
-    an OpsError.
+    For a loop, the data's ``results`` are the failed items. A failed assertion of a role becomes Refused, or Locked where
+    an update or restore runs on the host. Where ``ops`` failed on the host, the error has the same exit code, hint and
+    ``left_as`` as there. All other failures become an OpsError.
     """
     name, result = failed["task"], failed["res"]
-    before = f"\nwhat the playbook had changed on the host before stays: {len(changed)} change(s)" if changed else ""
+    kept = f"the host keeps {len(changed)} change(s) that the playbook made before the failure" if changed else ""
     if failed.get("task_action") == "ansible.builtin.assert":
         if name == UNDERWAY:
-            return Locked(_reason(result) + before, "ops deploy, once that has ended")
-        return Refused(_reason(result) + before, "do what it says, then deploy again")
-    said = f"playbook {playbook} failed: {name}: {_reason(result)}"
+            return Locked(_reason(result), "wait until that has ended, then run ops deploy", left_as=kept)
+        return Refused(_reason(result), "correct the cause named above, then run ops deploy", left_as=kept)
+    message = f"playbook {playbook} failed: {name}: {_reason(result)}"
     kind = _kind(result)
     if kind is OpsError:
-        return OpsError(said, _HEALS)
-    return kind(said + before, _next_step(result) or _HEALS)
+        return OpsError(message, _RUN_AGAIN, left_as=kept)
+    left = "; ".join(part for part in (_of_ops(result, "left_as"), kept) if part)
+    return kind(message, _of_ops(result, "next") or _RUN_AGAIN, left_as=left)
 
 
 def _kind(result: Mapping[str, Any]) -> type[OpsError]:
-    """What ``ops`` ended with on the host, where it was ``ops`` that failed there, and nothing else did."""
+    """The error class of ``ops`` on the host, where every failed result is one of ``ops`` with the same exit code."""
     kinds = {_KINDS.get(each.get("rc", 1), OpsError) if _is_ops(each) else OpsError for each in _failures(result)}
     return kinds.pop() if len(kinds) == 1 else OpsError
 
@@ -127,20 +128,20 @@ def _is_ops(result: Mapping[str, Any]) -> bool:
     return isinstance(argv, list) and argv[:1] == ["ops"]
 
 
-def _next_step(result: Mapping[str, Any]) -> str:
-    """The hint in the one document that ``ops ... --json`` prints."""
+def _of_ops(result: Mapping[str, Any], key: str) -> str:
+    """A text of the JSON document that ``ops ... --json`` printed on the host; "" without such a document or key."""
     try:
         document = json.loads(_failures(result)[0].get("stdout", ""))
     except ValueError:
         return ""
-    return str(document.get("next", "")) if isinstance(document, dict) else ""
+    return str(document.get(key, "")) if isinstance(document, dict) else ""
 
 
 def environment(playbooks: Path) -> dict[str, str]:
-    """Return what ansible-playbook is to find in its environment: its settings, and Mitogen's strategy.
+    """Return the environment variables for ansible-playbook: its settings and Mitogen's strategy.
 
-    Mitogen keeps one Python at work on the host and sends it what is to be done, where Ansible itself starts one anew for
-    each step of each task (docs/decisions/0025-mitogen-for-ansible.md).
+    Mitogen keeps one Python process on the host for the whole play. Ansible itself starts a new one for each step of each
+    task (docs/decisions/0025-mitogen-for-ansible.md).
     """
     found = find_spec("ansible_mitogen")
     if not (found and found.submodule_search_locations):
@@ -156,12 +157,12 @@ def environment(playbooks: Path) -> dict[str, str]:
 
 
 def _own_programs_first() -> str:
-    """ansible-playbook of this very environment, whatever else is on PATH."""
+    """PATH with this Python environment's programs first, so that its own ansible-playbook runs."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 class Events:
-    """What a playbook says while it runs: each task is told in a line as it begins, the rest is kept."""
+    """The events of a running playbook: prints a line as each task begins, and keeps changes, times and failures."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -174,7 +175,7 @@ class Events:
         self._failed_items: list[Mapping[str, Any]] = []
 
     def take(self, event: Mapping[str, Any]) -> bool:
-        """Hear one of ansible-runner's events, and have it kept among the artifacts."""
+        """Take an event of ansible-runner; returns True so that ansible-runner keeps it among the artifacts."""
         data = event.get("event_data", {})
         name = data.get("task", "")
         self.process = self.process or event.get("pid", 0)
@@ -196,7 +197,7 @@ class Events:
         self.ran += 1
         self.seconds.append((name, round(float(data.get("duration", 0.0)), 1)))
         if kind == "runner_on_failed" and not data.get("ignore_errors"):
-            # Which items failed the event itself says in some versions of Ansible only (2.19, not 2.21).
+            # Only some versions of Ansible list the failed items in this event (2.19 does, 2.21 does not).
             self.failed = {**data, "res": {**result, "results": self._failed_items}}
             if name == _REACH:
                 self.unreachable = _reason(result)
@@ -206,9 +207,9 @@ class Events:
 
 @contextmanager
 def ending(interrupts: Sequence[int], events: Events, tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """End Ansible after an interrupt: at first politely, since its workers are in sessions of their own and end by it alone.
+    """End Ansible after an interrupt: first with SIGINT, because its workers run in sessions of their own and only Ansible ends them.
 
-    What the block is given tells ansible-runner whether to kill it. Who interrupts a third time wants out at once.
+    Yields the cancel callback for ansible-runner, which returns True to kill Ansible. A third interrupt kills it at once.
     """
     asked_at: list[float] = []
 
@@ -217,21 +218,21 @@ def ending(interrupts: Sequence[int], events: Events, tell: Callable[[str], None
             return False
         if not asked_at:
             asked_at.append(time.monotonic())
-            tell("interrupted: the playbook is ended")
+            tell("interrupted: ending the playbook")
             _signal(os.kill, events.process, signal.SIGINT)
-        patient = events.process and len(interrupts) <= PATIENCE
+        patient = events.process and len(interrupts) <= INTERRUPTS_TOLERATED
         return not patient or time.monotonic() - asked_at[0] > POLITE_SECONDS
 
     try:
         yield is_due
     finally:
         if interrupts:
-            # What Mitogen has begun on this very machine outlives it.
+            # Mitogen's processes on this machine outlive Ansible.
             _signal(os.killpg, events.process, signal.SIGKILL)
 
 
 def _signal(send: Callable[[int, int], None], process: int, number: int) -> None:
-    # 0 would be this process's own group: Ansible has not said yet which it is, and has no workers.
+    # 0 would be this process's own group. Before its first event Ansible's process id is unknown, and it has no workers.
     if process:
         with suppress(ProcessLookupError):
             send(process, number)
@@ -242,18 +243,18 @@ def _item(result: Mapping[str, Any]) -> str:
 
 
 def _path(result: Mapping[str, Any]) -> str:
-    """The file that a task was about, where it was about one."""
+    """The file that a task works on, or ""."""
     return str(result.get("dest") or result.get("path") or "")
 
 
 def _reason(result: Mapping[str, Any]) -> str:
-    """All that a task said when it failed; of a loop, what each item said that did."""
+    """The full text of a task's failure; for a loop, the text of each failed item."""
     if failed := result.get("results"):
         return "\n".join(f"{_item(each)}: {_reason(each)}" for each in failed)
-    said = (str(result.get(key, "")).strip() for key in ("msg", "censored", "stderr", "stdout"))
-    return "\n".join(part for part in said if part)
+    texts = (str(result.get(key, "")).strip() for key in ("msg", "censored", "stderr", "stdout"))
+    return "\n".join(part for part in texts if part)
 
 
 def _failures(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The results that failed: those of a loop's items, else the task's own."""
+    """The failed results: those of a loop's items, or the task's own."""
     return result.get("results") or [result]

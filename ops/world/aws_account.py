@@ -1,4 +1,4 @@
-"""The door to what an AWS account holds beside what Terraform made: quotas, names that are taken, rules made by hand, versions."""
+"""The adapter for the AWS account beyond Terraform's resources: quotas, names in use, rules made by hand, object versions."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from ops.world.aws_clients import AwsClients
 _ALIVE = ["pending", "running", "stopping", "stopped"]
 # Service Quotas' codes: "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", "EC2-VPC Elastic IPs".
 _VCPUS, _ADDRESSES = "L-1216C47A", "L-0263D0A3"
-# What a deployment writes at its domain, and what stands in the way of that.
+# The record types that a deployment writes at its domain, and those that conflict with them.
 _OF_A_SITE = frozenset({"A", "AAAA", "CAA", "CNAME"})
-# As AWS calls what uname does.
+# AWS's names for the machine types of uname.
 _ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
 _STANDARD_FAMILIES = frozenset("acdhimrtz")
 _BATCH = 1000
 
 
 class AwsAccount:
-    """Asks the account, in the site's region, and removes what is named to it."""
+    """Queries the account in the site's region; removes rules, object versions and buckets."""
 
     def __init__(self, region: str, endpoint_url: str = "") -> None:
         self._region = region
         self._client = AwsClients(region, endpoint_url).client
 
     def facts(self, *, name: str, domain: str, zone: str, instance_type: str, buckets: tuple[str, ...]) -> AccountFacts:
-        """Return all that decides whether a site called ``name`` can be made here.
+        """Return the facts that decide whether a site called ``name`` can be made in this account.
 
-        What AWS does not answer, for want of rights or because the endpoint has no such service, is named in ``unknown``.
-        Raises Unavailable when there are no credentials that AWS takes.
+        ``unknown`` names the questions that AWS did not answer, because a right is missing or the endpoint lacks the service.
+        Raises Unavailable when AWS accepts no credentials of this machine.
         """
         identity = self._identity()
         questions = _Questions()
@@ -58,19 +58,19 @@ class AwsAccount:
             unknown=tuple(questions.unanswered),
         )
 
-    def holder(self, card: str) -> str:
-        """Return the machine that has a network card, or "" when none has or there is no such card."""
+    def attached_instance(self, card: str) -> str:
+        """Return the instance that a network interface is attached to, or "" without an attachment or interface."""
         return str(self._answered(card, lambda: self._holder(card)))
 
     def rules(self, group: str) -> dict[str, str]:
-        """Return the rules of a security group by their id, each in words: ``ingress tcp 8080 from 0.0.0.0/0``."""
+        """Return the rules of a security group by id, each as text: ``ingress tcp 8080 from 0.0.0.0/0``."""
         pages = self._client("ec2").get_paginator("describe_security_group_rules")
         chosen = [{"Name": "group-id", "Values": [group]}]
         found = self._answered("security groups", lambda: list(pages.paginate(Filters=chosen)))
-        return {rule["SecurityGroupRuleId"]: _words(rule) for page in found for rule in page["SecurityGroupRules"]}
+        return {rule["SecurityGroupRuleId"]: _text(rule) for page in found for rule in page["SecurityGroupRules"]}
 
     def revoke(self, group: str, rule: str, *, egress: bool) -> None:
-        """Take a rule out of a security group."""
+        """Remove a rule from a security group."""
         client = self._client("ec2")
         verb = client.revoke_security_group_egress if egress else client.revoke_security_group_ingress
         self._answered("security groups", lambda: verb(GroupId=group, SecurityGroupRuleIds=[rule]))
@@ -81,7 +81,7 @@ class AwsAccount:
         return tuple(found)
 
     def contents(self, bucket: str) -> BucketContents:
-        """Return what a bucket holds; nothing, when it is not there."""
+        """Return what a bucket contains; zeros when it does not exist."""
         pages = list(self._versions(bucket))
         versions = [each for page in pages for each in page.get("Versions", [])]
         markers = sum(len(page.get("DeleteMarkers", [])) for page in pages)
@@ -98,16 +98,16 @@ class AwsAccount:
             for each in page.get("DeleteMarkers", []):
                 yield _version(each, marker=True)
 
-    def hidden(self, bucket: str, prefix: str) -> tuple[str, ...]:
-        """Return the keys that begin with ``prefix`` and that a delete marker hides, sorted."""
+    def hidden_keys(self, bucket: str, prefix: str) -> tuple[str, ...]:
+        """Return the keys with that ``prefix`` whose latest version is a delete marker, sorted."""
         pages = self._versions(bucket, prefix)
         found = (each for page in pages for each in page.get("DeleteMarkers", []) if each["IsLatest"])
         return tuple(sorted(each["Key"] for each in found))
 
-    def bring_back(self, bucket: str, key: str, version: str) -> None:
-        """Make a version of an object the newest once more, by a copy of it."""
+    def restore_version(self, bucket: str, key: str, version: str) -> None:
+        """Make an older version of an object the latest again, by copying it."""
         origin = {"Bucket": bucket, "Key": key, "VersionId": version}
-        # An object is copied onto itself only with something that changes: its metadata, of which it has none.
+        # S3 copies an object onto itself only if something changes: here its metadata, which is empty before and after.
         request = {"CopySource": origin, "MetadataDirective": "REPLACE", "ChecksumAlgorithm": "SHA256"}
         self._answered(
             f"{key} in bucket {bucket}", lambda: self._client("s3").copy_object(Bucket=bucket, Key=key, **request)
@@ -121,9 +121,9 @@ class AwsAccount:
         return int(found.get("Rule", {}).get("DefaultRetention", {}).get("Days", 0))
 
     def empty(self, bucket: str, tell: Callable[[str], None]) -> int:
-        """Delete every version and every delete marker of a bucket and return how many there were; tells of progress.
+        """Delete every version and every delete marker of a bucket and return how many there were; reports progress.
 
-        Raises OpsError naming the first that AWS would not delete.
+        Raises OpsError with the first version that AWS refuses to delete.
         """
         client, done = self._client("s3"), 0
         while batch := self._some_versions(bucket):
@@ -132,26 +132,31 @@ class AwsAccount:
             if refused := answer.get("Errors"):
                 first = refused[0]
                 raise OpsError(
-                    f"{first['Key']} of {bucket}: {first['Code']}", "wait until its lock ends, then run again"
+                    f"{first['Key']} of {bucket}: {first['Code']}",
+                    "wait until its lock ends, then run the command again",
                 )
             done += len(batch)
             tell(f"{bucket}: {done} versions deleted")
         return done
 
     def delete_bucket(self, bucket: str) -> None:
-        """Delete an empty bucket; one that is not there is no error."""
+        """Delete an empty bucket; a bucket that does not exist is not an error."""
         try:
             self._client("s3").delete_bucket(Bucket=bucket)
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchBucket":
-                raise OpsError(f"bucket {bucket} cannot be deleted: {error}", "look into it, then run again") from error
+                raise OpsError(
+                    f"bucket {bucket} cannot be deleted: {error}",
+                    "check what the bucket contains, then run the command again",
+                ) from error
 
     def _identity(self) -> str:
         try:
             return str(self._client("sts").get_caller_identity()["Arn"])
         except (BotoCoreError, ClientError) as error:
             raise Unavailable(
-                f"AWS takes no credentials from here: {error}", "aws sso login, or AWS_PROFILE of an administrator"
+                f"AWS accepts no credentials of this machine: {error}",
+                "run aws sso login, or set AWS_PROFILE to an administrator's profile",
             ) from error
 
     def _region_open(self) -> bool:
@@ -179,7 +184,7 @@ class AwsAccount:
         ]
 
     def _type(self, instance_type: str) -> dict[str, Any]:
-        """What EC2 says of a type of machine; nothing when there is none of that name."""
+        """EC2's description of an instance type; empty when there is no type of that name."""
         try:
             (found,) = self._client("ec2").describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
         except ClientError as error:
@@ -190,14 +195,14 @@ class AwsAccount:
 
     def _against(self, kind: dict[str, Any]) -> str:
         if not kind:
-            return f"is no type of machine in {self._region}"
+            return f"is not an instance type of {self._region}"
         architectures = kind["ProcessorInfo"]["SupportedArchitectures"]
         built = _ARCHITECTURES.get(platform.machine(), platform.machine())
         if built not in architectures:
-            return f"is {', '.join(architectures)}, and ops' image is built here, on {built}"
-        # Nothing else shows a volume under its id (Amazon EC2 User Guide, "Map NVMe volumes to device names").
+            return f"is {', '.join(architectures)}, but the ops image is built on this machine, which is {built}"
+        # Only Nitro instances show a volume under its id (Amazon EC2 User Guide, "Map NVMe volumes to device names").
         nitro = kind.get("Hypervisor", "nitro") == "nitro"
-        return "" if nitro else "is no Nitro machine, and names no disk by its volume"
+        return "" if nitro else "is not a Nitro instance, so its disks do not show their volume ids"
 
     def _quota(self, code: str) -> int:
         found = self._client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode=code)
@@ -256,9 +261,13 @@ class AwsAccount:
             yield from pages
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchBucket":
-                raise OpsError(f"bucket {bucket} cannot be listed: {error}", "check the rights to it") from error
+                raise OpsError(
+                    f"bucket {bucket} cannot be listed: {error}", "check this identity's permissions for it"
+                ) from error
         except BotoCoreError as error:
-            raise Unavailable(f"bucket {bucket} is out of reach: {error}", "check network and credentials") from error
+            raise Unavailable(
+                f"bucket {bucket} is out of reach: {error}", "check network and credentials, then run the command again"
+            ) from error
 
     def _some_versions(self, bucket: str) -> list[dict[str, str]]:
         page = next(iter(self._versions(bucket)), {})
@@ -269,13 +278,17 @@ class AwsAccount:
         try:
             return question()
         except ClientError as error:
-            raise OpsError(f"{what}: AWS says {error.response['Error']['Code']}", "check the rights to it") from error
+            raise OpsError(
+                f"{what}: AWS says {error.response['Error']['Code']}", "check this identity's permissions for it"
+            ) from error
         except BotoCoreError as error:
-            raise Unavailable(f"{what}: AWS is out of reach: {error}", "check network and credentials") from error
+            raise Unavailable(
+                f"{what}: AWS is out of reach: {error}", "check network and credentials, then run the command again"
+            ) from error
 
 
 class _Questions:
-    """Asks what AWS may not answer, and notes what it did not."""
+    """Asks questions and notes those that AWS does not answer."""
 
     def __init__(self) -> None:
         self.unanswered: list[str] = []
@@ -297,7 +310,7 @@ def _version(listed: dict[str, Any], *, marker: bool) -> ObjectVersion:
     )
 
 
-def _words(rule: dict[str, Any]) -> str:
+def _text(rule: dict[str, Any]) -> str:
     way, whom = ("egress", "to") if rule["IsEgress"] else ("ingress", "from")
     peer = rule.get("CidrIpv4") or rule.get("CidrIpv6") or rule.get("PrefixListId") or "another group"
     protocol = "all protocols" if rule["IpProtocol"] == "-1" else rule["IpProtocol"]

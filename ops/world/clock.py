@@ -1,4 +1,4 @@
-"""The door to time."""
+"""The adapter for time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """Tells and spends real time."""
+    """The system clock."""
 
     def now(self) -> datetime:
         """Return the time of day, in UTC."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds that never run backwards; only differences mean anything."""
+        """Return the monotonic time in seconds; only differences are meaningful."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:

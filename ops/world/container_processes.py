@@ -1,4 +1,4 @@
-"""The door to programs that this machine has not: each runs in a container of an image, which is removed when it ends."""
+"""The adapter for programs that are not installed on this machine: each runs in a container, which is then removed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LABEL = "gitea-suite.errand"
 
 @dataclass(frozen=True)
 class ContainerProcesses(Processes):
-    """Runs programs of an image as this process's own user, on this machine's network, with folders of this machine.
+    """Runs programs of an image as this process's own user, on this machine's network, with folders of this machine mounted.
 
-    ``name`` is the containers' host name, by which a program that keeps locks knows its own again. Values of ``environment``
-    go to the container by their names alone: none of them stands in the process list.
+    ``name`` is the containers' host name; a program that keeps locks recognizes its own locks by it. The command line has
+    only the names of ``environment``'s variables, so the values do not show in the process list.
     """
 
     image: str
@@ -44,11 +44,11 @@ class ContainerProcesses(Processes):
         *rest: Any,
         **named: Any,
     ) -> subprocess.Popen[str]:
-        """Whatever ``Processes`` starts and attends to, it starts by this."""
+        """Start a program in the image; the other methods of ``Processes`` use this."""
         return super()._started(self._around(argv, environment), directory, environment, *rest, **named)
 
-    def at_work(self) -> bool:
-        """Tell whether a container of that name is at work: its own run may have been killed, and it not with it."""
+    def is_running(self) -> bool:
+        """Return whether a container of that name runs. It may outlive a killed run of ``ops``."""
         chosen = f"label={_LABEL}={self.name}"
         return bool(Processes().run(["docker", "ps", "--quiet", "--filter", chosen]).output.strip())
 

@@ -1,4 +1,4 @@
-"""The door to the Docker engine."""
+"""The adapter for the Docker engine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ops.errors import OpsError, Unavailable
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
-# On a busy machine with control groups of version 1, runc gives up when a process is just being made; it thaws what it froze.
+# On a busy machine with control groups version 1, runc fails while a process is being created, and thaws what it froze.
 _FREEZES = 5
-# Longer than that no one waits for a write; then the site goes on, and no backup is made of it.
+# The longest that a write may wait. After that the site is thawed and the backup fails.
 FROZEN_SECONDS = 5.0
-# When a container started that never did.
+# The start time of a container that has never started.
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -42,7 +42,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Member:
-    """One of the containers of a service: its id, the image it was asked for and that image's id, state, health, birth."""
+    """One container of a service: its id, the requested image and that image's id, state, health and creation time."""
 
     identity: str
     image: str
@@ -54,23 +54,23 @@ class Member:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command in a container came to."""
+    """The result of a command in a container."""
 
     code: int
     output: str
 
 
 class Containers:
-    """Looks at, runs in and builds containers on the engine that the environment names."""
+    """Containers and images of the engine that the environment names."""
 
     def __init__(self) -> None:
-        with _explained():
+        with _translated_errors():
             self._docker = docker.from_env()
             self._docker.ping()
 
     def services(self, project: str) -> tuple[Service, ...]:
         """Return the containers of a Compose project, stopped ones included, sorted by service."""
-        with _explained():
+        with _translated_errors():
             found = self._docker.containers.list(
                 all=True, ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
             )
@@ -88,78 +88,80 @@ class Containers:
 
         Raises OpsError when the service has no running container.
         """
-        with _explained():
+        with _translated_errors():
             container = self._running(project, service)
             code, output = container.exec_run(list(argv), user=user, environment=dict(environment or {}))
         return Ran(int(code), output.decode("utf-8", "replace"))
 
     def restart(self, project: str, service: str) -> None:
-        """Stop the container of a service, with the time it may take for that, and start it again.
+        """Restart the container of a service, with its own stop time-out.
 
         Raises OpsError when the service has no running container.
         """
-        with _explained():
+        with _translated_errors():
             container = self._running(project, service)
             container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 10)
 
     def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
-        """Stop the container of a service, with the time it may take for that, but ``at_most`` so many seconds.
+        """Stop the container of a service, with its own stop time-out, but ``at_most`` that many seconds.
 
-        One that is stopped is no error.
+        A container that is already stopped is not an error.
         """
-        with _explained():
+        with _translated_errors():
             for container in self._all(project, service):
                 allowed = container.attrs["Config"].get("StopTimeout") or 10
                 container.stop(timeout=allowed if at_most is None else min(allowed, at_most))
 
     def start(self, project: str, service: str) -> None:
-        """Start the container of a service that was stopped; raises OpsError when there is none."""
-        with _explained():
+        """Start the stopped container of a service; raises OpsError when the service has no container."""
+        with _translated_errors():
             found = self._all(project, service)
             if not found:
-                raise OpsError(f"there is no container of {service}", "systemctl restart gitea-suite")
+                raise OpsError(f"{service} has no container", "run systemctl restart gitea-suite")
             found[0].start()
 
     def members(self, project: str, service: str) -> tuple[Member, ...]:
         """Return every container of a service, stopped ones included."""
-        with _explained():
+        with _translated_errors():
             return tuple(_member(each.attrs) for each in self._all(project, service))
 
     def signal(self, identity: str, name: str) -> None:
-        """Send a signal to the first process of a container; one that does not run or is gone is no error."""
-        with _explained(), suppress(APIError):
+        """Send a signal to the main process of a container; a stopped or removed container is not an error."""
+        with _translated_errors(), suppress(APIError):
             self._docker.api.kill(identity, signal=name)
 
     def remove(self, identity: str) -> None:
-        """Remove a container with its volumes that have no name, whatever it does; one that is gone is no error."""
-        with _explained(), suppress(NotFound):
+        """Remove a container, running or not, with its anonymous volumes; a removed container is not an error."""
+        with _translated_errors(), suppress(NotFound):
             self._docker.api.remove_container(identity, force=True, v=True)
 
     def address(self, project: str, service: str, network: str) -> str:
-        """Return the IP address of the running container of a service on a network; raises OpsError when there is none."""
-        with _explained():
+        """Return the IP address of a service's running container on a network; raises OpsError when it does not run."""
+        with _translated_errors():
             networks = self._running(project, service).attrs["NetworkSettings"]["Networks"]
         return str(networks[network]["IPAddress"])
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
-        """Return the command line of each process in the running container of a service."""
-        with _explained():
-            # Whole, however wide the terminal was that the engine was started at.
+        """Return the command line of each process in a service's running container."""
+        with _translated_errors():
+            # -ww: full lines, whatever the width of the terminal that started the engine.
             top = self._running(project, service).top(ps_args="-efww")
         return tuple(row[-1] for row in top["Processes"] or ())
 
     def name(self, project: str, service: str) -> str:
-        """Return the name of the running container of a service; raises OpsError when there is none."""
-        with _explained():
+        """Return the name of a service's running container; raises OpsError when it does not run."""
+        with _translated_errors():
             return str(self._running(project, service).name)
 
-    def once(self, image: str, script: str, *, folder: Path, target: str, user: str, writable: bool = False) -> Ran:
-        """Run a shell script in a new container of an image, a folder of this machine mounted at ``target``, and remove it.
+    def run_script(
+        self, image: str, script: str, *, folder: Path, target: str, user: str, writable: bool = False
+    ) -> Ran:
+        """Run a shell script in a new container without network, with ``folder`` mounted at ``target``; then remove the container.
 
-        It has no network. Returns its exit code, and its standard output, or its errors when it failed.
+        Returns the exit code, and the standard output, or standard error when the script failed.
         """
         mount = {str(folder): {"bind": target, "mode": "rw" if writable else "ro"}}
-        with _explained():
+        with _translated_errors():
             made = self._docker.containers.create(
                 image, ["-c", script], entrypoint=["sh"], user=user, network_mode="none", volumes=mount
             )
@@ -171,11 +173,13 @@ class Containers:
                 made.remove(force=True, v=True)
         return Ran(code, output)
 
-    def serve(self, image: str, argv: Sequence[str], *, name: str, user: str, folder: Path, target: str) -> None:
-        """Start a program of an image in a new container without a network, a folder of this machine mounted at ``target``."""
+    def start_program(
+        self, image: str, argv: Sequence[str], *, name: str, user: str, folder: Path, target: str
+    ) -> None:
+        """Start a program in a new container without network, with ``folder`` mounted at ``target``; does not wait for it."""
         mount = {str(folder): {"bind": target, "mode": "rw"}}
         entry, *rest = argv
-        with _explained():
+        with _translated_errors():
             self._docker.containers.run(
                 image,
                 rest,
@@ -188,21 +192,21 @@ class Containers:
                 volumes=mount,
             )
 
-    def last_words(self, container: str) -> str:
-        """Return the end of the log of a container that has ended, or "" while it runs."""
-        with _explained():
+    def exit_log(self, container: str) -> str:
+        """Return the last 20 lines of an exited container's log, or "" while it runs."""
+        with _translated_errors():
             found = self._docker.containers.get(container)
             if found.attrs["State"]["Running"]:
                 return ""
-            return str(found.logs(tail=20).decode("utf-8", "replace")) or "it said nothing"
+            return str(found.logs(tail=20).decode("utf-8", "replace")) or "it logged nothing"
 
     def start_watchdog(self, container: str, *, watchdog_image: str, seconds: float) -> str:
-        """Put someone on duty who lets a frozen container go on after so many seconds, whoever froze it and then died.
+        """Start a container that thaws a frozen container after so many seconds, even if the process that froze it was killed.
 
         ``watchdog_image`` is an image with a shell and Docker's client; returns the id of its container.
         """
         script = f"echo on duty; sleep {seconds}; docker unpause {container}"
-        with _explained():
+        with _translated_errors():
             watch = self._docker.containers.run(
                 watchdog_image,
                 ["-c", script],
@@ -217,8 +221,8 @@ class Containers:
         return str(watch.id)
 
     def freeze(self, container: str) -> None:
-        """Stop every process of a container where it stands."""
-        with _explained():
+        """Suspend every process of a container."""
+        with _translated_errors():
             for attempt in range(_FREEZES):
                 try:
                     self._docker.api.pause(container)
@@ -229,26 +233,26 @@ class Containers:
                     return
 
     def thaw(self, container: str) -> bool:
-        """Let a frozen container go on, and tell whether it stood still until now."""
-        with _explained():
+        """Thaw a frozen container, and return whether it was frozen until now."""
+        with _translated_errors():
             still = bool(self._docker.containers.get(container).attrs["State"]["Paused"])
             if still:
                 self._docker.api.unpause(container)
         return still
 
     def stop_watchdog(self, watch: str) -> None:
-        """End the duty of a watchman; one whose duty has ended is no error."""
-        with _explained(), suppress(APIError):
+        """Stop a watchdog; one that has already ended is not an error."""
+        with _translated_errors(), suppress(APIError):
             self._docker.api.kill(watch)
 
     def discard(self, container: str) -> None:
-        """End and remove a container of that name; none is no error."""
-        with _explained(), suppress(NotFound):
+        """Stop and remove the container of that name; a name without a container is not an error."""
+        with _translated_errors(), suppress(NotFound):
             self._docker.containers.get(container).remove(force=True, v=True)
 
     def pinned(self, project: str) -> Mapping[str, str]:
-        """Return the image of each service of a project, by NAME:TAG@DIGEST where a registry told the digest."""
-        with _explained():
+        """Return the image of each service of a project, as NAME:TAG@DIGEST where its registry gave the digest."""
+        with _translated_errors():
             running = self._docker.containers.list(
                 ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
             )
@@ -257,8 +261,8 @@ class Containers:
             }
 
     def pull(self, name: str, digest: str) -> None:
-        """Have the image of that digest on this machine; raises Unavailable when no registry gives it."""
-        with _explained():
+        """Pull the image of that digest unless this machine has it; raises Unavailable when the pull fails."""
+        with _translated_errors():
             try:
                 self._docker.images.get(f"{name}@{digest}")
             except ImageNotFound:
@@ -269,35 +273,38 @@ class Containers:
                 self._docker.api.pull(name, tag=digest)
             except APIError as error:
                 raise Unavailable(
-                    f"{name}@{digest[:19]} cannot be pulled: {error.explanation or error}", "try again later"
+                    f"{name}@{digest[:19]} cannot be pulled: {error.explanation or error}",
+                    "check the registry and the network, then run the command again",
                 ) from error
 
     def image_id(self, reference: str) -> str:
-        """Return the sha256:... id of a local image, or "" when the engine has none of that name."""
-        with _explained():
+        """Return the sha256:... id of a local image, or "" when the engine has no image of that name."""
+        with _translated_errors():
             try:
                 return str(self._docker.images.get(reference).id)
             except ImageNotFound:
                 return ""
 
     def build(self, context: Path, tag: str, arguments: Mapping[str, str], tell: Callable[[str], None]) -> str:
-        """Build the Dockerfile in ``context``, tag it and return the image's id; raises OpsError with the log's end."""
-        with _explained():
+        """Build the Dockerfile in ``context``, tag the image and return its id; raises OpsError with the end of the build log."""
+        with _translated_errors():
             try:
                 image, log = self._docker.images.build(path=str(context), tag=tag, buildargs=dict(arguments), rm=True)
             except BuildError as error:
                 tail = "".join(str(line.get("stream", "")) for line in list(error.build_log)[-20:])
-                raise OpsError(f"building {tag} failed: {error.msg}\n{tail}", "mend the Dockerfile named") from error
+                raise OpsError(
+                    f"building {tag} failed: {error.msg}\n{tail}", "fix the Dockerfile, then run the command again"
+                ) from error
         for line in log:
             if str(line.get("stream", "")).startswith("Step "):
                 tell(str(line["stream"]).strip())
         return str(image.id)
 
     def save(self, reference: str, archive: Path) -> None:
-        """Write an image as a compressed `docker save` archive; the file appears only when it is whole."""
+        """Write an image as a compressed `docker save` archive; the file appears only when it is complete."""
         partial = archive.with_suffix(f".{os.getpid()}.partial")
-        # The lowest level: it takes a third of the time of the usual one, for a tenth more bytes.
-        with _explained(), gzip.open(partial, "wb", compresslevel=1) as file:
+        # The lowest level takes a third of the default level's time, for a tenth more bytes.
+        with _translated_errors(), gzip.open(partial, "wb", compresslevel=1) as file:
             for chunk in self._docker.images.get(reference).save(named=True):
                 file.write(chunk)
         partial.replace(archive)
@@ -310,7 +317,7 @@ class Containers:
         labels = [f"{_COMPOSE_PROJECT}={project}", f"{_COMPOSE_SERVICE}={service}"]
         found = self._docker.containers.list(ignore_removed=True, filters={"label": labels})
         if not found:
-            raise OpsError(f"{service} is not running", f"docker compose --project-name {project} up -d {service}")
+            raise OpsError(f"{service} is not running", f"run docker compose --project-name {project} up -d {service}")
         return found[0]
 
 
@@ -339,15 +346,15 @@ def _member(attributes: Mapping[str, Any]) -> Member:
 
 
 def health_from(state: Mapping[str, Any]) -> str:
-    """Return healthy, unhealthy, starting, or "" without a check, from what the engine says of a container's state.
+    """Return healthy, unhealthy, starting, or "" without a health check, from the engine's state of a container.
 
-    The engine calls whoever was paused unhealthy until it has asked again: what this very run was told last counts until then.
+    The engine calls a paused container unhealthy until its next check. Until then the last check since the container's start counts.
     """
     health = state.get("Health", {})
-    verdict, told = str(health.get("Status", "")), health.get("Log") or []
-    if verdict == "unhealthy" and told and told[-1]["ExitCode"] == 0:
-        return "healthy" if _moment(told[-1]["Start"]) >= _moment(state["StartedAt"]) else "starting"
-    return verdict
+    status, checks = str(health.get("Status", "")), health.get("Log") or []
+    if status == "unhealthy" and checks and checks[-1]["ExitCode"] == 0:
+        return "healthy" if _moment(checks[-1]["Start"]) >= _moment(state["StartedAt"]) else "starting"
+    return status
 
 
 def _pinned(reference: str, image: Any) -> str:
@@ -356,21 +363,21 @@ def _pinned(reference: str, image: Any) -> str:
 
 
 def _moment(text: str) -> datetime:
-    """The engine tells nanoseconds; a datetime holds microseconds (0001-01-01 is a container that never started)."""
+    """The engine gives nanoseconds; a datetime holds microseconds (0001-01-01 is a container that never started)."""
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        raise OpsError(f"Docker does not know it: {error.explanation}", "look at `docker ps --all`") from error
+        raise OpsError(f"Docker does not find it: {error.explanation}", "look at docker ps --all") from error
     except APIError as error:
-        raise OpsError(f"Docker refuses: {error.explanation or error}", "look at the engine's log") from error
-    # What the library asks for over a connection that breaks, it lets its own library say.
+        raise OpsError(f"Docker refuses: {error.explanation or error}", "look at journalctl --unit docker") from error
+    # When a connection breaks, docker-py passes on the exception of requests.
     except (DockerException, RequestException) as error:
         raise Unavailable(
             f"no Docker engine answers: {error}",
-            "start it: systemctl start docker; where there is none: apt-get install docker.io",
+            "run systemctl start docker; if it is not installed: apt-get install docker.io",
         ) from error

@@ -1,4 +1,4 @@
-"""The door to what the stages leave behind: reports/evidence/<tree>/<stage>.json with its JUnit file beside it."""
+"""The adapter for the files of the stages: reports/evidence/<tree>/<stage>.json and its JUnit file."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ BENCHMARKS = "bench.json"
 def note(
     *, image_set: str = "", images: Mapping[str, str] | None = None, sites: Mapping[str, str] | None = None
 ) -> None:
-    """Add to what the gate is told about the stage that runs: its images and sites, name to digest. Outside of a gate, nothing."""
+    """Add images and sites (name to digest) to the note of the running stage. Does nothing outside the gate."""
     if not (named := os.environ.get(NOTE_VARIABLE)):
         return
     path = Path(named)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = _noted(path)
+        noted = _noted(path)
         document = {
-            "set": image_set or known["set"],
-            "images": {**known["images"], **(images or {})},
-            "sites": {**known["sites"], **(sites or {})},
+            "set": image_set or noted["set"],
+            "images": {**noted["images"], **(images or {})},
+            "sites": {**noted["sites"], **(sites or {})},
         }
         _replace(path, json.dumps(document, indent=2).encode())
 
@@ -45,7 +45,7 @@ class Evidence:
         self._key_file = git_directory / "gitea-suite-gate.key"
 
     def key(self) -> bytes:
-        """Return the key that evidence is signed with: GATE_KEY where CI hands evidence from job to job, else this checkout's.
+        """Return the key that signs evidence: GATE_KEY where CI passes evidence between jobs, or this checkout's own key.
 
         Raises ConfigError for a GATE_KEY that is not 32 bytes or more in hex.
         """
@@ -60,13 +60,13 @@ class Evidence:
         return self.key()
 
     def proofs(self, tree: str, stages: Iterable[str]) -> dict[str, Proof]:
-        """Return what is on file for each of the stages, about a tree."""
+        """Return the stored evidence of each stage for a tree."""
         return {
             stage: Proof(_content(self._envelope(tree, stage)), _content(self._junit(tree, stage))) for stage in stages
         }
 
     def begin(self, stage: str) -> Path:
-        """Forget the pending files of an earlier run of the stage, and return where its JUnit file goes."""
+        """Delete the pending files of the stage's earlier run, and return the path for its JUnit file."""
         pending = self.reports / "junit" / f"{stage}.xml"
         for stale in (pending, self.note_path(stage)):
             stale.unlink(missing_ok=True)
@@ -74,30 +74,30 @@ class Evidence:
         return pending
 
     def note_path(self, stage: str) -> Path:
-        """Return where the stage notes what it runs on; each has a file of its own, for stages may run side by side."""
+        """Return the path of the stage's note. Each stage has its own, because stages may run at the same time."""
         return self.reports / "junit" / f"{stage}.note.json"
 
     def forget(self, stage: str, tree: str) -> None:
-        """Forget the evidence that the stage has for a tree."""
+        """Delete the stage's evidence for a tree."""
         for stale in (self._envelope(tree, stage), self._junit(tree, stage)):
             stale.unlink(missing_ok=True)
 
     def keep(self, stage: str, tree: str, junit: bytes, envelope: bytes) -> None:
-        """Keep a stage's evidence; the envelope comes last, so that there is none without its JUnit file."""
+        """Store a stage's evidence; the envelope is written last, so that every envelope has its JUnit file."""
         _replace(self._junit(tree, stage), junit)
         _replace(self._envelope(tree, stage), envelope)
 
-    def circumstances(self, stage: str, known: Circumstances) -> Circumstances:
-        """Return under what a stage ran: what is known of it, and what it noted itself."""
+    def circumstances(self, stage: str, given: Circumstances) -> Circumstances:
+        """Return the given circumstances of a stage together with its own note."""
         noted = _noted(self.note_path(stage))
-        return replace(known, image_set=noted["set"], images=noted["images"], sites=noted["sites"])
+        return replace(given, image_set=noted["set"], images=noted["images"], sites=noted["sites"])
 
     def measured(self) -> bytes | None:
-        """Return what the benchmarks have written, None where none has run."""
+        """Return the benchmarks' file, or None where no benchmark has run."""
         return _content(self.reports / BENCHMARKS)
 
     def drop(self, name: str) -> None:
-        """Take back a file of the report."""
+        """Delete a file of the report."""
         (self.reports / name).unlink(missing_ok=True)
 
     def write(self, name: str, text: str) -> Path:
@@ -118,7 +118,7 @@ def _from_hex(text: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) < 32:
-        raise ConfigError(f"{KEY_VARIABLE} is no key", "give 32 bytes or more in hex: openssl rand -hex 32")
+        raise ConfigError(f"{KEY_VARIABLE} is not a key", "set it to 32 bytes or more in hex: openssl rand -hex 32")
     return key
 
 

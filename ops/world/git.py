@@ -1,4 +1,4 @@
-"""The door to git: which tree this is, and whether the work tree is exactly it."""
+"""The adapter for git: the committed tree, and whether the work tree differs from it."""
 
 from __future__ import annotations
 
@@ -27,25 +27,30 @@ class Git:
         return self._run("rev-parse", "HEAD")
 
     def changed_files(self) -> tuple[str, ...]:
-        """Return the files that differ from the commit, untracked ones that are not ignored included."""
+        """Return the files that differ from the commit, including untracked files that are not ignored."""
         lines = self._run("status", "--porcelain", "--untracked-files=all").splitlines()
         return tuple(line[2:].strip() for line in lines)
 
     def tag_exists(self, name: str) -> bool:
-        """Tell whether there is a tag of that name."""
+        """Return whether a tag of that name exists."""
         return bool(self._run("tag", "--list", name))
 
     def tag(self, name: str, message: str) -> None:
-        """Make an annotated tag on the commit that is checked out; raises Refused with git's words when it will not."""
+        """Make an annotated tag on the commit that is checked out; raises Refused with git's message when git fails."""
         self._run(
-            "tag", "--annotate", name, "--message", message, hint="git config user.name and user.email, then again"
+            "tag",
+            "--annotate",
+            name,
+            "--message",
+            message,
+            hint="set git config user.name and user.email, then run it again",
         )
 
-    def _run(self, *arguments: str, hint: str = "the gate works in a git checkout with a commit") -> str:
+    def _run(self, *arguments: str, hint: str = "run it in a git checkout that has a commit") -> str:
         try:
             done = subprocess.run(["git", *arguments], cwd=self._root, capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
-            raise Refused("git is not installed", "apt-get install git") from error
+            raise Refused("git is not installed", "run apt-get install git") from error
         if done.returncode:
             raise Refused(f"git {arguments[0]} failed: {done.stderr.strip()}", hint)
         return done.stdout.rstrip("\n")

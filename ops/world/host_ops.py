@@ -1,4 +1,4 @@
-"""The door to the host's own ``ops``, over ssh."""
+"""The adapter for ``ops`` on the host, over ssh."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ class HostOps:
         self._connection, self._processes = connection, processes
 
     def ops(self, *arguments: str) -> Mapping[str, Any]:
-        """Run a verb as root and return its JSON document; its progress goes to this process's stderr.
+        """Run a verb as root and return its JSON document; its progress lines go to this process's stderr.
 
-        Raises Unavailable when the host does not answer, and OpsError with the verb's own words when it failed.
+        Raises Unavailable when the host does not answer, and OpsError with the verb's own message when the verb failed.
         """
         command = shlex.join(["sudo", "-n", "ops", *arguments, "--json"])
         finished = self._processes.output([*self._ssh(), command], directory=Path.cwd(), environment={})
         return document_from(finished.code, finished.output, " ".join(arguments))
 
     def _ssh(self) -> list[str]:
-        known = self._connection
-        where = ["-p", str(known["ansible_port"]), f"{known['ansible_user']}@{known['ansible_host']}"]
-        key = ["-i", str(known["ansible_ssh_private_key_file"])]
-        # A connection that dies is noticed within a minute.
+        variables = self._connection
+        where = ["-p", str(variables["ansible_port"]), f"{variables['ansible_user']}@{variables['ansible_host']}"]
+        key = ["-i", str(variables["ansible_ssh_private_key_file"])]
+        # ssh notices a dead connection within a minute.
         steady = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15"]
-        return ["ssh", "-n", *shlex.split(str(known["ansible_ssh_common_args"])), *steady, *key, *where]
+        return ["ssh", "-n", *shlex.split(str(variables["ansible_ssh_common_args"])), *steady, *key, *where]
 
 
 def document_from(code: int, output: str, verb: str) -> Mapping[str, Any]:
-    """Return what the host's ``ops`` printed; raises as ``Remote.ops`` does. 255 is ssh's own exit code (ssh(1))."""
+    """Return the JSON document of ``ops`` on the host; raises as ``HostOps.ops`` does. 255 is ssh's own exit code (ssh(1))."""
     if code == 255:
         raise Unavailable("the host does not answer over ssh", "check host.address, the ssh key and port 22")
     try:
         document = json.loads(output)
     except ValueError as error:
         raise OpsError(
-            f"ops {verb} on the host said no JSON: {output.strip()[-300:]}", "deploy the site first"
+            f"ops {verb} on the host printed no JSON: {output.strip()[-300:]}", "run ops deploy first"
         ) from error
     if code:
         raise OpsError(
@@ -52,5 +52,5 @@ def document_from(code: int, output: str, verb: str) -> Mapping[str, Any]:
             str(document.get("next", "")),
             left_as=str(document.get("left_as", "")),
         )
-    found: Mapping[str, Any] = document
-    return found
+    printed: Mapping[str, Any] = document
+    return printed

@@ -1,4 +1,4 @@
-"""The door to HTTP and TLS, spoken to an address while asking for a name."""
+"""The adapter for HTTPS: requests for a domain, sent to a given address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer: status, headers in lower case, body, and when the server's certificate ends (HTTPS only)."""
+    """An HTTP answer: status, headers in lower case, body, and when the server's certificate expires (HTTPS only)."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class Answer:
     certificate_ends: datetime | None = None
 
     def json(self) -> Any:
-        """Return the body read as JSON."""
+        """Return the body parsed as JSON."""
         return json.loads(self.body)
 
 
@@ -47,7 +47,7 @@ class _Connection(http.client.HTTPSConnection):
 
 
 class Https:
-    """Asks web servers. ``extra_ca`` is PEM text trusted beside the public certificate authorities."""
+    """Sends HTTPS requests. ``extra_ca`` is PEM text, trusted in addition to the public certificate authorities."""
 
     def __init__(self, extra_ca: str = "") -> None:
         self._tls = ssl.create_default_context()
@@ -65,7 +65,7 @@ class Https:
     ) -> Answer:
         """Send one request to ``address`` for ``domain``, whose certificate must be valid, and return the answer.
 
-        A ``document`` is sent as JSON. Raises Unavailable when no valid answer comes, with the reason in words.
+        A ``document`` is sent as JSON. Raises Unavailable with the reason when no valid answer arrives.
         """
         connection = _Connection(domain, address, self._tls)
         body = None if document is None else json.dumps(document)
@@ -76,16 +76,14 @@ class Https:
             answered = {key.lower(): value for key, value in response.getheaders()}
             return Answer(response.status, answered, response.read(), connection.certificate_ends)
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(
-                f"https://{domain}{path} at {address}: {error}", "look at `ops health` on the host"
-            ) from error
+            raise Unavailable(f"https://{domain}{path} at {address}: {error}", "run ops health on the host") from error
         finally:
             connection.close()
 
     def banner(self, address: str, port: int) -> str:
-        """Return the first line a TCP server says; raises Unavailable when it says none."""
+        """Return the first line that a TCP server sends; raises Unavailable when it sends no line."""
         try:
             with socket.create_connection((address, port), _TIMEOUT_SECONDS) as connection:
                 return connection.makefile("rb").readline(256).decode("ascii", "replace").strip()
         except OSError as error:
-            raise Unavailable(f"{address}:{port}: {error}", "look at `docker compose ps` on the host") from error
+            raise Unavailable(f"{address}:{port}: {error}", "look at docker compose ps on the host") from error

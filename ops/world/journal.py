@@ -1,4 +1,4 @@
-"""The door to the journal: what a process was about to do, on the disk before it does it, and readable whatever ended it."""
+"""The adapter for a journal: each step is on the disk before it is taken, and readable however the process ended."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ops.world.files import settle
+from ops.world.files import sync_folder
 
 
 class Journal:
-    """Records on one file, a line each: a checksum, and the record as JSON. Lines are only ever added.
+    """Records in a file, one line each: a checksum, and the record as JSON. Lines are only appended.
 
-    A record is there wholly or not at all: a line that was cut off, or whose checksum is not its content's, ends the
-    journal, and what comes behind it counts for nothing.
+    A record is read completely or not at all. An incomplete line, or one with a wrong checksum, ends the journal; lines
+    after it do not count.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def records(self) -> tuple[Mapping[str, Any], ...]:
-        """Return the records, the oldest first; none where there is no journal."""
+        """Return the records, oldest first; empty without a journal."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -31,7 +31,7 @@ class Journal:
         return tuple(record for record, _ in _whole(content))
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record, which is on the disk for certain when this returns. What was cut off behind the last one goes first."""
+        """Append a record, which is on the disk when this returns. Removes an incomplete last line first."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = not self._path.exists()
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -44,13 +44,13 @@ class Journal:
         finally:
             os.close(file)
         if new:
-            settle(self._path.parent)
+            sync_folder(self._path.parent)
 
     def close(self) -> None:
-        """Do away with the journal; one that is not there is no error."""
+        """Delete the journal; a journal that does not exist is not an error."""
         self._path.unlink(missing_ok=True)
         if self._path.parent.is_dir():
-            settle(self._path.parent)
+            sync_folder(self._path.parent)
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
@@ -59,7 +59,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 
 def _whole(content: bytes) -> list[tuple[Mapping[str, Any], int]]:
-    """The records up to the first that is not whole, each with where it ends."""
+    """The records before the first invalid line, each with the position of its end."""
     found, end = [], 0
     for line in content.splitlines(keepends=True):
         checksum, _, text = line.rstrip(b"\n").partition(b" ")

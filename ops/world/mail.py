@@ -1,4 +1,4 @@
-"""The door to the mail server: SMTP, never in clear and never without credentials."""
+"""The adapter for the mail server: SMTP, always with TLS and credentials."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _TIMEOUT_SECONDS = 15.0
 
 
 class CredentialsRefused(OpsError):
-    """The mail server does not know the credentials, or does not know them yet."""
+    """The mail server does not accept the credentials, or does not accept them yet."""
 
 
 class MailRefused(OpsError):
-    """The mail server knows the credentials, and does not take the mail."""
+    """The mail server accepts the credentials, but not the mail."""
 
 
 class Mail:
-    """Hands mails to one server. ``extra_ca`` is PEM text trusted beside the public certificate authorities."""
+    """Sends mails through one server. ``extra_ca`` is PEM text, trusted in addition to the public certificate authorities."""
 
     def __init__(self, host: str, port: int, extra_ca: str = "") -> None:
         self._host, self._port = host, port
@@ -30,10 +30,10 @@ class Mail:
             self._tls.load_verify_locations(cadata=extra_ca)
 
     def send(self, credentials: SmtpCredentials, *, sender: str, recipient: str, subject: str, text: str) -> None:
-        """Hand over one mail and return when the server has taken it.
+        """Send one mail and return when the server has accepted it.
 
-        Raises CredentialsRefused or MailRefused with the server's words, and Unavailable when no server answers in
-        time, offers no TLS or shows a certificate that is not valid.
+        Raises CredentialsRefused or MailRefused with the server's message, and Unavailable when no server answers in
+        time, or when it offers no TLS or an invalid certificate.
         """
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = sender, recipient, subject
@@ -46,23 +46,27 @@ class Mail:
                 server.send_message(message)
         except smtplib.SMTPAuthenticationError as error:
             raise CredentialsRefused(
-                f"{where} refuses the credentials of {credentials.username}: {_words(error.smtp_error)}",
-                "make new ones: ops secrets rotate-smtp",
+                f"{where} refuses the credentials of {credentials.username}: {_text(error.smtp_error)}",
+                "run ops secrets rotate-smtp to make new ones",
             ) from error
         except smtplib.SMTPRecipientsRefused as error:
-            said = "; ".join(_words(words) for _, words in error.recipients.values())
-            raise _mail_refused(where, said) from error
+            answers = "; ".join(_text(answer) for _, answer in error.recipients.values())
+            raise _mail_refused(where, answers) from error
         except smtplib.SMTPResponseException as error:
-            raise _mail_refused(where, _words(error.smtp_error)) from error
+            raise _mail_refused(where, _text(error.smtp_error)) from error
         except OSError as error:
             raise Unavailable(
-                f"{where} is out of reach: {error}", "check mail.smtp_host and mail.smtp_port, and that port's way out"
+                f"{where} is out of reach: {error}",
+                "check mail.smtp_host and mail.smtp_port, and whether the firewall lets that port out",
             ) from error
 
 
-def _mail_refused(where: str, said: str) -> MailRefused:
-    return MailRefused(f"{where} refuses the mail: {said}", "is the sender's domain verified, SES out of its sandbox?")
+def _mail_refused(where: str, answer: str) -> MailRefused:
+    return MailRefused(
+        f"{where} refuses the mail: {answer}",
+        "check in SES that the sender's domain is verified and that the account is out of the sandbox",
+    )
 
 
-def _words(said: bytes | str) -> str:
-    return said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+def _text(answer: bytes | str) -> str:
+    return answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer

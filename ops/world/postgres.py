@@ -1,4 +1,4 @@
-"""The door to the site's database: one session of psql inside its container, and its own dump and restore programs."""
+"""The adapter for the site's database: a psql session inside its container, and PostgreSQL's own programs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _END = "-- end of the answer"
 
 
 class Session:
-    """An open session. What is asked in a transaction is of the one moment at which that began."""
+    """An open psql session. All statements of a transaction see the state at its start."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def ask(self, statement: str) -> list[list[str]]:
-        """Return the rows that a statement gives, their columns as text; raises OpsError with the database's words."""
+        """Return the rows of a statement, columns as text; raises OpsError with the database's message."""
         assert self._process.stdin
         assert self._process.stdout
         try:
@@ -37,8 +37,8 @@ class Session:
 
     def _gone(self, rows: list[list[str]] | None = None) -> OpsError:
         self._process.wait()
-        said = " ".join("\t".join(row) for row in rows or [])
-        return OpsError(f"the database ended the session: {said}", "look at the log of postgres")
+        output = " ".join("\t".join(row) for row in rows or [])
+        return OpsError(f"the database ended the session: {output}", "look at docker compose logs postgres")
 
 
 class Postgres:
@@ -46,13 +46,13 @@ class Postgres:
 
     @contextmanager
     def session(self, container: str, database: str = USER) -> Iterator[Session]:
-        """Open a session, and close it at the end of the block; an open transaction is rolled back.
+        """Open a session for the block; an open transaction is rolled back at its end.
 
-        It is connected when the block begins: what is asked while the site stands still is answered at once.
+        The session is connected when the block begins, so a query during the freeze does not wait for a connection.
         """
         argv = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--field-separator=\t"]
         process = subprocess.Popen(
-            [*inside(container, interactive=True), *argv, "--set=ON_ERROR_STOP=1", f"--username={USER}", database],
+            [*docker_exec(container, interactive=True), *argv, "--set=ON_ERROR_STOP=1", f"--username={USER}", database],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -72,41 +72,41 @@ class Postgres:
 
 
 def dump(container: str, snapshot: str = "") -> list[str]:
-    """Return the program that writes a dump, of an exported snapshot or of now.
+    """Return the command that writes a dump, of an exported snapshot or of the current state.
 
-    It is not compressed: restic finds what is the same.
+    The dump is not compressed, so that restic can deduplicate it.
     """
     moment = [f"--snapshot={snapshot}"] if snapshot else []
     options = ["--format=custom", "--compress=0", *moment, f"--username={USER}", USER]
-    return [*inside(container), "pg_dump", *options]
+    return [*docker_exec(container), "pg_dump", *options]
 
 
 def load(container: str, database: str) -> list[str]:
-    """Return the program that fills an empty database with the dump it reads, wholly or not at all."""
+    """Return the command that loads the dump on its standard input into an empty database, completely or not at all."""
     options = ["--exit-on-error", "--single-transaction", "--no-owner", f"--username={USER}", f"--dbname={database}"]
-    return [*inside(container, interactive=True), "pg_restore", *options]
+    return [*docker_exec(container, interactive=True), "pg_restore", *options]
 
 
-def contents(container: str) -> list[str]:
-    """Return the program that lists what is in the dump it reads. It reads to the end, though it needs but the beginning."""
+def list_dump(container: str) -> list[str]:
+    """Return the command that lists the content of the dump on its standard input. It reads the input to the end."""
     listed = 'pg_restore --list; code=$?; cat >/dev/null; exit "$code"'
-    return [*inside(container, interactive=True), "sh", "-c", listed]
+    return [*docker_exec(container, interactive=True), "sh", "-c", listed]
 
 
-def base(container: str) -> list[str]:
-    """Return the program that writes the database's files as one tar archive; it needs the log of that time to be of use."""
+def base_backup(container: str) -> list[str]:
+    """Return the command that writes a base backup as one tar archive, without the WAL that a recovery needs."""
     options = ["--format=tar", "--pgdata=-", "--wal-method=none", "--checkpoint=fast", f"--username={USER}"]
-    return [*inside(container), "pg_basebackup", *options]
+    return [*docker_exec(container), "pg_basebackup", *options]
 
 
-def receive(container: str, image: str, folder: Path, *, slot: str, name: str) -> list[str]:
-    """Return the program that writes the log of the database in a container into a folder of this machine, as it grows.
+def receive_wal(container: str, image: str, folder: Path, *, slot: str, name: str) -> list[str]:
+    """Return the command that streams the WAL of a container's database into a folder of this machine.
 
-    It runs in a container of its own, named so, from the database's own image. It is on the database's network, where
-    initdb's rules let the loopback in without a password; nothing of it is left when it ends.
+    It runs in a container called ``name``, from the database's own image. It shares the database's network, where
+    initdb's rules accept the loopback without a password. The container is removed when it ends.
     """
-    shut_in = ["--user=0:0", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", "--memory=128m"]
-    place = [f"--name={name}", f"--network=container:{container}", f"--volume={folder}:/wal", "--log-driver=none"]
+    restrictions = ["--user=0:0", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", "--memory=128m"]
+    placement = [f"--name={name}", f"--network=container:{container}", f"--volume={folder}:/wal", "--log-driver=none"]
     options = [
         "--host=127.0.0.1",
         f"--username={USER}",
@@ -115,10 +115,10 @@ def receive(container: str, image: str, folder: Path, *, slot: str, name: str) -
         f"--slot={slot}",
         "--no-loop",
     ]
-    run = ["docker", "run", "--rm", "--pull=never", "--entrypoint=pg_receivewal", *place, *shut_in]
+    run = ["docker", "run", "--rm", "--pull=never", "--entrypoint=pg_receivewal", *placement, *restrictions]
     return [*run, image, *options]
 
 
-def inside(container: str, *, interactive: bool = False) -> list[str]:
-    """Return how a program is run inside a container."""
+def docker_exec(container: str, *, interactive: bool = False) -> list[str]:
+    """Return the docker exec command that runs a program inside a container."""
     return ["docker", "exec", *(["--interactive"] if interactive else []), container]

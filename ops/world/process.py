@@ -1,4 +1,4 @@
-"""The door to other programs."""
+"""The adapter for other programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ops.errors import Unavailable
 
 Tell = Callable[[str], None]
 _LINES_KEPT = 400
-PATIENCE = 2
+INTERRUPTS_TOLERATED = 2
 _STOP_SECONDS = 10.0
 POLITE_SECONDS = 5
 _OUT_OF_THE_CALLBACK_SECONDS = 0.05
@@ -29,14 +29,14 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Finished:
-    """How a program ended: its exit code and the last lines it wrote."""
+    """How a program ended: its exit code and the last lines that it printed."""
 
     code: int
     output: str
 
 
 class Terminated(KeyboardInterrupt):
-    """A request to stop (SIGTERM, SIGHUP) that unwinds as an interrupt does. ``number`` is the signal's."""
+    """A request to stop (SIGTERM, SIGHUP), which unwinds the stack like an interrupt. ``number`` is the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -45,10 +45,10 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def signals_unwind() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into Terminated for the length of the block, so that what was begun is undone.
+    """Raise Terminated for SIGTERM and SIGHUP during the block, so that started work is undone.
 
-    What is raised inside a callback of the interpreter's own, such as a weak reference's, goes no further than that
-    (sys.unraisablehook): an interrupt that ended there, SIGINT's too, is sent again.
+    An exception inside a callback of the interpreter, such as a weak reference's, is not passed on
+    (sys.unraisablehook). An interrupt that is lost there, SIGINT included, is sent again.
     """
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -58,7 +58,7 @@ def signals_unwind() -> Iterator[None]:
         if not isinstance(lost.exc_value, KeyboardInterrupt):
             hook(lost)
             return
-        # Not from here: it would end here once more.
+        # From a timer: a signal sent here would be lost here again.
         number = interrupt_code(lost.exc_value) - 128
         threading.Timer(_OUT_OF_THE_CALLBACK_SECONDS, os.kill, (os.getpid(), number)).start()
 
@@ -74,33 +74,33 @@ def signals_unwind() -> Iterator[None]:
 
 @contextmanager
 def signals_held() -> Iterator[list[int]]:
-    """Hold back SIGINT, SIGTERM and SIGHUP for the length of the block; the first that came is delivered at its end.
+    """Hold back SIGINT, SIGTERM and SIGHUP during the block; the first one is delivered at its end.
 
-    What the block is given names those that came: it is to end soon when there is one. What is ignored stays ignored.
+    Yields the list of signals received so far; the block should end soon after the first. Ignored signals stay ignored.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
 
-    heard = [each for each in _INTERRUPTS if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
+    handled = [each for each in _INTERRUPTS if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in handled}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 def interrupt_code(interrupt: KeyboardInterrupt) -> int:
-    """Return the exit code that tells of an interrupt: 128 and the signal's number."""
+    """Return the exit code for an interrupt: 128 plus the signal's number."""
     return 128 + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
-class Companion:
-    """A program that runs while this one does something else."""
+class BackgroundProcess:
+    """A program that runs in the background."""
 
     def __init__(self, process: subprocess.Popen[str], output: IO[str]) -> None:
         self._process, self._output = process, output
@@ -117,7 +117,7 @@ class Processes:
     """Runs programs found on PATH."""
 
     def installed(self, program: str) -> bool:
-        """Tell whether the program is there to be run."""
+        """Return whether the program is on PATH."""
         return shutil.which(program) is not None
 
     def run(
@@ -128,24 +128,24 @@ class Processes:
         environment: Mapping[str, str] | None = None,
         tell: Tell | None = None,
     ) -> Finished:
-        """Run a program to its end and return how it ended; each line it writes goes to ``tell`` as it comes.
+        """Run a program to its end and return how it ended; each line of its output goes to ``tell`` at once.
 
-        ``environment`` is added to this process's own. Standard output and error arrive as one stream.
+        ``environment`` is added to this process's own. Standard output and standard error are one stream.
         Raises Unavailable when the program is not installed.
         """
         lines: list[str] = []
 
-        def hear(line: str) -> None:
+        def on_line(line: str) -> None:
             lines.append(line)
             if tell:
                 tell(line.rstrip())
 
         process = self._started(argv, directory, environment)
-        _until_end(process, lambda: _read(process, hear))
+        _until_end(process, lambda: _read(process, on_line))
         return Finished(process.returncode, "".join(lines[-_LINES_KEPT:]))
 
     def output(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> Finished:
-        """Run a program and return its standard output alone, whole; its errors go to this process's own stderr."""
+        """Run a program and return its complete standard output; its standard error goes to this process's stderr."""
         try:
             done = subprocess.run(
                 argv, cwd=directory, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=False
@@ -154,12 +154,12 @@ class Processes:
             raise _missing(argv[0]) from error
         return Finished(done.returncode, done.stdout)
 
-    def attended(
-        self, argv: Sequence[str], *, environment: Mapping[str, str], hear: Callable[[str], bool]
+    def run_watched(
+        self, argv: Sequence[str], *, environment: Mapping[str, str], on_line: Callable[[str], bool]
     ) -> tuple[Finished, str]:
-        """Run a program and return how it ended with all that it printed, and the last lines of its errors.
+        """Run a program and return how it ended with its complete standard output, and the last lines of its standard error.
 
-        Each line of its errors goes to ``hear`` as it comes; when that says no, the program is ended, at first politely.
+        Each line of standard error goes to ``on_line`` at once. When ``on_line`` returns False, the program is terminated, then killed.
         """
         errors: list[str] = []
         with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
@@ -169,7 +169,7 @@ class Processes:
                 assert process.stderr is not None
                 for line in process.stderr:
                     errors.append(line)
-                    if not hear(line.rstrip()):
+                    if not on_line(line.rstrip()):
                         _end(process)
                 process.wait()
 
@@ -181,9 +181,9 @@ class Processes:
     def pipe(
         self, source: Sequence[str], sink: Sequence[str], *, environment: Mapping[str, str], tell: Tell
     ) -> Finished:
-        """Run two programs, the second reading what the first writes, and return how they ended: the first that failed.
+        """Run two programs, the first's output piped into the second, and return how they ended: the first one that failed.
 
-        Each line the second writes goes to ``tell``; the errors of the first are in the output when it failed, too.
+        Each line of the second's output goes to ``tell``; if both fail, the output includes the first's standard error.
         """
         with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
             try:
@@ -195,24 +195,24 @@ class Processes:
             first.stdout.close()
             lines: list[str] = []
 
-            def hear(line: str) -> None:
+            def on_line(line: str) -> None:
                 lines.append(line)
                 tell(line.rstrip())
 
-            _until_end(second, lambda: _read(second, hear))
+            _until_end(second, lambda: _read(second, on_line))
             first.wait()
             errors.seek(0)
-            said = errors.read()
+            failure = errors.read()
             if second.returncode:
-                # A first one that a signal has ended found no one who still read.
+                # A signal ended the first program only because the second no longer read: its errors do not matter.
                 return Finished(
-                    second.returncode, "".join(lines[-_LINES_KEPT:]) + (said if first.returncode > 0 else "")
+                    second.returncode, "".join(lines[-_LINES_KEPT:]) + (failure if first.returncode > 0 else "")
                 )
-            return Finished(first.returncode, said)
+            return Finished(first.returncode, failure)
 
     @contextmanager
-    def beside(self, argv: Sequence[str]) -> Iterator[Companion]:
-        """Run a program for the length of the block. At its end the program is asked to stop, and killed if it does not."""
+    def in_background(self, argv: Sequence[str]) -> Iterator[BackgroundProcess]:
+        """Run a program during the block. At the end it gets SIGTERM, and SIGKILL if it does not stop."""
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             try:
                 process = subprocess.Popen(
@@ -221,7 +221,7 @@ class Processes:
             except FileNotFoundError as error:
                 raise _missing(argv[0]) from error
             try:
-                yield Companion(process, output)
+                yield BackgroundProcess(process, output)
             finally:
                 process.terminate()
                 try:
@@ -233,7 +233,7 @@ class Processes:
     def passthrough(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
         """Run a program on this process's own terminal and return its exit code.
 
-        An interrupt is raised again once the program has ended.
+        An interrupt is raised after the program has ended.
         """
         try:
             process = subprocess.Popen(argv, env=os.environ | (environment or {}))
@@ -265,19 +265,19 @@ class Processes:
             raise _missing(argv[0]) from error
 
 
-def _read(process: subprocess.Popen[str], hear: Callable[[str], None]) -> None:
+def _read(process: subprocess.Popen[str], on_line: Callable[[str], None]) -> None:
     assert process.stdout is not None
     with process.stdout:
         for line in process.stdout:
-            hear(line)
+            on_line(line)
     process.wait()
 
 
 def _until_end(process: subprocess.Popen[Any], attend: Callable[[], object]) -> None:
-    """Attend to a program until it has ended, and only then give way to an interrupt.
+    """Call ``attend`` until the program has ended, and raise an interrupt only then.
 
-    The terminal has interrupted the program, too, and it undoes what it did; Terraform, for one, writes its state. Who
-    interrupts a third time wants out at once.
+    The terminal interrupts the program too, and the program needs time to clean up; Terraform, for example, writes its
+    state. A third interrupt is raised at once.
     """
     interrupts: list[KeyboardInterrupt] = []
     while process.returncode is None:
@@ -285,7 +285,7 @@ def _until_end(process: subprocess.Popen[Any], attend: Callable[[], object]) -> 
             attend()
         except KeyboardInterrupt as interrupt:
             interrupts.append(interrupt)
-            if len(interrupts) > PATIENCE:
+            if len(interrupts) > INTERRUPTS_TOLERATED:
                 raise
             attend = process.wait
     if interrupts:

@@ -1,4 +1,4 @@
-"""The door to image registries: which tags there are, which digest one has, when its image was made (OCI distribution specification)."""
+"""The adapter for image registries: tags, digests and creation times of images (OCI distribution specification)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _MANIFESTS = ", ".join(
     )
 )
 _DOCKER_HUB = "https://registry-1.docker.io"
+_LATER = "run the command again in a few minutes"
 
 
 class Registry:
-    """Asks a Docker Hub mirror, or Docker Hub itself where ``mirror`` is empty; each answer is waited for so many seconds."""
+    """A Docker Hub mirror, or Docker Hub itself where ``mirror`` is empty; ``patience`` is the time-out of a request in seconds."""
 
     def __init__(self, mirror: str = "", *, patience: float = 15.0) -> None:
         self._patience = patience
@@ -34,34 +35,34 @@ class Registry:
         self._tokens: dict[str, str] = {}
 
     def digest(self, image: str) -> str:
-        """Return the sha256:... digest of ``name:tag``; raises OpsError when there is no such tag."""
+        """Return the sha256:... digest of ``name:tag``; raises OpsError when the tag does not exist."""
         name, tag = image.rsplit(":", 1)
         repository = _repository(name)
         answer = self._ask("HEAD", f"{self._base}/v2/{repository}/manifests/{tag}", repository)
         if answer.status_code == 404:
-            raise OpsError(f"image {image} is not in the registry {self._base}", "mend compose/images.env")
+            raise OpsError(f"image {image} is not in the registry {self._base}", "correct compose/images.env")
         if not answer.ok:
-            raise Unavailable(f"registry {self._base} answers {answer.status_code} for {image}", "try again later")
+            raise Unavailable(f"registry {self._base} answers {answer.status_code} for {image}", _LATER)
         return answer.headers["Docker-Content-Digest"]
 
     def tags(self, name: str) -> tuple[str, ...]:
-        """Return every tag of an image, in the registry's order; raises OpsError when it has no such image."""
+        """Return every tag of an image, in the registry's order; raises OpsError when the registry does not have the image."""
         repository = _repository(name)
         url = f"{self._base}/v2/{repository}/tags/list?n=1000"
         found: list[str] = []
         while url:
             answer = self._ask("GET", url, repository)
             if answer.status_code == 404:
-                raise OpsError(f"image {name} is not in the registry {self._base}", "mend compose/images.env")
+                raise OpsError(f"image {name} is not in the registry {self._base}", "correct compose/images.env")
             found += self._document(answer, name).get("tags") or []
             following = answer.links.get("next", {}).get("url", "")
             url = urljoin(url, following) if following else ""
         return tuple(found)
 
     def made(self, image: str) -> datetime | None:
-        """Return when the image of ``name:tag`` was made, as its configuration says; None when it does not say.
+        """Return the creation time in the configuration of ``name:tag``, or None when it has none.
 
-        Of an index the image for this suite's hosts counts (linux/amd64), else its first.
+        In an index, the image for this suite's hosts (linux/amd64) counts, or else the first one.
         """
         name, tag = image.rsplit(":", 1)
         repository = _repository(name)
@@ -71,9 +72,9 @@ class Registry:
             manifest = self._read(f"{repository}/manifests/{chosen['digest']}", repository)
         if "config" not in manifest:
             return None
-        said = self._read(f"{repository}/blobs/{manifest['config']['digest']}", repository).get("created")
-        # Docker tells nanoseconds; a datetime holds microseconds.
-        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", said)) if said else None
+        created = self._read(f"{repository}/blobs/{manifest['config']['digest']}", repository).get("created")
+        # Docker gives nanoseconds; a datetime holds microseconds.
+        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", created)) if created else None
         return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def _read(self, path: str, repository: str) -> Any:
@@ -81,11 +82,11 @@ class Registry:
 
     def _document(self, answer: requests.Response, subject: str) -> Any:
         if not answer.ok:
-            raise Unavailable(f"registry {self._base} answers {answer.status_code} for {subject}", "try again later")
+            raise Unavailable(f"registry {self._base} answers {answer.status_code} for {subject}", _LATER)
         try:
             return answer.json()
         except ValueError as error:
-            raise Unavailable(f"registry {self._base} answers no JSON for {subject}", "try again later") from error
+            raise Unavailable(f"registry {self._base} does not answer with JSON for {subject}", _LATER) from error
 
     def _ask(self, method: str, url: str, repository: str) -> requests.Response:
         headers = {"Accept": _MANIFESTS}
@@ -102,7 +103,7 @@ class Registry:
             return answer
         except requests.RequestException as error:
             raise Unavailable(
-                f"registry {self._base} is out of reach: {error}", "check the network and retry"
+                f"registry {self._base} is out of reach: {error}", "check the network, then run the command again"
             ) from error
 
     def _token(self, challenge: str, repository: str) -> str:
@@ -112,7 +113,7 @@ class Registry:
         answer = self._session.get(asked.get("realm", self._base), params=query, timeout=self._patience)
         token = self._document(answer, scope).get("token")
         if not token:
-            raise Unavailable(f"registry {self._base} gives no token for {scope}", "try again later")
+            raise Unavailable(f"registry {self._base} gives no token for {scope}", _LATER)
         return str(token)
 
 

@@ -1,4 +1,4 @@
-"""The door to ssh clients: a sentence where there is no server at the moment."""
+"""The adapter for ssh clients during maintenance: an SSH disconnect with a sentence."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# RFC 4253, 11.1. OpenSSH shows the description to its user, and git whatever ssh shows.
+# RFC 4253, 11.1. OpenSSH shows the description to its user, and git shows ssh's output.
 _DISCONNECT, _SERVICE_NOT_AVAILABLE = 1, 7
 _PATIENCE_SECONDS = 3.0
 
 
-def goodbye(sentence: str) -> bytes:
-    """Return what an SSH server says that takes no one in: its version, then a disconnect with the sentence."""
+def disconnect_message(sentence: str) -> bytes:
+    """Return the bytes of an SSH server that refuses every client: its version, then a disconnect with the sentence."""
     text = sentence.encode()
     payload = struct.pack(">BII", _DISCONNECT, _SERVICE_NOT_AVAILABLE, len(text)) + text + struct.pack(">I", 0)
-    # At least four bytes, and a multiple of eight in all; before the keys are exchanged, nothing is encrypted.
+    # RFC 4253, 6: at least four bytes of padding, in all a multiple of eight. Before the key exchange nothing is encrypted.
     padding = 4 + -(4 + 1 + len(payload) + 4) % 8
     packet = struct.pack(">IB", 1 + len(payload) + padding, padding) + payload + bytes(padding)
     return b"SSH-2.0-away\r\n" + packet
 
 
-class _Everyone(socketserver.ThreadingTCPServer):
+class _NoticeServer(socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6
     allow_reuse_address = True
     daemon_threads = True
@@ -36,25 +36,25 @@ class _Everyone(socketserver.ThreadingTCPServer):
 
 
 class SshNotice:
-    """Answers ssh clients in this process: when it ends, however it does, the port is free."""
+    """Answers ssh clients inside this process, so that the port is free when it ends, however it ends."""
 
     @contextmanager
-    def sentence(self, port: int, sentence: str) -> Iterator[bool]:
-        """Say the sentence to everyone who connects while the block runs; yields False when the port cannot be had."""
-        said = goodbye(sentence)
+    def notice(self, port: int, sentence: str) -> Iterator[bool]:
+        """Send the sentence to every client during the block; yields False when the port is in use."""
+        message = disconnect_message(sentence)
 
-        class Farewell(socketserver.BaseRequestHandler):
+        class Notice(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 with suppress(OSError):
                     self.request.settimeout(_PATIENCE_SECONDS)
-                    self.request.sendall(said)
+                    self.request.sendall(message)
                     self.request.shutdown(socket.SHUT_WR)
-                    # Closed with something unread, the connection would be reset and the sentence lost.
+                    # Closing with unread data would reset the connection, and the client would lose the sentence.
                     while self.request.recv(4096):
                         pass
 
         try:
-            server = _Everyone(("::", port), Farewell)
+            server = _NoticeServer(("::", port), Notice)
         except OSError:
             yield False
             return

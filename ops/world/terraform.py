@@ -1,4 +1,4 @@
-"""The door to Terraform: one root, its own data directory, its own backend."""
+"""The adapter for Terraform: one root with its own data directory and backend."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _MOVES_NOT_RECORDED = "Moved resource instances excluded by targeting"
 _WORTH_TELLING = re.compile(
     r"^(aws_\S+|data\.\S+|ephemeral\.\S+|module\.\S+): (Creation complete|Destruction complete|Modifi)|^(Apply|Plan|Error)"
 )
-# Of these nothing but a wait is left once they exist. Others lack steps then (a security group its own rules) and are made anew.
+# Once these exist, only a wait remains. Other resources may lack steps (a security group its rules) and are made again.
 _WHOLE_ONCE_MADE = frozenset({"aws_ebs_volume", "aws_s3_bucket", "aws_secretsmanager_secret"})
 
 
 class Terraform:
-    """Applies one Terraform root. ``data`` keeps what init makes; ``environment`` is what its programs are given."""
+    """Applies one Terraform root. ``data`` is Terraform's data directory; ``environment`` is added to its programs' environment."""
 
     def __init__(
         self, processes: Processes, root: Path, data: Path, environment: Mapping[str, str], tell: Tell
@@ -41,23 +41,23 @@ class Terraform:
             **_provider_source(data),
             "TF_DATA_DIR": str(data / "terraform"),
             "TF_IN_AUTOMATION": "1",
-            # A seventh of each command's time is Go's collector, which saves a tenth of a third of a gigabyte.
+            # Go's garbage collector takes a seventh of each command's time and saves a tenth of a third of a gigabyte.
             "GOGC": "400",
         }
 
     def init(self, backend: Mapping[str, str]) -> None:
-        """Prepare the root for use with the given backend settings; changed settings are taken as they are."""
+        """Initialize the root with the given backend settings; changed settings replace the old ones."""
         options = [f"-backend-config={key}={value}" for key, value in sorted(backend.items())]
-        # A registry's further hashes would be written into the tree that is being proven.
+        # Otherwise Terraform would write further hashes of a registry into the tree under test.
         self._run(["init", "-input=false", "-no-color", "-reconfigure", "-lockfile=readonly", *options])
 
     def apply(self, variables: Path, *options: str, state: Mapping[str, Any] | None = None) -> bool:
-        """Make the world as the root says and return whether that changed anything.
+        """Apply the root and return whether that changed anything.
 
         Raises Locked when another run holds the state, OpsError when a resource fails.
 
-        What an apply that was broken off has made is kept, where that is safe, and finished. ``state`` is what ``state`` told a
-        moment ago, where that was asked already.
+        Resources of an interrupted apply are kept and finished where that is safe. ``state`` is a recent result of ``state()``,
+        to save a second call.
         """
         self._keep_what_was_begun(self.state() if state is None else state)
         done = self._run(
@@ -93,7 +93,7 @@ class Terraform:
         return _changed(done)
 
     def destroy(self, variables: Path, *options: str) -> None:
-        """Destroy all that the root made, or what ``options`` name; raises as apply does."""
+        """Destroy all resources of the root, or those that ``options`` name; raises as apply does."""
         common = ["-input=false", "-no-color", "-auto-approve", "-lock-timeout=20s", f"-var-file={variables}"]
         try:
             self._run(["destroy", *common, *options])
@@ -111,7 +111,7 @@ class Terraform:
         )
 
     def plan(self, variables: Path, *options: str) -> bool:
-        """Show what apply would do; returns whether there is anything to do."""
+        """Print what apply would do; returns whether it would change anything."""
         argv = [
             "plan",
             "-input=false",
@@ -124,12 +124,12 @@ class Terraform:
         return self._run(argv, success=(0, 2)).code == 2
 
     def changes(self, variables: Path, *options: str) -> tuple[Change, ...]:
-        """Return what apply would do, resource by resource; touches nothing."""
+        """Return what apply would do, resource by resource; changes nothing."""
         with tempfile.TemporaryDirectory() as folder:
             return self._planned(Path(folder) / "plan", variables, *options)
 
     def state(self) -> dict[str, Any]:
-        """Return the root's state as Terraform keeps it; empty when there is none."""
+        """Return the root's state in Terraform's format; empty without a state."""
         document: dict[str, Any] = json.loads(self._output("state", "pull") or "{}")
         return document
 
@@ -144,10 +144,10 @@ class Terraform:
         return changes_from(json.loads(self._output("show", "-json", str(path))))
 
     def _keep_what_was_begun(self, state: Mapping[str, Any]) -> None:
-        # Terraform would destroy it and begin again: forbidden for the data disk, and a secret's name is taken for weeks.
+        # Terraform would destroy and recreate it. That is forbidden for the data disk, and a secret's name stays in use for weeks.
         for address in unfinished_from(state):
             self._run(["untaint", "-no-color", "-lock-timeout=20s", address])
-            self._tell(f"terraform: {address}: begun by an earlier run, kept")
+            self._tell(f"terraform: {address}: keeping the resource that an interrupted run created")
 
     def _output(self, *arguments: str) -> str:
         argv = ["terraform", *arguments]
@@ -170,9 +170,9 @@ def _changed(done: Finished) -> bool:
 
 
 def unfinished_from(state: Mapping[str, Any]) -> list[str]:
-    """Return the addresses of what was broken off in the making and need not be made anew.
+    """Return the addresses of resources whose creation was interrupted and that can be kept.
 
-    ``state`` is as `terraform state pull` gives it; Terraform calls such things tainted.
+    ``state`` is the output of `terraform state pull`; Terraform calls such resources tainted.
     """
     return [
         _address(resource, instance)
@@ -183,7 +183,7 @@ def unfinished_from(state: Mapping[str, Any]) -> list[str]:
 
 
 def resources_from(state: Mapping[str, Any]) -> list[str]:
-    """Return the address of everything that Terraform made, in the state's order."""
+    """Return the addresses of all resources that Terraform manages, in the state's order."""
     return [
         _address(resource, instance)
         for resource in state.get("resources", [])
@@ -193,7 +193,7 @@ def resources_from(state: Mapping[str, Any]) -> list[str]:
 
 
 def identities_from(state: Mapping[str, Any], kind: str) -> frozenset[str]:
-    """Return the ids of all resources of a type that Terraform made."""
+    """Return the ids of all managed resources of a type."""
     return frozenset(
         str(instance["attributes"]["id"])
         for resource in state.get("resources", [])
@@ -203,9 +203,9 @@ def identities_from(state: Mapping[str, Any], kind: str) -> frozenset[str]:
 
 
 def changes_from(plan: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Return what a plan would do; ``plan`` is as `terraform show -json` gives it (format version 1).
+    """Return the changes of a plan; ``plan`` is the output of `terraform show -json` (format version 1).
 
-    Attributes that Terraform calls sensitive are named, and their values are not shown.
+    Sensitive attributes are named without their values.
     """
     return tuple(
         Change(each["address"], each["type"], _ACTIONS[tuple(sorted(each["change"]["actions"]))], _differences(each))
@@ -249,7 +249,7 @@ def _short(value: Any) -> str:
 
 
 def rules_from(state: Mapping[str, Any]) -> dict[str, frozenset[str]]:
-    """Return the ids of each security group of the state, with the ids of the rules that Terraform made in it."""
+    """Return the id of each security group in the state, with the ids of its rules that Terraform manages."""
     found: dict[str, set[str]] = {}
     for resource in state.get("resources", []):
         for instance in resource["instances"] if resource["mode"] == "managed" else []:
@@ -262,8 +262,8 @@ def rules_from(state: Mapping[str, Any]) -> dict[str, frozenset[str]]:
 
 
 @contextmanager
-def altered(root: Path, override: str) -> Iterator[Path]:
-    """Give a copy of a root whose blocks are merged with ``override``, an override file's text, for the length of the block."""
+def with_override(root: Path, override: str) -> Iterator[Path]:
+    """Yield a temporary copy of a root, with ``override`` as the text of an override file."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "root"
         shutil.copytree(root, copy)
@@ -278,26 +278,32 @@ def _address(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
 
 
 def failure_from(verb: str, output: str) -> OpsError:
-    """Return the error that Terraform's output speaks of: Locked, Unavailable or a plain OpsError, with its own words."""
+    """Return the error in Terraform's output, with its own message: Locked, Unavailable or a plain OpsError."""
     start = output.find("Error:")
-    words = output[start:].strip() if start >= 0 else output.strip()[-1500:]
+    message = output[start:].strip() if start >= 0 else output.strip()[-1500:]
     if "Error acquiring the state lock" in output:
         held = re.search(r"ID:\s+(\S+)", output)
         unlock = f"terraform -chdir=infra force-unlock {held.group(1) if held else 'ID'}"
-        return Locked(f"another run holds the Terraform state:\n{words}", f"wait for it; if it is dead: {unlock}")
+        return Locked(
+            f"another run holds the Terraform state:\n{message}", f"wait for it; if it was killed, run {unlock}"
+        )
     if "Saved plan is stale" in output:
         return Locked(
-            f"another run changed the Terraform state after the plan was made:\n{words}", "run ops deploy again"
+            f"another run changed the Terraform state after the plan was made:\n{message}", "run ops deploy again"
         )
     if re.search(r"no such host|connection refused|connect: |i/o timeout|Failed to query available provider", output):
         return Unavailable(
-            f"terraform {verb} cannot reach what it needs:\n{words}", "check network and endpoints; run again: it heals"
+            f"terraform {verb} cannot reach a service:\n{message}",
+            "check network and endpoints, then run the command again",
         )
-    return OpsError(f"terraform {verb} failed:\n{words}", "mend the cause and run again: it goes on where it stopped")
+    return OpsError(
+        f"terraform {verb} failed:\n{message}",
+        "fix the cause, then run the command again: it continues where it stopped",
+    )
 
 
 def _provider_source(data: Path) -> dict[str, str]:
-    """Point Terraform at a provider mirror on this machine where there is one; else its own registry serves."""
+    """Configure Terraform for a provider mirror on this machine, or for its own registry without a mirror."""
     mirror = discover()
     named = os.environ.get("TF_CLI_CONFIG_FILE", "")
     if mirror is None:

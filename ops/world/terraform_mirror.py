@@ -1,4 +1,4 @@
-"""Terraform's provider without its registry: a mirror that lies on this machine, where there is one."""
+"""Terraform's provider from a filesystem mirror on this machine, where it has a mirror."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from ops.errors import ConfigError
 
 VARIABLE = "TERRAFORM_PROVIDER_MIRROR"
 _PROVIDER = Path("registry.terraform.io/hashicorp/aws")
-# Where people put what no package manager put there; one and two folders below each.
+# Usual places for files without a package; the search goes two folders deep.
 _ROOTS = ("/opt", "/srv", "/usr/local/share/terraform", "/usr/share/terraform")
 
 
 def discover() -> Path | None:
-    """Return the folder of a filesystem mirror that holds the AWS provider, or None where Terraform's registry must serve.
+    """Return the folder of a filesystem mirror with the AWS provider, or None for Terraform's registry.
 
-    TERRAFORM_PROVIDER_MIRROR names one and then must hold it, else ConfigError is raised.
+    Raises ConfigError when TERRAFORM_PROVIDER_MIRROR names a folder without the provider.
     """
     if named := os.environ.get(VARIABLE):
         if not (Path(named) / _PROVIDER).is_dir():
-            raise ConfigError(f"{VARIABLE}={named} holds no {_PROVIDER}", "name the folder above the registry's name")
+            raise ConfigError(
+                f"{VARIABLE}={named} does not contain {_PROVIDER}",
+                f"set {VARIABLE} to the folder that contains {_PROVIDER}",
+            )
         return Path(named)
     return next((folder for root in _ROOTS for folder in _near(Path(root)) if (folder / _PROVIDER).is_dir()), None)
 
 
 def cli_configuration(mirror: Path) -> str:
-    """Return a Terraform CLI configuration that takes providers from the mirror, and what it has not from the registry."""
+    """Return a Terraform CLI configuration that takes this provider from the mirror and all others from the registry."""
     return f"""provider_installation {{
   filesystem_mirror {{
     path    = "{mirror}"

@@ -1,4 +1,4 @@
-"""The door to the tools: which versions a stage runs with."""
+"""The adapter for the versions of the tools that a stage runs with."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _PROGRAMS: Mapping[str, Sequence[str]] = {
     "git": ("git", "--version"),
     "terraform": ("terraform", "version"),
 }
-# Terraform would ask its maker for news.
+# Otherwise Terraform asks its maker for newer versions.
 _QUIET = {"CHECKPOINT_DISABLE": "1"}
 
 
 def versions() -> dict[str, str]:
-    """Return the tools that are there, name to version; what is missing is left out."""
-    said = {name: _package(name) for name in _PACKAGES} | {name: _program(argv) for name, argv in _PROGRAMS.items()}
-    return {"python": platform.python_version()} | {name: number for name, number in said.items() if number}
+    """Return the installed tools, name to version."""
+    found = {name: _package(name) for name in _PACKAGES} | {name: _program(argv) for name, argv in _PROGRAMS.items()}
+    return {"python": platform.python_version()} | {name: number for name, number in found.items() if number}
 
 
 def _package(name: str) -> str:

@@ -1,6 +1,6 @@
-"""The door to PyPI for images: locked packages, hash-checked, unpacked beside the program before the image is built.
+"""The adapter for PyPI: locked, hash-checked packages for images, unpacked before the image is built.
 
-A build that fetched them itself would need the machine's index settings inside the image's layers.
+A build that downloaded them itself would put the machine's index settings into the image's layers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ops.errors import Unavailable
 
 
 def vendor(requirements: Path, target: Path, *, python_version: str) -> None:
-    """Unpack the locked requirements for that Python on Debian into ``target``, which appears only when it is whole.
+    """Unpack the locked requirements for that Python on Debian into ``target``, which appears only when it is complete.
 
-    Raises Unavailable with uv's own words when a package cannot be had or its hash is another.
+    Raises Unavailable with uv's own message when a package cannot be downloaded or its hash differs.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
@@ -29,11 +29,12 @@ def vendor(requirements: Path, target: Path, *, python_version: str) -> None:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(
-                f"packages of {requirements.name} cannot be had:\n{done.stderr}", "check the network, then run again"
+                f"packages of {requirements.name} cannot be downloaded:\n{done.stderr}",
+                "check the network, then run the command again",
             )
         try:
             unpacked.rename(target)
         except OSError:
-            # Another run was quicker; what it unpacked has the same hashes.
+            # Another run was faster; its packages have the same hashes.
             if not target.is_dir():
                 raise

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ground import run_registry
-from ops.gate.benchmarks import Bench, Figure, added
+from ops.gate.benchmarks import Bench, Figure, with_benchmark
 
 REPORT = run_registry.REPOSITORY / "reports/bench.json"
 
@@ -23,7 +23,7 @@ def record(name: str, figures: Sequence[Figure], details: Mapping[str, Any]) -> 
     tree = _git("rev-parse", "HEAD^{tree}") + (" and changes" if _git("status", "--porcelain") else "")
     made = Bench(name, tree, datetime.now(UTC).replace(microsecond=0), tuple(figures), dict(details))
     REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_bytes(added(REPORT.read_bytes() if REPORT.exists() else None, made))
+    REPORT.write_bytes(with_benchmark(REPORT.read_bytes() if REPORT.exists() else None, made))
     print()
     for each in figures:
         ratio = "" if each.ratio is None else f"{each.ratio:.4g}"

@@ -88,11 +88,11 @@ def test_who_has_a_network_card_is_told(account: AwsAccount) -> None:
     network = _client("ec2").create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
     subnet = _client("ec2").create_subnet(VpcId=network, CidrBlock="10.1.0.0/24")["Subnet"]["SubnetId"]
     card = _client("ec2").create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
-    assert account.holder(card) == ""
-    assert account.holder("eni-12345678901234567") == ""
+    assert account.attached_instance(card) == ""
+    assert account.attached_instance("eni-12345678901234567") == ""
     machine = _client("ec2").run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     _client("ec2").attach_network_interface(NetworkInterfaceId=card, InstanceId=machine, DeviceIndex=1)
-    assert account.holder(card) == machine
+    assert account.attached_instance(card) == machine
 
 
 def test_rules_are_told_in_words_and_taken_out_one_by_one(account: AwsAccount) -> None:
@@ -110,9 +110,9 @@ def test_rules_are_told_in_words_and_taken_out_one_by_one(account: AwsAccount) -
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("t3.meduim", "is no type of machine in eu-central-1"),
-        ("t2.medium", "is no Nitro machine"),
-        ("t4g.medium", "is arm64, and ops' image is built here"),
+        ("t3.meduim", "is not an instance type of eu-central-1"),
+        ("t2.medium", "is not a Nitro instance"),
+        ("t4g.medium", "is arm64, but the ops image is built on this machine"),
     ],
 )
 def test_a_machine_on_which_no_site_can_be_is_told(

@@ -437,7 +437,7 @@ def test_a_verb_that_finds_something_out_of_reach_on_the_host_ends_the_playbook_
     assert isinstance(away, Unavailable)
     assert away.hint == "ask again"
     assert "certbot: no answer" in away.message
-    assert away.message.endswith("what the playbook had changed on the host before stays: 2 change(s)")
+    assert away.left_as == "the host keeps 2 change(s) that the playbook made before the failure"
 
 
 def test_an_image_set_that_is_not_known_is_refused() -> None:

@@ -16,7 +16,7 @@ from ops.restore import restore
 from ops.stack import accounts
 from tests.support import fake_bucket
 from tests.support.fake_bucket import WHOLE, Bucket
-from tests.support.fake_restore_host import SITE, Killed, Machine
+from tests.support.fake_restore_host import SITE, FakeRestoreHost, Killed
 from tests.support.moto_site import Cloud, Cut, site_on_moto
 
 
@@ -72,32 +72,32 @@ def test_wherever_the_value_of_a_lost_site_is_cut_off_on_its_way_the_next_run_en
             assert cloud.value(name) == cloud.in_use(name) == f"value-{number}-{kind}"
 
 
-def _has_picture(machine: Machine) -> None:
-    machine.keep_picture()
+def _has_snapshot(machine: FakeRestoreHost) -> None:
+    machine.keep_snapshot()
 
 
 @pytest.mark.parametrize(
     ("requested", "prepare"),
-    [({}, lambda machine: None), ({}, _has_picture), ({"repository": "A/B"}, lambda machine: None)],
-    ids=["site", "site, of a picture", "repository"],
+    [({}, lambda machine: None), ({}, _has_snapshot), ({"repository": "A/B"}, lambda machine: None)],
+    ids=["site", "site, from a snapshot", "repository"],
 )
 def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_whole(
-    in_memory: Path, requested: Mapping[str, str], prepare: Callable[[Machine], None]
+    in_memory: Path, requested: Mapping[str, str], prepare: Callable[[FakeRestoreHost], None]
 ) -> None:
     database = {"now": "now", "then": "now"} if requested else {"now": "now", "then": "then"}
-    whole = Machine(directory=in_memory / "whole")
+    whole = FakeRestoreHost(directory=in_memory / "whole")
     prepare(whole)
     whole.ops(**requested)
-    assert ("revive" in whole.deeds) is (prepare is _has_picture)
-    for number in range(len(whole.deeds)):
-        machine = Machine(directory=in_memory / str(number), dies_before=number)
+    assert ("clone" in whole.actions) is (prepare is _has_snapshot)
+    for number in range(len(whole.actions)):
+        machine = FakeRestoreHost(directory=in_memory / str(number), dies_before=number)
         prepare(machine)
         with pytest.raises(Killed):
             machine.ops(**requested)
         machine.resume()
-        assert machine.turned_away[-1] == "none"
+        assert machine.maintenance_calls[-1] == "none"
         content = (machine.paths.live / "git/repositories/a/b.git/content").read_text()
-        assert machine.databases["gitea"] == database[content], whole.deeds[number]
+        assert machine.databases["gitea"] == database[content], whole.actions[number]
         assert machine.running
         assert not machine.resume().changed
         machine.ops(**requested)
@@ -108,14 +108,14 @@ def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_w
 @pytest.mark.parametrize("requested", [{}, {"repository": "A/B"}], ids=["site", "repository"])
 def test_going_back_may_be_killed_anywhere_too(in_memory: Path, requested: Mapping[str, str]) -> None:
     database = {"now": "now", "then": "now"} if requested else {"now": "now", "then": "then"}
-    whole = Machine(directory=in_memory / "whole")
+    whole = FakeRestoreHost(directory=in_memory / "whole")
     whole.ops(**requested)
-    for first in range(len(whole.deeds)):
+    for first in range(len(whole.actions)):
         for second in itertools.count():
-            machine = Machine(directory=in_memory / f"{first}-{second}", dies_before=first)
+            machine = FakeRestoreHost(directory=in_memory / f"{first}-{second}", dies_before=first)
             with pytest.raises(Killed):
                 machine.ops(**requested)
-            machine.dies_before = len(machine.deeds) + second
+            machine.dies_before = len(machine.actions) + second
             try:
                 restore.resume(SITE, machine.world, paths=machine.paths)
             except Killed:

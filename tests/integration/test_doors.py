@@ -170,15 +170,15 @@ def test_a_program_that_is_attended_is_heard_as_it_speaks_and_ended_when_one_has
     written = "import sys, time; print('out'); print('a', file=sys.stderr, flush=True); time.sleep({}); sys.exit(4)"
     heard: list[str] = []
 
-    def hear(line: str) -> bool:
+    def on_line(line: str) -> bool:
         heard.append(line)
         return enough is False
 
     enough = False
-    done = Processes().attended([sys.executable, "-c", written.format(0)], environment={}, hear=hear)
+    done = Processes().run_watched([sys.executable, "-c", written.format(0)], environment={}, on_line=on_line)
     assert (done, heard) == ((Finished(4, "out\n"), "a\n"), ["a"])
     enough = True
-    (ended, _) = Processes().attended([sys.executable, "-c", written.format(60)], environment={}, hear=hear)
+    (ended, _) = Processes().run_watched([sys.executable, "-c", written.format(60)], environment={}, on_line=on_line)
     assert ended.code == -signal.SIGTERM
 
 

@@ -76,7 +76,7 @@ def test_a_registry_that_does_not_answer_is_unavailable() -> None:
         (Fault(429, "TOOMANYREQUESTS"), "answers 429"),
         (Fault(503, "UNAVAILABLE"), "answers 503"),
         # A login page, say, that a network puts in between.
-        (Fault(200, "OK"), "answers no JSON"),
+        (Fault(200, "OK"), "does not answer with JSON"),
         (Fault(wait=3), "out of reach"),
         (AWAY, "out of reach"),
     ],
@@ -112,7 +112,7 @@ def test_what_a_container_kept_in_a_volume_without_a_name_goes_with_it(
     docker_client: docker.DockerClient, images: Mapping[str, str], tmp_path: Path
 ) -> None:
     shown = "grep ' /etc/letsencrypt ' /proc/self/mountinfo"
-    said = Containers().once(images["CERTBOT_IMAGE"], shown, folder=tmp_path, target="/mnt", user="0:0")
+    said = Containers().run_script(images["CERTBOT_IMAGE"], shown, folder=tmp_path, target="/mnt", user="0:0")
     (volume,) = re.findall(r"/volumes/(\w+)/_data", said.output)
     with pytest.raises(NotFound):
         docker_client.volumes.get(volume)

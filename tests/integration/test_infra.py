@@ -22,7 +22,7 @@ from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import rotate
 from ops.secrets.store import NAMES, credentials_from
 from ops.world import World
-from ops.world.terraform import Terraform, altered
+from ops.world.terraform import Terraform, with_override
 from tests.support import fakes
 from tests.support.site_in_aws import KEY, Cloud, cloud_at
 
@@ -330,7 +330,7 @@ def test_a_site_s_state_of_the_old_layout_plans_moves_and_no_changes(
         if resource.get("module") in buckets and resource["mode"] == "managed":
             for instance in resource["instances"]:
                 instance.pop("index_key", None)
-    with altered(run_registry.REPOSITORY / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
+    with with_override(run_registry.REPOSITORY / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
         planned = _planned(cloud, root, cloud.variables(), state, tmp_path, "-refresh=false")
     assert _moves(planned) == {
         f"{module}.{kind}.this": f"{module}.{kind}.this[0]"

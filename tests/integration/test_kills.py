@@ -1,4 +1,4 @@
-"""Wherever an update is killed it succeeds or was never there: every deed of every kind, on a host in memory."""
+"""Wherever an update is killed, the next run finishes or undoes it: every action of every kind, on the fake host."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_host import Busy, Killed, Machine, ended, one_end
+from tests.support.fake_host import Busy, FakeHost, Killed, assert_one_version, run_to_end
 
 KINDS = [
     ("gitea", "28.1.0"),
@@ -25,71 +25,71 @@ KINDS = [
 def test_wherever_an_update_is_killed_the_next_run_finishes_or_undoes_it(
     in_memory: Path, service: str, to: str, power: str
 ) -> None:
-    whole = Busy.on(Machine(directory=in_memory / "whole"))
-    ended(lambda: whole.update(service, to))
-    one_end(whole, service, to)
-    for number in range(len(whole.deeds)):
-        machine = Busy.on(Machine(directory=in_memory / str(number), dies_before=number))
+    whole = Busy.on(FakeHost(directory=in_memory / "whole"))
+    run_to_end(lambda: whole.update(service, to))
+    assert_one_version(whole, service, to)
+    for number in range(len(whole.actions)):
+        host = Busy.on(FakeHost(directory=in_memory / str(number), dies_before=number))
         with pytest.raises(Killed):
-            machine.update(service, to)
-        machine.dies_before = -1
+            host.update(service, to)
+        host.dies_before = -1
         if power == "the whole host":
-            machine.reboot()
-        ended(machine.resume)
+            host.reboot()
+        run_to_end(host.resume)
         if power == "the whole host":
-            machine.run(["docker", "compose", "up"])
-        one_end(machine, service, to)
+            host.run(["docker", "compose", "up"])
+        assert_one_version(host, service, to)
 
 
 @pytest.mark.parametrize(("service", "to"), [("gitea", "28.1.0"), ("gitea", "28.1.1-broken"), ("postgres", "19.0")])
-def test_going_on_and_going_back_may_be_killed_anywhere_too(in_memory: Path, service: str, to: str) -> None:
-    whole = Machine(directory=in_memory / "whole")
-    ended(lambda: whole.update(service, to))
-    began = whole.deeds.index("record begin")
-    for first in range(began, len(whole.deeds), 3):
+def test_resuming_and_undoing_an_update_may_be_killed_anywhere(in_memory: Path, service: str, to: str) -> None:
+    whole = FakeHost(directory=in_memory / "whole")
+    run_to_end(lambda: whole.update(service, to))
+    began = whole.actions.index("record begin")
+    for first in range(began, len(whole.actions), 3):
         second = 0
         while True:
-            machine = cut_off(in_memory / f"{first}-{second}", service, to, first)
-            machine.dies_before = len(machine.deeds) + second
+            host = cut_off(in_memory / f"{first}-{second}", service, to, first)
+            host.dies_before = len(host.actions) + second
             try:
-                ended(machine.resume)
+                run_to_end(host.resume)
             except Killed:
-                machine.dies_before = -1
-                ended(machine.resume)
+                host.dies_before = -1
+                run_to_end(host.resume)
             else:
                 break
-            one_end(machine, service, to)
+            assert_one_version(host, service, to)
             second += 2
 
 
-def cut_off(directory: Path, service: str, to: str, number: int) -> Machine:
-    machine = Machine(directory=directory, dies_before=number)
-    machine.write("before")
+def cut_off(directory: Path, service: str, to: str, number: int) -> FakeHost:
+    host = FakeHost(directory=directory, dies_before=number)
+    host.write("before")
     with pytest.raises(Killed):
-        machine.update(service, to)
-    machine.dies_before = -1
-    return machine
+        host.update(service, to)
+    host.dies_before = -1
+    return host
 
 
-def test_going_back_because_one_wants_to_may_be_killed_anywhere(in_memory: Path) -> None:
-    def updated(directory: Path) -> Machine:
-        machine = Machine(directory=directory)
-        machine.write("before")
-        machine.update(to="28.1.0")
-        machine.write("after")
-        machine.deeds.clear()
-        return machine
+def test_a_rollback_may_be_killed_anywhere(in_memory: Path) -> None:
+    def updated(directory: Path) -> FakeHost:
+        host = FakeHost(directory=directory)
+        host.write("before")
+        host.update(to="28.1.0")
+        host.write("after")
+        host.actions.clear()
+        return host
 
     whole = updated(in_memory / "whole")
     whole.rollback()
-    for number in range(len(whole.deeds)):
-        machine = updated(in_memory / str(number))
-        machine.dies_before = number
+    for number in range(len(whole.actions)):
+        host = updated(in_memory / str(number))
+        host.dies_before = number
         with pytest.raises(Killed):
-            machine.rollback()
-        machine.dies_before = -1
-        machine.resume()
-        assert machine.serves()
-        expected = {"28.0.1": ["before"], "28.1.0": ["before", "after"]}[machine.version()]
-        assert machine.content() == expected, whole.deeds[number]
-        assert not any(machine.journals.values())
+            host.rollback()
+        host.dies_before = -1
+        host.resume()
+        assert host.serves()
+        expected = {"28.0.1": ["before"], "28.1.0": ["before", "after"]}[host.version()]
+        assert host.content() == expected, whole.actions[number]
+        assert not any(host.journals.values())

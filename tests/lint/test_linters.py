@@ -1,4 +1,4 @@
-"""Every linter over every file that it is for. The slow ones stand first, so that they overlap with the rest."""
+"""Every linter, on every file that it is made for. The slow ones are first, so that they overlap with the rest."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _INSTALL = {
 
 
 def _files(*patterns: str) -> list[str]:
-    """The files in git that match, and those that will be once they are added."""
+    """The files that match: those in git, and untracked ones that are not ignored."""
     listed = _output(["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns])
     return sorted(file for file in set(listed.splitlines()) if (ROOT / file).is_file())
 
 
 def _output(argv: Sequence[str], **environment: str) -> str:
-    """What a program prints when it finds nothing; a test fails with its words when it finds something."""
+    """The standard output of a program; fails the test with the program's output when its exit code is not 0."""
     path = os.pathsep.join([str(PROGRAMS), os.environ["PATH"]])
     quiet = {"PATH": path, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
     try:
@@ -48,7 +48,7 @@ def _clean(*argv: str, **environment: str) -> None:
     _output(argv, **environment)
 
 
-def test_checkov_finds_no_misconfiguration_that_is_not_explained() -> None:
+def test_checkov_finds_no_unexplained_misconfiguration() -> None:
     _clean(
         "checkov",
         "--directory=infra",
@@ -60,7 +60,7 @@ def test_checkov_finds_no_misconfiguration_that_is_not_explained() -> None:
     )
 
 
-def test_every_skipped_check_of_checkov_says_why() -> None:
+def test_every_skipped_check_of_checkov_has_a_reason() -> None:
     skips = [
         line
         for file in _files("infra/*.tf")
@@ -75,11 +75,11 @@ def test_ansible_lint_finds_nothing_in_its_production_profile() -> None:
     _clean("ansible-lint", "--offline", "--profile=production", "--strict", "-q", "playbooks/site.yml")
 
 
-def test_mypy_finds_every_type_in_order() -> None:
+def test_mypy_finds_no_type_error() -> None:
     _clean("mypy", "ops", "ground", "noxfile.py", "tests")
 
 
-def test_import_linter_finds_every_layer_kept() -> None:
+def test_import_linter_finds_every_contract_kept() -> None:
     _clean("lint-imports", "--no-cache")
 
 
@@ -149,8 +149,8 @@ def test_terraform_finds_the_configuration_valid(root: str, tmp_path: Path) -> N
     _clean("terraform", f"-chdir={root}", "validate", "-no-color", **environment)
 
 
-def test_compose_finds_the_stack_valid_once_every_variable_is_given() -> None:
-    # Lint is the first stage on a bare machine; the ground would install the same a few minutes later.
+def test_compose_accepts_the_stack_with_all_variables_set() -> None:
+    # Lint is the first stage on a bare machine, so Compose may be missing; integration would install it anyway.
     if not prerequisites.compose_works():
         prerequisites.ensure(CACHE, print)
     text = (ROOT / "compose/compose.yaml").read_text()
@@ -162,7 +162,7 @@ def test_compose_finds_the_stack_valid_once_every_variable_is_given() -> None:
     _clean("docker", "compose", *files, "--profile", "tools", "config", "--quiet", **given)
 
 
-def test_the_tree_names_no_registry_no_path_of_one_machine_and_no_lock_with_addresses() -> None:
+def test_the_tree_has_no_package_registry_no_machine_specific_path_and_no_lock_file_with_addresses() -> None:
     hosts = ("pypi" + ".org", "python" + "hosted", "deb.debian" + ".org", "registry.npm" + "js", "/opt/tf-" + "plugins")
     texts = {file: (ROOT / file).read_text(encoding="utf-8") for file in _files()}
     assert [file for file, text in texts.items() if any(host in text for host in hosts)] == []
@@ -170,5 +170,5 @@ def test_the_tree_names_no_registry_no_path_of_one_machine_and_no_lock_with_addr
     assert [file for file, text in texts.items() if "requirements/" in file and "://" in text] == []
 
 
-def test_every_file_is_text_that_ends_with_a_line() -> None:
+def test_every_file_ends_with_a_newline() -> None:
     assert [file for file in _files() if (content := (ROOT / file).read_bytes()) and not content.endswith(b"\n")] == []

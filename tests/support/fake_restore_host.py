@@ -1,4 +1,4 @@
-"""A host in a temporary folder whose site is replaced by one of its backups; and a process that may die anywhere."""
+"""A fake host in a temporary folder for restores, on which the process may be killed anywhere."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ SITE = fakes.site()
 
 
 class Killed(BaseException):
-    """The process is gone: nothing that it would still have done happens."""
+    """The process was killed: it performs no further action."""
 
 
 @dataclass
-class Machine(fakes.FakeWorld):
-    """A host with a data disk, a database server and a bucket. The process dies before its ``dies_before``th deed."""
+class FakeRestoreHost(fakes.FakeWorld):
+    """A host with a data disk, a database server and a bucket. The process dies before action number ``dies_before``."""
 
     directory: Path = field(kw_only=True)
     databases: dict[str, str] = field(default_factory=lambda: {"gitea": "now"})
@@ -58,19 +58,19 @@ class Machine(fakes.FakeWorld):
     stored: str = "then"
     ini: str = "APP_NAME = Gitea\n[security]\nINSTALL_LOCK = true\nSECRET_KEY = k\n[server]\nDOMAIN = d\n"
     refs: Mapping[str, str] = field(default_factory=lambda: {"then": REFS})
-    deeds: list[str] = field(default_factory=list)
-    turned_away: list[str] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    maintenance_calls: list[str] = field(default_factory=list)
     dies_before: int = -1
     executed: list[list[str]] = field(default_factory=list)
-    hooks: int = 0
-    # The repositories whose packs are damaged.
+    hooks_exit_code: int = 0
+    # The restic repositories with damaged packs.
     damaged: set[str] = field(default_factory=set)
-    unreadable: bool = False
-    counted: tuple[str, ...] = ()
-    room: int = 10**9
+    dump_unreadable: bool = False
+    btrfs_errors: tuple[str, ...] = ()
+    free_bytes: int = 10**9
     rows: int = 3
-    revives_nothing: bool = False
-    # A repository of this content is one that git cannot read.
+    clone_fails: bool = False
+    # git cannot read a repository with this content.
     unreadable_content: str = ""
 
     def __post_init__(self) -> None:
@@ -87,12 +87,12 @@ class Machine(fakes.FakeWorld):
         made = replace(MADE, secret_key=contents.secret_key(self.paths))
         self.aws: Any = Bucket({manifest.key_of(made.identity): manifest.to_json(made)})
 
-    def deed(self, what: str) -> None:
-        if self.dies_before == len(self.deeds):
+    def action(self, what: str) -> None:
+        if self.dies_before == len(self.actions):
             raise Killed
-        self.deeds.append(what)
+        self.actions.append(what)
 
-    # The engine.
+    # Docker.
     def services(self, project: str) -> tuple[Service, ...]:
         health = "healthy" if self.running and self.comes_up(self.content()) else "starting"
         return (Service("gitea", "gitea/gitea:28.1.0@sha256:0", "running" if self.running else "exited", health, 0),)
@@ -101,11 +101,11 @@ class Machine(fakes.FakeWorld):
         return f"{project}-{service}-1"
 
     def stop(self, project: str, service: str, **_: object) -> None:
-        self.deed("stop")
+        self.action("stop")
         self.running = False
 
     def start(self, project: str, service: str) -> None:
-        self.deed("start")
+        self.action("start")
         self.running = True
 
     def discard(self, container: str) -> None:
@@ -118,12 +118,12 @@ class Machine(fakes.FakeWorld):
         if service == "gitea":
             assert (user, self.running) == ("git", True)
             self.executed.append(list(argv))
-            return Ran(self.hooks, "permission denied")
+            return Ran(self.hooks_exit_code, "permission denied")
         assert (service, argv[0]) == ("nginx", "nginx-away")
-        self.turned_away.append(argv[1])
+        self.maintenance_calls.append(argv[1])
         return Ran(0, "")
 
-    def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
+    def run_script(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
         found = sorted((folder / "git/repositories").glob("*/*.git/content"))
         if self.unreadable_content in [each.read_text() for each in found]:
             return Ran(1, "error: unable to read packed-refs: Input/output error")
@@ -135,36 +135,36 @@ class Machine(fakes.FakeWorld):
 
     def remove(self, folder: Path) -> None:
         if folder.is_dir():
-            self.deed(f"remove {folder.name}")
+            self.action(f"remove {folder.name}")
             for each in sorted(folder.rglob("*"), reverse=True):
                 each.rmdir() if each.is_dir() else each.unlink()
             folder.rmdir()
 
     def rename(self, folder: Path, name: Path) -> None:
-        self.deed(f"rename {folder.name}")
+        self.action(f"rename {folder.name}")
         assert not name.exists()
         folder.rename(name)
 
     def errors(self, folder: Path) -> tuple[str, ...]:
         assert folder.is_dir()
-        return self.counted
+        return self.btrfs_errors
 
-    def clone(self, picture: Path, folder: Path) -> None:
-        self.deed("revive")
-        if self.revives_nothing:
+    def clone(self, snapshot: Path, folder: Path) -> None:
+        self.action("clone")
+        if self.clone_fails:
             raise OpsError("btrfs subvolume snapshot failed: No space left on device")
-        shutil.copytree(picture, folder)
+        shutil.copytree(snapshot, folder)
 
     def own_like(self, model: Path, folder: Path) -> None:
         assert model.is_dir()
         assert folder.is_dir()
 
     def free(self, folder: Path) -> int:
-        return self.room
+        return self.free_bytes
 
     # The database.
     @contextmanager
-    def session(self, container: str, name: str = "gitea") -> Iterator[Machine]:
+    def session(self, container: str, name: str = "gitea") -> Iterator[FakeRestoreHost]:
         assert name == "postgres" or name in self.databases
         yield self
 
@@ -172,14 +172,14 @@ class Machine(fakes.FakeWorld):
         words = statement.split()
         match words:
             case ["DROP", "DATABASE", "IF", "EXISTS", name, "WITH", "(FORCE)"]:
-                self.deed(statement)
+                self.action(statement)
                 self.databases.pop(name, None)
             case ["CREATE", "DATABASE", name, *_]:
-                self.deed(statement)
+                self.action(statement)
                 assert name not in self.databases
                 self.databases[name] = ""
             case ["ALTER", "DATABASE", name, "RENAME", "TO", new]:
-                self.deed(statement)
+                self.action(statement)
                 assert new not in self.databases
                 self.databases[new] = self.databases.pop(name)
             case ["SELECT", "datname", *_]:
@@ -196,25 +196,25 @@ class Machine(fakes.FakeWorld):
     def restic(self, repository: str, **_: Any) -> Repository:
         return Repository(self, "remote" if repository.startswith("s3:") else "local")
 
-    # What the test does and sees.
-    def keep_picture(self, content: str = "then", **newest: Any) -> Path:
-        """Have the picture on the data disk that the backup was made of, with a repository of this content in it."""
+    # What a test does and checks.
+    def keep_snapshot(self, content: str = "then", **newest: Any) -> Path:
+        """Put the backup's snapshot on the data disk, with a repository of this content in it."""
         made = replace(MADE, **newest)
         self.paths.newest.parent.mkdir(exist_ok=True)
         self.paths.newest.write_bytes(manifest.to_json(made))
-        picture = self.paths.snapshot_of(made.identity)
-        (picture / "git/repositories/a/b.git").mkdir(parents=True)
-        (picture / "git/repositories/a/b.git/content").write_text(content)
-        return picture
+        snapshot = self.paths.snapshot_of(made.identity)
+        (snapshot / "git/repositories/a/b.git").mkdir(parents=True)
+        (snapshot / "git/repositories/a/b.git/content").write_text(content)
+        return snapshot
 
     def content(self) -> str:
-        """What Gitea shows: what its folder and its database agree on."""
+        """Return what Gitea shows: the content of its folder and its database if they agree."""
         found = (self.paths.live / "git/repositories/a/b.git/content").read_text()
         return found if found == self.databases["gitea"] else f"{found} with the database of {self.databases['gitea']}"
 
     @property
     def world(self) -> Any:
-        """What `ops` asks of the world is answered here."""
+        """This host, as the world that `ops` works on."""
         return self
 
     def ops(self, **requested: Any) -> Any:
@@ -229,12 +229,12 @@ class Machine(fakes.FakeWorld):
 
 @dataclass
 class Repository:
-    """One of the machine's two."""
+    """One of the host's two restic repositories."""
 
-    machine: Machine
+    host: FakeRestoreHost
     name: str
 
-    def snapshots_if_there(self) -> tuple[Snapshot, ...]:
+    def snapshots_or_none(self) -> tuple[Snapshot, ...]:
         return self.snapshots()
 
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -242,24 +242,24 @@ class Repository:
         return tuple(Snapshot(each, each, paths=("/data/.moment/gitea",)) for each in ids)
 
     def restore(self, snapshot: str, target: Path, *, include: str) -> None:
-        self.machine.deed("restore data")
+        self.host.action("restore data")
         inner = "" if include.endswith(".git") else "git/repositories/a/b.git"
         (target / inner).mkdir(parents=True)
-        if self.name in self.machine.damaged:
+        if self.name in self.host.damaged:
             raise OpsError(f"{self.name}: ciphertext verification failed")
-        (target / inner / "content").write_text(self.machine.stored)
+        (target / inner / "content").write_text(self.host.stored)
 
     def read(self, snapshot: str, filename: str) -> str:
         assert (snapshot, filename) == ("local-data", "/data/.moment/gitea/gitea/conf/app.ini")
-        return self.machine.ini
+        return self.host.ini
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
-        self.machine.deed("restore database")
-        if self.machine.unreadable:
+        self.host.action("restore database")
+        if self.host.dump_unreadable:
             raise OpsError(f"the pack of {filename} is damaged")
-        if self.name in self.machine.damaged:
+        if self.name in self.host.damaged:
             raise OpsError(f"{self.name}: ciphertext verification failed")
-        self.machine.databases[STAGED] = self.machine.stored
+        self.host.databases[STAGED] = self.host.stored
 
 
 @dataclass

@@ -148,7 +148,7 @@ class FakeSsh:
     free: bool = True
 
     @contextmanager
-    def sentence(self, port: int, sentence: str) -> Iterator[bool]:
+    def notice(self, port: int, sentence: str) -> Iterator[bool]:
         if not self.free:
             yield False
             return
@@ -300,7 +300,7 @@ class FakeAwsAccount:
     found: dict[str, dict[str, str]] = field(default_factory=dict)
     holders: dict[str, str] = field(default_factory=dict)
 
-    def holder(self, card: str) -> str:
+    def attached_instance(self, card: str) -> str:
         return self.holders.get(card, "")
 
     def facts(self, **_: Any) -> AccountFacts:

@@ -1,4 +1,4 @@
-"""Random sequences of what happens to a site, against a model that knows only what was acknowledged."""
+"""Random sequences of operations on a site, compared with a model that has only the acknowledged writes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 
 class Refused(Exception):
-    """``ops`` refuses to do it, and nothing was touched."""
+    """``ops`` refused the operation and changed nothing."""
 
 
-class Place(Protocol):
-    """A site that has people and operators: in memory, or deployed.
+class SiteUnderTest(Protocol):
+    """A site with users and operators, on the fake host or deployed.
 
-    ``acknowledged`` is what people were told is written; ``before`` what a rollback brings back, or None when there is none.
-    Verbs raise Refused; an update that was taken back is no error.
+    ``acknowledged`` has the writes that the site confirmed. ``before`` has those that a rollback brings back, or None if no
+    rollback is possible. Methods raise Refused; an update that was rolled back is not an error.
     """
 
     releases: Sequence[str]
@@ -28,16 +28,16 @@ class Place(Protocol):
         """Return the tag of the Gitea that runs."""
 
     def content(self) -> Sequence[str]:
-        """Return what Gitea shows; raises AssertionError where its files and its database do not agree."""
+        """Return the writes that Gitea shows; raises AssertionError if its files and its database disagree."""
 
     def write(self, words: str) -> None:
-        """Write something and have it acknowledged."""
+        """Write something and wait for the acknowledgement."""
 
     def update(self, to: str) -> None:
         """Update Gitea."""
 
     def update_and_cut_off(self, to: str, number: int, *, power: bool) -> None:
-        """Begin an update of Gitea, kill it somewhere, the host with it where power fails, and have it resumed."""
+        """Start an update of Gitea, kill it at some point (``power``: the whole host), and resume it."""
 
     def back_up(self) -> None:
         """Take a backup."""
@@ -46,75 +46,75 @@ class Place(Protocol):
         """Restore the newest backup."""
 
     def go_back(self, number: int) -> None:
-        """Roll back; with a number from 0 on it is killed somewhere, and resumed."""
+        """Roll back. With a number from 0 on, kill the rollback at that point and resume it."""
 
     def can_go_back(self) -> bool:
-        """Tell whether something is kept to go back to."""
+        """Tell whether a rollback is possible."""
 
     def assert_well(self) -> None:
-        """Assert that everyone is served by what is pinned, and nothing is under way."""
+        """Assert that the pinned version serves everyone and no operation is in progress."""
 
 
-_RELEASE = st.runner().flatmap(lambda machine: st.sampled_from(machine.place.releases))
+_RELEASE = st.runner().flatmap(lambda sequences: st.sampled_from(sequences.site_under_test.releases))
 
 
 class Sequences(RuleBasedStateMachine):
-    """A site, its people and its operators. Whatever they do, it serves what it has acknowledged."""
+    """A site, its users and its operators. Whatever they do, the site serves all acknowledged writes."""
 
-    place: Place
+    site_under_test: SiteUnderTest
 
     @rule()
     def someone_writes(self) -> None:
-        self.place.write(f"w{len(self.place.acknowledged)}")
+        self.site_under_test.write(f"w{len(self.site_under_test.acknowledged)}")
 
     @rule(to=_RELEASE)
     def is_updated(self, to: str) -> None:
-        before, runs = list(self.place.acknowledged), self.place.version()
+        before, runs = list(self.site_under_test.acknowledged), self.site_under_test.version()
         try:
-            self.place.update(to)
+            self.site_under_test.update(to)
         except Refused:
             return
         if runs != to:
-            self.place.before = before if self.place.version() == to else None
+            self.site_under_test.before = before if self.site_under_test.version() == to else None
 
     @rule(to=_RELEASE, number=st.integers(0, 80), power=st.booleans())
     def is_updated_and_cut_off(self, to: str, number: int, power: bool) -> None:
-        before, runs = list(self.place.acknowledged), self.place.version()
+        before, runs = list(self.site_under_test.acknowledged), self.site_under_test.version()
         try:
-            self.place.update_and_cut_off(to, number, power=power)
+            self.site_under_test.update_and_cut_off(to, number, power=power)
         except Refused:
             return
-        if self.place.version() != runs:
-            self.place.before = before
-        elif not self.place.can_go_back():
-            self.place.before = None
+        if self.site_under_test.version() != runs:
+            self.site_under_test.before = before
+        elif not self.site_under_test.can_go_back():
+            self.site_under_test.before = None
 
     @rule()
     def is_backed_up(self) -> None:
-        self.place.back_up()
+        self.site_under_test.back_up()
 
     @rule()
     def is_restored(self) -> None:
-        self.place.back_up()
-        saved = list(self.place.acknowledged)
+        self.site_under_test.back_up()
+        saved = list(self.site_under_test.acknowledged)
         self.someone_writes()
-        self.place.restore()
-        self.place.acknowledged[:] = saved
+        self.site_under_test.restore()
+        self.site_under_test.acknowledged[:] = saved
 
     @rule(number=st.integers(-1, 30))
     def goes_back(self, number: int) -> None:
-        runs = self.place.version()
+        runs = self.site_under_test.version()
         try:
-            self.place.go_back(number)
+            self.site_under_test.go_back(number)
         except Refused:
-            assert self.place.before is None
+            assert self.site_under_test.before is None
             return
-        if self.place.version() != runs:
-            assert self.place.before is not None
-            self.place.acknowledged[:] = self.place.before
-            self.place.before = None
+        if self.site_under_test.version() != runs:
+            assert self.site_under_test.before is not None
+            self.site_under_test.acknowledged[:] = self.site_under_test.before
+            self.site_under_test.before = None
 
     @invariant()
     def serves_what_it_has_acknowledged(self) -> None:
-        self.place.assert_well()
-        assert sorted(self.place.content()) == sorted(self.place.acknowledged)
+        self.site_under_test.assert_well()
+        assert sorted(self.site_under_test.content()) == sorted(self.site_under_test.acknowledged)

@@ -1,4 +1,4 @@
-"""What import-linter (pyproject.toml) cannot say of the layout of ops/."""
+"""Rules for the layout of ops/ that import-linter (pyproject.toml) cannot express."""
 
 from __future__ import annotations
 

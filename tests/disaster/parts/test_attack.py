@@ -425,11 +425,11 @@ def _die_with_a_lock(vault: Vault) -> None:
         while not remote.locks():
             assert process.poll() is None
             time.sleep(0.2)
-        assert programs.at_work()
+        assert programs.is_running()
         _kill_errands(programs.name)
         process.wait()
         assert set(remote.locks().values()) == {programs.name}
-        assert not programs.at_work()
+        assert not programs.is_running()
 
 
 def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_ends_right(

@@ -91,7 +91,7 @@ def _leave_a_machine(cloud: Cloud) -> str:
 def test_an_apply_that_was_broken_off_is_finished_by_the_next(cloud: Cloud, applied: Outputs) -> None:
     assert re.fullmatch(r"[\d.]+", applied.public_address)
     assert applied.backup_bucket == cloud.site.backup.bucket
-    assert any("aws_ebs_volume.data: begun by an earlier run" in line for line in cloud.said)
+    assert any("aws_ebs_volume.data: keeping the resource" in line for line in cloud.said)
 
 
 def test_finishing_what_was_broken_off_makes_nothing_twice(cloud: Cloud, applied: Outputs) -> None:

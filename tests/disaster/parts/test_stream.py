@@ -144,7 +144,7 @@ def base_of(stage: Stage, archive: Path) -> segments.Base:
         log = base_backups.log_of(session)
         start = base_backups.position_of(session)
         with archive.open("wb") as file:
-            subprocess.run(postgres.base(stage.container), stdout=file, check=True)
+            subprocess.run(postgres.base_backup(stage.container), stdout=file, check=True)
         end = base_backups.position_of(session)
     now, size = stage.world.clock.now(), archive.stat().st_size
     return segments.Base("base", log.system, log.timeline, start, end, now, "", "", size, "18", log.segment_bytes)

@@ -86,8 +86,8 @@ def test_everyone_who_comes_while_a_backup_is_put_in_place_is_told_so(
     assert {(each.headers["Retry-After"], each.headers["Cache-Control"]) for each in turned_away} == {
         ("30", "no-store")
     }
-    assert all("A backup is being put in its place." in each.json()["message"] for each in turned_away)
-    assert any("Gitea is away for a moment. A backup is being put in its place." in each for each in heard)
+    assert all("A backup is being restored." in each.json()["message"] for each in turned_away)
+    assert any("Gitea is away for a moment. A backup is being restored." in each for each in heard)
     assert pages.get(f"{site.url}/api/v1/version", timeout=10).status_code == 200
     assert head_of(site, account, "kept") == commit
 

@@ -46,7 +46,7 @@ def test_a_drill_makes_a_site_of_the_newest_backup_and_leaves_nothing_of_it(
     assert _red(ops(ssh, "health", code=3)) == ["drill"]
     # And the restore itself refuses what it fetched, before it touches the site.
     refused = ops(ssh, "restore", "--yes", code=4)
-    assert "is not what backup" in str(refused["summary"])
+    assert "differs from the manifest of backup" in str(refused["summary"])
     storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(written), ChecksumAlgorithm="SHA256")
     assert ops(ssh, "restore", "--drill", "--when-due")["findings"] == []
     assert ops(ssh, "health")["healthy"] is True
@@ -150,7 +150,7 @@ def test_a_restored_site_that_does_not_come_up_gives_way_to_the_one_before(
     assert ssh(f"{ask} 'UPDATE version SET version = version - 1000'").returncode == 0
     later = push(git, repository, tmp_path / "work", "later")
     undone = ops(ssh, "restore", "--yes", code=5)
-    assert "does not come up, and the one before is back" in str(undone["summary"])
+    assert "does not start, and the old one is back" in str(undone["summary"])
     assert head_of(site, account, "kept") == later
     push(git, repository, tmp_path / "work", "later still")
     assert ops(ssh, "restore", "--resume")["changed"] is False

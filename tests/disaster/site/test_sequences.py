@@ -122,7 +122,7 @@ def test_whatever_happens_one_after_the_other_the_site_serves_what_it_has_acknow
     change(ssh, "update", watch_seconds=10)
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
-    place = Deployed(
+    site_under_test = Deployed(
         site,
         ssh,
         account,
@@ -131,10 +131,10 @@ def test_whatever_happens_one_after_the_other_the_site_serves_what_it_has_acknow
     )
 
     sequences = Sequences()
-    sequences.place = place
+    sequences.site_under_test = site_under_test
     chance = random.Random(seed := random.randrange(10**6))
     print(f"seed {seed}", flush=True)
-    deeds = _deeds(chance, place.releases)
+    deeds = _deeds(chance, site_under_test.releases)
     chance.shuffle(deeds)
     for deed in deeds:
         deed(sequences)
@@ -142,7 +142,7 @@ def test_whatever_happens_one_after_the_other_the_site_serves_what_it_has_acknow
     # Whoever comes next finds the release that they expect.
     sequences.is_updated("28.1.0")
     sequences.serves_what_it_has_acknowledged()
-    assert place.version() == "28.1.0"
+    assert site_under_test.version() == "28.1.0"
     assert ssh("sudo ops health --json").returncode == 0
 
 

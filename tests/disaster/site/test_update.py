@@ -119,7 +119,7 @@ def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
             assert "It is being updated to 28.1.1." in told.text
         disturbed = number >= steps.index("stop")
         undone = ops(ssh, "update", "--resume", code=5 if disturbed else 0)
-        assert ("28.1.0 is back" in str(undone["summary"])) is disturbed, step
+        assert ("was rolled back to 28.1.0" in str(undone["summary"])) is disturbed, step
         assert account.session.get(f"{site.url}/user/login").status_code == 200, step
         assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0"), (
             step
@@ -172,7 +172,7 @@ def test_one_goes_back_to_the_data_of_before_and_is_told_what_is_lost(
     issue(site, account, "after")
     told = ops(ssh, "rollback", "--dry-run")["plan"]
     assert any("28.1.0 -> 28.0.1, with the data of then" in line for line in told)
-    assert any(line.startswith("lost: what was written since") for line in told)
+    assert any(line.startswith("lost: the data written since") for line in told)
     assert (head_of(site, account, "kept"), version_of(site, account)) == (after, "28.1.0")
     cut_off_at(ssh, "back", "rollback", "--yes")
     gone = ops(ssh, "update", "--resume")
@@ -185,7 +185,7 @@ def test_one_goes_back_to_the_data_of_before_and_is_told_what_is_lost(
     found = ssh(f"sudo git -c safe.directory='*' --git-dir {aside} rev-parse refs/heads/main || sudo ls {aside}")
     assert after in found.stdout or "refs" in found.stdout, found.stderr
     refused = ops(ssh, "rollback", "--yes", code=4)
-    assert "nothing is kept to go back to" in str(refused["summary"])
+    assert "there is no snapshot to roll back to" in str(refused["summary"])
     done = ops(ssh, "update", "gitea", "--yes")
     assert (done["outcome"], version_of(site, account)) == ("updated", "28.1.0")
     issue(site, account, "lost")
@@ -241,7 +241,9 @@ def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_noth
     for unit in ("update", "certificates"):
         assert ssh(f"sudo systemctl start gitea-suite-{unit}.service").returncode == 0
     updating.join(timeout=300)
-    assert " is back, the site was away for " in str(reports[0]["summary"])
+    summary = str(reports[0]["summary"])
+    assert " was rolled back to " in summary
+    assert ", the site was unavailable for " in summary
     assert image_in_use(ssh) == image
     assert ops(ssh, "backup", "take")["changed"] is True
     assert account.session.get(f"{site.url}/user/login").status_code == 200
@@ -330,7 +332,7 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
     for step in ("convert", "switch"):
         cut_off_at(ssh, step, *requested)
         undone = ops(ssh, "update", "--resume", code=5)
-        assert "17.11 is back" in str(undone["summary"]), step
+        assert "was rolled back to 17.11" in str(undone["summary"]), step
         assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before), step
         assert titles(site, account) == {"before"}, step
         assert _left_of_a_conversion(ssh) == "", step

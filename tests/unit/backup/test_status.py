@@ -111,7 +111,7 @@ class House(fakes.FakeWorld):
         def __init__(self, kind: str, *, there: bool) -> None:
             self.kind, self.there = kind, there
 
-        def snapshots_if_there(self) -> tuple[Snapshot, ...] | None:
+        def snapshots_or_none(self) -> tuple[Snapshot, ...] | None:
             if not self.there:
                 return None
             known = (NEWEST, fakes.made(NOW - timedelta(minutes=40)))

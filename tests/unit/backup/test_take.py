@@ -12,32 +12,32 @@ from ops.backup import take as backup_take
 from ops.errors import OpsError, Refused, Unavailable
 from ops.step_timer import StepTimer
 from tests.support import fakes
-from tests.support.fake_host import Machine
+from tests.support.fake_host import FakeHost
 
 REFS = "= a/b.git\nref: refs/heads/main\n0001 refs/heads/main\n"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(directory=tmp_path)
+def machine(tmp_path: Path) -> FakeHost:
+    return FakeHost(directory=tmp_path)
 
 
-def take(machine: Machine) -> manifest.Manifest:
+def take(machine: FakeHost) -> manifest.Manifest:
     machine.clock.sleep(60)
     world: Any = machine
     return backup_take.of_this_moment(machine.site(), world, machine.paths)
 
 
-def waiting(machine: Machine) -> list[str]:
+def waiting(machine: FakeHost) -> list[str]:
     return sorted(each.stem for each in machine.paths.pending.glob("*.json"))
 
 
-def brought(machine: Machine, made: manifest.Manifest) -> tuple[manifest.Manifest, tuple[str, ...]]:
+def brought(machine: FakeHost, made: manifest.Manifest) -> tuple[manifest.Manifest, tuple[str, ...]]:
     world: Any = machine
     return upload.upload_backup(machine.site(), world, machine.paths, StepTimer(world), made)
 
 
-def test_no_verb_stores_a_disk_that_is_new_while_there_are_backups_of_the_site(machine: Machine) -> None:
+def test_no_verb_stores_a_disk_that_is_new_while_there_are_backups_of_the_site(machine: FakeHost) -> None:
     take(machine)
     machine.paths.disk_seen.unlink()
     kept = dict(machine.bucket)
@@ -61,14 +61,14 @@ def test_a_bucket_that_may_not_be_looked_into_is_one_that_is_away(kind: type[Ops
     assert "kept on this host" in world.progress[-1]
 
 
-def test_what_cannot_be_brought_to_the_bucket_keeps_no_other_from_it_and_is_named(machine: Machine) -> None:
-    machine.bucket_is_away = True
+def test_what_cannot_be_brought_to_the_bucket_keeps_no_other_from_it_and_is_named(machine: FakeHost) -> None:
+    machine.bucket_unreachable = True
     for _ in range(2):
         with pytest.raises(Unavailable):
             take(machine)
     rotten, sound = waiting(machine)
     (machine.paths.pending / f"{rotten}.json").write_bytes(b"{")
-    machine.bucket_is_away = False
+    machine.bucket_unreachable = False
     made = take(machine)
     assert waiting(machine) == [rotten]
     assert {manifest.key_of(each) for each in (sound, made.identity)} <= set(machine.bucket)
@@ -89,15 +89,15 @@ def test_what_cannot_be_brought_to_the_bucket_keeps_no_other_from_it_and_is_name
     ids=["at rest", "locked", "a lock and no repository", "nothing"],
 )
 def test_the_bucket_s_repository_is_opened_to_unlock_it_only_where_there_is_a_lock(
-    machine: Machine, there: set[str], opened: int
+    machine: FakeHost, there: set[str], opened: int
 ) -> None:
     machine.bucket |= dict.fromkeys(there, b"")
     take(machine)
     # The host's own repository is one of those.
-    assert machine.unlocked == opened
+    assert machine.lock_removals == opened
 
 
-def test_the_backup_that_was_made_and_cannot_be_brought_is_no_success(machine: Machine) -> None:
+def test_the_backup_that_was_made_and_cannot_be_brought_is_no_success(machine: FakeHost) -> None:
     made = take(machine)
     (machine.paths.pending / f"{made.identity}.json").write_bytes(b"{")
     with pytest.raises(OpsError, match="manifest is cut off"):

@@ -16,22 +16,22 @@ from ops.errors import OpsError
 from ops.world.restic import Snapshot
 from tests.support import fakes
 from tests.support.fake_bucket import MADE, NOW, SITE, planned, snapshots_of
-from tests.support.fake_host import Killed, Machine
+from tests.support.fake_host import FakeHost, Killed
 from tests.unit.backup.test_prune_local import TWO, parts
 
 WHOLE = ["store database", "store data", "store configuration"]
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    machine = Machine(directory=tmp_path)
+def machine(tmp_path: Path) -> FakeHost:
+    machine = FakeHost(directory=tmp_path)
     machine.write("before")
     return machine
 
 
-def take(machine: Machine) -> Manifest:
+def take(machine: FakeHost) -> Manifest:
     """Back up, and see what is stored of it restored."""
-    machine.deeds.clear()
+    machine.actions.clear()
     machine.clock.sleep(60)
     world: Any = machine
     made = backup_take.of_this_moment(machine.site(), world, machine.paths)
@@ -39,11 +39,11 @@ def take(machine: Machine) -> Manifest:
     return made
 
 
-def stored(machine: Machine) -> list[str]:
-    return [each for each in machine.deeds if each.startswith("store ")]
+def stored(machine: FakeHost) -> list[str]:
+    return [each for each in machine.actions if each.startswith("store ")]
 
 
-def test_a_picture_that_is_as_the_last_one_is_not_stored_again(machine: Machine) -> None:
+def test_a_picture_that_is_as_the_last_one_is_not_stored_again(machine: FakeHost) -> None:
     first, second, third = take(machine), take(machine), take(machine)
     assert stored(machine) == ["store database", "store configuration"]
     assert first.parts["data"].local == second.parts["data"].local == third.parts["data"].local
@@ -52,7 +52,7 @@ def test_a_picture_that_is_as_the_last_one_is_not_stored_again(machine: Machine)
     assert len({part.local for made in (first, second, third) for part in made.parts.values()}) == 7
 
 
-def test_whatever_is_written_is_in_the_next_backup(machine: Machine) -> None:
+def test_whatever_is_written_is_in_the_next_backup(machine: FakeHost) -> None:
     before = take(machine)
     machine.write("after")
     after = take(machine)
@@ -73,14 +73,14 @@ def test_whatever_is_written_is_in_the_next_backup(machine: Machine) -> None:
     ids=["its snapshot", "its manifest", "half its manifest", "its picture", "another's manifest"],
 )
 def test_without_what_it_is_compared_with_everything_is_stored(
-    machine: Machine, lose: Callable[[Machine, Manifest], object]
+    machine: FakeHost, lose: Callable[[FakeHost, Manifest], object]
 ) -> None:
     lose(machine, take(machine))
     take(machine)
     assert stored(machine) == WHOLE
 
 
-def test_where_btrfs_cannot_tell_everything_is_stored(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_btrfs_cannot_tell_everything_is_stored(machine: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(picture: Path, earlier: Path) -> bool:
         raise OpsError(f"btrfs send failed on {picture} and {earlier}")
 
@@ -92,13 +92,13 @@ def test_where_btrfs_cannot_tell_everything_is_stored(machine: Machine, monkeypa
 
 
 def test_one_picture_is_kept_whatever_cut_off_runs_have_left(tmp_path: Path) -> None:
-    whole = Machine(directory=tmp_path / "whole")
+    whole = FakeHost(directory=tmp_path / "whole")
     take(whole)
     take(whole)
-    for number in range(len(whole.deeds)):
-        machine = Machine(directory=tmp_path / str(number))
+    for number in range(len(whole.actions)):
+        machine = FakeHost(directory=tmp_path / str(number))
         take(machine)
-        machine.deeds.clear()
+        machine.actions.clear()
         machine.dies_before = number
         with pytest.raises(Killed):
             take(machine)

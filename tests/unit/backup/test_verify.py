@@ -54,7 +54,7 @@ class Shelf(fakes.FakeWorld):
         assert project == HostPaths().project
         return [Service("gitea", "gitea/gitea:28.1.0", "running", "healthy", 0, NOW)]
 
-    def once(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
+    def run_script(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
         assert (image, target, user) == ("gitea/gitea:28.1.0", "/data", "1000:1000")
         found = sorted(folder.glob("git/repositories/*/*.git"))
         # Without these git knows no repository.
@@ -81,7 +81,7 @@ class Repository:
         ids = [getattr(part, self.kind) for part in MADE.parts.values()]
         return tuple(Snapshot(each, each, paths=(DATA,)) for each in ids)
 
-    def snapshots_if_there(self) -> tuple[Snapshot, ...]:
+    def snapshots_or_none(self) -> tuple[Snapshot, ...]:
         return self.snapshots()
 
     def damaged_now(self, what: str) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: stdout is the result alone, the exit code says in what state the system was left."""
+"""The command line: stdout has only the result, and the exit code tells the state that the system was left in."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ def _health_ends_with(monkeypatch: pytest.MonkeyPatch, outcome: Report | BaseExc
     return _main("health", "--site", str(EXAMPLE), "--json")
 
 
-def test_a_site_file_is_checked_and_described(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_valid_site_file_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert _main("site", "--site", str(EXAMPLE)) == 0
     assert capsys.readouterr().out == "production: https://git.example.org/ in eu-central-1\n"
 
 
-def test_json_is_exactly_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_exactly_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert _main("site", "--site", str(EXAMPLE), "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["verb"], document["ok"], document["changed"], document["exit_code"]) == ("site", True, False, 0)
 
 
-def test_a_verb_without_a_site_says_how_to_name_one(
+def test_a_verb_without_a_site_file_names_the_option_for_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPS_SITE", raising=False)
     assert _main("site") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "--site sites/local.toml" in captured.err
+    assert "next:  pass --site sites/local.toml" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_verb_without_a_site_says_how_to_name_one(
         (Locked("m", "h"), 8),
     ],
 )
-def test_each_failure_has_its_exit_code_one_document_and_a_next_step(
+def test_each_error_has_its_exit_code_one_document_and_a_next_step(
     error: OpsError, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _health_ends_with(monkeypatch, error) == code
@@ -94,14 +94,14 @@ def test_each_failure_has_its_exit_code_one_document_and_a_next_step(
     assert captured.err == "error: m\nnext:  h\n"
 
 
-def test_a_report_that_is_red_ends_with_its_own_code(
+def test_a_failing_report_ends_with_its_own_exit_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _health_ends_with(monkeypatch, Report("health", False, "1 of 8 probes are red", exit_code=3)) == 3
     assert json.loads(capsys.readouterr().out)["ok"] is False
 
 
-def test_a_bug_is_exit_1_with_its_traceback_on_stderr_and_still_one_document(
+def test_a_bug_ends_with_exit_code_1_a_traceback_on_stderr_and_one_document(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _health_ends_with(monkeypatch, ZeroDivisionError("by zero")) == 1
@@ -114,16 +114,16 @@ def test_a_bug_is_exit_1_with_its_traceback_on_stderr_and_still_one_document(
     ("interrupt", "code"),
     [(KeyboardInterrupt(), 130), (Terminated(signal.SIGTERM), 143), (Terminated(signal.SIGHUP), 129)],
 )
-def test_an_interrupt_ends_with_the_signal_s_code(
+def test_an_interrupt_ends_with_the_signal_s_exit_code(
     interrupt: KeyboardInterrupt, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert interrupt_code(interrupt) == code
     assert _health_ends_with(monkeypatch, interrupt) == code
 
 
-def test_a_wrong_invocation_is_exit_2_and_says_where_help_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_invocation_ends_with_exit_code_2_and_names_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert _main("health", "--adress", "1") == 2
-    assert "--help" in capsys.readouterr().err
+    assert "next:  run ops --help" in capsys.readouterr().err
 
 
 class _Terminal(io.StringIO):
@@ -151,7 +151,7 @@ def _rotation_ends(
     return _main("secrets", "rotate", "metrics-token", "--site", str(site), *more), rotated
 
 
-def test_a_rotation_says_what_it_interrupts_and_goes_on_when_the_site_s_name_is_typed(
+def test_a_rotation_prints_what_it_interrupts_and_starts_when_the_site_s_name_is_typed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _rotation_ends(monkeypatch, tmp_path, _Terminal("test\n")) == (0, ["metrics-token"])
@@ -161,33 +161,35 @@ def test_a_rotation_says_what_it_interrupts_and_goes_on_when_the_site_s_name_is_
 @pytest.mark.parametrize(
     "stdin", [_Terminal("yes\n"), _Terminal(""), io.StringIO("test\n")], ids=["yes", "end", "pipe"]
 )
-def test_a_rotation_that_no_one_agrees_to_changes_nothing(
-    stdin: io.StringIO, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_rotation_without_confirmation_changes_nothing(
+    stdin: io.StringIO, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _rotation_ends(monkeypatch, tmp_path, stdin) == (4, [])
+    step = "run the command again and type test" if stdin.isatty() else "pass --yes to agree beforehand"
+    assert f"left:  nothing was changed\nnext:  {step}\n" in capsys.readouterr().err
 
 
-def test_a_rotation_in_a_script_says_yes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_rotation_with_yes_needs_no_confirmation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert _rotation_ends(monkeypatch, tmp_path, io.StringIO(), "--yes") == (0, ["metrics-token"])
 
 
 @pytest.mark.parametrize(("name", "code"), [("gitea-secret-key", 4), ("no-such-secret", 2), ("", 2)])
-def test_what_cannot_be_rotated_is_said_before_anyone_is_asked(name: str, code: int) -> None:
+def test_a_secret_that_cannot_be_rotated_is_refused_before_the_confirmation(name: str, code: int) -> None:
     assert _main("secrets", "rotate", *filter(None, [name]), "--site", str(EXAMPLE)) == code
 
 
 @pytest.mark.parametrize(("given", "options"), [((), []), (("--",), []), (("--", "--site", "x"), ["--site", "x"])])
-def test_what_stands_behind_two_dashes_is_for_the_stage(given: tuple[str, ...], options: list[str]) -> None:
+def test_options_after_two_dashes_are_passed_to_the_stage(given: tuple[str, ...], options: list[str]) -> None:
     assert arguments.parser().parse_args(["gate", "run", "deploy-e2e", *given]).options == options
 
 
 @pytest.mark.parametrize("action", [["status"], ["promote", "1.2.3"], ["run", "lint"]])
-def test_the_gate_takes_json_before_its_action_and_behind_it_as_every_verb_does(action: list[str]) -> None:
+def test_the_gate_takes_json_before_and_after_its_action(action: list[str]) -> None:
     asked = (["--json", *action], [*action, "--json"], action)
     assert [arguments.parser().parse_args(["gate", *each]).json for each in asked] == [True, True, False]
 
 
-def test_no_message_names_a_verb_with_another_verb_for_its_object() -> None:
+def test_no_message_has_a_command_with_two_verbs() -> None:
     (verbs,) = (each.choices for each in arguments.parser()._actions if isinstance(each, argparse._SubParsersAction))
     named = [
         (path.name, *words)
@@ -195,7 +197,7 @@ def test_no_message_names_a_verb_with_another_verb_for_its_object() -> None:
         for words in re.findall(r"\bops ([a-z]+)(?: ([a-z]+))?", path.read_text(encoding="utf-8"))
     ]
     assert len(named) > 50
-    # A verb is followed by what it takes, and never by another verb.
+    # An argument follows a verb, never another verb.
     assert [each for each in named if each[1] in verbs and each[2] in verbs] == []
 
 
@@ -207,7 +209,7 @@ def test_no_message_names_a_verb_with_another_verb_for_its_object() -> None:
         (["restore"], "--from-log", "--from-wal"),
     ],
 )
-def test_a_renamed_switch_keeps_its_old_spelling_and_shows_the_new_one(
+def test_a_renamed_switch_keeps_its_old_spelling_and_the_help_shows_the_new_one(
     verb: list[str], old: str, new: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parse = arguments.parser().parse_args
@@ -219,7 +221,7 @@ def test_a_renamed_switch_keeps_its_old_spelling_and_shows_the_new_one(
     assert old not in shown
 
 
-def test_an_error_prints_the_state_left_behind_and_the_next_step_apart() -> None:
+def test_an_error_prints_the_state_left_behind_and_the_next_step_on_two_lines() -> None:
     error = OpsError("m", "run ops health", left_as="nothing was changed")
     assert report.failure_as_text(error) == "error: m\nleft:  nothing was changed\nnext:  run ops health"
     document = json.loads(report.failure_as_json("deploy", error))

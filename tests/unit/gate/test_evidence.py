@@ -1,4 +1,4 @@
-"""Evidence is what it says, or it is none."""
+"""Evidence counts only when it is valid and unaltered."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _proven(proofs: Mapping[str, Proof]) -> list[str]:
     return [verdict.stage for verdict in evidence.check_chain(TREE, proofs, KEY) if verdict.proven]
 
 
-def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
+def test_a_stage_with_valid_evidence_for_this_tree_is_proven() -> None:
     verdict = evidence.check_stage("lint", TREE, _proof(), KEY)
     assert (verdict.proven, verdict.reason, verdict.remedy) == (True, "2 tests passed", "")
     assert verdict.cases[0] == Case("tests.a::test_0", "passed", 0.5)
@@ -76,9 +76,9 @@ def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
         (Proof(None, None), "has not run for this tree"),
         (_proof(tree="0" * 40), "about another tree"),
         (_proof(stage="unit"), "about unit"),
-        (_proof(previous="00"), "an earlier stage's evidence that is not there"),
-        (_proof(command=("-m", "pytest", "tests/lint", "-k", "one")), "of another command than the stage's own"),
-        (_proof(command=(*evidence.COMMANDS["lint"], "-k", "one")), "of another command than the stage's own"),
+        (_proof(previous="00"), "an earlier stage's evidence that no longer exists"),
+        (_proof(command=("-m", "pytest", "tests/lint", "-k", "one")), "from another command than the stage's own"),
+        (_proof(command=(*evidence.COMMANDS["lint"], "-k", "one")), "from another command than the stage's own"),
         (_proof(key=bytes(32)), "altered, or made in another checkout"),
         (Proof(_proof().envelope, None), "JUnit file is missing"),
         (Proof(_proof().envelope, _junit("passed")), "JUnit file was altered"),
@@ -90,7 +90,7 @@ def test_a_stage_with_whole_evidence_for_this_tree_is_proven() -> None:
         (Proof(b"\xff", _junit("passed")), "not a signed statement"),
     ],
 )
-def test_evidence_that_is_not_whole_is_none_and_says_why(proof: Proof, reason: str) -> None:
+def test_invalid_evidence_proves_nothing_and_the_verdict_names_the_reason(proof: Proof, reason: str) -> None:
     verdict = evidence.check_stage("lint", TREE, proof, KEY)
     assert not verdict.proven
     assert reason in verdict.reason
@@ -107,26 +107,26 @@ def test_evidence_that_is_not_whole_is_none_and_says_why(proof: Proof, reason: s
         {"predicate": {"configuration": [{"name": "stage:lint"}]}},
     ],
 )
-def test_a_signed_statement_of_another_form_is_none(other: dict[str, object]) -> None:
+def test_a_signed_statement_in_another_format_proves_nothing(other: dict[str, object]) -> None:
     statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER) | other
     verdict = evidence.check_stage("lint", TREE, Proof(evidence.to_envelope(statement, KEY), _junit("passed")), KEY)
-    assert (verdict.proven, verdict.reason) == (False, "its evidence is of another form than this gate's")
+    assert (verdict.proven, verdict.reason) == (False, "its evidence has another format than this gate's")
 
 
-def test_a_signed_list_is_no_statement() -> None:
+def test_a_signed_list_proves_nothing() -> None:
     verdict = evidence.check_stage("lint", TREE, Proof(evidence.to_envelope([], KEY), _junit("passed")), KEY)  # type: ignore[arg-type]
     assert not verdict.proven
 
 
 @pytest.mark.parametrize("stage", ["lint", "unit", "integration"])
-def test_a_part_of_a_stage_is_refused_with_the_command_for_a_part(stage: str) -> None:
+def test_a_part_of_a_stage_is_refused_and_the_hint_has_the_command_for_a_part(stage: str) -> None:
     with pytest.raises(ConfigError, match=f"{stage} takes no options") as caught:
         evidence.command_of(stage, ("-k", "one"))
     assert f"tests/{stage} -k one" in caught.value.hint
     assert evidence.command_of(stage, ()) == evidence.COMMANDS[stage]
 
 
-def test_a_deployment_says_in_its_evidence_with_which_options_it_ran() -> None:
+def test_the_evidence_of_a_deployment_has_its_options() -> None:
     command = evidence.command_of("deploy-e2e", ("--site", "sites/production.toml"))
     proof = _proof("deploy-e2e", command=command)
     verdict = evidence.check_stage("deploy-e2e", TREE, proof, KEY)
@@ -134,13 +134,13 @@ def test_a_deployment_says_in_its_evidence_with_which_options_it_ran() -> None:
     assert evidence.facts_of(verdict.statement)["command"] == list(command)
 
 
-def test_a_stage_that_failed_shows_the_tests_it_ran() -> None:
+def test_the_verdict_of_a_failed_stage_has_its_tests() -> None:
     verdict = evidence.check_stage("lint", TREE, _proof(junit=_junit("passed", "failed")), KEY)
     assert [case.outcome for case in verdict.cases] == ["passed", "failed"]
 
 
 @given(st.data())
-def test_any_byte_of_the_evidence_that_is_changed_is_noticed(data: st.DataObject) -> None:
+def test_a_changed_byte_of_the_evidence_is_detected(data: st.DataObject) -> None:
     proof = _proof()
     assert proof.envelope is not None
     assert proof.junit is not None
@@ -156,12 +156,12 @@ def _with_one_byte_changed(content: bytes, data: st.DataObject) -> bytes:
     return content[:position] + bytes([other]) + content[position + 1 :]
 
 
-def test_a_statement_comes_out_of_its_envelope_as_it_went_in() -> None:
+def test_a_statement_is_read_back_unchanged_from_its_envelope() -> None:
     statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
     assert evidence.from_envelope(evidence.to_envelope(statement, KEY), KEY) == statement
 
 
-def test_the_statement_has_in_toto_s_fields_and_names_images_tools_and_junit_file() -> None:
+def test_the_statement_has_in_toto_s_fields_images_tools_and_junit_digest() -> None:
     statement = evidence.statement_from("lint", TREE, _junit("passed", "failed", "skipped"), UNDER)
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["subject"] == [{"name": "git+tree", "digest": {"gitTree": TREE}}]
@@ -176,7 +176,7 @@ def test_the_statement_has_in_toto_s_fields_and_names_images_tools_and_junit_fil
     assert evidence.facts_of(statement)["image_set"] == "hermetic"
 
 
-def test_each_descriptor_can_be_told_from_others_as_in_toto_demands() -> None:
+def test_each_descriptor_has_the_identification_that_in_toto_demands() -> None:
     statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
     configuration = statement["predicate"]["configuration"]
     assert [each for each in configuration if not {"uri", "digest", "content"} & set(each)] == []
@@ -184,19 +184,19 @@ def test_each_descriptor_can_be_told_from_others_as_in_toto_demands() -> None:
 
 
 @pytest.mark.parametrize("digest", ["hermetic/gitea:3b448a12f7988947", "", "ab" * 32, "sha256:" + "ab" * 31])
-def test_an_image_s_tag_cannot_pass_for_its_digest(digest: str) -> None:
+def test_an_image_s_tag_is_not_accepted_as_its_digest(digest: str) -> None:
     under = Circumstances("hermetic", {"gitea/gitea:28.1.0": digest})
-    with pytest.raises(ValueError, match="is no digest of gitea/gitea"):
+    with pytest.raises(ValueError, match="is not a digest of gitea/gitea"):
         evidence.statement_from("lint", TREE, _junit("passed"), under)
 
 
-def test_the_signature_is_over_dsse_s_own_encoding() -> None:
+def test_the_envelope_has_dsse_s_payload_type_and_encoding() -> None:
     envelope = json.loads(evidence.to_envelope({"a": 1}, KEY))
     assert envelope["payloadType"] == "application/vnd.in-toto+json"
     assert base64.b64decode(envelope["payload"]) == b'{"a":1}'
 
 
-def test_each_stage_stands_on_the_one_before() -> None:
+def test_each_stage_depends_on_the_evidence_of_the_one_before() -> None:
     assert _proven(_chain(4)) == list(STAGES)
     again = _chain(4) | {
         "unit": _proof("unit", junit=_junit("passed"), previous=evidence.previous_digest("unit", _chain(4)))
@@ -208,32 +208,30 @@ def test_each_stage_stands_on_the_one_before() -> None:
 @pytest.mark.parametrize(
     ("through", "missing"), [(0, STAGES[:3]), (1, STAGES[1:3]), (2, STAGES[2:3]), (3, ()), (4, ())]
 )
-def test_what_is_missing_before_a_deployment_is_the_first_unproven_stage_and_all_behind_it(
-    through: int, missing: tuple[str, ...]
-) -> None:
+def test_a_deployment_needs_the_first_unproven_stage_and_all_after_it(through: int, missing: tuple[str, ...]) -> None:
     assert evidence.missing_before("deploy-e2e", evidence.check_chain(TREE, _chain(through), KEY)) == missing
 
 
-def test_a_stage_refuses_to_start_on_an_unproven_one_and_names_the_command_that_proves_it() -> None:
+def test_a_stage_refuses_to_start_after_an_unproven_one_and_names_its_command() -> None:
     with pytest.raises(Refused) as caught:
         evidence.require_start("integration", evidence.check_chain(TREE, _chain(1), KEY), ())
     assert caught.value.exit_code == 4
-    assert "integration stands on unit" in caught.value.message
-    assert caught.value.hint == "./noxw -s unit"
+    assert "integration needs unit" in caught.value.message
+    assert caught.value.hint == "run ./noxw -s unit"
 
 
 @pytest.mark.parametrize("stage", ["integration", "deploy-e2e"])
-def test_a_changed_tree_is_refused_where_real_things_are_started(stage: str) -> None:
+def test_integration_and_deployment_refuse_a_changed_tree(stage: str) -> None:
     with pytest.raises(Refused, match=r"changed: a\.py"):
         evidence.require_start(stage, evidence.check_chain(TREE, _chain(4), KEY), ("a.py",))
 
 
 @pytest.mark.parametrize("stage", ["lint", "unit"])
-def test_one_may_work_on_a_changed_tree(stage: str) -> None:
+def test_lint_and_unit_start_on_a_changed_tree_without_raising(stage: str) -> None:
     evidence.require_start(stage, evidence.check_chain(TREE, {}, KEY), ("a.py",))
 
 
-def test_a_first_stage_needs_nothing() -> None:
+def test_the_first_stage_starts_without_evidence_and_does_not_raise() -> None:
     evidence.require_start("lint", evidence.check_chain(TREE, {}, KEY), ())
 
 
@@ -245,12 +243,12 @@ def _rehearsed() -> dict[str, Proof]:
     return proofs
 
 
-def test_a_site_whose_loss_was_not_rehearsed_is_proven_and_not_promoted() -> None:
+def test_a_deployment_without_disaster_tests_is_proven_but_not_promoted() -> None:
     verdicts = evidence.check_chain(TREE, _chain(4), KEY)
     assert all(verdict.proven for verdict in verdicts)
     with pytest.raises(Refused, match="rehearsed") as caught:
         evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
-    assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+    assert caught.value.hint == "run ./noxw -s deploy-e2e -- --rehearse"
 
 
 @pytest.mark.parametrize(
@@ -260,16 +258,16 @@ def test_a_site_whose_loss_was_not_rehearsed_is_proven_and_not_promoted() -> Non
         (b"tests.disaster.site.test_drill", b"test_a_backup_under_load"),
     ],
 )
-def test_nothing_is_promoted_when_no_backup_was_restored_for_practice(classname: bytes, name: bytes) -> None:
+def test_nothing_is_promoted_without_a_restore_drill(classname: bytes, name: bytes) -> None:
     proofs = _rehearsed()
     junit = _junit("passed").replace(b"tests.a", classname).replace(b"test_0", name)
     proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
-    with pytest.raises(Refused, match="no backup was restored for practice") as caught:
+    with pytest.raises(Refused, match="no backup was restored: the restore drill") as caught:
         evidence.manifest_from("1.2.3", "c", TREE, evidence.check_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
-    assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+    assert caught.value.hint == "run ./noxw -s deploy-e2e -- --rehearse"
 
 
-def test_a_drill_that_failed_in_the_rehearsal_proves_nothing() -> None:
+def test_a_failed_drill_proves_nothing() -> None:
     proofs = _rehearsed()
     junit = (proofs["deploy-e2e"].junit or b"").replace(b"></testcase>", b"><failure/></testcase>")
     proofs["deploy-e2e"] = _proof("deploy-e2e", junit=junit, previous=evidence.previous_digest("deploy-e2e", proofs))
@@ -277,13 +275,13 @@ def test_a_drill_that_failed_in_the_rehearsal_proves_nothing() -> None:
         evidence.manifest_from("1.2.3", "c", TREE, evidence.check_chain(TREE, proofs, KEY), {}, datetime.now(UTC))
 
 
-def test_the_drill_is_where_the_gate_looks_for_it() -> None:
+def test_the_drill_exists_under_the_name_that_the_gate_expects() -> None:
     module, _, name = evidence.DRILL.partition("::")
     path = Path(__file__).parents[3] / f"{module.replace('.', '/')}.py"
     assert f"def {name}" in path.read_text()
 
 
-def test_the_rehearsals_are_where_the_gate_looks_for_them() -> None:
+def test_the_disaster_tests_are_in_the_folder_that_the_gate_expects() -> None:
     folder = Path(__file__).parents[3] / evidence.REHEARSALS.replace(".", "/")
     assert any("def test_" in path.read_text() for path in folder.glob("test_*.py"))
 
@@ -295,7 +293,7 @@ def _rehearsed_under(circumstances: Circumstances) -> dict[str, Proof]:
     return proofs | {"deploy-e2e": _proof("deploy-e2e", junit=junit, previous=previous, under=circumstances)}
 
 
-def test_a_deployment_of_other_images_than_integration_ran_on_proves_nothing_and_says_so() -> None:
+def test_a_deployment_with_another_image_set_than_the_tests_proves_nothing() -> None:
     *before, last = evidence.check_chain(TREE, _rehearsed_under(replace(UNDER, image_set="upstream")), KEY)
     assert all(verdict.proven for verdict in before)
     assert not last.proven
@@ -303,7 +301,7 @@ def test_a_deployment_of_other_images_than_integration_ran_on_proves_nothing_and
     assert last.remedy == "./noxw -s lint"
 
 
-def test_a_real_site_runs_the_images_of_its_own_registry_and_is_proven_on_those_that_the_tests_ran_on() -> None:
+def test_an_external_site_with_images_of_its_own_registry_is_proven() -> None:
     command = (*evidence.COMMANDS["deploy-e2e"], "--site", "sites/production.toml")
     proofs = _chain(3)
     own = replace(UNDER, image_set=evidence.OF_THE_SITE, images={"gitea/gitea:28.1.0": "sha256:" + "cd" * 32})
@@ -311,19 +309,19 @@ def test_a_real_site_runs_the_images_of_its_own_registry_and_is_proven_on_those_
     proofs["deploy-e2e"] = _proof("deploy-e2e", previous=previous, under=own, command=command)
     verdicts = evidence.check_chain(TREE, proofs, KEY)
     assert [verdict.stage for verdict in verdicts if verdict.proven] == list(STAGES)
-    # A release is of what was rehearsed, which no one does on a real site.
+    # A release needs the disaster tests, which do not run on an external site.
     with pytest.raises(Refused, match="rehearsed") as caught:
         evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
-    assert caught.value.hint == "./noxw -s deploy-e2e -- --rehearse"
+    assert caught.value.hint == "run ./noxw -s deploy-e2e -- --rehearse"
 
 
-def test_a_stage_that_runs_no_images_says_nothing_of_their_set() -> None:
+def test_a_stage_without_images_has_no_image_set() -> None:
     proofs = _chain(1) | {"lint": _proof("lint", under=replace(UNDER, image_set="", images={}))}
     proofs["unit"] = _proof("unit", previous=evidence.previous_digest("unit", proofs))
     assert _proven(proofs) == ["lint", "unit"]
 
 
-def test_what_is_released_is_what_every_stage_ran_on() -> None:
+def test_a_release_needs_the_same_images_in_every_stage() -> None:
     rebuilt = replace(UNDER, images={**UNDER.images, "nginx:1.30.4": "sha256:" + "ef" * 32})
     verdicts = evidence.check_chain(TREE, _rehearsed_under(rebuilt), KEY)
     assert evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))["images"] == dict(rebuilt.images)
@@ -331,10 +329,10 @@ def test_what_is_released_is_what_every_stage_ran_on() -> None:
     verdicts = evidence.check_chain(TREE, _rehearsed_under(other), KEY)
     with pytest.raises(Refused, match=r"gitea/gitea:28\.1\.0 is another image in deploy-e2e than in lint") as caught:
         evidence.manifest_from("1.2.3", "c", TREE, verdicts, {}, datetime.now(UTC))
-    assert caught.value.hint == "./noxw -s lint, then ./noxw -s deploy-e2e -- --rehearse"
+    assert caught.value.hint == "run ./noxw -s lint, then ./noxw -s deploy-e2e -- --rehearse"
 
 
-def test_a_manifest_names_tree_images_and_evidence() -> None:
+def test_a_manifest_has_tree_commit_images_sites_and_evidence() -> None:
     verdicts = evidence.check_chain(TREE, _rehearsed(), KEY)
     manifest = evidence.manifest_from(
         "1.2.3", "c0ffee", TREE, verdicts, {"lint": "00"}, datetime(2026, 11, 23, tzinfo=UTC)
@@ -354,6 +352,6 @@ def test_nothing_is_promoted_while_a_stage_is_unproven(through: int) -> None:
 
 
 @pytest.mark.parametrize("version", ["", "1.2", "latest", "1.2.3; rm"])
-def test_a_version_that_is_none_is_refused(version: str) -> None:
-    with pytest.raises(Refused, match="is no version"):
+def test_an_invalid_version_is_refused(version: str) -> None:
+    with pytest.raises(Refused, match="is not a version"):
         evidence.manifest_from(version, "c", TREE, evidence.check_chain(TREE, _chain(4), KEY), {}, datetime.now(UTC))

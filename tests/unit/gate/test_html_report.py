@@ -1,4 +1,4 @@
-"""The page shows the chain as it is, and nothing in it can be more than text."""
+"""The page shows the state of the stages, and all texts in it are escaped."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _lint(name: str = "test_a_push_comes_back", image_set: str = "hermetic") -> 
     return Proof(evidence.to_envelope(evidence.statement_from("lint", TREE, junit, under), KEY), junit)
 
 
-def test_an_unproven_chain_says_so_and_names_the_commands() -> None:
+def test_unproven_stages_are_shown_with_their_commands() -> None:
     page = _page({})
     assert "0 of 4 stages are proven" in page
     assert "<code>./noxw -s lint</code>" in page
 
 
-def test_a_proven_stage_shows_its_tests_time_and_images() -> None:
+def test_a_proven_stage_shows_its_tests_times_and_images() -> None:
     page = _page({"lint": _lint()})
     for shown in (
         "1 of 4 stages are proven",
@@ -55,18 +55,18 @@ def test_a_proven_stage_shows_its_tests_time_and_images() -> None:
         assert shown in page
 
 
-def test_a_site_that_stands_elsewhere_has_its_own_images() -> None:
+def test_an_external_site_shows_its_own_image_set() -> None:
     page = _page({"lint": _lint(image_set=evidence.OF_THE_SITE)})
     assert "site&rsquo;s own" in page
     assert "hermetic" not in page
 
 
-def test_a_name_cannot_become_markup() -> None:
+def test_a_test_name_is_escaped() -> None:
     page = _page({"lint": _lint("test_&lt;script&gt;alert(1)&lt;/script&gt;")})
     assert "<script>" not in page
 
 
-def test_a_failed_test_stands_first_and_is_called_so() -> None:
+def test_a_failed_test_is_first_and_marked() -> None:
     junit = b"""<testsuite><testcase classname="a" name="test_slow" time="9"/>
         <testcase classname="a" name="test_broken" time="0"><failure/></testcase></testsuite>"""
     proof = Proof(
@@ -80,7 +80,7 @@ def test_a_failed_test_stands_first_and_is_called_so() -> None:
     assert page.count(">failed<") == 1
 
 
-def test_a_bar_is_as_long_as_its_test_took() -> None:
+def test_the_length_of_a_bar_is_the_share_of_the_longest_test() -> None:
     junit = b"""<testsuite><testcase classname="a" name="test_a" time="8"/>
         <testcase classname="a" name="test_b" time="6"/><testcase classname="a" name="test_c" time="0"/></testsuite>"""
     proof = Proof(
@@ -92,7 +92,7 @@ def test_a_bar_is_as_long_as_its_test_took() -> None:
     assert re.findall(r"--share:([\d.]+)", _page({"lint": proof})) == ["1.0", "0.75", "0.0"]
 
 
-def test_every_test_is_listed_however_many_there_are() -> None:
+def test_all_of_900_tests_are_listed() -> None:
     cases = "".join(f'<testcase classname="a" name="test_number_{each}" time="0"/>' for each in range(900))
     junit = f"<testsuite>{cases}</testsuite>".encode()
     proof = Proof(
@@ -116,53 +116,53 @@ def _recording(course: str, result: str = "") -> Proof:
 DRILL = '{"title": "Restore drill", "steps": {"fetch": 3.0}, "marks": [], "limits": []}'
 
 
-def test_a_course_that_a_test_recorded_is_drawn_and_says_which_test() -> None:
+def test_a_recorded_timeline_is_drawn_with_its_test_s_name() -> None:
     page = _page({"lint": _recording(DRILL)})
     assert '<svg class="course"' in page
     assert "<strong>Restore drill</strong>" in page
     assert "Measured by: A drill." in page
 
 
-def test_a_course_that_was_altered_after_the_run_is_not_drawn() -> None:
-    known = _recording(DRILL)
-    assert known.junit
-    altered = Proof(known.envelope, known.junit.replace(b"3.0", b"1.0"))
+def test_a_timeline_altered_after_the_run_is_not_drawn() -> None:
+    proof = _recording(DRILL)
+    assert proof.junit
+    altered = Proof(proof.envelope, proof.junit.replace(b"3.0", b"1.0"))
     assert "its JUnit file was altered" in _page({"lint": altered})
     assert "<svg" not in _page({"lint": altered})
 
 
-def test_neither_a_failed_test_s_course_nor_one_that_is_none_is_drawn() -> None:
+def test_the_timeline_of_a_failed_test_and_an_invalid_timeline_are_not_drawn() -> None:
     assert "<svg" not in _page({"lint": _recording(DRILL, "<failure/>")})
     assert "<svg" not in _page({"lint": _recording("{")})
 
 
-def test_what_was_measured_is_shown_with_its_alternative_and_whether_it_is_good_enough() -> None:
+def test_a_figure_is_shown_with_its_alternative_target_and_verdict() -> None:
     good = Figure("unchanged backup", "1.2 s", "backup.sh: 24 s", 0.05, "at most 0.1", met=True)
     bad = Figure("the <pause>", "0.9 s", "", None, "at most 0.5 s", met=False)
-    known = Figure("packs of 64 MiB", "16.4 s", "packs of 16: 13.5 s", 1.21, "", met=True)
-    page = _page({}, benches=(Bench("backup", TREE, NOW, (good, bad, known)),))
-    for shown in ("1.2 s", "against backup.sh: 24 s", "0.05", "at most 0.1", "2026-11-23 12:00 UTC of this tree"):
+    without_target = Figure("packs of 64 MiB", "16.4 s", "packs of 16: 13.5 s", 1.21, "", met=True)
+    page = _page({}, benches=(Bench("backup", TREE, NOW, (good, bad, without_target)),))
+    for shown in ("1.2 s", "against backup.sh: 24 s", "0.05", "at most 0.1", "2026-11-23 12:00 UTC on this tree"):
         assert shown in page
     assert (page.count(">met<"), page.count(">missed<")) == (1, 1)
     assert "the &lt;pause&gt;" in page
 
 
-def test_figures_of_another_tree_are_called_so() -> None:
+def test_figures_of_another_tree_are_marked() -> None:
     assert f"another tree, <code>{'b' * 12}</code>" in _page({}, benches=(Bench("backup", "b" * 40, NOW, ()),))
 
 
-def test_without_courses_and_figures_no_empty_heading_is_left() -> None:
+def test_without_timelines_and_figures_their_headings_are_left_out() -> None:
     page = _page({})
-    assert "step by step" not in page
-    assert "What was measured" not in page
+    assert "Duration of each step" not in page
+    assert "Benchmarks" not in page
 
 
-def test_the_page_asks_nothing_of_the_network() -> None:
+def test_the_page_loads_nothing_from_the_network() -> None:
     page = _page({"lint": _lint()})
     assert not any(word in page for word in ("src=", "@import", "url(", "<link"))
 
 
-def test_a_changed_tree_is_warned_about() -> None:
+def test_the_page_warns_about_changed_files() -> None:
     assert "2 files differ" in _page({}, ("a", "b"))
     assert "1 file differs" in _page({}, ("a",))
     assert "differ from this commit" not in _page({})
@@ -176,5 +176,5 @@ def test_a_changed_tree_is_warned_about() -> None:
         ("a::test_today_s_tls", "Today's tls"),
     ],
 )
-def test_a_test_s_name_is_read_as_the_sentence_it_is(name: str, sentence: str) -> None:
+def test_a_test_s_name_is_shown_as_a_sentence(name: str, sentence: str) -> None:
     assert sentence_from(name) == sentence

@@ -1,4 +1,4 @@
-"""The verbs of the gate, on a checkout in memory."""
+"""The verbs of the gate, with a fake checkout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from ops.errors import ConfigError, OpsError, Refused
 from ops.gate import evidence as gate_evidence
 from ops.gate import runner
-from ops.gate.benchmarks import Bench, Figure, added
+from ops.gate.benchmarks import Bench, Figure, with_benchmark
 from ops.gate.runner import GateContext
 from ops.world import evidence
 from ops.world.evidence import Evidence
@@ -28,7 +28,7 @@ SKIPPED = '<testsuite><testcase classname="a" name="test_b" time="1"><skipped/><
 
 @dataclass
 class FakeGit:
-    """A checkout."""
+    """A fake checkout."""
 
     changed: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class FakeGit:
 
     def tag(self, name: str, message: str) -> None:
         if self.nameless:
-            raise Refused("git tag failed: who are you?", "git config user.email")
+            raise Refused("git tag failed: who are you?", "set git config user.email")
         self.tags[name] = message
 
 
@@ -58,7 +58,7 @@ Program = Callable[[Sequence[str], Mapping[str, str]], int]
 
 @dataclass
 class FakePrograms:
-    """What the stages' commands do."""
+    """Fake commands of the stages."""
 
     program: Program
     ran: list[Sequence[str]] = field(default_factory=list)
@@ -78,134 +78,134 @@ def _writes(junit: str, code: int = 0) -> Program:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> GateContext:
-    return _house(tmp_path)
+def context(tmp_path: Path) -> GateContext:
+    return _context(tmp_path)
 
 
-def _house(root: Path) -> GateContext:
-    told: list[str] = []
+def _context(root: Path) -> GateContext:
+    progress: list[str] = []
     kept = Evidence(root / "reports", root)
     programs = FakePrograms(_writes(PASSED))
-    return GateContext(root, FakeGit(), kept, programs, fakes.FakeClock(), told.append, lambda: {"ruff": "0.14"})  # type: ignore[arg-type]
+    return GateContext(root, FakeGit(), kept, programs, fakes.FakeClock(), progress.append, lambda: {"ruff": "0.14"})  # type: ignore[arg-type]
 
 
-def _run(house: GateContext, *names: str) -> None:
+def _run(context: GateContext, *names: str) -> None:
     for name in names:
-        assert runner.run(house, stage=name, options=()).exit_code == 0
+        assert runner.run(context, stage=name, options=()).exit_code == 0
 
 
-def test_a_stage_that_passes_is_proven_and_the_next_may_start(house: GateContext) -> None:
-    _run(house, "lint", "unit", "integration", "deploy-e2e")
-    report = runner.status(house)
+def test_a_stage_that_passes_is_proven_and_the_next_may_start(context: GateContext) -> None:
+    _run(context, "lint", "unit", "integration", "deploy-e2e")
+    report = runner.status(context)
     assert report.exit_code == 0
     assert [each["proven"] for each in report.facts["stages"]] == [True] * 4
 
 
-def test_a_stage_out_of_turn_is_refused_and_its_command_never_runs(house: GateContext) -> None:
-    with pytest.raises(Refused, match="stands on lint"):
-        _run(house, "unit")
-    assert house.processes.ran == []  # type: ignore[attr-defined]
+def test_a_stage_after_an_unproven_one_is_refused_and_its_command_does_not_run(context: GateContext) -> None:
+    with pytest.raises(Refused, match="unit needs lint"):
+        _run(context, "unit")
+    assert context.processes.ran == []  # type: ignore[attr-defined]
 
 
-def test_a_stage_runs_its_own_command_and_no_part_of_it(house: GateContext) -> None:
+def test_a_stage_runs_only_its_complete_command(context: GateContext) -> None:
     with pytest.raises(ConfigError, match="lint takes no options"):
-        runner.run(house, stage="lint", options=["-k", "one"])
-    assert house.processes.ran == []  # type: ignore[attr-defined]
-    _run(house, "lint", "unit", "integration")
-    runner.run(house, stage="deploy-e2e", options=["--rehearse"])
-    assert house.processes.ran[-1] == [sys.executable, *gate_evidence.COMMANDS["deploy-e2e"], "--rehearse"]  # type: ignore[attr-defined]
-    assert gate_evidence.facts_of(runner.verdicts(house)[3].statement)["command"][-1] == "--rehearse"
+        runner.run(context, stage="lint", options=["-k", "one"])
+    assert context.processes.ran == []  # type: ignore[attr-defined]
+    _run(context, "lint", "unit", "integration")
+    runner.run(context, stage="deploy-e2e", options=["--rehearse"])
+    assert context.processes.ran[-1] == [sys.executable, *gate_evidence.COMMANDS["deploy-e2e"], "--rehearse"]  # type: ignore[attr-defined]
+    assert gate_evidence.facts_of(runner.verdicts(context)[3].statement)["command"][-1] == "--rehearse"
 
 
-def test_a_stage_that_fails_keeps_its_exit_code_and_takes_its_old_evidence_away(house: GateContext) -> None:
-    _run(house, "lint")
-    house.processes.program = _writes(PASSED, 1)  # type: ignore[attr-defined]
-    assert runner.run(house, stage="lint", options=()).exit_code == 1
-    assert runner.status(house).exit_code == 3
+def test_a_failed_stage_keeps_its_exit_code_and_deletes_its_old_evidence(context: GateContext) -> None:
+    _run(context, "lint")
+    context.processes.program = _writes(PASSED, 1)  # type: ignore[attr-defined]
+    assert runner.run(context, stage="lint", options=()).exit_code == 1
+    assert runner.status(context).exit_code == 3
 
 
-def test_a_stage_that_skipped_a_test_proves_nothing_and_says_which(house: GateContext) -> None:
-    house.processes.program = _writes(SKIPPED)  # type: ignore[attr-defined]
+def test_a_stage_with_a_skipped_test_proves_nothing_and_names_the_test(context: GateContext) -> None:
+    context.processes.program = _writes(SKIPPED)  # type: ignore[attr-defined]
     with pytest.raises(Refused, match="a::test_b"):
-        _run(house, "lint")
+        _run(context, "lint")
 
 
-def test_a_changed_tree_leaves_no_evidence(house: GateContext) -> None:
-    house.git.changed = ("a.py",)  # type: ignore[attr-defined]
-    _run(house, "lint")
-    house.git.changed = ()  # type: ignore[attr-defined]
-    assert runner.status(house).exit_code == 3
+def test_a_changed_tree_leaves_no_evidence(context: GateContext) -> None:
+    context.git.changed = ("a.py",)  # type: ignore[attr-defined]
+    _run(context, "lint")
+    context.git.changed = ()  # type: ignore[attr-defined]
+    assert runner.status(context).exit_code == 3
 
 
-def test_a_tree_that_changes_while_the_stage_runs_leaves_no_evidence(house: GateContext) -> None:
+def test_a_tree_that_changes_while_the_stage_runs_leaves_no_evidence(context: GateContext) -> None:
     passing = _writes(PASSED)
 
     def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-        house.git.committed = "0" * 40  # type: ignore[attr-defined]
+        context.git.committed = "0" * 40  # type: ignore[attr-defined]
         return passing(argv, environment)
 
-    house.processes.program = program  # type: ignore[attr-defined]
-    _run(house, "lint")
-    assert runner.status(house).exit_code == 3
+    context.processes.program = program  # type: ignore[attr-defined]
+    _run(context, "lint")
+    assert runner.status(context).exit_code == 3
 
 
-def test_a_change_that_is_taken_back_while_the_stage_runs_leaves_no_evidence(house: GateContext) -> None:
+def test_a_change_that_is_undone_while_the_stage_runs_leaves_no_evidence(context: GateContext) -> None:
     passing = _writes(PASSED)
 
     def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-        house.git.changed = ()  # type: ignore[attr-defined]
+        context.git.changed = ()  # type: ignore[attr-defined]
         return passing(argv, environment)
 
-    house.git.changed = ("a.py",)  # type: ignore[attr-defined]
-    house.processes.program = program  # type: ignore[attr-defined]
-    _run(house, "lint")
-    assert runner.status(house).facts["stages"][0]["proven"] is False
+    context.git.changed = ("a.py",)  # type: ignore[attr-defined]
+    context.processes.program = program  # type: ignore[attr-defined]
+    _run(context, "lint")
+    assert runner.status(context).facts["stages"][0]["proven"] is False
 
 
-def test_a_run_on_a_changed_tree_keeps_the_evidence_of_the_committed_one(house: GateContext) -> None:
-    _run(house, "lint")
-    house.git.changed = ("a.py",)  # type: ignore[attr-defined]
-    _run(house, "lint")
-    house.git.changed = ()  # type: ignore[attr-defined]
-    assert runner.status(house).facts["stages"][0]["proven"] is True
+def test_a_run_on_a_changed_tree_keeps_the_evidence_of_the_committed_one(context: GateContext) -> None:
+    _run(context, "lint")
+    context.git.changed = ("a.py",)  # type: ignore[attr-defined]
+    _run(context, "lint")
+    context.git.changed = ()  # type: ignore[attr-defined]
+    assert runner.status(context).facts["stages"][0]["proven"] is True
 
 
-def test_a_stage_that_fails_says_which_test_and_not_that_it_never_ran(house: GateContext) -> None:
-    house.processes.program = _writes(FAILED, 1)  # type: ignore[attr-defined]
-    assert runner.run(house, stage="lint", options=()).exit_code == 1
-    assert runner.status(house).facts["stages"][0]["reason"] == "1 of its tests failed: a::test_b"
-    assert "1 of its tests failed" in (house.evidence.reports / "index.html").read_text()
+def test_a_failed_stage_names_the_failed_test(context: GateContext) -> None:
+    context.processes.program = _writes(FAILED, 1)  # type: ignore[attr-defined]
+    assert runner.run(context, stage="lint", options=()).exit_code == 1
+    assert runner.status(context).facts["stages"][0]["reason"] == "1 of its tests failed: a::test_b"
+    assert "1 of its tests failed" in (context.evidence.reports / "index.html").read_text()
 
 
-def test_a_stage_that_ends_badly_though_its_tests_passed_proves_nothing(house: GateContext) -> None:
-    house.processes.program = _writes(PASSED, 2)  # type: ignore[attr-defined]
-    assert runner.run(house, stage="lint", options=()).exit_code == 2
-    assert runner.status(house).facts["stages"][0]["reason"] == "it has not run for this tree"
+def test_a_stage_with_an_error_code_proves_nothing_even_if_its_tests_passed(context: GateContext) -> None:
+    context.processes.program = _writes(PASSED, 2)  # type: ignore[attr-defined]
+    assert runner.run(context, stage="lint", options=()).exit_code == 2
+    assert runner.status(context).facts["stages"][0]["reason"] == "it has not run for this tree"
 
 
 @pytest.mark.parametrize("left", [None, "", "<testsuite>", "words"])
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_stage_that_leaves_no_readable_junit_file_proves_nothing_and_is_no_crash(
-    house: GateContext, left: str | None, code: int
+def test_a_stage_without_a_readable_junit_file_proves_nothing(
+    context: GateContext, left: str | None, code: int
 ) -> None:
-    house.processes.program = (lambda argv, environment: code) if left is None else _writes(left, code)  # type: ignore[attr-defined]
+    context.processes.program = (lambda argv, environment: code) if left is None else _writes(left, code)  # type: ignore[attr-defined]
     if code:
-        assert runner.run(house, stage="lint", options=()).exit_code == 1
+        assert runner.run(context, stage="lint", options=()).exit_code == 1
     else:
-        with pytest.raises(Refused, match="left no JUnit file that can be read"):
-            runner.run(house, stage="lint", options=())
-    assert runner.status(house).facts["stages"][0]["proven"] is False
+        with pytest.raises(Refused, match="left no readable JUnit file"):
+            runner.run(context, stage="lint", options=())
+    assert runner.status(context).facts["stages"][0]["proven"] is False
 
 
-def test_a_checkout_may_lie_in_a_folder_with_a_space(tmp_path: Path) -> None:
-    house = _house(tmp_path / "my work")
+def test_a_checkout_may_be_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    context = _context(tmp_path / "my work")
     (tmp_path / "my work").mkdir()
-    _run(house, "lint")
-    assert runner.status(house).facts["stages"][0]["proven"] is True
+    _run(context, "lint")
+    assert runner.status(context).facts["stages"][0]["proven"] is True
 
 
-def test_the_evidence_names_the_images_and_the_site_that_the_stage_noted(
-    house: GateContext, monkeypatch: pytest.MonkeyPatch
+def test_the_evidence_has_the_images_and_sites_from_the_stage_s_note(
+    context: GateContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passing = _writes(PASSED)
 
@@ -215,115 +215,115 @@ def test_the_evidence_names_the_images_and_the_site_that_the_stage_noted(
         evidence.note(images={"b:1": "sha256:" + "2" * 64}, sites={"local": "sha256:" + "3" * 64})
         return passing(argv, environment)
 
-    house.processes.program = program  # type: ignore[attr-defined]
-    _run(house, "lint")
-    statement = runner.verdicts(house)[0].statement
+    context.processes.program = program  # type: ignore[attr-defined]
+    _run(context, "lint")
+    statement = runner.verdicts(context)[0].statement
     assert gate_evidence.facts_of(statement)["image_set"] == "upstream"
     assert gate_evidence.images_of(statement) == {"a:1": "sha256:" + "1" * 64, "b:1": "sha256:" + "2" * 64}
     assert gate_evidence.sites_of(statement) == {"local": "sha256:" + "3" * 64}
 
 
-def test_the_page_shows_what_the_benchmarks_wrote(house: GateContext) -> None:
+def test_the_page_shows_the_benchmarks_file(context: GateContext) -> None:
     figure = Figure("a second backup", "1.2 s", "backup.sh", 0.05, "at most 0.1", met=True)
     bench = Bench("backup", "f" * 40, datetime(2026, 11, 23, tzinfo=UTC), (figure,))
-    house.evidence.write("bench.json", added(None, bench).decode())
-    runner.status(house)
-    page = (house.evidence.reports / "index.html").read_text()
+    context.evidence.write("bench.json", with_benchmark(None, bench).decode())
+    runner.status(context)
+    page = (context.evidence.reports / "index.html").read_text()
     assert "a second backup" in page
-    assert "of this tree" in page
+    assert "on this tree" in page
 
 
-def test_what_runs_outside_of_a_gate_notes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_note_outside_the_gate_writes_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(evidence.NOTE_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
     evidence.note(image_set="upstream")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_stage_that_starts_meanwhile_takes_no_images_from_the_evidence(
-    house: GateContext, monkeypatch: pytest.MonkeyPatch
+def test_a_stage_that_runs_at_the_same_time_does_not_change_the_note(
+    context: GateContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _run(house, "lint", "unit")
+    _run(context, "lint", "unit")
     passing = _writes(PASSED)
 
     def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         monkeypatch.setenv(evidence.NOTE_VARIABLE, environment[evidence.NOTE_VARIABLE])
         evidence.note(image_set="hermetic")
-        house.processes.program = passing  # type: ignore[attr-defined]
-        house.git.changed = ("a.py",)  # type: ignore[attr-defined]
-        _run(house, "unit")
-        house.git.changed = ()  # type: ignore[attr-defined]
+        context.processes.program = passing  # type: ignore[attr-defined]
+        context.git.changed = ("a.py",)  # type: ignore[attr-defined]
+        _run(context, "unit")
+        context.git.changed = ()  # type: ignore[attr-defined]
         return passing(argv, environment)
 
-    house.processes.program = program  # type: ignore[attr-defined]
-    _run(house, "integration")
-    assert gate_evidence.facts_of(runner.verdicts(house)[2].statement)["image_set"] == "hermetic"
+    context.processes.program = program  # type: ignore[attr-defined]
+    _run(context, "integration")
+    assert gate_evidence.facts_of(runner.verdicts(context)[2].statement)["image_set"] == "hermetic"
 
 
-def test_the_evidence_names_the_tools(house: GateContext) -> None:
-    _run(house, "lint")
-    assert gate_evidence.tools_of(runner.verdicts(house)[0].statement) == {"ruff": "0.14"}
+def test_the_evidence_has_the_tools_versions(context: GateContext) -> None:
+    _run(context, "lint")
+    assert gate_evidence.tools_of(runner.verdicts(context)[0].statement) == {"ruff": "0.14"}
 
 
-def test_a_promotion_that_git_cannot_tag_leaves_no_manifest(house: GateContext) -> None:
-    _run(house, "lint", "unit", "integration", "deploy-e2e")
-    house.git.nameless = True  # type: ignore[attr-defined]
+def test_a_promotion_without_a_tag_leaves_no_manifest(context: GateContext) -> None:
+    _run(context, "lint", "unit", "integration", "deploy-e2e")
+    context.git.nameless = True  # type: ignore[attr-defined]
     with pytest.raises(Refused, match="who are you"):
-        runner.promote(house, version="1.0.0")
-    assert list(house.evidence.reports.glob("release-*")) == []
+        runner.promote(context, version="1.0.0")
+    assert list(context.evidence.reports.glob("release-*")) == []
 
 
-def test_a_deployment_runs_what_is_not_yet_proven_first(house: GateContext) -> None:
-    _run(house, "lint")
+def test_a_deployment_runs_unproven_stages_first(context: GateContext) -> None:
+    _run(context, "lint")
     passing = _writes(PASSED)
 
     def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         if "noxw" in argv[0]:
-            _run(house, "unit", "integration")
+            _run(context, "unit", "integration")
             return 0
         return passing(argv, environment)
 
-    house.processes.program = program  # type: ignore[attr-defined]
-    _run(house, "deploy-e2e")
-    assert [str(house.root / "noxw"), "-s", "unit", "integration"] in house.processes.ran  # type: ignore[attr-defined]
+    context.processes.program = program  # type: ignore[attr-defined]
+    _run(context, "deploy-e2e")
+    assert [str(context.root / "noxw"), "-s", "unit", "integration"] in context.processes.ran  # type: ignore[attr-defined]
 
 
-def test_a_deployment_does_not_start_when_a_stage_before_it_fails(house: GateContext) -> None:
-    house.processes.program = lambda argv, environment: 7  # type: ignore[attr-defined]
+def test_a_deployment_does_not_start_when_a_stage_before_it_fails(context: GateContext) -> None:
+    context.processes.program = lambda argv, environment: 7  # type: ignore[attr-defined]
     with pytest.raises(OpsError) as caught:
-        _run(house, "deploy-e2e")
+        _run(context, "deploy-e2e")
     assert caught.value.exit_code == 7
-    assert len(house.processes.ran) == 1  # type: ignore[attr-defined]
+    assert len(context.processes.ran) == 1  # type: ignore[attr-defined]
 
 
-def test_promotion_writes_the_manifest_and_an_annotated_tag_once(house: GateContext) -> None:
+def test_promotion_writes_the_manifest_and_an_annotated_tag_once(context: GateContext) -> None:
     with pytest.raises(Refused, match="lint is not proven"):
-        runner.promote(house, version="1.0.0")
-    _run(house, "lint", "unit", "integration", "deploy-e2e")
-    runner.promote(house, version="1.0.0")
-    written = json.loads((house.evidence.reports / "release-v1.0.0.json").read_text())
+        runner.promote(context, version="1.0.0")
+    _run(context, "lint", "unit", "integration", "deploy-e2e")
+    runner.promote(context, version="1.0.0")
+    written = json.loads((context.evidence.reports / "release-v1.0.0.json").read_text())
     assert set(written["evidence"]) == {"lint", "unit", "integration", "deploy-e2e"}
-    assert json.loads(house.git.tags["v1.0.0"]) == written  # type: ignore[attr-defined]
-    with pytest.raises(Refused, match=r"v1\.0\.0 is taken"):
-        runner.promote(house, version="1.0.0")
+    assert json.loads(context.git.tags["v1.0.0"]) == written  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match=r"v1\.0\.0 already exists"):
+        runner.promote(context, version="1.0.0")
 
 
-def test_a_changed_tree_is_not_promoted(house: GateContext) -> None:
-    _run(house, "lint", "unit", "integration", "deploy-e2e")
-    house.git.changed = ("a.py",)  # type: ignore[attr-defined]
+def test_a_changed_tree_is_not_promoted(context: GateContext) -> None:
+    _run(context, "lint", "unit", "integration", "deploy-e2e")
+    context.git.changed = ("a.py",)  # type: ignore[attr-defined]
     with pytest.raises(Refused, match="changed"):
-        runner.promote(house, version="1.0.0")
+        runner.promote(context, version="1.0.0")
 
 
-def test_the_key_is_made_once_and_is_the_owner_s_alone(house: GateContext, tmp_path: Path) -> None:
-    assert house.evidence.key() == house.evidence.key()
+def test_the_key_is_made_once_and_only_its_owner_can_read_it(context: GateContext, tmp_path: Path) -> None:
+    assert context.evidence.key() == context.evidence.key()
     assert (tmp_path / "gitea-suite-gate.key").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("value", ["words", "00ff"])
-def test_a_key_that_is_none_is_a_configuration_error(
-    house: GateContext, monkeypatch: pytest.MonkeyPatch, value: str
+def test_an_invalid_key_is_a_configuration_error(
+    context: GateContext, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("GATE_KEY", value)
-    with pytest.raises(OpsError, match="GATE_KEY is no key"):
-        house.evidence.key()
+    with pytest.raises(OpsError, match="GATE_KEY is not a key"):
+        context.evidence.key()

@@ -1,4 +1,4 @@
-"""Which image set runs is a matter of what was asked for, never of which registry answered in time."""
+"""The image set depends only on the setting, never on which registry answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ops.errors import ConfigError, Refused, Unavailable
     ("named", "chosen"),
     [(None, "hermetic"), ("auto", "hermetic"), ("hermetic", "hermetic"), ("upstream", "upstream")],
 )
-def test_the_hermetic_set_runs_unless_upstream_s_is_asked_for(
+def test_the_hermetic_set_is_the_default_and_upstream_needs_a_setting(
     named: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("IMAGE_SET", raising=False)
@@ -26,7 +26,7 @@ def test_the_hermetic_set_runs_unless_upstream_s_is_asked_for(
     assert image_set.choose() == chosen
 
 
-def test_a_set_that_is_not_known_is_a_wrong_invocation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_set_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGE_SET", "some")
     with pytest.raises(ConfigError, match="IMAGE_SET=some"):
         image_set.choose()
@@ -36,12 +36,12 @@ def test_a_set_that_is_not_known_is_a_wrong_invocation(monkeypatch: pytest.Monke
     ("chosen", "mirror", "made"),
     [
         ("hermetic", "http://mirror/debian", True),
-        # Ubuntu knows no Debian mirror: the base images come from the registry, what is built on them does not.
+        # Ubuntu has no Debian mirror: the base images come from the registry, and the images on top are built here.
         ("hermetic", "", False),
         ("upstream", "http://mirror/debian", False),
     ],
 )
-def test_base_images_are_made_here_for_the_hermetic_set_where_a_debian_mirror_is_known(
+def test_base_images_are_built_for_the_hermetic_set_when_a_debian_mirror_is_known(
     chosen: str, mirror: str, made: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(base_images, "_APT", tmp_path)
@@ -50,7 +50,7 @@ def test_base_images_are_made_here_for_the_hermetic_set_where_a_debian_mirror_is
     assert image_set.makes_bases() is made
 
 
-def test_without_root_a_base_image_that_is_missing_is_refused_and_root_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_base_image_is_refused_without_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sudo, "obstacle", lambda: "needs root, and sudo does not permit it to this user")
     engine: Any = _WithoutImages()
     with pytest.raises(Refused, match=r"base image hermetic/debian:trixie-\w+ needs root, and sudo does not") as caught:
@@ -59,7 +59,7 @@ def test_without_root_a_base_image_that_is_missing_is_refused_and_root_named(mon
 
 
 class _WithoutImages:
-    """An engine that has no image."""
+    """An engine without images."""
 
     @property
     def images(self) -> _WithoutImages:
@@ -70,7 +70,7 @@ class _WithoutImages:
 
 
 class _Busy:
-    """An engine whose registry has had enough of it."""
+    """An engine whose registry throttles it."""
 
     @property
     def api(self) -> _Busy:
@@ -80,7 +80,7 @@ class _Busy:
         raise APIError(f"429 for {reference}", explanation="toomanyrequests")
 
 
-def test_a_registry_that_has_had_enough_is_unavailable_and_no_reason_for_another_set() -> None:
+def test_a_throttling_registry_is_unavailable_and_does_not_change_the_set() -> None:
     engine: Any = _Busy()
     with pytest.raises(Unavailable, match="toomanyrequests"):
         image_set.digests(engine, ImageSet("upstream", {}))

@@ -1,4 +1,4 @@
-"""Which packages a machine lacks, for each release that the README names."""
+"""The packages that a machine lacks, for each release in the README."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ground.packages import Machine
 
 ENGINE = ("docker.io", "apparmor", "ca-certificates")
 BASES = ("mmdebstrap", "debian-archive-keyring")
-# What each release's lists offer, of what is asked for.
+# The relevant packages in each release's package lists.
 BOOKWORM = {"docker.io": "20.10.24+dfsg1-1+deb12u1", "docker-compose": "1.29.2-3"}
 TRIXIE = {"docker.io": "26.1.5+dfsg1-9", "docker-cli": "26.1.5+dfsg1-9", "docker-compose": "2.26.1-4"}
 NOBLE = {
@@ -32,9 +32,7 @@ EVERYTHING = packages.PROGRAMS | {packages.COMPOSE, packages.KEYRING}
         ("ubuntu 24.04", (*ENGINE, "docker-compose-v2", *BASES)),
     ],
 )
-def test_a_machine_with_nothing_gets_what_its_release_packages(
-    release: str, wanted: tuple[str, ...], lists: str
-) -> None:
+def test_a_bare_machine_gets_its_release_s_packages(release: str, wanted: tuple[str, ...], lists: str) -> None:
     machine = Machine(release, frozenset(), RELEASES[release] if lists == "full" else {})
     lacking = packages.lacking(machine, bases=True)
     assert lacking.packages == ("git", "openssh-client", *wanted)
@@ -44,7 +42,7 @@ def test_a_machine_with_nothing_gets_what_its_release_packages(
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_where_no_base_image_is_made_nothing_is_installed_to_make_one(release: str) -> None:
+def test_without_base_images_to_build_no_package_for_them_is_installed(release: str) -> None:
     machine = Machine(release, EVERYTHING - {"mmdebstrap", packages.KEYRING}, RELEASES[release])
     assert packages.lacking(machine, bases=False) == packages.Lacking()
 
@@ -55,9 +53,9 @@ def test_where_no_base_image_is_made_nothing_is_installed_to_make_one(release: s
         ("debian 12", {packages.COMPOSE}, ()),
         ("debian 13", {packages.COMPOSE}, ("docker-compose",)),
         ("ubuntu 24.04", {packages.COMPOSE}, ("docker-compose-v2",)),
-        # A release that no table knows is told by its lists.
+        # The package lists decide for an unknown release.
         ("ubuntu 26.04", {packages.COMPOSE}, ("docker-compose-v2",)),
-        # An engine somewhere else, DOCKER_HOST's, is asked through a client here.
+        # A remote engine (DOCKER_HOST) needs a client on this machine.
         ("debian 12", {"docker"}, ("docker.io", "apparmor", "ca-certificates")),
         ("debian 13", {"docker"}, ("docker-cli",)),
         ("debian 13", {"dockerd"}, ENGINE),
@@ -65,19 +63,19 @@ def test_where_no_base_image_is_made_nothing_is_installed_to_make_one(release: s
         ("debian 13", set(), ()),
     ],
 )
-def test_only_what_is_absent_is_installed(release: str, absent: set[str], wanted: tuple[str, ...]) -> None:
+def test_only_missing_packages_are_installed(release: str, absent: set[str], wanted: tuple[str, ...]) -> None:
     machine = Machine(release, EVERYTHING - absent, RELEASES.get(release, NOBLE))
     assert packages.lacking(machine, bases=True).packages == wanted
 
 
-def test_compose_out_of_trixie_needs_the_key_it_is_signed_with() -> None:
+def test_compose_from_trixie_needs_its_signing_key() -> None:
     machine = Machine("debian 12", EVERYTHING - {packages.COMPOSE, packages.KEYRING}, BOOKWORM)
     lacking = packages.lacking(machine, bases=False)
     assert lacking.packages == ("debian-archive-keyring",)
     assert lacking.compose_by_hand
 
 
-def test_the_command_line_is_one_that_a_shell_takes_as_it_stands() -> None:
+def test_the_command_line_can_be_pasted_into_a_shell() -> None:
     lacking = packages.lacking(Machine("ubuntu 24.04", frozenset(), {}), bases=False)
     assert lacking.command == (
         "apt-get update && apt-get install --yes git openssh-client docker.io apparmor ca-certificates docker-compose-v2"
@@ -85,7 +83,7 @@ def test_the_command_line_is_one_that_a_shell_takes_as_it_stands() -> None:
     assert replace(lacking, packages=()).command == ""
 
 
-def test_what_apt_offers_is_read_off_its_records() -> None:
+def test_the_available_versions_are_read_from_apt_s_records() -> None:
     shown = (
         "Package: docker.io\nVersion: 26.1.5\nDescription: x\n Version: none\n\nPackage: docker-cli\nVersion: 26.1.4\n"
     )

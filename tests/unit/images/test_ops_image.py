@@ -1,4 +1,4 @@
-"""The operator's image as an archive: made once, kept as long as a deployment may carry it, and then forgotten."""
+"""The image of ops as an archive: saved once, kept as long as a deployment may copy it, then removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support import fakes
 ROOT = Path(__file__).parents[3]
 
 
-def test_an_archive_that_another_deployment_may_be_carrying_stays_and_an_old_one_goes(tmp_path: Path) -> None:
+def test_a_recent_archive_of_another_deployment_stays_and_an_old_one_is_removed(tmp_path: Path) -> None:
     world = fakes.FakeWorld()
     folder = tmp_path / "ops-image"
     folder.mkdir()

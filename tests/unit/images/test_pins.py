@@ -1,4 +1,4 @@
-"""Which images a site runs: read from its .env, kept in the bucket, and not undone by a deployment."""
+"""The images of a site: read from its .env, recorded in the bucket, and kept by a deployment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOCKET_PROXY_IMAGE='tecnativa/docker-socket-proxy:v0.5.0'
 """
 
 
-def test_every_pin_that_ships_is_of_a_service_and_names_a_release() -> None:
+def test_each_shipped_pin_belongs_to_a_service_and_has_a_release() -> None:
     compose = (ROOT / "compose/compose.yaml").read_text()
     for variable, reference in pins.pinned(ROOT / "compose").items():
         service = pins.service_of(variable)
@@ -29,7 +29,7 @@ def test_every_pin_that_ships_is_of_a_service_and_names_a_release() -> None:
         assert pins.pin_from(reference).release.numbers
 
 
-def test_a_pin_is_read_from_the_environment_and_replaced_there_alone() -> None:
+def test_a_pin_is_read_from_the_environment_and_only_its_line_changes() -> None:
     assert pins.from_environment(ENVIRONMENT) == {
         "gitea": Pin("gitea/gitea", "28.0.1", DIGEST),
         "docker-socket-proxy": Pin("tecnativa/docker-socket-proxy", "v0.5.0"),
@@ -39,19 +39,19 @@ def test_a_pin_is_read_from_the_environment_and_replaced_there_alone() -> None:
     assert pins.into_environment(changed, "gitea", Pin("gitea/gitea", "28.0.1", DIGEST)) == ENVIRONMENT
 
 
-def test_what_the_bucket_keeps_is_read_again_and_half_of_it_is_an_error() -> None:
-    proven = {"gitea": Pin("gitea/gitea", "28.0.1", DIGEST), "nginx": Pin("nginx", "1.30.4", "sha256:2")}
-    whole = pins.to_json(proven)
-    assert pins.from_json(whole) == proven
+def test_the_record_in_the_bucket_is_read_back_and_a_truncated_one_is_an_error() -> None:
+    updated = {"gitea": Pin("gitea/gitea", "28.0.1", DIGEST), "nginx": Pin("nginx", "1.30.4", "sha256:2")}
+    whole = pins.to_json(updated)
+    assert pins.from_json(whole) == updated
     for length in range(len(whole) - 1):
-        with pytest.raises(OpsError, match="cut off or not ours"):
+        with pytest.raises(OpsError, match="truncated or not a record of pins"):
             pins.from_json(whole[:length])
-    with pytest.raises(OpsError, match="another suite"):
+    with pytest.raises(OpsError, match="another version of the suite"):
         pins.from_json(whole.replace(b'"schema": 1', b'"schema": 2'))
 
 
 @pytest.mark.parametrize(
-    ("variable", "shipped", "proven", "runs"),
+    ("variable", "shipped", "updated", "runs"),
     [
         ("GITEA_IMAGE", "gitea/gitea:28.1.0", "gitea/gitea:28.1.1@sha256:1", "gitea/gitea:28.1.1@sha256:1"),
         ("GITEA_IMAGE", "gitea/gitea:28.1.0", "gitea/gitea:28.1.0@sha256:1", "gitea/gitea:28.1.0@sha256:1"),
@@ -62,18 +62,18 @@ def test_what_the_bucket_keeps_is_read_again_and_half_of_it_is_an_error() -> Non
         ("GITEA_IMAGE", "gitea/gitea:28.1.0@sha256:3", "gitea/gitea:28.1.1@sha256:1", "gitea/gitea:28.1.0@sha256:3"),
     ],
 )
-def test_a_deployment_never_undoes_an_update_and_takes_nothing_with_data_a_step_further(
-    variable: str, shipped: str, proven: str, runs: str
+def test_a_deployment_keeps_updated_pins_and_does_not_update_services_with_data(
+    variable: str, shipped: str, updated: str, runs: str
 ) -> None:
-    known = {pins.service_of(variable): pins.pin_from(proven)}
-    assert pins.deployed({variable: shipped}, known) == {variable: runs}
+    updates = {pins.service_of(variable): pins.pin_from(updated)}
+    assert pins.deployed({variable: shipped}, updates) == {variable: runs}
     assert pins.deployed({variable: shipped}, {}) == {variable: shipped}
 
 
-def test_what_a_deployment_leaves_to_an_update_is_said() -> None:
+def test_a_deployment_lists_the_versions_that_it_leaves_to_an_update() -> None:
     shipped = {"GITEA_IMAGE": "gitea/gitea:28.1.0", "NGINX_IMAGE": "nginx:1.30.5"}
-    proven = {"gitea": Pin("gitea/gitea", "28.0.1", DIGEST), "nginx": Pin("nginx", "1.30.4", "sha256:2")}
-    assert pins.waiting(shipped, proven) == (
+    updated = {"gitea": Pin("gitea/gitea", "28.0.1", DIGEST), "nginx": Pin("nginx", "1.30.4", "sha256:2")}
+    assert pins.waiting(shipped, updated) == (
         "gitea stays at 28.0.1; to 28.1.0: ops update gitea --to 28.1.0 (on the host)",
     )
     assert pins.waiting(shipped, {}) == ()

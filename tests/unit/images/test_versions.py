@@ -1,4 +1,4 @@
-"""Which release is newer, how big a step is, who may take it, and when a window opens."""
+"""Which release is newer, the size of a step, the approval that it needs, and when a window opens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ops.errors import ConfigError, Refused
 from ops.images import versions as images_versions
 from ops.images.versions import Release, VersionStep
 from ops.update import policy as update_policy
-from ops.update.policy import Choice, Taker
+from ops.update.policy import Approval, AvailableVersions
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ def release(tag: str) -> Release:
 
 
 @pytest.mark.parametrize(
-    ("service", "here", "there", "step"),
+    ("service", "current", "target", "step"),
     [
         ("gitea", "1.27.2", "1.27.3", VersionStep.PATCH),
         ("gitea", "1.27.3", "28.0.0", VersionStep.MAJOR),
@@ -47,12 +47,14 @@ def release(tag: str) -> Release:
         ("docker-socket-proxy", "v0.5.0", "v0.5.0", VersionStep.NONE),
     ],
 )
-def test_a_step_is_as_big_as_its_project_counts(service: str, here: str, there: str, step: VersionStep) -> None:
-    assert images_versions.step_between(service, release(here), release(there)) is step
+def test_the_size_of_a_step_follows_the_numbering_of_its_project(
+    service: str, current: str, target: str, step: VersionStep
+) -> None:
+    assert images_versions.step_between(service, release(current), release(target)) is step
 
 
 @pytest.mark.parametrize(
-    ("service", "here", "tags", "expected"),
+    ("service", "current", "tags", "expected"),
     [
         (
             "gitea",
@@ -68,10 +70,10 @@ def test_a_step_is_as_big_as_its_project_counts(service: str, here: str, there: 
         ("diun", "4.33.0", "4.33 4.33.1 5.0.0 edge", "5.0.0 4.33.1"),
     ],
 )
-def test_what_follows_is_as_plain_and_as_stable_as_what_runs_and_the_newest_comes_first(
-    service: str, here: str, tags: str, expected: str
+def test_newer_releases_are_of_the_same_variant_and_stability_and_the_newest_comes_first(
+    service: str, current: str, tags: str, expected: str
 ) -> None:
-    found = images_versions.following(service, release(here), tags.split())
+    found = images_versions.newer_releases(service, release(current), tags.split())
     assert " ".join(each.tag for each in found) == expected
 
 
@@ -80,102 +82,106 @@ versions = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
 
 @settings(deadline=None)
 @given(st.lists(versions, max_size=8), versions)
-def test_what_follows_is_newer_sorted_and_nothing_newer_is_left_out(
-    numbers: list[tuple[int, int, int]], here: tuple[int, int, int]
+def test_newer_releases_are_sorted_and_complete(
+    numbers: list[tuple[int, int, int]], current: tuple[int, int, int]
 ) -> None:
     def tag(each: tuple[int, int, int]) -> str:
         return ".".join(map(str, each))
 
     for service in ("gitea", "diun"):
-        found = images_versions.following(service, release(tag(here)), map(tag, numbers))
-        assert all(images_versions.is_newer(service, each, release(tag(here))) for each in found)
+        found = images_versions.newer_releases(service, release(tag(current)), map(tag, numbers))
+        assert all(images_versions.is_newer(service, each, release(tag(current))) for each in found)
         assert all(not images_versions.is_newer(service, later, earlier) for earlier, later in pairwise(found))
         rest = {tag(each) for each in numbers} - {each.tag for each in found}
-        assert not any(images_versions.is_newer(service, release(each), release(tag(here))) for each in rest)
+        assert not any(images_versions.is_newer(service, release(each), release(tag(current))) for each in rest)
         assert all(
-            images_versions.step_between(service, release(tag(here)), each) > VersionStep.DIGEST for each in found
+            images_versions.step_between(service, release(tag(current)), each) > VersionStep.DIGEST for each in found
         )
 
 
 @pytest.mark.parametrize(
-    ("service", "step", "policy", "held", "taken_by"),
+    ("service", "step", "policy", "held", "approval"),
     [
-        ("nginx", VersionStep.PATCH, "minor", False, Taker.AUTOMATIC),
-        ("nginx", VersionStep.MINOR, "minor", False, Taker.AUTOMATIC),
-        ("nginx", VersionStep.MAJOR, "minor", False, Taker.OPERATOR),
-        ("nginx", VersionStep.DIGEST, "patch", False, Taker.AUTOMATIC),
-        ("gitea", VersionStep.PATCH, "patch", False, Taker.AUTOMATIC),
-        ("gitea", VersionStep.MINOR, "patch", False, Taker.OPERATOR),
-        ("gitea", VersionStep.MAJOR, "minor", False, Taker.OPERATOR),
-        ("gitea", VersionStep.DIGEST, "operator", False, Taker.OPERATOR),
-        ("gitea", VersionStep.NONE, "minor", False, Taker.OPERATOR),
-        ("postgres", VersionStep.MINOR, "operator", False, Taker.OPERATOR),
-        ("postgres", VersionStep.MAJOR, "minor", False, Taker.GUIDED),
-        ("nginx", VersionStep.PATCH, "minor", True, Taker.NO_ONE),
+        ("nginx", VersionStep.PATCH, "minor", False, Approval.AUTOMATIC),
+        ("nginx", VersionStep.MINOR, "minor", False, Approval.AUTOMATIC),
+        ("nginx", VersionStep.MAJOR, "minor", False, Approval.OPERATOR),
+        ("nginx", VersionStep.DIGEST, "patch", False, Approval.AUTOMATIC),
+        ("gitea", VersionStep.PATCH, "patch", False, Approval.AUTOMATIC),
+        ("gitea", VersionStep.MINOR, "patch", False, Approval.OPERATOR),
+        ("gitea", VersionStep.MAJOR, "minor", False, Approval.OPERATOR),
+        ("gitea", VersionStep.DIGEST, "operator", False, Approval.OPERATOR),
+        ("gitea", VersionStep.NONE, "minor", False, Approval.OPERATOR),
+        ("postgres", VersionStep.MINOR, "operator", False, Approval.OPERATOR),
+        ("postgres", VersionStep.MAJOR, "minor", False, Approval.GUIDED),
+        ("nginx", VersionStep.PATCH, "minor", True, Approval.HELD),
     ],
 )
-def test_the_policy_says_who_takes_a_step(
-    service: str, step: VersionStep, policy: str, held: bool, taken_by: Taker
+def test_the_policy_decides_which_approval_a_step_needs(
+    service: str, step: VersionStep, policy: str, held: bool, approval: Approval
 ) -> None:
-    assert update_policy.taker(service, step, policy, held=held) is taken_by
+    assert update_policy.approval_for(service, step, policy, held=held) is approval
 
 
-def chosen(made: dict[str, datetime | None], policy: str = "minor", *, held: bool = False) -> Choice:
-    here = release("4.33.0")
-    found = images_versions.following("diun", here, made)
+def chosen(build_times: dict[str, datetime | None], policy: str = "minor", *, held: bool = False) -> AvailableVersions:
+    current = release("4.33.0")
+    found = images_versions.newer_releases("diun", current, build_times)
     return update_policy.choose(
-        "diun", here, found, policy=policy, held=held, made=made, soak=timedelta(hours=72), now=NOW
+        "diun", current, found, policy=policy, held=held, build_times=build_times, soak=timedelta(hours=72), now=NOW
     )
 
 
-def test_a_release_that_is_too_fresh_waits_and_an_older_one_is_taken_meanwhile() -> None:
+def test_a_release_that_is_too_young_waits_and_an_older_one_is_applied_meanwhile() -> None:
     fresh, old = NOW - timedelta(hours=71), NOW - timedelta(hours=72)
-    choice = chosen({"4.33.1": old, "4.34.0": fresh, "5.0.0": old})
-    assert choice == Choice(release("5.0.0"), release("4.33.1"), release("4.34.0"), fresh, release("4.34.0"))
+    available = chosen({"4.33.1": old, "4.34.0": fresh, "5.0.0": old})
+    assert available == AvailableVersions(
+        release("5.0.0"), release("4.33.1"), release("4.34.0"), fresh, release("4.34.0")
+    )
     assert chosen({"4.33.1": old, "4.34.0": old}).automatic == release("4.34.0")
     assert chosen({"4.33.1": fresh, "4.34.0": old}).waiting is None
 
 
-def test_what_is_newest_within_its_major_version_is_told_where_another_major_version_is_out() -> None:
-    assert chosen({"4.33.1": None, "4.34.0": None, "5.0.0": None}, "operator", held=True).within == release("4.34.0")
-    assert chosen({"4.33.1": None, "4.34.0": None}).within is None
-    assert chosen({"5.0.0": None}).within is None
+def test_the_newest_release_of_the_current_major_version_is_given_if_another_major_is_out() -> None:
+    assert chosen({"4.33.1": None, "4.34.0": None, "5.0.0": None}, "operator", held=True).newest_in_major == release(
+        "4.34.0"
+    )
+    assert chosen({"4.33.1": None, "4.34.0": None}).newest_in_major is None
+    assert chosen({"5.0.0": None}).newest_in_major is None
 
 
-@pytest.mark.parametrize("made", [None, datetime(1970, 1, 1, tzinfo=UTC), NOW + timedelta(hours=1)])
-def test_a_release_that_does_not_say_when_it_was_made_is_left_to_the_operator(made: datetime | None) -> None:
-    choice = chosen({"4.33.1": made})
-    assert (choice.newest, choice.automatic, choice.waiting) == (release("4.33.1"), None, release("4.33.1"))
+@pytest.mark.parametrize("build_times", [None, datetime(1970, 1, 1, tzinfo=UTC), NOW + timedelta(hours=1)])
+def test_a_release_without_a_credible_build_time_needs_an_operator(build_times: datetime | None) -> None:
+    available = chosen({"4.33.1": build_times})
+    assert (available.newest, available.automatic, available.waiting) == (release("4.33.1"), None, release("4.33.1"))
 
 
-def test_nothing_is_taken_automatically_of_what_is_held_or_an_operator_s() -> None:
-    made: dict[str, datetime | None] = {"4.33.1": NOW - timedelta(days=9)}
-    assert chosen(made, held=True) == Choice(release("4.33.1"))
-    assert chosen(made, "operator") == Choice(release("4.33.1"))
-    assert chosen({}) == Choice()
+def test_nothing_is_automatic_for_a_held_service_or_under_the_operator_policy() -> None:
+    build_times: dict[str, datetime | None] = {"4.33.1": NOW - timedelta(days=9)}
+    assert chosen(build_times, held=True) == AvailableVersions(release("4.33.1"))
+    assert chosen(build_times, "operator") == AvailableVersions(release("4.33.1"))
+    assert chosen({}) == AvailableVersions()
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"),
+    ("tag", "words"),
     [
-        ("latest", "names no version"),
+        ("latest", "has no version"),
         ("29", "a tag that moves"),
         ("29.0", "a tag that moves"),
         ("v29.0.0", "a tag that moves"),
-        ("28.2.0-rootless", "another kind of image"),
+        ("28.2.0-rootless", "another variant of the image"),
         ("28.0.9", "is older than 28.1.0"),
         ("1.27.3", "is older than 28.1.0"),
         ("28.1.0-rc1", "is older than 28.1.0"),
     ],
 )
-def test_an_operator_may_not_name_what_is_no_step_forward(wanted: str, words: str) -> None:
+def test_an_operator_cannot_request_a_tag_that_is_not_a_step_forward(tag: str, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        images_versions.require_kin("gitea", release("28.1.0"), wanted)
+        images_versions.require_upgrade("gitea", release("28.1.0"), tag)
 
 
-@pytest.mark.parametrize("wanted", ["28.1.0", "28.1.1", "29.0.0", "28.1.1-rc1"])
-def test_an_operator_may_name_any_step_forward(wanted: str) -> None:
-    assert images_versions.require_kin("gitea", release("28.1.0"), wanted).tag == wanted
+@pytest.mark.parametrize("tag", ["28.1.0", "28.1.1", "29.0.0", "28.1.1-rc1"])
+def test_an_operator_can_request_any_step_forward(tag: str) -> None:
+    assert images_versions.require_upgrade("gitea", release("28.1.0"), tag).tag == tag
 
 
 def moment(text: str, zone: str) -> datetime:
@@ -189,14 +195,14 @@ def moment(text: str, zone: str) -> datetime:
         ("Sun 03:15", "2026-11-25T12:00", "2026-11-22T02:15+00:00"),
         ("Sun 03:15", "2026-11-22T03:14", "2026-11-15T02:15+00:00"),
         ("Sun 03:15", "2026-11-22T03:15", "2026-11-22T02:15+00:00"),
-        # 2026-03-29 in Berlin: 02:00 is followed by 03:00, and 02:30 never is.
+        # 2026-03-29 in Berlin: 03:00 follows 02:00, and 02:30 does not exist.
         ("Sun 02:30", "2026-03-29T03:29", "2026-03-22T01:30+00:00"),
         ("Sun 02:30", "2026-03-29T03:30", "2026-03-29T01:30+00:00"),
-        # 2026-10-25: 02:30 comes twice, and the first counts.
+        # 2026-10-25: 02:30 occurs twice, and the first counts.
         ("Sun 02:30", "2026-10-25T12:00", "2026-10-25T00:30+00:00"),
     ],
 )
-def test_a_window_begins_at_the_site_s_own_time(window: str, now: str, begin: str) -> None:
+def test_a_window_opens_at_the_site_s_local_time(window: str, now: str, begin: str) -> None:
     weekly = update_policy.window_from(window, "Europe/Berlin")
     assert update_policy.begun(weekly, moment(now, "Europe/Berlin")) == datetime.fromisoformat(begin)
 
@@ -208,14 +214,14 @@ def test_a_window_begins_at_the_site_s_own_time(window: str, now: str, begin: st
     st.times(),
     st.timedeltas(timedelta(0), timedelta(days=1500)),
 )
-def test_no_week_is_skipped_and_none_has_two_windows(zone: str, day: str, at: object, later: timedelta) -> None:
+def test_every_week_has_exactly_one_window(zone: str, day: str, at: object, later: timedelta) -> None:
     window = update_policy.window_from(f"{day} {str(at)[:5]}", zone)
     begin = update_policy.begun(window, NOW + later)
     for _ in range(60):
-        following = update_policy.next_begin(window, begin)
-        assert timedelta(days=7, hours=-1) <= following - begin <= timedelta(days=7, hours=1)
-        assert update_policy.begun(window, following - timedelta(seconds=1)) == begin
-        begin = following
+        newer_releases = update_policy.next_begin(window, begin)
+        assert timedelta(days=7, hours=-1) <= newer_releases - begin <= timedelta(days=7, hours=1)
+        assert update_policy.begun(window, newer_releases - timedelta(seconds=1)) == begin
+        begin = newer_releases
 
 
 def test_updates_are_due_once_in_a_window_and_not_long_after_it() -> None:
@@ -226,13 +232,13 @@ def test_updates_are_due_once_in_a_window_and_not_long_after_it() -> None:
     assert not update_policy.is_due(window, begin, begin + timedelta(hours=1))
     assert not update_policy.is_due(window, None, begin - timedelta(seconds=1))
     assert not update_policy.is_due(window, None, begin + timedelta(hours=2))
-    # Noted by a clock that was wrong: it is no reason to wait until then.
+    # A clock that was wrong recorded this time: updates do not wait for it.
     assert update_policy.is_due(window, begin + timedelta(days=300), begin + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(
     ("text", "zone"), [("Sonntag 03:15", "Etc/UTC"), ("Sun 3", "Etc/UTC"), ("Sun 03:15", "Mars/Base")]
 )
-def test_a_window_that_is_none_is_said_to_be_none(text: str, zone: str) -> None:
-    with pytest.raises(ConfigError, match="no time of the week"):
+def test_a_text_that_is_not_a_time_of_the_week_is_refused(text: str, zone: str) -> None:
+    with pytest.raises(ConfigError, match="not a time of the week"):
         update_policy.window_from(text, zone)

@@ -1,4 +1,4 @@
-"""When a drill is due, what it keeps of itself, and when it is red."""
+"""When a drill is due, its record, and the exit code of its report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SITE = fakes.site()
 NOW = datetime(2026, 11, 23, 5, 30, tzinfo=UTC)
 
 
-def held(days: float, *findings: str) -> Drill:
+def drill_record(days: float, *findings: str) -> Drill:
     return Drill(NOW - timedelta(days=days), "20261123T110000Z", 41.2, 540.0, findings, {"fetch": 1.5})
 
 
@@ -33,90 +33,90 @@ def held(days: float, *findings: str) -> Drill:
     ("drills", "due"),
     [
         ([], True),
-        ([held(1)], False),
-        ([held(6.4)], False),
-        ([held(6.6)], True),
-        ([held(1, "row counts differ")], True),
-        ([held(9), held(3), held(1, "row counts differ")], True),
-        ([held(3, "row counts differ"), held(1)], False),
+        ([drill_record(1)], False),
+        ([drill_record(6.4)], False),
+        ([drill_record(6.6)], True),
+        ([drill_record(1, "row counts differ")], True),
+        ([drill_record(9), drill_record(3), drill_record(1, "row counts differ")], True),
+        ([drill_record(3, "row counts differ"), drill_record(1)], False),
     ],
 )
 def test_a_drill_is_due_when_the_last_one_failed_or_is_a_week_old(drills: list[Drill], due: bool) -> None:
     assert records.due(drills, 7, NOW) is due
 
 
-def test_what_the_bucket_keeps_of_a_drill_is_read_again() -> None:
-    for each in (held(0), held(0, "one", "two")):
+def test_a_drill_s_record_is_read_back_and_a_truncated_one_is_an_error() -> None:
+    for each in (drill_record(0), drill_record(0, "one", "two")):
         assert records.drill_from_json(records.to_json(each)) == each
-    whole = records.to_json(held(0))
+    whole = records.to_json(drill_record(0))
     for length in range(len(whole) - 1):
         with pytest.raises(OpsError, match="cut off"):
             records.drill_from_json(whole[:length])
 
 
 @pytest.fixture
-def practised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Drill]:
-    """Holds a drill on a data disk with so much room, whose fetching ends as given."""
+def run_drill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Drill]:
+    """Runs a drill on a data disk with this many free bytes and with this function as its fetch."""
 
-    def practise(free: int, fetch: Callable[..., None]) -> Drill:
+    def run(free: int, fetch: Callable[..., None]) -> Drill:
         world: Any = fakes.FakeWorld(btrfs=fakes.FakeBtrfs(room=free))
         monkeypatch.setattr(drill, "_compose", lambda folder: ["docker", "compose"])
         monkeypatch.setattr(drill, "_fetch", fetch)
         both: Any = None
-        return drill._drilled(SITE, world, HostPaths(data=tmp_path), both, fakes.made(NOW), NOW, tmp_path)
+        return drill._run_drill(SITE, world, HostPaths(data=tmp_path), both, fakes.made(NOW), NOW, tmp_path)
 
-    return practise
+    return run
 
 
-def test_a_drill_that_would_fill_the_site_s_own_disk_is_not_begun(practised: Callable[..., Drill]) -> None:
+def test_a_drill_that_would_fill_the_data_disk_does_not_start(run_drill: Callable[..., Drill]) -> None:
     def fetch(*_: object) -> None:
-        raise AssertionError("it was begun")
+        raise AssertionError("it started")
 
-    (finding,) = practised(2000, fetch).findings
+    (finding,) = run_drill(2000, fetch).findings
     assert "2.0 KiB are free on the data disk, the backup needs 2.1 KiB beside the site" in finding
 
 
 @pytest.mark.parametrize("kind", [Unavailable, Locked, WrongPassword])
-def test_a_drill_that_could_not_be_held_says_nothing_of_the_backup(
-    practised: Callable[..., Drill], kind: type[OpsError]
+def test_a_drill_that_cannot_run_is_not_a_finding_about_the_backup(
+    run_drill: Callable[..., Drill], kind: type[OpsError]
 ) -> None:
     def fetch(*_: object) -> None:
         raise kind("not now")
 
     with pytest.raises(kind, match="not now"):
-        practised(10**6, fetch)
+        run_drill(10**6, fetch)
 
 
-def test_what_a_drill_cannot_do_with_a_backup_is_found(practised: Callable[..., Drill]) -> None:
+def test_an_error_while_restoring_the_backup_is_a_finding(run_drill: Callable[..., Drill]) -> None:
     def fetch(*_: object) -> None:
         raise OpsError("ciphertext verification failed")
 
-    assert practised(10**6, fetch).findings == ("fetch: ciphertext verification failed",)
+    assert run_drill(10**6, fetch).findings == ("fetch: ciphertext verification failed",)
 
 
-def test_a_drill_that_found_something_or_took_too_long_is_red() -> None:
-    assert drill.report_of(held(0), SITE).exit_code == 0
-    found = drill.report_of(held(0, "git fsck of a/b.git: broken link"), SITE)
+def test_a_drill_with_findings_or_over_its_time_limit_has_exit_code_3() -> None:
+    assert drill.report_of(drill_record(0), SITE).exit_code == 0
+    found = drill.report_of(drill_record(0, "git fsck of a/b.git: broken link"), SITE)
     assert (found.exit_code, found.lines) == (3, ("git fsck of a/b.git: broken link",))
     late = drill.report_of(Drill(NOW, "20261123T110000Z", 3601.0, 1.0), SITE)
     assert late.exit_code == 3
     assert "3601 s, more than backup.rto_minutes = 60" in late.lines[0]
 
 
-def test_a_drill_is_drawn_with_both_its_measures_against_the_site_s_own() -> None:
-    facts = drill.report_of(held(0), SITE).facts
+def test_a_drill_s_chart_has_both_measures_and_their_limits() -> None:
+    facts = drill.report_of(drill_record(0), SITE).facts
     drawn = course_from(json.dumps(facts["course"]))
     assert drawn.title.endswith("20261123T110000Z")
-    assert (drawn.steps, drawn.marks) == ({"fetch": 1.5}, (Mark("the site is there", 41.2),))
+    assert (drawn.steps, drawn.marks) == ({"fetch": 1.5}, (Mark("the site is up", 41.2),))
     assert [(each.seconds, each.allowed) for each in drawn.limits] == [(41.2, 3600.0), (540.0, 1800.0)]
 
 
-def test_a_site_that_never_came_up_has_no_moment_at_which_it_was_there() -> None:
+def test_a_site_that_never_started_has_no_mark_in_the_chart() -> None:
     assert drill.course_of(Drill(NOW, "20261123T110000Z", 0.0, 1.0, ("no database",)), SITE).marks == ()
 
 
 @given(st.sets(st.integers(0, 999)))
-def test_a_few_repositories_from_all_over_are_cloned(numbers: set[int]) -> None:
+def test_a_few_repositories_spread_over_all_are_cloned(numbers: set[int]) -> None:
     names = [f"a/{number}.git" for number in numbers]
     chosen = drill.sample([*names, *(f"a/{number}.wiki.git" for number in numbers)])
     assert set(chosen) <= set(names)

@@ -82,8 +82,8 @@ def test_the_error_counters_of_btrfs_are_read() -> None:
     assert found == {
         "sound": (),
         "rotten": ("corruption_errs 12",),
-        "elsewhere": ("cannot be told: ERROR: not a btrfs filesystem",),
-        "silent": ("cannot be told: ",),
+        "elsewhere": ("unknown: ERROR: not a btrfs filesystem",),
+        "silent": ("unknown: ",),
     }
 
 

@@ -140,7 +140,7 @@ def test_an_ssh_port_in_use_is_reported_and_the_block_runs() -> None:
 
 @pytest.mark.parametrize("sentence", ["", "x", "Gitea is away.", "a" * 300])
 def test_the_ssh_notice_is_a_valid_packet_of_the_protocol(sentence: str) -> None:
-    sent = ssh_notice.goodbye(sentence)
+    sent = ssh_notice.disconnect_message(sentence)
     version, _, packet = sent.partition(b"\r\n")
     length, padding = int.from_bytes(packet[:4]), packet[4]
     assert version == b"SSH-2.0-away"

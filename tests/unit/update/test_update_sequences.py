@@ -1,4 +1,4 @@
-"""Random sequences of what happens to a site, on a host in memory; on a deployed one: tests/disaster/site/test_sequences.py."""
+"""Random sequences of operations on a site on the fake host; on a deployed one: tests/disaster/site/test_sequences.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis.stateful import rule
 from ops import errors
 from ops.backup import take
 from ops.restore import plan, restore
-from tests.support.fake_host import Killed, Machine, ended
+from tests.support.fake_host import FakeHost, Killed, run_to_end
 from tests.support.sequences import Refused, Sequences
 
 
@@ -28,7 +28,7 @@ def _refused() -> Iterator[None]:
 
 
 class InMemory:
-    """A host in memory, with deeds that it may die before."""
+    """A site on the fake host, which can be killed before any of its actions."""
 
     releases: Sequence[str] = (
         "28.0.2",
@@ -40,87 +40,87 @@ class InMemory:
     )
 
     def __init__(self, directory: Path) -> None:
-        self.machine = Machine(directory=directory)
-        self.acknowledged = self.machine.acknowledged
+        self.host = FakeHost(directory=directory)
+        self.acknowledged = self.host.acknowledged
         self.before: list[str] | None = None
 
     def version(self) -> str:
-        return self.machine.version()
+        return self.host.version()
 
     def content(self) -> list[str]:
-        return self.machine.content()
+        return self.host.content()
 
     def write(self, words: str) -> None:
-        assert self.machine.write(words)
+        assert self.host.write(words)
 
     def update(self, to: str) -> None:
         with _refused():
-            ended(lambda: self.machine.update(to=to))
+            run_to_end(lambda: self.host.update(to=to))
 
     def update_and_cut_off(self, to: str, number: int, *, power: bool) -> None:
-        self.machine.dies_before = len(self.machine.deeds) + number
+        self.host.dies_before = len(self.host.actions) + number
         try:
             self.update(to)
         except Killed:
-            self.machine.dies_before = -1
+            self.host.dies_before = -1
             if power:
-                self.machine.reboot()
-            ended(self.machine.resume)
+                self.host.reboot()
+            run_to_end(self.host.resume)
             if power:
-                self.machine.run(["docker", "compose", "up"])
+                self.host.run(["docker", "compose", "up"])
         finally:
-            self.machine.dies_before = -1
+            self.host.dies_before = -1
 
     def back_up(self) -> None:
-        self.machine.clock.sleep(60)
-        take.of_this_moment(self.machine.site(), self.machine, self.machine.paths)  # type: ignore[arg-type]
+        self.host.clock.sleep(60)
+        take.of_this_moment(self.host.site(), self.host, self.host.paths)  # type: ignore[arg-type]
 
     def restore(self) -> None:
         restore.restore(
-            self.machine.site(),
-            self.machine,  # type: ignore[arg-type]
+            self.host.site(),
+            self.host,  # type: ignore[arg-type]
             request=plan.RestoreRequest(),
             confirm=lambda *_: None,
-            paths=self.machine.paths,
+            paths=self.host.paths,
         )
 
     def go_back(self, number: int) -> None:
-        self.machine.dies_before = len(self.machine.deeds) + number if number >= 0 else -1
+        self.host.dies_before = len(self.host.actions) + number if number >= 0 else -1
         try:
             with _refused():
-                self.machine.rollback()
+                self.host.rollback()
         except Killed:
-            self.machine.dies_before = -1
-            self.machine.resume()
+            self.host.dies_before = -1
+            self.host.resume()
         finally:
-            self.machine.dies_before = -1
+            self.host.dies_before = -1
 
     def can_go_back(self) -> bool:
-        return (self.machine.paths.data / ".update/kept.json").exists()
+        return (self.host.paths.data / ".update/kept.json").exists()
 
     def assert_well(self) -> None:
-        assert self.machine.serves()
-        assert self.machine.stack["gitea"].image == self.machine.pinned_in_environment()
-        assert not any(self.machine.journals.values())
+        assert self.host.serves()
+        assert self.host.stack["gitea"].image == self.host.pinned_in_environment()
+        assert not any(self.host.journals.values())
 
 
 class SequencesInMemory(Sequences):
-    """The same, and time passes."""
+    """The same sequences, in which time passes as well."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="machine-"))
-        self.place: InMemory = InMemory(self.directory / "host")
+        self.directory = Path(tempfile.mkdtemp(prefix="host-"))
+        self.site_under_test: InMemory = InMemory(self.directory / "host")
 
     def teardown(self) -> None:
         shutil.rmtree(self.directory)
 
     @rule(days=st.sampled_from([1, 8]))
     def time_passes(self, days: int) -> None:
-        self.place.machine.clock.sleep(days * 86400.0)
-        self.place.machine.resume()
-        if not self.place.can_go_back():
-            self.place.before = None
+        self.site_under_test.host.clock.sleep(days * 86400.0)
+        self.site_under_test.host.resume()
+        if not self.site_under_test.can_go_back():
+            self.site_under_test.before = None
 
 
 TestSite = SequencesInMemory.TestCase

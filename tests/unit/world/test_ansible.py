@@ -1,4 +1,4 @@
-"""What is told of a playbook's tasks, and how one that failed ends the deployment."""
+"""The progress lines of a playbook, and the error of a failed task."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def _event(kind: str, task: str, result: Mapping[str, Any] | None = None, **more
 
 
 def _taken(*events: Mapping[str, Any]) -> tuple[Events, list[str]]:
-    told: list[str] = []
-    taken = Events(told.append)
+    progress: list[str] = []
+    taken = Events(progress.append)
     for each in events:
         assert taken.take(each)
-    return taken, told
+    return taken, progress
 
 
-def _said(taken: Events) -> str:
+def _message(taken: Events) -> str:
     return failure_from("site.yml", taken.failed, []).message
 
 
-def test_each_task_is_told_in_one_line_as_it_begins() -> None:
-    _, told = _taken(
+def test_each_task_prints_one_line_as_it_begins() -> None:
+    _, progress = _taken(
         {"event": "playbook_on_start", "pid": 740},
         _event("playbook_on_task_start", "Make the folders"),
         _event("runner_item_on_ok", "Make the folders", {"changed": True, "path": "/a"}),
@@ -47,10 +47,10 @@ def test_each_task_is_told_in_one_line_as_it_begins() -> None:
         _event("playbook_on_task_start", "Start"),
         _event("runner_on_failed", "Start", {"msg": LONG, "stderr": "more\nlines"}),
     )
-    assert told == ["ansible: gitea: Make the folders", "ansible: gitea: Start"]
+    assert progress == ["ansible: gitea: Make the folders", "ansible: gitea: Start"]
 
 
-def test_what_changed_is_named_by_its_file_once_an_item() -> None:
+def test_each_changed_item_is_named_by_its_file() -> None:
     taken, _ = _taken(
         _event("runner_item_on_ok", "Make", {"changed": True, "path": "/a"}),
         _event("runner_item_on_ok", "Make", {"changed": False, "path": "/b"}),
@@ -64,55 +64,55 @@ def test_what_changed_is_named_by_its_file_once_an_item() -> None:
     assert (taken.ran, taken.seconds[0], taken.process) == (4, ("Make", 1.3), 740)
 
 
-def test_the_failing_task_s_message_is_whole() -> None:
+def test_the_message_of_a_failed_task_is_complete() -> None:
     taken, _ = _taken(_event("runner_on_failed", "Start", {"msg": LONG, "stderr": LONG + "!", "stdout": " said \n"}))
-    assert _said(taken) == f"playbook site.yml failed: Start: {LONG}\n{LONG}!\nsaid"
+    assert _message(taken) == f"playbook site.yml failed: Start: {LONG}\n{LONG}!\nsaid"
 
 
-def test_of_a_loop_each_item_that_failed_says_why() -> None:
+def test_the_error_of_a_loop_has_the_message_of_each_failed_item() -> None:
     items: list[dict[str, Any]] = [
         {"item": "a", "msg": "no such unit"},
         {"item": "b", "changed": True},
         {"_ansible_item_label": "c", "item": {"c": 1}, "msg": "masked", "stderr": LONG},
     ]
     taken, _ = _taken(
-        # Of a task before, whose failure was ignored.
+        # An earlier task whose failure was ignored.
         _event("runner_item_on_failed", "Look", {"item": "z", "msg": "no"}),
         _event("runner_on_failed", "Look", {"msg": "One or more items failed"}, ignore_errors=True),
         _event("playbook_on_task_start", "Restart", {}),
         _event("runner_item_on_failed", "Restart", items[0]),
         _event("runner_item_on_ok", "Restart", items[1]),
         _event("runner_item_on_failed", "Restart", items[2]),
-        # Which of them failed is not said here by every version of Ansible.
+        # Not every version of Ansible lists the failed items here.
         _event("runner_on_failed", "Restart", {"msg": "One or more items failed", "results": items}),
     )
-    assert _said(taken) == f"playbook site.yml failed: Restart: a: no such unit\nc: masked\n{LONG}"
+    assert _message(taken) == f"playbook site.yml failed: Restart: a: no such unit\nc: masked\n{LONG}"
 
 
-def test_what_a_task_keeps_to_itself_stays_there() -> None:
+def test_the_censored_result_of_a_task_stays_censored() -> None:
     hidden = "the output has been hidden due to the fact that 'no_log: true' was specified for this result"
     taken, _ = _taken(_event("runner_on_failed", "Set the password", {"censored": hidden}))
-    assert _said(taken) == f"playbook site.yml failed: Set the password: {hidden}"
+    assert _message(taken) == f"playbook site.yml failed: Set the password: {hidden}"
     items = [{"censored": hidden}]
     taken, _ = _taken(
         _event("runner_item_on_failed", "Set", items[0]),
         _event("runner_on_failed", "Set", {"msg": "One or more items failed", "results": items}),
     )
-    assert _said(taken) == f"playbook site.yml failed: Set: None: {hidden}"
+    assert _message(taken) == f"playbook site.yml failed: Set: None: {hidden}"
 
 
-def test_a_failure_that_is_ignored_is_none() -> None:
+def test_an_ignored_failure_does_not_count() -> None:
     taken, _ = _taken(_event("runner_on_failed", "Look", {"msg": "no"}, ignore_errors=True))
     assert (taken.failed, taken.unreachable, taken.ran) == ({}, "", 1)
 
 
-def test_a_host_that_is_not_reached_is_away_whoever_says_so() -> None:
+def test_an_unreachable_host_is_detected_from_ansible_and_from_the_waiting_task() -> None:
     assert _taken(_event("runner_on_unreachable", "Look", {"msg": " no route "}))[0].unreachable == "no route"
     assert _taken(_event("runner_on_failed", "Reach the host", {"msg": "timed out"}))[0].unreachable == "timed out"
 
 
 class Sent:
-    """What was sent to processes and groups, at a time that the test says."""
+    """The signals sent to processes and groups, with a clock that the test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -126,20 +126,20 @@ class Sent:
         raise ProcessLookupError
 
 
-def test_without_an_interrupt_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_interrupt_ansible_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = Sent(monkeypatch)
-    taken, told = _taken({"event": "playbook_on_start", "pid": 740})
-    with ending([], taken, told.append) as is_due:
+    taken, progress = _taken({"event": "playbook_on_start", "pid": 740})
+    with ending([], taken, progress.append) as is_due:
         assert not is_due()
-    assert (sent.signals, told) == ([], [])
+    assert (sent.signals, progress) == ([], [])
 
 
-def test_an_interrupt_is_passed_on_once_and_given_its_time_and_what_is_left_is_killed(
+def test_an_interrupt_is_passed_on_once_and_remaining_processes_are_killed_after_a_time_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent = Sent(monkeypatch)
-    taken, told = _taken({"event": "playbook_on_start", "pid": 740})
-    with ending([signal.SIGTERM], taken, told.append) as is_due:
+    taken, progress = _taken({"event": "playbook_on_start", "pid": 740})
+    with ending([signal.SIGTERM], taken, progress.append) as is_due:
         assert not is_due()
         sent.now += POLITE_SECONDS
         assert not is_due()
@@ -147,25 +147,25 @@ def test_an_interrupt_is_passed_on_once_and_given_its_time_and_what_is_left_is_k
         assert is_due()
         assert sent.signals == [("process", 740, signal.SIGINT)]
     assert sent.signals[1:] == [("group", 740, signal.SIGKILL)]
-    assert told == ["interrupted: the playbook is ended"]
+    assert progress == ["interrupted: ending the playbook"]
 
 
-def test_who_interrupts_a_third_time_wants_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_third_interrupt_kills_ansible_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     Sent(monkeypatch)
     interrupts: list[int] = [signal.SIGINT, signal.SIGINT]
-    taken, told = _taken({"event": "playbook_on_start", "pid": 740})
-    with ending(interrupts, taken, told.append) as is_due:
+    taken, progress = _taken({"event": "playbook_on_start", "pid": 740})
+    with ending(interrupts, taken, progress.append) as is_due:
         assert not is_due()
         interrupts.append(signal.SIGINT)
         assert is_due()
 
 
-def test_ansible_that_has_not_said_a_word_yet_is_ended_at_once_and_no_group_is_taken_for_its_own(
+def test_ansible_without_an_event_yet_is_killed_at_once_and_no_process_group_gets_a_signal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent = Sent(monkeypatch)
-    taken, told = _taken()
-    with ending([signal.SIGINT], taken, told.append) as is_due:
+    taken, progress = _taken()
+    with ending([signal.SIGINT], taken, progress.append) as is_due:
         assert is_due()
     assert sent.signals == []
 
@@ -187,7 +187,7 @@ def _ran(code: int, *argv: str) -> dict[str, Any]:
         (_failed("Refuse a port that another program holds", {"msg": "443 is taken"}, ASSERT), Refused),
         (_failed("Refuse wrong variables of base", {"msg": "give a number"}, ASSERT), Refused),
         (_failed(UNDERWAY, {"msg": "ops update is at work"}, ASSERT), Locked),
-        # Said after something was tried in vain.
+        # Not an assertion: it fails after an attempt.
         (_failed("Report why the stack does not run", {"msg": "unhealthy"}, "ansible.builtin.fail"), OpsError),
         (_failed("Renew the certificate when it is missing or due", _ran(7, "ops", "certs", "renew")), Unavailable),
         (_failed("Have", _ran(3, "ops", "secrets", "apply")), Degraded),
@@ -195,9 +195,9 @@ def _ran(code: int, *argv: str) -> dict[str, Any]:
         (_failed("Have", _ran(5, "ops", "secrets", "apply")), RolledBack),
         (_failed("Have", _ran(6, "ops", "secrets", "apply")), Stranded),
         (_failed("Have", _ran(8, "ops", "secrets", "apply")), Locked),
-        # A bug, a signal, docker's own.
+        # A bug, a signal, docker's own exit code.
         *((_failed("Have", _ran(code, "ops", "secrets", "apply")), OpsError) for code in (1, 9, 125, 130, 143)),
-        # Of other programs the code means something else.
+        # Other programs give these codes another meaning.
         (_failed("Look", _ran(7, "docker", "compose", "restart")), OpsError),
         (_failed("Look", {"cmd": "ops health", "rc": 7, "msg": "a shell's"}), OpsError),
         (_failed("Look", {"cmd": [], "rc": 7, "msg": "nothing"}), OpsError),
@@ -207,39 +207,44 @@ def _ran(code: int, *argv: str) -> dict[str, Any]:
     ],
     ids=lambda given: str(given.get("task")) if isinstance(given, dict) else given.__name__,
 )
-def test_how_a_deployment_ends_when_a_task_failed(failed: Mapping[str, Any], kind: type[OpsError]) -> None:
+def test_the_error_class_of_a_failed_task(failed: Mapping[str, Any], kind: type[OpsError]) -> None:
     ended = failure_from("site.yml", failed, [])
     assert type(ended) is kind
     assert failed["res"].get("msg", "its words") in ended.message
-    assert "stays" not in ended.message
+    assert ended.left_as == ""
     assert ended.hint
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "left_as"),
     [
-        ([], "443 is taken"),
-        (["a", "b"], "443 is taken\nwhat the playbook had changed on the host before stays: 2 change(s)"),
+        ([], ""),
+        (["a", "b"], "the host keeps 2 change(s) that the playbook made before the failure"),
     ],
 )
-def test_a_refusal_is_the_assertion_s_words_and_tells_what_had_been_changed_before(
-    changed: Sequence[str], said: str
-) -> None:
+def test_a_refusal_has_the_assertion_s_message_and_names_earlier_changes(changed: Sequence[str], left_as: str) -> None:
     failed = _failed("Refuse a port that another program holds", {"msg": "443 is taken"}, ASSERT)
-    assert failure_from("site.yml", failed, changed).message == said
+    refused = failure_from("site.yml", failed, changed)
+    assert (refused.message, refused.left_as) == ("443 is taken", left_as)
 
 
-def test_a_verb_that_failed_on_the_host_names_its_own_next_step() -> None:
+def test_a_verb_that_failed_on_the_host_passes_on_its_next_step_and_the_state_it_left() -> None:
     result = _ran(7, "ops", "certs", "renew", "--json")
-    ended = failure_from("site.yml", _failed("Have", result | {"stdout": json.dumps({"next": "ops certs renew"})}), [])
-    assert ended.hint == "ops certs renew"
+    document = {"next": "run ops certs renew", "left_as": "the old certificate is in use"}
+    failed = _failed("Have", result | {"stdout": json.dumps(document)})
+    ended = failure_from("site.yml", failed, [])
+    assert (ended.hint, ended.left_as) == ("run ops certs renew", "the old certificate is in use")
     assert "playbook site.yml failed: Have: non-zero return code\nits words" in ended.message
-    heals = "mend the cause and run again: it heals"
+    ended = failure_from("site.yml", failed, ["a"])
+    assert ended.left_as == (
+        "the old certificate is in use; the host keeps 1 change(s) that the playbook made before the failure"
+    )
     for printed in ("", "no document", "[1]", "{}"):
-        assert failure_from("site.yml", _failed("Have", result | {"stdout": printed}), []).hint == heals
+        ended = failure_from("site.yml", _failed("Have", result | {"stdout": printed}), [])
+        assert (ended.hint, ended.left_as) == ("fix the cause, then run the command again", "")
 
 
-def test_the_roles_assert_only_where_they_refuse_and_say_which_is_the_look_at_what_is_under_way() -> None:
+def test_roles_assert_only_in_tasks_named_refuse_and_the_task_for_running_updates_exists() -> None:
     text = "\n".join(path.read_text() for path in sorted(ROLES.glob("*/tasks/*.yml")))
     asserted = re.findall(rf"- name: (.+)\n +{re.escape(ASSERT)}:", text)
     assert len(asserted) == text.count(ASSERT) > 5

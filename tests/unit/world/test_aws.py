@@ -1,4 +1,4 @@
-"""What AWS says no to, and what it says no to for now."""
+"""Errors of AWS: permanent ones and temporary ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _known_account(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("headers", "status"), [({"x-amz-replication-status": "COMPLETED"}, "COMPLETED"), ({}, "")])
-def test_what_s3_says_of_an_object_s_copy_is_told_and_nothing_where_there_is_no_rule(
+def test_the_replication_status_is_that_of_s3_and_empty_without_a_replication_rule(
     monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: str
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -28,13 +28,13 @@ def test_what_s3_says_of_an_object_s_copy_is_told_and_nothing_where_there_is_no_
 
     def send(_: Any, request: Any) -> AWSResponse:
         assert (request.method, request.url.rpartition("/")[2]) == ("HEAD", "one.json")
-        return AWSResponse(request.url, 200, headers, Said(""))
+        return AWSResponse(request.url, 200, headers, Body(""))
 
     monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
     assert Aws("eu-central-1").replication("bucket", "manifests/one.json") == status
 
 
-class Said:
+class Body:
     """The body of an answer, as botocore reads it."""
 
     def __init__(self, code: str) -> None:
@@ -42,7 +42,7 @@ class Said:
 
     def stream(self, *_: Any) -> Iterator[bytes]:
         if self._code:
-            yield f"<Error><Code>{self._code}</Code><Message>said the test</Message></Error>".encode()
+            yield f"<Error><Code>{self._code}</Code><Message>from the test</Message></Error>".encode()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ class Said:
         (404, "NoSuchBucket", OpsError),
     ],
 )
-def test_credentials_that_expired_are_a_matter_of_time_as_an_error_of_aws_s_own_is(
+def test_expired_credentials_and_server_errors_are_temporary(
     monkeypatch: pytest.MonkeyPatch, status: int, code: str, kind: type[OpsError]
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -62,7 +62,7 @@ def test_credentials_that_expired_are_a_matter_of_time_as_an_error_of_aws_s_own_
     monkeypatch.setattr("time.sleep", lambda _: None)
 
     def send(_: Any, request: Any) -> AWSResponse:
-        return AWSResponse(request.url, status, {"Content-Type": "application/xml"}, Said(code))
+        return AWSResponse(request.url, status, {"Content-Type": "application/xml"}, Body(code))
 
     monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
     with pytest.raises(OpsError, match=f"AWS says {code}") as failed:

@@ -1,4 +1,4 @@
-"""What an account answers of buckets, on moto; and whether a site can be made in it (the rest: tests/integration/test_account.py)."""
+"""Buckets of an account, on moto, and the preflight check (the rest: tests/integration/test_account.py)."""
 
 from __future__ import annotations
 
@@ -47,27 +47,30 @@ def test_an_account_that_has_everything_takes_the_site() -> None:
         ({"vcpus_free": 1}, "needs 2 vCPUs and the quota leaves 1"),
         ({"addresses_free": 0}, "quota of Elastic IPs is used up"),
         ({"mail_to_anyone": False}, "SES is in its sandbox"),
-        ({"machine": "is no type of machine in eu-central-1"}, "host.instance_type = t3.medium is no type of machine"),
+        (
+            {"machine": "is not an instance type of eu-central-1"},
+            "host.instance_type = t3.medium is not an instance type",
+        ),
         ({"records": ("A git.example.org",)}, "A git.example.org exists already"),
         ({"buckets": {"a": "foreign"}}, "bucket a belongs to another account"),
         ({"buckets": {"a": "ours"}}, "bucket a exists already"),
         ({"namesakes": ("role test-host",)}, "name = test is in use in this account by role test-host"),
     ],
 )
-def test_each_lack_is_named_with_what_to_do(change: dict[str, Any], words: str) -> None:
+def test_each_blocker_is_named_with_its_remedy(change: dict[str, Any], words: str) -> None:
     (problem,) = preflight.blockers(fakes.site(), dataclasses.replace(WELL, **change))
     assert words in problem
     assert ": " in problem
 
 
-def test_what_is_unknown_is_no_problem() -> None:
+def test_an_unknown_fact_is_not_a_blocker() -> None:
     unknown: dict[str, Any] = dict.fromkeys(
         ("region_open", "zone_found", "vcpus_wanted", "vcpus_free", "addresses_free", "mail_to_anyone")
     )
     assert preflight.blockers(fakes.site(), dataclasses.replace(WELL, **unknown)) == ()
 
 
-def test_all_problems_come_at_once_and_are_a_refusal() -> None:
+def test_all_blockers_are_reported_in_one_refusal() -> None:
     world = fakes.FakeWorld(
         aws_account=fakes.FakeAwsAccount(dataclasses.replace(WELL, zone_found=False, addresses_free=0))
     )
@@ -80,7 +83,7 @@ def test_all_problems_come_at_once_and_are_a_refusal() -> None:
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[AwsAccount]:
-    """One account for all of them; each test asks for names of its own."""
+    """One account for all tests; each test uses its own bucket names."""
     with pytest.MonkeyPatch.context() as patch:
         use_moto_credentials(patch)
         with mock_aws():
@@ -93,7 +96,7 @@ def _client(service: str) -> Any:
 
 
 def _bucket(name: str, lock_days: int = 0) -> str:
-    """A bucket with two versions of each of three objects, and a marker upon them."""
+    """A bucket with two versions of each of three objects, under a delete marker."""
     storage = _client("s3")
     place = {"LocationConstraint": REGION}
     storage.create_bucket(Bucket=name, CreateBucketConfiguration=place, ObjectLockEnabledForBucket=True)
@@ -114,17 +117,17 @@ def test_a_lock_holds_from_the_newest_version_on(account: AwsAccount) -> None:
     assert timedelta(days=6, hours=23) < ends - datetime.now(UTC) <= timedelta(days=7)
 
 
-def test_a_locked_version_is_not_deleted_and_says_so(account: AwsAccount) -> None:
+def test_emptying_reports_a_locked_version(account: AwsAccount) -> None:
     with pytest.raises(OpsError, match="of still-locked: AccessDenied"):
         account.empty(_bucket("still-locked", lock_days=7), lambda _: None)
 
 
-def test_emptying_leaves_no_version_and_no_marker_and_the_bucket_can_go(account: AwsAccount) -> None:
-    bucket, told = _bucket("kept"), list[str]()
+def test_emptying_leaves_no_version_and_no_marker_and_the_bucket_can_be_deleted(account: AwsAccount) -> None:
+    bucket, progress = _bucket("kept"), list[str]()
     assert account.contents(bucket) == BucketContents(versions=6, markers=3, size=30)
-    assert account.empty(bucket, told.append) == 9
+    assert account.empty(bucket, progress.append) == 9
     assert account.contents(bucket) == BucketContents(0, 0, 0)
-    assert told == ["kept: 9 versions deleted"]
+    assert progress == ["kept: 9 versions deleted"]
     account.delete_bucket(bucket)
     account.delete_bucket(bucket)
     assert account.contents(bucket) == BucketContents(0, 0, 0)
@@ -168,7 +171,7 @@ def test_another_policy_does_not_count_as_tls_only(account: AwsAccount, change: 
     assert "TLS-only policy" in account.missing_settings(name)
 
 
-def test_a_bucket_whose_versions_cannot_be_asked_for_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_whose_versions_cannot_be_listed_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_way(*_: object, **__: object) -> None:
         raise EndpointConnectionError(endpoint_url="https://s3")
 

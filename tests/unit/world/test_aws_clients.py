@@ -46,7 +46,7 @@ def test_every_request_to_s3_names_this_account_as_the_bucket_s_owner() -> None:
         aws.objects("ours", "")
         version = next(iter(account.history("ours"))).version
         aws.hide_object("ours", "a")
-        account.bring_back("ours", "a", version)
+        account.restore_version("ours", "a", version)
         assert aws.bucket_exists("ours")
         account.missing_settings("ours")
         account.contents("ours")

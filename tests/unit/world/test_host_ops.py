@@ -1,4 +1,4 @@
-"""The host's own ops is asked over ssh, and its answers become values and errors here."""
+"""ops on the host runs over ssh; its JSON documents become values and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import fakes
 SITE = fakes.site(host={"ssh_key": "keys/test", "address": "192.0.2.9", "ssh_user": "admin", "ssh_port": 2200})
 
 
-def test_a_verb_is_run_as_root_by_the_key_and_the_known_host_that_ansible_uses() -> None:
+def test_a_verb_runs_as_root_with_ansible_s_key_and_known_hosts() -> None:
     processes = fakes.FakeProcesses(lambda _: Finished(0, '{"changed": true}'))
     remote = HostOps(host.connection(SITE, Outputs("", "", "", "", {}), Path("/state/known_hosts")), processes)  # type: ignore[arg-type]
     assert remote.ops("secrets", "apply", "--pending", "a b") == {"changed": True}
@@ -34,14 +34,18 @@ def test_a_host_that_does_not_answer_is_unavailable() -> None:
         document_from(255, "", "health")
 
 
-def test_a_verb_that_failed_there_fails_here_in_its_own_words() -> None:
-    said = json.dumps({"summary": "gitea: not healthy", "next": "docker compose logs gitea"})
+def test_a_verb_that_failed_on_the_host_raises_its_own_message_hint_and_state() -> None:
+    document = {
+        "summary": "gitea: not healthy",
+        "next": "look at docker compose logs gitea",
+        "left_as": "gitea is down",
+    }
     with pytest.raises(OpsError, match="ops secrets apply on the host: gitea: not healthy") as failed:
-        document_from(1, said, "secrets apply")
-    assert failed.value.hint == "docker compose logs gitea"
+        document_from(1, json.dumps(document), "secrets apply")
+    assert (failed.value.hint, failed.value.left_as) == ("look at docker compose logs gitea", "gitea is down")
 
 
-def test_a_host_without_ops_is_told_to_be_deployed_first() -> None:
-    with pytest.raises(OpsError, match="said no JSON: sudo: ops: command not found") as failed:
+def test_a_host_without_ops_needs_a_deployment_first() -> None:
+    with pytest.raises(OpsError, match="printed no JSON: sudo: ops: command not found") as failed:
         document_from(1, "sudo: ops: command not found", "secrets apply")
-    assert failed.value.hint == "deploy the site first"
+    assert failed.value.hint == "run ops deploy first"

@@ -1,4 +1,4 @@
-"""The journal tells what was recorded, wherever it was cut off and whatever was written over it."""
+"""The journal returns its complete records, even when it is truncated or partly overwritten."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def filled(path: Path, records: list[dict[str, Any]] = RECORDS) -> bytes:
     return path.read_bytes()
 
 
-def test_what_was_recorded_is_read_in_its_order(path: Path) -> None:
+def test_records_are_read_in_order(path: Path) -> None:
     assert Journal(path).records() == ()
     filled(path)
     assert list(Journal(path).records()) == RECORDS
@@ -36,25 +36,25 @@ def test_what_was_recorded_is_read_in_its_order(path: Path) -> None:
     assert Journal(path).records() == ()
 
 
-def test_cut_off_at_any_byte_it_has_every_record_that_was_whole_by_then(path: Path) -> None:
-    whole = filled(path)
-    ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
-    for length in range(len(whole) + 1):
-        path.write_bytes(whole[:length])
-        there = sum(end <= length for end in ends)
-        assert list(Journal(path).records()) == RECORDS[:there], length
+def test_a_journal_truncated_at_any_byte_keeps_every_complete_record(path: Path) -> None:
+    content = filled(path)
+    ends = [index + 1 for index, byte in enumerate(content) if byte == ord("\n")]
+    for length in range(len(content) + 1):
+        path.write_bytes(content[:length])
+        complete = sum(end <= length for end in ends)
+        assert list(Journal(path).records()) == RECORDS[:complete], length
         Journal(path).append({"step": "later"})
-        assert list(Journal(path).records()) == [*RECORDS[:there], {"step": "later"}], length
+        assert list(Journal(path).records()) == [*RECORDS[:complete], {"step": "later"}], length
 
 
-def test_no_byte_can_change_without_its_record_and_those_after_it_counting_for_nothing(path: Path) -> None:
-    whole = filled(path)
-    for index in range(len(whole)):
-        for other in (whole[index] ^ 1, ord("\n")):
-            if other == whole[index]:
+def test_a_changed_byte_invalidates_its_record_and_all_later_ones(path: Path) -> None:
+    content = filled(path)
+    for index in range(len(content)):
+        for other in (content[index] ^ 1, ord("\n")):
+            if other == content[index]:
                 continue
-            path.write_bytes(whole[:index] + bytes([other]) + whole[index + 1 :])
-            before = whole[:index].count(b"\n")
+            path.write_bytes(content[:index] + bytes([other]) + content[index + 1 :])
+            before = content[:index].count(b"\n")
             assert list(Journal(path).records()) == RECORDS[:before], (index, other)
 
 
@@ -66,14 +66,16 @@ def test_no_byte_can_change_without_its_record_and_those_after_it_counting_for_n
         max_size=4,
     )
 )
-def test_any_record_survives(tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]) -> None:
+def test_any_records_are_read_back_unchanged(
+    tmp_path_factory: pytest.TempPathFactory, records: list[dict[str, Any]]
+) -> None:
     path = tmp_path_factory.mktemp("journal") / "journal"
     for record in records:
         Journal(path).append(record)
     assert list(Journal(path).records()) == records
 
 
-def test_a_file_is_replaced_with_its_mode_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+def test_replacing_a_file_keeps_its_mode_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("before")
     path.chmod(0o640)

@@ -1,4 +1,4 @@
-"""What becomes of a signal that comes while it is held back."""
+"""Signals that arrive while they are held back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Each test leaves the signals as it found them, and finds an interrupt to be Python's own."""
+    """Restore the signal handlers after each test; SIGINT has Python's own handler in a test."""
     before = {number: signal.getsignal(number) for number in NUMBERS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -22,14 +22,14 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_the_first_that_came_is_delivered_when_the_block_has_ended() -> None:
+def test_the_first_held_signal_is_delivered_at_the_end_of_the_block() -> None:
     heard: list[int] = []
 
     def work() -> None:
-        with signals_held() as came:
+        with signals_held() as received:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.raise_signal(number)
-            heard.extend(came)
+            heard.extend(received)
 
     with signals_unwind(), pytest.raises(Terminated) as stopped:
         work()
@@ -37,7 +37,7 @@ def test_the_first_that_came_is_delivered_when_the_block_has_ended() -> None:
     assert stopped.value.number == signal.SIGTERM
 
 
-def test_it_is_delivered_as_well_when_the_block_fails() -> None:
+def test_a_held_signal_is_delivered_when_the_block_fails() -> None:
     @signals_held()
     def fail() -> None:
         signal.raise_signal(signal.SIGINT)
@@ -49,7 +49,7 @@ def test_it_is_delivered_as_well_when_the_block_fails() -> None:
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_the_handlers_are_those_of_before(failing: bool) -> None:
+def test_the_previous_handlers_are_restored(failing: bool) -> None:
     with signals_unwind():
         before = [signal.getsignal(number) for number in NUMBERS]
         try:
@@ -62,8 +62,8 @@ def test_the_handlers_are_those_of_before(failing: bool) -> None:
         assert [signal.getsignal(number) for number in NUMBERS] == before
 
 
-def test_what_is_ignored_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with signals_held() as came:
+    with signals_held() as received:
         signal.raise_signal(signal.SIGHUP)
-    assert came == []
+    assert received == []

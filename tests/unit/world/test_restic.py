@@ -1,4 +1,4 @@
-"""What restic is asked, and what is known without asking it: each time it opens a repository costs half a second."""
+"""How often restic runs: each opening of a repository takes half a second."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NO_REPOSITORY = 10
 
 
 class Asked(Processes):
-    """Answers every command alike, and knows which there were."""
+    """Gives every command the same answer, and records the commands."""
 
     def __init__(self, code: int = 0, output: str = "") -> None:
         self.done, self.verbs = Finished(code, output), list[str]()
 
-    def attended(
-        self, argv: Sequence[str], *, environment: Mapping[str, str], hear: Callable[[str], bool]
+    def run_watched(
+        self, argv: Sequence[str], *, environment: Mapping[str, str], on_line: Callable[[str], bool]
     ) -> tuple[Finished, str]:
         self.verbs.append(argv[5])
         return self.done, self.done.output
@@ -37,7 +37,7 @@ def repository(folder: Path, asked: Asked) -> Restic:
     [(["config"], []), (["config", "locks/0af3"], ["unlock"]), (["locks/0af3"], ["unlock"]), ([], ["unlock"])],
     ids=["at rest", "locked", "a lock and no repository", "nothing"],
 )
-def test_a_repository_in_a_folder_is_opened_to_unlock_it_only_where_there_is_a_lock(
+def test_unlock_opens_a_repository_in_a_folder_only_when_it_has_a_lock(
     tmp_path: Path, files: list[str], verbs: list[str]
 ) -> None:
     (tmp_path / "locks").mkdir()
@@ -48,11 +48,11 @@ def test_a_repository_in_a_folder_is_opened_to_unlock_it_only_where_there_is_a_l
     assert asked.verbs == verbs
 
 
-def test_snapshots_are_told_from_a_repository_that_is_not_there_by_one_question(tmp_path: Path) -> None:
+def test_one_command_lists_snapshots_or_finds_that_the_repository_does_not_exist(tmp_path: Path) -> None:
     asked = Asked(0, json.dumps([{"id": "b", "original": "a", "tags": ["data"], "paths": ["/data"]}, {"id": "c"}]))
-    found = repository(tmp_path, asked).snapshots_if_there()
+    found = repository(tmp_path, asked).snapshots_or_none()
     assert found == (Snapshot("b", "a", ("data",), ("/data",)), Snapshot("c", "c"))
     assert asked.verbs == ["snapshots"]
-    assert repository(tmp_path, Asked(_NO_REPOSITORY)).snapshots_if_there() is None
+    assert repository(tmp_path, Asked(_NO_REPOSITORY)).snapshots_or_none() is None
     with pytest.raises(OpsError, match="restic fails"):
-        repository(tmp_path, Asked(1)).snapshots_if_there()
+        repository(tmp_path, Asked(1)).snapshots_or_none()

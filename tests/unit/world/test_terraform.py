@@ -1,4 +1,4 @@
-"""What Terraform's own words and state say."""
+"""Terraform's output and state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def _resource(kind: str, name: str, *instances: dict[str, Any], **more: Any) -> 
     return {"mode": "managed", "type": kind, "name": name, "instances": list(instances)} | more
 
 
-def test_only_what_is_whole_once_made_is_kept_when_its_making_was_broken_off() -> None:
+def test_only_resources_that_are_complete_once_created_are_kept_after_an_interrupted_apply() -> None:
     state = {
         "resources": [
             _resource("aws_ebs_volume", "data", {"status": "tainted"}),
@@ -22,7 +22,7 @@ def test_only_what_is_whole_once_made_is_kept_when_its_making_was_broken_off() -
     assert unfinished_from(state) == ["aws_ebs_volume.data"]
 
 
-def test_an_address_names_module_and_key_as_terraform_does() -> None:
+def test_an_address_has_terraform_s_module_and_key() -> None:
     instances = ({"status": "tainted", "index_key": "admin-password"}, {"status": "tainted", "index_key": 0})
     state = {"resources": [_resource("aws_secretsmanager_secret", "site", *instances, module="module.secrets")]}
     assert unfinished_from(state) == [
@@ -31,5 +31,5 @@ def test_an_address_names_module_and_key_as_terraform_does() -> None:
     ]
 
 
-def test_a_state_that_is_not_there_yet_has_nothing_unfinished() -> None:
+def test_an_empty_state_has_no_unfinished_resources() -> None:
     assert unfinished_from({}) == []

@@ -1,4 +1,4 @@
-"""Packages for images are unpacked beside the place they get, which appears only whole; uv is a double here."""
+"""Packages for images are unpacked in a temporary folder and then renamed; uv is a test double."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ def _unpack(argv: Sequence[str]) -> Any:
     return SimpleNamespace(returncode=0, stderr="")
 
 
-def test_two_runs_that_fetch_the_same_packages_at_once_do_not_come_in_each_other_s_way(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_two_runs_can_fetch_the_same_packages_at_the_same_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     target, begun = tmp_path / "cache/packages-0a", []
 
     def run(argv: Sequence[str], **_: object) -> Any:
         begun.append(argv)
         done = _unpack(argv)
         if len(begun) == 1:
-            # The other begins now, and is done sooner.
+            # The second run begins now and ends first.
             wheels.vendor(tmp_path / "a.txt", target, python_version="3.13")
         return done
 
@@ -43,7 +41,7 @@ def test_two_runs_that_fetch_the_same_packages_at_once_do_not_come_in_each_other
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_what_cannot_be_fetched_leaves_nothing_and_is_told_in_uv_s_own_words(
+def test_a_failed_download_leaves_no_folder_and_reports_uv_s_message(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def run(argv: Sequence[str], **_: object) -> Any:

@@ -1,0 +1,750 @@
+"""States that commit f6721f2 wrote on a host, in a bucket and beside a site file: today's code reads and uses them as it did.
+
+The files and how they were made: tests/data/before-layout/README.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ops.backup import catalogue, contents, manifest, prune, prune_local, records, status
+from ops.backup.manifest import Backup, Manifest
+from ops.config import load, tool_variables, workspace
+from ops.deploy import host, infrastructure
+from ops.errors import RolledBack
+from ops.gate import evidence
+from ops.images import pins
+from ops.images.pins import pinned
+from ops.model import Circumstances
+from ops.restore.plan import RestoreRequest
+from ops.stack import accounts
+from ops.update.journal import Pending, pending_from
+from ops.wal import base_backups, plan, segments
+from ops.world.journal import Journal
+from ops.world.restic import Snapshot
+from tests.support import fake_host, fake_restore_host, fakes
+from tests.support.fake_host import RELEASES, FakeHost, Killed, Running
+
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "tests/data/before-layout"
+UPDATES = sorted(each.parent.name for each in KEPT.glob("update/*/journal"))
+SITE = load.load(KEPT / "operator/site.toml")
+# Five minutes after the newest backup.
+NOW = manifest.moment_of(max(each.stem for each in KEPT.glob("bucket/manifests/*.json"))) + timedelta(minutes=5)
+
+
+@functools.cache
+def text(name: str) -> str:
+    return (KEPT / name).read_text(encoding="utf-8")
+
+
+def document(name: str) -> Any:
+    return json.loads(text(name))
+
+
+@functools.cache
+def snapshots(of: str) -> tuple[Snapshot, ...]:
+    """Return the snapshots of a repository, from the JSON of restic 0.18.0."""
+    return tuple(
+        Snapshot(each["id"], each.get("original", each["id"]), tuple(each.get("tags", ())), tuple(each["paths"]))
+        for each in document(f"restic-snapshots-{of}.json")
+    )
+
+
+def kept_bucket() -> dict[str, bytes]:
+    """Return every key of the bucket with its content, which is empty but for JSON documents."""
+    keys = text("bucket-keys.txt").split()
+    return {key: text(f"bucket/{key}").encode() if key.endswith(".json") else b"" for key in keys}
+
+
+def kept_world() -> Any:
+    return fakes.FakeWorld(aws=fakes.FakeAws(stored=kept_bucket()), clock=fakes.FakeClock(NOW))
+
+
+@functools.cache
+def kept_backups() -> tuple[Backup, ...]:
+    there = {each.identity for each in snapshots("bucket")}
+    files = sorted((KEPT / "bucket/manifests").glob("*.json"))
+    return tuple(manifest.check_backup(each.stem, each.read_bytes(), there) for each in files)
+
+
+@functools.cache
+def newest() -> Manifest:
+    found = kept_backups()[-1].manifest
+    assert found
+    return found
+
+
+# Updates.
+
+
+def pending(name: str) -> Pending:
+    found = pending_from(Journal(KEPT / f"update/{name}/journal").records())
+    assert found
+    return found
+
+
+def tags(found: Pending) -> tuple[str, str, str]:
+    return found.planned.service, found.planned.current.tag, found.planned.target.tag
+
+
+GITEA, POSTGRES, NGINX = ("gitea", "28.0.1", "28.1.0"), ("postgres", "17.11", "18.6"), ("nginx", "1.30.4", "1.30.5")
+WITH_DATA, MAJOR = (
+    ("stop", "picture", "pin", "up", "judge"),
+    ("stop", "picture", "convert", "switch", "pin", "up", "judge"),
+)
+
+
+def until(steps: Sequence[str], last: str) -> tuple[str, ...]:
+    return tuple(steps[: steps.index(last) + 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "moved", "steps"),
+    [
+        *[(f"gitea-{step}", GITEA, until(WITH_DATA, step)) for step in WITH_DATA],
+        *[(f"postgres-{step}", POSTGRES, until(MAJOR, step)) for step in MAJOR[1:]],
+        ("gitea-back", ("gitea", "28.0.1", "28.1.1-broken"), WITH_DATA),
+        ("rollback-back", GITEA, ()),
+        ("nginx-up", NGINX, ("pin", "up")),
+    ],
+)
+def test_a_journal_gives_the_update_and_the_steps_that_it_took(
+    name: str, moved: tuple[str, str, str], steps: tuple[str, ...]
+) -> None:
+    found = pending(name)
+    assert (tags(found), found.steps) == (moved, steps)
+    assert found.planned.current.digest.startswith("sha256:")
+    assert found.automatic is False
+    assert bool(found.backup) == bool(found.canary) == (moved != NGINX)
+    assert found.began.date() == NOW.date()
+    assert (found.rollback, found.undoing) == (name == "rollback-back", name.endswith("-back"))
+    assert (found.away_since is None) == (steps[-1:] == () and not found.undoing)
+    assert found.planned.needs_pg_upgrade is (found.planned.service == "postgres")
+
+
+def test_every_kept_journal_has_a_case() -> None:
+    assert set(UPDATES) == {
+        *(f"gitea-{step}" for step in (*WITH_DATA, "back")),
+        *(f"postgres-{step}" for step in MAJOR[1:]),
+        "rollback-back",
+        "nginx-up",
+    }
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_the_unit_keeps_gitea_stopped_while_an_update_with_data_is_unfinished(name: str) -> None:
+    """The unit's own expression decides, the old one and today's."""
+    assert starts_gitea(KEPT / f"update/{name}/journal") is (name == "nginx-up")
+
+
+@pytest.mark.parametrize("name", ["switch", "start", "one-repository"])
+def test_the_unit_keeps_gitea_stopped_while_a_restore_is_unfinished(name: str) -> None:
+    assert starts_gitea(KEPT / f"restore/{name}/journal") is False
+
+
+def starts_gitea(journal: Path) -> bool:
+    found = []
+    for unit in (
+        ROOT / "playbooks/roles/gitea/templates/gitea-suite.service.j2",
+        KEPT / "host/systemd/gitea-suite.service",
+    ):
+        (expression,) = re.findall(r'--extended-regexp "(.+)" ', unit.read_text(encoding="utf-8"))
+        argv = ["grep", "--quiet", "--null-data", "--extended-regexp", expression, str(journal)]
+        found.append(subprocess.run(argv, check=False).returncode == 1)
+    assert found[0] == found[1]
+    return found[0]
+
+
+def host_at(name: str, directory: Path) -> FakeHost:
+    """Return a host in a kept state: its journal, pins, containers and the folders of the update."""
+    found, state = pending(name), KEPT / f"update/{name}"
+    machine = FakeHost(directory=directory, clock=fakes.FakeClock(found.began + timedelta(minutes=1)))
+    assert machine.write("before")
+    shutil.copy(state / "compose.env", machine.compose / ".env")
+    for line in (state / "containers.txt").read_text(encoding="utf-8").splitlines():
+        container, condition, image = line.split()
+        service = container.removeprefix("gitea-suite-").removesuffix("-1")
+        if service in machine.stack:
+            machine.stack[service] = Running(image, condition)
+    put_data(machine, found, (state / "files.txt").read_text(encoding="utf-8").split())
+    if found.planned.with_data and machine.stack["gitea"].state != "running":
+        machine.maintenance = "all"
+    machine.journals[machine.paths.data / ".update/journal"] = [
+        dict(each) for each in Journal(state / "journal").records()
+    ]
+    return machine
+
+
+def put_data(machine: FakeHost, found: Pending, folders: Sequence[str]) -> None:
+    """Write data and database, their snapshots, and a copy of the database in another major version."""
+    data, runs = machine.paths.data, machine.stack["gitea"].state == "running"
+    (data / ".update").mkdir()
+    was = {"migration": found.migration or 338, "writes": ["before"]}
+    # The snapshots were taken before anything changed.
+    fill(data / "postgresql", "17" if found.planned.needs_pg_upgrade else "18", was)
+    for folder in ("before", "undone", "copy"):
+        for part in ("gitea", "postgresql"):
+            if f".update/{folder}/{part}" in folders:
+                shutil.copytree(data / part, data / ".update" / folder / part)
+    if ".update/anew/postgresql" in folders:
+        (data / ".update/anew/postgresql").mkdir(parents=True)
+    if found.planned.needs_pg_upgrade and "postgresql/18" in folders:
+        # The copy and the database have changed places.
+        fill(data / ".update/anew/postgresql", "17", was)
+        fill(data / "postgresql", "18", was)
+    # A running Gitea has migrated its database.
+    now = was | ({"migration": RELEASES[machine.version()].migration} if runs else {})
+    fill(data / "postgresql", (data / "postgresql/PG_VERSION").read_text(encoding="utf-8"), now)
+
+
+def fill(folder: Path, version: str, database: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "PG_VERSION").write_text(version)
+    (folder / "gitea").write_text(json.dumps(database))
+
+
+def major(tag: str) -> str:
+    return tag.partition(".")[0]
+
+
+@pytest.mark.parametrize("boot", [False, True], ids=["by hand", "as the host boots"])
+@pytest.mark.parametrize("name", UPDATES)
+def test_an_interrupted_update_ends_as_the_old_code_ended_it(
+    name: str, boot: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, found, before = host_at(name, tmp_path), pending(name), document(f"update/{name}/resumed.json")
+    # The commit of the canary repository, as the update read it at its begin.
+    monkeypatch.setattr(fake_host, "CANARY", found.canary)
+    (machine.paths.live / "canary").touch()
+    if boot:
+        machine.reboot()
+    outcome = "rolled back"
+    if before["exit_code"]:
+        with pytest.raises(RolledBack):
+            machine.resume()
+    else:
+        done = machine.resume()
+        outcome = done.facts.get("outcome", "")
+        assert (outcome, done.facts["service"]) == (before["outcome"], before["service"])
+        assert (done.facts["from"], done.facts["to"]) == (before["from"], before["to"])
+    if boot:
+        machine.run(["docker", "compose", "up"])
+    ends = found.planned.target if outcome == "updated" else found.planned.current
+    assert (
+        machine.stack[found.planned.service].image == str(ends) == machine.pinned_in_environment(found.planned.service)
+    )
+    assert machine.serves()
+    assert machine.content() == ["before"]
+    assert machine.journals[machine.paths.data / ".update/journal"] == []
+    assert machine.resume().changed is False
+    (entry,) = machine.history()
+    assert (entry["service"], entry["outcome"], entry["backup"]) == (found.planned.service, outcome, found.backup)
+    # The old code wrote the same key: it has the begin and the outcome.
+    recorded = [key for key in machine.bucket if key.startswith("updates/history/")]
+    assert len(recorded) == 1
+    assert set(recorded) <= set(text("bucket-keys.txt").split())
+    if outcome != "rolled back":
+        assert pins.from_json(machine.bucket[pins.KEY])[found.planned.service] == ends
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "to", "last"),
+    [
+        ("gitea-judge", "gitea", "28.1.0", "commit"),
+        ("postgres-judge", "postgres", "19.0", "commit"),
+        ("nginx-up", "nginx", "1.30.5", "judge"),
+        ("gitea-back", "gitea", "28.1.1-broken", ""),
+        ("rollback-back", "gitea", "28.1.0", ""),
+    ],
+)
+def test_a_journal_is_written_with_the_same_steps_and_fields(
+    name: str, service: str, to: str, last: str, tmp_path: Path
+) -> None:
+    def begun(folder: str, dies_before: int = -1) -> FakeHost:
+        machine = FakeHost(directory=tmp_path / folder)
+        if name == "rollback-back":
+            machine.update(service, to)
+            machine.actions.clear()
+        machine.dies_before = dies_before
+        with suppress(Killed, RolledBack):
+            machine.rollback() if name == "rollback-back" else machine.update(service, to)
+        return machine
+
+    deeds = begun("whole").actions
+    # Killed before the first record that the kept journal lacks, or after its last one.
+    machine = begun("killed", deeds.index(f"record {last}") if last else deeds.index("record undo") + 1)
+    kept = Journal(KEPT / f"update/{name}/journal").records()
+    (written,) = [each for each in machine.journals.values() if each]
+    assert [(each["step"], sorted(each)) for each in written] == [(each["step"], sorted(each)) for each in kept]
+
+
+def test_the_update_history_is_read_and_new_entries_have_the_same_fields(tmp_path: Path) -> None:
+    machine = FakeHost(directory=tmp_path)
+    (machine.paths.data / ".update").mkdir()
+    shutil.copy(KEPT / "update/history.jsonl", machine.paths.data / ".update/history.jsonl")
+    kept = [json.loads(line) for line in text("update/history.jsonl").splitlines()]
+    machine.update(to="28.1.0")
+    *entries, added = machine.history()
+    assert [without_course(each) for each in entries] == kept
+    assert [each["course"]["steps"] for each in entries] == [each["durations"] for each in kept]
+    assert list(without_course(added)) == list(kept[-1])
+    old = document("update/history.json")["updates"]
+    drawn = [without_labels(each["course"]) for each in json.loads(json.dumps(entries))]
+    assert drawn == [without_labels(each["course"]) for each in old]
+    ends = {(each["service"], each["outcome"]) for each in entries}
+    assert {("gitea", "rolled back"), ("gitea", "updated"), ("gitea", "went back"), ("postgres", "updated")} <= ends
+
+
+def without_labels(course: dict[str, Any]) -> dict[str, Any]:
+    """Return a chart without the labels of its marks, which are drawn from the history and not kept in it."""
+    return course | {"marks": [each["at"] for each in course["marks"]]}
+
+
+def without_course(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "course"}
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "tag"),
+    [("update/gitea-judge/kept.json", "gitea", "28.0.1"), ("update/kept.json", "postgres", "17.11")],
+)
+def test_a_rollback_goes_back_to_the_kept_snapshots(name: str, service: str, tag: str, tmp_path: Path) -> None:
+    machine = FakeHost(directory=tmp_path)
+    kept = pending_from([document(name)])
+    assert kept
+    machine.clock = fakes.FakeClock(kept.began + timedelta(hours=1))
+    data, old = machine.paths.data, {"migration": kept.migration, "writes": []}
+    (data / ".update/before/gitea").mkdir(parents=True)
+    (data / ".update/before/gitea/writes").write_text("")
+    fill(data / ".update/before/postgresql", major(tag) if service == "postgres" else "18", old)
+    shutil.copy(KEPT / name, data / ".update/kept.json")
+    environment = pins.into_environment((machine.compose / ".env").read_text(), service, kept.planned.target)
+    if service == "postgres":
+        environment = pins.into_environment(environment, "gitea", pins.pin_from("gitea/gitea:28.1.0@sha256:28.1.0"))
+    (machine.compose / ".env").write_text(environment)
+    machine.run(["docker", "compose", "up"])
+    assert machine.write("since the update")
+    done = machine.rollback()
+    assert (done.facts["service"], done.facts["to"]) == (service, str(kept.planned.current))
+    assert (kept.planned.current.tag, machine.stack[service].image) == (tag, str(kept.planned.current))
+    assert machine.serves()
+    assert machine.content() == []
+    assert (data / ".update/undone/gitea/writes").read_text() == "since the update\n"
+    assert not (data / ".update/kept.json").exists()
+    assert machine.history()[-1]["outcome"] == "went back"
+
+
+def test_a_deployment_keeps_the_images_that_updates_have_proven() -> None:
+    known = pins.from_json((KEPT / "bucket" / pins.KEY).read_bytes())
+    environment = pins.from_environment(text("update/compose.env"))
+    assert {service: environment[service] for service in known} == known
+    chosen = pins.deployed(pinned(ROOT / "compose"), known)
+    assert {service: chosen[pins.variable_of(service)] for service in ("gitea", "postgres")} == {
+        service: str(known[service]) for service in ("gitea", "postgres")
+    }
+    assert host.update_pins(SITE, world_with_buckets()) == known
+    assert json.loads(pins.to_json(known)) == document("bucket/updates/pins.json")
+
+
+def world_with_buckets() -> Any:
+    world = kept_world()
+    world.aws.buckets = {SITE.backup.bucket, infrastructure.state_bucket(SITE)}
+    return world
+
+
+# Backups.
+
+
+def test_every_old_manifest_is_whole_and_would_be_written_the_same() -> None:
+    found = kept_backups()
+    assert [each.broken for each in found] == [""] * len(found)
+    for each in found:
+        assert each.manifest
+        written = json.loads(manifest.to_json(each.manifest))
+        assert written == document(f"bucket/manifests/{each.identity}.json")
+        assert manifest.identity_of(each.manifest.moment) == each.identity
+        assert set(each.manifest.parts) == {"database", "data", "configuration"}
+        assert each.manifest.position
+        assert each.manifest.photographed
+    assert (newest().site, newest().domain, newest().versions["gitea"]) == ("local", "git.gitea.test", "28.1.0")
+    assert catalogue.identities(SITE, kept_world()) == tuple(each.identity for each in found)
+    assert catalogue.newest(SITE, kept_world()) == newest()
+
+
+def test_a_manifest_that_waits_on_the_host_names_no_snapshot_in_the_bucket() -> None:
+    (file,) = (KEPT / "host/pending").glob("*.json")
+    waiting = manifest.from_json(file.read_bytes())
+    assert waiting.identity == file.stem
+    assert {part.remote for part in waiting.parts.values()} == {""}
+    assert {part.local for part in waiting.parts.values()} <= {each.identity for each in snapshots("host")}
+    # The next run uploaded it.
+    assert f"manifests/{file.stem}.json" in text("bucket-keys.txt").split()
+
+
+def test_the_next_backup_uploads_one_that_waits_on_the_host(tmp_path: Path) -> None:
+    machine = FakeHost(directory=tmp_path, clock=fakes.FakeClock(NOW))
+    (file,) = (KEPT / "host/pending").glob("*.json")
+    waiting = manifest.from_json(file.read_bytes())
+    machine.paths.pending.mkdir(parents=True)
+    shutil.copy(file, machine.paths.pending)
+    machine.snapshots |= {part.local: "" for part in waiting.parts.values()}
+    machine.update(to="28.1.0")
+    brought = manifest.from_json(machine.bucket[manifest.key_of(waiting.identity)])
+    assert [part.remote for part in brought.parts.values()] == [part.local for part in waiting.parts.values()]
+    assert list(machine.paths.pending.iterdir()) == []
+
+
+def test_the_newest_backup_on_the_host_is_that_of_the_bucket_and_digests_its_refs_alike() -> None:
+    here = manifest.from_json((KEPT / "host/newest.json").read_bytes())
+    assert here.identity == newest().identity
+    assert {name: part.local for name, part in here.parts.items()} == {
+        name: part.local for name, part in newest().parts.items()
+    }
+    assert contents.refs_from(text("host/refs.txt")) == newest().repositories
+
+
+def test_records_of_drills_and_verifications_are_read_and_would_be_written_the_same() -> None:
+    (drill,), (verification,) = catalogue.drills(SITE, kept_world()), catalogue.verifications(SITE, kept_world())
+    assert (drill.passed, verification.passed, verification.share) == (True, True, 1)
+    assert drill.rto_seconds > 0
+    for made, prefix in ((drill, records.DRILLS), (verification, records.VERIFICATIONS)):
+        key = records.key_of(prefix, made.began)
+        assert json.loads(records.to_json(made)) == document(f"bucket/{key}")
+    assert catalogue.drill_overdue(SITE, kept_world()) == ""
+    proven = {each.identity: each for each in records.with_proofs(kept_backups(), [verification], [drill])}
+    assert proven[drill.identity].drilled == drill.began
+    assert proven[verification.identity].verified == verification.began
+
+
+def test_the_status_of_the_kept_backups_is_the_same() -> None:
+    before = document("host/backup-status.json")
+    at = datetime.fromisoformat(max(each["moment"] for each in document("host/backup-list.json")["backups"]))
+    then = tuple(each for each in kept_backups() if each.manifest and each.manifest.moment <= at)
+    world = kept_world()
+    facts = status.BackupInventory(
+        records.with_proofs(then, catalogue.verifications(SITE, world), catalogue.drills(SITE, world)),
+        {each.identity for each in snapshots("host")},
+        True,
+        catalogue.verifications(SITE, world),
+        catalogue.drills(SITE, world),
+    )
+    judged = [(each.name, each.healthy) for each in status.check(SITE, facts, at + timedelta(minutes=1))]
+    assert judged == [(each["name"], each["healthy"]) for each in before["findings"]]
+    assert [each.identity for each in then] == [
+        each["identity"] for each in document("host/backup-list.json")["backups"]
+    ]
+
+
+def before_the_first_base() -> tuple[str, ...]:
+    """Return the keys of the segments, of 16 MiB each, that no base needs."""
+    first: dict[str, int] = {}
+    for name in sorted(each.name for each in (KEPT / "bucket/bases").glob("*.json")):
+        base = document(f"bucket/bases/{name}")
+        first.setdefault(base["system"], base["start"] // 2**24)
+    found = []
+    for key in text("bucket-keys.txt").split():
+        part = re.fullmatch(r"wal/(\d+)/[0-9A-F]{8}/[0-9A-F]{8}([0-9A-F]{8})([0-9A-F]{8})", key)
+        if part and int(part[2], 16) * 256 + int(part[3], 16) < first.get(part[1], 0):
+            found.append(key)
+    return tuple(found)
+
+
+def test_base_backups_and_wal_keys_lead_to_the_database_of_the_newest_backup() -> None:
+    known = [segments.base_from_json(each.read_bytes()) for each in sorted((KEPT / "bucket/bases").glob("*.json"))]
+    assert [json.loads(segments.base_to_json(each)) for each in known] == [
+        document(f"bucket/bases/{each.identity}.json") for each in known
+    ]
+    assert base_backups.recorded(SITE, kept_world()) == tuple(known)
+    # A tag marks their snapshots in both repositories.
+    tagged = {
+        of: {each.identity for each in snapshots(of) if base_backups.TAG in each.tags} for of in ("bucket", "host")
+    }
+    assert tagged["bucket"] == {each.remote for each in known}
+    assert tagged["host"] <= {each.local for each in known}
+    assert known[-1].local in tagged["host"]
+    made, keys = newest(), text("bucket-keys.txt").split()
+    prefix = f"wal/{made.system}/"
+    names = [segments.name_from(key) for key in keys if key.startswith(prefix)]
+    assert [segments.key_of(made.system, name) for name in names] == [key for key in keys if key.startswith(prefix)]
+    planned = plan.plan_replay(known, names, made.system, segments.position_from(made.position))
+    assert planned.base.system == made.system
+    assert planned.base.end <= segments.position_from(made.position)
+    assert set(planned.names) <= set(names)
+    # All of it is younger than two weeks: only the WAL before the first base of a database goes.
+    assert plan.plan_wal_retention(known, keys, NOW) == plan.WalToDelete((), before_the_first_base())
+    # In a month only the newest base and its WAL stay.
+    later = plan.plan_wal_retention(known, keys, NOW + timedelta(days=31))
+    last = max(known, key=lambda each: each.moment)
+    assert last not in later.bases
+    assert {each.system for each in later.bases} <= {each.system for each in known}
+    assert not any(
+        key.startswith(f"wal/{last.system}/") and segments.name_from(key) >= planned.names[0] for key in later.keys
+    )
+
+
+def test_the_state_of_the_wal_stream_is_read() -> None:
+    state = segments.state_from_json(text("host/wal-state.json"))
+    assert state
+    assert (state.trouble, json.loads(segments.state_to_json(state))) == ("", document("host/wal-state.json"))
+    assert segments.check_stream(state, state.covered + timedelta(minutes=1)).healthy
+    assert f"wal/{state.system}/{state.shipped[:8]}/{state.shipped}" in text("bucket-keys.txt").split()
+
+
+def test_the_bucket_holds_known_kinds_of_keys_alone() -> None:
+    known = (
+        "manifests/",
+        "drills/",
+        "verifications/",
+        "bases/",
+        "wal/",
+        "updates/history/",
+        "updates/pins.json",
+        "restic/",
+    )
+    keys = text("bucket-keys.txt").split()
+    assert [key for key in keys if not key.startswith(known)] == []
+    assert {key.partition("/")[0] for key in keys} == {each.partition("/")[0] for each in known}
+
+
+def test_a_prune_of_the_kept_bucket_removes_the_backups_that_the_policy_does_not_keep() -> None:
+    policy = replace(SITE, backup=replace(SITE.backup, keep_last=2, keep_daily=0, keep_weekly=0, keep_monthly=0))
+    world = kept_world()
+    backups = records.with_proofs(kept_backups(), catalogue.verifications(SITE, world), catalogue.drills(SITE, world))
+    hidden = set(text("bucket-delete-markers.txt").split())
+    known = [segments.base_from_json(each.read_bytes()) for each in sorted((KEPT / "bucket/bases").glob("*.json"))]
+    planned = prune.with_log(
+        prune.plan_prune(policy, backups, snapshots("bucket"), hidden, NOW),
+        known,
+        text("bucket-keys.txt").split(),
+        snapshots("bucket"),
+        NOW,
+    )
+    verified = max(each.identity for each in backups if each.verified)
+    kept = {verified, *[each.identity for each in backups][-2:]}
+    assert set(planned.removed) == {each.identity for each in backups} - kept
+    assert (planned.orphans, planned.log, planned.bases) == ((), plan.WalToDelete((), before_the_first_base()), ())
+    # Snapshots that a kept backup shares with a removed one stay.
+    needed = {
+        part.remote
+        for each in backups
+        if each.identity in kept and each.manifest
+        for part in each.manifest.parts.values()
+    }
+    assert not needed & set(planned.snapshots)
+    assert prune.plan_prune(SITE, backups, snapshots("bucket"), hidden, NOW).snapshots == ()
+    remote = Pruned()
+    prune.remove(policy, world, remote, planned)  # type: ignore[arg-type] # a repository in memory
+    assert catalogue.identities(policy, world) == tuple(sorted(kept))
+    assert set(remote.forgotten) == set(planned.snapshots)
+    left = set(text("bucket-keys.txt").split()) - {
+        *before_the_first_base(),
+        *(f"manifests/{each}.json" for each in planned.removed),
+    }
+    assert set(world.aws.stored) == left
+
+
+class Pruned:
+    """A repository that records the snapshots to forget."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+
+    def forget(self, snapshots: Sequence[str]) -> None:
+        self.forgotten += snapshots
+
+    def prune(self) -> None:
+        assert self.forgotten
+
+
+def test_the_local_prune_knows_snapshots_by_their_tags() -> None:
+    known = snapshots("host")
+    named = {each for each in map(prune_local.backup_of, known) if each}
+    assert {each.identity for each in kept_backups()} <= named
+    assert prune_local.plan_prune_local(known, SITE.backup, set()) == tuple(
+        each.identity for each in [one for one in known if "base" in one.tags][:-2]
+    )
+    assert any(prune_local.reused_data(each) for each in known)
+
+
+# Restores.
+
+
+class KeptHost(fake_restore_host.FakeRestoreHost):
+    """A host with the kept bucket; its restic repositories list the kept snapshots."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.aws.content = kept_bucket()
+        self.refs = {"then": text("host/refs.txt")}
+        self.clock = fakes.FakeClock(NOW)
+
+    def restic(self, repository: str, **_: Any) -> Any:
+        return KeptRepository(self, "remote" if repository.startswith("s3:") else "local")
+
+    def ask(self, statement: str) -> list[list[str]]:
+        rows = newest().rows
+        if statement.startswith("SELECT tablename"):
+            return [[name] for name in rows]
+        if found := re.match(r'SELECT count\(\*\) FROM "(\w+)"', statement):
+            return [[str(rows[found[1]])]]
+        return super().ask(statement)
+
+
+class KeptRepository(fake_restore_host.Repository):
+    """One of the two."""
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        return snapshots({"remote": "bucket", "local": "host"}[self.name])
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["from the host", "from the bucket"])
+def test_a_site_is_restored_from_a_kept_backup(here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "ensure_admin", lambda site, world: None)
+    machine = KeptHost(directory=tmp_path)
+    machine.damaged = set() if here else {"local"}
+    done = machine.ops()
+    assert (done.facts["identity"], machine.content()) == (newest().identity, "then")
+    assert machine.maintenance_calls[-1] == "none"
+
+
+def test_a_kept_backup_is_chosen_by_its_moment_and_its_name(tmp_path: Path) -> None:
+    machine, first = KeptHost(directory=tmp_path), kept_backups()[0]
+    assert first.manifest
+    at = first.manifest.moment.astimezone(UTC) + timedelta(seconds=1)
+    assert machine.ops(at=at, dry_run=True).facts["identity"] == first.identity
+    assert machine.ops(identity=first.identity, dry_run=True).facts["identity"] == first.identity
+    assert RestoreRequest(identity=first.identity).needed == ("database", "data", "configuration")
+
+
+@pytest.mark.parametrize("name", ["switch", "start"])
+def test_a_restore_killed_in_its_switch_is_undone(name: str, tmp_path: Path) -> None:
+    machine = KeptHost(directory=tmp_path)
+    folder = machine.paths.data / ".restore"
+    folder.mkdir()
+    there = text(f"restore/{name}/files.txt").split()
+    databases = text(f"restore/{name}/databases.txt").split()
+    # The live data and database are set aside, and the fetched ones are live, as far as the switch came.
+    machine.databases = {each: "now" for each in databases if each in {"gitea", "gitea_before", "gitea_restored"}}
+    for each in {"gitea", "gitea_restored"} & set(databases):
+        machine.databases[each] = "then" if each == "gitea_restored" or "gitea_before" in databases else "now"
+    live = machine.paths.live
+    if "before" in there:
+        live.rename(folder / "before")
+        (live / "git/repositories/a/b.git").mkdir(parents=True)
+        (live / "git/repositories/a/b.git/content").write_text("then")
+    if "gitea" in there:
+        (folder / "gitea/git/repositories/a/b.git").mkdir(parents=True)
+    machine.running = False
+    shutil.copy(KEPT / f"restore/{name}/journal", folder / "journal")
+    done = machine.resume()
+    assert done.changed is document(f"restore/{name}/resumed.json")["changed"] is True
+    assert (machine.content(), machine.running) == ("now", True)
+    assert not (folder / "journal").exists()
+    assert machine.resume().changed is False
+
+
+def test_a_restore_of_one_repository_killed_in_its_switch_is_undone(tmp_path: Path) -> None:
+    machine = KeptHost(directory=tmp_path)
+    (record,) = Journal(KEPT / "restore/one-repository/journal").records()
+    assert (record["step"], record["repository"]) == ("switch", "keeper/kept.git")
+    folder, live = machine.paths.data / ".restore", machine.paths.live / "git/repositories/keeper/kept.git"
+    aside = machine.paths.live / ".restored/before"
+    for each, content in ((live, "then"), (aside, "now")):
+        each.mkdir(parents=True)
+        (each / "content").write_text(content)
+    # The fetched repository was here until the switch moved it.
+    (machine.paths.live / ".restored/git/repositories/keeper").mkdir(parents=True)
+    folder.mkdir()
+    shutil.copy(KEPT / "restore/one-repository/journal", folder / "journal")
+    assert machine.resume().changed is True
+    assert (live / "content").read_text() == "now"
+    assert not (folder / "journal").exists()
+
+
+# Files that a deployment reads and writes.
+
+
+def test_the_old_site_file_is_read_and_gives_the_same_variables() -> None:
+    key = document("operator/state/infra/terraform.tfvars.json")["ssh_public_key"]
+    assert tool_variables.terraform_variables(SITE, key) == document("operator/state/infra/terraform.tfvars.json")
+    assert json.loads(json.dumps(tool_variables.host_document(SITE))) == document("host/site.json")
+    assert load.load(KEPT / "host/site.json") == replace(SITE, tls=replace(SITE.tls, acme_ca=""))
+    said = dict(line.split("=", 1) for line in text("host/ops.env").splitlines() if "=" in line)
+    assert tool_variables.ops_environment(SITE).items() <= said.items()
+
+
+def test_the_environment_of_the_stack_has_the_same_variables() -> None:
+    line = re.compile(r"([A-Z_]+)='(.*)'")
+    kept = {found[1]: found[2] for found in map(line.fullmatch, text("host/compose.env").splitlines()) if found}
+    made = tool_variables.compose_environment(SITE, {})
+    assert made.items() <= kept.items()
+    assert set(kept) - set(made) == {"COMPOSE_FILE", *pinned(ROOT / "compose")}
+
+
+def test_the_outputs_of_terraform_are_found_and_read(tmp_path: Path) -> None:
+    outputs = infrastructure.outputs_from(document("operator/state/outputs.json"))
+    assert outputs.backup_bucket == SITE.backup.bucket
+    assert outputs.instance_id.startswith("i-")
+    space = workspace.Workspace(ROOT, tmp_path, tmp_path)
+    files = [each.partition("/")[2] for each in text("operator/files.txt").split()]
+    for path in (space.outputs, space.known_hosts, space.lock):
+        assert str(path.relative_to(tmp_path)) in files
+    shutil.copy(KEPT / "operator/state/outputs.json", space.outputs)
+    assert host.connection_of(SITE, space)["ansible_host"] == SITE.host.address
+
+
+def test_every_systemd_unit_keeps_its_name_and_its_verb() -> None:
+    roles = ROOT / "playbooks/roles"
+    variables = "\n".join(each.read_text(encoding="utf-8") for each in roles.glob("*/vars/main.yml"))
+    shipped = set(re.findall(r"/etc/systemd/system/(gitea-suite[a-z@-]*\.service)", variables))
+    shipped |= {each.name.removesuffix(".j2") for each in roles.glob("*/templates/gitea-suite*.j2")}
+    timers = yaml.safe_load((roles / "ops/vars/main.yml").read_text(encoding="utf-8"))["ops_timers"]
+    shipped |= {f"gitea-suite-{each['name']}.{kind}" for each in timers for kind in ("service", "timer")}
+    assert {line.split()[0] for line in text("host/units.txt").splitlines()} <= shipped
+    for each in timers:
+        unit = text(f"host/systemd/gitea-suite-{each['name']}.service")
+        assert f"/usr/local/bin/ops {each['verb']}" in unit
+
+
+# Evidence.
+
+
+def test_old_evidence_is_read_and_would_be_written_the_same() -> None:
+    envelope, key = (KEPT / "evidence/lint.json").read_bytes(), bytes.fromhex(text("evidence/key.hex").strip())
+    # The file here has a final line feed; pytest writes none.
+    junit = (KEPT / "evidence/lint.xml").read_bytes().removesuffix(b"\n")
+    statement, cases = evidence.from_envelope(envelope, key), evidence.cases_from(junit)
+    facts = evidence.facts_of(statement)
+    assert evidence.to_envelope(statement, key) == envelope
+    assert [each.name for each in cases if each.outcome == "passed"] == statement["predicate"]["passedTests"]
+    assert (facts["stage"], facts["previous"], facts["seconds"]) == (
+        "lint",
+        "",
+        round(sum(each.seconds for each in cases), 1),
+    )
+    again = evidence.statement_from(
+        "lint",
+        statement["subject"][0]["digest"]["gitTree"],
+        junit,
+        Circumstances(
+            tools=evidence.tools_of(statement),
+            started=facts["started"],
+            finished=facts["finished"],
+            command=tuple(facts["command"]),
+        ),
+    )
+    assert again == statement
