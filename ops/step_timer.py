@@ -1,4 +1,4 @@
-"""The duration of each step of a verb: printed as it begins and ends, and kept."""
+"""Measure the steps of a verb: each step prints a line at its start and end, and its seconds are kept."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ops.world import World
 
 @dataclass
 class StepTimer:
-    """The durations of the steps so far, in seconds."""
+    """The steps so far, in seconds by name."""
 
     world: World
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Measure the block. An OpsError in it gets the step's name before its message."""
+        """Measure the block. The message of an OpsError from it gets the step's name as a prefix."""
         self.world.tell(f"== {name}")
         began = self.world.clock.monotonic()
         try:

@@ -1,6 +1,6 @@
-"""A timeline as an SVG chart: consecutive steps, marks at points in time, and durations with their limits.
+"""A chart of consecutive steps with their durations, of milestones, and of durations compared with their limits.
 
-Positions are in percent and sizes in pixels, so that a chart is as wide as its page and its text keeps the page's size.
+Positions are in percent and sizes in pixels: a chart is as wide as its page, and its text has the size of the other text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-# The name of the test property with a timeline as JSON. The JUnit file contains it, and the evidence signs the file's digest.
+# The name of the test property with a chart as JSON. It is in the JUnit file, whose digest is in the evidence.
 PROPERTY = "course"
 _ROW = 38
 _LINE = 20
@@ -20,7 +20,7 @@ _LINE = 20
 
 @dataclass(frozen=True)
 class Mark:
-    """A point in time, in seconds from the start."""
+    """A milestone, in seconds from the start."""
 
     name: str
     at: float
@@ -28,7 +28,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Limit:
-    """A duration and its limit, in seconds."""
+    """A duration and its limit, both in seconds."""
 
     name: str
     seconds: float
@@ -37,7 +37,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class TimelineChart:
-    """Consecutive steps, each with its seconds; marks and limits."""
+    """Consecutive steps with their seconds, milestones, and durations with limits."""
 
     title: str
     steps: Mapping[str, float] = field(default_factory=dict)
@@ -45,30 +45,29 @@ class TimelineChart:
     limits: tuple[Limit, ...] = ()
 
 
-def document_of(chart: TimelineChart) -> dict[str, Any]:
-    """Return a timeline as a JSON-ready document."""
+def to_document(chart: TimelineChart) -> dict[str, Any]:
+    """Return a chart as a JSON-ready document."""
     return {**dataclasses.asdict(chart), "steps": dict(chart.steps)}
 
 
-def course_from(text: str) -> TimelineChart:
-    """Return the timeline in a JSON document; raises ValueError for any other document."""
+def chart_from_json(text: str) -> TimelineChart:
+    """Return the chart of a JSON document; raises ValueError for any other text."""
     try:
         document = json.loads(text)
+        marks, limits = document["marks"], document["limits"]
         return TimelineChart(
             str(document["title"]),
             {str(name): float(seconds) for name, seconds in document["steps"].items()},
-            tuple(Mark(str(each["name"]), float(each["at"])) for each in document["marks"]),
-            tuple(
-                Limit(str(each["name"]), float(each["seconds"]), float(each["allowed"])) for each in document["limits"]
-            ),
+            tuple(Mark(str(each["name"]), float(each["at"])) for each in marks),
+            tuple(Limit(str(each["name"]), float(each["seconds"]), float(each["allowed"])) for each in limits),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a timeline: {text[:80]!r}") from error
+        raise ValueError(f"not a timeline chart: {text[:80]!r}") from error
 
 
-def drawing_of(chart: TimelineChart) -> str:
-    """Return the timeline as SVG for a page whose style sheet colours its classes."""
-    # The marks first, so that their lines are drawn behind the text.
+def to_svg(chart: TimelineChart) -> str:
+    """Return the chart as SVG for a page that styles its classes."""
+    # The marks first: their lines are behind the text.
     rows = "".join([*_marks(chart), *_steps(chart), *_limits(chart)])
     height = _top_of_limits(chart) + _ROW * len(chart.limits)
     label = escape(f"{chart.title}: {duration(sum(chart.steps.values()))} in {len(chart.steps)} steps")
@@ -79,7 +78,7 @@ def drawing_of(chart: TimelineChart) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a number of seconds as text."""
+    """Return a number of seconds as text, rounded to a useful precision."""
     if seconds < 1:
         return f"{seconds:.2g} s"
     if seconds < 10:
@@ -91,18 +90,18 @@ def duration(seconds: float) -> str:
 
 
 def _steps(chart: TimelineChart) -> Iterator[str]:
-    total = _total_seconds(chart)
+    total = _total(chart)
     began = 0.0
     for row, (name, seconds) in enumerate(chart.steps.items()):
         bar = _bar("step", began / total, seconds / total, row * _ROW + 20)
-        yield _labels(row * _ROW + 14, name, duration(seconds)) + _bar("track", 0, 1, row * _ROW + 20) + bar
+        yield _text(row * _ROW + 14, name, duration(seconds)) + _bar("track", 0, 1, row * _ROW + 20) + bar
         began += seconds
 
 
 def _marks(chart: TimelineChart) -> Iterator[str]:
     bottom = len(chart.steps) * _ROW
     for number, mark in enumerate(chart.marks):
-        x = _percent(mark.at / _total_seconds(chart))
+        x = _percent(mark.at / _total(chart))
         y = bottom + number * _LINE
         anchor = "start" if x < 20 else "end" if x > 80 else "middle"
         yield (
@@ -119,7 +118,7 @@ def _limits(chart: TimelineChart) -> Iterator[str]:
         scale = max(limit.seconds, limit.allowed) or 1.0
         at = _percent(limit.allowed / scale)
         yield (
-            _labels(y + 14, limit.name, f"{duration(limit.seconds)} of at most {duration(limit.allowed)}")
+            _text(y + 14, limit.name, f"{duration(limit.seconds)} of at most {duration(limit.allowed)}")
             + _bar("track", 0, 1, y + 20)
             + _bar("kept" if kept else "broken", 0, limit.seconds / scale, y + 20)
             + f'<line class="limit" x1="{at}%" x2="{at}%" y1="{y + 19}" y2="{y + 31}"/>'
@@ -130,11 +129,11 @@ def _top_of_limits(chart: TimelineChart) -> int:
     return len(chart.steps) * _ROW + len(chart.marks) * _LINE + 12
 
 
-def _total_seconds(chart: TimelineChart) -> float:
+def _total(chart: TimelineChart) -> float:
     return max([sum(chart.steps.values()), *(mark.at for mark in chart.marks)]) or 1.0
 
 
-def _labels(y: int, name: str, value: str) -> str:
+def _text(y: int, name: str, value: str) -> str:
     return f'<text y="{y}">{escape(name)}</text><text class="value" x="100%" y="{y}" text-anchor="end">{escape(value)}</text>'
 
 

@@ -1,8 +1,8 @@
-"""What the bucket tells of backups without opening one: their names, and the records of what was proven of them."""
+"""List the backups in the bucket by their names and manifests, with the records of their verifications and drills."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -16,18 +16,18 @@ from ops.world import World
 from ops.world.restic import Restic
 
 _Record = TypeVar("_Record", Drill, Verification)
-# More than what has been between two records that count.
+# More records than there are between two that matter.
 _NEWEST = 20
 
 
 def moments(site: Site, world: World) -> tuple[datetime, ...]:
-    """Return the moments of all backups by the names of their manifests, oldest first. Whether one is whole they do not say."""
+    """Return the moments of all backups by the names of their manifests, oldest first. A backup among them may be broken."""
     found = []
     for identity in identities(site, world):
         try:
             found.append(manifest.moment_of(identity))
         except Unreadable:
-            world.tell(f"{manifest.key_of(identity)} in the bucket is no manifest of a backup")
+            world.tell(f"{manifest.key_of(identity)} in the bucket is not a backup's manifest")
     return tuple(sorted(found))
 
 
@@ -38,7 +38,7 @@ def identities(site: Site, world: World) -> tuple[str, ...]:
 
 
 def newest(site: Site, world: World) -> Manifest | None:
-    """Return the newest manifest, None when there is none; raises Unreadable when it is not whole."""
+    """Return the newest manifest, None without backups; raises Unreadable when it is truncated."""
     found = moments(site, world)
     if not found:
         return None
@@ -47,16 +47,16 @@ def newest(site: Site, world: World) -> Manifest | None:
 
 
 def drills(site: Site, world: World) -> tuple[Drill, ...]:
-    """Return the newest drills, oldest first. One whose record cannot be read is one that failed."""
+    """Return the newest drills, oldest first. An unreadable record counts as a failed drill."""
     return _records(
         site, world, records.DRILLS, records.drill_from_json, lambda when, why: Drill(when, "", 0.0, 0.0, (why,))
     )
 
 
 def verifications(site: Site, world: World, *, until_passed: bool = False) -> tuple[Verification, ...]:
-    """Return the newest verifications, oldest first. One whose record cannot be read is one that failed.
+    """Return the newest verifications, oldest first. An unreadable record counts as a failed verification.
 
-    ``until_passed`` goes back as far as to one that was passed, should all of those have failed.
+    If all of them failed, ``until_passed`` goes back to the last one that passed.
     """
     failed: Callable[[datetime, str], Verification] = lambda when, why: Verification(when, "", 0, (why,))  # noqa: E731
     return _records(
@@ -65,9 +65,8 @@ def verifications(site: Site, world: World, *, until_passed: bool = False) -> tu
 
 
 def drill_overdue(site: Site, world: World) -> str:
-    """Return why no change of the site should rely on its backups for want of a passed drill, or "" (proofs.judge_drills)."""
-    list_backups = moments(site, world)
-    since = list_backups[0] if list_backups else None
+    """Return why changes of the site must not rely on its backups before a drill passes, or "" (records.check_drills)."""
+    since = next(iter(moments(site, world)), None)
     return records.check_drills(drills(site, world), site.backup.drill_days, since, world.clock.now())
 
 
@@ -88,11 +87,11 @@ def _records(
         try:
             found.append(read(content))
         except OpsError as error:
-            found.append(failed(_stamp(key), error.message))
+            found.append(failed(_moment_in(key), error.message))
     return tuple(reversed(found))
 
 
-def _stamp(key: str) -> datetime:
+def _moment_in(key: str) -> datetime:
     try:
         return manifest.moment_of(key.rpartition("/")[2].removesuffix(".json"))
     except Unreadable:
@@ -104,32 +103,42 @@ def choose(backups: Iterable[Backup], identity: str = "", at: datetime | None = 
 
     Raises Refused when no such backup exists or it is broken.
     """
-    list_backups = {each.identity: each for each in backups}
-    whole = sorted((each.manifest for each in list_backups.values() if each.manifest), key=lambda each: each.moment)
+    available = {each.identity: each for each in backups}
     if identity:
-        named = list_backups.get(identity)
-        if named is None:
-            near = ", ".join(each.identity for each in whole[-3:]) or "there is none"
-            raise Refused(f"there is no backup {identity}", f"the newest: {near}; all of them: ops backup list")
-        if named.manifest is None:
-            raise Refused(f"backup {identity} is broken: {named.broken}", "choose another: ops backup list")
-        return named.manifest
-    early = [each for each in whole if at is None or each.moment <= at]
+        return _named(available, identity)
+    early = [each for each in whole_backups(available.values()) if at is None or each.moment <= at]
     if not early:
-        when = f" from {at:%Y-%m-%d %H:%M:%S} or before" if at else ""
-        raise Refused(f"there is no whole backup{when}", "ops backup list; is backup.bucket the right one?")
+        when = f" at or before {at:%Y-%m-%d %H:%M:%S}" if at else ""
+        raise Refused(
+            f"there is no whole backup{when}", "run ops backup list, and check backup.bucket in the site file"
+        )
     return early[-1]
+
+
+def whole_backups(backups: Iterable[Backup]) -> tuple[Manifest, ...]:
+    """Return the manifests of the whole backups, oldest first."""
+    return tuple(sorted((each.manifest for each in backups if each.manifest), key=lambda each: each.moment))
+
+
+def _named(backups: Mapping[str, Backup], identity: str) -> Manifest:
+    named = backups.get(identity)
+    if named is None:
+        newest = ", ".join(each.identity for each in whole_backups(backups.values())[-3:]) or "none"
+        raise Refused(f"there is no backup {identity}", f"run ops backup list and choose another (newest: {newest})")
+    if named.manifest is None:
+        raise Refused(f"backup {identity} is broken: {named.broken}", "run ops backup list and choose another backup")
+    return named.manifest
 
 
 def passed_over(
     backups: Iterable[Backup], chosen: Manifest, identity: str = "", at: datetime | None = None
 ) -> tuple[str, ...]:
-    """Return a line for each backup that would have been chosen, were it whole."""
+    """Return a line for each broken backup that was skipped in favour of an older whole one."""
     if identity:
         return ()
     last = manifest.identity_of(at) if at else "~"
     return tuple(
-        f"passed over: backup {each.identity} is newer, and broken: {each.broken}"
+        f"skipped: backup {each.identity} is newer, but broken: {each.broken}"
         for each in backups
         if each.manifest is None and chosen.identity < each.identity <= last
     )
@@ -138,18 +147,18 @@ def passed_over(
 def list_backups(
     site: Site, world: World, both: Repositories, needed: Collection[str] = manifest.PARTS
 ) -> tuple[Backup, ...]:
-    """Return the backups that the bucket tells of, each whole in its ``needed`` parts or broken."""
+    """Return the backups in the bucket; one without all its ``needed`` parts is broken."""
     return list_backups_in(site, world, both.remote, needed)
 
 
 def list_backups_in(
     site: Site, world: World, remote: Restic, needed: Collection[str] = manifest.PARTS
 ) -> tuple[Backup, ...]:
-    """Return the backups that the bucket tells of, by whichever door its repository is reached."""
-    there = {each.identity for each in remote.snapshots_or_none() or ()}
+    """Return the backups in the bucket like ``list_backups``, with any adapter for its repository."""
+    stored = {each.identity for each in remote.snapshots_or_none() or ()}
     keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
     names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
     return tuple(
-        manifest.check_backup(name, world.aws.read_object(site.backup.bucket, key), there, needed)
+        manifest.check_backup(name, world.aws.read_object(site.backup.bucket, key), stored, needed)
         for key, name in names.items()
     )

@@ -24,11 +24,10 @@ _HOT = "first-pass"
 
 @dataclass(frozen=True)
 class Moment:
-    """What was so while the site stood still: when, for how long, and the content of the database.
+    """The moment of a backup: when and for how many seconds Gitea was frozen, and the exported snapshot of the database.
 
-    ``position`` is that in the database's log, of the database ``system``.
-
-    ``data`` is the snapshot of Gitea's data where no picture of it could be taken, and ``refs`` what git said of it then.
+    ``position`` is the WAL position of the moment, of the database with the system identifier ``system``. Without btrfs,
+    ``data`` is the restic snapshot of Gitea's data and ``refs`` has the digests of its repositories.
     """
 
     when: datetime
@@ -49,59 +48,60 @@ def moment_of(
     timer: StepTimer,
     earlier: Collection[str],
 ) -> Moment:
-    """Freeze Gitea, take the snapshots of database and data, and return what was true at that moment."""
+    """Freeze Gitea, take the snapshots of database and data, and return that moment."""
     gitea = world.containers.name(paths.project, "gitea")
-    photographs = world.btrfs.can_snapshot(paths.live)
+    is_btrfs = world.btrfs.can_snapshot(paths.live)
     with timer.step("settle"):
         world.btrfs.sync(paths.data)
-        if not photographs:
+        if not is_btrfs:
             world.tell(
-                f"{paths.live} is no btrfs subvolume: it is copied now, and what changes meanwhile while Gitea is frozen"
+                f"{paths.live} is not a btrfs subvolume: copying it now, and later changes while Gitea is frozen"
             )
             both.local.store([paths.live], host=site.name, tags=[_HOT])
     data, digests = None, {}
-    with timer.step("freeze"), _frozen(world, paths, gitea) as still:
+    with timer.step("freeze"), _frozen(world, paths, gitea) as pause:
         session.ask("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         ((export, position),) = session.ask("SELECT pg_export_snapshot(), pg_current_wal_insert_lsn()")
         when = manifest.moment_after(world.clock.now(), earlier)
-        if photographs:
+        if is_btrfs:
             world.btrfs.snapshot(paths.live, paths.snapshot)
         else:
             tags = [manifest.identity_of(when), "data"]
             data = both.local.store([paths.live], host=site.name, tags=tags)
             digests = refs(world, paths, paths.live)
-    if not photographs:
-        # It made the files known, and is of no moment.
+    if not is_btrfs:
+        # The first pass only saved time: it is not of one moment.
         both.local.forget([each.identity for each in both.local.snapshots(_HOT)])
-    # The log is not to wait for the next write before it leads up to this moment.
+    # Without a switch, the WAL up to this moment would be shipped only after the next write.
     ((system, _),) = session.ask("SELECT system_identifier, pg_switch_wal() FROM pg_control_system()")
-    return Moment(when, still.seconds, export, system, position, data, digests)
+    return Moment(when, pause.seconds, export, system, position, data, digests)
 
 
 @dataclass
-class _Still:
-    """For how many seconds the site stood still."""
+class _Pause:
+    """For how many seconds Gitea was frozen."""
 
     seconds: float = 0.0
 
 
 @contextmanager
-def _frozen(world: World, paths: HostPaths, gitea: str) -> Iterator[_Still]:
-    """Freeze Gitea for the length of the block; raises OpsError when someone had to let it go on before that ended."""
+def _frozen(world: World, paths: HostPaths, gitea: str) -> Iterator[_Pause]:
+    """Freeze Gitea while the block runs; raises OpsError when the watchdog resumed it before the end of the block."""
     if not paths.watchdog_image:
-        raise Refused("OPS_IMAGE is not set", "run ops on the site's host, by /usr/local/bin/ops")
-    still, began, held = _Still(), 0.0, False
-    watch = world.containers.start_watchdog(gitea, watchdog_image=paths.watchdog_image, seconds=FROZEN_SECONDS)
+        raise Refused("OPS_IMAGE is not set", "run ops on the site's host as /usr/local/bin/ops")
+    pause, began, held = _Pause(), 0.0, False
+    watchdog = world.containers.start_watchdog(gitea, watchdog_image=paths.watchdog_image, seconds=FROZEN_SECONDS)
     try:
         began = world.clock.monotonic()
         world.containers.freeze(gitea)
-        yield still
+        yield pause
     finally:
         held = world.containers.thaw(gitea)
-        still.seconds = world.clock.monotonic() - began
-        world.containers.stop_watchdog(watch)
+        pause.seconds = world.clock.monotonic() - began
+        world.containers.stop_watchdog(watchdog)
     if not held:
         raise OpsError(
-            f"the site would have stood still for more than {FROZEN_SECONDS:.0f} s, and was let go on: no backup was made",
-            "is the disk overloaded? Gitea's data on btrfs (host.data_device) makes this an instant",
+            f"Gitea was frozen for more than {FROZEN_SECONDS:.0f} s and the watchdog resumed it: no backup was made",
+            "check the load of the disk; with Gitea's data on btrfs (host.data_device) a snapshot takes an instant",
+            left_as="Gitea runs",
         )

@@ -1,4 +1,4 @@
-"""What a backup says of itself: one JSON document in the bucket, written when all its parts lie there."""
+"""The manifest of a backup: one JSON document in the bucket, written after all parts of the backup are there."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ops.errors import OpsError
 
 SCHEMA = 1
 PREFIX = "manifests/"
-# Of every backup: the database's dump, Gitea's data as it was at that moment, and the host's configuration.
+# The parts of every backup: the database's dump, Gitea's data as of that moment, and the host's configuration.
 PARTS = ("database", "data", "configuration")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Unreadable(OpsError):
-    """A manifest that is not whole, or was written by a newer suite. What it tells of is no backup."""
+    """A manifest that is truncated, or was written by a newer suite. It does not count as a backup."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One backup. ``moment`` is when the site stood still; everything in it is of that moment.
+    """One backup. ``moment`` is when Gitea was frozen; everything in the backup is of that moment.
 
-    ``parts`` maps each of PARTS to its snapshot. ``stored`` is how many bytes the backup added to a repository.
+    ``parts`` maps each of PARTS to its snapshot. ``stored`` is the number of bytes that the backup added to a repository.
     ``versions`` has gitea, postgresql, restic and suite; ``migration`` is Gitea's number of the database's schema.
     ``images`` maps a service to its image with digest. ``rows`` counts the rows of the main tables. ``repositories`` maps
-    owner/name.git to a digest of all its refs. ``paused`` is for how many seconds nothing could be written, ``photographed``
-    whether the file system took the data's picture. ``secret_key`` is a digest of Gitea's, without which columns of the
-    database cannot be read. ``durations`` has the seconds of each step. ``position`` is that of the moment in the log of the
-    database whose own number is ``system``; "" in a backup from before the log was kept.
+    owner/name.git to a digest of all its refs. ``paused`` is the number of seconds without writes, ``photographed`` whether the
+    file system took a snapshot of the data. ``secret_key`` is a digest of Gitea's SECRET_KEY: without that key, some columns of
+    the database cannot be read. ``durations`` has the seconds of each step. ``position`` is the WAL position of the moment,
+    of the database with the system identifier ``system``; both are "" in a backup from before WAL was shipped.
     """
 
     identity: str
@@ -66,9 +66,10 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup as the bucket shows it: whole, or ``broken`` says why it is none. ``verified`` is when it last proved itself.
+    """A backup as the bucket shows it: whole with a manifest, or without one and ``broken`` gives the reason.
 
-    ``drilled`` is when it was last restored into a scratch site. ``lost`` is one whose parts are missing from the repository.
+    ``verified`` is when it last passed a verification, ``drilled`` when it was last restored into a scratch site. ``lost``
+    means that parts are missing from the repository.
     """
 
     identity: str
@@ -85,23 +86,25 @@ def identity_of(moment: datetime) -> str:
 
 
 def moment_of(identity: str) -> datetime:
-    """Return the moment that a backup's name tells; raises Unreadable when it tells none."""
+    """Return the moment in a backup's name; raises Unreadable for any other name."""
     try:
         return datetime.strptime(identity, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError as error:
-        raise Unreadable(f"{identity} is no name of a backup", "only ops writes below manifests/") from error
+        raise Unreadable(
+            f"{identity} is not the name of a backup", "remove foreign objects below manifests/ in the bucket"
+        ) from error
 
 
 def behind(now: datetime, identities: Collection[str]) -> timedelta:
-    """Return by how much a clock is behind the newest backup; nothing when it is not."""
+    """Return how far a clock is behind the newest backup, zero if it is not."""
     return max(timedelta(), max((_moment_or_none(each) for each in identities), default=_NEVER) - now)
 
 
 def moment_after(now: datetime, identities: Collection[str]) -> datetime:
-    """Return the moment of a backup that is taken now: after all that were taken before, whatever the clock says.
+    """Return the moment of a backup that is taken now: later than those of all earlier backups, whatever the clock says.
 
-    A clock that was set back, or two backups within one second, must not make a backup that is named like another, or
-    that is taken for older than one before it.
+    After a clock was set back, or within one second of another backup, a backup must not get the name of an earlier one or
+    sort before it.
     """
     last = max((_moment_or_none(each) for each in identities), default=_NEVER)
     return last + timedelta(seconds=1) if last >= now.replace(microsecond=0) else now
@@ -113,13 +116,13 @@ def key_of(identity: str) -> str:
 
 
 def to_json(manifest: Manifest) -> bytes:
-    """Return the manifest as the bucket keeps it."""
+    """Return the manifest as stored in the bucket."""
     document = {"schema": SCHEMA, **dataclasses.asdict(manifest)}
     return json.dumps(document, indent=1, sort_keys=True, default=_moment_as_text).encode()
 
 
 def from_json(content: bytes) -> Manifest:
-    """Return the manifest that the bucket keeps; raises Unreadable for one that is cut off, foreign or newer."""
+    """Return a manifest from the bucket; raises Unreadable for one that is truncated, foreign or newer."""
     try:
         document = json.loads(content)
         schema = document.pop("schema")
@@ -130,13 +133,13 @@ def from_json(content: bytes) -> Manifest:
             document[name] = datetime.fromisoformat(document[name])
         return Manifest(**document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Unreadable("its manifest is cut off or not one of ours", "take a new backup: ops backup take") from error
+        raise Unreadable("its manifest is truncated or foreign", "run ops backup take for a new backup") from error
 
 
 def check_backup(identity: str, content: bytes, remote: Collection[str], needed: Collection[str] = PARTS) -> Backup:
-    """Return the backup that a manifest tells of; ``remote`` has the ids of all snapshots in the remote repository.
+    """Return the backup of a manifest; ``remote`` has the ids of all snapshots in the remote repository.
 
-    A manifest that cannot be read, names another backup, or whose ``needed`` parts are not all there makes a broken one.
+    The backup is broken if the manifest is unreadable, names another backup, or misses one of its ``needed`` parts.
     """
     try:
         manifest = from_json(content)

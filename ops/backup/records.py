@@ -1,4 +1,4 @@
-"""What was proven of the site's backups, and when: records that the bucket keeps, and what follows from them."""
+"""Records of drills and verifications in the bucket, and the decisions that follow from them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ops.errors import OpsError
 from ops.model import CLOCK_DRIFT
 
 DRILLS, VERIFICATIONS = "drills/", "verifications/"
-# A verification reads one of so many shares of the packs: a week of daily ones reads every pack.
+# A verification reads one of this many shares of the packs: a week of daily runs reads every pack.
 SHARES = 7
-# A daily timer that missed one day is no alarm; one that missed two is.
+# A daily timer may miss one day without an alarm, but not two.
 VERIFIED_WITHIN = timedelta(days=2)
 READ_WITHIN = timedelta(days=SHARES + 2)
-# Whether a drill is due is asked once a day.
+# A timer starts a due drill once a day.
 DRILLED_LATER = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Drill:
-    """What a drill came to.
+    """The result of a drill.
 
-    ``rto_seconds`` is from its begin until the scratch site was healthy, ``rpo_seconds`` how old the backup was at its
-    begin: how long a site that is lost then is away, and how much of it is lost. ``findings`` are what was wrong, each in
-    words; none is a drill that was passed. ``durations`` has the seconds of each step.
+    ``rto_seconds`` is the time from its start until the scratch site was healthy: the downtime after a loss of the site.
+    ``rpo_seconds`` is the age of the backup at the start: the time whose changes are lost. ``findings`` has each fault as
+    text; a drill without findings passed. ``durations`` has the seconds of each step.
     """
 
     began: datetime
@@ -41,15 +41,15 @@ class Drill:
 
     @property
     def passed(self) -> bool:
-        """Whether the backup became a site that is what its manifest says."""
+        """Whether the restored site matched the backup's manifest."""
         return not self.findings
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verification came to: the backup that was compared with its manifest, and which of SHARES of the packs was read.
+    """The result of a verification: the backup compared with its manifest, and which of SHARES of the packs was read.
 
-    ``findings`` are what was wrong, each in words; none is one that was passed. ``durations`` has the seconds of each step.
+    ``findings`` has each fault as text; a verification without findings passed. ``durations`` has the seconds of each step.
     """
 
     began: datetime
@@ -60,7 +60,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether everything that was read is what was once stored."""
+        """Whether everything that was read equals what was stored."""
         return not self.findings
 
 
@@ -68,59 +68,59 @@ _Record = TypeVar("_Record", Drill, Verification)
 
 
 def key_of(prefix: str, began: datetime) -> str:
-    """Return the bucket's key of a record; keys sort as time does."""
+    """Return the bucket's key of a record; keys sort by time."""
     return f"{prefix}{began:%Y%m%dT%H%M%SZ}.json"
 
 
 def to_json(made: Drill | Verification) -> bytes:
-    """Return a record as the bucket keeps it."""
+    """Return a record as stored in the bucket."""
     document = {"schema": 1, "passed": made.passed, **dataclasses.asdict(made), "began": made.began.isoformat()}
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
 def drill_from_json(content: bytes) -> Drill:
-    """Return a drill that the bucket keeps; raises OpsError for one that is cut off or not ours."""
+    """Return a drill's record from the bucket; raises OpsError for one that is truncated or foreign."""
     try:
-        known = json.loads(content)
+        document = json.loads(content)
         return Drill(
-            datetime.fromisoformat(known["began"]),
-            known["identity"],
-            known["rto_seconds"],
-            known["rpo_seconds"],
-            tuple(known["findings"]),
-            known["durations"],
+            datetime.fromisoformat(document["began"]),
+            document["identity"],
+            document["rto_seconds"],
+            document["rpo_seconds"],
+            tuple(document["findings"]),
+            document["durations"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OpsError(
-            "a drill's record is cut off or not one of ours", "ops restore --drill makes a new one"
+            "a drill's record is truncated or foreign", "run ops restore --drill to write a new one"
         ) from error
 
 
 def verification_from_json(content: bytes) -> Verification:
-    """Return a verification that the bucket keeps; raises OpsError for one that is cut off or not ours."""
+    """Return a verification's record from the bucket; raises OpsError for one that is truncated or foreign."""
     try:
-        known = json.loads(content)
+        document = json.loads(content)
         return Verification(
-            datetime.fromisoformat(known["began"]),
-            known["identity"],
-            known["share"],
-            tuple(known["findings"]),
-            known["durations"],
+            datetime.fromisoformat(document["began"]),
+            document["identity"],
+            document["share"],
+            tuple(document["findings"]),
+            document["durations"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OpsError(
-            "a verification's record is cut off or not one of ours", "ops backup verify makes a new one"
+            "a verification's record is truncated or foreign", "run ops backup verify to write a new one"
         ) from error
 
 
 def due(drills: Iterable[Drill], days: int, now: datetime) -> bool:
-    """Tell whether it is time for a drill: the last one failed, or is so many days ago, less the half day a timer may be late."""
+    """Return whether a drill is due: the last one failed, or is ``days`` old, less half a day because a timer may be late."""
     last = max(_past(drills, now), key=lambda each: each.began, default=None)
     return last is None or not last.passed or now - last.began >= timedelta(days=days - 0.5)
 
 
 def choose_share(verifications: Iterable[Verification], now: datetime) -> int:
-    """Return which share of the packs is to be read: one that never was, else the one that was read longest ago."""
+    """Return the share of the packs to read next: one that was never read, else the one read longest ago."""
     read = dict.fromkeys(range(1, SHARES + 1), "")
     for each in _past(verifications, now):
         if each.share in read:
@@ -129,9 +129,9 @@ def choose_share(verifications: Iterable[Verification], now: datetime) -> int:
 
 
 def check_drills(drills: Sequence[Drill], days: int, since: datetime | None, now: datetime) -> str:
-    """Return why nothing should rely on the backups for want of a passed drill, or "".
+    """Return why the backups are not reliable before a drill passes, or "".
 
-    ``since`` is the moment of the oldest backup, None while there is none: a site that has just begun owes no drill yet.
+    ``since`` is the moment of the oldest backup, None without backups: on a new site no drill is due yet.
     """
     last = max(_past(drills, now), key=lambda each: each.began, default=None)
     if last and not last.passed:
@@ -141,13 +141,13 @@ def check_drills(drills: Sequence[Drill], days: int, since: datetime | None, now
         return ""
     if last:
         return f"the last drill was {(now - last.began).days} days ago, and backup.drill_days is {days}"
-    return "no backup was ever restored for practice"
+    return "no drill has restored a backup yet"
 
 
 def check_verifications(verifications: Sequence[Verification], since: datetime | None, now: datetime) -> str:
-    """Return why nothing should rely on what lies in the bucket for want of a passed verification, or "".
+    """Return why the backups in the bucket are not reliable before a verification passes, or "".
 
-    ``since`` is the moment of the oldest backup, None while there is none.
+    ``since`` is the moment of the oldest backup, None without backups.
     """
     verifications = _past(verifications, now)
     last = max(verifications, key=lambda each: each.began, default=None)
@@ -157,14 +157,12 @@ def check_verifications(verifications: Sequence[Verification], since: datetime |
     if begun is None:
         return ""
     if now - begun > VERIFIED_WITHIN:
-        return (
-            f"the last verification was {(now - last.began).days} days ago" if last else "no backup was ever verified"
-        )
+        return f"the last verification was {(now - last.began).days} days ago" if last else "no backup was verified yet"
     return _unread(verifications, since or begun, now)
 
 
 def _past(records: Iterable[_Record], now: datetime) -> list[_Record]:
-    """Those that a clock that was wrong has not put into time to come: they would be the newest until then."""
+    """Drop records that a wrong clock dated into the future: until then they would be the newest."""
     return [each for each in records if each.began <= now + CLOCK_DRIFT]
 
 
@@ -174,13 +172,13 @@ def _unread(verifications: Iterable[Verification], since: datetime, now: datetim
         if each.share in read:
             read[each.share] = max(read[each.share], each.began)
     late = [f"{share}/{SHARES}" for share, when in read.items() if now - when > READ_WITHIN]
-    return f"no one has read share {', '.join(late)} of the packs for {READ_WITHIN.days} days" if late else ""
+    return f"share {', '.join(late)} of the packs was not read for {READ_WITHIN.days} days" if late else ""
 
 
-def with_proofs(
+def with_records(
     backups: Iterable[Backup], verifications: Iterable[Verification], drills: Iterable[Drill]
 ) -> tuple[Backup, ...]:
-    """Return the backups with the moments at which each was last verified and drilled, passed ones alone."""
+    """Return the backups with the moments of the last verification and the last drill that each passed."""
     verified = {each.identity: each.began for each in sorted(verifications, key=lambda one: one.began) if each.passed}
     drilled = {each.identity: each.began for each in sorted(drills, key=lambda one: one.began) if each.passed}
     return tuple(

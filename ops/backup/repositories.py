@@ -11,7 +11,7 @@ from ops.world.restic import Restic
 
 DUMP = "gitea.dump"
 REPOSITORIES = "git/repositories"
-# In the bucket: restic's repository, and the locks of who works in it.
+# In the bucket: restic's repository, and the locks of the runs that use it.
 REMOTE = "restic/"
 LOCKS = f"{REMOTE}locks/"
 
@@ -25,7 +25,7 @@ class Repositories:
 
 
 def repositories(site: Site, world: World, paths: HostPaths) -> Repositories:
-    """Return both repositories of a site, which need not be there yet."""
+    """Return both repositories of a site. They may not exist yet."""
     password = paths.secrets / "restic-password"
     return Repositories(
         world.restic(str(paths.local), password_file=password, cache=paths.cache),

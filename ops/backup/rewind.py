@@ -1,4 +1,4 @@
-"""The bucket as it was at a moment. Whoever has taken the host over may overwrite every object, yet end no version of one."""
+"""Make the bucket show what it showed at a moment. An attacker with the host's role can overwrite objects, but not delete versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ops.world.restic import INACCESSIBLE, Damaged, Restic
 
 @dataclass(frozen=True)
 class ObjectChange:
-    """What is done to one object: its version of then becomes the newest, or, where there was none then, it is hidden."""
+    """The change of one object: its ``version`` of that time becomes the newest, or "" hides an object that did not exist."""
 
     key: str
     version: str = ""
@@ -29,24 +29,25 @@ def rewind(
 ) -> Report:
     """Make the bucket show what it showed at a moment, and check the repository that it holds then.
 
-    Nothing is deleted: old versions become the newest once more, and what came later is hidden. Run again, it goes on. Raises
-    Refused for a moment that is yet to come, Degraded when the repository of then is damaged, too: choose an earlier one.
+    Nothing is deleted: old versions become the newest again, and later objects are hidden. A second run completes an
+    interrupted one. Raises Refused for a moment in the future, Degraded when the repository of that time is damaged, too: then
+    an earlier moment is needed.
     """
     if at > world.clock.now():
-        raise Refused(f"{at:%Y-%m-%d %H:%M:%S} UTC is yet to come", "give a moment before things went wrong")
+        raise Refused(f"{at:%Y-%m-%d %H:%M:%S} UTC is in the future", "give a moment before the damage was done")
     made = ops_image.ensure(workspace.repository, workspace.cache, world)
     steps = plan_rewind(world.aws_account.history(site.backup.bucket), at)
-    lines = in_words(steps, site.backup.bucket, at)
+    lines = describe(steps, site.backup.bucket, at)
     facts = {"steps": len(steps)}
     if dry_run:
         return Report("backup", False, f"would change {len(steps)} objects", facts, lines)
     if steps:
         confirm(site.name, lines)
     for number, step in enumerate(steps, 1):
-        _take(site, world, step)
+        _apply(site, world, step)
         if number % 100 == 0:
             world.tell(f"{number} of {len(steps)} objects")
-    with operator_access.opened(site, world, workspace=workspace, image=made.reference) as remote:
+    with operator_access.open_repository(site, world, workspace=workspace, image=made.reference) as remote:
         _check(remote, f"the bucket is as it was at {at:%Y-%m-%d %H:%M:%S} UTC")
     summary = f"{site.backup.bucket} is as it was at {at:%Y-%m-%d %H:%M:%S} UTC, and its repository is whole"
     return Report("backup", bool(steps), summary, facts, lines)
@@ -58,53 +59,63 @@ def _check(remote: Restic, so_far: str) -> None:
     except INACCESSIBLE:
         raise
     except Damaged as error:
-        raise Degraded(f"{so_far}, and its repository is damaged: {error.message}", "give an earlier moment") from error
+        raise Degraded(
+            f"its repository is damaged: {error.message}",
+            "give an earlier moment: ops backup rewind --at",
+            left_as=so_far,
+        ) from error
     except OpsError as error:
         raise Degraded(
-            f"{so_far}, and there is no repository that could be checked: {error.message}",
-            "was that before the first backup? Give a later moment",
+            f"its repository cannot be checked: {error.message}",
+            "give a later moment (ops backup rewind --at) if this one was before the first backup",
+            left_as=so_far,
         ) from error
 
 
 def plan_rewind(history: Iterable[ObjectVersion], at: datetime) -> tuple[ObjectChange, ...]:
-    """Return what makes each object what it was at a moment, to the second.
+    """Return the changes that restore each object to its state at a moment, to the second.
 
-    Locks of runs that were under way then are hidden, too: those runs are over.
+    Locks of the runs of that time are hidden, too: those runs are over.
     """
     objects: dict[str, list[ObjectVersion]] = {}
     for each in history:
         objects.setdefault(each.key, []).append(each)
-    steps = []
-    for key, versions in sorted(objects.items()):
-        # What was made and taken away in one second was taken away last.
-        past = sorted((each for each in versions if each.modified <= at), key=lambda each: (each.modified, each.marker))
-        then = None if not past or past[-1].marker or key.startswith(repositories.LOCKS) else past[-1]
-        now = next((each for each in versions if each.latest), None)
-        shown = None if now is None or now.marker else now
-        if then is None and shown is not None:
-            steps.append(ObjectChange(key))
-        elif then is not None and not _is_same(then, shown):
-            steps.append(ObjectChange(key, then.version))
-    return tuple(steps)
+    changes = (_change(key, versions, at) for key, versions in sorted(objects.items()))
+    return tuple(each for each in changes if each)
 
 
-def in_words(steps: Iterable[ObjectChange], bucket: str, at: datetime) -> tuple[str, ...]:
-    """Return what a plan does, as a person has to read it before agreeing."""
-    known = list(steps)
-    back = sum(bool(each.version) for each in known)
+def describe(steps: Iterable[ObjectChange], bucket: str, at: datetime) -> tuple[str, ...]:
+    """Return a plan as the lines that the operator confirms."""
+    changes = list(steps)
+    back = sum(bool(each.version) for each in changes)
     return (
         f"{bucket} becomes what it was at {at:%Y-%m-%d %H:%M:%S} UTC",
-        f"brought back: {back} objects that were overwritten or taken away since",
-        f"hidden: {len(known) - back} objects that came since, backups taken since among them",
-        "no version is deleted. Whoever did this must not be able to go on: end the host, or take its role away, first",
+        f"brought back: {back} objects that were overwritten or deleted since",
+        f"hidden: {len(changes) - back} objects that were added since, including backups taken since",
+        "no version is deleted. First end the host or detach its role, so that an attacker cannot continue",
     )
+
+
+def _change(key: str, versions: list[ObjectVersion], at: datetime) -> ObjectChange | None:
+    then = None if key.startswith(repositories.LOCKS) else _shown_at(versions, at)
+    shown = next((each for each in versions if each.latest and not each.marker), None)
+    if then is None:
+        return ObjectChange(key) if shown else None
+    return None if _is_same(then, shown) else ObjectChange(key, then.version)
+
+
+def _shown_at(versions: list[ObjectVersion], at: datetime) -> ObjectVersion | None:
+    """Return the version that the bucket showed at a moment, None when it showed none."""
+    # An object that was written and deleted within one second was deleted last.
+    past = sorted((each for each in versions if each.modified <= at), key=lambda each: (each.modified, each.marker))
+    return past[-1] if past and not past[-1].marker else None
 
 
 def _is_same(then: ObjectVersion, shown: ObjectVersion | None) -> bool:
     return shown is not None and (then.version == shown.version or (then.etag, then.size) == (shown.etag, shown.size))
 
 
-def _take(site: Site, world: World, step: ObjectChange) -> None:
+def _apply(site: Site, world: World, step: ObjectChange) -> None:
     if step.version:
         world.aws_account.restore_version(site.backup.bucket, step.key, step.version)
     else:

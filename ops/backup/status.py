@@ -1,4 +1,4 @@
-"""Which backups there are, and whether the site stands as well with them as its file asks: 3-2-1, judged and not asserted."""
+"""List the backups, and check them against the site file: the 3-2-1 rule, age, verification, drills, RTO and RPO."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _REPLICATED = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class BackupInventory:
-    """What there is: backups oldest first, snapshots on this host, and the records of what was proven of them.
+    """The backups, oldest first, the snapshots on this host, and the records of verifications and drills.
 
-    ``two_disks`` is whether Gitea's data and the repository on this host are on two file systems. ``replicated`` is what S3
-    says of its copy of a backup in the second region, with the backup's name; None when there is none to ask of.
+    ``two_disks`` is whether Gitea's data and the repository on this host are on two file systems. ``replicated`` is a
+    backup's name with S3's status of its copy in the second region; None when no backup is old enough to have one.
     """
 
     backups: tuple[Backup, ...]
@@ -36,74 +36,79 @@ class BackupInventory:
 
     @property
     def whole(self) -> tuple[Manifest, ...]:
-        """The backups that are whole, oldest first."""
-        return tuple(sorted((each.manifest for each in self.backups if each.manifest), key=lambda each: each.moment))
+        """The manifests of the whole backups, oldest first."""
+        return catalogue.whole_backups(self.backups)
 
 
 def backups(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
-    """List the backups that the bucket tells of, the newest last. One whose parts are missing is broken, and no backup."""
+    """List the backups in the bucket, the newest last. One with missing parts is listed as broken and not counted."""
     both = repositories.repositories(site, world, paths or HostPaths())
-    found = records.with_proofs(
+    found = records.with_records(
         catalogue.list_backups(site, world, both), catalogue.verifications(site, world), catalogue.drills(site, world)
     )
     broken = sum(each.manifest is None for each in found)
-    summary = f"{len(found) - broken} backups" + (f", and {broken} broken: no one can restore those" if broken else "")
+    summary = f"{len(found) - broken} backups" + (f", and {broken} broken that cannot be restored" if broken else "")
     rows = tuple(_row(each) for each in found)
     return Report("backup", False, summary, {"backups": [_document(each) for each in found]}, _lines(rows))
 
 
 def status(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
-    """Judge the site's backups against its file. Exit code 3 when something is red, each with its remedy."""
-    paths = paths or HostPaths()
+    """Check the site's backups against its file. Exit code 3 when a finding is red, each with its remedy."""
+    facts = _inventory(site, world, paths or HostPaths())
+    findings = check(site, facts, world.clock.now())
+    failing = sum(not each.healthy for each in findings)
+    summary = (
+        f"{failing} of {len(findings)} findings are red"
+        if failing
+        else "3 copies on 2 media, 1 of them off-site: all findings are healthy"
+    )
+    details = {"findings": [vars(each) for each in findings], "backups": len(facts.whole)}
+    return Report("backup", False, summary, details, tuple(map(report.line, findings)), 3 if failing else 0)
+
+
+def _inventory(site: Site, world: World, paths: HostPaths) -> BackupInventory:
     both = repositories.repositories(site, world, paths)
     verifications, drills = catalogue.verifications(site, world), catalogue.drills(site, world)
-    local = {each.identity for each in both.local.snapshots_or_none() or ()}
     facts = BackupInventory(
-        records.with_proofs(catalogue.list_backups(site, world, both), verifications, drills),
-        local,
+        records.with_records(catalogue.list_backups(site, world, both), verifications, drills),
+        {each.identity for each in both.local.snapshots_or_none() or ()},
         paths.data.stat().st_dev != paths.local.parent.stat().st_dev,
         verifications,
         drills,
     )
-    if site.backup.replica_region and (old := settled(facts.whole, world.clock.now())):
-        said = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
-        facts = replace(facts, replicated=(old.identity, said))
-    judged = check(site, facts, world.clock.now())
-    red = [each for each in judged if not each.healthy]
-    summary = (
-        f"{len(red)} of {len(judged)} findings are red" if red else "3 copies, 2 media, 1 of them elsewhere: proven"
-    )
-    told = {"findings": [vars(each) for each in judged], "backups": len(facts.whole)}
-    return Report("backup", False, summary, told, tuple(report.line(each) for each in judged), 3 if red else 0)
+    if site.backup.replica_region and (old := replication_candidate(facts.whole, world.clock.now())):
+        replication = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
+        facts = replace(facts, replicated=(old.identity, replication))
+    return facts
 
 
 def check(site: Site, facts: BackupInventory, now: datetime) -> tuple[Probe, ...]:
-    """Return what there is to say of the backups, each well or red with its remedy."""
+    """Return every finding about the backups, each healthy or with its remedy."""
     whole = facts.whole
     if not whole:
         return (Probe("copies", False, "there is no whole backup", "ops backup take"), *_broken(facts))
     newest, since = whole[-1], whole[0].moment
-    late = records.check_verifications(facts.verifications, since, now)
-    undrilled = records.check_drills(facts.drills, site.backup.drill_days, since, now)
+    unverified = records.check_verifications(facts.verifications, since, now)
+    drill_overdue = records.check_drills(facts.drills, site.backup.drill_days, since, now)
     return (
         _copies(newest, facts),
         _media(facts),
-        _place(site, facts),
+        _off_site(site, facts),
         check_age(newest.moment, site.backup.rpo_minutes, now),
-        Probe("verified", not late, late or _last(facts.verifications), "ops backup verify"),
-        Probe("drilled", not undrilled, undrilled or _last(facts.drills), "ops restore --drill"),
+        Probe("verified", not unverified, unverified or _last(facts.verifications), "ops backup verify"),
+        Probe("drilled", not drill_overdue, drill_overdue or _last(facts.drills), "ops restore --drill"),
         *_measured(site, facts.drills),
         *_broken(facts),
     )
 
 
 def check_age(newest: datetime, rpo_minutes: int, now: datetime) -> Probe:
-    """Return whether the newest backup is young enough, and not from the future: then a clock is wrong, or was."""
+    """Return whether the newest backup is recent enough and not from the future, which means a wrong clock."""
     if newest - now > CLOCK_DRIFT:
-        seen = f"the newest backup is of {newest:%Y-%m-%d %H:%M} UTC, which is yet to come"
-        return Probe("age", False, seen, "look at this host's clock: timedatectl")
+        seen = f"the newest backup is of {newest:%Y-%m-%d %H:%M} UTC, in the future"
+        return Probe("age", False, seen, "check this host's clock: timedatectl")
     minutes = max(0, int((now - newest).total_seconds() // 60))
-    seen = f"the newest backup is {minutes} min old, of {rpo_minutes} allowed"
+    seen = f"the newest backup is {minutes} min old, {rpo_minutes} min are allowed"
     return Probe("age", now - newest <= timedelta(minutes=rpo_minutes), seen, "ops backup take")
 
 
@@ -118,34 +123,32 @@ def _copies(newest: Manifest, facts: BackupInventory) -> Probe:
 def _media(facts: BackupInventory) -> Probe:
     if not facts.two_disks:
         seen = "the data and this host's repository are on one disk"
-        return Probe("media", False, seen, "give the data a disk of its own (host.data_device), and deploy")
+        return Probe("media", False, seen, "give the data its own disk (host.data_device), then run ops deploy")
     return Probe("media", True, "2 disks of this host, and S3")
 
 
-def settled(whole: Iterable[Manifest], now: datetime) -> Manifest | None:
-    """Return the newest backup that S3 had an hour to copy to the second region; most objects take it a quarter of one."""
+def replication_candidate(whole: Iterable[Manifest], now: datetime) -> Manifest | None:
+    """Return the newest backup that S3 had an hour to replicate to the second region; most objects take 15 minutes."""
     return max(
         (each for each in whole if now - each.finished >= _REPLICATED), key=lambda each: each.moment, default=None
     )
 
 
-def _place(site: Site, facts: BackupInventory) -> Probe:
-    here, replica = f"S3 in {site.aws.region}", site.backup.replica_region
+def _off_site(site: Site, facts: BackupInventory) -> Probe:
+    bucket, replica = f"S3 in {site.aws.region}", site.backup.replica_region
     if not replica:
-        return Probe("elsewhere", True, here)
+        return Probe("elsewhere", True, bucket)
     if facts.replicated is None:
-        return Probe(
-            "elsewhere", True, f"{here}; the first hour of backups is not over yet for their copy in {replica}"
-        )
+        return Probe("elsewhere", True, f"{bucket}; no backup is an hour old yet, so none is expected in {replica}")
     identity, status = facts.replicated
     if status == "COMPLETED":
-        return Probe(
-            "elsewhere", True, f"{here}, and by S3 itself copied to {replica}, as it says of backup {identity}"
-        )
-    words = f"has not copied backup {identity} to {replica}: {status}" if status else f"knows of no copy in {replica}"
-    return Probe(
-        "elsewhere", False, f"S3 {words}", "ops deploy; then the bucket's replication metrics in the S3 console"
+        return Probe("elsewhere", True, f"{bucket}, and replicated by S3 to {replica}: backup {identity} is COMPLETED")
+    seen = (
+        f"S3 has not replicated backup {identity} to {replica}: {status}"
+        if status
+        else f"S3 reports no replication to {replica}"
     )
+    return Probe("elsewhere", False, seen, "ops deploy; then check the bucket's replication metrics in the S3 console")
 
 
 def _measured(site: Site, drills: Iterable[Drill]) -> Iterable[Probe]:
@@ -156,26 +159,26 @@ def _measured(site: Site, drills: Iterable[Drill]) -> Iterable[Probe]:
     yield Probe(
         "RTO",
         rto <= site.backup.rto_minutes,
-        f"the last drill took {rto:.1f} min, of {site.backup.rto_minutes} allowed",
-        "a faster host (host.instance_type), or a larger backup.rto_minutes",
+        f"the last drill took {rto:.1f} min, {site.backup.rto_minutes} min are allowed",
+        "set a faster host.instance_type or a larger backup.rto_minutes in the site file, then run ops deploy",
     )
     yield Probe(
         "RPO",
         rpo <= site.backup.rpo_minutes,
-        f"the last drill would have lost {rpo:.1f} min, of {site.backup.rpo_minutes} allowed",
-        "systemctl list-timers gitea-suite-backup.timer; a smaller backup.every_minutes",
+        f"the last drill would have lost {rpo:.1f} min, {site.backup.rpo_minutes} min are allowed",
+        "systemctl list-timers gitea-suite-backup.timer; or set a smaller backup.every_minutes",
     )
 
 
 def _broken(facts: BackupInventory) -> Iterable[Probe]:
     for each in facts.backups:
         if each.manifest is None:
-            remedy = "ops backup prune, from the operator's machine; or ops backup rewind, if someone did this"
+            remedy = "ops backup prune from the operator's machine, or ops backup rewind after an attack"
             yield Probe(f"backup {each.identity}", False, f"broken: {each.broken}", remedy)
 
 
-def _last(proven: Iterable[Drill | Verification]) -> str:
-    last = max((each.began for each in proven), default=None)
+def _last(passed: Iterable[Drill | Verification]) -> str:
+    last = max((each.began for each in passed), default=None)
     return f"passed on {last:%Y-%m-%d %H:%M} UTC" if last else "not yet, and not due yet"
 
 

@@ -1,4 +1,4 @@
-"""Copy backups that exist on the host alone to the bucket."""
+"""Upload the backups that exist only on the host to the bucket."""
 
 from __future__ import annotations
 
@@ -18,32 +18,37 @@ from ops.world import World
 def upload_backup(
     site: Site, world: World, paths: HostPaths, timer: StepTimer, made: Manifest
 ) -> tuple[Manifest, tuple[str, ...]]:
-    """Bring a backup to the bucket with all that waits; return it as it is there, and what of the others could not be brought."""
-    stuck: dict[str, OpsError] = {}
-    brought = upload_pending(site, world, paths, timer, stuck)
-    if made.identity not in brought:
-        raise stuck.get(made.identity) or OpsError(f"{made.identity} did not stay on this host", "run the backup again")
-    left = (f"backup {name} cannot be brought to the bucket: {why.message}; {why.hint}" for name, why in stuck.items())
-    return brought[made.identity], tuple(left)
+    """Upload a backup and all pending ones; return its manifest in the bucket, and a line for each other backup that failed."""
+    failures: dict[str, OpsError] = {}
+    uploaded = upload_pending(site, world, paths, timer, failures)
+    if made.identity not in uploaded:
+        raise failures.get(made.identity) or OpsError(
+            f"backup {made.identity} is no longer on this host", "run ops backup take again"
+        )
+    lines = (
+        f"backup {name} cannot be uploaded to the bucket: {error.message}; {error.hint}"
+        for name, error in failures.items()
+    )
+    return uploaded[made.identity], tuple(lines)
 
 
 def upload_pending(
-    site: Site, world: World, paths: HostPaths, timer: StepTimer, stuck: dict[str, OpsError]
+    site: Site, world: World, paths: HostPaths, timer: StepTimer, failures: dict[str, OpsError]
 ) -> dict[str, Manifest]:
-    """Bring to the bucket what is on this host alone, oldest first, each with its manifest; return what was brought.
+    """Upload the backups that exist only on this host, oldest first, each with its manifest, and return them by name.
 
-    What cannot be brought for a reason of its own is ``stuck`` and stops no other.
+    A backup that cannot be uploaded for a reason of its own is added to ``failures`` and does not stop the others.
     """
     both = repositories(site, world, paths)
     with timer.step("bucket"):
-        if not (_is_at_rest(site, world) or both.remote.unlock()):
+        if not (_is_unlocked(site, world) or both.remote.unlock()):
             both.remote.make(both.local)
-    brought = {}
+    uploaded = {}
     for file in sorted(paths.pending.glob("*.json")):
         try:
             waiting = manifest.from_json(file.read_bytes())
             if not all(both.local.holds(part.local) for part in waiting.parts.values()):
-                world.tell(f"backup {waiting.identity} was on this host alone, and is no more")
+                world.tell(f"backup {waiting.identity} was only on this host, and its parts are gone")
                 file.unlink()
                 continue
             with timer.step("copy"):
@@ -54,26 +59,28 @@ def upload_pending(
                 world.aws.write_object(site.backup.bucket, manifest.key_of(made.identity), manifest.to_json(made))
                 file.unlink()
         except OpsError as failed:
-            # Those who are away, and a lock that someone holds, would be so for all the others.
+            # An unreachable bucket or a lock would stop all the others, too.
             if failed.exit_code != OpsError.exit_code:
                 raise
-            waits = f"it waits as {file}: take it away when it is of no use"
-            stuck[file.stem] = OpsError(failed.message, "; ".join(filter(None, (failed.hint, waits))))
+            remove = f"remove {file} if this backup is not needed"
+            failures[file.stem] = OpsError(
+                failed.message, "; ".join(filter(None, (failed.hint, remove))), left_as=failed.left_as
+            )
             continue
-        brought[made.identity] = made
-    return brought
+        uploaded[made.identity] = made
+    return uploaded
 
 
-def _is_at_rest(site: Site, world: World) -> bool:
-    """Tell, without opening it, whether the bucket's repository is there and has no lock (restic's design, "Repository Layout")."""
-    there = world.aws.objects(site.backup.bucket, f"{REMOTE}config")
-    return bool(there) and not world.aws.objects(site.backup.bucket, LOCKS)
+def _is_unlocked(site: Site, world: World) -> bool:
+    """Return, without opening it, whether the bucket's repository exists without a lock (restic's design, "Repository Layout")."""
+    exists = bool(world.aws.objects(site.backup.bucket, f"{REMOTE}config"))
+    return exists and not world.aws.objects(site.backup.bucket, LOCKS)
 
 
 def _copied(both: Repositories, parts: Mapping[str, Part]) -> dict[str, Part]:
     both.remote.copy([each.local for each in parts.values()], both.local)
-    there = {each.original: each.identity for each in both.remote.snapshots()}
-    missing = [name for name, each in parts.items() if each.local not in there]
+    arrived = {each.original: each.identity for each in both.remote.snapshots()}
+    missing = [name for name, each in parts.items() if each.local not in arrived]
     if missing:
-        raise OpsError(f"{' and '.join(missing)} did not arrive in the bucket", "run the backup again")
-    return {name: replace(each, remote=there[each.local]) for name, each in parts.items()}
+        raise OpsError(f"{' and '.join(missing)} did not arrive in the bucket", "run ops backup take again")
+    return {name: replace(each, remote=arrived[each.local]) for name, each in parts.items()}

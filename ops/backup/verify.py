@@ -1,4 +1,4 @@
-"""A backup is looked at where it lies: that its bytes are what was once stored, and that they are what its manifest says."""
+"""Verify backups in their repositories: the stored data is undamaged, and the newest backup matches its manifest."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ops.world import World, postgres
 from ops.world.lock import exclusive
 from ops.world.restic import INACCESSIBLE, Damaged, Restic, folder_of
 
-# What git reads to tell a repository's refs, in either of its formats (gitrepository-layout(5)); beside it, git wants a folder for
-# objects, in which nothing need be.
+# The files from which git reads a repository's refs, in either format (gitrepository-layout(5)). git also requires a folder for
+# objects, which may be empty.
 _OF_REFS = ("HEAD", "config", "refs", "packed-refs", "reftable")
 
 
 def verify(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
     """Check both repositories, read the next share of their packs, and compare the newest backup with its manifest.
 
-    The result is kept in the bucket. Exit code 3 when something was found. Raises Locked while another verification runs,
-    Refused when there is no backup, Unavailable when the bucket is out of reach: then nothing was found out, nor kept.
+    The bucket keeps the result. Exit code 3 when there is a finding. Raises Locked while another verification runs, Refused
+    without backups, Unavailable when the bucket is unreachable: then no result is kept.
     """
     paths = paths or HostPaths()
     began = world.clock.now()
     with exclusive(paths.lock.with_name("verify.lock"), began):
         both = repositories.repositories(site, world, paths)
         if not catalogue.identities(site, world):
-            raise Refused("there is no backup yet", "ops backup take")
+            raise Refused("there is no backup yet", "run ops backup take")
         share = records.choose_share(catalogue.verifications(site, world), began)
         made = _verified(site, world, paths, both, share, began)
     world.aws.write_object(site.backup.bucket, records.key_of(records.VERIFICATIONS, began), records.to_json(made))
@@ -43,10 +43,10 @@ def verify(site: Site, world: World, *, paths: HostPaths | None = None) -> Repor
 
 
 def report_of(made: Verification) -> Report:
-    """Return the report of a verification, red where something was found."""
+    """Return the report of a verification; exit code 3 when it failed."""
     read = f"share {made.share}/{SHARES} of the packs was read"
-    whole = f"backup {made.identity} is what its manifest says, and {read}"
-    summary = whole if made.passed else f"the backups are not what they were: {len(made.findings)} findings"
+    whole = f"backup {made.identity} matches its manifest, and {read}"
+    summary = whole if made.passed else f"the backups failed verification: {len(made.findings)} findings"
     facts = {
         "identity": made.identity,
         "share": f"{made.share}/{SHARES}",
@@ -57,7 +57,7 @@ def report_of(made: Verification) -> Report:
 
 
 def newer_broken(backups: Iterable[Backup], chosen: Manifest) -> list[str]:
-    """Return a finding for each backup that would be newer than the newest whole one, were it not broken."""
+    """Return a finding for each broken backup that is newer than the newest whole one."""
     return [
         f"backup {each.identity} is broken: {each.broken}"
         for each in backups
@@ -66,17 +66,17 @@ def newer_broken(backups: Iterable[Backup], chosen: Manifest) -> list[str]:
 
 
 def compare(chosen: Manifest, sizes: dict[str, int], refs: dict[str, str]) -> list[str]:
-    """Return each difference between a manifest and what lies in the repository: sizes, and a digest of each one's refs.
+    """Return each difference between a manifest and the repository: sizes, and the digests of the refs.
 
-    Hard links are counted as often as they are there when a backup is taken, and once when it is looked at: Gitea's data, which
-    has such, may show less.
+    A backup counts each hard link when it is taken, a verification counts the file once: Gitea's data has hard links and may
+    be smaller.
     """
     findings = []
     for name, part in chosen.parts.items():
-        seen = sizes[name]
-        fits = seen == part.size or (name == "data" and 0 < seen < part.size)
-        if not fits:
-            findings.append(f"{name} of {chosen.identity} has {seen} bytes of {part.size}")
+        size = sizes[name]
+        matches = size == part.size or (name == "data" and 0 < size < part.size)
+        if not matches:
+            findings.append(f"{name} of {chosen.identity} has {size} bytes of {part.size}")
     for name in sorted({*refs} ^ {*chosen.repositories}):
         where = "in its manifest" if name in chosen.repositories else "in its data"
         findings.append(f"repository {name} of {chosen.identity} is only {where}")
@@ -90,7 +90,7 @@ def compare(chosen: Manifest, sizes: dict[str, int], refs: dict[str, str]) -> li
 
 
 def missing_tables(chosen: Manifest, listed: Iterable[str]) -> list[str]:
-    """Return a finding for each table that a manifest counts and that is not in the list of its dump's contents."""
+    """Return a finding for each table in a manifest that is missing from the list of its dump's contents."""
     lines = [line.split() for line in listed]
     data = {line[line.index("DATA") + 2] for line in lines if "DATA" in line[:-2]}
     return [f"table {name} is not in the dump of {chosen.identity}" for name in chosen.rows if name not in data]
@@ -100,16 +100,16 @@ def _verified(
     site: Site, world: World, paths: HostPaths, both: Repositories, share: int, began: datetime
 ) -> Verification:
     timer, findings = StepTimer(world), list[str]()
-    here = [both.local] if both.local.exists() else []
-    for name, repository in [("remote", both.remote), *(("local", each) for each in here)]:
+    local = [("local", both.local)] if both.local.exists() else []
+    for name, repository in [("remote", both.remote), *local]:
         with timer.step(name):
             findings += _damage(repository, f"{share}/{SHARES}")
     identity = ""
     try:
-        known = catalogue.list_backups(site, world, both)
-        chosen = catalogue.choose(known)
+        backups = catalogue.list_backups(site, world, both)
+        chosen = catalogue.choose(backups)
         identity = chosen.identity
-        findings += newer_broken(known, chosen)
+        findings += newer_broken(backups, chosen)
         with timer.step("dump"):
             findings += _dump(world, paths, both.remote, chosen)
         with timer.step("content"):
@@ -122,7 +122,7 @@ def _verified(
 
 
 def _damage(repository: Restic, share: str) -> list[str]:
-    """What a check finds. Before it is believed the repository is checked alone: another may have pruned it meanwhile."""
+    """Check a repository and return its damage. Damage counts after a second, exclusive check: a prune may have run meanwhile."""
     try:
         repository.check(share, alone=False)
     except Damaged:
@@ -135,9 +135,9 @@ def _damage(repository: Restic, share: str) -> list[str]:
 
 def _dump(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -> list[str]:
     listed: list[str] = []
-    hear: Callable[[str], None] = listed.append
+    collect: Callable[[str], None] = listed.append
     argv = postgres.list_dump(world.containers.name(paths.project, "postgres"))
-    remote.dump_into(chosen.parts["database"].remote, DUMP, argv, hear)
+    remote.dump_into(chosen.parts["database"].remote, DUMP, argv, collect)
     return missing_tables(chosen, listed)
 
 
@@ -147,7 +147,7 @@ def _content(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -
 
 
 def _refs(world: World, paths: HostPaths, remote: Restic, data: str) -> dict[str, str]:
-    """A digest of the refs of each repository in a snapshot of Gitea's data, for which the refs alone are fetched."""
+    """Return a digest of the refs of each repository in a snapshot of Gitea's data. Only the refs are fetched."""
     scratch = paths.data / ".verify"
     with ExitStack() as undo:
         world.btrfs.remove(scratch)

@@ -146,11 +146,11 @@ def _timelines(verdicts: Sequence[Verdict]) -> str:
 
 def _timeline(case: Case) -> str:
     try:
-        chart = timeline_chart.course_from(case.properties[timeline_chart.PROPERTY])
+        chart = timeline_chart.chart_from_json(case.properties[timeline_chart.PROPERTY])
     except ValueError:
         return ""
     measured = f"<figcaption>Measured by: {escape(sentence_from(case.name))}.</figcaption>"
-    return f"<figure><strong>{escape(chart.title)}</strong>{timeline_chart.drawing_of(chart)}{measured}</figure>"
+    return f"<figure><strong>{escape(chart.title)}</strong>{timeline_chart.to_svg(chart)}{measured}</figure>"
 
 
 def _figures(benches: Sequence[Bench], tree: str) -> str:

@@ -25,7 +25,7 @@ from ops.restore import plan, staging
 from ops.stack import accounts
 from ops.stack.health import await_healthy
 from ops.step_timer import StepTimer
-from ops.timeline_chart import Limit, Mark, TimelineChart, document_of
+from ops.timeline_chart import Limit, Mark, TimelineChart, to_document
 from ops.world import World, postgres
 from ops.world.lock import exclusive
 from ops.world.restic import INACCESSIBLE, folder_of
@@ -83,7 +83,7 @@ def report_of(result: Drill, site: Site) -> Report:
         if result.passed
         else f"backup {result.identity} was not restored correctly"
     )
-    facts = {**json.loads(to_json(result)), "site": site.name, "course": document_of(course_of(result, site))}
+    facts = {**json.loads(to_json(result)), "site": site.name, "course": to_document(course_of(result, site))}
     return Report("drill", True, summary, facts, tuple(findings), 3 if findings else 0)
 
 

@@ -15,7 +15,7 @@ from ops.model import in_bytes
 from ops.wal import plan as wal_plan
 from ops.wal import segments
 from ops.wal.plan import ReplayPlan
-from ops.wal.segments import Base
+from ops.wal.segments import BaseBackup
 
 # Factor on the size of the data, for the file system's metadata.
 _OVERHEAD = 1.1
@@ -119,7 +119,7 @@ def plan_restore(
     return tuple(lines)
 
 
-def plan_wal(chosen: Manifest, bases: Iterable[Base], names: Iterable[str], *, newest: bool) -> ReplayPlan:
+def plan_wal(chosen: Manifest, bases: Iterable[BaseBackup], names: Iterable[str], *, newest: bool) -> ReplayPlan:
     """Return how to recover the database of a backup's moment, or the newest, from base backup and WAL.
 
     Raises Refused if they do not reach it.

@@ -137,14 +137,17 @@ def wal_source(
         )
     waiting = segments.Waiting(paths.wal / chosen.system)
     shipped = frozenset(base_backups.shipped(site, world, chosen.system))
-    left = recovery.left_in(waiting) - shipped
+    left = recovery.unshipped_names(waiting) - shipped
     planned = plan_wal(
-        chosen, base_backups.recorded(site, world, pass_over=True), shipped | left, newest=request.newest_database
+        chosen,
+        base_backups.list_base_backups(site, world, skip_unreadable=True),
+        shipped | left,
+        newest=request.newest_database,
     )
     (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "postgres"]
     require_reader(planned, pin_from(image).tag)
     target = recovery.ReplayTarget(
-        *_scratch(paths), image=image, key=base_backups.key_of(paths.secrets), waiting=waiting, left=left
+        *_scratch(paths), image=image, key=base_backups.encryption_key(paths.secrets), waiting=waiting, unshipped=left
     )
     return WalSource(planned, request.newest_database, target)
 
@@ -163,8 +166,8 @@ def _load_from_wal(site: Site, world: World, paths: HostPaths, both: Repositorie
     """Fill the staged database from base backup and WAL, and return the time of its last transaction."""
     local = wal.plan.base.local in {each.identity for each in both.local.snapshots_or_none() or ()}
     source = both.local if local else both.remote
-    with recovery.database_of(site, world, wal.plan, source, wal.target) as container:
-        until = recovery.until(world, container)
+    with recovery.recovered_database(site, world, wal.plan, source, wal.target) as container:
+        until = recovery.last_transaction(world, container)
         postgres = world.containers.name(paths.project, "postgres")
         dump, load = world_postgres.dump(container), world_postgres.load(postgres, STAGED)
         done = world.processes.pipe(dump, load, environment={}, tell=world.tell)

@@ -13,7 +13,7 @@ from ops.errors import OpsError
 from ops.images import pins
 from ops.model import Report
 from ops.stack.nginx_handover import NGINX
-from ops.timeline_chart import Mark, TimelineChart, document_of
+from ops.timeline_chart import Mark, TimelineChart, to_document
 from ops.update.journal import Pending, Progress, UpdateContext
 from ops.world import World
 
@@ -25,7 +25,7 @@ def history(site: Site, world: World, *, paths: HostPaths | None = None) -> Repo
     at = UpdateContext(site, world, paths or HostPaths())
     entries = read_entries(at)
     lines = tuple(map(_line, entries))
-    with_charts = [each | {"course": document_of(course_of(each))} for each in entries]
+    with_charts = [each | {"course": to_document(course_of(each))} for each in entries]
     return Report("update", False, f"{len(entries)} updates", {"updates": with_charts}, lines)
 
 

@@ -10,7 +10,7 @@ from ops.images import pins
 from ops.images.pins import Pin
 from ops.model import Report
 from ops.stack import notify
-from ops.timeline_chart import document_of
+from ops.timeline_chart import to_document
 from ops.update import pg_upgrade, steps
 from ops.update.history import course_of, write_entry
 from ops.update.journal import Pending, Progress, UpdateContext, begin_record, pending_from
@@ -46,7 +46,7 @@ def commit(at: UpdateContext, pending: Pending, progress: Progress, pin: Pin, ou
         summary,
         facts
         | {"away": progress.away, "backup": pending.backup, "durations": progress.timer.seconds}
-        | {"course": document_of(course_of(entry))},
+        | {"course": to_document(course_of(entry))},
     )
 
 

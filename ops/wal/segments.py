@@ -1,7 +1,7 @@
-"""The database's write-ahead log as it lies in the bucket: what its segments are called, and which of them make a database.
+"""The write-ahead log (WAL) in the bucket: segment names, positions, base backup records, and the state of the stream.
 
-A segment is a piece of the log, always of one size; a position (LSN) is a byte of it. A base is a copy of the database's
-files: with every segment from its start on, it becomes the database of any later position.
+The WAL is divided into segments of one size; a position (LSN) is the number of a byte in it. A base backup is a copy of the
+database's files: with every segment from its start on, it can be recovered to any later position.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ops.model import Probe
 PREFIX, BASES = "wal/", "bases/"
 PARTIAL = ".partial"
 SEGMENT_BYTES = 2**24
-# Whatever was written for so long is on its way to the bucket: less than the minute that may be lost.
+# A segment with changes is switched after this time at the latest: changes of at most one minute may be lost.
 SWITCH_SECONDS = 30.0
-PROBE = "database log"
+PROBE = "WAL stream"
 LATE = timedelta(minutes=3)
 BASE_HOURS = 24
 KEPT_DAYS = 14
@@ -34,23 +34,24 @@ _SCHEMA = 1
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """One piece of the log, by its number from the log's very beginning, and the timeline that it was written on."""
+    """One segment, by its number from the beginning of the WAL and its timeline."""
 
     number: int
     timeline: int
 
     def name(self, size: int = SEGMENT_BYTES) -> str:
-        """Return what PostgreSQL calls it (src/include/access/xlog_internal.h, XLogFileName)."""
+        """Return PostgreSQL's name for it (src/include/access/xlog_internal.h, XLogFileName)."""
         high, low = divmod(self.number, 2**32 // size)
         return f"{self.timeline:08X}{high:08X}{low:08X}"
 
 
 @dataclass(frozen=True)
-class Base:
-    """A copy of the database's files, as the bucket tells of it.
+class BaseBackup:
+    """The record of a base backup: a copy of the database's files.
 
-    It needs the log from position ``start`` on, and is a database from ``end`` on. ``local`` and ``remote`` are its
-    snapshots in the two restic repositories, ``size`` its bytes, ``segment_bytes`` the size of the log's segments.
+    Recovery needs the WAL from position ``start`` on, and the database is consistent from ``end`` on. ``local`` and
+    ``remote`` are its snapshots in the two restic repositories, ``size`` is in bytes, and ``segment_bytes`` is the size of a
+    segment.
     """
 
     identity: str
@@ -68,9 +69,9 @@ class Base:
 
 @dataclass(frozen=True)
 class Streamed:
-    """What the stream says of itself: all that was committed until ``covered`` is in the bucket.
+    """The state of the stream: all transactions committed until ``covered`` are in the bucket.
 
-    ``system`` is the database's own number, ``shipped`` the last segment that arrived, ``trouble`` what hinders it now.
+    ``system`` is the database's system identifier, ``shipped`` the last uploaded segment, ``trouble`` the current error or "".
     """
 
     system: str
@@ -81,27 +82,27 @@ class Streamed:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Where the log of one database waits on a host: as it is received, and sealed for the bucket."""
+    """The folders of one database's WAL on a host: received files, and encrypted ones that wait for the upload."""
 
     folder: Path
 
     @property
     def received(self) -> Path:
-        """What pg_receivewal writes; the segment that is not whole yet ends in .partial."""
+        """The files that pg_receivewal writes; an unfinished segment ends in .partial."""
         return self.folder / "received"
 
     @property
-    def sealed(self) -> Path:
-        """What goes to the bucket as it is."""
+    def encrypted(self) -> Path:
+        """The files to upload as they are."""
         return self.folder / "sealed"
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How far the bucket keeps up with the database. ``covered`` is the moment until which it has all that was committed.
+    """How far the bucket keeps up with the database: it has all transactions committed until ``covered``.
 
-    ``seen`` is which transactions were over when the segment was last switched, at ``switched``; ``waiting`` is the
-    segment that has to arrive before the bucket has them.
+    ``seen`` is PostgreSQL's snapshot of finished transactions at the last segment switch, ``switched`` its time. ``waiting``
+    is the segment that has to be uploaded before the bucket has these transactions, or "".
     """
 
     covered: datetime | None = None
@@ -110,17 +111,17 @@ class Coverage:
     waiting: str = ""
 
     def wants_switch(self, transactions: str, now: datetime) -> bool:
-        """Tell whether what was written since the last switch has to be sent on its way. An idle database needs none."""
-        # A switch that is yet to come was made by a clock that has been set back since.
+        """Return whether to switch the segment because of new transactions. An idle database needs no switch."""
+        # A switch in the future means that the clock was set back since.
         rested = self.switched is None or not 0 <= (now - self.switched).total_seconds() < SWITCH_SECONDS
         return rested and not self.waiting and transactions != self.seen
 
     def after_switch(self, transactions: str, segment: str, now: datetime) -> Coverage:
-        """Return the coverage once the segment that has all of ``transactions`` was ended at ``now``."""
+        """Return the coverage after a switch at ``now`` of the segment that has all of ``transactions``."""
         return Coverage(self.covered, transactions, now, segment)
 
-    def after_look(self, transactions: str, shipped: str, now: datetime) -> Coverage:
-        """Return the coverage once ``shipped`` was the last segment that arrived, and these transactions were over."""
+    def after_poll(self, transactions: str, shipped: str, now: datetime) -> Coverage:
+        """Return the coverage at ``now``, with the last uploaded segment and PostgreSQL's snapshot of transactions."""
         if self.waiting and shipped >= self.waiting:
             return Coverage(self.switched, self.seen, self.switched, "")
         if self.seen == transactions and not self.waiting:
@@ -129,7 +130,7 @@ class Coverage:
 
 
 def position_from(text: str) -> int:
-    """Return the position that PostgreSQL writes as 16/B374D848."""
+    """Return the position that PostgreSQL writes like 16/B374D848."""
     high, _, low = text.partition("/")
     return int(high, 16) << 32 | int(low, 16)
 
@@ -140,7 +141,7 @@ def position_as_text(position: int) -> str:
 
 
 def segment_from(name: str, size: int = SEGMENT_BYTES) -> Segment | None:
-    """Return the segment of a file's name, or None for a file that is no whole segment."""
+    """Return the segment of a file name, or None for a file that is not a finished segment."""
     found = _NAME.fullmatch(name)
     if not found:
         return None
@@ -149,71 +150,73 @@ def segment_from(name: str, size: int = SEGMENT_BYTES) -> Segment | None:
 
 
 def segment_before(position: int, timeline: int, size: int = SEGMENT_BYTES) -> Segment:
-    """Return the segment that the byte before a position lies in."""
+    """Return the segment with the byte before a position."""
     return Segment((position - 1) // size, timeline)
 
 
 def is_finished(name: str) -> bool:
-    """Tell whether a receiver's file is whole: a segment, or the history of a timeline."""
+    """Return whether a received file is finished: a segment, or a timeline history file."""
     return bool(_NAME.fullmatch(name) or HISTORY.fullmatch(name))
 
 
-def is_taken_back(known: Iterable[str], here: Segment, size: int = SEGMENT_BYTES) -> bool:
-    """Tell whether a database that writes ``here`` wrote segments before that are still to come: a disk of earlier is back."""
-    found = (segment_from(name, size) for name in known)
-    return any(each.timeline == here.timeline and each.number > here.number for each in found if each)
+def is_reverted(written: Iterable[str], current: Segment, size: int = SEGMENT_BYTES) -> bool:
+    """Return whether a segment after ``current`` was already written: then the disk was set back to an earlier state."""
+    found = (segment_from(name, size) for name in written)
+    return any(each.timeline == current.timeline and each.number > current.number for each in found if each)
 
 
-def last_before(names: Iterable[str], here: Segment, size: int = SEGMENT_BYTES) -> str:
-    """Return the name of the last segment before ``here``, "" when there is none."""
+def last_before(names: Iterable[str], current: Segment, size: int = SEGMENT_BYTES) -> str:
+    """Return the name of the last segment before ``current``, or ""."""
     found = (segment_from(name, size) for name in names)
-    return max((each.name(size) for each in found if each and each.number < here.number), default="")
+    return max((each.name(size) for each in found if each and each.number < current.number), default="")
 
 
 def key_of(system: str, name: str) -> str:
-    """Return the bucket's key of a segment or history: below the number of its database, and its timeline."""
+    """Return the bucket's key of a segment or history file: below its database's system identifier and its timeline."""
     return f"{PREFIX}{system}/{name[:8]}/{name}"
 
 
 def name_from(key: str) -> str:
-    """Return the name of the segment or history that lies under a key."""
+    """Return the name of the segment or history file of a key."""
     return key.rpartition("/")[2]
 
 
-def check_stream(known: Streamed | None, now: datetime) -> Probe:
-    """Return whether the database's log arrives in the bucket: red when what is not there yet is older than LATE."""
+def check_stream(state: Streamed | None, now: datetime) -> Probe:
+    """Return whether the WAL arrives in the bucket: red when changes older than LATE are not there."""
     remedy = "journalctl --unit gitea-suite-wal; systemctl restart gitea-suite-wal"
-    if known is None:
-        return Probe(PROBE, False, "none has arrived in the bucket yet", remedy)
-    age = (now - known.covered).total_seconds()
-    trouble = f": {known.trouble}" if known.trouble else ""
+    if state is None:
+        return Probe(PROBE, False, "no WAL has arrived in the bucket yet", remedy)
+    age = (now - state.covered).total_seconds()
+    trouble = f": {state.trouble}" if state.trouble else ""
     return Probe(PROBE, abs(age) <= LATE.total_seconds(), f"in the bucket until {age:.0f} s ago{trouble}", remedy)
 
 
-def base_to_json(base: Base) -> bytes:
-    """Return a base as the bucket keeps it."""
+def base_to_json(base: BaseBackup) -> bytes:
+    """Return the record of a base backup as stored in the bucket."""
     document = {"schema": _SCHEMA, **dataclasses.asdict(base), "moment": base.moment.isoformat()}
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
-def base_from_json(content: bytes) -> Base:
-    """Return a base that the bucket keeps; raises OpsError for one that is cut off, foreign or newer."""
+def base_from_json(content: bytes) -> BaseBackup:
+    """Return the record of a base backup from the bucket; raises OpsError for one that is truncated, foreign or newer."""
     try:
         document = json.loads(content)
         if document.pop("schema") != _SCHEMA:
-            raise OpsError("a base's record was written by a newer suite", "use that one")
-        return Base(**document | {"moment": datetime.fromisoformat(document["moment"])})
+            raise OpsError("the record of a base backup was written by a newer suite", "use that suite")
+        return BaseBackup(**document | {"moment": datetime.fromisoformat(document["moment"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise OpsError("a base's record is cut off or not one of ours", "ops backup take makes a new one") from error
+        raise OpsError(
+            "the record of a base backup is truncated or foreign", "run ops backup take for a new base backup"
+        ) from error
 
 
 def state_to_json(state: Streamed) -> str:
-    """Return what the stream says of itself as it is kept on the host."""
+    """Return the state of the stream as stored on the host."""
     return json.dumps(dataclasses.asdict(state) | {"covered": state.covered.isoformat()}, sort_keys=True)
 
 
 def state_from_json(text: str) -> Streamed | None:
-    """Return what the stream said of itself, or None when it said nothing that can be read."""
+    """Return the state of the stream, or None if it is unreadable."""
     try:
         document = json.loads(text)
         return Streamed(**document | {"covered": datetime.fromisoformat(document["covered"])})

@@ -1,7 +1,7 @@
-"""The database's log on its way to the bucket, all the time: received beside the database, sealed, sent, and only then let go.
+"""Stream the WAL to the bucket: receive it beside the database, encrypt it, upload it, and only then delete it on the host.
 
-PostgreSQL keeps the log until it was received (a replication slot), the host until it is in the bucket. Whoever is killed
-anywhere finds by names alone what is left to do.
+PostgreSQL keeps WAL until it was received (a replication slot), the host keeps it until it is in the bucket. After an
+interruption anywhere, the file names alone tell the next run what is left to do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ops.errors import OpsError
 from ops.model import Report
 from ops.wal import base_backups, encryption, segments
 from ops.wal import plan as wal_plan
-from ops.wal.base_backups import Log
+from ops.wal.base_backups import WalSource
 from ops.wal.segments import Coverage, Streamed, Waiting
 from ops.world import World
 from ops.world import postgres as world_postgres
@@ -26,30 +26,30 @@ from ops.world.lock import exclusive
 from ops.world.postgres import Session
 
 SLOT = "gitea_suite"
-_PACE_SECONDS = 1.0
-_PATIENCE_SECONDS = 5.0
+_POLL_SECONDS = 1.0
+_RETRY_SECONDS = 5.0
 
 
 def stream(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
-    """Bring the database's log into the bucket until someone ends this: what is committed arrives within the minute.
+    """Stream the WAL to the bucket until the process is stopped: commits arrive there within a minute.
 
-    A database or a bucket that is away is waited for, and told of in the state that ``ops health`` reads. Raises Locked
-    while another stream runs.
+    While the database or the bucket is unreachable, it retries and records that in the state that ``ops health`` reads.
+    Raises Locked while another stream runs.
     """
     paths = paths or HostPaths()
     paths.wal.mkdir(mode=0o700, parents=True, exist_ok=True)
     with exclusive(paths.lock.with_name("wal.lock"), world.clock.now()):
         while True:
             try:
-                _attend(site, world, paths)
+                _receive(site, world, paths)
             except OpsError as error:
                 world.tell(f"{error.message}; trying again")
-                _note(paths, error.message)
-            world.clock.sleep(_PATIENCE_SECONDS)
+                _record_trouble(paths, error.message)
+            world.clock.sleep(_RETRY_SECONDS)
 
 
 def state_of(paths: HostPaths) -> Streamed | None:
-    """Return what the stream said last of itself, None before it has said anything."""
+    """Return the last state of the stream, None before the first one."""
     file = _state(paths)
     return segments.state_from_json(file.read_text(encoding="utf-8")) if file.exists() else None
 
@@ -57,187 +57,192 @@ def state_of(paths: HostPaths) -> Streamed | None:
 def ship(
     site: Site, world: World, waiting: Waiting, system: str, key: bytes, shipped: Collection[str] = frozenset()
 ) -> str:
-    """Bring into the bucket what was received wholly, and return the last name, or "" when there was nothing.
+    """Upload the finished files, and return the name of the last segment, or "" without one.
 
-    ``shipped`` is what is there already, of a run that was cut off. Raises Unavailable when the bucket is out of reach:
-    then all that was received waits, sealed.
+    ``shipped`` has the files of an interrupted run that are already in the bucket. Raises Unavailable when the bucket is
+    unreachable: then the received files wait, encrypted.
     """
-    received, sealed = _names(waiting.received), _names(waiting.sealed)
-    plan = wal_plan.plan_shipping(received, sealed, shipped)
+    received, encrypted = _names(waiting.received), _names(waiting.encrypted)
+    plan = wal_plan.plan_shipping(received, encrypted, shipped)
     for name in plan.drop_received:
         (waiting.received / name).unlink()
-    for name in plan.seal:
+    for name in plan.encrypt:
         content = (waiting.received / name).read_bytes()
-        world.files.write(waiting.sealed / name, encryption.encrypt(content, key, segments.key_of(system, name)))
+        world.files.write(waiting.encrypted / name, encryption.encrypt(content, key, segments.key_of(system, name)))
         (waiting.received / name).unlink()
-    for name in plan.drop_sealed:
-        (waiting.sealed / name).unlink()
+    for name in plan.drop_encrypted:
+        (waiting.encrypted / name).unlink()
     last = ""
-    for name in sorted(_names(waiting.sealed)):
-        world.aws.write_object(site.backup.bucket, segments.key_of(system, name), (waiting.sealed / name).read_bytes())
-        (waiting.sealed / name).unlink()
+    for name in sorted(_names(waiting.encrypted)):
+        world.aws.write_object(
+            site.backup.bucket, segments.key_of(system, name), (waiting.encrypted / name).read_bytes()
+        )
+        (waiting.encrypted / name).unlink()
         last = name if segments.segment_from(name) else last
     return last
 
 
 def ship_left_behind(site: Site, world: World, paths: HostPaths, key: bytes) -> None:
-    """Bring into the bucket what an earlier run has left, of this database or of one that is no more; nothing twice.
+    """Upload the files that an earlier run left, of this database or of a former one, and none of them twice.
 
-    Raises Unavailable when the bucket is out of reach.
+    Raises Unavailable when the bucket is unreachable.
     """
     for folder in sorted(each for each in paths.wal.iterdir() if each.name.isdigit()):
         waiting = waiting_for(paths, folder.name)
-        left = {name for name in [*_names(waiting.received), *_names(waiting.sealed)] if segments.is_finished(name)}
-        there = left.intersection(base_backups.shipped(site, world, folder.name)) if left else set()
-        same = {name for name in there if _is_same(site, world, waiting, folder.name, name, key)}
+        left = {name for name in [*_names(waiting.received), *_names(waiting.encrypted)] if segments.is_finished(name)}
+        uploaded = left.intersection(base_backups.shipped(site, world, folder.name)) if left else set()
+        same = {name for name in uploaded if _is_same(site, world, waiting, folder.name, name, key)}
         ship(site, world, waiting, folder.name, key, same)
 
 
 def waiting_for(paths: HostPaths, system: str) -> Waiting:
-    """Return where the log of a database waits, made where it is not there."""
+    """Return the folders where the WAL of a database waits, created if missing."""
     found = Waiting(paths.wal / system)
-    for folder in (found.received, found.sealed):
+    for folder in (found.received, found.encrypted):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return found
 
 
-def _attend(site: Site, world: World, paths: HostPaths) -> None:
-    """Receive and ship until something is away; raises OpsError then."""
+def _receive(site: Site, world: World, paths: HostPaths) -> None:
+    """Receive and upload WAL until the receiver ends or the database is unreachable; raises OpsError then."""
     postgres = world.containers.name(paths.project, "postgres")
     (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "postgres"]
-    key, receiver = base_backups.key_of(paths.secrets), f"{paths.project}-wal"
+    key, receiver = base_backups.encryption_key(paths.secrets), f"{paths.project}-wal"
     with world.postgres.session(postgres, "postgres") as session:
-        log = base_backups.log_of(session)
-        here = segments.Segment(base_backups.position_of(session) // log.segment_bytes, log.timeline)
-        waiting = waiting_for(paths, log.system)
+        source = base_backups.wal_source_of(session)
+        current = segments.Segment(base_backups.position_of(session) // source.segment_bytes, source.timeline)
+        waiting = waiting_for(paths, source.system)
         world.containers.discard(receiver)
-        if segments.is_taken_back(_known(paths, waiting, log), here, log.segment_bytes):
-            _abandon(world, session, paths, waiting, log.system)
-        _hold(world, session)
+        if segments.is_reverted(_written(paths, waiting, source), current, source.segment_bytes):
+            _reset(world, session, paths, waiting, source.system)
+        _ensure_slot(world, session)
         program = world_postgres.receive_wal(postgres, image, waiting.received, slot=SLOT, name=receiver)
-        way = _Way(site, world, paths, log, waiting, key, here)
+        uploader = _Uploader(site, world, paths, source, waiting, key, current)
         with world.processes.in_background(program) as companion:
-            known = Coverage(_covered(paths, log))
+            coverage = Coverage(_covered(paths, source))
             while not (ended := companion.ended()):
-                known = _look(way, session, known)
-                world.clock.sleep(_PACE_SECONDS)
-    raise OpsError(f"pg_receivewal ended: {ended.output.strip()[-400:]}", "look at the log of postgres")
+                coverage = _poll(uploader, session, coverage)
+                world.clock.sleep(_POLL_SECONDS)
+    raise OpsError(
+        f"pg_receivewal ended: {ended.output.strip()[-400:]}", "look at docker logs of the postgres container"
+    )
 
 
 @dataclass
-class _Way:
-    """The way of a database's log into the bucket. One that is barred stops no one from receiving: what is received waits.
+class _Uploader:
+    """Uploads the WAL of a database. While uploads fail, receiving goes on and the received files wait.
 
-    ``last`` is the last segment that has arrived, None before anyone could ask; ``again`` is when to try next.
+    ``first`` is the segment in which this run began to receive. ``last`` is the last uploaded segment, None before the
+    bucket was reachable; ``retry_at`` is the time of the next attempt.
     """
 
     site: Site
     world: World
     paths: HostPaths
-    log: Log
+    source: WalSource
     waiting: Waiting
     key: bytes
-    begin: segments.Segment
+    first: segments.Segment
     last: str | None = None
-    again: float = 0.0
+    retry_at: float = 0.0
 
-    def bring(self) -> str | None:
-        """Bring what is whole, at first what was left behind, and return the last that has arrived; None while that is barred."""
-        if self.world.clock.monotonic() < self.again:
+    def upload(self) -> str | None:
+        """Upload the finished files, leftovers first, and return the last uploaded segment; None while uploads fail."""
+        if self.world.clock.monotonic() < self.retry_at:
             return None
         try:
             if self.last is None:
                 ship_left_behind(self.site, self.world, self.paths, self.key)
-                there = base_backups.shipped(self.site, self.world, self.log.system)
-                self.last = segments.last_before(there, self.begin, self.log.segment_bytes)
-            self.last = ship(self.site, self.world, self.waiting, self.log.system, self.key) or self.last
-        except OpsError as barred:
-            self.world.tell(f"{barred.message}; the log is received and waits here; trying again")
-            _note(self.paths, barred.message)
-            self.again = self.world.clock.monotonic() + _PATIENCE_SECONDS
+                shipped = base_backups.shipped(self.site, self.world, self.source.system)
+                self.last = segments.last_before(shipped, self.first, self.source.segment_bytes)
+            self.last = ship(self.site, self.world, self.waiting, self.source.system, self.key) or self.last
+        except OpsError as error:
+            self.world.tell(f"{error.message}; received WAL waits on this host; trying again")
+            _record_trouble(self.paths, error.message)
+            self.retry_at = self.world.clock.monotonic() + _RETRY_SECONDS
             return None
         return self.last
 
 
-def _look(way: _Way, session: Session, known: Coverage) -> Coverage:
-    """Do once what there is to do: end a segment that has been written to, bring what is whole."""
-    now, log = way.world.clock.now(), way.log
+def _poll(uploader: _Uploader, session: Session, coverage: Coverage) -> Coverage:
+    """Switch the segment if it has new transactions, upload the finished files, and return the new coverage."""
+    now, source = uploader.world.clock.now(), uploader.source
     ((transactions,),) = session.ask("SELECT pg_current_snapshot()")
-    if known.wants_switch(transactions, now):
+    if coverage.wants_switch(transactions, now):
         ((position,),) = session.ask("SELECT pg_switch_wal()")
-        ended = segments.segment_before(segments.position_from(position), log.timeline, log.segment_bytes)
-        known = known.after_switch(transactions, ended.name(log.segment_bytes), now)
-    last = way.bring()
+        ended = segments.segment_before(segments.position_from(position), source.timeline, source.segment_bytes)
+        coverage = coverage.after_switch(transactions, ended.name(source.segment_bytes), now)
+    last = uploader.upload()
     if last is None:
-        return known
-    known = known.after_look(transactions, last, now)
-    if known.covered:
-        _write_state(way.paths, Streamed(log.system, known.covered, last))
-    return known
+        return coverage
+    coverage = coverage.after_poll(transactions, last, now)
+    if coverage.covered:
+        _write_state(uploader.paths, Streamed(source.system, coverage.covered, last))
+    return coverage
 
 
-def _hold(world: World, session: Session) -> None:
-    """Have PostgreSQL keep what is not received yet. One receiver at a time: that of a run that was killed is sent away."""
+def _ensure_slot(world: World, session: Session) -> None:
+    """Let PostgreSQL keep WAL until it is received. Only one receiver is allowed: that of a killed run is terminated."""
     found = session.ask(f"SELECT wal_status FROM pg_replication_slots WHERE slot_name = '{SLOT}'")  # noqa: S608 - ours
     lost = [status for (status,) in found if status == "lost"]
-    _send_away(session)
+    _terminate_receiver(session)
     if lost:
-        world.tell("the database could not keep its log any longer: there is a gap in it, until the next base")
+        world.tell("PostgreSQL could not keep all WAL: it has a gap until the next base backup")
         session.ask(f"SELECT pg_drop_replication_slot('{SLOT}')")
     if lost or not found:
         session.ask(f"SELECT pg_create_physical_replication_slot('{SLOT}', true)")
-        # Something of the segment that is written to now, so that it is ended and sent even if nothing else comes.
+        # Write to the current segment, so that it is switched and shipped even without other writes.
         session.ask("SELECT pg_create_restore_point('the stream begins')")
 
 
-def _send_away(session: Session) -> None:
-    """Whoever receives is not who is about to, and may not know yet that it has ended."""
+def _terminate_receiver(session: Session) -> None:
+    """Terminate the server process of a former receiver, which may not have noticed yet that its client ended."""
     session.ask(
         f"SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots "  # noqa: S608 - ours
         f"WHERE slot_name = '{SLOT}' AND active_pid IS NOT NULL"
     )
 
 
-def _known(paths: HostPaths, waiting: Waiting, log: Log) -> set[str]:
-    """The segments of this database that this host knows to have been written to."""
-    said = state_of(paths)
-    local = {name.removesuffix(segments.PARTIAL) for name in [*_names(waiting.received), *_names(waiting.sealed)]}
-    return local | ({said.shipped} if said and said.system == log.system else set())
+def _written(paths: HostPaths, waiting: Waiting, source: WalSource) -> set[str]:
+    """Return the names of this database's segments that were written according to this host's files and state."""
+    state = state_of(paths)
+    local = {name.removesuffix(segments.PARTIAL) for name in [*_names(waiting.received), *_names(waiting.encrypted)]}
+    return local | ({state.shipped} if state and state.system == source.system else set())
 
 
-def _abandon(world: World, session: Session, paths: HostPaths, waiting: Waiting, system: str) -> None:
-    """Begin anew with a database that was taken back: it writes segments of the same names, with other content."""
+def _reset(world: World, session: Session, paths: HostPaths, waiting: Waiting, system: str) -> None:
+    """Restart the stream of a database that was set back: it writes segments with the same names and other content."""
     world.tell(
-        "the database was taken back to an earlier state; its log goes on from there, the next backup takes a base"
+        "the database was set back to an earlier state: its WAL continues there, the next backup takes a base backup"
     )
-    for file in [*waiting.received.iterdir(), *waiting.sealed.iterdir()]:
+    for file in [*waiting.received.iterdir(), *waiting.encrypted.iterdir()]:
         file.unlink(missing_ok=True)
-    # From here on it is given the time that any log has to arrive: a site that was taken back is not ill for that.
+    # The usual time limit starts now: being set back does not make the stream late.
     _write_state(paths, Streamed(system, world.clock.now(), ""))
-    _send_away(session)
+    _terminate_receiver(session)
     session.ask(f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'")  # noqa: S608 - ours
 
 
 def _is_same(site: Site, world: World, waiting: Waiting, system: str, name: str, key: bytes) -> bool:
-    """Whether what waits is what the bucket has under its name. A database that was taken back writes names twice."""
-    there = world.aws.read_object(site.backup.bucket, segments.key_of(system, name))
-    if (waiting.sealed / name).exists():
-        return (waiting.sealed / name).read_bytes() == there
+    """Return whether a waiting file equals the object with its name. A database that was set back writes names twice."""
+    stored = world.aws.read_object(site.backup.bucket, segments.key_of(system, name))
+    if (waiting.encrypted / name).exists():
+        return (waiting.encrypted / name).read_bytes() == stored
     with suppress(OpsError):
-        content = encryption.unpacked(encryption.decrypt(there, key, segments.key_of(system, name)))
+        content = encryption.decompressed(encryption.decrypt(stored, key, segments.key_of(system, name)))
         return content == (waiting.received / name).read_bytes()
     return False
 
 
-def _covered(paths: HostPaths, log: Log) -> datetime | None:
-    known = state_of(paths)
-    return known.covered if known and known.system == log.system else None
+def _covered(paths: HostPaths, source: WalSource) -> datetime | None:
+    state = state_of(paths)
+    return state.covered if state and state.system == source.system else None
 
 
-def _note(paths: HostPaths, trouble: str) -> None:
-    known = state_of(paths)
-    if known:
-        _write_state(paths, Streamed(known.system, known.covered, known.shipped, trouble))
+def _record_trouble(paths: HostPaths, trouble: str) -> None:
+    state = state_of(paths)
+    if state:
+        _write_state(paths, Streamed(state.system, state.covered, state.shipped, trouble))
 
 
 def _state(paths: HostPaths) -> Path:
@@ -245,12 +250,12 @@ def _state(paths: HostPaths) -> Path:
 
 
 def _write_state(paths: HostPaths, state: Streamed) -> None:
-    """Whole or not at all; after a loss of power it may be the one before."""
+    """Replace the state atomically; after a power loss the previous one may be back."""
     partial = _state(paths).with_suffix(".partial")
     partial.write_text(segments.state_to_json(state), encoding="utf-8")
     partial.replace(_state(paths))
 
 
 def _names(folder: Path) -> list[str]:
-    # Without what is still being written (ops/world/files.py).
+    # Without files that are still being written (ops/world/files.py).
     return [each.name for each in folder.iterdir() if not each.name.startswith(".")]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The alternative: what the roadmap's backup.sh was. pg_dump and a gzipped tar of the data volume, copied whole to S3.
-# backup.sh BUCKET OPS_IMAGE; the image is only there for its S3 client, which sends in parts and on ten connections as the
+# The alternative: the roadmap's backup.sh, which is pg_dump and a gzipped tar of the data volume, copied whole to S3.
+# backup.sh BUCKET OPS_IMAGE; only the image's S3 client is used, which uploads in parts and on ten connections as the
 # AWS CLI does.
 set -eu
 bucket=$1 image=$2 folder=/var/backups/bench

@@ -1,7 +1,7 @@
-"""A site's data as Gitea keeps it: bare repositories with packs and loose objects, LFS files and attachments; the same for a seed.
+"""A site's data as Gitea stores it: bare repositories with packs and loose objects, LFS files and attachments.
 
-A repository comes with about 500 files and 10 MB, so that 200 of them are 100,000 files and 2 GB. About a fifth of it can be
-compressed, as it is on a site: what git keeps is compressed already.
+The content depends only on the repository's number. A repository has about 500 files and 10 MB, so that 200 of them are 100,000
+files and 2 GB. About a fifth of the data is compressible, as on a real site: git's own objects are compressed already.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _ATTACHMENTS, _COMMITS = 190, 10
 
 
 def make(folder: Path, numbers: range) -> None:
-    """Write the repositories of these numbers, and the files that belong to them, below a folder like Gitea's /data."""
+    """Write the repositories of these numbers and their files below a folder like Gitea's /data."""
     empty = folder.with_name("empty.git")
     if not empty.exists():
         subprocess.run(["git", "init", "--bare", "--quiet", "--template=", "--initial-branch=main", empty], check=True)
     for number in numbers:
-        # Not for secrets: for the same content in each run.
+        # Not for secrets: each run gets the same content.
         chance = random.Random(number)
         repository = folder / f"git/repositories/bench/r{number:04}.git"
         shutil.copytree(empty, repository)
@@ -45,7 +45,7 @@ def _loose(chance: random.Random) -> Iterator[list[tuple[str, bytes]]]:
 def _history(
     chance: random.Random, commits: Iterator[list[tuple[str, bytes]]], *, first: bool = True
 ) -> Iterator[bytes]:
-    """Commits as git fast-import reads them."""
+    """Yield commits in the format of git fast-import."""
     for number, files in enumerate(commits):
         message = _text(chance, 60)
         parent = b"from refs/heads/main^0\n" if number == 0 and not first else b""
@@ -56,7 +56,7 @@ def _history(
 
 
 def _import(repository: Path, stream: Iterator[bytes], *, loose: bool) -> None:
-    # What is packed here is random, and deflating it in vain is half the time that all of this takes.
+    # The packed content is random: deflating it is useless and would take half of the time.
     settings = {
         "fastimport.unpackLimit": 10**6 if loose else 1,
         "core.compression": 1 if loose else 0,
@@ -78,6 +78,6 @@ def _files(folder: Path, chance: random.Random, number: int) -> None:
 
 
 def _text(chance: random.Random, size: int) -> bytes:
-    """Words from somewhere in the same long text."""
+    """Return words from a random place of one long text."""
     begin = chance.randrange(len(_PROSE))
     return (_PROSE[begin:] + _PROSE * (size // len(_PROSE) + 1))[:size]

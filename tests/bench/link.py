@@ -1,4 +1,4 @@
-"""The network between a host and S3, as slow as a small instance's."""
+"""A network link between the host and S3 with a small instance's bandwidth."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What a t3.medium, the example site's, may receive for as long as it likes; for a while it may receive twenty times as much
+# The sustained bandwidth of a t3.medium, the example site's instance; for a while it gets twenty times as much
 # (Amazon EC2 Instance Types guide, "Network specifications": 0.256 Gbps baseline, 5 burst).
 BASELINE_MBIT = 256
 
 
 @contextmanager
-def as_slow_as_a_small_instance_s(container: str, image: str) -> Iterator[None]:
-    """Let a container send no more than the baseline until the block ends; ``image`` has iproute2."""
+def limited_to_baseline(container: str, image: str) -> Iterator[None]:
+    """Limit what a container sends to the baseline during the block; ``image`` must have iproute2."""
     _tc(container, image, f"qdisc add dev eth0 root tbf rate {BASELINE_MBIT}mbit burst 1mb latency 100ms")
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a benchmark measured goes into reports/bench.json, beside what the others did, and is printed as a table."""
+"""Records a benchmark's figures in reports/bench.json next to those of the others, and prints them as a table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ REPORT = run_registry.REPOSITORY / "reports/bench.json"
 
 
 def _git(*arguments: str) -> str:
-    asked = ["git", "-C", str(run_registry.REPOSITORY), *arguments]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    argv = ["git", "-C", str(run_registry.REPOSITORY), *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def record(name: str, figures: Sequence[Figure], details: Mapping[str, Any]) -> None:
-    """Keep a benchmark's figures for the tree that is checked out."""
+    """Record a benchmark's figures for the checked-out tree."""
     tree = _git("rev-parse", "HEAD^{tree}") + (" and changes" if _git("status", "--porcelain") else "")
     made = Bench(name, tree, datetime.now(UTC).replace(microsecond=0), tuple(figures), dict(details))
     REPORT.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The local site, deployed from nothing and grown to a size, as benchmarks meet it."""
+"""The local site of the benchmarks, deployed from nothing and grown to a size."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ops.config import load
 from ops.world.process import Processes
 from tests.bench import content
 from tests.bench.host import Host
-from tests.bench.link import as_slow_as_a_small_instance_s
+from tests.bench.link import limited_to_baseline
 
 SCRIPTS = "bench-scripts"
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site that runs: its host, its bucket, a client for that, what slows the way from there, and where visitors find it."""
+    """A running site: its host, its bucket with an S3 client, the slow link (``slow``), and the address for its visitors."""
 
     host: Host
     bucket: str
@@ -36,9 +36,9 @@ class Site:
 
 
 def on(ground: Environment) -> Site:
-    """Return the site that is deployed on a ground, and make a bucket for the script beside its own.
+    """Return the site that is deployed in a test environment, and make a second bucket for the script.
 
-    Its timers are at rest, and so is the stream of the database's log: what is sent is what a backup sends.
+    The timers and the WAL stream are stopped, so that only a backup sends data.
     """
     known = load.load(ground.site_file)
     host, storage = Host(ground.place.name("host")), aws.client(known.aws.endpoint_url, "s3")
@@ -47,17 +47,17 @@ def on(ground: Environment) -> Site:
     where = {"LocationConstraint": aws.REGION}
     storage.create_bucket(Bucket=SCRIPTS, CreateBucketConfiguration=where)
     trust = ssl.create_default_context(cafile=ground.authorities)
-    slow = partial(as_slow_as_a_small_instance_s, ground.place.name("aws"), ground.images.local("host"))
+    slow = partial(limited_to_baseline, ground.place.name("aws"), ground.images.local("host"))
     return Site(host, known.backup.bucket, storage, slow, known.domain, known.host.address, trust)
 
 
 def compared(sizes: list[float]) -> float:
-    """Return the size at which a benchmark compares: 2 GB, or the largest there is."""
+    """Return the size at which benchmarks compare: 2 GB, or the largest chosen size."""
     return 2.0 if 2.0 in sizes else sizes[-1]
 
 
 def grow(site: Site, gigabytes: float) -> None:
-    """Bring the site to a size: what it has stays."""
+    """Grow the site to a size; existing data stays."""
     count = int(site.host.shell("ls /srv/gitea/gitea/git/repositories/bench 2>/dev/null | wc -l || true"))
     wanted = round(gigabytes * 100)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Backups against the roadmap's backup.sh (pg_dump and a gzipped tar, copied whole to S3), on the same site in the same run.
 
-The site is the local one, deployed from nothing; `ops` runs on its host as the host's timers run it. What is asserted is a ratio or a
-target of the design; the seconds themselves are this machine's.
+The site is the local one, deployed from nothing; `ops` runs on its host as the host's timers run it. The test asserts ratios and
+targets of the design; the seconds themselves depend on the machine.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from tests.bench.record import record
 from tests.bench.site import SCRIPTS, Site, compared, grow
 
 _GITEA = "gitea-suite-gitea-1"
-_AGAIN, _PAUSES = 3, 20
+_UNCHANGED, _PAUSES = 3, 20
 _LOCAL = "/var/backups/gitea-suite"
 _MIB = 2**20
 
 
-# Of eight gigabytes, each copied more than once.
+# Eight gigabytes are copied several times.
 pytestmark = pytest.mark.timeout(3 * 60 * 60)
 
 
 @dataclass
 class Taken:
-    """What was measured of a size: the first backup, those of what had not changed, one after a push, how long writes stood still, memory."""
+    """The measurements at a size: the first backup, unchanged backups, one after a change, the pauses of writes, memory."""
 
     gigabytes: float
     first: Run
@@ -46,20 +46,20 @@ class Taken:
     memory: Memory = field(default_factory=Memory)
 
 
-def test_backups_against_a_dump_and_a_tar_that_are_copied_whole(site: Site, sizes: list[float]) -> None:
+def test_backups_against_a_full_copy_of_dump_and_tar(site: Site, sizes: list[float]) -> None:
     measured: list[Taken] = []
     figures: list[Figure] = []
     details: dict[str, Any] = {"load": os.getloadavg()}
     for gigabytes in sizes:
         grow(site, gigabytes)
-        begin_anew(site)
-        script = [the_script(site)] if gigabytes == compared(sizes) else []
+        delete_backups(site)
+        script = [run_script(site)] if gigabytes == compared(sizes) else []
         taken = take(site, gigabytes)
         if script:
-            script.append(the_script(site))
+            script.append(run_script(site))
             details["script"] = [asdict(each) for each in script]
             figures += against_the_script(taken, script)
-        stand_still(site, taken)
+        measure_pauses(site, taken)
         if script:
             restored = restore(site)
             details["restore"] = {name: asdict(each) for name, each in restored.items()}
@@ -70,8 +70,8 @@ def test_backups_against_a_dump_and_a_tar_that_are_copied_whole(site: Site, size
     assert [each.what for each in figures if not each.met] == []
 
 
-def begin_anew(site: Site) -> None:
-    """No backup is there, neither here nor in the bucket."""
+def delete_backups(site: Site) -> None:
+    """Delete every backup, on the host and in the bucket."""
     site.host.shell(f"rm -rf {_LOCAL}/*")
     pages = site.storage.get_paginator("list_object_versions").paginate(Bucket=site.bucket)
     for page in pages:
@@ -82,30 +82,30 @@ def begin_anew(site: Site) -> None:
     assert not site.storage.list_objects_v2(Bucket=site.bucket).get("Contents")
 
 
-def the_script(site: Site) -> Run:
-    """One run of backup.sh. Its second does what its first did."""
+def run_script(site: Site) -> Run:
+    """Run backup.sh; a second run does the same work as the first."""
     image = site.host.shell("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").strip()
-    written = (Path(__file__).parent / "backup.sh").read_text(encoding="utf-8")
-    site.host.shell(f"cat > /usr/local/bin/backup.sh <<'END'\n{written}END")
-    return _told(f"backup.sh, {image}", site.host.timed(f"sh /usr/local/bin/backup.sh {SCRIPTS} {image}"))
+    script = (Path(__file__).parent / "backup.sh").read_text(encoding="utf-8")
+    site.host.shell(f"cat > /usr/local/bin/backup.sh <<'END'\n{script}END")
+    return _print_run(f"backup.sh, {image}", site.host.timed(f"sh /usr/local/bin/backup.sh {SCRIPTS} {image}"))
 
 
 def take(site: Site, gigabytes: float) -> Taken:
     with site.host.memory() as memory:
-        first = _told(f"first backup of {gigabytes} GB", site.host.ops("backup take"))
-        again = [_told("unchanged", site.host.ops("backup take")) for _ in range(_AGAIN)]
+        first = _print_run(f"first backup of {gigabytes} GB", site.host.ops("backup take"))
+        again = [_print_run("unchanged", site.host.ops("backup take")) for _ in range(_UNCHANGED)]
         site.host.shell(f"docker exec {_GITEA} sh -c 'date > /data/bench && rm /data/bench'")
-        touched = _told("one folder touched", site.host.ops("backup take"))
+        touched = _print_run("one folder touched", site.host.ops("backup take"))
     return Taken(gigabytes, first, touched, again, memory=memory)
 
 
-def stand_still(site: Site, taken: Taken) -> None:
-    """Back up again and again while something writes a few megabytes a second."""
+def measure_pauses(site: Site, taken: Taken) -> None:
+    """Take backups while a process writes a few megabytes a second."""
     with writing(site.host), site.host.frozen(_GITEA) as taken.pauses:
         for _ in range(_PAUSES):
             site.host.ops("backup take")
     assert len(taken.pauses) == _PAUSES
-    print(f"writes stood still: {', '.join(f'{each:.3f}' for each in sorted(taken.pauses))} s", flush=True)
+    print(f"writes paused: {', '.join(f'{each:.3f}' for each in sorted(taken.pauses))} s", flush=True)
 
 
 @contextmanager
@@ -128,13 +128,13 @@ def writing(host: Host) -> Iterator[None]:
 
 
 def restore(site: Site) -> dict[str, Run]:
-    """The whole site out of the bucket alone, as on a new host; out of the copy on this one; of its picture; and what to compare with.
+    """Restore the whole site from the bucket alone, as on a new host, from the host's own copy and from its snapshot.
 
-    What goes to the bucket is measured twice: with nothing between it and the host, which is quicker than S3 is to anyone, and
-    over a link.
+    The alternatives to compare with are plain copying and the script. Copying and the restore from the bucket are measured twice:
+    without a link, which is faster than S3 ever is, and over a slow link.
     """
     host = site.host
-    measured = {"copying": copying(site), "the script's": the_script_s(site)}
+    measured = {"copying": copying(site), "the script's": restore_of_the_script(site)}
     with site.slow():
         measured["copying over a link"] = copying(site)
     host.shell(f"mv {_LOCAL}/restic {_LOCAL}/away")
@@ -146,23 +146,23 @@ def restore(site: Site) -> dict[str, Run]:
     host.shell(f"mv {_LOCAL}/away {_LOCAL}/restic")
     measured["here"] = host.ops("restore --full-copy --yes")
     measured["picture"] = host.ops("restore --yes")
-    # What was written during the newest backup, and came back with it.
+    # The files written during the newest backup, which the restore brought back.
     host.shell(f"docker exec {_GITEA} rm -r /data/bench")
-    of_pictures = {name: each.document["picture"] for name, each in measured.items() if "picture" in each.document}
-    assert of_pictures == {"bucket": False, "bucket over a link": False, "here": False, "picture": True}
+    from_snapshot = {name: each.document["picture"] for name, each in measured.items() if "picture" in each.document}
+    assert from_snapshot == {"bucket": False, "bucket over a link": False, "here": False, "picture": True}
     for name, each in measured.items():
-        _told(f"restore: {name}", each)
+        _print_run(f"restore: {name}", each)
     return measured
 
 
 def restore_out_of_the_bucket(host: Host) -> Run:
-    """Nothing of the repository is here, as on a new host."""
+    """Restore without a local repository or cache, as on a new host."""
     host.shell(f"rm -rf {_LOCAL}/cache")
     return host.ops("restore --full-copy --yes")
 
 
 def copying(site: Site) -> Run:
-    """Bring the site's bytes, one object that is not compressed, from S3 to the data disk."""
+    """Copy the site's bytes as one uncompressed object from S3 to the data disk."""
     image = site.host.shell("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").strip()
     client = f"docker run --rm --interactive --network host --env-file /etc/gitea-suite/ops.env --volume /srv/gitea:/srv/gitea --entrypoint python3 {image} -c"
     site.host.shell(
@@ -176,8 +176,8 @@ def copying(site: Site) -> Run:
     return taken
 
 
-def the_script_s(site: Site) -> Run:
-    """What backup.sh stored becomes a folder and a database again."""
+def restore_of_the_script(site: Site) -> Run:
+    """Restore the folder and the database from the files of backup.sh."""
     image = site.host.shell("grep -o 'gitea-suite/ops:[0-9a-f]*' /usr/local/bin/ops | head -1").strip()
     client = f"docker run --rm --network host --env-file /etc/gitea-suite/ops.env --volume /var/backups:/var/backups --entrypoint python3 {image} -c"
     fetch = " && ".join(
@@ -204,25 +204,25 @@ def against_the_script(taken: Taken, script: list[Run]) -> list[Figure]:
     return [
         _ratio(f"first backup of {size}", f"{taken.first.seconds:.1f} s", f"backup.sh: {seconds:.1f} s", taken.first.seconds / seconds, 1),
         _ratio(f"unchanged backup of {size}: time", f"{unchanged:.1f} s", f"backup.sh: {seconds:.1f} s", unchanged / seconds, 0.1),
-        # Whatever changes, restic looks at every file.
+        # After any change restic scans every file.
         _ratio(f"backup of {size} after one change: time", f"{taken.touched.seconds:.1f} s", f"backup.sh: {seconds:.1f} s", taken.touched.seconds / seconds, 0.5),
         _ratio(f"unchanged backup of {size}: sent", in_bytes(bytes_again), f"backup.sh: {in_bytes(round(sent))}", bytes_again / sent, 0.01),
     ]  # fmt: skip
 
 
 def of_restores(restored: dict[str, Run]) -> list[Figure]:
-    """To a healthy site each. With nothing between host and bucket two processors are the bound, and there is no target."""
+    """Compare the restores, each up to a healthy site. Without a link the two processors are the limit, so there is no target."""
     copied, script, over = (restored[each].seconds for each in ("copying", "the script's", "copying over a link"))
-    bucket, linked, here, picture = (
+    bucket, linked, own_copy, snapshot = (
         restored[each].seconds for each in ("bucket", "bucket over a link", "here", "picture")
     )
     copying_them = f"copying its bytes: {copied:.1f} s"
     return [
-        _ratio("restore of the newest backup in place", f"{picture:.1f} s", copying_them, picture / copied, 1.2),
-        _ratio(f"restore out of the bucket, over {BASELINE_MBIT} Mbit/s", f"{linked:.1f} s", f"copying its bytes over it: {over:.1f} s", linked / over, 1.2),
-        _ratio("restore out of the bucket, no link between", f"{bucket:.1f} s", copying_them, bucket / copied),
-        _ratio("restore out of the host's own copy", f"{here:.1f} s", copying_them, here / copied),
-        _ratio("restore out of the bucket, no link between", f"{bucket:.1f} s", f"the script's, unchecked: {script:.1f} s", bucket / script),
+        _ratio("restore of the newest backup in place", f"{snapshot:.1f} s", copying_them, snapshot / copied, 1.2),
+        _ratio(f"restore from the bucket, over {BASELINE_MBIT} Mbit/s", f"{linked:.1f} s", f"copying its bytes over it: {over:.1f} s", linked / over, 1.2),
+        _ratio("restore from the bucket, without the link", f"{bucket:.1f} s", copying_them, bucket / copied),
+        _ratio("restore from the host's own copy", f"{own_copy:.1f} s", copying_them, own_copy / copied),
+        _ratio("restore from the bucket, without the link", f"{bucket:.1f} s", f"the script's, unchecked: {script:.1f} s", bucket / script),
     ]  # fmt: skip
 
 
@@ -230,12 +230,12 @@ def of_pauses(measured: list[Taken]) -> list[Figure]:
     figures = []
     for taken in measured:
         slow = percentile(taken.pauses, 0.95)
-        words = f"writes stand still, {taken.gigabytes:g} GB, 95th percentile"
+        words = f"writes pause, {taken.gigabytes:g} GB, 95th percentile"
         figures.append(Figure(words, f"{slow:.2f} s", "", None, "at most 0.5 s", met=slow <= 0.5))
     small, large = (median(each.pauses) for each in (measured[0], measured[-1]))
     factor = measured[-1].gigabytes / measured[0].gigabytes
     if factor > 1:
-        words = f"writes stand still with {factor:g} times the data, median"
+        words = f"writes pause with {factor:g} times the data, median"
         figures.append(
             _ratio(words, f"{large:.3f} s", f"{measured[0].gigabytes:g} GB: {small:.3f} s", large / small, 2)
         )
@@ -261,7 +261,7 @@ def _ratio(what: str, measured: str, against: str, ratio: float, most: float | N
     return Figure(what, measured, against, round(ratio, 5), target, met=most is None or ratio <= most)
 
 
-def _told(what: str, taken: Run) -> Run:
+def _print_run(what: str, taken: Run) -> Run:
     steps = taken.document.get("durations", {})
     print(f"{what}: {taken.seconds} s, {in_bytes(taken.sent)} sent {steps}", flush=True)
     return taken

@@ -1,4 +1,4 @@
-"""A deployment of an unchanged site, against the same deployment from nothing in the same run; and where the time goes."""
+"""A deployment of an unchanged site, against the same deployment from nothing in the same run, with the times of the steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.bench.record import record
 
 @dataclass(frozen=True)
 class Deployment:
-    """Whether a deployment changed anything, and how long it took, in seconds: each step, and the slowest tasks of the host's."""
+    """Whether a deployment changed anything, and its seconds: in all, by step, and of the host's slowest tasks."""
 
     changed: bool
     steps: dict[str, float]
@@ -31,13 +31,13 @@ class Deployment:
     whole: float
 
     def share(self, step: str) -> float:
-        """Which part of the whole a step was, in percent."""
+        """Return a step's share of the whole time in percent."""
         return round(100 * self.steps[step] / self.whole, 1)
 
 
 @pytest.fixture(scope="module")
 def ground() -> Iterator[tuple[Environment, float]]:
-    """The local site's ground, and the seconds it took to raise."""
+    """The local site's test environment, and the seconds of its start."""
     began = time.monotonic()
     with environment.standing(run_registry.REPOSITORY / "sites/local.toml", print) as raised:
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=raised.images.local(OPS_BASE))
@@ -89,7 +89,7 @@ def test_a_second_deployment_against_the_first(ground: tuple[Environment, float]
         ),
     ]
     record("deploy", figures, details)
-    print("\n".join(["", f"ground raised in {seconds:.1f} s", *_table(first, second)]))
+    print("\n".join(["", f"test environment started in {seconds:.1f} s", *_table(first, second)]))
     print(f"plan without a change {plan_seconds} s, check without drift {check_seconds} s")
     for name, deployment in (("from nothing", first), ("unchanged", second)):
         print(f"slowest tasks {name}: " + ", ".join(f"{task} {taken} s" for task, taken in deployment.tasks))

@@ -1,4 +1,4 @@
-"""restic's settings against its defaults, on the same files in the same run: what docs/decisions/ says of them was measured here."""
+"""restic's settings against its defaults, on the same files in the same run: the measurements behind ADR 0019."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(60 * 60)
 
 @dataclass(frozen=True)
 class Took:
-    """What one run of restic came to: seconds, those of the processor, and the most memory it had, in MiB."""
+    """One run of restic: its seconds, its processor seconds, and its peak memory in MiB."""
 
     seconds: float
     processor: float
@@ -51,7 +51,7 @@ class Took:
 
 @dataclass(frozen=True)
 class Bench:
-    """A folder of files, one for repositories, and S3."""
+    """A folder with files and repositories, and S3."""
 
     folder: Path
     endpoint: str
@@ -64,14 +64,14 @@ class Bench:
         return ["--repo", f"s3:{self.endpoint}/bench/{name}"]
 
     def size(self, name: str) -> tuple[int, int]:
-        """Bytes and packs of a repository in the folder."""
+        """Return the bytes and the number of packs of a repository in the folder."""
         packs = [each.stat().st_size for each in (self.folder / name / "data").rglob("*") if each.is_file()]
         return sum(packs), len(packs)
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Gone afterwards: pytest keeps what lies in its own."""
+    """A folder that is removed after the test; pytest keeps its own temporary folders."""
     with tempfile.TemporaryDirectory() as made:
         yield Path(made)
 
@@ -99,8 +99,8 @@ def bench(folder: Path) -> Iterator[Bench]:
 
 def _restic(place: Place, reference: str, folder: Path) -> Callable[..., Took]:
     def restic(*arguments: str, **environment: str) -> Took:
-        known = {**aws.CREDENTIALS, "RESTIC_PASSWORD_FILE": "/bench/password", "RESTIC_CACHE_DIR": "/bench/cache"}
-        settings = [f"--env={name}={value}" for name, value in {**known, **environment}.items()]
+        defaults = {**aws.CREDENTIALS, "RESTIC_PASSWORD_FILE": "/bench/password", "RESTIC_CACHE_DIR": "/bench/cache"}
+        settings = [f"--env={name}={value}" for name, value in {**defaults, **environment}.items()]
         where = ["--network", place.network, "--label", f"{RUN_LABEL}={place.run}", "--volume", f"{folder}:/bench"]
         where += ["--user", f"{os.getuid()}:{os.getgid()}"]
         argv = ["docker", "run", "--rm", *where, *settings, "--entrypoint", "python3", reference, "-c", _MEASURED]
@@ -113,14 +113,14 @@ def _restic(place: Place, reference: str, folder: Path) -> Callable[..., Took]:
 
 @dataclass(frozen=True)
 class Notes:
-    """What was measured, by name; of a repository also its bytes and packs."""
+    """The measurements by name, and the bytes and packs of repositories."""
 
     bench: Bench
     took: dict[str, Took] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def back_up(self, name: str, *options: str, keep: bool = False, **environment: str) -> None:
-        """The files, into a new repository, which is removed again unless it is to be kept."""
+        """Back up the files into a new repository, and remove it again unless ``keep`` is set."""
         where = self.bench.local(name)
         self.bench.restic(*where, "init")
         took = self.bench.restic(*where, "backup", *options, "/bench/files", **environment)
@@ -130,7 +130,7 @@ class Notes:
             shutil.rmtree(self.bench.folder / name)
 
     def copy(self, name: str, origin: str, *options: str) -> None:
-        """A repository of the folder, to a new one in S3."""
+        """Copy a repository of the folder to a new one in S3."""
         source = ["--from-repo", f"/bench/{origin}", "--from-password-file", "/bench/password"]
         where = self.bench.remote(name)
         self.bench.restic(*where, "init", *source, "--copy-chunker-params")
@@ -143,7 +143,7 @@ class Notes:
 
 def test_settings_of_restic_against_its_defaults(bench: Bench) -> None:
     notes = Notes(bench)
-    # Whoever reads the files first reads them from the disk.
+    # The first run reads the files from the disk, the others from the page cache.
     notes.back_up("first", keep=True)
     _of_backups(notes)
     _of_copies(notes)
@@ -200,8 +200,8 @@ _PAIRS: Mapping[str, str] = {
 
 
 def _figure(name: str, base: str, took: Mapping[str, Took]) -> Figure:
-    """A setting against another; there is nothing that it has to be."""
+    """Compare a setting with another one, without a target."""
     mine, other = took[name], took[base]
-    told = f"{mine.seconds:.1f} s, {mine.processor:.1f} s of processor, {mine.memory} MiB"
+    measured = f"{mine.seconds:.1f} s, {mine.processor:.1f} s of processor, {mine.memory} MiB"
     against = f"{base}: {other.seconds:.1f} s, {other.processor:.1f} s, {other.memory} MiB"
-    return Figure(name.replace("-", " "), told, against, round(mine.seconds / other.seconds, 3), "", met=True)
+    return Figure(name.replace("-", " "), measured, against, round(mine.seconds / other.seconds, 3), "", met=True)

@@ -1,6 +1,6 @@
-"""Updates of Gitea against `docker compose pull && docker compose up --detach`, which is what the roadmap's scripts and Watchtower do.
+"""Updates of Gitea against `docker compose pull && docker compose up --detach`, as the roadmap's scripts and Watchtower update.
 
-Both on the same site in the same run, from 28.0.1 to 28.1.0 and to a release that is broken, while visitors come.
+Both run on the same site in the same run, from 28.0.1 to 28.1.0 and to a broken release, while visitors send requests.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ops.gate.benchmarks import Figure
 from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.bench.site import Site, compared, grow
-from tests.disaster.site.conftest import SETTINGS, anew_at
+from tests.disaster.site.conftest import SETTINGS, script_for_gitea
 from tests.support.load_clients import connected
 
 pytestmark = pytest.mark.timeout(60 * 60)
 
 TIMES, THEIR_TIMES = 6, 3
 AWAY_SECONDS, CHECK_SECONDS, BACK_SECONDS = 6.0, 3.0, 60.0
-# So long a site that was updated to a broken release is given to become well by itself.
-PATIENCE_SECONDS = 90.0
+# The time for a site that was updated to a broken release to recover by itself.
+RECOVERY_SECONDS = 90.0
 _COMPOSE = "cd /opt/gitea-suite/compose"
-# What an update elsewhere is: another tag in the settings, and these two.
+# The update of the alternative: another tag in the settings, and these two commands.
 _THEIRS = (
     _COMPOSE
     + """
@@ -42,8 +42,8 @@ docker compose --progress quiet up --detach
 
 
 @dataclass
-class Met:
-    """What visitors met who come twenty times a second: for how long nothing was served, and how often they were told why."""
+class Observed:
+    """The answers to visitors with twenty requests a second: the seconds without service, and how often the reason was shown."""
 
     asked: int = 0
     told_why: int = 0
@@ -52,7 +52,7 @@ class Met:
     _since: float | None = None
 
     def saw(self, when: float, status: int) -> None:
-        """Count one answer; status 0 is none."""
+        """Count one answer; status 0 means no answer."""
         self.asked += 1
         self.told_why += status == 503
         self.failed += status not in {200, 503}
@@ -63,27 +63,27 @@ class Met:
 
     @property
     def is_away(self) -> bool:
-        """Whether the last who came was not served."""
+        """Tell whether the last request was not served."""
         return self._since is not None
 
 
 @contextmanager
-def visitors(site: Site, path: str = "/user/login") -> Iterator[Met]:
-    """Have people come during the block."""
-    met, over = Met(), threading.Event()
+def visitors(site: Site, path: str = "/user/login") -> Iterator[Observed]:
+    """Send requests during the block."""
+    met, over = Observed(), threading.Event()
 
-    def come() -> None:
+    def send_requests() -> None:
         while not over.is_set():
             met.saw(time.monotonic(), _status(site, path))
             over.wait(0.05)
 
-    person = threading.Thread(target=come)
-    person.start()
+    client = threading.Thread(target=send_requests)
+    client.start()
     try:
         yield met
     finally:
         over.set()
-        person.join()
+        client.join()
 
 
 def _status(site: Site, path: str) -> int:
@@ -96,9 +96,9 @@ def _status(site: Site, path: str) -> int:
 
 
 @pytest.fixture
-def older(site: Site, sizes: list[float]) -> Site:
-    """The site at 28.0.1 and of the size that is compared at; a new version is watched for 10 s."""
-    begin_anew(site)
+def older_gitea(site: Site, sizes: list[float]) -> Site:
+    """The site at 28.0.1 with the size for comparisons; a new version is watched for 10 s."""
+    reset_site(site)
     grow(site, compared(sizes))
     settings = json.dumps({"watch_seconds": 10, "healthy_minutes": 1})
     changed = SETTINGS.replace("sys.argv[1]", repr("update")).replace("sys.argv[2]", repr(settings))
@@ -106,23 +106,23 @@ def older(site: Site, sizes: list[float]) -> Site:
     return site
 
 
-def begin_anew(site: Site) -> None:
-    """The site has nothing, at 28.0.1."""
-    site.host.shell(anew_at("28.0.1"))
+def reset_site(site: Site) -> None:
+    """Reset the site to 28.0.1 without data."""
+    site.host.shell(script_for_gitea("28.0.1"))
 
 
-def test_updates_against_compose_that_makes_the_container_anew(older: Site, sizes: list[float]) -> None:
-    checks = [older.host.ops("update --check").seconds for _ in range(3)]
-    ours = [_there_and_back(older) for _ in range(TIMES)]
-    back = _broken(older)
-    theirs = [_their_update(older) for _ in range(THEIR_TIMES)]
-    never = _their_broken(older)
+def test_updates_against_compose_that_recreates_the_container(older_gitea: Site, sizes: list[float]) -> None:
+    checks = [older_gitea.host.ops("update --check").seconds for _ in range(3)]
+    ours = [_there_and_back(older_gitea) for _ in range(TIMES)]
+    back = _broken(older_gitea)
+    theirs = [_their_update(older_gitea) for _ in range(THEIR_TIMES)]
+    never = _their_broken(older_gitea)
     away = percentile([each.away for each, _ in ours], 0.95)
     their_away = percentile([each.away for each in theirs], 0.95)
     size = f"{compared(sizes):g} GB"
     figures = [
         Figure(
-            "Gitea is away for an update, 95th percentile",
+            "Gitea is unavailable during an update, 95th percentile",
             f"{away:.1f} s",
             f"docker compose up: {their_away:.1f} s",
             round(away / their_away, 2),
@@ -130,7 +130,7 @@ def test_updates_against_compose_that_makes_the_container_anew(older: Site, size
             met=away <= AWAY_SECONDS,
         ),
         Figure(
-            "visitors of an update who are told nothing",
+            "requests during an update without an answer or a reason",
             f"{sum(each.failed for each, _ in ours)} of {sum(each.asked for each, _ in ours)}",
             f"docker compose up: {sum(each.failed for each in theirs)} of {sum(each.asked for each in theirs)}",
             None,
@@ -138,15 +138,15 @@ def test_updates_against_compose_that_makes_the_container_anew(older: Site, size
             met=not any(each.failed for each, _ in ours),
         ),
         Figure(
-            f"a broken release taken back with its data, {size}: from the verdict until it is well",
+            f"a broken release rolled back with its data, {size}: from the failed check until healthy",
             f"{back['back']:.1f} s",
-            f"docker compose up: {'never' if never else 'well by itself'}",
+            f"docker compose up: {'never' if never else 'recovers by itself'}",
             None,
             f"<= {BACK_SECONDS:g} s",
             met=back["back"] <= BACK_SECONDS,
         ),
         Figure(
-            "what updates there are, of every service",
+            "check for available updates of every service",
             f"{max(checks):.1f} s",
             "",
             None,
@@ -155,26 +155,26 @@ def test_updates_against_compose_that_makes_the_container_anew(older: Site, size
         ),
     ]
     details: dict[str, Any] = {
-        "ours": [{"met": asdict(met), "told": told} for met, told in ours],
+        "ours": [{"met": asdict(met), "told": report} for met, report in ours],
         "theirs": [asdict(each) for each in theirs],
         "broken": back,
         "checks": checks,
     }
     record("update", figures, details)
-    assert never, "the broken release is not broken for them"
+    assert never, "the broken release recovered without a rollback"
     assert [each.what for each in figures if not each.met] == []
 
 
-def _there_and_back(site: Site) -> tuple[Met, dict[str, Any]]:
+def _there_and_back(site: Site) -> tuple[Observed, dict[str, Any]]:
     with visitors(site) as met:
-        told = site.host.ops("update gitea --to 28.1.0 --yes").document
-    assert told["outcome"] == "updated"
+        report = site.host.ops("update gitea --to 28.1.0 --yes").document
+    assert report["outcome"] == "updated"
     site.host.ops("rollback --yes")
-    return met, {"away": told["away"], "durations": told["durations"]}
+    return met, {"away": report["away"], "durations": report["durations"]}
 
 
 def _broken(site: Site) -> dict[str, Any]:
-    """The seconds of each step of an update to a release that migrates and serves nothing."""
+    """Return the seconds of each step of an update to a release that migrates the database and then serves nothing."""
     with visitors(site) as met:
         argv = "/usr/local/bin/ops update gitea --to 28.1.1-broken --yes --json 2>/dev/null"
         site.host.shell(argv, code=5)
@@ -184,26 +184,26 @@ def _broken(site: Site) -> dict[str, Any]:
     return {"away": entry["away"], "met": asdict(met), **entry["durations"]}
 
 
-def _their_update(site: Site) -> Met:
-    begin_anew(site)
+def _their_update(site: Site) -> Observed:
+    reset_site(site)
     with visitors(site) as met:
         site.host.shell(_THEIRS.format(tag="28.1.0"))
-        _until(lambda: not met.is_away, PATIENCE_SECONDS)
+        _until(lambda: not met.is_away, RECOVERY_SECONDS)
     assert not met.is_away
     return met
 
 
 def _their_broken(site: Site) -> bool:
-    """Whether their site stays broken for as long as someone is patient."""
+    """Tell whether the alternative's site stays broken until the end of the recovery time."""
     with visitors(site) as met:
         site.host.shell(_THEIRS.format(tag="28.1.1-broken"))
-        _until(lambda: met.is_away, PATIENCE_SECONDS)
-        _until(lambda: not met.is_away, PATIENCE_SECONDS)
+        _until(lambda: met.is_away, RECOVERY_SECONDS)
+        _until(lambda: not met.is_away, RECOVERY_SECONDS)
     return met.is_away
 
 
 def _until(holds: Callable[[], bool], seconds: float) -> None:
-    """Wait until something holds, or so long."""
+    """Wait until ``holds`` returns true, for at most ``seconds``."""
     time.sleep(1)
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:

@@ -1,1 +1,1 @@
-"""Faults, attacks and losses: tests for the night and for a release."""
+"""Faults, attacks and losses: tests that run nightly and before a release."""

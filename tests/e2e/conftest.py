@@ -33,5 +33,5 @@ __all__ = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests: those that interrupt the site come last."""
+    """Run the tests that interrupt the site last."""
     sort_interruptions_last(items)

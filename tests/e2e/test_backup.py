@@ -1,4 +1,4 @@
-"""Backups are proven by restoring them: whole, and in part."""
+"""Backups are restored, both the whole site and a single repository."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.deployed_site import (
 
 @dataclass(frozen=True)
 class Kept:
-    """A repository of someone's, the commit it was at, and two backups that were taken then, one after the other."""
+    """A user's repository, its commit, and two consecutive backups of that state."""
 
     owner: Account
     remote: str
@@ -40,7 +40,7 @@ class Kept:
 
     @property
     def identity(self) -> str:
-        """The newer backup's."""
+        """The identity of the newer backup."""
         return str(self.backups[1]["identity"])
 
 
@@ -48,7 +48,7 @@ class Kept:
 def kept(
     site: DeployedSite, admin: requests.Session, ssh: Ssh, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Kept]:
-    """What all tests here go back to. Nothing else backs up meanwhile."""
+    """The state that the tests of this module restore. The timers are stopped, so that no other backup is taken."""
     home = tmp_path_factory.mktemp("home")
     with timers_at_rest(ssh), new_account(site, admin) as owner:
         remote = new_repository(site, owner, git_at(site, home), home / "work")
@@ -56,7 +56,7 @@ def kept(
         yield Kept(owner, remote, head, (ops(ssh, "backup", "take"), ops(ssh, "backup", "take")))
 
 
-def test_a_backup_is_listed_verified_and_judged(site: DeployedSite, ssh: Ssh, kept: Kept) -> None:
+def test_a_backup_is_listed_verified_and_its_status_reported(site: DeployedSite, ssh: Ssh, kept: Kept) -> None:
     listed = {each["identity"]: each for each in ops(ssh, "backup", "list")["backups"]}
     assert listed[kept.identity]["whole"] is True
     assert listed[kept.identity]["verified"] is None
@@ -65,7 +65,7 @@ def test_a_backup_is_listed_verified_and_judged(site: DeployedSite, ssh: Ssh, ke
     found = {each["name"]: each for each in ops(ssh, "backup", "status")["findings"]}
     assert "this host's repository, the bucket" in found["copies"]["seen"]
     assert "0 min old" in found["age"]["seen"]
-    # What only looks like a backup is named, and is none.
+    # An invalid manifest is listed as a broken backup.
     storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
     storage.put_object(Bucket=bucket, Key="manifests/20991231T000000Z.json", Body=b"{", ChecksumAlgorithm="SHA256")
     listed = {each["identity"]: each for each in ops(ssh, "backup", "list")["backups"]}
@@ -76,7 +76,7 @@ def test_a_backup_is_listed_verified_and_judged(site: DeployedSite, ssh: Ssh, ke
     storage.delete_object(Bucket=bucket, Key="manifests/20991231T000000Z.json")
 
 
-def test_a_single_repository_comes_back_and_nothing_else_changes(
+def test_a_single_repository_is_restored_and_nothing_else_changes(
     site: DeployedSite, ssh: Ssh, git: Git, kept: Kept, tmp_path: Path
 ) -> None:
     owner = kept.owner
@@ -91,17 +91,17 @@ def test_a_single_repository_comes_back_and_nothing_else_changes(
     assert "has no repository" in str(refused["summary"])
 
 
-def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
+def test_a_restore_brings_back_the_old_state_and_sets_aside_later_changes(
     site: DeployedSite, ssh: Ssh, git: Git, kept: Kept, tmp_path: Path
 ) -> None:
     owner, (first, taken) = kept.owner, kept.backups
     assert 0 < taken["paused"] < 1
-    # No one wrote between the two, so that there was nothing to store but the database and what is small.
+    # Nothing was written in between: the second backup stored only the database and small files, and shares the data snapshot.
     assert data_of(site, taken["identity"]) == data_of(site, first["identity"])
     git("clone", kept.remote, "work")
     push(git, kept.remote, tmp_path / "work", "later")
-    lies = Path("/srv/gitea/gitea/git/repositories", owner.name, "kept.git")
-    damage = f"touch -r {lies}/HEAD /tmp/then && sed -i s/main/niam/ {lies}/HEAD && touch -r /tmp/then {lies}/HEAD"
+    path = Path("/srv/gitea/gitea/git/repositories", owner.name, "kept.git")
+    damage = f"touch -r {path}/HEAD /tmp/then && sed -i s/main/niam/ {path}/HEAD && touch -r /tmp/then {path}/HEAD"
     assert ssh(f"sudo sh -c '{damage}'").returncode == 0
     assert owner.session.post(f"{site.url}/api/v1/user/repos", json={"name": "later"}).status_code == 201
     restored = ops(ssh, "restore", "--yes")
@@ -109,27 +109,27 @@ def test_a_restore_brings_back_what_was_and_keeps_aside_what_came_later(
     assert parent_of(ssh, "/srv/gitea/gitea") == uuid_of(ssh, f"/srv/gitea/.moment/{kept.identity}")
     assert head_of(site, owner, "kept") == kept.head
     assert owner.session.get(f"{site.url}/api/v1/repos/{owner.name}/later").status_code == 404
-    # What was altered without a trace, and what was not there, is as it was.
-    assert ssh(f"sudo cat {lies}/HEAD").stdout == "ref: refs/heads/main\n"
-    assert ssh(f"sudo ls -d {lies} {lies.with_name('later.git')}").stdout.split() == [str(lies)]
+    # The file that was changed with an unchanged timestamp is as before, and the later repository is gone.
+    assert ssh(f"sudo cat {path}/HEAD").stdout == "ref: refs/heads/main\n"
+    assert ssh(f"sudo ls -d {path} {path.with_name('later.git')}").stdout.split() == [str(path)]
     git("clone", kept.remote, "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
     assert ssh(f"sudo find /srv/gitea/.restore/before -path '*{owner.name}/later.git/HEAD'").stdout
-    # The site that was restored takes pushes as before.
+    # The restored site accepts pushes as before.
     after = push(git, kept.remote, tmp_path / "copy", "after")
     last = ops(ssh, "backup", "take")
     assert data_of(site, last["identity"]) != data_of(site, taken["identity"])
-    # And all of it out of the repository, as on another host.
+    # A full copy from the restic repository, as on another host.
     push(git, kept.remote, tmp_path / "copy", "later still")
-    fetched = ops(ssh, "restore", "--full-copy", "--yes")
-    assert (fetched["identity"], fetched["picture"]) == (last["identity"], False)
+    full_copy = ops(ssh, "restore", "--full-copy", "--yes")
+    assert (full_copy["identity"], full_copy["picture"]) == (last["identity"], False)
     assert head_of(site, owner, "kept") == after
     git("clone", kept.remote, "fetched")
     git("fsck", "--strict", directory=tmp_path / "fetched")
 
 
 def data_of(site: DeployedSite, identity: str) -> str:
-    """Return the snapshot that a backup has for its data, as its manifest tells."""
+    """Return the restic snapshot of a backup's data, from its manifest."""
     key = {"Bucket": site.document["backup"]["bucket"], "Key": f"manifests/{identity}.json"}
     content = aws_client(site.document, "s3").get_object(**key)["Body"].read()
     return str(json.loads(content)["parts"]["data"]["remote"])

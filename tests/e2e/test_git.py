@@ -1,4 +1,4 @@
-"""What a person with an account does: create, push, clone, over HTTPS and over ssh."""
+"""A user with an account creates, pushes and clones repositories, over HTTPS and over ssh."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_the_administrator_signs_in_with_the_password_from_secrets_manager(
     assert answer.json()["is_admin"] is True
 
 
-def test_a_wrong_password_is_turned_away(site: DeployedSite, web: requests.Session) -> None:
+def test_a_wrong_password_is_refused(site: DeployedSite, web: requests.Session) -> None:
     web.auth = (site.administrator, "wrong")
     assert web.get(f"{site.url}/api/v1/user").status_code == 401
 
 
-def test_a_push_of_100_megabytes_over_https_comes_back_as_it_went(
+def test_a_push_of_100_megabytes_over_https_is_cloned_unchanged(
     site: DeployedSite, account: Account, git: Git, tmp_path: Path
 ) -> None:
     _create(site, account, "over-https")
@@ -38,7 +38,7 @@ def test_a_push_of_100_megabytes_over_https_comes_back_as_it_went(
     git("fsck", "--strict", directory=tmp_path / "copy")
 
 
-def test_a_stranger_may_not_push_to_a_private_repository_nor_see_it(
+def test_an_anonymous_user_can_neither_see_a_private_repository_nor_push_to_it(
     site: DeployedSite, account: Account, git: Git, web: requests.Session, tmp_path: Path
 ) -> None:
     _create(site, account, "private")
@@ -54,7 +54,7 @@ def test_a_stranger_may_not_push_to_a_private_repository_nor_see_it(
     assert refused.returncode != 0
 
 
-def test_a_push_over_ssh_with_a_key_added_by_the_api(
+def test_a_push_over_ssh_with_a_key_added_through_the_api_is_cloned_unchanged(
     site: DeployedSite, account: Account, git: Git, tmp_path: Path
 ) -> None:
     _create(site, account, "over-ssh")
@@ -71,15 +71,15 @@ def test_a_push_over_ssh_with_a_key_added_by_the_api(
     assert hashlib.sha256((tmp_path / "copy/content").read_bytes()).hexdigest() == pushed
 
 
-def test_the_addresses_that_gitea_gives_are_those_the_site_is_reached_at(site: DeployedSite, account: Account) -> None:
+def test_gitea_shows_the_addresses_at_which_the_site_is_reachable(site: DeployedSite, account: Account) -> None:
     _create(site, account, "addresses")
-    told = account.session.get(f"{site.url}/api/v1/repos/{account.name}/addresses").json()
-    assert told["html_url"] == f"{site.url}/{account.name}/addresses"
-    assert told["clone_url"] == f"{site.url}/{account.name}/addresses.git"
-    assert told["ssh_url"] == f"ssh://git@{site.domain}:{site.ssh_port}/{account.name}/addresses.git"
+    shown = account.session.get(f"{site.url}/api/v1/repos/{account.name}/addresses").json()
+    assert shown["html_url"] == f"{site.url}/{account.name}/addresses"
+    assert shown["clone_url"] == f"{site.url}/{account.name}/addresses.git"
+    assert shown["ssh_url"] == f"ssh://git@{site.domain}:{site.ssh_port}/{account.name}/addresses.git"
 
 
-def test_an_issue_is_kept(site: DeployedSite, account: Account) -> None:
+def test_a_new_issue_is_stored(site: DeployedSite, account: Account) -> None:
     _create(site, account, "issues")
     issues = f"{site.url}/api/v1/repos/{account.name}/issues/issues"
     assert account.session.post(issues, json={"title": "a title", "body": "a body"}).status_code == 201

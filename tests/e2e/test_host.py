@@ -1,4 +1,4 @@
-"""What an operator finds on the host, and what an attacker does not."""
+"""The host as its operator uses it and as an attacker sees it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def test_ops_health_on_the_host_is_green(host: Host) -> None:
     assert {f"container {name}" for name in SERVICES} <= {probe["name"] for probe in document["probes"]}
 
 
-def test_every_container_runs_from_a_digest_that_was_looked_up(host: Host) -> None:
+def test_every_container_runs_an_image_pinned_by_digest(host: Host) -> None:
     for name in SERVICES:
-        # By its label: each nginx that took another's place has a number of its own.
+        # By its label: each replacement of nginx has another container number.
         of = f"docker ps --quiet --filter label=com.docker.compose.project=gitea-suite --filter label={_SERVICE}={name}"
         image = host.check_output(f"docker inspect --format '{{{{.Config.Image}}}}' $({of})")
         assert "@sha256:" in image, image
 
 
-def test_the_operator_s_image_is_the_very_one_that_was_built_here(host: Host) -> None:
+def test_the_ops_image_on_the_host_is_the_one_built_on_this_machine(host: Host) -> None:
     reference = host.check_output("docker image ls --format '{{.Repository}}:{{.Tag}}' gitea-suite/ops")
     identity = ["docker", "image", "inspect", "--format", "{{.Id}}", reference]
-    here = subprocess.run(identity, capture_output=True, text=True, check=True).stdout.strip()
-    assert host.check_output(" ".join([*identity[:4], "'{{.Id}}'", reference])) == here
+    local = subprocess.run(identity, capture_output=True, text=True, check=True).stdout.strip()
+    assert host.check_output(" ".join([*identity[:4], "'{{.Id}}'", reference])) == local
 
 
 def test_only_the_site_s_own_ports_are_open(site: DeployedSite) -> None:
@@ -54,7 +54,7 @@ def _answers(address: str, port: int) -> bool:
     return True
 
 
-def test_secrets_lie_in_memory_readable_by_their_reader_alone(host: Host) -> None:
+def test_secrets_are_in_memory_and_readable_only_by_their_service(host: Host) -> None:
     assert host.check_output("stat --file-system --format %T /run/gitea-suite/secrets") == "tmpfs"
     found = host.check_output("find /run/gitea-suite/secrets -type f -printf '%P %m\\n'").splitlines()
     modes = dict(line.split() for line in found)
@@ -70,17 +70,17 @@ def test_the_administrator_is_made_only_once(host: Host) -> None:
     assert json.loads(host.check_output("ops accounts ensure-admin --json"))["changed"] is False
 
 
-def test_timers_are_waiting_and_tell_the_operator_when_their_service_fails(host: Host) -> None:
+def test_timers_are_active_and_notify_the_operator_when_their_service_fails(host: Host) -> None:
     names = ("backup", "backup-status", "certificates", "drill", "health", "update", "verification")
     timers = " ".join(f"gitea-suite-{name}.timer" for name in names)
     assert set(host.check_output(f"systemctl is-active {timers}").split()) == {"active"}
     assert set(host.check_output(f"systemctl is-enabled {timers}").split()) == {"enabled"}
     for name in names:
-        told = host.check_output("systemctl show --property OnFailure --value gitea-suite-%s.service", name)
-        assert told == f"gitea-suite-notify@gitea-suite-{name}.service.service"
+        unit = host.check_output("systemctl show --property OnFailure --value gitea-suite-%s.service", name)
+        assert unit == f"gitea-suite-notify@gitea-suite-{name}.service.service"
 
 
-def test_the_database_s_log_is_brought_away_all_the_time(host: Host) -> None:
+def test_the_wal_stream_runs_and_the_replication_slot_is_limited(host: Host) -> None:
     stream = host.service("gitea-suite-wal")
     assert stream.is_running
     assert stream.is_enabled
@@ -88,19 +88,19 @@ def test_the_database_s_log_is_brought_away_all_the_time(host: Host) -> None:
     assert host.check_output(limit) == "4GB"
 
 
-def test_the_host_s_own_firewall_and_updates_are_up(host: Host) -> None:
+def test_the_host_s_own_firewall_and_updates_are_running(host: Host) -> None:
     for unit in ("gitea-suite-firewall", "fail2ban", "unattended-upgrades"):
         assert host.service(unit).is_running, unit
         assert host.service(unit).is_enabled, unit
     assert "policy drop" in host.check_output("nft list chain inet gitea_suite input")
 
 
-def test_database_and_repositories_lie_on_subvolumes_that_a_backup_can_photograph(host: Host) -> None:
+def test_database_and_repositories_are_on_their_own_subvolumes_for_snapshots(host: Host) -> None:
     listed = host.check_output("btrfs subvolume list /srv/gitea")
     assert {line.split()[-1] for line in listed.splitlines()} >= {"gitea", "postgresql"}
 
 
-def test_ops_health_from_outside_is_green_and_names_the_certificate_s_end(site: DeployedSite) -> None:
+def test_ops_health_from_outside_is_green_and_reports_the_certificate_s_expiry(site: DeployedSite) -> None:
     argv = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""Mail leaves the site with the key in Secrets Manager, and a secret is rotated while the site runs."""
+"""Mail is sent with the key in Secrets Manager, and secrets are rotated while the site runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from testinfra.host import Host
 
 from tests.support.deployed_site import Account, DeployedSite, Git, aws_client, secret_of
 
-# Where the mails can be read: only a mail server of the ground's own shows them.
+# The address of the inbox: only the mail server of the test environment has one.
 INBOX = os.environ.get("E2E_INBOX", "")
 ARRIVAL_SECONDS = 20
 
@@ -26,7 +26,7 @@ def _mails() -> list[dict[str, Any]]:
 
 
 def _arrived(before: int, recipient: str) -> list[dict[str, Any]]:
-    """The mails to someone that came since, once there is one; nothing where no inbox can be read."""
+    """Return the new mails to a recipient as soon as there are any; an empty list without a readable inbox."""
     deadline = time.monotonic() + ARRIVAL_SECONDS
     while INBOX and time.monotonic() < deadline:
         if found := [mail for mail in _mails()[before:] if mail["to"] == [recipient]]:
@@ -48,18 +48,16 @@ def _rotate(*arguments: str) -> dict[str, Any]:
     return document
 
 
-def _database_takes(host: Host, password: str) -> bool:
-    """Whether a client from elsewhere gets in: PostgreSQL trusts its own loopback, and no other address.
+def _database_accepts(host: Host, password: str) -> bool:
+    """Tell whether PostgreSQL accepts a password from an address other than the loopback, which needs none.
 
-    The password is a word of the container's shell: sudo logs what it runs.
+    ``password`` may be an expression of the container's shell, because sudo logs the command line.
     """
     client = f"PGPASSWORD={password} psql -h $(hostname -i) -U gitea -d gitea -tAc 'SELECT 1'"
     return bool(host.run(f"docker exec gitea-suite-postgres-1 sh -c {shlex.quote(client)}").rc == 0)
 
 
-def test_a_unit_that_fails_on_the_host_and_diun_send_mail_to_the_contact_with_the_site_s_key(
-    site: DeployedSite, host: Host
-) -> None:
+def test_a_failed_unit_and_diun_send_mail_to_the_contact_with_the_site_s_key(site: DeployedSite, host: Host) -> None:
     before, contact = len(_mails()), site.document["contact"]
     fails = "systemd-run --quiet --unit drill --property OnFailure=gitea-suite-notify@drill.service.service"
     host.check_output(f"{fails} sh -c 'echo its last words; exit 1'")
@@ -67,7 +65,7 @@ def test_a_unit_that_fails_on_the_host_and_diun_send_mail_to_the_contact_with_th
         assert (mail["user"], mail["from"]) == (_key(site), site.document["mail"]["sender"])
         assert f"[{site.document['name']}] drill.service failed on" in mail["subject"]
         assert "its last words" in mail["text"]
-    # The mail arrives before the unit that sent it has noted that.
+    # The mail arrives before its unit has recorded that it was sent.
     noted = "/run/gitea-suite/told-of-drill.service"
     host.check_output(f"timeout 20 sh -c 'until rm {noted} 2>/dev/null; do sleep 0.1; done'")
     host.check_output("systemctl reset-failed drill.service")
@@ -88,7 +86,7 @@ def test_gitea_sends_mail_with_a_new_key_and_the_old_one_is_gone(site: DeployedS
     assert all(mail["user"] == _key(site) for mail in _arrived(before, administrator))
 
 
-def test_the_database_s_password_is_rotated_under_a_running_site_and_people_go_on_pushing(
+def test_the_database_s_password_is_rotated_while_the_site_runs_and_pushes_still_work(
     site: DeployedSite, host: Host, account: Account, git: Git, tmp_path: Path
 ) -> None:
     requested = {"name": "through", "auto_init": True}
@@ -98,8 +96,8 @@ def test_the_database_s_password_is_rotated_under_a_running_site_and_people_go_o
     old = secret_of(site.document, "database-password")
     _rotate("rotate", "database-password")
     assert secret_of(site.document, "database-password") != old
-    assert _database_takes(host, "$(cat /run/secrets/database-password)")
-    assert not _database_takes(host, old)
+    assert _database_accepts(host, "$(cat /run/secrets/database-password)")
+    assert not _database_accepts(host, old)
     assert json.loads(host.run("ops health --json").stdout)["ok"] is True
     git("commit", "--allow-empty", "--message", "after", directory=tmp_path / "work")
     git("push", "origin", "HEAD", directory=tmp_path / "work")

@@ -1,4 +1,4 @@
-"""What a browser meets."""
+"""The site as a browser uses it: TLS, headers, pages, events."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import requests
 from tests.support.deployed_site import Account, DeployedSite, connected, session_for, tls_connection, tls_context
 
 
-def test_plain_http_is_sent_to_https(site: DeployedSite, web: requests.Session) -> None:
+def test_plain_http_is_redirected_to_https(site: DeployedSite, web: requests.Session) -> None:
     answer = web.get(f"http://{site.domain}/explore/repos?q=a", allow_redirects=False)
     assert answer.status_code in (301, 308)
     assert answer.headers["Location"] == f"{site.url}/explore/repos?q=a"
 
 
-def test_the_certificate_is_valid_for_the_domain_and_lives_on(site: DeployedSite) -> None:
+def test_the_certificate_is_valid_for_the_domain_and_for_ten_more_days(site: DeployedSite) -> None:
     with connected(site, tls_context(site)) as connection:
         certificate = connection.getpeercert()
     assert certificate
@@ -27,15 +27,15 @@ def test_the_certificate_is_valid_for_the_domain_and_lives_on(site: DeployedSite
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-def test_today_s_tls_is_spoken(site: DeployedSite, version: ssl.TLSVersion) -> None:
+def test_tls_1_2_and_1_3_are_accepted(site: DeployedSite, version: ssl.TLSVersion) -> None:
     assert tls_connection(site, version) == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_yesterday_s_tls_is_refused(site: DeployedSite) -> None:
+def test_tls_1_1_is_refused(site: DeployedSite) -> None:
     with pytest.raises(ssl.SSLError) as refused:
         tls_connection(site, ssl.TLSVersion.TLSv1_1)
-    # The site's own word: a client that speaks no such TLS itself would have refused, too.
+    # The alert comes from the site: a client without TLS 1.1 would fail as well, but with another reason.
     assert refused.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION"
 
 
@@ -45,22 +45,24 @@ def test_a_cipher_without_forward_secrecy_is_refused(site: DeployedSite) -> None
     assert refused.value.reason in {"SSLV3_ALERT_HANDSHAKE_FAILURE", "SSL/TLS_ALERT_HANDSHAKE_FAILURE"}
 
 
-def test_a_push_is_passed_on_as_it_comes_and_refused_at_once_when_it_is_too_large(site: DeployedSite) -> None:
+def test_a_push_is_passed_on_unbuffered_and_refused_at_once_when_it_is_too_large(site: DeployedSite) -> None:
     limit = site.document["gitea"].get("upload_limit_mib", 512) * 2**20
-    # Gitea turns a stranger away, and hears of one before the push is over: nothing waits in between for the rest. It may
-    # hang up on what comes behind its answer, which nginx then takes for an absence.
+    # Gitea refuses an anonymous push before its end, so nginx does not buffer the body. Gitea may close the connection after
+    # its answer, and nginx then answers 503.
     assert _status_before_the_end(site, "Transfer-Encoding: chunked") in {401, 503}
     assert _status_before_the_end(site, f"Content-Length: {limit}") in {401, 503}
     assert _status_before_the_end(site, f"Content-Length: {limit + 1}") == 413
 
 
-def _status_before_the_end(site: DeployedSite, how_long: str) -> int:
-    """The status that a stranger's push is answered with when a part of it was sent: what Gitea reads of one that it does not want."""
+def _status_before_the_end(site: DeployedSite, length_header: str) -> int:
+    """Return the status of the answer to an anonymous push of which only a part was sent."""
     with connected(site, tls_context(site)) as connection:
         where = f"/{site.administrator}/nothing.git/git-receive-pack"
-        head = f"POST {where} HTTP/1.1\r\nHost: {site.domain}\r\n{how_long}\r\n\r\n"
+        head = f"POST {where} HTTP/1.1\r\nHost: {site.domain}\r\n{length_header}\r\n\r\n"
         part = bytes(2 * 2**20)
-        connection.sendall(head.encode() + (b"%x\r\n%b\r\n" % (len(part), part) if "chunked" in how_long else part))
+        connection.sendall(
+            head.encode() + (b"%x\r\n%b\r\n" % (len(part), part) if "chunked" in length_header else part)
+        )
         return int(connection.recv(100).split()[1])
 
 
@@ -74,16 +76,16 @@ def test_security_headers_are_set_once(site: DeployedSite, web: requests.Session
         assert len(headers.getlist(name)) == 1, name
 
 
-def test_gitea_says_which_version_it_is_and_that_it_is_well(site: DeployedSite, web: requests.Session) -> None:
+def test_gitea_reports_its_version_and_its_health(site: DeployedSite, web: requests.Session) -> None:
     assert web.get(f"{site.url}/api/healthz").json()["status"] == "pass"
     assert web.get(f"{site.url}/api/v1/version").json()["version"].split(".")[0].isdigit()
 
 
-def test_metrics_are_closed_to_the_world(site: DeployedSite, web: requests.Session) -> None:
+def test_metrics_are_not_public(site: DeployedSite, web: requests.Session) -> None:
     assert web.get(f"{site.url}/metrics").status_code in (401, 403, 404)
 
 
-def test_no_one_may_register_or_install(site: DeployedSite, web: requests.Session) -> None:
+def test_registration_and_installation_are_disabled(site: DeployedSite, web: requests.Session) -> None:
     assert 'name="db_type"' not in web.get(f"{site.url}/").text
     requested = {
         "user_name": "intruder",
@@ -95,11 +97,11 @@ def test_no_one_may_register_or_install(site: DeployedSite, web: requests.Sessio
     assert web.get(f"{site.url}/api/v1/users/intruder").status_code == 404
 
 
-def test_notifications_reach_a_signed_in_browser_as_they_come(site: DeployedSite, account: Account) -> None:
+def test_notifications_reach_a_signed_in_browser_unbuffered(site: DeployedSite, account: Account) -> None:
     with session_for(site) as browser:
         form = {"user_name": account.name, "password": account.password}
         assert browser.post(f"{site.url}/user/login", data=form, allow_redirects=False).status_code == 303
         with browser.get(f"{site.url}/user/events", stream=True, timeout=10) as stream:
             assert stream.headers["Content-Type"].startswith("text/event-stream")
-            # Gitea begins with an empty line; a proxy that held the stream back would keep it until there is more.
+            # Gitea begins with an empty line; a buffering proxy would hold it back.
             assert next(stream.iter_content(1)) == b"\n"

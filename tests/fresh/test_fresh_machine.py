@@ -1,4 +1,4 @@
-"""What the README promises of a fresh machine, on one: Debian with systemd, Python and a user with sudo, and nothing else."""
+"""The README's quick start on a fresh machine: Debian with systemd, Python and a user with sudo, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ground.prerequisites import ensure
 from ops.world.terraform_mirror import discover
 
 _HOME = f"/home/{host.SSH_USER}"
-# How this machine's own clients find and trust the package registries: theirs to know, and no part of a fresh machine.
+# The settings of this machine's clients for the package registries; a fresh machine needs them to reach the same registries.
 _CLIENTS = (
     "PIP_",
     "UV_",
@@ -34,31 +34,31 @@ _CLIENTS = (
     "GROUND_DEBIAN_MIRROR",
 )
 _NAMESERVERS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
-# Python 3.11 and no Compose above 1 that is packaged; Python 3.13 and Compose 2.
+# Debian 12 packages Python 3.11 and only Compose 1; Debian 13 packages Python 3.13 and Compose 2.
 _RELEASES = {"debian-12": "DEBIAN_BOOKWORM", "debian-13": "DEBIAN_TRIXIE"}
 _INSTALLED_BY_THE_SUITE = ("git", "docker", "dockerd", "mmdebstrap", "npm", "pip", "ansible", "restic")
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """A machine that was just set up, and a clone of this repository in its user's home."""
+    """A freshly installed machine with a clone of this repository in its user's home."""
 
     container: Container
     address: str
     key: Path
 
     def run(self, command: str, log: Path) -> int:
-        """Run a command in the clone as the user would, and return its exit code; what it says goes to ``log``."""
+        """Run a command in the clone as the user, and return its exit code; its output goes to ``log``."""
         ssh = ["ssh", "-q", "-i", str(self.key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"]
         ssh += ["-o", "UserKnownHostsFile=/dev/null", "-o", "ServerAliveInterval=30", f"{host.SSH_USER}@{self.address}"]
-        with log.open("wb") as written:
+        with log.open("wb") as output:
             argv = [*ssh, f"cd suite && {command}"]
-            return subprocess.run(argv, stdout=written, stderr=subprocess.STDOUT, check=False).returncode
+            return subprocess.run(argv, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
 
 
 @pytest.fixture(params=_RELEASES)
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
-    """A fresh machine. Terraform is on it, which no distribution packages."""
+    """A fresh machine with Terraform, which no distribution packages."""
     client = ensure(run_registry.CACHE, print, bases=True)
     image = _machine(client, request.param)
     place, folder, lock = run_registry.new_place(client, print)
@@ -75,7 +75,7 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
             shared=_shared(),
         )
         container = client.containers.get(started.name)
-        _acquaint(container)
+        _configure_network(container)
         container.put_archive(_HOME, _clone(tmp_path))
         yield Fresh(container, started.address, key)
     finally:
@@ -84,7 +84,7 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
 
 
 def _machine(client: DockerClient, release: str) -> str:
-    """Return the image of the ground's own host, made of another release of Debian."""
+    """Return the image of the test environment's host, built on another release of Debian."""
     bases = base_images.bases(client, {_RELEASES[release]}, print)
     reference = f"fresh-machine:{release}"
     base = {"DEBIAN_TRIXIE": bases[_RELEASES[release]]}
@@ -92,22 +92,22 @@ def _machine(client: DockerClient, release: str) -> str:
     return reference
 
 
-def _handed_over() -> dict[str, str]:
+def _client_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(_CLIENTS)}
 
 
 def _shared() -> tuple[Path, ...]:
     terraform = shutil.which("terraform")
-    assert terraform, "install Terraform: it is lent to the fresh machine"
-    named = [Path(value) for value in _handed_over().values() if value.startswith("/") and Path(value).is_file()]
+    assert terraform, "install Terraform: the fresh machine mounts this machine's program"
+    named = [Path(value) for value in _client_settings().values() if value.startswith("/") and Path(value).is_file()]
     mirror = discover()
     return tuple({Path(terraform), *named, *([mirror] if mirror else [])})
 
 
-def _acquaint(container: Container) -> None:
-    """Have the machine's programs know what this machine's know: nameservers and registries."""
+def _configure_network(container: Container) -> None:
+    """Give the machine this machine's nameservers and registry settings."""
     servers = next(each for each in _NAMESERVERS if each.is_file()).read_text(encoding="utf-8")
-    settings = "".join(f"{name}={value}\n" for name, value in _handed_over().items())
+    settings = "".join(f"{name}={value}\n" for name, value in _client_settings().items())
     for content, path in ((servers, "/etc/resolv.conf"), (settings, "/etc/environment")):
         done = container.exec_run(["sh", "-c", f"printf %s {shlex.quote(content)} >{path}"])
         assert done.exit_code == 0, done.output
@@ -129,12 +129,12 @@ def _clone(folder: Path) -> bytes:
 
 
 @pytest.mark.timeout(5400)
-def test_one_command_deploys_from_nothing_on_a_machine_that_has_nothing(
+def test_one_command_deploys_a_site_on_a_fresh_machine(
     fresh: Fresh, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     answer = tmp_path / "answer"
     for each in _INSTALLED_BY_THE_SUITE:
-        assert fresh.run(f"command -v {each}", answer) == 1, f"{each} is there already: the machine is not fresh"
+        assert fresh.run(f"command -v {each}", answer) == 1, f"{each} is already installed: the machine is not fresh"
     log, began = tmp_path / "deploy-e2e.log", time.monotonic()
     code = fresh.run("./noxw -s deploy-e2e", log)
     seconds = round(time.monotonic() - began)
@@ -144,10 +144,10 @@ def test_one_command_deploys_from_nothing_on_a_machine_that_has_nothing(
     assert fresh.run("./noxw -s ops -- gate status --json 2>/dev/null", answer) == 0
     stages = json.loads(answer.read_text(encoding="utf-8"))["stages"]
     assert [each["stage"] for each in stages if each["proven"]] == ["lint", "unit", "integration", "deploy-e2e"]
-    # Of the run nothing is left but what makes the next one quicker.
+    # The run leaves only caches for the next run.
     assert fresh.run("docker ps --all --quiet && docker volume ls --quiet", answer) == 0
     assert answer.read_text(encoding="utf-8").split() == ["gitea-suite-apt-cache", "gitea-suite-registry"]
-    # All that `./noxw` has and the other command has not run.
+    # The only default session of `./noxw` that deploy-e2e has not run.
     assert fresh.run("./noxw -s coverage", answer) == 0, _end_of(answer)
 
 

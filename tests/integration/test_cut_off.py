@@ -127,7 +127,7 @@ def test_going_back_may_be_killed_anywhere_too(in_memory: Path, requested: Mappi
             assert machine.running
 
 
-@pytest.mark.parametrize("first", range(WHOLE.deeds))
+@pytest.mark.parametrize("first", range(WHOLE.changes))
 def test_wherever_a_prune_is_killed_no_manifest_tells_of_what_is_gone_and_the_next_one_ends_right(first: int) -> None:
     bucket = Bucket(dies_before=first)
     with pytest.raises(fake_bucket.Killed):
@@ -142,11 +142,11 @@ def test_wherever_a_prune_is_killed_no_manifest_tells_of_what_is_gone_and_the_ne
 
 
 @settings(deadline=None)  # a busy machine is no reason for a test to fail
-@given(st.lists(st.integers(0, WHOLE.deeds - 1), max_size=4))
+@given(st.lists(st.integers(0, WHOLE.changes - 1), max_size=4))
 def test_a_prune_may_be_killed_again_and_again(deaths: list[int]) -> None:
     bucket = Bucket()
     for death in deaths:
-        bucket.dies_before, bucket.deeds = death, 0
+        bucket.dies_before, bucket.changes = death, 0
         try:
             bucket.run()
         except fake_bucket.Killed:

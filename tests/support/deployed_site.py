@@ -30,10 +30,11 @@ from tests.support.ssh_multiplexing import one_connection
 # A replaced machine has another key.
 _ANY_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 
-# In this order: what interrupts the site, what does so again and again, what takes it down to the ground.
+# In this order: tests that interrupt the site once, tests that do so repeatedly, tests that destroy it.
 LAST = (
-    *("test_interruption.py", "test_full_disk.py", "test_cut_off.py", "test_power.py", "test_prune.py"),
-    *("test_sequences.py", "test_update.py", "test_loss.py"),
+    *("test_bit_rot_on_disk.py", "test_reboot.py", "test_full_disk.py", "test_killed_backup_and_restore.py"),
+    *("test_power_failure.py", "test_prune.py", "test_random_sequences.py", "test_update.py"),
+    "test_host_and_account_loss.py",
 )
 
 

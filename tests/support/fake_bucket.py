@@ -1,4 +1,4 @@
-"""A bucket with four backups, of which two go; and a process that may die before each change of it."""
+"""A bucket with four backups, of which a prune removes two, and a process that can be killed before each change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ops.backup import manifest, prune
 from ops.backup.manifest import Backup, Manifest
-from ops.backup.prune import Plan
+from ops.backup.prune import PrunePlan
 from ops.world.restic import Snapshot
 from tests.support import fakes
 
@@ -26,44 +26,44 @@ def snapshots_of(made: Manifest) -> list[Snapshot]:
 
 def planned(
     backups: Collection[Manifest], snapshots: Sequence[Snapshot], hidden: Collection[str] = (), now: datetime = NOW
-) -> Plan:
+) -> PrunePlan:
     return prune.plan_prune(SITE, [Backup(each.identity, each) for each in backups], snapshots, hidden, now)
 
 
 class Killed(BaseException):
-    """The power went."""
+    """The process was killed."""
 
 
 @dataclass
 class Bucket:
-    """A bucket and the repository in it; every change is a deed, before which the power may go."""
+    """A bucket with its repository. The process can be killed before each change."""
 
     manifests: dict[str, Manifest] = field(default_factory=lambda: {each.identity: each for each in MADE})
     hidden: set[str] = field(default_factory=set)
     snapshots: list[Snapshot] = field(default_factory=lambda: [one for each in MADE for one in snapshots_of(each)])
     packs: set[str] = field(default_factory=lambda: {part.remote for each in MADE for part in each.parts.values()})
     dies_before: int = -1
-    deeds: int = 0
+    changes: int = 0
 
-    def deed(self) -> None:
-        if self.deeds == self.dies_before:
+    def change(self) -> None:
+        if self.changes == self.dies_before:
             raise Killed
-        self.deeds += 1
+        self.changes += 1
 
     def hide_object(self, bucket: str, key: str) -> None:
-        self.deed()
+        self.change()
         identity = key.removeprefix(manifest.PREFIX).removesuffix(".json")
         del self.manifests[identity]
         self.hidden.add(identity)
 
     def forget(self, snapshots: Sequence[str]) -> None:
         for identity in snapshots:
-            self.deed()
+            self.change()
             self.snapshots = [each for each in self.snapshots if each.identity != identity]
 
     def prune(self) -> None:
         for pack in sorted(self.packs - {each.identity for each in self.snapshots}):
-            self.deed()
+            self.change()
             self.packs.remove(pack)
 
     def run(self) -> None:

@@ -425,7 +425,7 @@ def test_records_of_drills_and_verifications_are_read_and_would_be_written_the_s
         key = records.key_of(prefix, made.began)
         assert json.loads(records.to_json(made)) == document(f"bucket/{key}")
     assert catalogue.drill_overdue(SITE, kept_world()) == ""
-    proven = {each.identity: each for each in records.with_proofs(kept_backups(), [verification], [drill])}
+    proven = {each.identity: each for each in records.with_records(kept_backups(), [verification], [drill])}
     assert proven[drill.identity].drilled == drill.began
     assert proven[verification.identity].verified == verification.began
 
@@ -436,7 +436,7 @@ def test_the_status_of_the_kept_backups_is_the_same() -> None:
     then = tuple(each for each in kept_backups() if each.manifest and each.manifest.moment <= at)
     world = kept_world()
     facts = status.BackupInventory(
-        records.with_proofs(then, catalogue.verifications(SITE, world), catalogue.drills(SITE, world)),
+        records.with_records(then, catalogue.verifications(SITE, world), catalogue.drills(SITE, world)),
         {each.identity for each in snapshots("host")},
         True,
         catalogue.verifications(SITE, world),
@@ -468,7 +468,7 @@ def test_base_backups_and_wal_keys_lead_to_the_database_of_the_newest_backup() -
     assert [json.loads(segments.base_to_json(each)) for each in known] == [
         document(f"bucket/bases/{each.identity}.json") for each in known
     ]
-    assert base_backups.recorded(SITE, kept_world()) == tuple(known)
+    assert base_backups.list_base_backups(SITE, kept_world()) == tuple(known)
     # A tag marks their snapshots in both repositories.
     tagged = {
         of: {each.identity for each in snapshots(of) if base_backups.TAG in each.tags} for of in ("bucket", "host")
@@ -523,10 +523,10 @@ def test_the_bucket_holds_known_kinds_of_keys_alone() -> None:
 def test_a_prune_of_the_kept_bucket_removes_the_backups_that_the_policy_does_not_keep() -> None:
     policy = replace(SITE, backup=replace(SITE.backup, keep_last=2, keep_daily=0, keep_weekly=0, keep_monthly=0))
     world = kept_world()
-    backups = records.with_proofs(kept_backups(), catalogue.verifications(SITE, world), catalogue.drills(SITE, world))
+    backups = records.with_records(kept_backups(), catalogue.verifications(SITE, world), catalogue.drills(SITE, world))
     hidden = set(text("bucket-delete-markers.txt").split())
     known = [segments.base_from_json(each.read_bytes()) for each in sorted((KEPT / "bucket/bases").glob("*.json"))]
-    planned = prune.with_log(
+    planned = prune.with_wal(
         prune.plan_prune(policy, backups, snapshots("bucket"), hidden, NOW),
         known,
         text("bucket-keys.txt").split(),
@@ -536,7 +536,7 @@ def test_a_prune_of_the_kept_bucket_removes_the_backups_that_the_policy_does_not
     verified = max(each.identity for each in backups if each.verified)
     kept = {verified, *[each.identity for each in backups][-2:]}
     assert set(planned.removed) == {each.identity for each in backups} - kept
-    assert (planned.orphans, planned.log, planned.bases) == ((), plan.WalToDelete((), before_the_first_base()), ())
+    assert (planned.orphans, planned.wal, planned.bases) == ((), plan.WalToDelete((), before_the_first_base()), ())
     # Snapshots that a kept backup shares with a removed one stay.
     needed = {
         part.remote

@@ -1,1 +1,1 @@
-"""Disasters on parts of the stack."""
+"""Disaster tests on parts of the stack."""

@@ -1,4 +1,4 @@
-"""Fixtures of the disasters on parts of the stack."""
+"""Fixtures of the disaster tests on parts of the stack."""
 
 from __future__ import annotations
 

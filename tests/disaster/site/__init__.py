@@ -1,1 +1,1 @@
-"""Disasters on a deployed site."""
+"""Disaster tests on a deployed site."""

@@ -1,4 +1,4 @@
-"""What rehearsals on a running site stand on."""
+"""Fixtures and helpers of the disaster tests on a deployed site."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ __all__ = [
 from tests.support.deployed_site import Ssh, aws_client
 
 BACK_SECONDS = 300
-_KEPT = "/etc/gitea-suite/site.json"
+_SITE_FILE = "/etc/gitea-suite/site.json"
 SETTINGS = """import json, pathlib, sys
 path = pathlib.Path("/etc/gitea-suite/site.json")
-known = json.loads(path.read_text())
-known[sys.argv[1]] |= json.loads(sys.argv[2])
-path.write_text(json.dumps(known))"""
-# A site begins anew at an older release: by hand, and as no one does it who has data. Nothing is kept to go back to, either.
-_ANEW = """set -e
+document = json.loads(path.read_text())
+document[sys.argv[1]] |= json.loads(sys.argv[2])
+path.write_text(json.dumps(document))"""
+# Resets a site to an older release and deletes its data, and the snapshots for a rollback too.
+_RESET = """set -e
 cd /opt/gitea-suite/compose
 docker pull --quiet {image} >/dev/null
 btrfs --quiet subvolume delete $(ls -d /srv/gitea/.update/before/* 2>/dev/null) || true
@@ -57,61 +57,61 @@ sed -i "s#^{variable}=.*#{variable}='{image}@$digest'#" .env
 docker compose --progress quiet up --detach --wait gitea
 ops accounts ensure-admin
 """
-_EMPTIED = """docker compose --progress quiet stop gitea
+_EMPTY_GITEA = """docker compose --progress quiet stop gitea
 docker compose exec -T postgres psql -q -U gitea postgres -c 'DROP DATABASE gitea WITH (FORCE)' -c 'CREATE DATABASE gitea'
 find /srv/gitea/gitea -mindepth 1 -delete"""
-_EMPTIED_WITH_ITS_SERVER = """docker compose --progress quiet stop gitea postgres
+_EMPTY_GITEA_AND_POSTGRES = """docker compose --progress quiet stop gitea postgres
 find /srv/gitea/gitea /srv/gitea/postgresql -mindepth 1 -delete"""
 
 
 @pytest.fixture
 def settings(ssh: Ssh) -> Iterator[None]:
-    """What is changed in the site file as the host has it is taken back at the end."""
-    assert ssh(f"sudo cp {_KEPT} /root/site.json").returncode == 0
+    """Restore the host's site file after the test."""
+    assert ssh(f"sudo cp {_SITE_FILE} /root/site.json").returncode == 0
     yield
-    assert ssh(f"sudo cp /root/site.json {_KEPT}").returncode == 0
+    assert ssh(f"sudo cp /root/site.json {_SITE_FILE}").returncode == 0
 
 
 @pytest.fixture
-def hurried(ssh: Ssh, settings: None) -> None:
-    """New versions are watched for 25 s and have a minute to come up: the releases here are broken sooner than that."""
+def short_watch(ssh: Ssh, settings: None) -> None:
+    """Watch new versions for 25 s and give them one minute to become healthy: the broken test releases fail sooner."""
     change(ssh, "update", watch_seconds=25, healthy_minutes=1)
 
 
 @pytest.fixture
-def older(ssh: Ssh) -> None:
-    """The site begins anew at 28.0.1."""
-    begin_anew(ssh, anew_at("28.0.1"))
+def older_gitea(ssh: Ssh) -> None:
+    """Reset the site to Gitea 28.0.1."""
+    reset_site(ssh, script_for_gitea("28.0.1"))
 
 
 @pytest.fixture
 def cut_power(site: DeployedSite) -> Callable[[], None]:
-    """Cuts the host's power and gives it back: nothing on it has a chance to end in good order."""
+    """Return a function that cuts the host's power and restores it, without any orderly shutdown."""
     if command := os.environ.get("E2E_CUT_POWER"):
         return lambda: _run(command)
     return lambda: _stop_and_start(site)
 
 
 def change(ssh: Ssh, section: str, **settings: object) -> None:
-    """Change a section of the site file as the host has it; ``settings`` takes it back."""
+    """Change a section of the host's site file; the fixture ``settings`` restores it."""
     done = ssh(f"sudo python3 -c {shlex.quote(SETTINGS)} {section} {shlex.quote(json.dumps(settings))}")
     assert done.returncode == 0, done.stderr
 
 
-def anew_at(tag: str) -> str:
-    """Return the script with which the site begins anew at a release of Gitea."""
-    return _ANEW.format(image=f"gitea/gitea:{tag}", variable="GITEA_IMAGE", emptied=_EMPTIED)
+def script_for_gitea(tag: str) -> str:
+    """Return the script that resets the site to a release of Gitea."""
+    return _RESET.format(image=f"gitea/gitea:{tag}", variable="GITEA_IMAGE", emptied=_EMPTY_GITEA)
 
 
-def anew_on(tag: str) -> str:
-    """The same on a release of PostgreSQL."""
-    return _ANEW.format(image=f"postgres:{tag}", variable="POSTGRES_IMAGE", emptied=_EMPTIED_WITH_ITS_SERVER)
+def script_for_postgres(tag: str) -> str:
+    """Return the script that resets the site to a release of PostgreSQL."""
+    return _RESET.format(image=f"postgres:{tag}", variable="POSTGRES_IMAGE", emptied=_EMPTY_GITEA_AND_POSTGRES)
 
 
-def begin_anew(ssh: Ssh, script: str) -> None:
-    """Have the site begin anew by such a script."""
-    begun = ssh(f"sudo sh -c {shlex.quote(script)}")
-    assert begun.returncode == 0, begun.stderr
+def reset_site(ssh: Ssh, script: str) -> None:
+    """Run a reset script on the host."""
+    done = ssh(f"sudo sh -c {shlex.quote(script)}")
+    assert done.returncode == 0, done.stderr
 
 
 def _run(command: str) -> None:
@@ -132,5 +132,5 @@ def _stop_and_start(site: DeployedSite) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests: those that interrupt the site come last."""
+    """Run the tests that interrupt the site last."""
     sort_interruptions_last(items)

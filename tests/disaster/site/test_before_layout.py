@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from tests.disaster.site.conftest import anew_at, begin_anew, change
-from tests.disaster.site.test_cut_off import cut_off_at
+from tests.disaster.site.conftest import change, reset_site, script_for_gitea
+from tests.disaster.site.test_killed_backup_and_restore import kill_at_step
 from tests.disaster.site.test_update import issue, titles, version_of
 from tests.support import deployed_site as e2e
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
@@ -91,7 +91,7 @@ def test_this_tree_takes_over_an_old_site_in_the_middle_of_an_update(old_site: O
     with e2e.timers_at_rest(ssh):
         past = _lived_in(site, ssh, git, tmp_path)
         # The new version runs, and the old code is killed while it checks it.
-        cut_off_at(ssh, "judge", "update", "postgres", "--to", "18.7", "--yes")
+        kill_at_step(ssh, "judge", "update", "postgres", "--to", "18.7", "--yes")
         journal = ssh("sudo cat /srv/gitea/.update/journal").stdout
         assert '"step": "judge"' in journal
 
@@ -138,7 +138,7 @@ def test_this_tree_takes_over_an_old_site_in_the_middle_of_an_update(old_site: O
         _is_right(site, git, tmp_path / "new", past, past.second)
         assert titles(site, past.account) == {"first", "second"}
 
-        cut_off_at(ssh, "start", "restore", past.backups[0], "--yes")
+        kill_at_step(ssh, "start", "restore", past.backups[0], "--yes")
         assert ops(ssh, "restore", "--resume")["changed"] is True
         _is_right(site, git, tmp_path / "undone", past, past.second)
         assert ssh("sudo ops health --json").returncode == 0
@@ -160,7 +160,7 @@ def _lived_in(site: DeployedSite, ssh: Ssh, git: Git, folder: Path) -> Past:
     """Use, back up and update the site with the old code."""
     # A deployment writes the settings again.
     change(ssh, "update", watch_seconds=10, healthy_minutes=2)
-    begin_anew(ssh, anew_at("28.0.1"))
+    reset_site(ssh, script_for_gitea("28.0.1"))
     account = e2e.make_account(site, e2e.session_for(site, site.administrator, site.password))
     remote = e2e.new_repository(site, account, git, folder / "work")
     first = push(git, remote, folder / "work", "first")

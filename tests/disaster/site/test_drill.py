@@ -1,4 +1,4 @@
-"""The drill finds what is wrong with a backup, and a backup that was taken under load has nothing wrong."""
+"""The drill finds the defects of a backup, and a backup that was taken under load has no defect."""
 
 from __future__ import annotations
 
@@ -16,113 +16,115 @@ from typing import Any
 import pytest
 import requests
 
-from tests.disaster.site.test_cut_off import cut_off_at, steps_of
+from tests.disaster.site.test_killed_backup_and_restore import kill_at_step, steps_in
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, aws_client, head_of, objects_of, ops, push
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
 
-def test_a_drill_makes_a_site_of_the_newest_backup_and_leaves_nothing_of_it(
+def test_a_drill_restores_the_newest_backup_into_a_scratch_site_and_removes_it(
     site: DeployedSite, account: Account, ssh: Ssh, repository: str, record_property: Callable[[str, object], None]
 ) -> None:
     assert repository
     taken = ops(ssh, "backup", "take")
     passed = ops(ssh, "restore", "--drill")
     assert (passed["identity"], passed["findings"]) == (taken["identity"], [])
-    # The page draws it: in the JUnit file, which the evidence seals.
+    # The report page draws it; the signed evidence covers the JUnit file that holds it.
     record_property("course", json.dumps(passed["course"]))
     assert ops(ssh, "restore", "--drill", "--when-due")["changed"] is False
-    # A backup that is not what its manifest says.
+    # A backup that differs from its manifest.
     storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
     key = f"manifests/{taken['identity']}.json"
-    written = json.loads(storage.get_object(Bucket=bucket, Key=key)["Body"].read())
-    lying = written | {"rows": written["rows"] | {"user": written["rows"]["user"] + 1}}
-    lying["repositories"] = dict.fromkeys(written["repositories"], "0" * 64)
-    storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(lying), ChecksumAlgorithm="SHA256")
+    original = json.loads(storage.get_object(Bucket=bucket, Key=key)["Body"].read())
+    tampered = original | {"rows": original["rows"] | {"user": original["rows"]["user"] + 1}}
+    tampered["repositories"] = dict.fromkeys(original["repositories"], "0" * 64)
+    storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(tampered), ChecksumAlgorithm="SHA256")
     failed = ops(ssh, "restore", "--drill", code=3)
     assert any("table user has" in each for each in failed["findings"])
     assert any(f"repository {account.name}/kept.git differs" in each for each in failed["findings"])
-    # The site is not well while its backups may be worth nothing.
-    assert _red(ops(ssh, "health", code=3)) == ["drill"]
-    # And the restore itself refuses what it fetched, before it touches the site.
+    # The site is unhealthy while its backups may be unusable.
+    assert _failing(ops(ssh, "health", code=3)) == ["drill"]
+    # The restore refuses the fetched backup, too, before it changes the site.
     refused = ops(ssh, "restore", "--yes", code=4)
     assert "differs from the manifest of backup" in str(refused["summary"])
-    storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(written), ChecksumAlgorithm="SHA256")
+    storage.put_object(Bucket=bucket, Key=key, Body=json.dumps(original), ChecksumAlgorithm="SHA256")
     assert ops(ssh, "restore", "--drill", "--when-due")["findings"] == []
     assert ops(ssh, "health")["healthy"] is True
     assert len(objects_of(site, "drills/")) >= 3
-    assert _left_of_a_drill(ssh) == ""
+    assert _leftovers_of_a_drill(ssh) == ""
 
 
-def test_a_drill_that_is_killed_at_any_step_is_no_drill_and_is_cleared_away_by_the_next(
+def test_a_drill_that_is_killed_at_any_step_does_not_count_and_the_next_one_removes_its_leftovers(
     site: DeployedSite, ssh: Ssh, web: requests.Session, repository: str
 ) -> None:
     assert repository
     ops(ssh, "backup", "take")
-    steps = steps_of(ssh("sudo ops restore --drill").stderr)
+    steps = steps_in(ssh("sudo ops restore --drill").stderr)
     assert steps == ["fetch", "database", "start", "compare", "check", "use"]
     before = objects_of(site, "drills/")
     for step in steps:
-        cut_off_at(ssh, step, "restore", "--drill")
+        kill_at_step(ssh, step, "restore", "--drill")
         assert objects_of(site, "drills/") == before, step
         assert web.get(f"{site.url}/api/healthz").status_code == 200, step
-    assert _left_of_a_drill(ssh) != ""
+    assert _leftovers_of_a_drill(ssh) != ""
     assert ops(ssh, "restore", "--drill")["findings"] == []
     assert len(objects_of(site, "drills/")) == len(before) + 1
-    assert _left_of_a_drill(ssh) == ""
+    assert _leftovers_of_a_drill(ssh) == ""
 
 
-def test_the_scratch_site_of_a_drill_has_no_port_and_no_way_out(site: DeployedSite, ssh: Ssh) -> None:
-    # What the site itself reaches, as it reaches the place its mails and webhooks go to.
-    reach = f"curl --silent --output /dev/null --max-time 3 {site.document['aws']['endpoint_url']}"
-    assert ssh(f"sudo docker exec gitea-suite-gitea-1 {reach}").returncode == 0
-    asked = (
-        f"docker exec gitea-drill-gitea-1 {reach}; echo reached: $?; "
+def test_the_scratch_site_of_a_drill_has_no_published_port_and_no_outbound_network(
+    site: DeployedSite, ssh: Ssh
+) -> None:
+    # The site reaches this endpoint, as it reaches its mail server and the targets of its webhooks.
+    request = f"curl --silent --output /dev/null --max-time 3 {site.document['aws']['endpoint_url']}"
+    assert ssh(f"sudo docker exec gitea-suite-gitea-1 {request}").returncode == 0
+    questions = (
+        f"docker exec gitea-drill-gitea-1 {request}; echo reached: $?; "
         "docker port gitea-drill-gitea-1; docker port gitea-drill-postgres-1; echo ports: end"
     )
-    script = f'ops restore --drill 2>&1 | while read -r line; do echo "$line"; [ "$line" = \'== compare\' ] && {{ {asked}; }}; done'
-    said = ssh(f"sudo sh -c {shlex.quote(script)}").stdout.splitlines()
-    # 6 and 7 are curl's for a name and an address that cannot be had, 28 for one that does not answer.
-    reached = said.index(next(each for each in said if each.startswith("reached: ")))
-    assert said[reached] in {"reached: 6", "reached: 7", "reached: 28"}
-    assert said[reached + 1] == "ports: end"
+    script = f'ops restore --drill 2>&1 | while read -r line; do echo "$line"; [ "$line" = \'== compare\' ] && {{ {questions}; }}; done'
+    output = ssh(f"sudo sh -c {shlex.quote(script)}").stdout.splitlines()
+    # curl exits with 6 for an unknown name, 7 for an unreachable address and 28 for a timeout.
+    reached = output.index(next(each for each in output if each.startswith("reached: ")))
+    assert output[reached] in {"reached: 6", "reached: 7", "reached: 28"}
+    assert output[reached + 1] == "ports: end"
 
 
-def _left_of_a_drill(ssh: Ssh) -> str:
-    """What of a scratch site the host still has: containers, networks, files."""
+def _leftovers_of_a_drill(ssh: Ssh) -> str:
+    """Return the host's leftovers of a scratch site: containers, networks, volumes, files."""
     chosen = "--quiet --filter label=com.docker.compose.project=gitea-drill"
     kinds = ("docker ps --all", "docker network ls", "docker volume ls")
     containers = "".join(ssh(f"sudo {each} {chosen}").stdout for each in kinds)
     return containers + ssh("sudo find /srv/gitea -maxdepth 1 -name .drill").stdout
 
 
-def test_a_drill_finds_what_git_lacks_though_every_ref_is_as_it_was(
+def test_a_drill_finds_a_missing_git_object_although_every_ref_is_unchanged(
     site: DeployedSite, account: Account, ssh: Ssh, repository: str
 ) -> None:
     assert repository
     inside = f"/data/git/repositories/{account.name}/kept.git"
     asked = ssh(f"sudo docker exec --user git gitea-suite-gitea-1 git -C {inside} rev-parse HEAD^{{tree}}")
     tree = asked.stdout.strip()
-    lies = f"/srv/gitea/gitea/git/repositories/{account.name}/kept.git/objects/{tree[:2]}/{tree[2:]}"
-    assert ssh(f"sudo mv {lies} /root/lost").returncode == 0, asked
+    path = f"/srv/gitea/gitea/git/repositories/{account.name}/kept.git/objects/{tree[:2]}/{tree[2:]}"
+    assert ssh(f"sudo mv {path} /root/lost").returncode == 0, asked
     taken = ops(ssh, "backup", "take")
     failed = ops(ssh, "restore", "--drill", code=3)
     assert failed["identity"] == taken["identity"]
     assert [each for each in failed["findings"] if f"git fsck of {account.name}/kept.git" in each]
     assert [each for each in failed["findings"] if f"{account.name}/kept.git cannot be cloned" in each]
-    # No update begins on backups that may be worth nothing, unless an operator says so.
+    # No update begins while the backups may be unusable, unless the operator overrides it.
     refused = ops(ssh, "update", "gitea", "--to", "28.1.1-sour", "--yes", code=4)
     assert "ops restore --drill" in json.dumps(refused)
-    assert ssh(f"sudo mv /root/lost {lies}").returncode == 0
+    assert ssh(f"sudo mv /root/lost {path}").returncode == 0
     ops(ssh, "backup", "take")
     assert ops(ssh, "restore", "--drill")["findings"] == []
 
 
-def test_the_configuration_in_a_backup_is_what_the_host_has(site: DeployedSite, ssh: Ssh) -> None:
+def test_the_configuration_in_a_backup_equals_the_host_s(site: DeployedSite, ssh: Ssh) -> None:
     taken = ops(ssh, "backup", "take")
     storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
-    written = json.loads(storage.get_object(Bucket=bucket, Key=f"manifests/{taken['identity']}.json")["Body"].read())
-    snapshot = written["parts"]["configuration"]["local"]
+    stored = json.loads(storage.get_object(Bucket=bucket, Key=f"manifests/{taken['identity']}.json")["Body"].read())
+    snapshot = stored["parts"]["configuration"]["local"]
     folders = "/etc/gitea-suite /opt/gitea-suite /srv/gitea/letsencrypt"
     script = (
         "restic --quiet --repo /var/backups/gitea-suite/restic --password-file /run/gitea-suite/secrets/restic-password"
@@ -140,11 +142,11 @@ def test_the_configuration_in_a_backup_is_what_the_host_has(site: DeployedSite, 
     ]
 
 
-def test_a_restored_site_that_does_not_come_up_gives_way_to_the_one_before(
-    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, hurried: None, tmp_path: Path
+def test_a_restore_that_does_not_become_healthy_is_undone(
+    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, short_watch: None, tmp_path: Path
 ) -> None:
     ask = "sudo docker exec gitea-suite-postgres-1 psql --quiet --username gitea gitea --command"
-    # A backup of a database that is newer than Gitea can read.
+    # A backup of a database that is too new for this Gitea.
     assert ssh(f"{ask} 'UPDATE version SET version = version + 1000'").returncode == 0
     taken = ops(ssh, "backup", "take")
     assert ssh(f"{ask} 'UPDATE version SET version = version - 1000'").returncode == 0
@@ -154,18 +156,18 @@ def test_a_restored_site_that_does_not_come_up_gives_way_to_the_one_before(
     assert head_of(site, account, "kept") == later
     push(git, repository, tmp_path / "work", "later still")
     assert ops(ssh, "restore", "--resume")["changed"] is False
-    # Nothing of it is left that the next restore would take for the newest.
+    # The next backup is newer than the unusable one, so that the next restore chooses it.
     assert ops(ssh, "backup", "take")["identity"] > taken["identity"]
     assert ops(ssh, "health")["healthy"] is True
 
 
-def _red(report: dict[str, Any]) -> list[str]:
+def _failing(report: dict[str, Any]) -> list[str]:
     return [each["name"] for each in report["probes"] if not each["healthy"]]
 
 
 @dataclass
 class Acknowledged:
-    """What people were told is done, with when they asked and when they were told, in seconds of this machine's clock."""
+    """The acknowledged writes, each with the times of request and acknowledgement in seconds of this machine's clock."""
 
     over: threading.Event = field(default_factory=threading.Event)
     pushes: list[tuple[float, float, str]] = field(default_factory=list)
@@ -174,33 +176,33 @@ class Acknowledged:
 
 @pytest.fixture
 def busy(site: DeployedSite, account: Account, git: Git, repository: str, tmp_path: Path) -> Iterator[Acknowledged]:
-    """People who push and who write issues, without a pause, until the fixture is told that it is over."""
-    noted = Acknowledged()
+    """Push and write issues without a pause until the event ``over`` is set."""
+    acknowledged = Acknowledged()
 
     def pusher() -> None:
-        while not noted.over.is_set():
+        while not acknowledged.over.is_set():
             began = time.time()
-            noted.pushes.append((began, 0.0, ""))
+            acknowledged.pushes.append((began, 0.0, ""))
             commit = push(git, repository, tmp_path / "work", secrets.token_hex(4))
-            noted.pushes[-1] = (began, time.time(), commit)
+            acknowledged.pushes[-1] = (began, time.time(), commit)
 
     def writer() -> None:
-        while not noted.over.is_set():
+        while not acknowledged.over.is_set():
             began, title = time.time(), secrets.token_hex(8)
             where = f"{site.url}/api/v1/repos/{account.name}/kept/issues"
             assert account.session.post(where, json={"title": title}).status_code == 201
-            noted.issues.append((began, time.time(), title))
+            acknowledged.issues.append((began, time.time(), title))
 
-    people = [threading.Thread(target=pusher), threading.Thread(target=writer)]
-    for each in people:
+    clients = [threading.Thread(target=pusher), threading.Thread(target=writer)]
+    for each in clients:
         each.start()
-    yield noted
-    noted.over.set()
-    for each in people:
+    yield acknowledged
+    acknowledged.over.set()
+    for each in clients:
         each.join()
 
 
-def test_a_backup_under_load_has_all_that_was_acknowledged_before_its_moment_and_nothing_torn(
+def test_a_backup_under_load_has_every_write_acknowledged_before_its_moment_and_is_consistent(
     site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, busy: Acknowledged, tmp_path: Path
 ) -> None:
     time.sleep(1)
@@ -209,27 +211,31 @@ def test_a_backup_under_load_has_all_that_was_acknowledged_before_its_moment_and
     ended = time.time()
     busy.over.set()
     time.sleep(1)
-    assert [each for each in busy.pushes if began < each[0] and each[1] and each[1] < ended], "no one pushed meanwhile"
-    # Out of the repository: the picture on the data disk is what was photographed, and not what was stored of it.
+    assert [each for each in busy.pushes if began < each[0] and each[1] and each[1] < ended], (
+        "no push completed during the backup"
+    )
+    # From the repository: the snapshot on the data disk is the source of the backup, not the stored copy.
     assert ops(ssh, "restore", "--full-copy", "--yes")["picture"] is False
     git("clone", repository, "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
-    there = git("log", "--format=%H", directory=tmp_path / "copy").stdout.split()
-    # What was told before the backup began is there; so is no issue that was asked for after it had ended.
-    assert {commit for _, told, commit in busy.pushes if told and told < began} <= set(there)
+    restored = git("log", "--format=%H", directory=tmp_path / "copy").stdout.split()
+    # It has every write acknowledged before the backup began, and no issue requested after the backup ended.
+    assert {commit for _, acknowledged, commit in busy.pushes if acknowledged and acknowledged < began} <= set(restored)
     titles = _titles(site, account, "kept")
-    assert {title for _, told, title in busy.issues if told < began} <= titles
-    assert not {title for asked, _, title in busy.issues if asked > ended} & titles
-    # Of one moment: whatever one of them was told before another asked is not missing when that is there.
-    last_push = max((asked for asked, _, commit in busy.pushes if commit in there), default=0.0)
-    assert {title for _, told, title in busy.issues if told < last_push} <= titles
-    last_issue = max((asked for asked, _, title in busy.issues if title in titles), default=0.0)
-    assert {commit for _, told, commit in busy.pushes if told and told < last_issue} <= set(there)
+    assert {title for _, acknowledged, title in busy.issues if acknowledged < began} <= titles
+    assert not {title for requested, _, title in busy.issues if requested > ended} & titles
+    # It is consistent: a write in the backup implies every write acknowledged before that one was requested.
+    last_push = max((requested for requested, _, commit in busy.pushes if commit in restored), default=0.0)
+    assert {title for _, acknowledged, title in busy.issues if acknowledged < last_push} <= titles
+    last_issue = max((requested for requested, _, title in busy.issues if title in titles), default=0.0)
+    assert {commit for _, acknowledged, commit in busy.pushes if acknowledged and acknowledged < last_issue} <= set(
+        restored
+    )
     assert taken["identity"]
 
 
 def _titles(site: DeployedSite, account: Account, repository: str) -> set[str]:
-    """The titles of a repository's issues; Gitea gives 50 at a time."""
+    """Return the titles of a repository's issues, which Gitea lists by 50."""
     titles: set[str] = set()
     for page in itertools.count(1):
         where = f"{site.url}/api/v1/repos/{account.name}/{repository}/issues"

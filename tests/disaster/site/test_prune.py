@@ -1,4 +1,4 @@
-"""The operator removes from the running site's bucket what a policy does not keep, and takes that back."""
+"""The operator prunes the bucket of a running site by a policy, and undoes the prune."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("by_hand")
 
 @pytest.fixture
 def strict(site: DeployedSite, tmp_path: Path) -> Path:
-    """The site file with a policy that keeps the newest backup alone."""
+    """The site file with a policy that keeps only the newest backup."""
     document = copy.deepcopy(site.document)
     document["backup"] |= {"keep_last": 1, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0}
     path = tmp_path / "strict.toml"
@@ -29,44 +29,44 @@ def strict(site: DeployedSite, tmp_path: Path) -> Path:
     return path
 
 
-def test_old_backups_are_removed_and_come_back_with_every_byte(
+def test_a_prune_removes_old_backups_and_a_rewind_brings_them_back_complete(
     site: DeployedSite, ssh: Ssh, repository: str, strict: Path
 ) -> None:
     assert repository
     for _ in range(3):
         taken = ops(ssh, "backup", "take")
     before = objects_of(site, "manifests/")
-    then = _moment()
-    told = _from_here(strict, "prune", "--dry-run")
+    moment = _moment()
+    dry_run = _run_locally(strict, "prune", "--dry-run")
     assert objects_of(site, "manifests/") == before
-    pruned = _from_here(strict, "prune", "--yes")
+    pruned = _run_locally(strict, "prune", "--yes")
     after = objects_of(site, "manifests/")
-    assert set(pruned["removed"]) == set(told["removed"]) == {Path(key).stem for key in before - after}
+    assert set(pruned["removed"]) == set(dry_run["removed"]) == {Path(key).stem for key in before - after}
     assert f"manifests/{taken['identity']}.json" in after
     assert len(before - after) >= 2
-    # The host sees what is left, whole, and goes on.
+    # The host lists the remaining backups as complete.
     assert {each["identity"] for each in ops(ssh, "backup", "list")["backups"] if each["whole"]} == {
         Path(key).stem for key in after
     }
-    _from_here(strict, "rewind", "--at", then, "--yes")
+    _run_locally(strict, "rewind", "--at", moment, "--yes")
     assert objects_of(site, "manifests/") == before
     assert {each["identity"] for each in ops(ssh, "backup", "list")["backups"] if each["whole"]} == {
         Path(key).stem for key in before
     }
     ops(ssh, "backup", "take")
-    until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well")
+    until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is healthy")
 
 
 def _moment() -> str:
-    # S3 tells whole seconds.
+    # S3 reports whole seconds.
     time.sleep(1.1)
     moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     time.sleep(1.1)
     return moment
 
 
-def _from_here(site_file: Path, *arguments: str) -> dict[str, Any]:
-    """Run a verb of backups from this machine, as the operator does, and return its document."""
+def _run_locally(site_file: Path, *arguments: str) -> dict[str, Any]:
+    """Run a backup verb on this machine, as the operator does, and return its report."""
     argv = [sys.executable, "-m", "ops", "backup", *arguments, "--site", str(site_file), "--json"]
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -1,6 +1,6 @@
-"""Updates on the running site: through every numbering, and to releases that are broken in every way, which leave no trace.
+"""Updates of a deployed site: through every version numbering, and to broken releases, which are rolled back without a trace.
 
-The releases are tags of the ground's images: of the stand-in for Gitea (ground/images/gitea/README.md), and of the others.
+The releases are tags of the test environment's images: of the Gitea stand-in (ground/images/gitea/README.md) and of the others.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ from typing import Any
 
 import pytest
 
-from tests.disaster.site.conftest import anew_at, anew_on, begin_anew, change
-from tests.disaster.site.test_cut_off import POSTGRES, cut_off_at, steps_of
+from tests.disaster.site.conftest import change, reset_site, script_for_gitea, script_for_postgres
+from tests.disaster.site.test_killed_backup_and_restore import POSTGRES, kill_at_step, steps_in
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
 
-by_hand_and_hurried = pytest.mark.usefixtures("by_hand", "hurried")
+by_hand_with_short_watch = pytest.mark.usefixtures("by_hand", "short_watch")
 Record = Callable[[str, object], None]
 
 _HELPERS = {"docker-socket-proxy": "v0.5.1", "diun": "4.34.0", "certbot": "v5.8.1", "nginx": "1.30.5"}
 
 
-@by_hand_and_hurried
-def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
+@by_hand_with_short_watch
+def test_a_site_of_1_22_6_is_updated_step_by_step_to_28_1_0_with_its_data_intact(
     site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
 ) -> None:
-    begin_anew(ssh, anew_at("1.22.6"))
+    reset_site(ssh, script_for_gitea("1.22.6"))
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
     commits = []
     for tag in ("1.27.3", "28.0.1", "28.1.0"):
-        offered = {each["service"]: each for each in ops(ssh, "update", "--check")["services"]}
-        assert offered["gitea"]["to"] == "28.1.0"
+        available = {each["service"]: each for each in ops(ssh, "update", "--check")["services"]}
+        assert available["gitea"]["to"] == "28.1.0"
         commits.append(push(git, remote, tmp_path / "work", f"before {tag}"))
         issue(site, account, f"before {tag}")
         done = ops(ssh, "update", "gitea", "--to", tag, "--yes")
-        print(f"{done['from']} -> {tag}: away for {done['away']} s, {done['durations']}")
+        print(f"{done['from']} -> {tag}: unavailable for {done['away']} s, {done['durations']}")
         assert (done["outcome"], version_of(site, account)) == ("updated", tag)
         assert head_of(site, account, "kept") == commits[-1]
     record_property("course", json.dumps(done["course"]))
     assert titles(site, account) == {"before 1.27.3", "before 28.0.1", "before 28.1.0"}
     git("clone", remote, "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
-    told = git("rev-list", "HEAD", directory=tmp_path / "copy").stdout.split()
-    assert set(commits) <= set(told)
+    cloned = git("rev-list", "HEAD", directory=tmp_path / "copy").stdout.split()
+    assert set(commits) <= set(cloned)
     assert ops(ssh, "update", "gitea", "--yes")["summary"] == "there is nothing to update"
     entries = ops(ssh, "update", "history")["updates"]
     assert [each["outcome"] for each in entries[-3:]] == ["updated"] * 3
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 @pytest.mark.parametrize(
     ("tag", "with_data"),
     [
@@ -73,7 +73,7 @@ def test_a_site_of_1_22_6_is_updated_through_to_28_1_0_with_its_data_intact(
         ("28.1.1-broken", True),
     ],
 )
-def test_a_broken_release_is_taken_back_and_nothing_is_missing(
+def test_an_update_to_a_broken_release_is_rolled_back_without_data_loss(
     site: DeployedSite,
     ssh: Ssh,
     account: Account,
@@ -100,26 +100,26 @@ def test_a_broken_release_is_taken_back_and_nothing_is_missing(
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 @pytest.mark.timeout(1200)
-def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
+def test_an_update_that_is_killed_at_any_step_is_completed_or_undone(
     site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
     issue(site, account, "before")
     image, migration = image_in_use(ssh), migration_in_use(ssh)
     requested = ("update", "gitea", "--to", "28.1.1-broken", "--yes")
-    steps = steps_of(ssh(f"sudo ops {shlex.join(requested)}").stderr)
+    steps = steps_in(ssh(f"sudo ops {shlex.join(requested)}").stderr)
     assert steps[-6:] == ["stop", "picture", "pin", "up", "judge", "back"]
     for number, step in enumerate(steps):
-        cut_off_at(ssh, step, *requested)
+        kill_at_step(ssh, step, *requested)
         if step in {"picture", "pin", "up"}:
-            told = account.session.get(f"{site.url}/user/login")
-            assert (told.status_code, "Retry-After" in told.headers) == (503, True), step
-            assert "It is being updated to 28.1.1." in told.text
-        disturbed = number >= steps.index("stop")
-        undone = ops(ssh, "update", "--resume", code=5 if disturbed else 0)
-        assert ("was rolled back to 28.1.0" in str(undone["summary"])) is disturbed, step
+            answer = account.session.get(f"{site.url}/user/login")
+            assert (answer.status_code, "Retry-After" in answer.headers) == (503, True), step
+            assert "It is being updated to 28.1.1." in answer.text
+        interrupted = number >= steps.index("stop")
+        undone = ops(ssh, "update", "--resume", code=5 if interrupted else 0)
+        assert ("was rolled back to 28.1.0" in str(undone["summary"])) is interrupted, step
         assert account.session.get(f"{site.url}/user/login").status_code == 200, step
         assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0"), (
             step
@@ -129,9 +129,9 @@ def test_an_update_that_is_killed_at_any_step_is_finished_or_undone(
         assert ops(ssh, "update", "--resume")["changed"] is False, step
 
 
-@by_hand_and_hurried
-def test_a_backup_of_an_older_release_is_migrated_by_a_restore_and_an_older_release_refuses_one_of_a_newer(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+@by_hand_with_short_watch
+def test_a_restore_migrates_a_backup_of_an_older_release_and_refuses_one_of_a_newer_release(
+    older_gitea: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
     issue(site, account, "before")
@@ -139,7 +139,7 @@ def test_a_backup_of_an_older_release_is_migrated_by_a_restore_and_an_older_rele
     assert ops(ssh, "update", "gitea", "--to", "28.1.0", "--yes")["outcome"] == "updated"
     later = push(git, repository, tmp_path / "work", "later")
     new = ops(ssh, "backup", "take")["identity"]
-    # A time between the two: the identity is the second in which its moment falls.
+    # A time between the two: the identity is the second of the backup's moment.
     at = datetime.strptime(old, "%Y%m%dT%H%M%S%z") + timedelta(seconds=2)
     planned = ops(ssh, "restore", "--at", at.isoformat(), "--dry-run")
     assert planned["identity"] == old
@@ -148,96 +148,98 @@ def test_a_backup_of_an_older_release_is_migrated_by_a_restore_and_an_older_rele
     assert (version_of(site, account), head_of(site, account, "kept")) == ("28.1.0", before)
     assert migration_in_use(ssh) != migration
     assert titles(site, account) == {"before"}
-    begin_anew(ssh, anew_at("28.0.1"))
+    reset_site(ssh, script_for_gitea("28.0.1"))
     refused = ops(ssh, "restore", new, "--yes", code=4)
     assert "the backup is of Gitea 28.1.0, 28.0.1 runs here and refuses a newer database" in str(refused["summary"])
-    # As the refusal has it.
+    # As the refusal advises.
     assert ops(ssh, "update", "gitea", "--to", "28.1.0", "--yes")["outcome"] == "updated"
     ops(ssh, "restore", new, "--yes")
     assert (version_of(site, account), head_of(site, account, "kept")) == ("28.1.0", later)
     assert ops(ssh, "health")["healthy"] is True
 
 
-@by_hand_and_hurried
-def test_one_goes_back_to_the_data_of_before_and_is_told_what_is_lost(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+@by_hand_with_short_watch
+def test_a_rollback_restores_the_earlier_data_and_reports_the_lost_writes(
+    older_gitea: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
     issue(site, account, "before")
     image, migration = image_in_use(ssh), migration_in_use(ssh)
-    # Cut off when it is well already: it is finished, not undone.
-    cut_off_at(ssh, "judge", "update", "gitea", "--to", "28.1.0", "--yes")
+    # Killed when the new version is healthy already: the update is completed, not undone.
+    kill_at_step(ssh, "judge", "update", "gitea", "--to", "28.1.0", "--yes")
     assert ops(ssh, "update", "--resume")["outcome"] == "updated"
     after = push(git, repository, tmp_path / "work", "after")
     issue(site, account, "after")
-    told = ops(ssh, "rollback", "--dry-run")["plan"]
-    assert any("28.1.0 -> 28.0.1, with the data of then" in line for line in told)
-    assert any(line.startswith("lost: the data written since") for line in told)
+    plan = ops(ssh, "rollback", "--dry-run")["plan"]
+    assert any("28.1.0 -> 28.0.1, with the data of then" in line for line in plan)
+    assert any(line.startswith("lost: the data written since") for line in plan)
     assert (head_of(site, account, "kept"), version_of(site, account)) == (after, "28.1.0")
-    cut_off_at(ssh, "back", "rollback", "--yes")
-    gone = ops(ssh, "update", "--resume")
-    print(f"gone back: {gone['summary']}")
+    kill_at_step(ssh, "back", "rollback", "--yes")
+    rolled_back = ops(ssh, "update", "--resume")
+    print(f"rolled back: {rolled_back['summary']}")
     assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.0.1")
     assert head_of(site, account, "kept") == before
     assert titles(site, account) == {"before"}
-    # What was written since is aside, and not in the way of another update.
-    aside = f"/srv/gitea/.update/undone/gitea/git/repositories/{account.name}/kept.git"
-    found = ssh(f"sudo git -c safe.directory='*' --git-dir {aside} rev-parse refs/heads/main || sudo ls {aside}")
+    # The writes since then are set aside and do not block another update.
+    set_aside = f"/srv/gitea/.update/undone/gitea/git/repositories/{account.name}/kept.git"
+    found = ssh(
+        f"sudo git -c safe.directory='*' --git-dir {set_aside} rev-parse refs/heads/main || sudo ls {set_aside}"
+    )
     assert after in found.stdout or "refs" in found.stdout, found.stderr
     refused = ops(ssh, "rollback", "--yes", code=4)
     assert "there is no snapshot to roll back to" in str(refused["summary"])
     done = ops(ssh, "update", "gitea", "--yes")
     assert (done["outcome"], version_of(site, account)) == ("updated", "28.1.0")
     issue(site, account, "lost")
-    gone = ops(ssh, "rollback", "--yes")
-    print(f"gone back: {gone['summary']}")
+    rolled_back = ops(ssh, "rollback", "--yes")
+    print(f"rolled back: {rolled_back['summary']}")
     assert (version_of(site, account), titles(site, account)) == ("28.0.1", {"before"})
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
-def test_while_gitea_is_away_people_are_told_so_and_the_push_that_was_under_way_is_there(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
+@by_hand_with_short_watch
+def test_an_update_shows_clients_the_reason_and_completes_a_running_push(
+    older_gitea: None, site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
     slow = SlowPush(site, account, git, tmp_path / "work")
-    with visitors(site, account) as met:
-        updating = threading.Thread(target=lambda: met.reports.append(ops(ssh, "update", "gitea", "--yes")))
+    with visitors(site, account) as observed:
+        updating = threading.Thread(target=lambda: observed.reports.append(ops(ssh, "update", "gitea", "--yes")))
         updating.start()
         slow.begin()
         refs = f"{site.url}/{account.name}/kept.git/info/refs?service=git-receive-pack"
         until(lambda: account.session.get(refs).status_code == 503, "pushes are turned away", 120)
-        # Others still read.
+        # Other clients can still read.
         assert account.session.get(f"{site.url}/user/login").status_code == 200
         time.sleep(2)
-        assert not met.reports
+        assert not observed.reports
         slow.finish()
         updating.join(timeout=300)
         time.sleep(1)
-    (done,) = met.reports
-    print(f"away for {done['away']} s, {done['durations']}; met {met.counted()}")
+    (done,) = observed.reports
+    print(f"unavailable for {done['away']} s, {done['durations']}; answers {observed.counted()}")
     assert done["outcome"] == "updated"
-    assert b"ok refs/heads/main" in slow.said
+    assert b"ok refs/heads/main" in slow.answer
     assert head_of(site, account, "kept") == slow.commit
-    # Answered, whoever asked: the site, or why it is away and when to come again.
-    assert {status for status, _, _ in met.pages} == {200, 503}
-    assert all(again for status, again, _ in met.pages if status == 503)
-    assert any("It is being updated to 28.1.0." in text for status, _, text in met.pages if status == 503)
-    assert any("Gitea is away for a moment. It is being updated to 28.1.0." in said for said in met.ssh)
-    assert met.pages[-1][0] == 200
+    # Every request was answered: by the site, or with the reason and the time to retry.
+    assert {status for status, _, _ in observed.pages} == {200, 503}
+    assert all(retry_after for status, retry_after, _ in observed.pages if status == 503)
+    assert any("It is being updated to 28.1.0." in text for status, _, text in observed.pages if status == 503)
+    assert any("Gitea is away for a moment. It is being updated to 28.1.0." in output for output in observed.ssh)
+    assert observed.pages[-1][0] == 200
 
 
-@by_hand_and_hurried
-def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_nothing(
+@by_hand_with_short_watch
+def test_other_operations_are_refused_during_an_update_and_do_not_disturb_it(
     site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
     image, reports = image_in_use(ssh), []
     requested = ("update", "gitea", "--to", "28.1.1-sour", "--yes")
     updating = threading.Thread(target=lambda: reports.append(ops(ssh, *requested, code=5)))
     updating.start()
-    until(lambda: ssh("sudo test -e /srv/gitea/.update/journal").returncode == 0, "it is under way", 120)
+    until(lambda: ssh("sudo test -e /srv/gitea/.update/journal").returncode == 0, "the update is in progress", 120)
     for verb in (("backup", "take"), ("update", "nginx", "--yes"), ("rollback", "--yes"), ("restore", "--yes")):
         assert "ops update, process" in str(ops(ssh, *verb, code=8)["summary"])
-    # The timers' own: one that is told to wait has not failed, and a certificate needs no turn.
+    # The units of the timers: one that has to wait does not fail, and a certificate renewal does not wait.
     for unit in ("update", "certificates"):
         assert ssh(f"sudo systemctl start gitea-suite-{unit}.service").returncode == 0
     updating.join(timeout=300)
@@ -249,22 +251,22 @@ def test_whoever_comes_while_an_update_is_under_way_is_told_so_and_disturbs_noth
     assert account.session.get(f"{site.url}/user/login").status_code == 200
 
 
-@by_hand_and_hurried
-def test_an_operator_who_cannot_be_told_has_the_update_all_the_same(
-    older: None, site: DeployedSite, ssh: Ssh, account: Account
+@by_hand_with_short_watch
+def test_an_update_does_not_depend_on_the_mail_to_the_operator(
+    older_gitea: None, site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
     change(ssh, "mail", smtp_host="127.0.0.1")
     for tag, code, outcome in (("28.1.0", 0, "updated"), ("28.1.1-crash", 5, "rolled back")):
-        told = ssh(f"sudo ops update gitea --to {tag} --yes")
-        assert (told.returncode, "no mail was sent to " in told.stderr) == (code, True), told.stderr
+        done = ssh(f"sudo ops update gitea --to {tag} --yes")
+        assert (done.returncode, "no mail was sent to " in done.stderr) == (code, True), done.stderr
         assert ops(ssh, "update", "history")["updates"][-1]["outcome"] == outcome
         assert version_of(site, account) == "28.1.0"
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 @pytest.mark.parametrize("tag", ["1.30.5-crash", "1.30.5-ends"])
-def test_an_nginx_that_is_broken_is_taken_back(
+def test_an_update_to_a_broken_nginx_is_rolled_back(
     site: DeployedSite, ssh: Ssh, account: Account, tag: str, record_property: Record
 ) -> None:
     before = _pins(ssh)
@@ -276,8 +278,8 @@ def test_an_nginx_that_is_broken_is_taken_back(
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
-def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_not(
+@by_hand_with_short_watch
+def test_the_automatic_update_in_its_window_updates_only_the_services_without_data(
     site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
     before = _pins(ssh)
@@ -285,11 +287,13 @@ def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_
     now = datetime.now(UTC)
     chosen = {"gitea": "operator", "postgres": "operator", "nginx": "minor", "others": "minor"}
     change(ssh, "update", window=f"{now:%a %H:%M}", soak_hours=0, **chosen)
-    with visitors(site, account) as met:
+    with visitors(site, account) as observed:
         done = ops(ssh, "update", "--automatic")
-    print(f"{done['summary']}: {[(each['service'], each['away']) for each in done['updates']]}; met {met.counted()}")
-    # No one notices, nginx or not.
-    assert set(met.counted()) == {200}
+    print(
+        f"{done['summary']}: {[(each['service'], each['away']) for each in done['updates']]}; answers {observed.counted()}"
+    )
+    # No request fails, although nginx is updated.
+    assert set(observed.counted()) == {200}
     assert {each["service"]: each["outcome"] for each in done["updates"]} == dict.fromkeys(_HELPERS, "updated")
     after = _pins(ssh)
     assert {service: after[service] for service in _HELPERS} == _HELPERS
@@ -299,7 +303,7 @@ def test_at_the_hour_of_the_window_the_helpers_are_updated_and_what_has_data_is_
     assert ssh("sudo ops health --json").returncode == 0
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 def test_postgresql_is_updated_within_its_major_version(
     site: DeployedSite, ssh: Ssh, account: Account, repository: str, git: Git, tmp_path: Path
 ) -> None:
@@ -310,18 +314,18 @@ def test_postgresql_is_updated_within_its_major_version(
     assert (done["outcome"], _pins(ssh)["postgres"]) == ("updated", "18.7")
     assert head_of(site, account, "kept") == before
     assert titles(site, account) == {"before"}
-    # And back, as any other.
-    gone = ops(ssh, "rollback", "--yes")
-    print(f"gone back: {gone['summary']}")
+    # The rollback works as for any other service.
+    rolled_back = ops(ssh, "rollback", "--yes")
+    print(f"rolled back: {rolled_back['summary']}")
     assert (_pins(ssh)["postgres"], titles(site, account)) == ("18.6", {"before"})
 
 
-@by_hand_and_hurried
+@by_hand_with_short_watch
 @pytest.mark.timeout(900)
-def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_back(
+def test_postgresql_is_upgraded_to_another_major_version_next_to_the_old_one_and_rolled_back(
     site: DeployedSite, ssh: Ssh, git: Git, tmp_path: Path, request: pytest.FixtureRequest, record_property: Record
 ) -> None:
-    begin_anew(ssh, anew_on("17.11"))
+    reset_site(ssh, script_for_postgres("17.11"))
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
     before = push(git, remote, tmp_path / "work", "before")
@@ -330,16 +334,16 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
     assert "ops update postgres --to 18.7" in str(refused["summary"])
     requested = ("update", "postgres", "--to", "18.6", "--yes")
     for step in ("convert", "switch"):
-        cut_off_at(ssh, step, *requested)
+        kill_at_step(ssh, step, *requested)
         undone = ops(ssh, "update", "--resume", code=5)
         assert "was rolled back to 17.11" in str(undone["summary"]), step
         assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before), step
         assert titles(site, account) == {"before"}, step
-        assert _left_of_a_conversion(ssh) == "", step
-    # A host that boots when the folders are exchanged, and the image that is pinned cannot read what lies there.
+        assert _leftovers_of_an_upgrade(ssh) == "", step
+    # The host boots after the folders were exchanged, and the pinned image cannot read the new folder.
     environment = "/opt/gitea-suite/compose/.env"
     assert ssh(f"sudo cp {environment} /root/before").returncode == 0
-    cut_off_at(ssh, "pin", *requested)
+    kill_at_step(ssh, "pin", *requested)
     booted = ssh(f"sudo mv /root/before {environment} && sudo systemctl restart gitea-suite")
     assert booted.returncode == 0, ssh("sudo journalctl --no-pager --unit gitea-suite --lines 40").stdout
     assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before)
@@ -349,28 +353,28 @@ def test_postgresql_is_taken_to_another_major_version_beside_the_old_one_and_bac
     record_property("course", json.dumps(done["course"]))
     assert (done["outcome"], _pins(ssh)["postgres"], _database(ssh)) == ("updated", "18.6", "18 of 18")
     assert head_of(site, account, "kept") == before
-    assert _left_of_a_conversion(ssh) == ""
+    assert _leftovers_of_an_upgrade(ssh) == ""
     push(git, remote, tmp_path / "work", "after")
     issue(site, account, "after")
     assert titles(site, account) == {"before", "after"}
-    # A backup of the new one is as good as any: its log begins with a base of its own.
+    # A backup of the new version works as before: its WAL begins with its own base backup.
     ops(ssh, "backup", "take")
     assert ssh("sudo ops health --json").returncode == 0
-    gone = ops(ssh, "rollback", "--yes")
-    print(f"gone back: {gone['summary']}")
+    rolled_back = ops(ssh, "rollback", "--yes")
+    print(f"rolled back: {rolled_back['summary']}")
     assert (_pins(ssh)["postgres"], _database(ssh), titles(site, account)) == ("17.11", "17 of 17", {"before"})
     assert ops(ssh, *requested)["outcome"] == "updated"
     assert head_of(site, account, "kept") == before
 
 
 @pytest.mark.usefixtures("by_hand")
-def test_after_an_update_neither_compose_nor_a_deployment_makes_a_container_anew(ssh: Ssh) -> None:
+def test_after_an_update_docker_compose_up_recreates_no_container(ssh: Ssh) -> None:
     ids = _ids(ssh)
     assert ssh("cd /opt/gitea-suite/compose && sudo docker compose --progress quiet up --detach").returncode == 0
     assert _ids(ssh) == ids
 
 
-def test_a_deployment_finds_nothing_to_change_and_keeps_what_updates_have_proven(ssh: Ssh) -> None:
+def test_a_deployment_changes_nothing_and_keeps_the_versions_of_the_updates(ssh: Ssh) -> None:
     ids, pins = _ids(ssh), _pins(ssh)
     assert pins["nginx"] == _HELPERS["nginx"]
     checked = _deploy("--check")
@@ -382,50 +386,50 @@ def test_a_deployment_finds_nothing_to_change_and_keeps_what_updates_have_proven
 
 
 @dataclass
-class Met:
-    """What people met: pages as (status, when to come again, text), what ssh showed, and reports of verbs."""
+class Observed:
+    """Observations of clients: pages as (status, Retry-After, text), the output of ssh, and reports of verbs."""
 
     pages: list[tuple[int, str, str]] = field(default_factory=list)
     ssh: list[str] = field(default_factory=list)
     reports: list[dict[str, Any]] = field(default_factory=list)
 
     def counted(self) -> dict[int, int]:
-        """How many pages there were of each status."""
+        """Return the number of pages by status."""
         statuses = [status for status, _, _ in self.pages]
         return {status: statuses.count(status) for status in set(statuses)}
 
 
 @contextmanager
-def visitors(site: DeployedSite, account: Account) -> Iterator[Met]:
-    """Have people read pages and come by ssh without a pause."""
-    met, over = Met(), threading.Event()
+def visitors(site: DeployedSite, account: Account) -> Iterator[Observed]:
+    """Read pages and connect by ssh without a pause during the block."""
+    observed, over = Observed(), threading.Event()
     argv = ["ssh", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null"]
     argv += ["-oConnectTimeout=2", "-p", str(site.ssh_port), f"git@{site.address}"]
 
-    def reader() -> None:
+    def read_pages() -> None:
         while not over.is_set():
             answer = account.session.get(f"{site.url}/user/login")
-            met.pages.append((answer.status_code, answer.headers.get("Retry-After", ""), answer.text))
+            observed.pages.append((answer.status_code, answer.headers.get("Retry-After", ""), answer.text))
             time.sleep(0.05)
 
-    def comes_by_ssh() -> None:
+    def connect_by_ssh() -> None:
         while not over.is_set():
-            met.ssh.append(subprocess.run(argv, capture_output=True, text=True, check=False).stderr)
+            observed.ssh.append(subprocess.run(argv, capture_output=True, text=True, check=False).stderr)
             time.sleep(0.3)
 
-    people = [threading.Thread(target=each) for each in (reader, comes_by_ssh)]
-    for each in people:
+    clients = [threading.Thread(target=each) for each in (read_pages, connect_by_ssh)]
+    for each in clients:
         each.start()
     try:
-        yield met
+        yield observed
     finally:
         over.set()
-        for each in people:
+        for each in clients:
             each.join()
 
 
 class SlowPush:
-    """A push that stops in the middle of its pack until it is told to finish."""
+    """A push that waits in the middle of its pack until ``finish`` is called."""
 
     def __init__(self, site: DeployedSite, account: Account, git: Git, work: Path) -> None:
         (work / "large").write_bytes(secrets.token_bytes(1 << 20))
@@ -433,7 +437,7 @@ class SlowPush:
         git("add", "large", directory=work)
         git("commit", "--message", "slow", directory=work)
         self.commit = git("rev-parse", "HEAD", directory=work).stdout.strip()
-        self.said = b""
+        self.answer = b""
         wanted = f"{self.commit}\n^{before}\n".encode()
         argv = ["git", "pack-objects", "--revs", "--stdout", "-q"]
         pack = subprocess.run(argv, cwd=work, input=wanted, capture_output=True, check=True).stdout
@@ -441,7 +445,7 @@ class SlowPush:
         self._parts = (f"{len(line) + 4:04x}{line}0000".encode() + pack[:4096], pack[4096:])
         self._where = f"{site.url}/{account.name}/kept.git/git-receive-pack"
         self._session, self._account = account.session, account
-        self._goes_on = threading.Event()
+        self._resumed = threading.Event()
         self._thread = threading.Thread(target=self._push)
 
     def begin(self) -> None:
@@ -449,22 +453,22 @@ class SlowPush:
         self._thread.start()
 
     def finish(self) -> None:
-        """Send the rest, and wait for what is said to it."""
-        self._goes_on.set()
+        """Send the rest, and wait for the answer."""
+        self._resumed.set()
         self._thread.join(timeout=60)
 
     def _push(self) -> None:
         def body() -> Iterator[bytes]:
             yield self._parts[0]
-            self._goes_on.wait(120)
+            self._resumed.wait(120)
             yield self._parts[1]
 
         kind = {"Content-Type": "application/x-git-receive-pack-request"}
-        self.said = self._session.post(self._where, data=body(), headers=kind).content
+        self.answer = self._session.post(self._where, data=body(), headers=kind).content
 
 
 def _deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Deploy the site; the progress goes where the tests' own does."""
+    """Deploy the site; the progress goes to the tests' own standard error."""
     argv = [sys.executable, "-m", "ops", "deploy", *arguments, "--site", os.environ["E2E_SITE"]]
     return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
 
@@ -474,7 +478,7 @@ def version_of(site: DeployedSite, account: Account) -> str:
 
 
 def image_in_use(ssh: Ssh) -> str:
-    """What runs, which is what .env says."""
+    """Return the running image of Gitea, after asserting that .env pins it."""
     running = ssh("sudo docker inspect --format '{{.Config.Image}}' gitea-suite-gitea-1").stdout.strip()
     pinned = ssh("sudo grep ^GITEA_IMAGE= /opt/gitea-suite/compose/.env").stdout.strip()
     assert pinned == f"GITEA_IMAGE='{running}'"
@@ -482,7 +486,7 @@ def image_in_use(ssh: Ssh) -> str:
 
 
 def _pins(ssh: Ssh) -> dict[str, str]:
-    """The tag of each service that .env names; what runs has it, too."""
+    """Return the tag of each service in .env, after asserting that the containers run those images."""
     lines = ssh("sudo grep _IMAGE= /opt/gitea-suite/compose/.env").stdout.split()
     pins = {
         line.partition("_IMAGE=")[0].lower().replace("_", "-"): line.partition("'")[2].rstrip("'") for line in lines
@@ -495,26 +499,26 @@ def _pins(ssh: Ssh) -> dict[str, str]:
 
 
 def _ids(ssh: Ssh) -> list[str]:
-    """The containers of the stack, by their ids."""
+    """Return the names and ids of the stack's containers."""
     of = "--filter label=com.docker.compose.project=gitea-suite"
     return sorted(ssh(f"sudo docker ps --all {of} --format '{{{{.Names}}}} {{{{.ID}}}}'").stdout.splitlines())
 
 
 def migration_in_use(ssh: Ssh) -> str:
-    asked = "SELECT version FROM version"
-    return ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{asked}'").stdout.strip()
+    query = "SELECT version FROM version"
+    return ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{query}'").stdout.strip()
 
 
 def _database(ssh: Ssh) -> str:
-    """The major version of the server that runs, and of whose files the folder is: one alone."""
-    asked = "SELECT split_part(current_setting($$server_version$$), $$.$$, 1)"
-    runs = ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{asked}'").stdout.strip()
+    """Return the major version of the running server, and those of the data folder's files: "18 of 18"."""
+    query = "SELECT split_part(current_setting($$server_version$$), $$.$$, 1)"
+    running = ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{query}'").stdout.strip()
     files = ssh("sudo ls /srv/gitea/postgresql").stdout.split()
-    return f"{runs} of {' and '.join(files)}"
+    return f"{running} of {' and '.join(files)}"
 
 
-def _left_of_a_conversion(ssh: Ssh) -> str:
-    """What is still there of a database beside the site's."""
+def _leftovers_of_an_upgrade(ssh: Ssh) -> str:
+    """Return the leftovers of a major upgrade: containers and folders."""
     containers = "sudo docker ps --all --quiet --filter name=gitea-conversion"
     return ssh(f"{containers}; sudo ls -d /srv/gitea/.update/anew /srv/gitea/.update/replaced 2>/dev/null").stdout
 

@@ -1,4 +1,4 @@
-"""What the host keeps in its own repository."""
+"""The host prunes its own repository."""
 
 from __future__ import annotations
 
@@ -30,73 +30,73 @@ def parts(hours: int, *names: str) -> list[Snapshot]:
     return [Snapshot(f"{hours}-{name}", f"{hours}-{name}", (identity, name)) for name in names or PARTS]
 
 
-def test_what_the_policy_does_not_keep_goes_and_so_does_what_never_became_a_backup() -> None:
-    there = [*parts(5, "data"), *parts(4), *parts(3), *parts(2), *parts(1)]
-    assert set(prune_local.plan_prune_local(there, TWO, [])) == {
+def test_backups_that_the_policy_does_not_keep_and_unfinished_ones_are_removed() -> None:
+    snapshots = [*parts(5, "data"), *parts(4), *parts(3), *parts(2), *parts(1)]
+    assert set(prune_local.plan_prune_local(snapshots, TWO, [])) == {
         "5-data",
         *(f"{hours}-{name}" for hours in (4, 3) for name in PARTS),
     }
 
 
-def test_a_backup_that_is_not_finished_and_the_newest_verified_one_stay() -> None:
-    there = [*parts(9), *parts(3), *parts(2), *parts(1), *parts(0, "database", "data")]
-    assert set(prune_local.plan_prune_local(there, TWO, [identity_of(NOW - timedelta(hours=9))])) == {
+def test_a_backup_under_way_and_the_newest_verified_one_are_kept() -> None:
+    snapshots = [*parts(9), *parts(3), *parts(2), *parts(1), *parts(0, "database", "data")]
+    assert set(prune_local.plan_prune_local(snapshots, TWO, [identity_of(NOW - timedelta(hours=9))])) == {
         f"3-{name}" for name in PARTS
     }
 
 
-def test_of_first_passes_the_newest_stays_of_bases_two_and_what_is_no_one_s_stays_too() -> None:
-    there = [Snapshot(f"pass-{number}", "", ("first-pass",)) for number in range(3)]
-    there += [Snapshot(f"base-{number}", "", (base_backups.TAG,)) for number in range(4)]
-    strange = [Snapshot("a", "", ("data",)), Snapshot("b", "", (identity_of(NOW),)), Snapshot("c", "")]
-    assert prune_local.plan_prune_local([*there, *strange], TWO, []) == ("pass-0", "pass-1", "base-0", "base-1")
+def test_the_newest_first_pass_two_base_backups_and_foreign_snapshots_are_kept() -> None:
+    snapshots = [Snapshot(f"pass-{number}", "", ("first-pass",)) for number in range(3)]
+    snapshots += [Snapshot(f"base-{number}", "", (base_backups.TAG,)) for number in range(4)]
+    foreign = [Snapshot("a", "", ("data",)), Snapshot("b", "", (identity_of(NOW),)), Snapshot("c", "")]
+    assert prune_local.plan_prune_local([*snapshots, *foreign], TWO, []) == ("pass-0", "pass-1", "base-0", "base-1")
 
 
 @dataclass
 class Repository:
     """The host's own repository."""
 
-    there: list[Snapshot]
+    stored: list[Snapshot]
     broken: bool = False
     pruned: int = 0
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         if self.broken:
             raise OpsError("the disk is full")
-        return tuple(self.there)
+        return tuple(self.stored)
 
     def forget(self, snapshots: Sequence[str]) -> None:
-        self.there = [each for each in self.there if each.identity not in snapshots]
+        self.stored = [each for each in self.stored if each.identity not in snapshots]
 
     def prune(self) -> None:
         self.pruned += 1
 
 
-def test_a_backup_tidies_the_host_s_repository_once_a_day_and_is_a_backup_even_if_that_fails(tmp_path: Path) -> None:
+def test_a_backup_prunes_the_host_s_repository_once_a_day_and_survives_a_failure_of_that(tmp_path: Path) -> None:
     local = Repository([*parts(3), *parts(2), *parts(1)], broken=True)
     world: Any = fakes.FakeWorld()
     world.restic = lambda *_, **__: local
     site, paths = fakes.site(backup={"bucket": "some", "keep_last": 1, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0}), HostPaths(local=tmp_path / "restic")  # fmt: skip
-    assert take._tidied(site, world, paths, NOW, StepTimer(world)) == (
-        "the backup is made, but this host's repository was not tidied: tidy: the disk is full",
+    assert take._prune_daily(site, world, paths, NOW, StepTimer(world)) == (
+        "the backup is whole, but this host's repository was not pruned: prune: the disk is full",
     )
     local.broken = False
-    assert take._tidied(site, world, paths, NOW, StepTimer(world)) == ()
-    assert local.there == parts(1)
-    assert take._tidied(site, world, paths, NOW, StepTimer(world)) == ()
+    assert take._prune_daily(site, world, paths, NOW, StepTimer(world)) == ()
+    assert local.stored == parts(1)
+    assert take._prune_daily(site, world, paths, NOW, StepTimer(world)) == ()
     assert local.pruned == 1
 
 
 @given(st.sets(st.integers(0, 90), max_size=9), st.sets(st.integers(0, 90), max_size=3))
-def test_no_backup_is_ever_taken_apart(whole: set[int], verified: set[int]) -> None:
-    there = [one for hours in whole for one in parts(hours)]
-    gone = prune_local.plan_prune_local(there, TWO, [identity_of(NOW - timedelta(hours=each)) for each in verified])
+def test_backups_are_removed_whole_or_not_at_all(whole: set[int], verified: set[int]) -> None:
+    snapshots = [one for hours in whole for one in parts(hours)]
+    gone = prune_local.plan_prune_local(snapshots, TWO, [identity_of(NOW - timedelta(hours=each)) for each in verified])
     backups = {each.partition("-")[0] for each in gone}
     assert set(gone) == {f"{hours}-{name}" for hours in backups for name in PARTS}
     assert len(whole) - len(backups) >= min(len(whole), 2)
 
 
-def test_it_is_tidied_once_a_day(tmp_path: Path) -> None:
+def test_the_local_prune_is_due_once_a_day(tmp_path: Path) -> None:
     note = tmp_path / "tidied"
     assert prune_local.is_due(note, NOW)
     prune_local.done(note, NOW)

@@ -1,4 +1,4 @@
-"""What was proven of backups, until when that counts, and which packs are read next."""
+"""Records of drills and verifications: how long they count, and which packs are read next."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def drilled(days: float, *findings: str) -> Drill:
 
 
 def daily(count: int) -> list[Verification]:
-    """So many daily verifications, each of the share that was its turn, the last one now."""
+    """So many daily verifications, each of the share that was due, the last one now."""
     done: list[Verification] = []
     for day in reversed(range(count)):
         done.append(verified(day, records.choose_share(done, NOW)))
     return done
 
 
-def test_what_the_bucket_keeps_of_a_verification_is_read_again() -> None:
+def test_a_verification_record_is_read_back_and_a_truncated_one_is_refused() -> None:
     for each in (verified(0, 3), verified(0, 7, "one", "two")):
         assert records.verification_from_json(records.to_json(each)) == each
     whole = records.to_json(verified(0))
     for length in range(len(whole) - 1):
-        with pytest.raises(OpsError, match="cut off"):
+        with pytest.raises(OpsError, match="truncated"):
             records.verification_from_json(whole[:length])
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, SHARES + 1), st.booleans())), st.integers(SHARES, 20))
-def test_whatever_was_read_before_a_week_of_daily_runs_reads_every_share(
+def test_a_week_of_daily_verifications_reads_every_share_whatever_was_read_before(
     before: list[tuple[int, int, bool]], days: int
 ) -> None:
     done = [verified(100 + ago, share, *(["a bit"] if bad else [])) for ago, share, bad in before]
@@ -54,31 +54,31 @@ def test_whatever_was_read_before_a_week_of_daily_runs_reads_every_share(
     assert {each.share for each in done[-SHARES:]} == set(range(1, SHARES + 1))
 
 
-def test_a_record_of_a_time_that_is_yet_to_come_counts_for_nothing() -> None:
+def test_a_record_from_the_future_is_ignored() -> None:
     never, early = verified(-400), verified(-400, 1, "a bit")
     for later in (never, early):
         assert records.check_verifications([verified(1), later], LONG_AGO, NOW) == records.check_verifications(
             [verified(1)], LONG_AGO, NOW
         )
-        assert records.check_verifications([later], LONG_AGO, NOW) == "no backup was ever verified"
+        assert records.check_verifications([later], LONG_AGO, NOW) == "no backup was verified yet"
         assert records.choose_share([*daily(SHARES), later], NOW) == records.choose_share(daily(SHARES), NOW)
-    for unheld in (drilled(-400), drilled(-400, "rows differ")):
-        assert records.due([unheld], 7, NOW)
-        assert records.check_drills([drilled(1), unheld], 7, LONG_AGO, NOW) == ""
-        assert records.check_drills([unheld], 7, LONG_AGO, NOW) == "no backup was ever restored for practice"
-    # A clock that is corrected by a little makes no one wrong.
+    for future in (drilled(-400), drilled(-400, "rows differ")):
+        assert records.due([future], 7, NOW)
+        assert records.check_drills([drilled(1), future], 7, LONG_AGO, NOW) == ""
+        assert records.check_drills([future], 7, LONG_AGO, NOW) == "no drill has restored a backup yet"
+    # A small correction of the clock does not count as the future.
     assert not records.due([drilled(-1 / 24 / 60)], 7, NOW)
 
 
-def test_for_the_newest_verified_backup_one_goes_back_as_far_as_to_a_verification_that_was_passed() -> None:
+def test_the_search_for_a_passed_verification_goes_back_beyond_the_newest_records() -> None:
     failed = [verified(day, 1, "a bit") for day in range(30)]
     passed = [verified(40), verified(50)]
     stored = {records.key_of(records.VERIFICATIONS, each.began): records.to_json(each) for each in [*failed, *passed]}
     world: Any = fakes.FakeWorld(aws=fakes.FakeAws(stored=stored))
     assert len(catalogue.verifications(fakes.site(), world)) == 20
-    known = catalogue.verifications(fakes.site(), world, until_passed=True)
-    assert [each.began for each in known if each.passed] == [passed[0].began]
-    assert known == tuple(sorted(known, key=lambda each: each.began))
+    found = catalogue.verifications(fakes.site(), world, until_passed=True)
+    assert [each.began for each in found if each.passed] == [passed[0].began]
+    assert found == tuple(sorted(found, key=lambda each: each.began))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_for_the_newest_verified_backup_one_goes_back_as_far_as_to_a_verificatio
     [
         ([], None, ""),
         ([], NOW - timedelta(days=8), ""),
-        ([], NOW - timedelta(days=8, seconds=1), "no backup was ever restored for practice"),
+        ([], NOW - timedelta(days=8, seconds=1), "no drill has restored a backup yet"),
         ([drilled(8)], LONG_AGO, ""),
         ([drilled(8.01)], LONG_AGO, "the last drill was 8 days ago, and backup.drill_days is 7"),
         ([drilled(1, "row counts differ")], NOW, "the drill of 2026-11-22 05:30 UTC failed: row counts differ"),
@@ -94,9 +94,9 @@ def test_for_the_newest_verified_backup_one_goes_back_as_far_as_to_a_verificatio
         ([drilled(0, "row counts differ"), drilled(1)], LONG_AGO, "failed"),
     ],
 )
-def test_a_failed_or_overdue_drill_is_named(drills: list[Drill], since: datetime | None, words: str) -> None:
-    said = records.check_drills(drills, 7, since, NOW)
-    assert (words in said) if words else not said
+def test_a_failed_or_overdue_drill_is_reported(drills: list[Drill], since: datetime | None, words: str) -> None:
+    problem = records.check_drills(drills, 7, since, NOW)
+    assert (words in problem) if words else not problem
 
 
 @pytest.mark.parametrize(
@@ -104,34 +104,34 @@ def test_a_failed_or_overdue_drill_is_named(drills: list[Drill], since: datetime
     [
         ([], None, ""),
         ([], NOW - timedelta(days=2), ""),
-        ([], NOW - timedelta(days=2.1), "no backup was ever verified"),
+        ([], NOW - timedelta(days=2.1), "no backup was verified yet"),
         ([verified(2)], NOW - timedelta(days=5), ""),
         ([verified(3.5)], NOW - timedelta(days=5), "the last verification was 3 days ago"),
         ([verified(0, 1, "a bit")], NOW, "the verification of 2026-11-23 05:30 UTC failed: a bit"),
         ([verified(1, 1, "a bit"), verified(0, 2)], NOW, ""),
         (daily(SHARES), LONG_AGO, ""),
-        (daily(SHARES - 1), LONG_AGO, "no one has read share 7/7 of the packs for 9 days"),
+        (daily(SHARES - 1), LONG_AGO, "share 7/7 of the packs was not read for 9 days"),
         (daily(SHARES - 1), NOW - timedelta(days=9), ""),
         ([verified(0, 1)], LONG_AGO, "share 2/7, 3/7, 4/7, 5/7, 6/7, 7/7"),
     ],
 )
-def test_a_failed_overdue_or_partial_verification_is_named(
+def test_a_failed_overdue_or_partial_verification_is_reported(
     verifications: list[Verification], since: datetime | None, words: str
 ) -> None:
-    said = records.check_verifications(verifications, since, NOW)
-    assert (words in said) if words else not said
+    problem = records.check_verifications(verifications, since, NOW)
+    assert (words in problem) if words else not problem
 
 
-def test_a_backup_is_as_verified_and_drilled_as_its_last_passed_proof() -> None:
-    there = [Backup("20261123T110000Z", None), Backup("20261122T110000Z", None)]
-    proven, other = records.with_proofs(
-        there, [verified(2), verified(3), verified(1, 1, "a bit")], [drilled(4), drilled(0, "late")]
+def test_a_backup_has_the_dates_of_its_last_passed_verification_and_drill() -> None:
+    backups = [Backup("20261123T110000Z", None), Backup("20261122T110000Z", None)]
+    checked, other = records.with_records(
+        backups, [verified(2), verified(3), verified(1, 1, "a bit")], [drilled(4), drilled(0, "late")]
     )
-    assert (proven.verified, proven.drilled) == (NOW - timedelta(days=2), NOW - timedelta(days=4))
+    assert (checked.verified, checked.drilled) == (NOW - timedelta(days=2), NOW - timedelta(days=4))
     assert (other.verified, other.drilled) == (None, None)
 
 
-def test_a_record_that_cannot_be_read_counts_as_a_proof_that_failed() -> None:
+def test_an_unreadable_record_counts_as_failed() -> None:
     aws = fakes.FakeAws(
         stored={
             "drills/20261122T000000Z.json": records.to_json(drilled(1)),
@@ -147,11 +147,11 @@ def test_a_record_that_cannot_be_read_counts_as_a_proof_that_failed() -> None:
     assert (three.passed, four.passed, four.began.year) == (False, False, 1)
 
 
-def test_whoever_changes_the_site_is_told_that_its_last_drill_failed() -> None:
+def test_a_failed_or_missing_drill_is_reported_before_a_change_of_the_site() -> None:
     aws = fakes.FakeAws()
     world: Any = fakes.FakeWorld(aws=aws, clock=fakes.FakeClock(NOW))
     assert not catalogue.drill_overdue(fakes.site(), world)
     aws.stored["manifests/20261101T000000Z.json"] = b""
-    assert "ever restored for practice" in catalogue.drill_overdue(fakes.site(), world)
+    assert "no drill has restored a backup yet" in catalogue.drill_overdue(fakes.site(), world)
     aws.stored["drills/20261123T000000Z.json"] = records.to_json(drilled(0, "row counts differ"))
     assert "row counts differ" in catalogue.drill_overdue(fakes.site(), world)

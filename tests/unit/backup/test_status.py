@@ -1,4 +1,4 @@
-"""Which backups are shown, and when 3-2-1 holds."""
+"""The list of backups, and the checks of the 3-2-1 rule."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ALL_WELL = BackupInventory(
 SITE = fakes.site()
 
 
-def red(facts: BackupInventory, now: datetime = NOW) -> dict[str, str]:
+def failing(facts: BackupInventory, now: datetime = NOW) -> dict[str, str]:
     return {each.name: each.seen for each in status.check(SITE, facts, now) if not each.healthy}
 
 
-def test_a_site_with_three_copies_on_two_media_one_elsewhere_all_proven_is_well() -> None:
-    assert red(ALL_WELL) == {}
+def test_three_verified_copies_on_two_media_and_one_off_site_are_healthy() -> None:
+    assert failing(ALL_WELL) == {}
     assert {each.name for each in status.check(SITE, ALL_WELL, NOW)} == {
         "copies", "media", "elsewhere", "age", "verified", "drilled", "RTO", "RPO",
     }  # fmt: skip
@@ -49,10 +49,10 @@ def test_a_site_with_three_copies_on_two_media_one_elsewhere_all_proven_is_well(
         (replace(ALL_WELL, local=set(list(ALL_WELL.local)[:2])), "copies", "missing on this host"),
         (replace(ALL_WELL, two_disks=False), "media", "on one disk"),
         (replace(ALL_WELL, backups=ALL_WELL.backups[:1], local={p.local for p in OLDER.parts.values()}), "age", "30"),
-        (replace(ALL_WELL, verifications=()), "verified", "no backup was ever verified"),
-        (replace(ALL_WELL, drills=()), "drilled", "no backup was ever restored"),
-        (replace(ALL_WELL, drills=(Drill(NOW, "one", 3606.0, 1.0),)), "RTO", "60.1 min, of 60"),
-        (replace(ALL_WELL, drills=(Drill(NOW, "one", 1.0, 1806.0),)), "RPO", "30.1 min, of 30"),
+        (replace(ALL_WELL, verifications=()), "verified", "no backup was verified yet"),
+        (replace(ALL_WELL, drills=()), "drilled", "no drill has restored a backup yet"),
+        (replace(ALL_WELL, drills=(Drill(NOW, "one", 3606.0, 1.0),)), "RTO", "60.1 min, 60 min are allowed"),
+        (replace(ALL_WELL, drills=(Drill(NOW, "one", 1.0, 1806.0),)), "RPO", "30.1 min, 30 min are allowed"),
         (
             replace(ALL_WELL, backups=(*ALL_WELL.backups, Backup("20261123T115900Z", None, "data missing"))),
             "backup 20261123T115900Z",
@@ -60,86 +60,88 @@ def test_a_site_with_three_copies_on_two_media_one_elsewhere_all_proven_is_well(
         ),
     ],
 )
-def test_each_thing_that_is_missing_is_red_with_a_remedy(facts: BackupInventory, name: str, words: str) -> None:
-    assert words in red(facts)[name]
-    assert len(red(facts)) == 1
+def test_each_fault_is_red_with_a_remedy(facts: BackupInventory, name: str, words: str) -> None:
+    assert words in failing(facts)[name]
+    assert len(failing(facts)) == 1
     assert all(each.remedy for each in status.check(SITE, facts, NOW) if not each.healthy)
 
 
 @pytest.mark.parametrize(
-    ("said", "well", "words"),
+    ("replication", "healthy", "words"),
     [
-        ("COMPLETED", True, f"by S3 itself copied to eu-west-1, as it says of backup {OLDER.identity}"),
-        ("FAILED", False, f"S3 has not copied backup {OLDER.identity} to eu-west-1: FAILED"),
+        ("COMPLETED", True, f"replicated by S3 to eu-west-1: backup {OLDER.identity} is COMPLETED"),
+        ("FAILED", False, f"S3 has not replicated backup {OLDER.identity} to eu-west-1: FAILED"),
         ("PENDING", False, "PENDING"),
-        ("", False, "S3 knows of no copy"),
-        (None, True, "the first hour of backups is not over yet"),
+        ("", False, "S3 reports no replication to eu-west-1"),
+        (None, True, "no backup is an hour old yet"),
     ],
 )
-def test_the_replica_is_what_s3_says_of_a_backup_that_is_an_hour_old(said: str | None, well: bool, words: str) -> None:
+def test_the_replica_has_the_state_that_s3_reports_for_an_hour_old_backup(
+    replication: str | None, healthy: bool, words: str
+) -> None:
     document = {"bucket": "example-org-gitea-backup", "replica_region": "eu-west-1"}
-    facts = replace(ALL_WELL, replicated=None if said is None else (OLDER.identity, said))
-    judged = status.check(fakes.site(backup=document), facts, NOW)
-    (probe,) = (each for each in judged if each.name == "elsewhere")
-    assert probe.healthy is well
+    facts = replace(ALL_WELL, replicated=None if replication is None else (OLDER.identity, replication))
+    findings = status.check(fakes.site(backup=document), facts, NOW)
+    (probe,) = (each for each in findings if each.name == "elsewhere")
+    assert probe.healthy is healthy
     assert words in probe.seen
     assert probe.healthy or "ops deploy" in probe.remedy
 
 
 @pytest.mark.parametrize(("minutes", "asked"), [(59, False), (60, True), (90, True)])
-def test_s3_is_asked_of_the_newest_backup_that_it_had_an_hour_for(minutes: int, asked: bool) -> None:
+def test_the_replica_is_checked_for_the_newest_backup_older_than_an_hour(minutes: int, asked: bool) -> None:
     old = fakes.made(NOW - timedelta(minutes=minutes))
-    found = status.settled([old, fakes.made(NOW)], NOW)
+    found = status.replication_candidate([old, fakes.made(NOW)], NOW)
     assert found == (old if asked else None)
 
 
-@pytest.mark.parametrize(("minutes", "well"), [(-6, False), (-4, True), (0, True), (30, True), (30.1, False)])
-def test_the_newest_backup_is_neither_too_old_nor_from_the_future(minutes: float, well: bool) -> None:
-    assert status.check_age(NOW - timedelta(minutes=minutes), 30, NOW).healthy is well
+@pytest.mark.parametrize(("minutes", "healthy"), [(-6, False), (-4, True), (0, True), (30, True), (30.1, False)])
+def test_a_newest_backup_that_is_too_old_or_from_the_future_is_red(minutes: float, healthy: bool) -> None:
+    assert status.check_age(NOW - timedelta(minutes=minutes), 30, NOW).healthy is healthy
 
 
-class House(fakes.FakeWorld):
+class Site(fakes.FakeWorld):
     """A world with two repositories of snapshots, or with one of them gone."""
 
     gone = ""
 
-    def restic(self, repository: str, **_: Any) -> House.Repository:
+    def restic(self, repository: str, **_: Any) -> Site.Repository:
         kind = "remote" if repository.startswith("s3:") else "local"
-        return self.Repository(kind, there=kind != self.gone)
+        return self.Repository(kind, exists=kind != self.gone)
 
     class Repository:
-        def __init__(self, kind: str, *, there: bool) -> None:
-            self.kind, self.there = kind, there
+        def __init__(self, kind: str, *, exists: bool) -> None:
+            self.kind, self.exists = kind, exists
 
         def snapshots_or_none(self) -> tuple[Snapshot, ...] | None:
-            if not self.there:
+            if not self.exists:
                 return None
-            known = (NEWEST, fakes.made(NOW - timedelta(minutes=40)))
-            ids = {"remote": [part.remote for each in known for part in each.parts.values()],
+            stored = (NEWEST, fakes.made(NOW - timedelta(minutes=40)))
+            ids = {"remote": [part.remote for each in stored for part in each.parts.values()],
                    "local": [part.local for part in NEWEST.parts.values()]}  # fmt: skip
             return tuple(Snapshot(each, each) for each in ids[self.kind])
 
 
 @pytest.fixture
-def house() -> House:
+def world() -> Site:
     lost = fakes.made(NOW - timedelta(minutes=25))
     cut = fakes.made(NOW - timedelta(minutes=40))
     stored = {manifest.key_of(each.identity): manifest.to_json(each) for each in (NEWEST, lost)}
     stored[manifest.key_of(cut.identity)] = manifest.to_json(cut)[:99]
     verified = Verification(NOW, NEWEST.identity, 1)
     stored[records.key_of(records.VERIFICATIONS, NOW)] = records.to_json(verified)
-    return House(aws=fakes.FakeAws(stored=stored))
+    return Site(aws=fakes.FakeAws(stored=stored))
 
 
-def test_a_manifest_that_is_cut_off_or_whose_parts_are_missing_is_listed_as_broken_and_never_as_a_backup(
-    house: House,
+def test_a_backup_with_a_truncated_manifest_or_missing_parts_is_listed_as_broken(
+    world: Site,
 ) -> None:
-    report = status.backups(SITE, house)  # type: ignore[arg-type]
-    assert report.summary == "1 backups, and 2 broken: no one can restore those"
+    report = status.backups(SITE, world)  # type: ignore[arg-type]
+    assert report.summary == "1 backups, and 2 broken that cannot be restored"
     assert [each["whole"] for each in report.facts["backups"]] == [False, False, True]
     assert report.lines[0].split() == ["backup", "moment", "(UTC)", "added", "gitea", "verified", "drilled"]
     cut, lost, whole = report.lines[1:]
-    assert "BROKEN: its manifest is cut off" in cut
+    assert "BROKEN: its manifest is truncated" in cut
     assert "BROKEN: database and data and configuration missing" in lost
     assert whole.split() == [
         NEWEST.identity, "2026-11-23", "11:50:00", "1.0", "MiB", "28.1.0", "2026-11-23", "12:00", "-",
@@ -148,25 +150,24 @@ def test_a_manifest_that_is_cut_off_or_whose_parts_are_missing_is_listed_as_brok
     assert report.facts["backups"][2]["drilled"] is None
 
 
-def test_where_the_bucket_s_repository_is_gone_each_backup_is_broken_and_not_forgotten(house: House) -> None:
-    house.gone = "remote"
-    world: Any = house
-    report = status.backups(SITE, world)
-    assert report.summary == "0 backups, and 3 broken: no one can restore those"
+def test_without_the_bucket_s_repository_every_backup_is_listed_as_broken(world: Site) -> None:
+    world.gone = "remote"
+    report = status.backups(SITE, world)  # type: ignore[arg-type]
+    assert report.summary == "0 backups, and 3 broken that cannot be restored"
     assert "BROKEN: database and data and configuration missing from the remote repository" in report.lines[-1]
 
 
-def test_a_site_with_no_backup_lists_none(house: House) -> None:
-    house.aws.stored = {}
-    report = status.backups(SITE, house)  # type: ignore[arg-type]
+def test_a_site_without_backups_has_an_empty_list(world: Site) -> None:
+    world.aws.stored = {}
+    report = status.backups(SITE, world)  # type: ignore[arg-type]
     assert (report.summary, report.lines, report.exit_code) == ("0 backups", (), 0)
 
 
-def test_the_status_is_exit_3_with_every_finding_and_its_remedy(house: House, tmp_path: Path) -> None:
+def test_the_status_has_exit_code_3_and_every_finding_with_its_remedy(world: Site, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "backups").mkdir()
     paths = HostPaths(data=tmp_path / "data", local=tmp_path / "backups/restic")
-    report = status.status(SITE, house, paths=paths)  # type: ignore[arg-type]
+    report = status.status(SITE, world, paths=paths)  # type: ignore[arg-type]
     assert report.exit_code == 3
     assert report.summary.endswith("findings are red")
     assert any(

@@ -1,4 +1,4 @@
-"""What a backup decides before and after it is stored: whether there is a site to be stored, and what comes to the bucket."""
+"""Decisions before and after a backup is stored: whether the site has data, and which backups are uploaded."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def waiting(machine: FakeHost) -> list[str]:
     return sorted(each.stem for each in machine.paths.pending.glob("*.json"))
 
 
-def brought(machine: FakeHost, made: manifest.Manifest) -> tuple[manifest.Manifest, tuple[str, ...]]:
+def uploaded(machine: FakeHost, made: manifest.Manifest) -> tuple[manifest.Manifest, tuple[str, ...]]:
     world: Any = machine
     return upload.upload_backup(machine.site(), world, machine.paths, StepTimer(world), made)
 
 
-def test_no_verb_stores_a_disk_that_is_new_while_there_are_backups_of_the_site(machine: FakeHost) -> None:
+def test_a_new_data_disk_is_not_backed_up_while_the_site_has_backups(machine: FakeHost) -> None:
     take(machine)
     machine.paths.disk_seen.unlink()
     kept = dict(machine.bucket)
@@ -48,65 +48,65 @@ def test_no_verb_stores_a_disk_that_is_new_while_there_are_backups_of_the_site(m
 
 
 @pytest.mark.parametrize("kind", [OpsError, Unavailable])
-def test_a_bucket_that_may_not_be_looked_into_is_one_that_is_away(kind: type[OpsError]) -> None:
+def test_a_bucket_without_permission_to_list_counts_as_unreachable(kind: type[OpsError]) -> None:
     def refuse(bucket: str, prefix: str) -> list[str]:
         raise kind("AWS says AccessDenied")
 
     world: Any = fakes.FakeWorld()
     world.aws.objects = refuse
-    known = backup_take._in_bucket(fakes.site(), world)
-    assert known.identities == frozenset()
+    existing = backup_take._in_bucket(fakes.site(), world)
+    assert existing.identities == frozenset()
     with pytest.raises(kind, match="AccessDenied"):
-        known.all_of_them()
+        existing.require()
     assert "kept on this host" in world.progress[-1]
 
 
-def test_what_cannot_be_brought_to_the_bucket_keeps_no_other_from_it_and_is_named(machine: FakeHost) -> None:
+def test_a_backup_that_cannot_be_uploaded_is_reported_and_does_not_stop_the_others(machine: FakeHost) -> None:
     machine.bucket_unreachable = True
     for _ in range(2):
         with pytest.raises(Unavailable):
             take(machine)
-    rotten, sound = waiting(machine)
-    (machine.paths.pending / f"{rotten}.json").write_bytes(b"{")
+    damaged, sound = waiting(machine)
+    (machine.paths.pending / f"{damaged}.json").write_bytes(b"{")
     machine.bucket_unreachable = False
     made = take(machine)
-    assert waiting(machine) == [rotten]
+    assert waiting(machine) == [damaged]
     assert {manifest.key_of(each) for each in (sound, made.identity)} <= set(machine.bucket)
     (machine.paths.pending / f"{made.identity}.json").write_bytes(manifest.to_json(made))
-    _, (left,) = brought(machine, made)
-    assert f"backup {rotten} cannot be brought to the bucket" in left
-    assert f"{rotten}.json: take it away when it is of no use" in left
+    _, (line,) = uploaded(machine, made)
+    assert f"backup {damaged} cannot be uploaded to the bucket" in line
+    assert f"{damaged}.json if this backup is not needed" in line
 
 
 @pytest.mark.parametrize(
-    ("there", "opened"),
+    ("present", "opened"),
     [
         ({"restic/config"}, 1),
         ({"restic/config", "restic/locks/0af3"}, 2),
         ({"restic/locks/0af3"}, 2),
         (set[str](), 2),
     ],
-    ids=["at rest", "locked", "a lock and no repository", "nothing"],
+    ids=["unlocked", "locked", "a lock without a repository", "empty"],
 )
-def test_the_bucket_s_repository_is_opened_to_unlock_it_only_where_there_is_a_lock(
-    machine: FakeHost, there: set[str], opened: int
+def test_the_bucket_s_repository_is_opened_for_unlocking_only_if_it_has_a_lock(
+    machine: FakeHost, present: set[str], opened: int
 ) -> None:
-    machine.bucket |= dict.fromkeys(there, b"")
+    machine.bucket |= dict.fromkeys(present, b"")
     take(machine)
-    # The host's own repository is one of those.
+    # The host's own repository is always opened.
     assert machine.lock_removals == opened
 
 
-def test_the_backup_that_was_made_and_cannot_be_brought_is_no_success(machine: FakeHost) -> None:
+def test_a_new_backup_that_cannot_be_uploaded_fails(machine: FakeHost) -> None:
     made = take(machine)
     (machine.paths.pending / f"{made.identity}.json").write_bytes(b"{")
-    with pytest.raises(OpsError, match="manifest is cut off"):
-        brought(machine, made)
+    with pytest.raises(OpsError, match="manifest is truncated"):
+        uploaded(machine, made)
 
 
-def test_a_repository_that_git_cannot_read_is_in_the_backup_and_is_named() -> None:
-    known = contents.refs_from(f"{REFS}= a/half.git\n{contents.UNREADABLE}\n")
-    assert known == {**contents.refs_from(REFS), "a/half.git": contents.UNREADABLE}
-    made = fakes.made(manifest.moment_of("20261123T110000Z"), repositories=known)
-    (line,) = backup_take._unread(made)
-    assert line.startswith("the backup has a/half.git as it is, and git cannot read it")
+def test_a_repository_that_git_cannot_read_is_backed_up_and_reported() -> None:
+    digests = contents.refs_from(f"{REFS}= a/half.git\n{contents.UNREADABLE}\n")
+    assert digests == {**contents.refs_from(REFS), "a/half.git": contents.UNREADABLE}
+    made = fakes.made(manifest.moment_of("20261123T110000Z"), repositories=digests)
+    (line,) = backup_take._unreadable(made)
+    assert line.startswith("git cannot read repository a/half.git, the backup has it as it is")

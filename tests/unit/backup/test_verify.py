@@ -1,4 +1,4 @@
-"""What a verification finds, what it keeps of that, and what it does not take for damage."""
+"""Verification: its findings, its record, and differences that do not count as damage."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ DATA = "/srv/gitea/.moment/gitea"
 
 
 @dataclass
-class Shelf(fakes.FakeWorld):
-    """A host with both repositories, in which each kind of damage can be done; ``checked`` is what was read of which."""
+class VerifiedSite(fakes.FakeWorld):
+    """A host with two repositories that can be damaged in every way; ``checked`` records which share of which was read."""
 
     damaged: dict[str, int] = field(default_factory=dict)
     checked: list[tuple[str, str, bool]] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     listed: list[str] = field(default_factory=lambda: list(LISTED))
     repositories: dict[str, str] = field(default_factory=lambda: {"a/b.git": MAIN})
-    away: bool = False
+    unreachable: bool = False
     btrfs: Any = None
 
     def restic(self, repository: str, **_: Any) -> Repository:
@@ -57,7 +57,7 @@ class Shelf(fakes.FakeWorld):
     def run_script(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
         assert (image, target, user) == ("gitea/gitea:28.1.0", "/data", "1000:1000")
         found = sorted(folder.glob("git/repositories/*/*.git"))
-        # Without these git knows no repository.
+        # git requires these in a repository.
         assert all({each.name for each in one.iterdir()} >= {"HEAD", "refs", "objects"} for one in found)
         names = [str(each.relative_to(folder / "git/repositories")) for each in found]
         return Ran(0, "".join(f"= {each}\n{self.repositories[each]}\n" for each in names))
@@ -65,7 +65,7 @@ class Shelf(fakes.FakeWorld):
 
 @dataclass
 class Repository:
-    shelf: Shelf
+    site: VerifiedSite
     kind: str
 
     @property
@@ -84,25 +84,25 @@ class Repository:
     def snapshots_or_none(self) -> tuple[Snapshot, ...]:
         return self.snapshots()
 
-    def damaged_now(self, what: str) -> bool:
-        left = self.shelf.damaged.get(what, 0)
-        self.shelf.damaged[what] = left - 1
+    def damaged_now(self, kind: str) -> bool:
+        left = self.site.damaged.get(kind, 0)
+        self.site.damaged[kind] = left - 1
         return left > 0
 
     def check(self, share: str = "", *, alone: bool = True) -> None:
-        if self.shelf.away:
-            raise Unavailable("the bucket is away")
-        self.shelf.checked.append((self.kind, share, alone))
+        if self.site.unreachable:
+            raise Unavailable("the bucket is unreachable")
+        self.site.checked.append((self.kind, share, alone))
         if self.damaged_now(self.kind):
             raise Damaged(f"{self.kind} is damaged: pack 0af3: hash mismatch")
 
     def size(self, snapshot: str) -> int:
-        return self.shelf.sizes.get(snapshot.split("-")[1], 1000)
+        return self.site.sizes.get(snapshot.split("-")[1], 1000)
 
     def restore(self, snapshot: str, target: Path, *, include: str, only: Sequence[str]) -> None:
         assert (self.kind, snapshot, include) == ("remote", MADE.parts["data"].remote, DATA)
         assert "/git/repositories/*/*.git/refs" in only
-        for each in self.shelf.repositories:
+        for each in self.site.repositories:
             (target / "git/repositories" / each / "refs").mkdir(parents=True)
             (target / "git/repositories" / each / "HEAD").touch()
 
@@ -110,16 +110,16 @@ class Repository:
         assert "pg_restore --list" in argv[-1]
         if self.damaged_now("dump"):
             raise OpsError("pg_restore: error: input file does not appear to be a valid archive")
-        for line in self.shelf.listed:
+        for line in self.site.listed:
             hear(line)
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    world = Shelf(aws=fakes.FakeAws(stored={manifest.key_of(MADE.identity): manifest.to_json(MADE)}))
+def site() -> VerifiedSite:
+    world = VerifiedSite(aws=fakes.FakeAws(stored={manifest.key_of(MADE.identity): manifest.to_json(MADE)}))
     world.clock = fakes.FakeClock(NOW)
     world.containers = world  # type: ignore[assignment]
-    # The folders here are plain ones, for which the door runs no program.
+    # These are plain folders, for which the adapter runs no program.
     world.btrfs = Btrfs(Processes())
     return world
 
@@ -130,32 +130,32 @@ def paths(tmp_path: Path) -> HostPaths:
     return HostPaths(data=tmp_path / "data", lock=tmp_path / "operation.lock")
 
 
-def test_a_sound_backup_is_verified_and_that_is_kept_in_the_bucket(shelf: Shelf, paths: HostPaths) -> None:
-    report = verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
+def test_a_passed_verification_is_recorded_in_the_bucket(site: VerifiedSite, paths: HostPaths) -> None:
+    report = verify.verify(SITE, site, paths=paths)  # type: ignore[arg-type]
     assert (report.exit_code, report.facts["identity"], report.facts["share"]) == (0, MADE.identity, "1/7")
-    assert shelf.checked == [("remote", "1/7", False), ("local", "1/7", False)]
-    (kept,) = catalogue.verifications(SITE, shelf)  # type: ignore[arg-type]
+    assert site.checked == [("remote", "1/7", False), ("local", "1/7", False)]
+    (kept,) = catalogue.verifications(SITE, site)  # type: ignore[arg-type]
     assert (kept.identity, kept.share, kept.passed, kept.began) == (MADE.identity, 1, True, NOW)
-    shelf.clock.sleep(86400)
-    assert verify.verify(SITE, shelf, paths=paths).facts["share"] == "2/7"  # type: ignore[arg-type]
+    site.clock.sleep(86400)
+    assert verify.verify(SITE, site, paths=paths).facts["share"] == "2/7"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["remote", "local"])
-def test_damage_in_either_repository_is_exit_3_and_read_twice_before_it_is_believed(
-    shelf: Shelf, paths: HostPaths, kind: str
+def test_damage_in_either_repository_is_checked_twice_and_has_exit_code_3(
+    site: VerifiedSite, paths: HostPaths, kind: str
 ) -> None:
-    shelf.damaged = {kind: 2}
-    report = verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
+    site.damaged = {kind: 2}
+    report = verify.verify(SITE, site, paths=paths)  # type: ignore[arg-type]
     assert (report.exit_code, report.lines) == (3, (f"{kind} is damaged: pack 0af3: hash mismatch",))
-    assert (kind, "1/7", True) in shelf.checked
-    (kept,) = catalogue.verifications(SITE, shelf)  # type: ignore[arg-type]
+    assert (kind, "1/7", True) in site.checked
+    (kept,) = catalogue.verifications(SITE, site)  # type: ignore[arg-type]
     assert not kept.passed
-    assert catalogue.verifications(SITE, shelf)[0].identity == MADE.identity  # type: ignore[arg-type]
+    assert catalogue.verifications(SITE, site)[0].identity == MADE.identity  # type: ignore[arg-type]
 
 
-def test_what_another_run_removed_meanwhile_is_no_damage(shelf: Shelf, paths: HostPaths) -> None:
-    shelf.damaged = {"remote": 1}
-    assert verify.verify(SITE, shelf, paths=paths).exit_code == 0  # type: ignore[arg-type]
+def test_a_concurrent_prune_does_not_count_as_damage(site: VerifiedSite, paths: HostPaths) -> None:
+    site.damaged = {"remote": 1}
+    assert verify.verify(SITE, site, paths=paths).exit_code == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -180,39 +180,39 @@ def test_what_another_run_removed_meanwhile_is_no_damage(shelf: Shelf, paths: Ho
         ({"damaged": {"snapshots": 1}}, "a snapshot cannot be read"),
     ],
 )
-def test_a_backup_that_is_not_what_its_manifest_says_is_exit_3(
-    shelf: Shelf, paths: HostPaths, damage: dict[str, Any], words: str
+def test_a_backup_that_differs_from_its_manifest_has_exit_code_3(
+    site: VerifiedSite, paths: HostPaths, damage: dict[str, Any], words: str
 ) -> None:
-    vars(shelf).update(damage)
-    report = verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
+    vars(site).update(damage)
+    report = verify.verify(SITE, site, paths=paths)  # type: ignore[arg-type]
     assert (report.exit_code, report.lines) == (3, (words,))
-    # What was fetched to be compared is gone again.
+    # The fetched files were removed.
     assert [each.name for each in paths.data.iterdir()] == ["gitea"]
 
 
-def test_hard_links_are_no_difference(shelf: Shelf, paths: HostPaths) -> None:
-    shelf.sizes = {"data": 600}
-    assert verify.verify(SITE, shelf, paths=paths).exit_code == 0  # type: ignore[arg-type]
+def test_hard_links_do_not_count_as_a_difference(site: VerifiedSite, paths: HostPaths) -> None:
+    site.sizes = {"data": 600}
+    assert verify.verify(SITE, site, paths=paths).exit_code == 0  # type: ignore[arg-type]
 
 
-def test_a_bucket_that_is_away_says_nothing_of_the_backups(shelf: Shelf, paths: HostPaths) -> None:
-    shelf.away = True
+def test_an_unreachable_bucket_leaves_no_verification_record(site: VerifiedSite, paths: HostPaths) -> None:
+    site.unreachable = True
     with pytest.raises(Unavailable):
-        verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
-    assert catalogue.verifications(SITE, shelf) == ()  # type: ignore[arg-type]
-    shelf.away, shelf.aws.stored = False, {}
+        verify.verify(SITE, site, paths=paths)  # type: ignore[arg-type]
+    assert catalogue.verifications(SITE, site) == ()  # type: ignore[arg-type]
+    site.unreachable, site.aws.stored = False, {}
     with pytest.raises(Refused, match="there is no backup yet"):
-        verify.verify(SITE, shelf, paths=paths)  # type: ignore[arg-type]
+        verify.verify(SITE, site, paths=paths)  # type: ignore[arg-type]
 
 
-def test_only_a_broken_backup_that_would_be_the_newest_is_found() -> None:
+def test_only_a_broken_backup_newer_than_the_newest_whole_one_is_a_finding() -> None:
     later, earlier = (manifest.identity_of(MADE.moment + timedelta(hours=hours)) for hours in (1, -1))
-    there = [Backup(earlier, None, "cut off"), Backup(MADE.identity, MADE), Backup(later, None, "cut off")]
-    assert verify.newer_broken(there, MADE) == [f"backup {later} is broken: cut off"]
+    backups = [Backup(earlier, None, "cut off"), Backup(MADE.identity, MADE), Backup(later, None, "cut off")]
+    assert verify.newer_broken(backups, MADE) == [f"backup {later} is broken: cut off"]
 
 
-def test_what_a_snapshot_was_made_of_is_asked_of_the_repository_that_has_it() -> None:
-    remote: Any = Repository(Shelf(), "remote")
+def test_the_folder_of_a_snapshot_comes_from_its_own_repository() -> None:
+    remote: Any = Repository(VerifiedSite(), "remote")
     assert folder_of(remote, MADE.parts["data"].remote) == DATA
     with pytest.raises(OpsError, match="remote repository has no snapshot gone"):
         folder_of(remote, "gone")

@@ -254,7 +254,7 @@ def test_a_deployment_without_disaster_tests_is_proven_but_not_promoted() -> Non
 @pytest.mark.parametrize(
     ("classname", "name"),
     [
-        (b"tests.disaster.site.test_loss", b"test_a_drill_"),
+        (b"tests.disaster.site.test_host_and_account_loss", b"test_a_drill_"),
         (b"tests.disaster.site.test_drill", b"test_a_backup_under_load"),
     ],
 )

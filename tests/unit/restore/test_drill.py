@@ -17,7 +17,7 @@ from ops.backup.records import Drill
 from ops.config.paths import HostPaths
 from ops.errors import Locked, OpsError, Unavailable
 from ops.restore import drill
-from ops.timeline_chart import Mark, course_from
+from ops.timeline_chart import Mark, chart_from_json
 from ops.world.restic import WrongPassword
 from tests.support import fakes
 
@@ -50,7 +50,7 @@ def test_a_drill_s_record_is_read_back_and_a_truncated_one_is_an_error() -> None
         assert records.drill_from_json(records.to_json(each)) == each
     whole = records.to_json(drill_record(0))
     for length in range(len(whole) - 1):
-        with pytest.raises(OpsError, match="cut off"):
+        with pytest.raises(OpsError, match="truncated"):
             records.drill_from_json(whole[:length])
 
 
@@ -105,7 +105,7 @@ def test_a_drill_with_findings_or_over_its_time_limit_has_exit_code_3() -> None:
 
 def test_a_drill_s_chart_has_both_measures_and_their_limits() -> None:
     facts = drill.report_of(drill_record(0), SITE).facts
-    drawn = course_from(json.dumps(facts["course"]))
+    drawn = chart_from_json(json.dumps(facts["course"]))
     assert drawn.title.endswith("20261123T110000Z")
     assert (drawn.steps, drawn.marks) == ({"fetch": 1.5}, (Mark("the site is up", 41.2),))
     assert [(each.seconds, each.allowed) for each in drawn.limits] == [(41.2, 3600.0), (540.0, 1800.0)]

@@ -22,7 +22,7 @@ from ops.restore.plan import RestorePreconditions, RestoreRequest
 from ops.restore.staging import ASIDE, STAGED
 from ops.stack import accounts
 from ops.wal import segments
-from ops.wal.segments import Base
+from ops.wal.segments import BaseBackup
 from tests.support.fake_restore_host import MADE, NOON, REFS, SITE, FakeRestoreHost
 
 FACTS = RestorePreconditions("28.1.0", 10**9, "")
@@ -54,7 +54,7 @@ def test_the_newest_valid_backup_that_is_not_too_new_is_chosen(requested: Restor
     [
         (RestoreRequest(identity="20261123T130000Z"), "is broken: data missing", "choose another"),
         (RestoreRequest(identity="never"), "there is no backup never", "20261123T110000Z"),
-        (RestoreRequest(at=NOON - timedelta(days=1)), "from 2026-11-22 11:00:00 or before", "ops backup list"),
+        (RestoreRequest(at=NOON - timedelta(days=1)), "at or before 2026-11-22 11:00:00", "ops backup list"),
     ],
 )
 def test_a_missing_or_broken_backup_is_refused(requested: RestoreRequest, words: str, remedy: str) -> None:
@@ -99,7 +99,7 @@ def test_every_difference_from_the_manifest_is_named() -> None:
 
 
 WITH_WAL = replace(MADE, system="7345", position=segments.position_as_text(7 * segments.SEGMENT_BYTES + 500))
-BASE = Base(
+BASE = BaseBackup(
     "20261123T030000Z",
     "7345",
     1,
@@ -357,9 +357,9 @@ def test_resume_removes_what_a_killed_restore_fetched_and_keeps_what_was_set_asi
 
 
 def test_a_broken_backup_that_is_passed_over_is_named() -> None:
-    broken = [replace(at(hours), manifest=None, broken="its manifest is cut off") for hours in (-1, 1, 2)]
+    broken = [replace(at(hours), manifest=None, broken="its manifest is truncated") for hours in (-1, 1, 2)]
     assert catalogue.passed_over([at(0), *broken], MADE) == tuple(
-        f"passed over: backup 20261123T1{hour}0000Z is newer, and broken: its manifest is cut off" for hour in (2, 3)
+        f"skipped: backup 20261123T1{hour}0000Z is newer, but broken: its manifest is truncated" for hour in (2, 3)
     )
     assert len(catalogue.passed_over([at(0), *broken], MADE, at=NOON + timedelta(hours=1))) == 1
     assert catalogue.passed_over([at(0), *broken], MADE, MADE.identity) == ()

@@ -177,9 +177,9 @@ def test_a_certificate_fails_when_too_little_of_its_life_is_left(days: int) -> N
 
 def test_wal_that_no_longer_arrives_in_the_bucket_fails(stream: Path) -> None:
     stream.write_text(segments.state_to_json(Streamed("7345", NOW - timedelta(minutes=4), "000000010000000000000003")))
-    assert _failing(_world()) == ["database log"]
+    assert _failing(_world()) == ["WAL stream"]
     stream.unlink()
-    assert _failing(_world()) == ["database log"]
+    assert _failing(_world()) == ["WAL stream"]
 
 
 def test_a_failing_probe_is_reported_with_its_remedy() -> None:

@@ -22,7 +22,7 @@ from ops.images import pins
 from ops.images.pins import Pin
 from ops.images.versions import VersionStep, release_from
 from ops.model import Report
-from ops.timeline_chart import course_from
+from ops.timeline_chart import chart_from_json
 from ops.update import history, journal, plan, smoke_test, update
 from ops.update.available import AvailableUpdate
 from ops.update.journal import Pending
@@ -341,7 +341,7 @@ def test_an_update_of_nginx_causes_no_outage_even_if_it_was_interrupted(tmp_path
     host.clock.sleep(60)
     resumed = host.resume()
     assert (resumed.facts["outcome"], resumed.facts["away"]) == ("updated", 0.0)
-    assert course_from(json.dumps(resumed.facts["course"])).marks == ()
+    assert chart_from_json(json.dumps(resumed.facts["course"])).marks == ()
 
 
 def test_a_stranded_site_does_not_stay_in_maintenance_mode(host: FakeHost) -> None:
@@ -802,14 +802,14 @@ def test_the_journal_describes_the_update_in_progress() -> None:
 
 
 def test_charts_mark_when_gitea_was_unavailable(host: FakeHost) -> None:
-    good = course_from(json.dumps(host.update(to="28.0.2").facts["course"]))
+    good = chart_from_json(json.dumps(host.update(to="28.0.2").facts["course"]))
     assert good.title == "gitea 28.0.1 -> 28.0.2: updated"
     assert [*good.steps][-5:] == ["stop", "picture", "pin", "up", "judge"]
     assert [mark.name for mark in good.marks] == ["Gitea is stopped", "the service answers"]
     with pytest.raises(RolledBack):
         host.update(to="28.1.1-sour")
     entries = host.history()
-    back = course_from(json.dumps(entries[-1]["course"]))
+    back = chart_from_json(json.dumps(entries[-1]["course"]))
     assert back.title == "gitea 28.0.2 -> 28.1.1-sour: rolled back"
     # The failed step counts, too.
     assert [*back.steps][-2:] == ["judge", "back"]

@@ -1,4 +1,4 @@
-"""Random sequences of operations on a site on the fake host; on a deployed one: tests/disaster/site/test_sequences.py."""
+"""Random sequences of operations on a site on the fake host; on a deployed one: tests/disaster/site/test_random_sequences.py."""
 
 from __future__ import annotations
 

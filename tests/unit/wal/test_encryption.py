@@ -1,4 +1,4 @@
-"""What is sealed opens with its key under its name, whole, and in no other way."""
+"""Encrypted content can be decrypted only whole, with its key and under its name."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ KEY = encryption.key_from("a password of 43 letters and digits, as made")
 
 
 @given(st.binary(max_size=5000))
-def test_what_was_sealed_is_opened_again(content: bytes) -> None:
-    assert encryption.unpacked(encryption.decrypt(encryption.encrypt(content, KEY, "a"), KEY, "a")) == content
+def test_encrypted_content_is_decrypted_to_the_same_content(content: bytes) -> None:
+    assert encryption.decompressed(encryption.decrypt(encryption.encrypt(content, KEY, "a"), KEY, "a")) == content
 
 
-def test_an_empty_segment_takes_next_to_no_room_and_shows_nothing() -> None:
+def test_an_empty_segment_is_small_and_encrypted_content_is_not_readable() -> None:
     made = encryption.encrypt(bytes(2**24), KEY, "a")
     assert len(made) < 2**24 / 200
     assert b"secret-token" not in encryption.encrypt(b"secret-token" * 100, KEY, "a")
 
 
 @given(st.integers(0, 10_000))
-def test_a_single_bit_that_flipped_is_found(position: int) -> None:
-    whole = bytearray(encryption.encrypt(b"some of the log" * 20, KEY, "a"))
+def test_a_flipped_bit_is_detected(position: int) -> None:
+    whole = bytearray(encryption.encrypt(b"some WAL" * 20, KEY, "a"))
     whole[position % len(whole)] ^= 1
     with pytest.raises(OpsError, match="damaged"):
         encryption.decrypt(bytes(whole), KEY, "a")
 
 
-def test_another_name_another_password_and_a_cut_are_refused() -> None:
-    whole = encryption.encrypt(b"some of the log", KEY, "a")
+def test_another_name_another_password_and_truncated_content_are_refused() -> None:
+    whole = encryption.encrypt(b"some WAL", KEY, "a")
     for content, key, name in (
         (whole, KEY, "b"),
         (whole, encryption.key_from("other"), "a"),

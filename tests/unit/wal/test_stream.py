@@ -1,4 +1,4 @@
-"""The log on its way to the bucket: killed at any deed, it arrives once and whole."""
+"""The WAL stream: after a kill at any point, every file arrives in the bucket once and whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from ops.config.paths import HostPaths
 from ops.errors import OpsError, Unavailable
 from ops.wal import encryption, recovery, segments, stream
-from ops.wal.base_backups import Log
+from ops.wal.base_backups import WalSource
 from ops.wal.segments import Segment, Waiting
 from tests.support import fakes
 
@@ -25,15 +25,15 @@ NAMES = [Segment(number, 1).name() for number in range(1, 4)]
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The process was killed."""
 
 
 @dataclass
 class Bucket:
-    """A bucket that counts what it is given, and before or after taking it may end the process or be away."""
+    """A bucket that records uploads. Before or after each, it can kill the process or be unreachable."""
 
     content: dict[str, bytes] = field(default_factory=dict)
-    given: list[str] = field(default_factory=list)
+    uploads: list[str] = field(default_factory=list)
     before: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
 
@@ -46,13 +46,13 @@ class Bucket:
     def write_object(self, bucket: str, key: str, content: bytes) -> None:
         self.before()
         self.content[key] = content
-        self.given.append(key)
+        self.uploads.append(key)
         self.after()
 
 
 @dataclass
 class Host(fakes.FakeWorld):
-    """A host on which three segments were received wholly and a fourth in part."""
+    """A host that received three whole segments and a part of a fourth."""
 
     aws: Any = field(default_factory=Bucket)
 
@@ -74,42 +74,42 @@ def waiting(paths: HostPaths) -> Waiting:
 
 
 def ship(host: Host, waiting: Waiting) -> None:
-    """Ship as a run does first, which looks at what is in the bucket of what is left."""
+    """Ship as a run does at first, when it compares the leftovers with the bucket."""
     paths = HostPaths(local=waiting.folder.parent.with_name("restic"))
     stream.ship_left_behind(SITE, host, paths, KEY)  # type: ignore[arg-type]
 
 
 def content(host: Host) -> dict[str, bytes]:
     return {
-        segments.name_from(key): encryption.unpacked(encryption.decrypt(sealed, KEY, key))
-        for key, sealed in host.aws.content.items()
+        segments.name_from(key): encryption.decompressed(encryption.decrypt(encrypted, KEY, key))
+        for key, encrypted in host.aws.content.items()
     }
 
 
-def test_what_is_whole_arrives_and_what_is_not_waits(waiting: Waiting) -> None:
+def test_finished_segments_are_uploaded_and_the_partial_one_waits(waiting: Waiting) -> None:
     host = Host()
     assert stream.ship(SITE, host, waiting, SYSTEM, KEY) == NAMES[-1]  # type: ignore[arg-type]
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
     assert [each.name for each in waiting.received.iterdir()] == [f"{Segment(4, 1).name()}.partial"]
-    assert list(waiting.sealed.iterdir()) == []
+    assert list(waiting.encrypted.iterdir()) == []
     assert stream.ship(SITE, host, waiting, SYSTEM, KEY) == ""  # type: ignore[arg-type]
-    assert len(host.aws.given) == 3
+    assert len(host.aws.uploads) == 3
 
 
-def test_a_bucket_that_is_away_costs_nothing_but_time_and_little_room(waiting: Waiting) -> None:
-    def away() -> None:
-        raise Unavailable("the bucket is away")
+def test_files_wait_encrypted_while_the_bucket_is_unreachable(waiting: Waiting) -> None:
+    def unreachable() -> None:
+        raise Unavailable("the bucket is unreachable")
 
-    host = Host(aws=Bucket(before=away))
+    host = Host(aws=Bucket(before=unreachable))
     with pytest.raises(Unavailable):
         ship(host, waiting)
-    assert sorted(each.name for each in waiting.sealed.iterdir()) == NAMES
+    assert sorted(each.name for each in waiting.encrypted.iterdir()) == NAMES
     host.aws.before = lambda: None
     ship(host, waiting)
     assert sorted(content(host)) == NAMES
 
 
-def test_an_answer_that_was_lost_makes_no_second_version(waiting: Waiting) -> None:
+def test_a_lost_answer_causes_no_second_upload(waiting: Waiting) -> None:
     def lost() -> None:
         raise Unavailable("no answer came")
 
@@ -118,19 +118,19 @@ def test_an_answer_that_was_lost_makes_no_second_version(waiting: Waiting) -> No
         with pytest.raises(Unavailable):
             ship(host, waiting)
     ship(host, waiting)
-    assert host.aws.given == [segments.key_of(SYSTEM, name) for name in NAMES]
+    assert host.aws.uploads == [segments.key_of(SYSTEM, name) for name in NAMES]
 
 
-@pytest.mark.parametrize("deed", range(30))
-def test_wherever_it_is_killed_the_next_run_ships_the_rest_and_nothing_twice(
-    waiting: Waiting, monkeypatch: pytest.MonkeyPatch, deed: int
+@pytest.mark.parametrize("call", range(30))
+def test_after_a_kill_anywhere_the_next_run_ships_the_rest_and_no_file_twice(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     done = 0
 
     def dying(function: Callable[..., Any]) -> Callable[..., Any]:
         def do(*arguments: Any, **named: Any) -> Any:
             nonlocal done
-            if done == deed:
+            if done == call:
                 raise Killed
             done += 1
             return function(*arguments, **named)
@@ -145,73 +145,74 @@ def test_wherever_it_is_killed_the_next_run_ships_the_rest_and_nothing_twice(
         try:
             ship(host, waiting)
         except Killed:
-            assert done == deed
+            assert done == call
     host.aws.before = host.aws.after = lambda: None
     ship(host, waiting)
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
-    assert len(host.aws.given) == 3
+    assert len(host.aws.uploads) == 3
     assert not [each for each in waiting.received.iterdir() if segments.is_finished(each.name)]
 
 
-def test_a_name_that_the_bucket_has_with_other_content_is_sent_again(waiting: Waiting, paths: HostPaths) -> None:
+def test_an_object_with_the_same_name_and_other_content_is_uploaded_again(waiting: Waiting, paths: HostPaths) -> None:
     host = Host()
     key = segments.key_of(SYSTEM, NAMES[0])
-    host.aws.content[key] = encryption.encrypt(b"of a history that was abandoned", KEY, key)
+    host.aws.content[key] = encryption.encrypt(b"of an abandoned history", KEY, key)
     host.aws.content[segments.key_of(SYSTEM, NAMES[1])] = encryption.encrypt(
         bytes([1]) * 1000, KEY, segments.key_of(SYSTEM, NAMES[1])
     )
     stream.ship_left_behind(SITE, host, paths, KEY)  # type: ignore[arg-type]
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
-    assert host.aws.given == [key, segments.key_of(SYSTEM, NAMES[2])]
+    assert host.aws.uploads == [key, segments.key_of(SYSTEM, NAMES[2])]
 
 
-def test_a_log_that_begins_anew_is_not_late_until_it_had_its_time(waiting: Waiting, paths: HostPaths) -> None:
+def test_after_a_reset_the_stream_has_the_usual_time_before_it_is_late(waiting: Waiting, paths: HostPaths) -> None:
     asked = list[str]()
     host: Any = Host()
     session: Any = SimpleNamespace(ask=asked.append)
-    stream._abandon(host, session, paths, waiting, SYSTEM)
-    assert [*waiting.received.iterdir(), *waiting.sealed.iterdir()] == []
+    stream._reset(host, session, paths, waiting, SYSTEM)
+    assert [*waiting.received.iterdir(), *waiting.encrypted.iterdir()] == []
     assert "pg_drop_replication_slot" in asked[-1]
-    known = stream.state_of(paths)
-    assert known
-    assert segments.check_stream(known, host.clock.now()).healthy
-    assert not segments.check_stream(known, host.clock.now() + segments.LATE + timedelta(seconds=1)).healthy
+    found = stream.state_of(paths)
+    assert found
+    assert segments.check_stream(found, host.clock.now()).healthy
+    assert not segments.check_stream(found, host.clock.now() + segments.LATE + timedelta(seconds=1)).healthy
 
 
-def test_a_bucket_that_is_away_keeps_no_one_from_receiving_and_gets_all_of_it_later(
+def test_receiving_continues_while_the_bucket_is_unreachable_and_all_files_arrive_later(
     waiting: Waiting, paths: HostPaths
 ) -> None:
-    def away() -> None:
+    def unreachable() -> None:
         raise OpsError("AWS says AccessDenied")
 
-    host: Any = Host(aws=Bucket(before=away))
+    host: Any = Host(aws=Bucket(before=unreachable))
     (paths.wal / "state.json").write_text(segments.state_to_json(segments.Streamed(SYSTEM, host.clock.now(), "")))
-    way = stream._Way(SITE, host, paths, Log(SYSTEM, 1, segments.SEGMENT_BYTES), waiting, KEY, Segment(4, 1))
-    asked = [way.bring() for _ in range(3)]
-    assert asked == [None, None, None]
-    # It is asked again after a while, and not at every look.
+    uploader = stream._Uploader(
+        SITE, host, paths, WalSource(SYSTEM, 1, segments.SEGMENT_BYTES), waiting, KEY, Segment(4, 1)
+    )
+    assert [uploader.upload() for _ in range(3)] == [None, None, None]
+    # It is tried again after a while, not at every poll.
     assert len(host.progress) == 1
-    known = stream.state_of(paths)
-    assert known
-    assert known.trouble == "AWS says AccessDenied"
+    found = stream.state_of(paths)
+    assert found
+    assert found.trouble == "AWS says AccessDenied"
     host.aws.before = lambda: None
     host.clock.sleep(10)
-    assert way.bring() == NAMES[-1]
+    assert uploader.upload() == NAMES[-1]
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
-    # One that is barred later is told of as well, and what has arrived is not forgotten.
-    host.aws.before = away
+    # A later failure is reported as well, and the last upload is not forgotten.
+    host.aws.before = unreachable
     (waiting.received / Segment(4, 1).name()).write_bytes(b"four")
-    assert way.bring() is None
-    assert way.last == NAMES[-1]
+    assert uploader.upload() is None
+    assert uploader.last == NAMES[-1]
 
 
-def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
+def test_a_stream_without_a_database_retries_and_records_the_error(
     paths: HostPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Host()
     paths.wal.mkdir(parents=True)
-    said = segments.Streamed(SYSTEM, host.clock.now(), NAMES[0])
-    (paths.wal / "state.json").write_text(segments.state_to_json(said))
+    state = segments.Streamed(SYSTEM, host.clock.now(), NAMES[0])
+    (paths.wal / "state.json").write_text(segments.state_to_json(state))
 
     class Engine:
         def name(self, project: str, service: str) -> str:
@@ -223,12 +224,12 @@ def test_a_stream_without_a_database_goes_on_trying_and_says_what_hinders_it(
     with pytest.raises(Killed):
         stream.stream(SITE, host, paths=paths)  # type: ignore[arg-type]
     assert len(host.progress) > 5
-    known = stream.state_of(paths)
-    assert known
-    assert (known.covered, known.trouble) == (said.covered, "postgres is not running")
+    found = stream.state_of(paths)
+    assert found
+    assert (found.covered, found.trouble) == (state.covered, "postgres is not running")
 
 
-def test_what_this_host_has_of_a_log_is_found_even_if_it_is_not_whole(waiting: Waiting) -> None:
-    (waiting.sealed / "00000002.history").touch()
-    assert recovery.left_in(waiting) == {*NAMES, Segment(4, 1).name(), "00000002.history"}
-    assert recovery.left_in(Waiting(waiting.folder / "nothing")) == frozenset()
+def test_the_wal_files_on_this_host_include_the_partial_segment(waiting: Waiting) -> None:
+    (waiting.encrypted / "00000002.history").touch()
+    assert recovery.unshipped_names(waiting) == {*NAMES, Segment(4, 1).name(), "00000002.history"}
+    assert recovery.unshipped_names(Waiting(waiting.folder / "nothing")) == frozenset()

@@ -1,4 +1,4 @@
-"""What an operator fears is rehearsed on the running site: a change by hand, the loss of the host, the loss of the account."""
+"""Drift, the loss of the host with its disk, and the loss of the AWS account, each on a deployed site."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from tests.support.deployed_site import (
 )
 
 
-def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_it_and_finds_everything_again(
+def test_drift_is_reported_item_by_item_and_a_deployment_to_a_new_host_fixes_it_without_data_loss(
     site: DeployedSite, account: Account, ssh: Ssh
 ) -> None:
     requested = {"name": "kept", "auto_init": True}
     assert account.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     before = head_of(site, account, "kept")
-    said = _tamper_with_aws(site)
+    expected = _tamper_with_aws(site)
     ssh("echo '# by hand' | sudo tee -a /etc/ssh/sshd_config.d/10-gitea-suite.conf")
     ssh("echo '# by hand' | sudo tee -a /etc/sysctl.d/60-gitea-suite.conf")
     ssh("sudo systemctl disable --now gitea-suite-health.timer && sudo systemctl stop fail2ban")
-    said |= {
+    expected |= {
         "host  Write changed settings: /etc/ssh/sshd_config.d/10-gitea-suite.conf",
         "host  Write changed settings: /etc/sysctl.d/60-gitea-suite.conf",
         "host  Restart services with changed settings: ssh",
@@ -52,38 +52,38 @@ def test_drift_is_named_item_by_item_and_a_deployment_onto_a_new_machine_mends_i
         "host  Start and enable the timers: gitea-suite-health.timer",
     }
     checked = _ops("deploy", "--check")
-    # These and nothing else: all that was left alone is as the first deployment made it.
-    assert set(checked.stdout.splitlines()[:-1]) == said
+    # Only these differences: everything else is as the first deployment made it.
+    assert set(checked.stdout.splitlines()[:-1]) == expected
     assert checked.returncode == 3
 
-    machine = ssh("cat /etc/ssh/ssh_host_ed25519_key.pub").stdout
+    old_host_key = ssh("cat /etc/ssh/ssh_host_ed25519_key.pub").stdout
     replaced = _ops("deploy", "--replace-host", "--yes")
     assert replaced.returncode == 0, replaced.stdout
-    assert ssh("cat /etc/ssh/ssh_host_ed25519_key.pub").stdout not in {machine, ""}
+    assert ssh("cat /etc/ssh/ssh_host_ed25519_key.pub").stdout not in {old_host_key, ""}
     assert head_of(site, account, "kept") == before
     assert _open_ports(site) == {80, 443, site.ssh_port}
 
 
-def test_a_site_that_burned_down_with_its_disk_comes_back_from_the_bucket(
+def test_a_site_that_lost_its_host_and_disk_is_restored_from_the_bucket(
     site: DeployedSite, account: Account, ssh: Ssh, git: Git, tmp_path: Path
 ) -> None:
     requested = {"name": "saved", "auto_init": True, "default_branch": "main"}
     assert account.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     before = head_of(site, account, "saved")
     taken = json.loads(ssh("sudo ops backup take --json").stdout)
-    _burn_down(site)
-    secret_key = _forget_secret_key(site)
+    _destroy_host_and_disk(site)
+    secret_key = _replace_secret_key(site)
     began = time.monotonic()
     deployed = _ops("deploy", "--yes")
     assert deployed.returncode == 0, deployed.stdout
     assert account.session.get(f"{site.url}/api/v1/user").status_code == 401
-    # What an empty site would back up is not taken for the newest state of the one that was lost.
+    # A backup of the empty site is refused: it would count as the newest backup of the lost site.
     refused = ssh("sudo ops backup take --json")
     assert (refused.returncode, "ops restore" in refused.stdout) == (4, True), refused.stdout
-    assert _give_it_the_secret_key_of_its_backup(ssh) == secret_key
+    assert _set_the_secret_key_of_the_backup(ssh) == secret_key
     restored = json.loads(ssh("sudo ops restore --yes --json").stdout)
-    away = time.monotonic() - began
-    print(f"RTO from nothing: {away:.0f} s, {restored['away']} s of it the switch", file=sys.stderr)
+    seconds = time.monotonic() - began
+    print(f"RTO from nothing: {seconds:.0f} s, {restored['away']} s of it the switch", file=sys.stderr)
     assert restored["identity"] == taken["identity"]
     assert head_of(site, account, "saved") == before
     git("clone", f"https://{account.name}:{account.password}@{site.domain}/{account.name}/saved.git", "copy")
@@ -93,7 +93,7 @@ def test_a_site_that_burned_down_with_its_disk_comes_back_from_the_bucket(
     assert ssh("sudo ops health --json").returncode == 0
 
 
-def test_a_site_whose_account_is_gone_comes_back_in_another_from_its_file_a_copy_of_the_bucket_and_the_password(
+def test_a_site_is_restored_in_another_account_from_its_site_file_a_copy_of_the_bucket_and_the_password(
     site: DeployedSite, admin: requests.Session, ssh: Ssh, git: Git, tmp_path: Path
 ) -> None:
     person = make_account(site, admin)
@@ -106,22 +106,22 @@ def test_a_site_whose_account_is_gone_comes_back_in_another_from_its_file_a_copy
     moved = _moved(site, tmp_path)
     began = time.monotonic()
     assert _ops("deploy", "--yes", file=moved).returncode == 0
-    abroad = replace(site, document=tomllib.loads(moved.read_text(encoding="utf-8")))
-    # docs/runbooks/restore.md, "The account or the region is gone", line by line.
+    new_site = replace(site, document=tomllib.loads(moved.read_text(encoding="utf-8")))
+    # The steps of docs/runbooks/restore.md, "The account or the region is gone".
     assert ssh("sudo systemctl stop gitea-suite-backup.timer gitea-suite-wal").returncode == 0
-    _fill_the_bucket(abroad, copied)
-    told = _ops("secrets", "set", "restic-password", "--yes", file=moved, given=password)
-    assert told.returncode == 0, told.stdout
-    _give_it_the_secret_key_of_its_backup(ssh, moved)
+    _fill_the_bucket(new_site, copied)
+    stored = _ops("secrets", "set", "restic-password", "--yes", file=moved, given=password)
+    assert stored.returncode == 0, stored.stdout
+    _set_the_secret_key_of_the_backup(ssh, moved)
     restored = ops(ssh, "restore", "--yes")
     assert ssh("sudo systemctl start gitea-suite-backup.timer gitea-suite-wal").returncode == 0
     print(f"RTO in another account: {time.monotonic() - began:.0f} s", file=sys.stderr)
     assert restored["identity"] == taken["identity"]
-    assert head_of(abroad, person, "abroad") == before
+    assert head_of(new_site, person, "abroad") == before
     git("clone", f"https://{person.name}:{person.password}@{site.domain}/{person.name}/abroad.git", "copy")
     git("fsck", "--strict", directory=tmp_path / "copy")
-    # The administrator has the new account's password, and backups go on where those of the old one ended.
-    signed_in = session_for(abroad, site.administrator, secret_of(abroad.document, "admin-password"))
+    # The administrator has the new account's password, and the backups continue those of the old account.
+    signed_in = session_for(new_site, site.administrator, secret_of(new_site.document, "admin-password"))
     assert signed_in.get(f"{site.url}/api/v1/user").status_code == 200
     next_one = ops(ssh, "backup", "take")
     assert next_one["changed"] is True
@@ -130,20 +130,20 @@ def test_a_site_whose_account_is_gone_comes_back_in_another_from_its_file_a_copy
     assert ops(ssh, "health")["healthy"] is True
 
 
-def _give_it_the_secret_key_of_its_backup(ssh: Ssh, file: Path | None = None) -> str:
-    """Do as the runbook has it for a site that was made anew, and has another SECRET_KEY; returns the backup's."""
-    # The new one is not taken for the one that the backup's columns are encrypted with.
+def _set_the_secret_key_of_the_backup(ssh: Ssh, file: Path | None = None) -> str:
+    """Follow the runbook for a new site with another SECRET_KEY than the backup's; returns the backup's."""
+    # The restore refuses: the new SECRET_KEY cannot decrypt the backup's encrypted columns.
     refused = ops(ssh, "restore", "--yes", code=4)
     assert "another SECRET_KEY" in str(refused["summary"])
     kept = ops(ssh, "restore", "--secret-key")["file"]
     key = ssh(f"sudo cat {shlex.quote(kept)}").stdout
-    told = _ops("secrets", "set", "gitea-secret-key", "--yes", file=file, given=key)
-    assert told.returncode == 0, told.stdout
+    done = _ops("secrets", "set", "gitea-secret-key", "--yes", file=file, given=key)
+    assert done.returncode == 0, done.stdout
     return key
 
 
 def _moved(site: DeployedSite, folder: Path) -> Path:
-    """Write the site file as the runbook has it changed for another account: with another bucket, whose names are the world's."""
+    """Write the site file for another account as in the runbook: with another bucket, since bucket names are globally unique."""
     backup = site.document["backup"]
     path = folder / "moved.toml"
     document = site.document | {"backup": backup | {"bucket": f"{backup['bucket']}-abroad"}}
@@ -152,13 +152,13 @@ def _moved(site: DeployedSite, folder: Path) -> Path:
 
 
 def _copy_of_the_bucket(site: DeployedSite) -> dict[str, bytes]:
-    """What a replica, or any other copy of one's own, has."""
+    """Return the content of a replica, or of another copy of the bucket."""
     storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
     return {key: storage.get_object(Bucket=bucket, Key=key)["Body"].read() for key in objects_of(site)}
 
 
 def _fill_the_bucket(site: DeployedSite, copied: dict[str, bytes]) -> None:
-    """Do as `aws s3 sync --delete` does."""
+    """Fill the new bucket with the copy, as `aws s3 sync --delete` does."""
     storage, bucket = aws_client(site.document, "s3"), site.document["backup"]["bucket"]
     for key in objects_of(site) - copied.keys():
         storage.delete_object(Bucket=bucket, Key=key)
@@ -166,8 +166,8 @@ def _fill_the_bucket(site: DeployedSite, copied: dict[str, bytes]) -> None:
         storage.put_object(Bucket=bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256")
 
 
-def _burn_down(site: DeployedSite) -> None:
-    """Do away with the host and its disk, as no one wants to see it."""
+def _destroy_host_and_disk(site: DeployedSite) -> None:
+    """Destroy the host and its data disk."""
     compute, name = aws_client(site.document, "ec2"), site.document["name"]
     (instance,) = [
         one["InstanceId"]
@@ -178,31 +178,31 @@ def _burn_down(site: DeployedSite) -> None:
     (disk,) = compute.describe_volumes(Filters=[{"Name": "tag:Name", "Values": [f"{name}-data"]}])["Volumes"]
     compute.modify_instance_attribute(InstanceId=instance, DisableApiTermination={"Value": False})
     compute.terminate_instances(InstanceIds=[instance])
-    with suppress(ClientError):  # ended instances let go of their disks sooner or later
+    with suppress(ClientError):  # a terminated instance may have detached its disk already
         compute.detach_volume(VolumeId=disk["VolumeId"], Force=True)
     compute.delete_volume(VolumeId=disk["VolumeId"])
 
 
-def _forget_secret_key(site: DeployedSite) -> str:
-    """Give the site another SECRET_KEY, as one that is made anew in another account has; returns the one it had."""
+def _replace_secret_key(site: DeployedSite) -> str:
+    """Give the site another SECRET_KEY, as a new site in another account has; returns the old one."""
     vault, name = aws_client(site.document, "secretsmanager"), f"{site.document['name']}/gitea-secret-key"
     found = vault.get_secret_value(SecretId=name)
-    had, version = str(found["SecretString"]), found["VersionId"]
+    old, version = str(found["SecretString"]), found["VersionId"]
     if "FIRST" not in found["VersionStages"]:
-        # AWS forgets versions without a label, and this is the one that Terraform made.
+        # AWS deletes versions without a label, and this version is the one that Terraform made.
         vault.update_secret_version_stage(SecretId=name, VersionStage="FIRST", MoveToVersionId=version)
     vault.put_secret_value(SecretId=name, SecretString="of-another-account-" * 3)
-    return had
+    return old
 
 
 def _ops(*arguments: str, given: str = "", file: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the operator's program; its progress goes where the tests' own does."""
+    """Run ops on this machine; its progress goes to the tests' own standard error."""
     argv = [sys.executable, "-m", "ops", *arguments, "--site", str(file or os.environ["E2E_SITE"])]
     return subprocess.run(argv, stdout=subprocess.PIPE, input=given, text=True, check=False)
 
 
 def _tamper_with_aws(site: DeployedSite) -> set[str]:
-    """Do by hand what no one should; returns what has to be said of it."""
+    """Change AWS resources by hand; returns the expected lines of the drift report."""
     storage = aws_client(site.document, "s3")
     backups, state = site.document["backup"]["bucket"], f"{site.document['backup']['bucket'][:49]}-terraform"
     with pytest.raises(ClientError, match="InvalidBucketState"):

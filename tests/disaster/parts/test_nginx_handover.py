@@ -1,4 +1,4 @@
-"""One nginx takes another's place beside it, and a push that is under way ends before Gitea is stopped: on the real stack."""
+"""A new nginx replaces a running one without downtime, and a push ends before Gitea is stopped: on the real stack."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PUSHES = "/owner/project.git/info/refs?service=git-receive-pack"
 
 @contextmanager
 def slow_push(stack: Stack, operator: dict[str, str], folder: Path, name: str) -> Iterator[subprocess.Popen[str]]:
-    """A push to a new repository that is under way for about five seconds; it has begun."""
+    """Start a push to a new repository that takes about five seconds; yields when it is in progress."""
     document = json.dumps({"name": name}).encode()
     headers = {"Content-Type": "application/json", **operator}
     assert stack.ask("/api/v1/user/repos", method="POST", body=document, headers=headers).status == 201
@@ -49,23 +49,23 @@ def slow_push(stack: Stack, operator: dict[str, str], folder: Path, name: str) -
 
 
 def has_arrived(stack: Stack, operator: dict[str, str], folder: Path, name: str) -> bool:
-    """Tell whether the branch is there as it was pushed."""
+    """Tell whether the branch in the remote repository equals the pushed one."""
     address = f"https://{DOMAIN}:{stack.port('door', 443)}/operator/{name}.git"
-    there = run("git", "ls-remote", address, "refs/heads/main", env=git_environment(stack, operator))
-    return there.split()[:1] == run("git", "rev-parse", "main", cwd=folder).split()
+    listed = run("git", "ls-remote", address, "refs/heads/main", env=git_environment(stack, operator))
+    return listed.split()[:1] == run("git", "rev-parse", "main", cwd=folder).split()
 
 
 @pytest.fixture
 def world(stack: Stack) -> World:
-    """The doors of `ops`, of which the web's trusts the certificate made here."""
-    doors = World(SITE, print)
-    doors.https = Https((stack.folder / "ca.pem").read_text())
-    return doors
+    """The adapters of `ops`; the one for HTTPS trusts the test's certificate."""
+    adapters = World(SITE, print)
+    adapters.https = Https((stack.folder / "ca.pem").read_text())
+    return adapters
 
 
 @pytest.fixture
 def other_image(stack: Stack) -> Iterator[str]:
-    """Another name for nginx's image: what an update would run."""
+    """Another tag of nginx's image, as an update would run it."""
     name = f"{stack.project}/nginx:next"
     run("docker", "tag", stack.images["NGINX_IMAGE"], name)
     yield name
@@ -73,36 +73,36 @@ def other_image(stack: Stack) -> Iterator[str]:
 
 
 def nginx_stack_of(stack: Stack) -> NginxStack:
-    """Where `ops` finds nginx here."""
+    """Return the stack as the nginx handover addresses it."""
     files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
     return NginxStack(
         stack.project, COMPOSE, files, ("--env-file", str(stack.folder / ".env")), stack.folder / "nginx.lock"
     )
 
 
-def test_another_nginx_takes_over_under_load_with_a_push_in_flight_and_no_request_fails(
+def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
     stack: Stack, operator: dict[str, str], world: World, other_image: str, tmp_path: Path
 ) -> None:
-    way, target = (stack.address("door", "web"), 443), nginx_stack_of(stack)
-    crowd = Crowd(*way, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
-    with crowd, slow_push(stack, operator, tmp_path / "work", "over") as push:
-        there = nginx_handover.replace_nginx(SITE, world, other_image, stack=target, drain_seconds=60)
+    endpoint, target = (stack.address("door", "web"), 443), nginx_stack_of(stack)
+    clients = Crowd(*endpoint, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
+    with clients, slow_push(stack, operator, tmp_path / "work", "over") as push:
+        forth = nginx_handover.replace_nginx(SITE, world, other_image, stack=target, drain_seconds=60)
         assert push.wait(30) == 0, push.stderr and push.stderr.read()
         back = nginx_handover.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], stack=target, drain_seconds=60)
-        crowd.await_served(1000, seconds=60)
-    assert crowd.failures == {}
-    assert crowd.reused > 100
-    assert crowd.served - crowd.reused > 100
-    assert [there.changed, there.cut, back.changed, back.cut] == [True, False, True, False]
+        clients.await_served(1000, seconds=60)
+    assert clients.failures == {}
+    assert clients.reused > 100
+    assert clients.served - clients.reused > 100
+    assert [forth.changed, forth.cut, back.changed, back.cut] == [True, False, True, False]
     assert has_arrived(stack, operator, tmp_path / "work", "over")
-    # It is what Compose would have made: it has nothing to do.
+    # The container is as Compose would make it, so Compose does not change it.
     nginx = stack.container("nginx")
     stack.compose("up", "--detach", "--wait")
     assert stack.container("nginx") == nginx
     assert stack.inspect("nginx")["HostConfig"]["ReadonlyRootfs"]
 
 
-def test_an_image_that_is_no_nginx_is_refused_and_no_visitor_meets_it(stack: Stack, world: World) -> None:
+def test_an_image_without_nginx_is_refused_before_visitors_reach_it(stack: Stack, world: World) -> None:
     nginx = stack.container("nginx")
     with pytest.raises(Refused, match="fails its smoke test"):
         nginx_handover.replace_nginx(SITE, world, stack.images["DOOR_IMAGE"], stack=nginx_stack_of(stack))
@@ -111,7 +111,7 @@ def test_an_image_that_is_no_nginx_is_refused_and_no_visitor_meets_it(stack: Sta
         assert run("docker", *listed, "--quiet", "--filter", f"name={stack.project}-trial") == ""
 
 
-def test_another_door_takes_nginx_with_it_and_the_site_answers_again(stack: Stack) -> None:
+def test_a_new_door_container_is_started_together_with_nginx_and_the_site_answers_again(stack: Stack) -> None:
     name = f"{stack.project}/busybox:next"
     run("docker", "tag", stack.images["DOOR_IMAGE"], name)
     door, nginx = stack.container("door"), stack.container("nginx")
@@ -119,7 +119,7 @@ def test_another_door_takes_nginx_with_it_and_the_site_answers_again(stack: Stac
     before = settings.read_text()
     settings.write_text(re.sub("^DOOR_IMAGE=.*$", f"DOOR_IMAGE={name}", before, flags=re.MULTILINE))
     try:
-        # As an update does it: these two and nothing else.
+        # As an update does: these two services only.
         stack.compose("up", "--detach", "--no-deps", "--wait", "door", "nginx")
         wait_until(lambda: stack.ask("/api/healthz").status == 200)
         assert {stack.container("door"), stack.container("nginx")}.isdisjoint({door, nginx})
@@ -129,7 +129,7 @@ def test_another_door_takes_nginx_with_it_and_the_site_answers_again(stack: Stac
         run("docker", "rmi", name)
 
 
-def test_a_push_in_flight_ends_before_gitea_is_stopped_and_everyone_else_is_told_why(
+def test_a_running_push_ends_before_gitea_is_stopped_and_other_clients_get_the_reason(
     stack: Stack, operator: dict[str, str], world: World, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -137,21 +137,21 @@ def test_a_push_in_flight_ends_before_gitea_is_stopped_and_everyone_else_is_told
     site = replace(SITE, gitea=replace(SITE.gitea, ssh_port=port))
     reason = "It is being updated to 28.2.0."
     with slow_push(stack, operator, tmp_path / "work", "drained") as push:
-        asked: list[Answer] = []
-        second = threading.Timer(1, lambda: asked.append(stack.ask(PUSHES)))
+        answers: list[Answer] = []
+        second = threading.Timer(1, lambda: answers.append(stack.ask(PUSHES)))
         second.start()
-        with maintenance.maintenance_mode(site, world, reason, project=stack.project) as absence:
+        with maintenance.maintenance_mode(site, world, reason, project=stack.project) as window:
             assert push.wait(1) == 0, push.stderr and push.stderr.read()
-            absence.stop()
+            window.stop()
             second.join()
-            assert [(each.status, reason.encode() in each.body) for each in asked] == [(503, True)]
+            assert [(each.status, reason.encode() in each.body) for each in answers] == [(503, True)]
             page = stack.ask("/")
             assert (page.status, page.all("Retry-After"), reason.encode() in page.body) == (503, ["30"], True)
             options = [f"-o{each}" for each in ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")]
             ssh = ["ssh", *options, "-oBatchMode=yes", "-p", str(port), "git@127.0.0.1"]
-            said = subprocess.run(ssh, capture_output=True, text=True, check=False, timeout=20)
-            assert f"Gitea is away for a moment. {reason} Try again in a minute." in said.stderr
-            absence.start()
+            shown = subprocess.run(ssh, capture_output=True, text=True, check=False, timeout=20)
+            assert f"Gitea is away for a moment. {reason} Try again in a minute." in shown.stderr
+            window.start()
             wait_until(lambda: stack.inspect("gitea")["State"]["Health"]["Status"] == "healthy")
     wait_until(lambda: stack.ask("/api/healthz").status == 200)
     assert has_arrived(stack, operator, tmp_path / "work", "drained")

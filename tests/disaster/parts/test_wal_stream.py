@@ -1,4 +1,4 @@
-"""The database's log on its way to the bucket: a real PostgreSQL, a real bucket, and a stream that is killed."""
+"""The WAL stream with a real PostgreSQL and a real bucket: the stream is killed, and the database recovers from the bucket."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class Stage:
         return done.stdout.strip()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start a stream as a process of its own, as the host's unit does."""
+        """Start the stream as its own process, as the host's unit does."""
         program = (
-            "import sys; from pathlib import Path; from tests.disaster.parts.test_stream import run_stream; "
+            "import sys; from pathlib import Path; from tests.disaster.parts.test_wal_stream import run_stream; "
             "run_stream(Path(sys.argv[1]), *sys.argv[2:])"
         )
         argv = [sys.executable, "-c", program, str(self.paths.data.parent), self.paths.project, self.endpoint]
         return subprocess.Popen(argv, cwd=ROOT)
 
     def covered(self) -> datetime:
-        known = stream.state_of(self.paths)
-        return known.covered if known else datetime.min.replace(tzinfo=UTC)
+        state = stream.state_of(self.paths)
+        return state.covered if state else datetime.min.replace(tzinfo=UTC)
 
     def shipped(self) -> list[str]:
         return [segments.name_from(key) for key in self.world.aws.objects(BUCKET, segments.PREFIX)]
@@ -63,7 +63,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Archive:
-    """A base as a file: what a restic repository gives, without one. Rehearsals replay bases out of restic."""
+    """A base backup in a file instead of a restic repository; the tests on a deployed site replay base backups from restic."""
 
     path: Path
 
@@ -138,28 +138,33 @@ def stage(
     world.containers.discard(f"{paths.project}-wal")
 
 
-def base_of(stage: Stage, archive: Path) -> segments.Base:
-    """A base of the database as it is now, written into a file."""
+def base_of(stage: Stage, archive: Path) -> segments.BaseBackup:
+    """Take a base backup of the database into a file."""
     with stage.world.postgres.session(stage.container, "postgres") as session:
-        log = base_backups.log_of(session)
+        source = base_backups.wal_source_of(session)
         start = base_backups.position_of(session)
         with archive.open("wb") as file:
             subprocess.run(postgres.base_backup(stage.container), stdout=file, check=True)
         end = base_backups.position_of(session)
     now, size = stage.world.clock.now(), archive.stat().st_size
-    return segments.Base("base", log.system, log.timeline, start, end, now, "", "", size, "18", log.segment_bytes)
+    return segments.BaseBackup(
+        "base", source.system, source.timeline, start, end, now, "", "", size, "18", source.segment_bytes
+    )
 
 
 def rows(
     stage: Stage, image: str, plan: wal_plan.ReplayPlan, archive: Path, left: frozenset[str] = frozenset()
 ) -> set[int]:
-    """The rows of the database that a plan makes."""
-    waiting, key = segments.Waiting(stage.paths.wal / plan.base.system), base_backups.key_of(stage.paths.secrets)
+    """Return the rows of the database that a plan recovers."""
+    waiting, key = (
+        segments.Waiting(stage.paths.wal / plan.base.system),
+        base_backups.encryption_key(stage.paths.secrets),
+    )
     name = f"{stage.paths.project}-replay"
     place = recovery.ReplayTarget(stage.paths.data / ".replay", name, image, key, waiting, left)
     source: Any = Archive(archive)
     with (
-        recovery.database_of(stage.world.site, stage.world, plan, source, place) as container,
+        recovery.recovered_database(stage.world.site, stage.world, plan, source, place) as container,
         stage.world.postgres.session(container) as session,
     ):
         found = session.ask("SELECT number FROM kept")
@@ -167,7 +172,7 @@ def rows(
     return {int(number) for (number,) in found}
 
 
-def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_was_killed(
+def test_a_lost_database_is_recovered_from_base_backup_and_wal_although_the_stream_was_killed(
     stage: Stage, docker_client: docker.DockerClient, postgres_image: str, tmp_path: Path
 ) -> None:
     stage.paths.data.mkdir()
@@ -175,11 +180,11 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
     stage.ask("CREATE TABLE kept (number int)")
     running = stage.start()
     try:
-        until(lambda: bool(stage.shipped()), "the first segment is there")
+        until(lambda: bool(stage.shipped()), "the first segment is in the bucket")
         base = base_of(stage, archive)
         for number in range(3):
             stage.ask(f"INSERT INTO kept VALUES ({number})")
-            # Killed with a segment under way: nothing is undone, and the receiver goes on alone.
+            # Killed during a segment: nothing is undone, and the receiver continues without the stream.
             running.send_signal(signal.SIGKILL)
             running.wait()
             stage.ask("SELECT pg_switch_wal()")
@@ -187,16 +192,16 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
             time.sleep(1)
         position = segments.position_from(stage.ask("SELECT pg_current_wal_insert_lsn()"))
         stage.ask("INSERT INTO kept VALUES (3)")
-        told = datetime.now(UTC)
-        until(lambda: stage.covered() > told, "the last row is in the bucket", LOSS_SECONDS)
-        taken = (datetime.now(UTC) - told).total_seconds()
-        print(f"in the bucket {taken:.1f} s after it was told", file=sys.stderr)
-        assert taken < LOSS_SECONDS
-        # And one more that has no time to arrive there.
+        acknowledged = datetime.now(UTC)
+        until(lambda: stage.covered() > acknowledged, "the last row is in the bucket", LOSS_SECONDS)
+        seconds = (datetime.now(UTC) - acknowledged).total_seconds()
+        print(f"in the bucket {seconds:.1f} s after the acknowledgement", file=sys.stderr)
+        assert seconds < LOSS_SECONDS
+        # One more row, which the stream does not ship in time.
         stage.ask("INSERT INTO kept VALUES (4)")
         part = segments.Waiting(stage.paths.wal / base.system)
-        here = segment_of(stage)
-        until(lambda: here in recovery.left_in(part), "it is received")
+        current = segment_of(stage)
+        until(lambda: current in recovery.unshipped_names(part), "the current segment is received")
         time.sleep(1)
         docker_client.containers.get(stage.container).remove(force=True, v=True)
     finally:
@@ -208,40 +213,40 @@ def test_a_database_that_is_lost_comes_back_from_base_and_log_though_the_stream_
     versions = aws.client(stage.endpoint, "s3").list_objects_v2(Bucket=BUCKET, Prefix=f"wal/{base.system}/")["Contents"]
     assert max(each["Size"] for each in versions) < segments.SEGMENT_BYTES / 4
 
-    def plan(target: int | None, known: frozenset[str] = names) -> wal_plan.ReplayPlan:
-        return wal_plan.plan_replay([base], known, base.system, target)
+    def plan(target: int | None, available: frozenset[str] = names) -> wal_plan.ReplayPlan:
+        return wal_plan.plan_replay([base], available, base.system, target)
 
     assert rows(stage, postgres_image, plan(position), archive) == {0, 1, 2}
     assert rows(stage, postgres_image, plan(None), archive) >= {0, 1, 2, 3}
-    # The bucket is not all: on another disk of the host there is what did not arrive.
-    left = recovery.left_in(part) - names
+    # The host's other disk has the segments that are not in the bucket.
+    left = recovery.unshipped_names(part) - names
     assert rows(stage, postgres_image, plan(None, names | left), archive, left) == {0, 1, 2, 3, 4}
     second = segments.Segment(base.start // base.segment_bytes + 1, base.timeline).name(base.segment_bytes)
     with pytest.raises(wal_plan.Gap, match=f"segment {second} is missing"):
         plan(None, names - {second})
 
 
-def test_while_the_bucket_is_away_the_log_is_received_and_arrives_later(stage: Stage) -> None:
+def test_wal_that_is_received_while_the_bucket_is_unreachable_is_shipped_later(stage: Stage) -> None:
     stage.ask("CREATE TABLE kept (number int)")
     system = stage.ask("SELECT system_identifier FROM pg_control_system()")
-    part, there = segments.Waiting(stage.paths.wal / system), stage.endpoint
+    part, reachable = segments.Waiting(stage.paths.wal / system), stage.endpoint
     stage.endpoint = "http://127.0.0.1:9"
     running = stage.start()
     try:
-        until(lambda: segment_of(stage) in recovery.left_in(part), "the log is received")
+        until(lambda: segment_of(stage) in recovery.unshipped_names(part), "the WAL is received")
         stage.ask("INSERT INTO kept VALUES (1)")
         stage.ask("SELECT pg_switch_wal()")
-        until(lambda: segment_of(stage) in recovery.left_in(part), "so is what comes while the bucket is away")
+        until(lambda: segment_of(stage) in recovery.unshipped_names(part), "the next segment is received, too")
         assert running.poll() is None
     finally:
         running.send_signal(signal.SIGKILL)
         running.wait()
-    left, stage.endpoint = recovery.left_in(part), there
+    left, stage.endpoint = recovery.unshipped_names(part), reachable
     running = stage.start()
     try:
-        whole = {name for name in left if name < segment_of(stage)}
-        assert whole
-        until(lambda: whole <= set(stage.shipped()), "all of it is in the bucket", LOSS_SECONDS)
+        complete = {name for name in left if name < segment_of(stage)}
+        assert complete
+        until(lambda: complete <= set(stage.shipped()), "every complete segment is in the bucket", LOSS_SECONDS)
     finally:
         running.send_signal(signal.SIGKILL)
         running.wait()

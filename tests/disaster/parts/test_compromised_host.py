@@ -1,7 +1,7 @@
-"""A host that was taken over cannot do away with the backups: what its role permits is done to them, and they come back.
+"""A compromised host cannot destroy the backups: the tests do everything that its role permits, and restore the backups.
 
-LocalStack's open core asks no one for rights, so who may do what is judged by moto's engine of IAM, on the very policy that
-Terraform makes of infra/access.tf; what that permits is then done on LocalStack, to a repository that restic made.
+LocalStack's open core does not enforce IAM, so moto's IAM engine evaluates the policy that Terraform generates from
+infra/access.tf. The permitted calls then run on LocalStack against a repository that restic made.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ module "secrets" {{
 
 @pytest.fixture(scope="module")
 def policy(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What infra/access.tf grants the host, as Terraform writes it and AWS reads it."""
+    """The host's policy document from infra/access.tf, as Terraform writes it and AWS reads it."""
     root = tmp_path_factory.mktemp("access")
     shutil.copy(run_registry.REPOSITORY / "infra/access.tf", root)
     (root / "stand_ins.tf").write_text(_STAND_INS)
@@ -97,9 +97,9 @@ def policy(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @dataclass(frozen=True)
 class Attack:
-    """Something to be done to an object or to the bucket: AWS's name of the right to it, and the call.
+    """An attack on an object or on the bucket: the IAM action that it needs, and the call.
 
-    ``mapped`` is whether moto knows the call by the same name; for the others its engine is asked by the name alone.
+    ``mapped`` tells whether moto maps the call to the same action; for the others its engine checks the action alone.
     """
 
     action: str
@@ -122,11 +122,11 @@ _DENY = {
 _SOON = {"Mode": "GOVERNANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(minutes=1)}
 ATTACKS = {
     "overwrite": Attack("s3:PutObject", lambda s3, key, _: s3.put_object(**_WHOLE, Key=key, Body=b"garbage" * 99)),
-    "take away": Attack("s3:DeleteObject", lambda s3, key, _: s3.delete_object(**_WHOLE, Key=key)),
-    "end a version": Attack(
+    "remove": Attack("s3:DeleteObject", lambda s3, key, _: s3.delete_object(**_WHOLE, Key=key)),
+    "delete a version": Attack(
         "s3:DeleteObjectVersion", lambda s3, key, version: s3.delete_object(**_WHOLE, Key=key, VersionId=version)
     ),
-    "end a locked version": Attack(
+    "delete a locked version": Attack(
         "s3:BypassGovernanceRetention",
         lambda s3, key, version: s3.delete_object(**_WHOLE, Key=key, VersionId=version, BypassGovernanceRetention=True),
     ),
@@ -135,86 +135,88 @@ ATTACKS = {
         lambda s3, key, version: s3.put_object_retention(**_WHOLE, Key=key, VersionId=version, Retention=_SOON),
         mapped=False,
     ),
-    "end the legal hold": Attack(
+    "remove the legal hold": Attack(
         "s3:PutObjectLegalHold",
         lambda s3, key, _: s3.put_object_legal_hold(**_WHOLE, Key=key, LegalHold={"Status": "OFF"}),
         mapped=False,
     ),
-    "stop keeping versions": Attack(
+    "suspend versioning": Attack(
         "s3:PutBucketVersioning",
         lambda s3, *_: s3.put_bucket_versioning(**_WHOLE, VersioningConfiguration={"Status": "Suspended"}),
         of_bucket=True,
     ),
-    "let versions expire": Attack(
+    "expire old versions": Attack(
         "s3:PutLifecycleConfiguration",
         lambda s3, *_: s3.put_bucket_lifecycle_configuration(**_WHOLE, LifecycleConfiguration=_EXPIRE),
         of_bucket=True,
     ),
-    "stop locking": Attack(
+    "disable object lock": Attack(
         "s3:PutBucketObjectLockConfiguration",
         lambda s3, *_: s3.put_object_lock_configuration(**_WHOLE, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}),
         of_bucket=True, mapped=False,
     ),
-    "shut everyone out": Attack(
+    "deny everyone": Attack(
         "s3:PutBucketPolicy", lambda s3, *_: s3.put_bucket_policy(**_WHOLE, Policy=json.dumps(_DENY)), of_bucket=True
     ),
-    "let everyone in": Attack("s3:DeleteBucketPolicy", lambda s3, *_: s3.delete_bucket_policy(**_WHOLE), of_bucket=True),
-    "open the bucket": Attack(
+    "delete the bucket policy": Attack("s3:DeleteBucketPolicy", lambda s3, *_: s3.delete_bucket_policy(**_WHOLE), of_bucket=True),
+    "make the bucket public": Attack(
         "s3:PutBucketAcl", lambda s3, *_: s3.put_bucket_acl(**_WHOLE, ACL="public-read-write"), of_bucket=True
     ),
-    "copy elsewhere": Attack(
+    "replicate elsewhere": Attack(
         "s3:PutReplicationConfiguration",
         lambda s3, *_: s3.put_bucket_replication(**_WHOLE, ReplicationConfiguration={"Role": "", "Rules": []}),
         of_bucket=True, mapped=False,
     ),
-    "end the bucket": Attack("s3:DeleteBucket", lambda s3, *_: s3.delete_bucket(**_WHOLE), of_bucket=True),
+    "delete the bucket": Attack("s3:DeleteBucket", lambda s3, *_: s3.delete_bucket(**_WHOLE), of_bucket=True),
 }  # fmt: skip
 KEYS = ("restic/config", "restic/keys/0a", "restic/index/0b", "restic/snapshots/0c", "restic/data/0d/0d1e", "manifests/20261123T110000Z.json", "verifications/20261123T110000Z.json", "drills/20261123T110000Z.json")  # fmt: skip
 LOCK = "restic/locks/0e"
 
 
 def permitted(policy: str, key: str) -> set[str]:
-    """The attacks on an object, or on the bucket, that the policy permits."""
-    judge = IAMPolicy(policy)
+    """Return the names of the attacks on an object, or on the bucket, that the policy permits."""
+    evaluator = IAMPolicy(policy)
     return {
         name
         for name, attack in ATTACKS.items()
-        if judge.is_action_permitted(attack.action, attack.resource(key)) is PermissionResult.PERMITTED
+        if evaluator.is_action_permitted(attack.action, attack.resource(key)) is PermissionResult.PERMITTED
     }
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_the_host_may_write_over_every_object_and_do_nothing_worse(policy: str, key: str) -> None:
+def test_the_host_may_overwrite_every_object_but_not_delete_or_reconfigure_anything(policy: str, key: str) -> None:
     assert permitted(policy, key) == {"overwrite"}
 
 
-def test_the_host_may_take_away_restic_s_locks_and_no_version_of_them(policy: str) -> None:
-    assert permitted(policy, LOCK) == {"overwrite", "take away"}
+def test_the_host_may_remove_restic_s_locks_but_none_of_their_versions(policy: str) -> None:
+    assert permitted(policy, LOCK) == {"overwrite", "remove"}
 
 
 @pytest.mark.parametrize("action", ["iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PassRole", "sts:AssumeRole", "secretsmanager:PutSecretValue", "secretsmanager:DeleteSecret", "s3:*", "*"])  # fmt: skip
-def test_the_host_may_not_become_someone_who_may_more(policy: str, action: str) -> None:
+def test_the_host_may_not_escalate_its_privileges(policy: str, action: str) -> None:
     for resource in ("*", f"arn:aws:iam::000000000000:role/{HOST}", f"arn:aws:s3:::{BUCKET}/restic/config"):
         assert IAMPolicy(policy).is_action_permitted(action, resource) is not PermissionResult.PERMITTED
 
 
-def test_who_asks_with_the_host_s_credentials_is_told_the_same(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_with_the_host_s_credentials_are_allowed_or_denied_as_the_policy_evaluates(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in aws.CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with mock_aws():
         s3, iam = boto3.client("s3", aws.REGION), boto3.client("iam", aws.REGION)
-        placed = {"LocationConstraint": aws.REGION}
-        s3.create_bucket(**_WHOLE, CreateBucketConfiguration=placed, ObjectLockEnabledForBucket=True)
+        location = {"LocationConstraint": aws.REGION}
+        s3.create_bucket(**_WHOLE, CreateBucketConfiguration=location, ObjectLockEnabledForBucket=True)
         versions = {key: s3.put_object(**_WHOLE, Key=key, Body=b"good")["VersionId"] for key in (*KEYS, LOCK)}
         trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}  # fmt: skip
         role = iam.create_role(RoleName=HOST, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
         iam.put_role_policy(RoleName=HOST, PolicyName="site", PolicyDocument=policy)
-        became = boto3.client("sts", aws.REGION).assume_role(RoleArn=role, RoleSessionName="attack")["Credentials"]
+        session = boto3.client("sts", aws.REGION).assume_role(RoleArn=role, RoleSessionName="attack")["Credentials"]
         host = boto3.client(
             "s3", aws.REGION,
-            aws_access_key_id=became["AccessKeyId"], aws_secret_access_key=became["SecretAccessKey"],
-            aws_session_token=became["SessionToken"],
+            aws_access_key_id=session["AccessKeyId"], aws_secret_access_key=session["SecretAccessKey"],
+            aws_session_token=session["SessionToken"],
         )  # fmt: skip
         for key in (KEYS[0], LOCK):
             expected = permitted(policy, key) & {name for name, attack in ATTACKS.items() if attack.mapped}
@@ -242,7 +244,7 @@ def _answer(call: Callable[[], Any]) -> str:
 
 @dataclass
 class Vault:
-    """A bucket like the site's, and an operator's machine."""
+    """A bucket like the site's, and the operator's machine."""
 
     site: Site
     world: World
@@ -259,10 +261,12 @@ class Vault:
         return self.folder / "source"
 
     def opened(self) -> Any:
-        return operator_access.opened(self.site, self.world, workspace=self.workspace, image=self.image.reference)
+        return operator_access.open_repository(
+            self.site, self.world, workspace=self.workspace, image=self.image.reference
+        )
 
     def seeing(self, remote: Restic) -> Restic:
-        """The same repository, with this test's own folder in the container's sight."""
+        """Return the same repository, with this test's folder mounted in the container."""
         programs = remote.processes
         assert isinstance(programs, ContainerProcesses)
         return dataclasses.replace(
@@ -270,10 +274,10 @@ class Vault:
         )
 
     def take(self, remote: Restic, moment: datetime) -> Manifest:
-        """A backup of the source folder, its manifest written last."""
+        """Take a backup of the source folder, and write its manifest last."""
         (self.source / "now").write_text(str(moment))
         identity = manifest.identity_of(moment)
-        # One snapshot is all three parts: that they are three is no matter of the bucket's.
+        # One restic snapshot serves as all three parts: the bucket does not distinguish them.
         stored = self.seeing(remote).store([self.source], host="h", tags=[identity, "data"])
         parts = dict.fromkeys(manifest.PARTS, Part(stored.snapshot, stored.snapshot, stored.size))
         made = fakes.made(moment, parts=parts)
@@ -316,7 +320,7 @@ def vault(aws_endpoint: str, ops_image: OpsImage, tmp_path_factory: pytest.TempP
     shutil.rmtree(run_registry.CACHE / "restic/attacked", ignore_errors=True)
 
 
-def test_what_the_repository_is_opened_with_is_seen_by_no_one_else_and_gone_afterwards(vault: Vault) -> None:
+def test_the_credentials_of_an_opened_repository_stay_private_and_are_removed_afterwards(vault: Vault) -> None:
     with vault.opened() as remote:
         files = [remote.password_file, Path(remote.environment["AWS_SHARED_CREDENTIALS_FILE"])]
         assert [each.stat().st_mode & 0o777 for each in files] == [0o400, 0o400]
@@ -339,35 +343,35 @@ def _versions(vault: Vault) -> set[tuple[str, str]]:
     return {(each.key, each.version) for each in vault.world.aws_account.history(BUCKET) if not each.marker}
 
 
-def test_everything_that_the_host_s_role_permits_is_survived(vault: Vault, policy: str, tmp_path: Path) -> None:
+def test_the_backups_survive_everything_that_the_host_s_role_permits(vault: Vault, policy: str, tmp_path: Path) -> None:
     before = vault.whole()
     assert before == [each.identity for each in vault.made]
-    time.sleep(1.1)  # S3 tells whole seconds
-    then = datetime.now(UTC)
+    time.sleep(1.1)  # S3 reports whole seconds
+    before_attack = datetime.now(UTC)
     time.sleep(1.1)
-    there = {
+    latest = {
         each.key: each.version for each in vault.world.aws_account.history(BUCKET) if each.latest and not each.marker
     }
     kept = _versions(vault)
-    for key, version in there.items():
+    for key, version in latest.items():
         for name in sorted(permitted(policy, key)):
             ATTACKS[name].call(vault.client(), key, version)
-    # It may write what was never there, too: backups that are none, the newest of all.
+    # It may also write new objects: a false manifest newer than every backup, and a false lock.
     vault.client().put_object(**_WHOLE, Key="manifests/20991231T000000Z.json", Body=b"{}")
     vault.client().put_object(**_WHOLE, Key="restic/locks/" + "0" * 64, Body=b"garbage")
     with pytest.raises(OpsError):
         vault.whole()
     assert kept <= _versions(vault)
 
-    requested = {"workspace": vault.workspace, "at": then}
-    rehearsed = rewind.rewind(vault.site, vault.world, **requested, confirm=_confirm, dry_run=True)  # type: ignore[arg-type]
-    assert not rehearsed.changed
+    requested = {"workspace": vault.workspace, "at": before_attack}
+    dry_run = rewind.rewind(vault.site, vault.world, **requested, confirm=_confirm, dry_run=True)  # type: ignore[arg-type]
+    assert not dry_run.changed
     with pytest.raises(Refused):
         rewind.rewind(vault.site, vault.world, **requested, confirm=_never)  # type: ignore[arg-type]
-    # Killed in the middle, and run again.
-    steps = rewind.plan_rewind(vault.world.aws_account.history(BUCKET), then)
+    # The first rewind is killed in the middle, the second completes.
+    steps = rewind.plan_rewind(vault.world.aws_account.history(BUCKET), before_attack)
     for step in steps[: len(steps) // 2]:
-        rewind._take(vault.site, vault.world, step)
+        rewind._apply(vault.site, vault.world, step)
     done = rewind.rewind(vault.site, vault.world, **requested, confirm=_confirm)  # type: ignore[arg-type]
     assert (done.exit_code, done.changed) == (0, True)
     assert done.facts["steps"] == len(steps) - len(steps) // 2
@@ -378,11 +382,11 @@ def test_everything_that_the_host_s_role_permits_is_survived(vault: Vault, polic
 
 
 def _never(name: str, lines: Sequence[str]) -> None:
-    raise Refused("no one agreed")
+    raise Refused("not confirmed")
 
 
 def _restored(vault: Vault, made: Manifest, target: Path) -> None:
-    """Every byte of the repository is read, and a backup restored out of it is what was stored."""
+    """Read every byte of the repository, and assert that a restored backup equals its source."""
     with vault.opened() as remote:
         remote.check("1/1")
         seeing = dataclasses.replace(vault, folder=target).seeing(remote)
@@ -393,23 +397,23 @@ def _restored(vault: Vault, made: Manifest, target: Path) -> None:
         assert remote.size(part.remote) == part.size
 
 
-def test_a_prune_removes_what_the_policy_does_not_keep_and_the_rest_can_be_restored(
+def test_a_prune_removes_the_backups_outside_the_policy_and_the_others_can_be_restored(
     vault: Vault, tmp_path: Path
 ) -> None:
-    there = vault.whole()
-    assert len(there) == 3
-    rehearsed = prune.prune(vault.site, vault.world, workspace=vault.workspace, confirm=_never, dry_run=True)
-    assert rehearsed.facts["removed"] == tuple(reversed(there[:2]))
-    assert vault.whole() == there
+    present = vault.whole()
+    assert len(present) == 3
+    dry_run = prune.prune(vault.site, vault.world, workspace=vault.workspace, confirm=_never, dry_run=True)
+    assert dry_run.facts["removed"] == tuple(reversed(present[:2]))
+    assert vault.whole() == present
     with pytest.raises(Refused):
         prune.prune(vault.site, vault.world, workspace=vault.workspace, confirm=_never)
-    # One that was killed has taken the manifest away and holds the repository still.
-    vault.world.aws.hide_object(BUCKET, manifest.key_of(there[0]))
+    # A killed prune has hidden the manifest, and its lock is still in the repository.
+    vault.world.aws.hide_object(BUCKET, manifest.key_of(present[0]))
     _die_with_a_lock(vault)
     done = prune.prune(vault.site, vault.world, workspace=vault.workspace, confirm=_confirm)
-    assert (done.facts["removed"], done.facts["orphans"], done.facts["kept"]) == ((there[1],), 1, 1)
-    assert catalogue.identities(vault.site, vault.world) == (there[2],)
-    assert vault.whole() == [there[2]]
+    assert (done.facts["removed"], done.facts["orphans"], done.facts["kept"]) == ((present[1],), 1, 1)
+    assert catalogue.identities(vault.site, vault.world) == (present[2],)
+    assert vault.whole() == [present[2]]
     _restored(vault, vault.made[-1], tmp_path)
     again = prune.prune(vault.site, vault.world, workspace=vault.workspace, confirm=_never)
     assert not again.changed
@@ -432,7 +436,7 @@ def _die_with_a_lock(vault: Vault) -> None:
         assert not programs.is_running()
 
 
-def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_ends_right(
+def test_wherever_a_prune_is_killed_all_listed_backups_are_intact_and_the_next_prune_completes(
     vault: Vault, place: Place, aws_endpoint: str, tmp_path: Path
 ) -> None:
     gateway = str(next(ip_network(place.subnet).hosts()))
@@ -441,45 +445,48 @@ def test_wherever_a_prune_is_killed_what_is_told_of_is_whole_and_the_next_one_en
         site = dataclasses.replace(vault.site, aws=dataclasses.replace(vault.site.aws, endpoint_url=proxy.url))
         with vault.opened() as remote:
             vault.take(remote, began)
-        for deed in itertools.count():
-            killed = _prune_killed_before(site, vault.workspace, proxy, deed)
+        for number in itertools.count():
+            killed = _prune_killed_before(site, vault.workspace, proxy, number)
             with vault.opened() as remote:
-                known = catalogue.list_backups_in(vault.site, vault.world, remote)
-                assert [each.identity for each in known if each.broken or not each.manifest] == []
+                listed = catalogue.list_backups_in(vault.site, vault.world, remote)
+                assert [each.identity for each in listed if each.broken or not each.manifest] == []
                 remote.check("1/1")
                 if not killed:
                     break
-                # Something to remove for the next one, too.
-                vault.take(remote, began + timedelta(seconds=1 + deed))
-    print(f"killed before each of {deed} deeds")
-    # A manifest, snapshots, an index, packs: each went by a request of its own.
-    assert deed > 5
+                # The next prune needs something to remove, too.
+                vault.take(remote, began + timedelta(seconds=1 + number))
+    print(f"killed before each of {number} changes")
+    # A manifest, snapshots, an index, packs: each is removed by its own request.
+    assert number > 5
     assert vault.whole() == [vault.made[-1].identity]
     _restored(vault, vault.made[-1], tmp_path)
 
 
-def _prune_killed_before(site: Site, workspace: Workspace, proxy: Misbehaving, deed: int) -> bool:
-    """Prune, and kill it with its restic when it asks the bucket to change something for so many times and once more."""
+def _prune_killed_before(site: Site, workspace: Workspace, proxy: Misbehaving, number: int) -> bool:
+    """Prune, and kill the prune with its restic at the change of the bucket that follows ``number`` others.
+
+    Returns whether it was killed: False when the prune ended before that.
+    """
     pruning = multiprocessing.get_context("spawn").Process(target=_prune, args=(site, workspace))
     before, lock = itertools.count(), threading.Lock()
-    blows: list[str] = []
+    blocked: list[str] = []
 
-    def judge(method: str, path: str) -> Fault:
+    def fault_for(method: str, path: str) -> Fault:
         changes = method in {"PUT", "POST", "DELETE"} and path.startswith(f"/{BUCKET}/") and "/locks/" not in path
         with lock:
-            if not blows and not (changes and next(before) == deed):
+            if not blocked and not (changes and next(before) == number):
                 return misbehaving.WELL
-            blows.append(path)
-            if len(blows) == 1:
+            blocked.append(path)
+            if len(blocked) == 1:
                 pruning.kill()
         return misbehaving.AWAY
 
-    proxy.judge = judge
+    proxy.judge = fault_for
     pruning.start()
     pruning.join(120)
     _kill_errands(f"operator-{site.name}")
-    assert pruning.exitcode == (-signal.SIGKILL if blows else 0)
-    return bool(blows)
+    assert pruning.exitcode == (-signal.SIGKILL if blocked else 0)
+    return bool(blocked)
 
 
 def _prune(site: Site, workspace: Workspace) -> None:
@@ -488,19 +495,19 @@ def _prune(site: Site, workspace: Workspace) -> None:
 
 
 def _kill_errands(name: str) -> None:
-    """Kill the containers of that name, also one that is just being made, and return when they are gone."""
+    """Kill the containers with that label, including one that is just starting, and return when they are gone."""
     engine = docker.from_env().containers
-    while there := engine.list(ignore_removed=True, filters={"label": f"gitea-suite.errand={name}"}):
-        for container in there:
+    while running := engine.list(ignore_removed=True, filters={"label": f"gitea-suite.errand={name}"}):
+        for container in running:
             with contextlib.suppress(APIError):
                 container.kill()
         time.sleep(0.1)
 
 
-def test_a_pack_with_one_bit_flipped_is_found_by_the_share_that_reads_it(vault: Vault) -> None:
+def test_a_pack_with_a_flipped_bit_is_found_by_the_share_that_reads_it(vault: Vault) -> None:
     with vault.opened() as remote:
         remote.check("1/1")
-        # The largest holds contents: a tree that cannot be read is found at once, whichever share is read.
+        # The largest pack holds file contents: an unreadable tree is found at once, whichever share is read.
         packs = (each for each in vault.world.aws_account.history(BUCKET) if each.latest and "/data/" in each.key)
         pack = max(packs, key=lambda each: each.size).key
         content = bytearray(vault.world.aws.read_object(BUCKET, pack))

@@ -1,4 +1,4 @@
-"""What goes wrong with backups and restores, each time ending with nothing lost and a truthful exit code."""
+"""Faults during backups and restores: each ends without data loss and with the correct exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def running(
     images: Mapping[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[SmallSite]:
-    """The small site, for all tests here."""
+    """The small site, shared by all tests of this module."""
     stack = lay_out(place.run, "small", tmp_path_factory.mktemp("small"), images)
     with brought_up(place, stack, ops_image.reference, aws_endpoint) as site:
         yield site
@@ -38,13 +38,13 @@ def running(
 
 @pytest.fixture
 def site(running: SmallSite) -> SmallSite:
-    """The small site with nothing backed up."""
+    """The small site without backups."""
     return running.another()
 
 
 @pytest.fixture
 def proxy(place: Place, aws_endpoint: str) -> Iterator[Misbehaving]:
-    """The bucket's S3, by way of a proxy that behaves as a test tells it."""
+    """The bucket's S3 behind a proxy whose faults the test chooses."""
     gateway = str(next(ip_network(place.subnet).hosts()))
     with misbehaving.in_front_of(aws_endpoint, gateway) as started:
         yield started
@@ -52,7 +52,7 @@ def proxy(place: Place, aws_endpoint: str) -> Iterator[Misbehaving]:
 
 @pytest.fixture
 def ballast(running: SmallSite) -> Iterator[Path]:
-    """Something in Gitea's data that has a size."""
+    """A file of 6 MB in Gitea's data."""
     path = running.data / "gitea/gitea/attachments/ballast"
     where = f"mkdir -p {path.parent} && head -c 6000000 /dev/urandom > {path} && chown -R 1000:1000 {path.parent}"
     running.shell(where)
@@ -61,7 +61,7 @@ def ballast(running: SmallSite) -> Iterator[Path]:
 
 
 def until(ready: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until it is so."""
+    """Wait until ``ready`` returns true."""
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline
@@ -71,48 +71,48 @@ def until(ready: Callable[[], bool], seconds: float = 30) -> None:
 def after_the_first_pack(
     fault: Fault, first: Callable[[], object] = lambda: None, *, method: str = "PUT"
 ) -> Callable[[str, str], Fault]:
-    """Return a bucket that is well until something is stored in it, or read from it; then ``first`` is done."""
-    met: list[str] = []
+    """Return a fault function: no fault until the first pack is stored (or read), then ``first()`` and ``fault`` each time."""
+    faulted: list[str] = []
 
-    def judge(asked: str, path: str) -> Fault:
+    def fault_for(asked: str, path: str) -> Fault:
         if asked == method and "/restic/data/" in path:
-            if not met:
+            if not faulted:
                 first()
-            met.append(path)
-        return fault if met else misbehaving.WELL
+            faulted.append(path)
+        return fault if faulted else misbehaving.WELL
 
-    return judge
+    return fault_for
 
 
-def held_up() -> tuple[Callable[[str, str], Fault], threading.Event]:
-    """Return a bucket that answers when a gate is opened, and the gate."""
-    gate = threading.Event()
+def delayed() -> tuple[Callable[[str, str], Fault], threading.Event]:
+    """Return a fault function that delays every request until the event is set, and the event."""
+    released = threading.Event()
 
-    def judge(method: str, path: str) -> Fault:
+    def fault_for(method: str, path: str) -> Fault:
         assert method
         assert path
-        gate.wait(60)
+        released.wait(60)
         return misbehaving.WELL
 
-    return judge, gate
+    return fault_for, released
 
 
-def _asked_since(proxy: Misbehaving, count: int) -> bool:
+def _requested_since(proxy: Misbehaving, count: int) -> bool:
     return len(proxy.seen) > count
 
 
-def large(site: SmallSite) -> list[Path]:
-    """Return the packs of the local repository that hold more than folders and small files."""
+def large_packs(site: SmallSite) -> list[Path]:
+    """Return the packs of the local repository that are larger than those of folders and small files."""
     return [pack for pack in map(Path, site.packs()) if pack.stat().st_size > _LARGE]
 
 
 def flipped(content: bytes) -> bytes:
-    """Return it with one bit in the middle being the other one."""
+    """Return the content with one flipped bit in the middle."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-def test_backups_that_cannot_be_brought_to_the_bucket_are_kept_here_and_brought_by_the_next_run(
+def test_backups_that_cannot_be_uploaded_stay_on_the_host_and_the_next_run_uploads_them(
     site: SmallSite, proxy: Misbehaving
 ) -> None:
     site.shell(f"touch {site.data}/.backed-up")
@@ -121,8 +121,8 @@ def test_backups_that_cannot_be_brought_to_the_bucket_are_kept_here_and_brought_
         "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR),
         "credentials expired": after_the_first_pack(misbehaving.EXPIRED),
     }
-    for number, (name, judge) in enumerate(faults.items(), 1):
-        proxy.judge = judge
+    for number, (name, fault_for) in enumerate(faults.items(), 1):
+        proxy.judge = fault_for
         ended = site.ops("backup", "take", endpoint=proxy.url)
         assert ended.code == 7, (name, ended)
         assert "kept on this host" in ended.words
@@ -131,7 +131,7 @@ def test_backups_that_cannot_be_brought_to_the_bucket_are_kept_here_and_brought_
     process = site.start("backup", "take", endpoint=proxy.url)
     process.communicate(timeout=60)
     assert (process.returncode, site.manifests()) == (137, [])
-    # And a bucket that is slow makes the backup slow, and not the site.
+    # A slow bucket makes the backup slow, not the site.
     proxy.judge = lambda method, path: Fault(wait=0.05)
     taken = site.ops("backup", "take", endpoint=proxy.url)
     assert taken.code == 0, taken
@@ -142,7 +142,7 @@ def test_backups_that_cannot_be_brought_to_the_bucket_are_kept_here_and_brought_
     assert site.ops("restore", identities[0], "--dry-run").code == 0
 
 
-def test_a_restore_out_of_a_bucket_that_fails_touches_nothing_and_out_of_a_slow_one_it_is_slow(
+def test_a_restore_from_a_failing_bucket_changes_nothing_and_one_from_a_slow_bucket_succeeds(
     site: SmallSite, proxy: Misbehaving, ballast: Path
 ) -> None:
     site.take()
@@ -154,8 +154,8 @@ def test_a_restore_out_of_a_bucket_that_fails_touches_nothing_and_out_of_a_slow_
         "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR, method="GET"),
         "credentials expired": after_the_first_pack(misbehaving.EXPIRED, method="GET"),
     }
-    for name, judge in faults.items():
-        proxy.judge = judge
+    for name, fault_for in faults.items():
+        proxy.judge = fault_for
         ended = site.ops("restore", "--yes", endpoint=proxy.url)
         assert ended.code == 7, (name, ended)
         assert (site.gitea_state(), "later" in site.issues()) == ("running", True)
@@ -169,7 +169,7 @@ def test_a_restore_out_of_a_bucket_that_fails_touches_nothing_and_out_of_a_slow_
     assert ballast.read_bytes() == content
 
 
-def test_another_password_is_refused_and_nothing_is_touched(running: SmallSite) -> None:
+def test_another_password_is_refused_and_nothing_is_changed(running: SmallSite) -> None:
     site = running.another("quite another password")
     for verb in (("backup", "take"), ("restore", "--yes")):
         ended = site.ops(*verb)
@@ -179,7 +179,7 @@ def test_another_password_is_refused_and_nothing_is_touched(running: SmallSite) 
     assert site.storage.list_objects_v2(Bucket=site.bucket)["KeyCount"] == len(site.remote.files)
 
 
-def test_a_disk_that_is_full_in_the_middle_of_a_backup_has_its_room_again_and_the_next_one_is_whole(
+def test_a_backup_that_fills_the_disk_frees_the_space_again_and_the_next_one_is_complete(
     site: SmallSite, ballast: Path
 ) -> None:
     assert ballast
@@ -195,25 +195,27 @@ def test_a_disk_that_is_full_in_the_middle_of_a_backup_has_its_room_again_and_th
         site.shell(f"mount -o remount,size=64m {disk}")
         made = site.take()
         snapshots = site.snapshots()
-    # Data that cannot be photographed is copied hot, and what changed meanwhile while the site stands still.
-    written = site.manifest(made)
-    assert written["photographed"] is False
-    assert 0 < written["paused"] < 5
-    # The first backup of all, and yet its data has a parent: the hot pass, which is no one's backup and is gone.
+    # Data without snapshots is copied while the site runs; the changes of that time are copied while it is paused.
+    stored = site.manifest(made)
+    assert stored["photographed"] is False
+    assert 0 < stored["paused"] < 5
+    # This first backup's data has a parent all the same: the pass while the site ran, which belongs to no backup and is removed.
     (data,) = [each for each in snapshots if "data" in each["tags"]]
     assert data["parent"] not in {each["id"] for each in snapshots}
     assert data["summary"]["data_added"] < 1_000_000 < data["summary"]["total_bytes_processed"]
     assert len([each for each in snapshots if made in each["tags"]]) == 3
 
 
-def test_what_is_damaged_or_finds_no_room_is_not_restored_and_what_is_whole_is(site: SmallSite, ballast: Path) -> None:
-    # A hook that names a program where it was on another host.
+def test_a_restore_without_space_or_intact_packs_is_refused_and_an_intact_copy_is_restored(
+    site: SmallSite, ballast: Path
+) -> None:
+    # A hook with a program's path on another host.
     hook = f"{site.data}/gitea/git/repositories/{KEEPER}/{REPOSITORY}.git/hooks/post-receive.d/gitea"
     site.shell(f"echo 'exec /elsewhere/gitea hook' > {hook}")
     site.take()
     content, owners = ballast.read_bytes(), site.owners()
     site.write_issue("later")
-    # No room on the disk.
+    # No space on the disk.
     staging = site.data / ".restore"
     with site.small_disk(staging, "3m"):
         ended = site.ops("restore", "--yes")
@@ -222,8 +224,8 @@ def test_what_is_damaged_or_finds_no_room_is_not_restored_and_what_is_whole_is(s
         assert site.shell(f"ls {staging}") == ""
     assert "later" in site.issues()
     assert "gitea_restored" not in site.databases()
-    # One bit of a pack on this host is another; and what earlier runs have left, and an owner that is wrong, are in the way.
-    for pack in large(site):
+    # The host's packs have a flipped bit, and leftovers of earlier runs and a wrong owner are in the way.
+    for pack in large_packs(site):
         site.put(pack, flipped(pack.read_bytes()))
     site.shell(f"mkdir -p {staging}/gitea/left {staging}/before/left && chown -R 4242 {site.data}/gitea/git")
     site.sql("CREATE DATABASE gitea_restored")
@@ -233,18 +235,18 @@ def test_what_is_damaged_or_finds_no_room_is_not_restored_and_what_is_whole_is(s
     assert "later" not in site.issues()
     assert (ballast.read_bytes(), site.owners()) == (content, owners)
     assert "/usr/local/bin/gitea hook" in site.shell(f"cat {hook}")
-    # The same in the bucket.
+    # The bucket's packs have a flipped bit, too.
     site.write_issue("later still")
     objects = site.storage.list_objects_v2(Bucket=site.bucket, Prefix="restic/data/")["Contents"]
     for key in (each["Key"] for each in objects if each["Size"] > _LARGE):
-        whole = site.storage.get_object(Bucket=site.bucket, Key=key)["Body"].read()
-        site.storage.put_object(Bucket=site.bucket, Key=key, Body=flipped(whole))
+        intact = site.storage.get_object(Bucket=site.bucket, Key=key)["Body"].read()
+        site.storage.put_object(Bucket=site.bucket, Key=key, Body=flipped(intact))
     ended = site.ops("restore", "--yes")
     assert ended.code == 5, ended
     assert "later still" in site.issues()
 
 
-def test_a_lock_that_someone_holds_is_named_and_one_that_no_one_refreshes_any_more_stops_no_backup(
+def test_a_held_lock_is_reported_and_a_stale_one_does_not_block_backups(
     site: SmallSite,
 ) -> None:
     now = datetime.now(UTC)
@@ -254,7 +256,7 @@ def test_a_lock_that_someone_holds_is_named_and_one_that_no_one_refreshes_any_mo
     assert ended.code == 8, ended
     assert "another-host" in ended.words
     assert "kept on this host" in ended.words
-    # Half an hour later; and here a run was killed a moment ago.
+    # Half an hour later; and a run on this host was killed a moment ago.
     site.storage.delete_object(Bucket=site.bucket, Key=f"restic/{held}")
     stale, content = site.remote.lock(now - timedelta(minutes=31), "another-host", exclusive=True)
     site.storage.put_object(Bucket=site.bucket, Key=f"restic/{stale}", Body=content)
@@ -264,44 +266,45 @@ def test_a_lock_that_someone_holds_is_named_and_one_that_no_one_refreshes_any_mo
     assert len(site.manifests()) == 2
 
 
-def test_a_manifest_that_is_cut_off_is_no_backup_and_the_one_before_is_not_taken_unsaid(site: SmallSite) -> None:
+def test_a_backup_with_a_truncated_manifest_is_broken_and_falling_back_to_an_older_one_is_reported(
+    site: SmallSite,
+) -> None:
     first = site.take()
     newer = "20990101T000000Z"
-    whole = site.storage.get_object(Bucket=site.bucket, Key=f"manifests/{first}.json")["Body"].read()
-    for content in (whole[:-100], b""):
+    intact = site.storage.get_object(Bucket=site.bucket, Key=f"manifests/{first}.json")["Body"].read()
+    for content in (intact[:-100], b""):
         site.storage.put_object(Bucket=site.bucket, Key=f"manifests/{newer}.json", Body=content)
         planned = site.ops("restore", "--dry-run")
         assert (planned.code, planned.document["identity"]) == (0, first)
         assert any(
-            f"{newer} is newer, and broken: its manifest is cut off" in each for each in planned.document["passed_over"]
+            f"{newer} is newer, but broken: its manifest is truncated" in each
+            for each in planned.document["passed_over"]
         )
     refused = site.ops("restore", newer, "--yes")
     assert refused.code == 4, refused
     assert f"backup {newer} is broken" in refused.words
 
 
-def test_two_operations_at_once_do_not_meet_and_the_second_is_told_of_the_first(
-    site: SmallSite, proxy: Misbehaving
-) -> None:
-    meetings = {
+def test_two_operations_do_not_overlap_and_the_second_one_names_the_first(site: SmallSite, proxy: Misbehaving) -> None:
+    conflicts = {
         ("backup", "take"): [("backup", "take"), ("restore", "--yes")],
         ("restore", "--dry-run"): [("backup", "take")],
     }
-    for first, others in meetings.items():
-        proxy.judge, gate = held_up()
+    for first, others in conflicts.items():
+        proxy.judge, released = delayed()
         process = site.start(*first, endpoint=proxy.url)
-        until(partial(_asked_since, proxy, len(proxy.seen)))
+        until(partial(_requested_since, proxy, len(proxy.seen)))
         for second in others:
             ended = site.ops(*second)
             assert ended.code == 8, ended
             assert f"ops {'backup take' if 'take' in first else 'restore'}, process" in ended.words
-        gate.set()
+        released.set()
         process.communicate(timeout=120)
         assert process.returncode == 0
     assert len(site.manifests()) == 1
 
 
-def test_a_clock_that_was_set_back_does_not_make_an_old_backup_of_a_new_one(site: SmallSite) -> None:
+def test_a_new_backup_is_the_newest_although_the_clock_was_set_back(site: SmallSite) -> None:
     first = site.take()
     before = site.manifest(first)
     ended = site.ops("backup", "take", SMALL_SITE_CLOCK_BEHIND="3600")

@@ -1,4 +1,4 @@
-"""nginx is replaced, and no one notices; Gitea is replaced, and everyone is told."""
+"""Replacing nginx fails no request, and a restore shows clients the reason for the interruption."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of
 from tests.support.load_clients import Crowd, slow_way
 
 REQUESTS = 20_000
-SWAPS = 3
-# A push of so much takes longer than a swap.
+REPLACEMENTS = 3
+# A push of this size takes longer than a replacement.
 PUSHED_BYTES, BYTES_PER_SECOND = 12 * 1024 * 1024, 300_000
 
 
@@ -24,7 +24,7 @@ PUSHED_BYTES, BYTES_PER_SECOND = 12 * 1024 * 1024, 300_000
 def pushing(
     site: DeployedSite, account: Account, git: Git, repository: str, tmp_path: Path
 ) -> Iterator[threading.Thread]:
-    """Someone on a slow line who pushes a large file for as long as a swap takes."""
+    """Push a large file over a slow connection, for longer than a replacement of nginx takes."""
     work = tmp_path / "work"
     (work / "large.bin").write_bytes(ssl.RAND_bytes(PUSHED_BYTES))
     git("add", ".", directory=work)
@@ -39,24 +39,24 @@ def pushing(
         thread.join()
 
 
-def test_nginx_is_replaced_under_load_with_a_push_in_flight_and_no_request_fails(
+def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
     site: DeployedSite, account: Account, ssh: Ssh, git: Git, pushing: threading.Thread, tmp_path: Path
 ) -> None:
     before = _nginx(ssh)
     trust = ssl.create_default_context(cafile=site.authorities or None)
-    with Crowd(site.address, 443, site.domain, trust, "/api/healthz") as crowd:
-        for number in range(1, SWAPS + 1):
-            crowd.await_served(number * REQUESTS // (SWAPS + 1))
+    with Crowd(site.address, 443, site.domain, trust, "/api/healthz") as clients:
+        for number in range(1, REPLACEMENTS + 1):
+            clients.await_served(number * REQUESTS // (REPLACEMENTS + 1))
             if number == 1:
-                assert pushing.is_alive(), "the push has ended before nginx was replaced"
+                assert pushing.is_alive(), "the push ended before nginx was replaced"
             assert ops(ssh, "nginx", "replace")["cut"] is False
-        crowd.await_served(REQUESTS)
-    assert crowd.failures == {}
-    assert crowd.served >= REQUESTS
-    assert crowd.reused > SWAPS
+        clients.await_served(REQUESTS)
+    assert clients.failures == {}
+    assert clients.served >= REQUESTS
+    assert clients.reused > REPLACEMENTS
     pushing.join()
     assert head_of(site, account, "kept") == git("rev-parse", "HEAD", directory=tmp_path / "work").stdout.strip()
-    # Exactly one nginx, another one, and it is what Compose would have made.
+    # There is exactly one nginx, a new one, and it is as Compose would make it.
     after = _nginx(ssh)
     assert len(after) == 1
     assert set(after).isdisjoint(before)
@@ -65,29 +65,29 @@ def test_nginx_is_replaced_under_load_with_a_push_in_flight_and_no_request_fails
 
 
 @pytest.mark.usefixtures("by_hand")
-def test_everyone_who_comes_while_a_backup_is_put_in_place_is_told_so(
+def test_clients_get_the_reason_while_a_backup_is_restored(
     site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path
 ) -> None:
     commit = push(git, repository, tmp_path / "work", "kept")
     ops(ssh, "backup", "take")
     restoring = threading.Thread(target=ops, args=(ssh, "restore", "--yes"))
-    pages, seen, heard = session_for(site), [], []
+    pages, answers, ssh_output = session_for(site), [], []
     argv = ["ssh", "-p", str(site.ssh_port), "-oBatchMode=yes", "-oStrictHostKeyChecking=no"]
     argv += ["-oUserKnownHostsFile=/dev/null", f"git@{site.address}"]
     restoring.start()
     while restoring.is_alive():
-        seen.append(pages.get(f"{site.url}/api/v1/version", timeout=10))
-        if seen[-1].status_code == 503:
-            heard.append(subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stderr)
+        answers.append(pages.get(f"{site.url}/api/v1/version", timeout=10))
+        if answers[-1].status_code == 503:
+            ssh_output.append(subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stderr)
         time.sleep(0.05)
-    turned_away = [each for each in seen if each.status_code == 503]
-    assert turned_away, "no one came while it was away"
-    assert {each.status_code for each in seen} == {200, 503}
+    turned_away = [each for each in answers if each.status_code == 503]
+    assert turned_away, "no request came during the maintenance mode"
+    assert {each.status_code for each in answers} == {200, 503}
     assert {(each.headers["Retry-After"], each.headers["Cache-Control"]) for each in turned_away} == {
         ("30", "no-store")
     }
     assert all("A backup is being restored." in each.json()["message"] for each in turned_away)
-    assert any("Gitea is away for a moment. A backup is being restored." in each for each in heard)
+    assert any("Gitea is away for a moment. A backup is being restored." in each for each in ssh_output)
     assert pages.get(f"{site.url}/api/v1/version", timeout=10).status_code == 200
     assert head_of(site, account, "kept") == commit
 

@@ -1,4 +1,4 @@
-"""The site is interrupted for good reason, and comes back with all it had. These run last but for the rehearsals."""
+"""The host is rebooted during a secret's rotation and comes back without data loss. Runs after all other end-to-end tests."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(
     requested = {"name": "kept", "auto_init": True}
     assert account.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     before = head_of(site, account, "kept")
-    _leave_a_password_in_use_that_never_becomes_current(site, ssh)
+    _apply_a_password_that_never_becomes_current(site, ssh)
     booted = _started(ssh)
     ssh("sudo systemctl reboot")
-    # Some of those who are signed in keep their connection alive: no one waits for them until nginx has to be killed.
+    # Idle connections of signed-in users must not delay the stop of nginx until it is killed.
     until(lambda: _started(ssh) not in {booted, ""}, "the host is back", seconds=25)
-    # Who asks for the site's health all the time slows down its start.
+    # Waits for the unit first: frequent health checks would slow down the start.
     until(lambda: ssh("systemctl is-active gitea-suite.service").stdout == "active\n", "the stack is started")
-    until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well again")
+    until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is healthy again")
     assert ssh("systemctl list-units --failed --plain --no-legend").stdout == ""
     assert head_of(site, account, "kept") == before
 
 
-def _leave_a_password_in_use_that_never_becomes_current(site: DeployedSite, ssh: Ssh) -> None:
+def _apply_a_password_that_never_becomes_current(site: DeployedSite, ssh: Ssh) -> None:
     name = f"{site.document['name']}/database-password"
     requested = {"SecretId": name, "SecretString": secrets.token_hex(20), "VersionStages": ["AWSPENDING"]}
     aws_client(site.document, "secretsmanager").put_secret_value(**requested)

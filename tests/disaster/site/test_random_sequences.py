@@ -1,4 +1,7 @@
-"""Random sequences of updates, blows, backups, restores and rollbacks on the running site; in memory: tests/unit/test_update_sequences.py."""
+"""Random sequences of updates, kills, backups, restores and rollbacks on a deployed site.
+
+The same on the fake host: tests/unit/update/test_update_sequences.py.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.disaster.site.conftest import anew_at, begin_anew, change
-from tests.disaster.site.test_cut_off import kill_at
-from tests.disaster.site.test_power import until_resumed
+from tests.disaster.site.conftest import change, reset_site, script_for_gitea
+from tests.disaster.site.test_killed_backup_and_restore import try_kill_at_step
+from tests.disaster.site.test_power_failure import until_resumed
 from tests.disaster.site.test_update import image_in_use, issue, titles, version_of
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, ops
 from tests.support.sequences import Refused, Sequences
 
-pytestmark = pytest.mark.usefixtures("by_hand", "hurried")
-# What an update goes through; a blow falls on one of them.
+pytestmark = pytest.mark.usefixtures("by_hand", "short_watch")
+# The steps of an update at which it may be killed.
 _STEPS = ("pull", "freeze", "data", "copy", "canary", "stop", "picture", "pin", "up", "judge", "back")
 
 
 class Deployed:
-    """The running site, and one repository on it: what is written is an issue there and a branch."""
+    """The deployed site and one repository on it; each write is an issue and a branch."""
 
     releases: Sequence[str] = ("28.0.1", "28.1.0", "28.1.1-crash", "28.1.1-midmigration", "28.1.1-broken")
 
@@ -44,13 +47,13 @@ class Deployed:
 
     def content(self) -> Sequence[str]:
         found = titles(self._site, self._account)
-        asked = f"{self._site.url}/api/v1/repos/{self._account.name}/kept/branches?limit=50"
-        branches = {str(each["name"]) for each in self._account.session.get(asked).json()}
+        address = f"{self._site.url}/api/v1/repos/{self._account.name}/kept/branches?limit=50"
+        branches = {str(each["name"]) for each in self._account.session.get(address).json()}
         assert branches - {"main"} == found
         return sorted(found)
 
     def write(self, words: str) -> None:
-        print(f"{words} is written", flush=True)
+        print(f"writing {words}", flush=True)
         self._push(words)
         issue(self._site, self._account, words)
         self.acknowledged.append(words)
@@ -60,10 +63,10 @@ class Deployed:
 
     def update_and_cut_off(self, to: str, number: int, *, power: bool) -> None:
         step = _STEPS[number % len(_STEPS)]
-        said = kill_at(self._ssh, step, *self._update_to(to))
-        print(f"{to}, to be cut off at {step}, {power=}: {said.splitlines()[-1:]}", flush=True)
-        # One that is refused, or that has no such step, was not cut off.
-        if f"== {step}\n" not in said:
+        output = try_kill_at_step(self._ssh, step, *self._update_to(to))
+        print(f"{to}, to be killed at {step}, {power=}: {output.splitlines()[-1:]}", flush=True)
+        # A refused update, or one without that step, was not killed.
+        if f"== {step}\n" not in output:
             return
         if power:
             self._cut_power()
@@ -82,8 +85,8 @@ class Deployed:
             self._run("rollback", "--yes")
             return
         if not self.can_go_back():
-            raise Refused("nothing is kept")
-        kill_at(self._ssh, "back", "rollback", "--yes")
+            raise Refused("there is no snapshot to roll back to")
+        try_kill_at_step(self._ssh, "back", "rollback", "--yes")
         self._run("update", "--resume")
 
     def can_go_back(self) -> bool:
@@ -99,7 +102,7 @@ class Deployed:
         return ("update", "gitea", "--to", to, "--yes")
 
     def _run(self, *arguments: str) -> None:
-        """Run a verb that ends well, with everything as it was before, or is refused."""
+        """Run a verb that succeeds, is undone or is refused; raises Refused when it is refused."""
         done = self._ssh(f"sudo ops {shlex.join(arguments)} --json")
         assert done.returncode in {0, 4, 5}, f"{done.stdout}\n{done.stderr}"
         summary = str(json.loads(done.stdout)["summary"])
@@ -109,7 +112,7 @@ class Deployed:
 
 
 @pytest.mark.timeout(1800)
-def test_whatever_happens_one_after_the_other_the_site_serves_what_it_has_acknowledged(
+def test_after_any_sequence_of_operations_the_site_serves_all_acknowledged_writes(
     site: DeployedSite,
     ssh: Ssh,
     git: Git,
@@ -117,8 +120,8 @@ def test_whatever_happens_one_after_the_other_the_site_serves_what_it_has_acknow
     cut_power: Callable[[], None],
     request: pytest.FixtureRequest,
 ) -> None:
-    begin_anew(ssh, anew_at("1.27.3"))
-    # What is bad here is bad at once.
+    reset_site(ssh, script_for_gitea("1.27.3"))
+    # The broken test releases fail at once.
     change(ssh, "update", watch_seconds=10)
     account: Account = request.getfixturevalue("account")
     remote: str = request.getfixturevalue("repository")
@@ -134,22 +137,25 @@ def test_whatever_happens_one_after_the_other_the_site_serves_what_it_has_acknow
     sequences.site_under_test = site_under_test
     chance = random.Random(seed := random.randrange(10**6))
     print(f"seed {seed}", flush=True)
-    deeds = _deeds(chance, site_under_test.releases)
-    chance.shuffle(deeds)
-    for deed in deeds:
-        deed(sequences)
+    operations = _operations(chance, site_under_test.releases)
+    chance.shuffle(operations)
+    for operation in operations:
+        operation(sequences)
         sequences.serves_what_it_has_acknowledged()
-    # Whoever comes next finds the release that they expect.
+    # The next tests expect this release.
     sequences.is_updated("28.1.0")
     sequences.serves_what_it_has_acknowledged()
     assert site_under_test.version() == "28.1.0"
     assert ssh("sudo ops health --json").returncode == 0
 
 
-def _deeds(chance: random.Random, releases: Sequence[str]) -> list[Callable[[Sequences], None]]:
-    """Some of each kind, so that none is missing by chance; Hypothesis would try one that fails again, on another site by then."""
+def _operations(chance: random.Random, releases: Sequence[str]) -> list[Callable[[Sequences], None]]:
+    """Return some operations of each kind, so that none is missing by chance.
 
-    def cut_off(power: bool) -> Callable[[Sequences], None]:
+    Hypothesis is no option here: it would repeat a failed sequence on a site that has changed since.
+    """
+
+    def killed(power: bool) -> Callable[[Sequences], None]:
         to, number = chance.choice(releases), chance.randrange(len(_STEPS))
         return lambda site: site.is_updated_and_cut_off(to, number, power)
 
@@ -160,7 +166,7 @@ def _deeds(chance: random.Random, releases: Sequence[str]) -> list[Callable[[Seq
     return [
         *[Sequences.someone_writes] * 4,
         *[updated() for _ in range(4)],
-        *[cut_off(power) for power in (False, False, False, True, True)],
+        *[killed(power) for power in (False, False, False, True, True)],
         *[lambda site, number=number: site.goes_back(number) for number in (-1, 0)],
         Sequences.is_backed_up,
         Sequences.is_restored,

@@ -1,4 +1,4 @@
-"""nginx replaced under load, against `docker compose up` that makes it anew in its place, which is what an update is elsewhere."""
+"""Replacing nginx under load, against `docker compose up`, which recreates the container as other updaters do."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tests.support.load_clients import Crowd
 
 SITE = replace(fakes.site(), domain=DOMAIN)
 REQUESTS = 20_000
-SWAPS = 4
-# The alternative fails at each of them; fewer requests show it.
+REPLACEMENTS = 4
+# The alternative fails at each replacement, so fewer requests suffice.
 ALTERNATIVE_REQUESTS = 2_000
 _ANSWER = "server { listen 3000; location / { return 200 'from behind'; } }"
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a crowd met while nginx was replaced several times."""
+    """The measurements of the load clients while nginx was replaced several times."""
 
     requests: int
     on_kept_connections: int
@@ -44,8 +44,8 @@ class Figures:
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """nginx with a certificate, and something in Gitea's place that answers at once."""
+def nginx_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """nginx with a certificate, and a server instead of Gitea that answers at once."""
     client, made = environment.prepare(print)
     place, _, lock = ground_run.new_place(client, print)
     images = {variable: made.local(image) for variable, image in ground_images.pinned().items()}
@@ -70,42 +70,42 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         lock.close()
 
 
-def _crowded(stack: Stack, requests: int, swap: Callable[[str], None]) -> Figures:
-    """Swap nginx's image to and fro while a crowd asks, and go on until it has asked so often."""
-    images = [f"{stack.project}/nginx:next", stack.images["NGINX_IMAGE"]] * (SWAPS // 2)
+def _replaced_under_load(stack: Stack, requests: int, replace_nginx: Callable[[str], None]) -> Figures:
+    """Replace nginx with each image in turn under load, until the clients have had ``requests`` answers."""
+    images = [f"{stack.project}/nginx:next", stack.images["NGINX_IMAGE"]] * (REPLACEMENTS // 2)
     seconds = 0.0
-    with Crowd(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as crowd:
+    with Crowd(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as clients:
         for number, image in enumerate(images, 1):
             began = time.monotonic()
-            swap(image)
+            replace_nginx(image)
             seconds += time.monotonic() - began
-            crowd.await_served(requests * number // SWAPS)
+            clients.await_served(requests * number // REPLACEMENTS)
     return Figures(
-        crowd.served + crowd.failures.total(),
-        crowd.reused,
-        crowd.failures.total(),
-        dict(crowd.failures),
-        round(crowd.longest, 2),
-        round(seconds / SWAPS, 1),
+        clients.served + clients.failures.total(),
+        clients.reused,
+        clients.failures.total(),
+        dict(clients.failures),
+        round(clients.longest, 2),
+        round(seconds / REPLACEMENTS, 1),
     )
 
 
-def test_no_request_fails_while_nginx_is_replaced_and_hundreds_do_where_compose_makes_it_anew(front: Stack) -> None:
-    files = (str(COMPOSE / "compose.yaml"), str(front.folder / "override.yaml"))
-    options = ("--env-file", str(front.folder / ".env"))
-    where = NginxStack(front.project, COMPOSE, files, options, front.folder / "nginx.lock")
+def test_no_request_fails_while_nginx_is_replaced_but_some_fail_when_compose_recreates_it(nginx_stack: Stack) -> None:
+    files = (str(COMPOSE / "compose.yaml"), str(nginx_stack.folder / "override.yaml"))
+    options = ("--env-file", str(nginx_stack.folder / ".env"))
+    target = NginxStack(nginx_stack.project, COMPOSE, files, options, nginx_stack.folder / "nginx.lock")
     world = World(SITE, print)
-    world.https = Https((front.folder / "ca.pem").read_text())
+    world.https = Https((nginx_stack.folder / "ca.pem").read_text())
 
-    def beside(image: str) -> None:
-        assert nginx_handover.replace_nginx(SITE, world, image, stack=where, drain_seconds=120).changed
+    def hand_over(image: str) -> None:
+        assert nginx_handover.replace_nginx(SITE, world, image, stack=target, drain_seconds=120).changed
 
-    def in_its_place(image: str) -> None:
-        command = [*where.compose(front.project), "up", "--detach", "--wait", "nginx"]
+    def recreate(image: str) -> None:
+        command = [*target.compose(nginx_stack.project), "up", "--detach", "--wait", "nginx"]
         subprocess.run(command, cwd=COMPOSE, env={**os.environ, "NGINX_IMAGE": image}, check=True)
 
-    ours = _crowded(front, REQUESTS, beside)
-    theirs = _crowded(front, ALTERNATIVE_REQUESTS, in_its_place)
+    ours = _replaced_under_load(nginx_stack, REQUESTS, hand_over)
+    theirs = _replaced_under_load(nginx_stack, ALTERNATIVE_REQUESTS, recreate)
     _report(ours, theirs)
     assert ours.failed == 0
     assert ours.requests >= REQUESTS
@@ -115,7 +115,7 @@ def test_no_request_fails_while_nginx_is_replaced_and_hundreds_do_where_compose_
 def _report(ours: Figures, theirs: Figures) -> None:
     share = theirs.failed / theirs.requests
     figure = Figure(
-        what=f"requests that fail while nginx is replaced {SWAPS} times under load",
+        what=f"requests that fail while nginx is replaced {REPLACEMENTS} times under load",
         measured=f"{ours.failed} of {ours.requests}",
         against=f"docker compose up: {theirs.failed} of {theirs.requests}",
         ratio=round(ours.failed / ours.requests / share, 4) if share else None,

@@ -1,4 +1,4 @@
-"""What a deployment makes is broken off in the middle, and finished by the next: the infrastructure, and the host."""
+"""The next deployment completes an interrupted one: the infrastructure, and the host."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
 
 @pytest.fixture(scope="module")
 def applied(cloud: Cloud) -> Outputs:
-    """The infrastructure, after an apply that was killed midway and the one that healed it."""
-    _apply_and_kill(cloud)
-    forgotten = _leave_a_machine(cloud)
-    with pytest.raises(Refused, match=f"instance {forgotten} holds the host's network interface"):
+    """The infrastructure after an interrupted apply and the apply that completed it."""
+    _interrupt_apply(cloud)
+    orphan = _run_orphaned_instance(cloud)
+    with pytest.raises(Refused, match=f"instance {orphan} holds the host's network interface"):
         infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
-    cloud.client("ec2").terminate_instances(InstanceIds=[forgotten])
+    cloud.client("ec2").terminate_instances(InstanceIds=[orphan])
     return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
 
 
-def _apply_and_kill(cloud: Cloud) -> None:
+def _interrupt_apply(cloud: Cloud) -> None:
     infrastructure.ensure_state_bucket(cloud.site, cloud.world, cloud.workspace)
     terraform = cloud.terraform()
     terraform.init(infrastructure.backend(cloud.site))
-    # Without IPv6, which the site has from the next apply on; and of the rest only data disk and network card, for whoever is
-    # interrupted waits for slower things to end. Not the instance: the provider forgets one that it is interrupted in asking for.
+    # Without IPv6, which the next apply adds. Only the data disk and the network interface, because an interrupted apply waits
+    # for slower resources. Not the instance: an interrupted provider does not record an instance that it is creating.
     targets = ["-target=aws_ebs_volume.data", "-target=aws_network_interface.host"]
     given = [f"-var-file={cloud.variables()}", "-var=ipv6=false", *targets]
     argv = ["terraform", "apply", "-input=false", "-no-color", "-auto-approve", *given]
@@ -58,23 +58,23 @@ def _apply_and_kill(cloud: Cloud) -> None:
         start_new_session=True,
     ) as process:
         assert process.stdout
-        # The network card, too, is there before: the next apply gives IPv6 to a card that had none.
+        # The network interface must exist before: the next apply adds IPv6 to an interface without it.
         awaited = {"aws_ebs_volume.data: Creating...", "aws_network_interface.host: Creation complete"}
         for line in process.stdout:
             awaited = {each for each in awaited if not line.startswith(each)}
             if not awaited:
                 break
-        # The worst moment: what must never be destroyed is made, and Terraform has not yet seen that it is well.
+        # The worst moment: the data disk, which must never be destroyed, exists, but Terraform has not recorded it as created.
         while process.poll() is None and not cloud.disks("test-data"):
             time.sleep(0.1)
-        # As Ctrl-C does: Terraform writes what it has and frees the state.
+        # As Ctrl-C does: Terraform writes its state and unlocks it.
         process.send_signal(2)
         process.stdout.read()
     assert process.returncode != 0
 
 
-def _leave_a_machine(cloud: Cloud) -> str:
-    """Ask EC2 for what Terraform asks it for, as one that was interrupted then and there has; returns the machine."""
+def _run_orphaned_instance(cloud: Cloud) -> str:
+    """Run an instance as an apply does that is interrupted at that moment; returns the orphaned instance's id."""
     compute = cloud.client("ec2")
     (card,) = compute.describe_network_interfaces(Filters=[{"Name": "tag:Site", "Values": ["test"]}])[
         "NetworkInterfaces"
@@ -88,14 +88,14 @@ def _leave_a_machine(cloud: Cloud) -> str:
     return str(made["Instances"][0]["InstanceId"])
 
 
-def test_an_apply_that_was_broken_off_is_finished_by_the_next(cloud: Cloud, applied: Outputs) -> None:
+def test_the_next_apply_completes_an_interrupted_one(cloud: Cloud, applied: Outputs) -> None:
     assert re.fullmatch(r"[\d.]+", applied.public_address)
     assert applied.backup_bucket == cloud.site.backup.bucket
     assert any("aws_ebs_volume.data: keeping the resource" in line for line in cloud.said)
 
 
-def test_finishing_what_was_broken_off_makes_nothing_twice(cloud: Cloud, applied: Outputs) -> None:
-    # A host that was broken off in the making is ended and made anew; EC2 lists what was terminated for an hour more.
+def test_completing_an_interrupted_apply_creates_nothing_twice(cloud: Cloud, applied: Outputs) -> None:
+    # A partly created host is terminated and created again; EC2 lists terminated instances for another hour.
     alive = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
     chosen = [{"Name": "tag:Site", "Values": ["test"]}, alive]
     reservations = cloud.client("ec2").describe_instances(Filters=chosen)["Reservations"]
@@ -103,7 +103,7 @@ def test_finishing_what_was_broken_off_makes_nothing_twice(cloud: Cloud, applied
     assert cloud.disks("test-data") == [applied.data_volume_id]
 
 
-def test_nothing_is_left_of_a_site_that_was_destroyed_with_its_backups(cloud: Cloud, applied: Outputs) -> None:
+def test_destroying_a_site_with_its_backups_leaves_nothing_behind(cloud: Cloud, applied: Outputs) -> None:
     asked: list[str] = []
     requested = DestroyRequest(with_backups=True, without_verified_backup=True)
     done = destroy.destroy(
@@ -124,7 +124,7 @@ def test_nothing_is_left_of_a_site_that_was_destroyed_with_its_backups(cloud: Cl
     assert network.describe_network_interfaces(Filters=of_the_site)["NetworkInterfaces"] == []
     (host,) = network.describe_instances(InstanceIds=[applied.instance_id])["Reservations"][0]["Instances"]
     assert host["State"]["Name"] == "terminated"
-    # Others have buckets of their own in the same account.
+    # Other sites have their own buckets in the same account.
     left = {each["Name"] for each in cloud.client("s3").list_buckets()["Buckets"]}
     bucket = applied.backup_bucket
     assert left.isdisjoint({bucket, infrastructure.replica_bucket(cloud.site), infrastructure.state_bucket(cloud.site)})
@@ -140,11 +140,11 @@ def bare(docker_client: docker.DockerClient, place: Place, host_image: str, tmp_
         yield machine
 
 
-def test_a_run_that_lost_the_machine_in_the_middle_is_healed_by_the_next(bare: Machine) -> None:
+def test_the_next_run_completes_one_during_which_the_machine_lost_power(bare: Machine) -> None:
     cut_off = bare.play(power_cut_at="Install the base packages")
     ground_host.restart(bare.client, bare.ground)
     assert cut_off.rc != 0
     assert bare.unfinished_packages() != ""
-    healed = bare.play()
-    assert healed.rc == 0, reasons(healed)
+    completed = bare.play()
+    assert completed.rc == 0, reasons(completed)
     assert bare.unfinished_packages() == ""
