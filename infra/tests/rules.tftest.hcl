@@ -56,27 +56,28 @@ mock_provider "aws" {
 }
 
 variables {
-  name               = "test"
-  domain             = "git.example.org"
-  zone               = "example.org"
-  region             = "eu-central-1"
-  network_cidr       = "10.40.0.0/16"
-  ipv6               = false
-  flow_logs          = false
-  admin_cidrs        = ["203.0.113.7/32"]
-  instance_type      = "t3.medium"
-  ami                = "ami-0123456789abcdef0"
-  root_volume_gib    = 30
-  data_volume_gib    = 50
-  ssh_public_key     = "ssh-ed25519 AAAA test"
-  host_address       = ""
-  git_ssh_port       = 2222
-  backup_bucket      = "example-org-gitea-backup"
-  backup_lock_days   = 30
-  replica_region     = ""
-  mail_sender        = "gitea@example.org"
-  contact            = "operator@example.org"
-  monthly_budget_usd = 0
+  manage_mail_identity = true
+  name                 = "test"
+  domain               = "git.example.org"
+  zone                 = "example.org"
+  region               = "eu-central-1"
+  network_cidr         = "10.40.0.0/16"
+  ipv6                 = false
+  flow_logs            = false
+  admin_cidrs          = ["203.0.113.7/32"]
+  instance_type        = "t3.medium"
+  ami                  = "ami-0123456789abcdef0"
+  root_volume_gib      = 30
+  data_volume_gib      = 50
+  ssh_public_key       = "ssh-ed25519 AAAA test"
+  host_address         = ""
+  git_ssh_port         = 2222
+  backup_bucket        = "example-org-gitea-backup"
+  backup_lock_days     = 30
+  replica_region       = ""
+  mail_sender          = "gitea@example.org"
+  contact              = "operator@example.org"
+  monthly_budget_usd   = 0
 }
 
 # One plan for all defaults: a plan takes two seconds, an assertion none.
@@ -164,7 +165,7 @@ run "a_site_with_the_defaults" {
 
   # The mail user may only send as the site.
   assert {
-    condition     = one(data.aws_iam_policy_document.mail.statement).actions == toset(["ses:SendRawEmail"]) && one(data.aws_iam_policy_document.mail.statement).resources == toset([aws_ses_domain_identity.site.arn])
+    condition     = one(data.aws_iam_policy_document.mail.statement).actions == toset(["ses:SendRawEmail"]) && one(data.aws_iam_policy_document.mail.statement).resources == toset(["arn:aws:ses:eu-central-1:123456789012:identity/example.org"])
     error_message = "the mail user may do more than send mail of this domain"
   }
 
@@ -370,6 +371,31 @@ run "a_site_with_its_host_outside_aws_and_without_ssh_for_administrators" {
   assert {
     condition     = length(module.replica) + length(aws_iam_role.replication) + length(aws_s3_bucket_replication_configuration.backup) == 0
     error_message = "there are resources for a replica by default"
+  }
+}
+
+run "an_identity_that_is_managed_elsewhere_is_neither_made_nor_changed" {
+  command = plan
+
+  variables {
+    manage_mail_identity = false
+    mail_sender          = "gitea@mail.git.example.org"
+  }
+
+  assert {
+    condition     = length(aws_ses_domain_identity.site) + length(aws_ses_domain_dkim.site) + length(aws_ses_domain_mail_from.site) == 0
+    error_message = "Terraform manages the identity, its DKIM or its MAIL FROM domain"
+  }
+
+  assert {
+    condition     = length(aws_route53_record.dkim) + length(aws_route53_record.bounces) + length(aws_route53_record.dmarc) == 0
+    error_message = "Terraform manages records of the identity"
+  }
+
+  # The identity of a domain above the sender's verifies it, too.
+  assert {
+    condition     = one(data.aws_iam_policy_document.mail.statement).resources == toset([for domain in ["mail.git.example.org", "git.example.org", "example.org"] : "arn:aws:ses:eu-central-1:123456789012:identity/${domain}"])
+    error_message = "the mail user may not send by the identity, or by another"
   }
 }
 

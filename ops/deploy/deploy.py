@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
-from ops.deploy import cost, interruptions, preflight
+from ops.deploy import cost, infrastructure, interruptions, preflight
 from ops.deploy.host import host, material_of, require_session_manager, update_pins
 from ops.deploy.infrastructure import (
     apply_infrastructure,
@@ -128,7 +128,7 @@ def dry_run(site: Site, world: World, *, workspace: Workspace) -> Report:
     if world.aws.bucket_exists(state_bucket(site)):
         terraform = terraform_of(site, world, workspace)
         terraform.init(backend(site))
-        changes = terraform.changes(variables)
+        changes = infrastructure.changes(site, world, terraform, variables)
     else:
         unknown = preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket))
         changes = first_changes(site, world, workspace, variables)

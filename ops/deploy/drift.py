@@ -22,7 +22,7 @@ def check(site: Site, world: World, *, workspace: Workspace) -> Report:
     host.require_session_manager(site, world)
     terraform, variables = infrastructure.prepared(site, world, workspace)
     world.tell("== infrastructure: compare")
-    changes = terraform.changes(variables)
+    changes = infrastructure.changes(site, world, terraform, variables)
     foreign = security_groups.foreign_rules(terraform, world)
     world.tell("== host: compare")
     outputs = infrastructure.outputs_from(terraform.outputs())

@@ -11,7 +11,7 @@ from typing import Any
 from ops.config import tool_variables
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
-from ops.deploy import orphaned_instance, preflight, security_groups
+from ops.deploy import mail_identity, orphaned_instance, preflight, security_groups
 from ops.errors import Refused
 from ops.model import Change, Outputs
 from ops.world import World
@@ -78,7 +78,7 @@ def apply_infrastructure(
     ensure_state_bucket(site, world, workspace)
     terraform = terraform_of(site, world, workspace)
     terraform.init(backend(site))
-    state = terraform.state()
+    state = mail_identity.prepare(site, world, state_bucket(site), terraform)
     orphaned_instance.require_none(state, world)
     changed = terraform.apply_if_agreed(write_variables(site, workspace, key), *options, agree=agree, state=state)
     closed = security_groups.close(terraform, world)
@@ -86,6 +86,15 @@ def apply_infrastructure(
     _forget_old_host_key(workspace, values)
     _write(workspace.outputs, values)
     return outputs_from(values), changed or closed
+
+
+def changes(site: Site, world: World, terraform: Terraform, variables: Path) -> tuple[Change, ...]:
+    """Return the changes that a deployment of an existing site would make; nothing is changed.
+
+    Raises Refused when the deployment would take over an SES identity of others.
+    """
+    kept = mail_identity.to_forget(site, world, state_bucket(site), terraform.state())
+    return mail_identity.as_planned(terraform.changes(variables), kept)
 
 
 def _forget_old_host_key(workspace: Workspace, values: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ops.config.schema import Site
+from ops.deploy import mail_identity
 from ops.errors import Refused
 from ops.model import AccountFacts
 from ops.world import World
@@ -14,7 +15,12 @@ def require(site: Site, world: World, *, buckets: tuple[str, ...]) -> tuple[str,
     ``buckets`` are the names that must be free. Nothing is changed.
     """
     facts = world.aws_account.facts(
-        name=site.name, domain=site.domain, zone=site.zone, instance_type=site.host.instance_type, buckets=buckets
+        name=site.name,
+        domain=site.domain,
+        zone=site.zone,
+        instance_type=site.host.instance_type,
+        buckets=buckets,
+        mail_domains=mail_identity.candidates(site),
     )
     world.tell(f"pre-flight: {facts.identity}")
     problems = blockers(site, facts)
@@ -68,4 +74,7 @@ def blockers(site: Site, facts: AccountFacts) -> tuple[str, ...]:
         f"name = {site.name} is in use in this account by {each}: give the site another name, or remove that resource"
         for each in facts.namesakes
     ]
-    return tuple([problem for applies, problem in found if applies] + taken + namesakes)
+    identity = "" if facts.mail_identities is None else mail_identity.problem(site, facts.mail_identities)
+    return tuple(
+        [problem for applies, problem in found if applies] + taken + namesakes + ([identity] if identity else [])
+    )

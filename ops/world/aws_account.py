@@ -33,7 +33,16 @@ class AwsAccount:
         self._region = region
         self._client = AwsClients(region, endpoint_url).client
 
-    def facts(self, *, name: str, domain: str, zone: str, instance_type: str, buckets: tuple[str, ...]) -> AccountFacts:
+    def facts(
+        self,
+        *,
+        name: str,
+        domain: str,
+        zone: str,
+        instance_type: str,
+        buckets: tuple[str, ...],
+        mail_domains: tuple[str, ...] = (),
+    ) -> AccountFacts:
         """Return the facts that decide whether a site called ``name`` can be made in this account.
 
         ``unknown`` names the questions that AWS did not answer, because a right is missing or the endpoint lacks the service.
@@ -53,6 +62,7 @@ class AwsAccount:
             vcpus_free=questions.ask("the quota of vCPUs", lambda: self._quota(_VCPUS) - self._vcpus_in_use()),
             addresses_free=questions.ask("the quota of addresses", lambda: self._quota(_ADDRESSES) - self._addresses()),
             mail_to_anyone=questions.ask("SES's sandbox", self._mail_to_anyone),
+            mail_identities=questions.ask("SES's identities", lambda: self._mail_identities(mail_domains)),
             buckets={bucket: self._bucket(bucket) for bucket in buckets},
             namesakes=tuple(questions.ask("the names that are taken", lambda: self._namesakes(name)) or ()),
             unknown=tuple(questions.unanswered),
@@ -61,6 +71,10 @@ class AwsAccount:
     def attached_instance(self, card: str) -> str:
         """Return the instance that a network interface is attached to, or "" without an attachment or interface."""
         return str(self._answered(card, lambda: self._holder(card)))
+
+    def mail_identities(self, domains: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the domains for which SES has an identity in this region, verified or not."""
+        return tuple(self._answered("SES's identities", lambda: self._mail_identities(domains)))
 
     def rules(self, group: str) -> dict[str, str]:
         """Return the rules of a security group by id, each as text: ``ingress tcp 8080 from 0.0.0.0/0``."""
@@ -218,6 +232,10 @@ class AwsAccount:
 
     def _mail_to_anyone(self) -> bool:
         return bool(self._client("sesv2").get_account()["ProductionAccessEnabled"])
+
+    def _mail_identities(self, domains: tuple[str, ...]) -> tuple[str, ...]:
+        found = self._client("ses").get_identity_verification_attributes(Identities=list(domains))
+        return tuple(each for each in domains if each in found["VerificationAttributes"])
 
     def _bucket(self, bucket: str) -> str:
         try:

@@ -104,6 +104,10 @@ class Terraform:
             self._run(["apply", *common, "-refresh-only"])
             self._run(["destroy", *common, *options])
 
+    def forget(self, *addresses: str) -> None:
+        """Remove resources from the state; they stay as they are."""
+        self._run(["state", "rm", "-lock-timeout=20s", *addresses])
+
     def import_resource(self, address: str, identity: str, variables: Path) -> None:
         """Record an existing resource in the state."""
         self._run(

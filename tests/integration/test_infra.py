@@ -15,14 +15,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ground import run_registry
+from ops.config import tool_variables
 from ops.config.workspace import Workspace
-from ops.deploy import infrastructure
-from ops.errors import Locked, OpsError
+from ops.deploy import infrastructure, mail_identity
+from ops.errors import Locked, OpsError, Refused
 from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import rotate
 from ops.secrets.store import NAMES, credentials_from
 from ops.world import World
-from ops.world.terraform import Terraform, with_override
+from ops.world.terraform import Terraform, resources_from, with_override
 from tests.support import fakes
 from tests.support.site_in_aws import KEY, Cloud, cloud_at
 
@@ -293,6 +294,40 @@ def test_the_domain_s_records_point_to_the_host_and_vouch_for_its_mail(cloud: Cl
     assert len([name for name, kind in records if kind == "CNAME" and "._domainkey.gitea.test." in name]) == 3
 
 
+def test_a_mail_identity_of_other_senders_is_refused_and_stays_as_it_is(cloud: Cloud, applied: Outputs) -> None:
+    assert applied
+    mail, sender = cloud.client("ses"), "gitea@shared.gitea.test"
+    mail.verify_domain_identity(Domain="shared.gitea.test")
+    site, before = replace(cloud.site, mail=replace(cloud.site.mail, sender=sender)), cloud.state()
+    with pytest.raises(Refused, match=r"shared\.gitea\.test that this site did not create"):
+        infrastructure.infrastructure(site, cloud.world, cloud.workspace, KEY)
+    assert "shared.gitea.test" in mail.list_identities(IdentityType="Domain")["Identities"]
+    assert cloud.state() == before
+
+
+def test_a_mail_identity_that_is_managed_elsewhere_leaves_the_state_and_is_not_deleted(
+    cloud: Cloud, applied: Outputs, tmp_path: Path
+) -> None:
+    assert applied
+    site = replace(cloud.site, mail=replace(cloud.site.mail, manage_identity=False))
+    bucket, storage = infrastructure.state_bucket(site), cloud.client("s3")
+    keys = ("test/terraform.tfstate", "test/mail-identities/gitea.test")
+    kept = {key: storage.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+    variables = tmp_path / "variables.json"
+    variables.write_text(json.dumps(tool_variables.terraform_variables(site, KEY)))
+    try:
+        state = mail_identity.prepare(site, cloud.world, bucket, cloud.terraform())
+        assert not [each for each in resources_from(state) if "ses_domain" in each or "dkim" in each]
+        changes = cloud.terraform().changes(variables, "-refresh=false")
+        assert [each for each in changes if each.action != "update"] == []
+        with pytest.raises(Refused, match="did not create"):
+            mail_identity.prepare(cloud.site, cloud.world, bucket, cloud.terraform())
+    finally:
+        for key, content in kept.items():
+            storage.put_object(Bucket=bucket, Key=key, Body=content)
+    assert "gitea.test" in cloud.client("ses").list_identities(IdentityType="Domain")["Identities"]
+
+
 # As `ops deploy` wrote it before infra/bootstrap used the module infra/bucket, then refreshed once.
 OLD_BOOTSTRAP_STATE = run_registry.REPOSITORY / "tests/data/before-layout/bootstrap-state.json"
 
@@ -320,6 +355,9 @@ def test_a_bootstrap_state_of_the_old_layout_plans_moves_and_no_changes(
     }
 
 
+MAIL_IDENTITY = ("aws_ses_domain_dkim", "aws_ses_domain_identity", "aws_ses_domain_mail_from")
+
+
 def test_a_site_s_state_of_the_old_layout_plans_moves_and_no_changes(
     cloud: Cloud, applied: Outputs, tmp_path: Path
 ) -> None:
@@ -327,12 +365,12 @@ def test_a_site_s_state_of_the_old_layout_plans_moves_and_no_changes(
     state = cloud.state()
     buckets = ("module.backup", "module.replica[0]")
     for resource in state["resources"]:
-        if resource.get("module") in buckets and resource["mode"] == "managed":
+        if resource["mode"] == "managed" and (resource.get("module") in buckets or resource["type"] in MAIL_IDENTITY):
             for instance in resource["instances"]:
                 instance.pop("index_key", None)
     with with_override(run_registry.REPOSITORY / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
         planned = _planned(cloud, root, cloud.variables(), state, tmp_path, "-refresh=false")
-    assert _moves(planned) == {
+    assert _moves(planned) == {f"{kind}.site": f"{kind}.site[0]" for kind in MAIL_IDENTITY} | {
         f"{module}.{kind}.this": f"{module}.{kind}.this[0]"
         for module in buckets
         for kind in (

@@ -293,12 +293,16 @@ class FakeRegistry:
 class FakeAwsAccount:
     """An account with these facts and security group rules (group id to rule id to description).
 
-    ``holders`` maps a network interface to its instance.
+    ``holders`` maps a network interface to its instance; ``identities`` are the domains that SES has an identity for.
     """
 
     known: AccountFacts | None = None
     found: dict[str, dict[str, str]] = field(default_factory=dict)
     holders: dict[str, str] = field(default_factory=dict)
+    identities: frozenset[str] = frozenset()
+
+    def mail_identities(self, domains: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(each for each in domains if each in self.identities)
 
     def attached_instance(self, card: str) -> str:
         return self.holders.get(card, "")

@@ -52,6 +52,7 @@ def test_an_account_that_has_everything_takes_the_site() -> None:
             "host.instance_type = t3.medium is not an instance type",
         ),
         ({"records": ("A git.example.org",)}, "A git.example.org exists already"),
+        ({"mail_identities": ("example.org",)}, "SES has an identity for example.org that this site did not create"),
         ({"buckets": {"a": "foreign"}}, "bucket a belongs to another account"),
         ({"buckets": {"a": "ours"}}, "bucket a exists already"),
         ({"namesakes": ("role test-host",)}, "name = test is in use in this account by role test-host"),
@@ -169,6 +170,12 @@ def test_another_policy_does_not_count_as_tls_only(account: AwsAccount, change: 
     storage.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     storage.put_bucket_policy(Bucket=name, Policy=json.dumps({"Statement": [TLS_ONLY | change]}))
     assert "TLS-only policy" in account.missing_settings(name)
+
+
+def test_only_identities_that_ses_has_are_found(account: AwsAccount) -> None:
+    _client("ses").verify_domain_identity(Domain="shared.example.org")
+    domains = ("git.shared.example.org", "shared.example.org")
+    assert account.mail_identities(domains) == ("shared.example.org",)
 
 
 def test_a_bucket_whose_versions_cannot_be_listed_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
