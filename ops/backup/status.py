@@ -86,7 +86,7 @@ def check(site: Site, facts: BackupInventory, now: datetime) -> tuple[Probe, ...
     """Return every finding about the backups, each healthy or with its remedy."""
     whole = facts.whole
     if not whole:
-        return (Probe("copies", False, "there is no whole backup", "ops backup take"), *_broken(facts))
+        return (Probe("copies", False, "there is no whole backup", "run ops backup take"), *_broken(facts))
     newest, since = whole[-1], whole[0].moment
     unverified = records.check_verifications(facts.verifications, since, now)
     drill_overdue = records.check_drills(facts.drills, site.backup.drill_days, since, now)
@@ -95,8 +95,8 @@ def check(site: Site, facts: BackupInventory, now: datetime) -> tuple[Probe, ...
         _media(facts),
         _off_site(site, facts),
         check_age(newest.moment, site.backup.rpo_minutes, now),
-        Probe("verified", not unverified, unverified or _last(facts.verifications), "ops backup verify"),
-        Probe("drilled", not drill_overdue, drill_overdue or _last(facts.drills), "ops restore --drill"),
+        Probe("verified", not unverified, unverified or _last(facts.verifications), "run ops backup verify"),
+        Probe("drilled", not drill_overdue, drill_overdue or _last(facts.drills), "run ops restore --drill"),
         *_measured(site, facts.drills),
         *_broken(facts),
     )
@@ -109,14 +109,14 @@ def check_age(newest: datetime, rpo_minutes: int, now: datetime) -> Probe:
         return Probe("age", False, seen, "check this host's clock: timedatectl")
     minutes = max(0, int((now - newest).total_seconds() // 60))
     seen = f"the newest backup is {minutes} min old, {rpo_minutes} min are allowed"
-    return Probe("age", now - newest <= timedelta(minutes=rpo_minutes), seen, "ops backup take")
+    return Probe("age", now - newest <= timedelta(minutes=rpo_minutes), seen, "run ops backup take")
 
 
 def _copies(newest: Manifest, facts: BackupInventory) -> Probe:
     missing = [name for name, part in newest.parts.items() if part.local not in facts.local]
     if missing:
         seen = f"2: the data, the bucket. {' and '.join(missing)} of {newest.identity} missing on this host"
-        return Probe("copies", False, seen, "ops backup take")
+        return Probe("copies", False, seen, "run ops backup take")
     return Probe("copies", True, f"3: the data, this host's repository, the bucket; all with {newest.identity}")
 
 
@@ -148,7 +148,7 @@ def _off_site(site: Site, facts: BackupInventory) -> Probe:
         if status
         else f"S3 reports no replication to {replica}"
     )
-    return Probe("elsewhere", False, seen, "ops deploy; then check the bucket's replication metrics in the S3 console")
+    return Probe("elsewhere", False, seen, "run ops deploy, then check the bucket's replication metrics in the S3 console")
 
 
 def _measured(site: Site, drills: Iterable[Drill]) -> Iterable[Probe]:
@@ -166,14 +166,14 @@ def _measured(site: Site, drills: Iterable[Drill]) -> Iterable[Probe]:
         "RPO",
         rpo <= site.backup.rpo_minutes,
         f"the last drill would have lost {rpo:.1f} min, {site.backup.rpo_minutes} min are allowed",
-        "systemctl list-timers gitea-suite-backup.timer; or set a smaller backup.every_minutes",
+        "run systemctl list-timers gitea-suite-backup.timer, or set a smaller backup.every_minutes",
     )
 
 
 def _broken(facts: BackupInventory) -> Iterable[Probe]:
     for each in facts.backups:
         if each.manifest is None:
-            remedy = "ops backup prune from the operator's machine, or ops backup rewind after an attack"
+            remedy = "run ops backup prune on the operator's machine, or ops backup rewind after an attack"
             yield Probe(f"backup {each.identity}", False, f"broken: {each.broken}", remedy)
 
 

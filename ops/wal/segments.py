@@ -183,7 +183,7 @@ def name_from(key: str) -> str:
 
 def check_stream(state: Streamed | None, now: datetime) -> Probe:
     """Return whether the WAL arrives in the bucket: red when changes older than LATE are not there."""
-    remedy = "journalctl --unit gitea-suite-wal; systemctl restart gitea-suite-wal"
+    remedy = "read journalctl --unit gitea-suite-wal, then run systemctl restart gitea-suite-wal"
     if state is None:
         return Probe(PROBE, False, "no WAL has arrived in the bucket yet", remedy)
     age = (now - state.covered).total_seconds()

@@ -1,7 +1,7 @@
 """Stream the WAL to the bucket: receive it beside the database, encrypt it, upload it, and only then delete it on the host.
 
 PostgreSQL keeps WAL until it was received (a replication slot), the host keeps it until it is in the bucket. After an
-interruption anywhere, the file names alone tell the next run what is left to do.
+interruption anywhere, the next run continues by the file names alone.
 """
 
 from __future__ import annotations

@@ -16,15 +16,6 @@ MOST = 10
 PENDING = {
     "ground/image_set.py build",
     "ground/packages.py lacking",
-    "ops/backup/catalogue.py choose",
-    "ops/backup/prune.py plan_prune",
-    "ops/backup/prune_local.py plan_prune_local",
-    "ops/backup/retention.py plan_retention",
-    "ops/backup/rewind.py plan_rewind",
-    "ops/backup/status.py status",
-    "ops/backup/take.py _taken",
-    "ops/wal/plan.py plan_replay",
-    "ops/wal/plan.py plan_wal_retention",
 }
 
 

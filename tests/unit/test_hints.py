@@ -15,7 +15,7 @@ from ops import errors
 
 ROOT = Path(__file__).parents[2]
 # Packages of ops/, and ground, whose hints do not follow the rule yet.
-PENDING = {"backup", "wal", "ground"}
+PENDING = {"ground"}
 VERBS = frozenset(
     re.findall(
         r"\w+",

@@ -111,7 +111,7 @@ def test_an_image_without_nginx_is_refused_before_visitors_reach_it(stack: Stack
         assert run("docker", *listed, "--quiet", "--filter", f"name={stack.project}-trial") == ""
 
 
-def test_a_new_door_container_is_started_together_with_nginx_and_the_site_answers_again(stack: Stack) -> None:
+def test_a_new_network_container_is_started_together_with_nginx_and_the_site_answers_again(stack: Stack) -> None:
     name = f"{stack.project}/busybox:next"
     run("docker", "tag", stack.images["DOOR_IMAGE"], name)
     door, nginx = stack.container("door"), stack.container("nginx")

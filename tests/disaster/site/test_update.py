@@ -171,7 +171,7 @@ def test_a_rollback_restores_the_earlier_data_and_reports_the_lost_writes(
     after = push(git, repository, tmp_path / "work", "after")
     issue(site, account, "after")
     plan = ops(ssh, "rollback", "--dry-run")["plan"]
-    assert any("28.1.0 -> 28.0.1, with the data of then" in line for line in plan)
+    assert any("28.1.0 -> 28.0.1, with the data of that time" in line for line in plan)
     assert any(line.startswith("lost: the data written since") for line in plan)
     assert (head_of(site, account, "kept"), version_of(site, account)) == (after, "28.1.0")
     kill_at_step(ssh, "back", "rollback", "--yes")
