@@ -25,6 +25,7 @@ class BackupInventory:
 
     ``two_disks`` is whether Gitea's data and the repository on this host are on two file systems. ``replicated`` is a
     backup's name with S3's status of its copy in the second region; None when no backup is old enough to have one.
+    ``last_prune`` is when the operator last pruned the bucket.
     """
 
     backups: tuple[Backup, ...]
@@ -33,6 +34,7 @@ class BackupInventory:
     verifications: tuple[Verification, ...]
     drills: tuple[Drill, ...]
     replicated: tuple[str, str] | None = None
+    last_prune: datetime | None = None
 
     @property
     def whole(self) -> tuple[Manifest, ...]:
@@ -75,6 +77,7 @@ def _inventory(site: Site, world: World, paths: HostPaths) -> BackupInventory:
         paths.data.stat().st_dev != paths.local.parent.stat().st_dev,
         verifications,
         drills,
+        last_prune=catalogue.last_prune(site, world),
     )
     if site.backup.replica_region and (old := replication_candidate(facts.whole, world.clock.now())):
         replication = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
@@ -97,6 +100,7 @@ def check(site: Site, facts: BackupInventory, now: datetime) -> tuple[Probe, ...
         check_age(newest.moment, site.backup.rpo_minutes, now),
         Probe("verified", not unverified, unverified or _last(facts.verifications), "run ops backup verify"),
         Probe("drilled", not drill_overdue, drill_overdue or _last(facts.drills), "run ops restore --drill"),
+        _pruned(facts.last_prune, since, now),
         *_measured(site, facts.drills),
         *_broken(facts),
     )
@@ -148,7 +152,15 @@ def _off_site(site: Site, facts: BackupInventory) -> Probe:
         if status
         else f"S3 reports no replication to {replica}"
     )
-    return Probe("elsewhere", False, seen, "run ops deploy, then check the bucket's replication metrics in the S3 console")
+    return Probe(
+        "elsewhere", False, seen, "run ops deploy, then check the bucket's replication metrics in the S3 console"
+    )
+
+
+def _pruned(last: datetime | None, since: datetime, now: datetime) -> Probe:
+    overdue = records.check_prune(last, since, now)
+    seen = overdue or (f"the last prune was on {last:%Y-%m-%d %H:%M} UTC" if last else "not yet, and not due yet")
+    return Probe("pruned", not overdue, seen, "run ops backup prune on the operator's machine")
 
 
 def _measured(site: Site, drills: Iterable[Drill]) -> Iterable[Probe]:

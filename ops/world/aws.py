@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
 from ops.model import AccessKey, Secret
-from ops.world.aws_clients import AwsClients
+from ops.world.aws_clients import CONNECTIONS, AwsClients
 
 # Staging labels of secret versions. The first two are AWS's; FIRST stays with the version that Terraform wrote.
 CURRENT, PENDING, FIRST = "AWSCURRENT", "AWSPENDING", "FIRST"
@@ -18,6 +20,8 @@ CURRENT, PENDING, FIRST = "AWSCURRENT", "AWSPENDING", "FIRST"
 _LATER = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "SlowDown", "Throttling", "ThrottlingException"}
 )
+# Objects per request of a deletion (S3 API, DeleteObjects), and per round of reading.
+_BATCH = 1000
 
 
 class Aws:
@@ -126,6 +130,14 @@ class Aws:
         with _translated_errors(f"{key} in bucket {bucket}"):
             return bytes(self._client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
+    def read_objects(self, bucket: str, keys: Sequence[str]) -> Iterator[bytes]:
+        """Return the content of each object in the order of ``keys``, read by a few threads; raises as ``read_object`` does."""
+        self._client("s3")  # The threads share it: boto3 makes clients in one thread only.
+        with ThreadPoolExecutor(CONNECTIONS) as threads:
+            # In batches, so that unread content does not fill the memory.
+            for start in range(0, len(keys), _BATCH):
+                yield from threads.map(functools.partial(self.read_object, bucket), keys[start : start + _BATCH])
+
     def replication(self, bucket: str, key: str) -> str:
         """Return the replication status of an object: COMPLETED, PENDING, FAILED, or "" where no replication rule applies.
 
@@ -143,6 +155,15 @@ class Aws:
         """Put a delete marker on an object; its versions stay until object lock and lifecycle rules remove them."""
         with _translated_errors(f"{key} in bucket {bucket}"):
             self._client("s3").delete_object(Bucket=bucket, Key=key)
+
+    def hide_objects(self, bucket: str, keys: Sequence[str]) -> None:
+        """Put a delete marker on each object, a thousand per request; raises OpsError that names the first that stays."""
+        for start in range(0, len(keys), _BATCH):
+            batch = [{"Key": key} for key in keys[start : start + _BATCH]]
+            with _translated_errors(f"bucket {bucket}"):
+                done = self._client("s3").delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+            for first in done.get("Errors", ())[:1]:
+                raise OpsError(f"{first['Key']} in bucket {bucket}: AWS says {first['Code']}", _REMEDY)
 
 
 _REMEDY = "check that ops deploy has run and that the role may read it"

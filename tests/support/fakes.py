@@ -67,6 +67,9 @@ class FakeAws:
     def objects(self, bucket: str, prefix: str) -> tuple[str, ...]:
         return tuple(sorted(key for key in self.stored if key.startswith(prefix)))
 
+    def read_objects(self, bucket: str, keys: Sequence[str]) -> list[bytes]:
+        return [self.read_object(bucket, key) for key in keys]
+
     def read_object(self, bucket: str, key: str) -> bytes:
         if key not in self.stored:
             raise OpsError(f"{key} in bucket {bucket}: AWS says NoSuchKey")
@@ -77,6 +80,10 @@ class FakeAws:
 
     def hide_object(self, bucket: str, key: str) -> None:
         self.stored.pop(key, None)
+
+    def hide_objects(self, bucket: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.hide_object(bucket, key)
 
     def secret(self, name: str, stage: str = CURRENT) -> Secret:
         found = self.secrets if stage == CURRENT else self.pending
