@@ -310,6 +310,22 @@ run "a_site_with_every_option" {
     error_message = "another principal may assume the replication role"
   }
 
+  # Objects that are older than the replica can be copied to it, and the secrets without which it cannot be read are there.
+  assert {
+    condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.replication_batch).statement : [for resource in statement.resources : startswith(resource, module.backup.arn)]])) && toset(flatten([for statement in one(data.aws_iam_policy_document.replication_batch).statement : statement.actions])) == toset(["s3:GetReplicationConfiguration", "s3:InitiateReplication", "s3:PutInventoryConfiguration"])
+    error_message = "the role of Batch Replication may do more than copy older backups, or less"
+  }
+
+  assert {
+    condition     = one(aws_iam_role.replication_batch).name == "test-replication-batch" && one(one(data.aws_iam_policy_document.batch_is_s3.statement).principals).identifiers == toset(["batchoperations.s3.amazonaws.com"])
+    error_message = "another principal may assume the role of Batch Replication, or it has another name than in the command"
+  }
+
+  assert {
+    condition     = local.secret_replicas == tomap({ "gitea-secret-key" = "eu-west-1", "restic-password" = "eu-west-1" })
+    error_message = "the second region lacks a secret that a restore there needs, or has others"
+  }
+
   # The budget notifies the contact before it is exceeded.
   assert {
     condition     = one(aws_budgets_budget.site).limit_amount == "100" && one(aws_budgets_budget.site).limit_unit == "USD" && one(aws_budgets_budget.site).time_unit == "MONTHLY"
@@ -369,7 +385,7 @@ run "a_site_with_its_host_outside_aws_and_without_ssh_for_administrators" {
   }
 
   assert {
-    condition     = length(module.replica) + length(aws_iam_role.replication) + length(aws_s3_bucket_replication_configuration.backup) == 0
+    condition     = length(local.secret_replicas) + length(aws_iam_role.replication_batch) + length(module.replica) + length(aws_iam_role.replication) + length(aws_s3_bucket_replication_configuration.backup) == 0
     error_message = "there are resources for a replica by default"
   }
 }

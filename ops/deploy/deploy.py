@@ -21,7 +21,7 @@ from ops.deploy.infrastructure import (
 from ops.errors import Degraded
 from ops.model import Change, Confirm, Report
 from ops.secrets import rotate
-from ops.secrets.store import NAMES
+from ops.secrets.store import NAMES, REPLICATED
 from ops.stack import health
 from ops.step_timer import StepTimer
 from ops.world import World
@@ -132,7 +132,7 @@ def dry_run(site: Site, world: World, *, workspace: Workspace) -> Report:
     else:
         unknown = preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket))
         changes = first_changes(site, world, workspace, variables)
-    charges = cost.monthly(site, secrets=len(NAMES))
+    charges = cost.monthly(site, secrets=len(NAMES) + (len(REPLICATED) if site.backup.replica_region else 0))
     lines = [
         f"{each.action:8} {each.address}" + "".join(f"\n{'':11}{one}" for one in each.differences) for each in changes
     ]

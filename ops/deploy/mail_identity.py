@@ -74,7 +74,7 @@ def prepare(site: Site, world: World, bucket: str, terraform: Terraform) -> Mapp
     """Make Terraform's state fit for a deployment and return it; raises as ``to_forget`` does."""
     state = terraform.state()
     if addresses := to_forget(site, world, bucket, state):
-        forget(site, world, bucket, terraform, addresses, state)
+        forget(site, world, bucket, terraform, addresses)
         state = terraform.state()
     recorded = identities_from(state, "aws_ses_domain_identity")
     if site.mail.manage_identity and site.mail.domain not in recorded:
@@ -90,21 +90,18 @@ def not_ours(site: Site, world: World, bucket: str, state: Mapping[str, Any]) ->
     return () if ours else _addresses(state)
 
 
-def forget(
-    site: Site, world: World, bucket: str, terraform: Terraform, addresses: Iterable[str], state: Mapping[str, Any]
-) -> None:
+def forget(site: Site, world: World, bucket: str, terraform: Terraform, addresses: Iterable[str]) -> None:
     """Remove resources from the state, and the record that the site created the identity; in AWS they stay."""
     for address in addresses:
         world.tell(f"terraform: {address}: left as it is in AWS, and not managed any more")
     terraform.forget(*addresses)
-    forget_records(site, world, bucket, state)
+    forget_records(site, world, bucket)
 
 
-def forget_records(site: Site, world: World, bucket: str, state: Mapping[str, Any]) -> None:
-    """Remove the record of creation of each identity in the state."""
-    for domain in identities_from(state, "aws_ses_domain_identity"):
-        if _is_ours(site, world, bucket, domain):
-            world.aws.hide_object(bucket, _key(site, domain))
+def forget_records(site: Site, world: World, bucket: str) -> None:
+    """Remove every record of an identity that the site created."""
+    for key in world.aws.objects(bucket, _key(site, "")):
+        world.aws.hide_object(bucket, key)
 
 
 def as_planned(changes: Iterable[Change], addresses: Iterable[str]) -> tuple[Change, ...]:

@@ -64,7 +64,13 @@ def blockers(site: Site, facts: AccountFacts) -> tuple[str, ...]:
             "SES is in its sandbox and sends only to verified addresses: request production access in the SES console",
         ),
     )
-    taken = [
+    identity = mail_identity.problem(site, facts.mail_identities) if facts.mail_identities is not None else ""
+    settings = [problem for applies, problem in (*found, (bool(identity), identity)) if applies]
+    return (*settings, *_taken_names(site, facts))
+
+
+def _taken_names(site: Site, facts: AccountFacts) -> list[str]:
+    buckets = [
         f"bucket {bucket} {'exists already' if owner == 'ours' else 'belongs to another account'}: "
         f"give backup.bucket another name"
         for bucket, owner in facts.buckets.items()
@@ -74,7 +80,4 @@ def blockers(site: Site, facts: AccountFacts) -> tuple[str, ...]:
         f"name = {site.name} is in use in this account by {each}: give the site another name, or remove that resource"
         for each in facts.namesakes
     ]
-    identity = "" if facts.mail_identities is None else mail_identity.problem(site, facts.mail_identities)
-    return tuple(
-        [problem for applies, problem in found if applies] + taken + namesakes + ([identity] if identity else [])
-    )
+    return buckets + namesakes

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
+from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
 from ops.model import AccessKey, Secret
 from ops.world.aws_clients import CONNECTIONS, AwsClients
+
+_Answer = TypeVar("_Answer")
 
 # Staging labels of secret versions. The first two are AWS's; FIRST stays with the version that Terraform wrote.
 CURRENT, PENDING, FIRST = "AWSCURRENT", "AWSPENDING", "FIRST"
@@ -130,13 +134,22 @@ class Aws:
         with _translated_errors(f"{key} in bucket {bucket}"):
             return bytes(self._client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
+    def object_dates(self, bucket: str, prefix: str) -> dict[str, datetime]:
+        """Return the keys in a bucket that begin with ``prefix``, with the moment at which each object was written."""
+        with _translated_errors(f"bucket {bucket}"):
+            pages = self._client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            return {each["Key"]: each["LastModified"] for page in pages for each in page.get("Contents", ())}
+
     def read_objects(self, bucket: str, keys: Sequence[str]) -> Iterator[bytes]:
         """Return the content of each object in the order of ``keys``, read by a few threads; raises as ``read_object`` does."""
+        return self._for_each(functools.partial(self.read_object, bucket), keys)
+
+    def _for_each(self, request: Callable[[str], _Answer], keys: Sequence[str]) -> Iterator[_Answer]:
         self._client("s3")  # The threads share it: boto3 makes clients in one thread only.
         with ThreadPoolExecutor(CONNECTIONS) as threads:
             # In batches, so that unread content does not fill the memory.
             for start in range(0, len(keys), _BATCH):
-                yield from threads.map(functools.partial(self.read_object, bucket), keys[start : start + _BATCH])
+                yield from threads.map(request, keys[start : start + _BATCH])
 
     def replication(self, bucket: str, key: str) -> str:
         """Return the replication status of an object: COMPLETED, PENDING, FAILED, or "" where no replication rule applies.
@@ -145,6 +158,10 @@ class Aws:
         """
         with _translated_errors(f"{key} in bucket {bucket}"):
             return str(self._client("s3").head_object(Bucket=bucket, Key=key).get("ReplicationStatus", ""))
+
+    def replications(self, bucket: str, keys: Sequence[str]) -> tuple[str, ...]:
+        """Return the replication status of each object, in the order of ``keys``, as ``replication`` does."""
+        return tuple(self._for_each(functools.partial(self.replication, bucket), keys))
 
     def write_object(self, bucket: str, key: str, content: bytes) -> None:
         """Write an object; a previous object under that key stays as an older version."""

@@ -71,6 +71,18 @@ def test_who_sends_the_mail_has_no_key_before_one_is_made_for_it(cloud: Cloud, a
     assert not held.get("VersionIdsToStages")
 
 
+def test_the_secrets_that_a_restore_in_the_second_region_needs_are_there(cloud: Cloud, applied: Outputs) -> None:
+    secrets = cloud.client("secretsmanager")
+    replicas = {
+        short: [each["Region"] for each in secrets.describe_secret(SecretId=name).get("ReplicationStatus", ())]
+        for short, name in applied.secret_names.items()
+    }
+    assert {short: regions for short, regions in replicas.items() if regions} == {
+        "gitea-secret-key": ["eu-west-1"],
+        "restic-password": ["eu-west-1"],
+    }
+
+
 def test_gitea_s_jwt_secret_is_32_bytes_of_base64(cloud: Cloud, applied: Outputs) -> None:
     name = applied.secret_names["gitea-jwt-secret"]
     assert len(cloud.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]) == 43

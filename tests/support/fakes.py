@@ -67,6 +67,12 @@ class FakeAws:
     def objects(self, bucket: str, prefix: str) -> tuple[str, ...]:
         return tuple(sorted(key for key in self.stored if key.startswith(prefix)))
 
+    def replication(self, bucket: str, key: str) -> str:
+        return "COMPLETED"
+
+    def replications(self, bucket: str, keys: Sequence[str]) -> tuple[str, ...]:
+        return tuple(self.replication(bucket, key) for key in keys)
+
     def read_objects(self, bucket: str, keys: Sequence[str]) -> list[bytes]:
         return [self.read_object(bucket, key) for key in keys]
 

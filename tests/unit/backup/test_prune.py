@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from ops.backup import catalogue, manifest, prune, records
+from ops.backup import catalogue, manifest, operator_access, prune, records
 from ops.backup.manifest import Backup
 from ops.backup.prune import PrunePlan
 from ops.config.workspace import Workspace
+from ops.images import ops_image
 from ops.wal import base_backups, segments
 from ops.wal.segments import BaseBackup
 from ops.world.restic import Snapshot
@@ -96,9 +97,9 @@ def test_a_prune_records_itself_in_the_bucket_and_a_dry_run_does_not(
 ) -> None:
     world: Any = fakes.FakeWorld()
     repository: Any = SimpleNamespace(snapshots_or_none=lambda: (), snapshots=lambda: (), prune=lambda: None)
-    monkeypatch.setattr(prune.ops_image, "ensure", lambda *_: SimpleNamespace(reference="ops"))
-    monkeypatch.setattr(prune.operator_access, "open_repository", lambda *_, **__: nullcontext(repository))
-    monkeypatch.setattr(prune.operator_access, "hidden", lambda *_: frozenset())
+    monkeypatch.setattr(ops_image, "ensure", lambda *_: SimpleNamespace(reference="ops"))
+    monkeypatch.setattr(operator_access, "open_repository", lambda *_, **__: nullcontext(repository))
+    monkeypatch.setattr(operator_access, "hidden", lambda *_: frozenset())
 
     def run(*, dry_run: bool) -> None:
         workspace = Workspace(tmp_path, tmp_path, tmp_path)

@@ -117,7 +117,7 @@ def test_a_deployment_records_a_new_identity_before_it_exists_and_forgets_one_th
     terraform: Any = Terraform(empty, tmp_path, tmp_path, {}, world.tell)  # type: ignore[arg-type]
     mail_identity.prepare(_site(), world, BUCKET, terraform)
     assert list(world.aws.stored) == [ZONE_S]
-    mail_identity.forget(_site(), world, BUCKET, terraform, OF_THE_IDENTITY, _state())
+    mail_identity.forget(_site(), world, BUCKET, terraform, OF_THE_IDENTITY)
     assert world.aws.stored == {}
     assert empty.ran[-1] == ["terraform", "state", "rm", "-lock-timeout=20s", *OF_THE_IDENTITY]
 

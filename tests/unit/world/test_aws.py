@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -81,6 +82,9 @@ def test_thousands_of_objects_are_hidden_by_few_requests() -> None:
         storage.put_bucket_versioning(Bucket="many", VersioningConfiguration={"Status": "Enabled"})
         storage.put_object(Bucket="many", Key="manifests/1", Body=b"kept as a version")
         storage.meta.events.register("before-call.s3.DeleteObjects", lambda **_: sent.append(1))
+        written = bucket.object_dates("many", "manifests/")["manifests/1"]
+        assert abs(datetime.now(UTC) - written) < timedelta(minutes=1)
+        assert bucket.replications("many", ["manifests/1"]) == ("",)
         bucket.hide_objects("many", [f"manifests/{number}" for number in range(1001)])
         assert len(sent) == 2
         assert bucket.objects("many", "") == ()
