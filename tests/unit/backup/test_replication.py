@@ -6,13 +6,17 @@ import json
 import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from ops.backup import replication, status
+from ops.backup import manifest, replication, status
+from ops.config.paths import HostPaths
+from ops.world.restic import Snapshot
 from tests.support import fakes
 from tests.unit.backup.test_status import ALL_WELL, OLDER
 
@@ -39,7 +43,7 @@ class ReplicatedBucket(fakes.FakeAws):
         return {key: date for key, date in DATES.items() if key.startswith(prefix)}
 
     def replication(self, bucket: str, key: str) -> str:
-        return "COMPLETED" if DATES[key] > SWITCHED_ON else ""
+        return "COMPLETED" if DATES.get(key, NOW) > SWITCHED_ON else ""
 
 
 def _statuses() -> dict[str, str]:
@@ -104,3 +108,25 @@ def test_the_command_of_batch_replication_is_one_that_aws_accepts(region: str) -
     model = botocore.session.get_session().get_service_model("s3control").operation_model("CreateJob")
     assert ParamValidator().validate(given, model.input_shape).generate_report() == ""
     assert given["RoleArn"].endswith(":role/test-replication-batch")
+
+
+def test_the_status_asks_s3_for_these_objects_only_where_there_is_a_replica(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    paths = HostPaths(data=tmp_path / "data", local=tmp_path / "restic")
+    settled = fakes.made(NOW - timedelta(hours=2))
+    stored = {manifest.key_of(settled.identity): manifest.to_json(settled)}
+    snapshots = {"remote": settled.parts.values(), "local": ()}
+
+    class Site(fakes.FakeWorld):
+        def restic(self, repository: str, **_: Any) -> Any:
+            kind = "remote" if repository.startswith("s3:") else "local"
+            found = tuple(Snapshot(part.remote, part.remote) for part in snapshots[kind])
+            return SimpleNamespace(snapshots_or_none=lambda: found)
+
+    world: Any = Site(aws=ReplicatedBucket(stored=stored))
+    with_replica, without = (
+        {each["name"]: each for each in status.status(site, world, paths=paths).facts["findings"]}
+        for site in (SITE, fakes.site())
+    )
+    assert "restic/config (never replicated)" in with_replica["elsewhere"]["seen"]
+    assert without["elsewhere"]["healthy"]
