@@ -7,7 +7,7 @@ locals {
   mail_candidates = [for start in range(length(local.mail_labels) - length(split(".", var.zone)) + 1) : join(".", slice(local.mail_labels, start, length(local.mail_labels)))]
 }
 
-# SES has one identity per domain, and gives it to whoever creates it: `ops` refuses to deploy where another one exists.
+# SES has one identity per domain, and creating it again takes it over: `ops` refuses to deploy where another one exists.
 resource "aws_ses_domain_identity" "site" {
   count = local.mail_identity
 

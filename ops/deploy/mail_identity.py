@@ -1,6 +1,6 @@
 """The SES identity of the sender's domain: one per account and region, which other senders of the domain may share.
 
-SES gives an existing identity to whoever creates it again, and its deletion stops the mail of every sender of the domain. So
+Creating an existing identity takes it over without an error, and its deletion stops the mail of every sender of the domain. So
 `ops` creates an identity only where none exists, records in the state bucket that it did, and deletes only such an identity.
 """
 
