@@ -18,7 +18,7 @@ OWNER = 1000
 _DROP, _DROP_SHARE = 2, 0.1
 # Rows without code: an empty repository has no ref (is_empty), one that is still being migrated (status 1) has no folder yet, and
 # one whose migration failed (status 3) never gets one. A pending transfer (2) has its code (Gitea, models/repo/repo.go).
-_WITHOUT_CODE = {"is_empty": "NOT is_empty", "status": "status NOT IN (1, 3)"}
+_WITHOUT_CODE = {"is_empty": "is_empty IS NOT TRUE", "status": "status NOT IN (1, 3)"}
 _SHOWN = 20
 
 
@@ -47,7 +47,8 @@ def expected(session: Session) -> frozenset[str]:
         "SELECT lower(owner_name) || '/' || lower_name || '.git' FROM repository "  # noqa: S608 - ours
         f"WHERE {' AND '.join(conditions) or 'true'}"
     )
-    return frozenset(name for (name,) in rows)
+    # Gitea itself finds no folder for a row without an owner.
+    return frozenset(name for (name,) in rows if name)
 
 
 def folders(data: Path) -> tuple[Folder, ...]:

@@ -86,8 +86,8 @@ def test_a_backup_with_every_repository_of_the_table_is_whole(machine: FakeHost)
 @pytest.mark.parametrize(
     ("columns", "condition"),
     [
-        (("owner_name", "lower_name", "is_empty", "status"), "WHERE NOT is_empty AND status NOT IN (1, 3)"),
-        (("owner_name", "lower_name", "is_empty"), "WHERE NOT is_empty"),
+        (("owner_name", "lower_name", "is_empty", "status"), "WHERE is_empty IS NOT TRUE AND status NOT IN (1, 3)"),
+        (("owner_name", "lower_name", "is_empty"), "WHERE is_empty IS NOT TRUE"),
         (("owner_name", "lower_name"), "WHERE true"),
     ],
 )
