@@ -149,14 +149,32 @@ class Tls:
 class Mail:
     """The sender of mails, and SES, which takes them over STARTTLS with credentials that ``ops`` makes.
 
-    Only a stand-in of AWS, named in ``aws.endpoint_url``, has another mail server.
+    Only a stand-in of AWS, named in ``aws.endpoint_url``, has another mail server. Without ``sender`` it is gitea@ and the
+    site's domain. With ``manage_identity = false`` the SES identity of the sender's domain is managed elsewhere: Terraform
+    neither creates nor deletes it, its DKIM and MAIL FROM records.
     """
 
-    sender: str = _key(checks.is_email, "give the sender's e-mail address", explain=checks.explain_email)
+    sender: str = _key(
+        or_empty(checks.is_email),
+        "give the sender's e-mail address, or leave the key out for gitea@ the domain",
+        "",
+        checks.explain_email,
+    )
+    manage_identity: bool = _key(anything, "give true or false", True)
     smtp_host: str = _key(
         checks.is_host, 'give the mail server by its name, for example "email-smtp.eu-central-1.amazonaws.com"'
     )
     smtp_port: int = _key(between(1, 65535), _PORT, 587)
+
+    @property
+    def domain(self) -> str:
+        """The sender's domain."""
+        return self.sender.rpartition("@")[2]
+
+    @property
+    def uses_ses(self) -> bool:
+        """Whether SES takes the mails."""
+        return SES_HOST.fullmatch(self.smtp_host) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,7 +160,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             ),
         },
         **draw(_some({"tls": _url("https").map(lambda url: {"acme_directory": url})})),
-        "mail": {"sender": draw(_email(inside)), **smtp},
+        "mail": {**draw(_some({"sender": _email(inside), "manage_identity": st.booleans()})), **smtp},
         "backup": {
             "bucket": "b-" + draw(_label(61)),
             "every_minutes": every,
