@@ -28,7 +28,7 @@ from ops.world.ansible import environment
 from ops.world.ansible_variables import as_data
 from ops.world.environment import environment_for
 from ops.world.terraform_mirror import cli_configuration, discover
-from tests.support.compose_stack import self_made_certificate
+from tests.support.compose_stack import self_signed_certificate
 from tests.support.drawn_sites import ROOT, drawn, read_settings, wanted
 
 Record = Callable[[str, object], None]
@@ -243,7 +243,7 @@ done </drawn/sites
 def test_nginx_takes_each_site_in_both_stages(
     sites: list[Site], images: Mapping[str, str], run_id: str, tmp_path: Path, record_property: Record
 ) -> None:
-    chain, key = self_made_certificate("git.gitea.test")
+    chain, key = self_signed_certificate("git.gitea.test")
     (tmp_path / "live").mkdir()
     (tmp_path / "live/fullchain.pem").write_bytes(chain)
     (tmp_path / "live/privkey.pem").write_bytes(key)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import tomli_w
 
 from ops.cli import arguments, main, standard_input
 from tests.support import fakes
+from tests.support.ssh_keys import pair
 
 VERBS = [
     "site", "deploy", "deploy --dry-run", "deploy --check", "deploy --replace-host", "destroy", "health",
@@ -100,31 +99,17 @@ def _site_file(folder: Path, host: dict[str, Any], **changes: Any) -> Path:
     return path
 
 
-def _string(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
-
-
-def _pair(kind: bytes = b"ssh-ed25519", cipher: bytes = b"none") -> tuple[bytes, bytes]:
-    """Return a private and a public key in OpenSSH's format, whose secret part is left out."""
-    blob = _string(kind) + _string(b"\1" * 32)
-    data = (
-        b"openssh-key-v1\0" + _string(cipher) + _string(b"none") + _string(b"") + struct.pack(">I", 1) + _string(blob)
-    )
-    text = b"-----BEGIN OPENSSH PRIVATE KEY-----\n" + base64.encodebytes(data) + b"-----END OPENSSH PRIVATE KEY-----\n"
-    return text, kind + b" " + base64.b64encode(blob) + b" me\n"
-
-
-GOOD, PUBLIC = _pair()
+GOOD, PUBLIC = pair()
 KEYS = [
-    ("of another type", *_pair(b"ssh-rsa"), "type ssh-rsa"),
-    ("with a passphrase", *_pair(cipher=b"aes256-ctr"), "passphrase"),
+    ("of another type", *pair(b"ssh-rsa"), "type ssh-rsa"),
+    ("with a passphrase", *pair(cipher=b"aes256-ctr"), "passphrase"),
     ("of another format", b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n", PUBLIC, "OpenSSH"),
     ("encrypted", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n", PUBLIC, "encrypted"),
     ("damaged", GOOD[:60] + b"!" + GOOD[61:], PUBLIC, "damaged"),
     ("cut off", b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n", PUBLIC, "damaged"),
     ("empty", b"", PUBLIC, "OpenSSH"),
     ("huge", b"x" * ((1 << 20) + 1), PUBLIC, "larger than 1 MiB"),
-    ("public of another type", GOOD, _pair(b"ssh-rsa")[1], "ssh-ed25519"),
+    ("public of another type", GOOD, pair(b"ssh-rsa")[1], "ssh-ed25519"),
     ("public of another key", GOOD, b"ssh-ed25519 AAAA me\n", "belongs to another key"),
     ("public without a key", GOOD, b"ssh-ed25519 \n", "write it again"),
     ("public of two lines", GOOD, PUBLIC * 2, "one line"),
