@@ -17,6 +17,12 @@ _ABOUT = (
     "that `ops` sets for the program. The first row that matches decides; `*` matches any text. A stage of the gate is not "
     "such a program: it is the suite's own Python, with the caller's environment."
 )
+_TESTS = """
+## The number of drawn site files
+
+`tests/integration/test_drawn_sites.py` draws 200 site files and gives each accepted one to Terraform,
+Ansible, Compose and nginx. `DRAWN_SITES` sets another number; each night the gate draws 5,000.
+"""
 
 
 def markdown() -> str:
@@ -25,7 +31,7 @@ def markdown() -> str:
         f"| {', '.join(f'`{name}`' for name in rule.names)} | {'kept' if rule.kept else 'dropped'} | {rule.reason} |\n"
         for rule in RULES
     )
-    return f"{_HEAD}\n{textwrap.fill(_ABOUT, 100)}\n\n| variable | | reason |\n|---|---|---|\n{rows}"
+    return f"{_HEAD}\n{textwrap.fill(_ABOUT, 100)}\n\n| variable | | reason |\n|---|---|---|\n{rows}{_TESTS}"
 
 
 if __name__ == "__main__":
