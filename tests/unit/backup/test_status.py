@@ -13,7 +13,9 @@ from ops.backup import manifest, records, status
 from ops.backup.manifest import Backup
 from ops.backup.records import Drill, Verification
 from ops.backup.status import BackupInventory
+from ops.config import schema
 from ops.config.paths import HostPaths
+from ops.model import Probe
 from ops.world.restic import Snapshot
 from tests.support import fakes
 
@@ -174,3 +176,144 @@ def test_the_status_has_exit_code_3_and_every_finding_with_its_remedy(world: Sit
         each.startswith("RED media: the data and this host's repository are on one disk ->") for each in report.lines
     )
     assert any(each.startswith("ok  age: the newest backup is 10 min old") for each in report.lines)
+
+
+def checked(facts: BackupInventory, site: schema.Site = SITE) -> dict[str, Probe]:
+    return {each.name: each for each in status.check(site, facts, NOW)}
+
+
+def test_whole_backups_are_sorted_oldest_first() -> None:
+    facts = replace(ALL_WELL, backups=(*reversed(ALL_WELL.backups), Backup("20261123T115900Z", None, "cut off")))
+    assert facts.whole == (OLDER, NEWEST)
+    # This host's repository has to hold the parts of the newest one.
+    assert checked(facts)["copies"].seen.endswith(f"all with {NEWEST.identity}")
+
+
+def test_each_healthy_probe_shows_its_evidence() -> None:
+    seen = {name: probe.seen for name, probe in checked(ALL_WELL).items()}
+    assert seen == {
+        "copies": f"3: the data, this host's repository, the bucket; all with {NEWEST.identity}",
+        "media": "2 disks of this host, and S3",
+        "elsewhere": "S3 in eu-central-1",
+        "age": "the newest backup is 10 min old, 30 min are allowed",
+        "verified": "passed on 2026-11-23 12:00 UTC",
+        "drilled": "passed on 2026-11-22 12:00 UTC",
+        "RTO": "the last drill took 60.0 min, 60 min are allowed",
+        "RPO": "the last drill would have lost 30.0 min, 30 min are allowed",
+    }
+
+
+def test_a_new_site_needs_no_verification_and_no_drill_yet() -> None:
+    begun = replace(ALL_WELL, backups=ALL_WELL.backups[1:], verifications=(), drills=())
+    found = checked(begun)
+    assert [name for name, probe in found.items() if not probe.healthy] == []
+    assert found["verified"].seen == found["drilled"].seen == "not yet, and not due yet"
+    # Without a drill RTO and RPO are not measured.
+    assert "RTO" not in found
+    assert "RPO" not in found
+
+
+def test_verifications_and_drills_are_due_from_the_oldest_backup_on() -> None:
+    facts = replace(ALL_WELL, verifications=(), drills=())
+    assert failing(facts) == {
+        "verified": "no backup was verified yet",
+        "drilled": "no drill has restored a backup yet",
+    }
+
+
+def test_broken_backups_are_listed_without_any_whole_backup() -> None:
+    broken = Backup("20261123T115900Z", None, "data missing")
+    assert failing(replace(ALL_WELL, backups=(broken,))) == {
+        "copies": "there is no whole backup",
+        "backup 20261123T115900Z": "broken: data missing",
+    }
+
+
+def test_rto_and_rpo_are_those_of_the_last_drill_that_passed() -> None:
+    slow = Drill(NOW - timedelta(days=3), "one", 7200.0, 60.0)
+    quick = Drill(NOW - timedelta(days=2), "two", 600.0, 120.0)
+    failed = Drill(NOW - timedelta(days=1), "three", 1.0, 1.0, ("row counts differ",))
+    found = checked(replace(ALL_WELL, drills=(quick, slow, failed)))
+    assert found["RTO"].seen == "the last drill took 10.0 min, 60 min are allowed"
+    assert found["RPO"].seen == "the last drill would have lost 2.0 min, 30 min are allowed"
+
+
+@pytest.mark.parametrize(
+    ("age", "well", "seen"),
+    [
+        (timedelta(minutes=-5), True, "the newest backup is 0 min old, 30 min are allowed"),
+        (
+            timedelta(minutes=-5, seconds=-1),
+            False,
+            "the newest backup is of 2026-11-23 12:05 UTC, in the future",
+        ),
+        (timedelta(seconds=119), True, "the newest backup is 1 min old, 30 min are allowed"),
+        (timedelta(minutes=30), True, "the newest backup is 30 min old, 30 min are allowed"),
+        (timedelta(minutes=30, seconds=1), False, "the newest backup is 30 min old, 30 min are allowed"),
+    ],
+)
+def test_the_age_is_shown_in_whole_minutes_and_checked_to_the_second(age: timedelta, well: bool, seen: str) -> None:
+    probe = status.check_age(NOW - age, 30, NOW)
+    assert (probe.name, probe.healthy, probe.seen) == ("age", well, seen)
+
+
+def test_missing_local_parts_are_named() -> None:
+    some = set(ALL_WELL.local) - {NEWEST.parts["data"].local}
+    seen = failing(replace(ALL_WELL, local=some))["copies"]
+    assert seen == f"2: the data, the bucket. data of {NEWEST.identity} missing on this host"
+
+
+def test_replication_is_checked_one_hour_after_the_end_of_a_backup() -> None:
+    moment = NOW - timedelta(hours=2)
+    ended = fakes.made(moment, finished=NOW - timedelta(hours=1))
+    late = fakes.made(moment, finished=NOW - timedelta(minutes=59, seconds=59))
+    assert status.replication_candidate([ended], NOW) == ended
+    assert status.replication_candidate([late], NOW) is None
+    older = fakes.made(NOW - timedelta(hours=5))
+    assert status.replication_candidate([ended, older], NOW) == ended
+    assert status.replication_candidate([older, ended], NOW) == ended
+
+
+def test_without_a_replica_the_bucket_s_region_is_the_other_place() -> None:
+    found = checked(replace(ALL_WELL, replicated=(OLDER.identity, "FAILED")))["elsewhere"]
+    assert (found.healthy, found.seen) == (True, "S3 in eu-central-1")
+
+
+def test_the_list_of_backups_is_a_table() -> None:
+    whole = Backup(NEWEST.identity, NEWEST, verified=NOW, drilled=NOW - timedelta(days=1))
+    unnamed = replace(NEWEST, identity="older", versions={})
+    rows = tuple(status._row(each) for each in (whole, Backup("older", unnamed), Backup("cut", None, "cut off")))
+    assert rows == (
+        (NEWEST.identity, "2026-11-23 11:50:00", "1.0 MiB", "28.1.0", "2026-11-23 12:00", "2026-11-22 12:00", ""),
+        ("older", "2026-11-23 11:50:00", "1.0 MiB", "", "-", "-", ""),
+        ("cut", "", "", "", "", "", "BROKEN: cut off"),
+    )
+    head, first, _, last = status._lines(rows)
+    assert head == "backup            moment (UTC)         added    gitea   verified          drilled"
+    assert first == f"{NEWEST.identity}  2026-11-23 11:50:00  1.0 MiB  28.1.0  2026-11-23 12:00  2026-11-22 12:00"
+    assert last.split() == ["cut", "BROKEN:", "cut", "off"]
+    assert last.index("BROKEN") == len(first) + 2
+    assert status._lines(()) == ()
+
+
+def test_a_backup_in_json_has_size_versions_and_proofs() -> None:
+    whole = Backup(NEWEST.identity, NEWEST, verified=NOW, drilled=NOW - timedelta(days=1))
+    assert status._document(whole) == {
+        "identity": NEWEST.identity,
+        "whole": True,
+        "moment": "2026-11-23T11:50:00+00:00",
+        "stored": 2**20,
+        "size": 3000,
+        "versions": {"gitea": "28.1.0"},
+        "repositories": 1,
+        "paused": 0.1,
+        "verified": "2026-11-23T12:00:00+00:00",
+        "drilled": "2026-11-22T12:00:00+00:00",
+    }
+    unproven = status._document(Backup(NEWEST.identity, NEWEST))
+    assert (unproven["verified"], unproven["drilled"]) == (None, None)
+    assert status._document(Backup("cut", None, "cut off")) == {
+        "identity": "cut",
+        "whole": False,
+        "broken": "cut off",
+    }
