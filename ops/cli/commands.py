@@ -185,7 +185,12 @@ def run_update(arguments: argparse.Namespace) -> Report:
     # An automatic update has no operator to ask: the site file is the consent.
     arguments.yes = arguments.yes or arguments.automatic
     request = plan.UpdateRequest(
-        arguments.service, arguments.to, arguments.automatic, arguments.dry_run, arguments.without_drill
+        arguments.service,
+        arguments.to,
+        arguments.automatic,
+        arguments.dry_run,
+        arguments.without_drill,
+        tuple(arguments.accept_loss),
     )
     return update.update(world.site, world, request=request, confirm=_confirm(arguments))
 

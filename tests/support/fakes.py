@@ -1,4 +1,4 @@
-"""Fakes of the adapters. tests/integration/test_doors.py runs one contract against the fakes and the real adapters."""
+"""Fakes of the adapters. tests/integration/test_adapters.py runs one contract against the fakes and the real adapters."""
 
 from __future__ import annotations
 

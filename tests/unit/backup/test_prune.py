@@ -1,4 +1,4 @@
-"""A prune removes what the policy does not keep and nothing else. Interruptions: tests/integration/test_cut_off.py."""
+"""A prune removes what the policy does not keep and nothing else. Interruptions: tests/integration/test_interruptions.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buckets of an account, on moto, and the preflight check (the rest: tests/integration/test_account.py)."""
+"""Buckets of an account, on moto, and the preflight check (the rest: tests/integration/test_aws_account.py)."""
 
 from __future__ import annotations
 
