@@ -186,6 +186,11 @@ def test_a_drill_s_record_is_read_back_and_a_truncated_one_is_refused() -> None:
 def test_a_record_s_key_has_its_kind_and_its_moment() -> None:
     assert records.key_of(records.DRILLS, NOW) == "drills/20261123T053000Z.json"
     assert records.key_of(records.VERIFICATIONS, NOW) == "verifications/20261123T053000Z.json"
+    assert records.key_of(records.PRUNES, NOW) == "prunes/20261123T053000Z.json"
+
+
+def test_a_prune_is_stored_as_a_document_with_sorted_keys() -> None:
+    assert records.prune_to_json(NOW, 3) == b'{"began": "2026-11-23T05:30:00+00:00", "removed": 3, "schema": 1}'
 
 
 def test_a_drill_is_due_half_a_day_early_and_at_once_after_a_failed_or_without_any() -> None:
@@ -213,3 +218,18 @@ def test_the_first_share_is_missed_and_a_share_of_another_number_is_ignored() ->
         "share 1/7 of the packs was not read for 9 days"
     )
     assert records.check_verifications([foreign, *others, verified(1, 1)], LONG_AGO, NOW) == ""
+
+
+@pytest.mark.parametrize(
+    ("last", "since", "words"),
+    [
+        (None, None, ""),
+        (None, 30, ""),
+        (None, 31, "no prune in the 31 days since the oldest backup"),
+        (30, 400, ""),
+        (31, 400, "the last prune was 31 days ago"),
+    ],
+)
+def test_a_prune_is_due_after_30_days(last: int | None, since: int | None, words: str) -> None:
+    moment, oldest = (None if days is None else NOW - timedelta(days=days) for days in (last, since))
+    assert records.check_prune(moment, oldest, NOW) == words

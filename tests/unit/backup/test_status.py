@@ -28,6 +28,7 @@ ALL_WELL = BackupInventory(
     True,
     tuple(Verification(NOW - timedelta(days=day), OLDER.identity, day + 1) for day in range(records.SHARES)),
     (Drill(NOW - timedelta(days=1), OLDER.identity, 3600.0, 1800.0),),
+    last_prune=NOW - timedelta(days=30),
 )
 SITE = fakes.site()
 
@@ -39,7 +40,7 @@ def failing(facts: BackupInventory, now: datetime = NOW) -> dict[str, str]:
 def test_three_verified_copies_on_two_media_and_one_off_site_are_healthy() -> None:
     assert failing(ALL_WELL) == {}
     assert {each.name for each in status.check(SITE, ALL_WELL, NOW)} == {
-        "copies", "media", "elsewhere", "age", "verified", "drilled", "RTO", "RPO",
+        "copies", "media", "elsewhere", "age", "verified", "drilled", "pruned", "RTO", "RPO",
     }  # fmt: skip
 
 
@@ -52,6 +53,7 @@ def test_three_verified_copies_on_two_media_and_one_off_site_are_healthy() -> No
         (replace(ALL_WELL, two_disks=False), "media", "on one disk"),
         (replace(ALL_WELL, backups=ALL_WELL.backups[:1], local={p.local for p in OLDER.parts.values()}), "age", "30"),
         (replace(ALL_WELL, verifications=()), "verified", "no backup was verified yet"),
+        (replace(ALL_WELL, last_prune=NOW - timedelta(days=31)), "pruned", "the last prune was 31 days ago"),
         (replace(ALL_WELL, drills=()), "drilled", "no drill has restored a backup yet"),
         (replace(ALL_WELL, drills=(Drill(NOW, "one", 3606.0, 1.0),)), "RTO", "60.1 min, 60 min are allowed"),
         (replace(ALL_WELL, drills=(Drill(NOW, "one", 1.0, 1806.0),)), "RPO", "30.1 min, 30 min are allowed"),
@@ -198,16 +200,17 @@ def test_each_healthy_probe_shows_its_evidence() -> None:
         "age": "the newest backup is 10 min old, 30 min are allowed",
         "verified": "passed on 2026-11-23 12:00 UTC",
         "drilled": "passed on 2026-11-22 12:00 UTC",
+        "pruned": "the last prune was on 2026-10-24 12:00 UTC",
         "RTO": "the last drill took 60.0 min, 60 min are allowed",
         "RPO": "the last drill would have lost 30.0 min, 30 min are allowed",
     }
 
 
-def test_a_new_site_needs_no_verification_and_no_drill_yet() -> None:
-    begun = replace(ALL_WELL, backups=ALL_WELL.backups[1:], verifications=(), drills=())
+def test_a_new_site_needs_no_verification_drill_or_prune_yet() -> None:
+    begun = replace(ALL_WELL, backups=ALL_WELL.backups[1:], verifications=(), drills=(), last_prune=None)
     found = checked(begun)
     assert [name for name, probe in found.items() if not probe.healthy] == []
-    assert found["verified"].seen == found["drilled"].seen == "not yet, and not due yet"
+    assert {found[name].seen for name in ("verified", "drilled", "pruned")} == {"not yet, and not due yet"}
     # Without a drill RTO and RPO are not measured.
     assert "RTO" not in found
     assert "RPO" not in found

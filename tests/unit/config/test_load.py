@@ -271,7 +271,7 @@ def test_a_number_is_accepted_from_its_lower_to_its_upper_bound(section: str, ke
         ("gitea", "admin_email", ["a@example.org"], ["a"]),
         ("gitea", "ssh_port", [79, 81, 442, 444], [80, 443]),
         ("tls", "acme_directory", ["https://ca.example.org/directory"], ["http://ca.example.org", "https://", ""]),
-        ("mail", "sender", ["gitea@example.org"], ["gitea", ""]),
+        ("mail", "sender", ["", "gitea@example.org"], ["gitea", "@example.org"]),
         ("mail", "smtp_host", ["mail.example.org"], [""]),
         ("backup", "bucket", ["abc", "a" * 63, "a-b"], ["ab", "a" * 64, "-ab", "ab-", "A.b"]),
         ("backup", "replica_region", ["", "eu-west-1"], ["west"]),
@@ -463,3 +463,16 @@ def test_another_ssh_port_needs_a_host_address() -> None:
     assert load.site_from(host(ssh_port=22)).host.ssh_port == 22
     shared = host(ssh_port=2222, address="203.0.113.9")
     assert "gitea.ssh_port = 2222 is the host's own ssh port" in _problems(shared)
+
+
+def test_without_a_sender_mails_come_from_gitea_at_the_domain_and_the_suite_manages_its_identity() -> None:
+    mail = load.site_from(fakes.site_document(mail={"smtp_host": "mail.example.org"})).mail
+    assert (mail.sender, mail.domain, mail.manage_identity) == ("gitea@git.example.org", "git.example.org", True)
+
+
+@pytest.mark.parametrize(
+    ("host", "uses_ses"), [("mail.example.org", False), ("email-smtp.eu-central-1.amazonaws.com", True)]
+)
+def test_a_mail_server_is_recognized_as_ses_by_its_name(host: str, uses_ses: bool) -> None:
+    mail = load.site_from(fakes.site_document(mail={"sender": "gitea@example.org", "smtp_host": host})).mail
+    assert (mail.domain, mail.uses_ses) == ("example.org", uses_ses)
