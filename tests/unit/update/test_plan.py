@@ -142,6 +142,7 @@ def test_an_operator_may_skip_the_drill_explicitly_and_gets_a_warning() -> None:
 def test_a_request_has_every_flag_off_by_default() -> None:
     requested = UpdateRequest()
     assert (requested.automatic, requested.dry_run, requested.without_drill) == (False, False, False)
+    assert requested.accept_loss == ()
 
 
 @pytest.mark.parametrize(
@@ -204,6 +205,8 @@ def test_a_blocker_states_the_free_and_the_required_space() -> None:
     images, data = plan.blockers([MAJOR, NGINX], facts, UpdateRequest())
     assert images.startswith("1.0 GiB are free for images, 2.0 GiB are needed")
     assert data.startswith("1.0 GiB are free on the data disk, a copy of the database may need 7.0 GiB")
+    (migration,) = plan.blockers([GITEA], facts, UpdateRequest())
+    assert migration.startswith("1.0 GiB are free on the data disk, a migration may need 3.2 GiB")
 
 
 def test_the_consequences_name_a_database_copy_only_for_a_major_version_of_postgresql() -> None:
@@ -235,8 +238,15 @@ def test_an_unreachable_registry_blocks_only_a_named_service() -> None:
 def test_a_held_service_is_skipped_and_refused_when_it_is_named() -> None:
     held = fakes.site(update={"hold": ["nginx"]})
     assert plan.plan_updates(UPDATES, UpdateRequest(), held) == ()
-    with pytest.raises(Refused, match=r"update\.hold has nginx"):
+    with pytest.raises(Refused, match=r"update\.hold has nginx") as caught:
         plan.plan_updates(UPDATES, UpdateRequest("nginx", "1.32.0"), held)
+    assert caught.value.hint == "remove nginx from update.hold in the site file, then run ops deploy"
+
+
+def test_a_guided_step_names_the_command_that_starts_it() -> None:
+    with pytest.raises(Refused) as caught:
+        plan.plan_updates(UPDATES, UpdateRequest("postgres"), SITE)
+    assert caught.value.hint == "run ops update postgres --to 19.0"
 
 
 def test_a_rebuilt_image_is_a_step_to_its_new_digest_under_the_same_tag() -> None:
