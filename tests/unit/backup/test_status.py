@@ -320,3 +320,17 @@ def test_a_backup_in_json_has_size_versions_and_proofs() -> None:
         "whole": False,
         "broken": "cut off",
     }
+
+
+@pytest.mark.parametrize(
+    ("newest", "seen"),
+    [
+        ("COMPLETED", "1 of 2 checked objects are not in eu-west-1: restic/config (never replicated)"),
+        ("FAILED", f"S3 has not replicated backup {OLDER.identity} to eu-west-1: FAILED"),
+    ],
+)
+def test_a_replicated_backup_does_not_count_while_the_replica_lacks_other_objects(newest: str, seen: str) -> None:
+    site = fakes.site(backup={"bucket": "example-org-gitea-backup", "replica_region": "eu-west-1"})
+    replica = {"restic/config": "", "restic/keys/0af3": "COMPLETED"}
+    probe = checked(replace(ALL_WELL, replicated=(OLDER.identity, newest), replica=replica), site)["elsewhere"]
+    assert (probe.healthy, probe.seen) == (False, seen)
