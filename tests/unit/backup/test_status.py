@@ -13,6 +13,7 @@ from ops.backup import manifest, records, status
 from ops.backup.manifest import Backup
 from ops.backup.records import Drill, Verification
 from ops.backup.status import BackupInventory
+from ops.backup.witness import OWNER, Folder
 from ops.config import schema
 from ops.config.paths import HostPaths
 from ops.model import Probe
@@ -40,7 +41,7 @@ def failing(facts: BackupInventory, now: datetime = NOW) -> dict[str, str]:
 def test_three_verified_copies_on_two_media_and_one_off_site_are_healthy() -> None:
     assert failing(ALL_WELL) == {}
     assert {each.name for each in status.check(SITE, ALL_WELL, NOW)} == {
-        "copies", "media", "elsewhere", "age", "verified", "drilled", "pruned", "RTO", "RPO",
+        "copies", "media", "elsewhere", "repositories", "age", "verified", "drilled", "pruned", "RTO", "RPO",
     }  # fmt: skip
 
 
@@ -197,6 +198,7 @@ def test_each_healthy_probe_shows_its_evidence() -> None:
         "copies": f"3: the data, this host's repository, the bucket; all with {NEWEST.identity}",
         "media": "2 disks of this host, and S3",
         "elsewhere": "S3 in eu-central-1",
+        "repositories": "1, as in Gitea's database and on the data disk",
         "age": "the newest backup is 10 min old, 30 min are allowed",
         "verified": "passed on 2026-11-23 12:00 UTC",
         "drilled": "passed on 2026-11-22 12:00 UTC",
@@ -334,3 +336,21 @@ def test_a_replicated_backup_does_not_count_while_the_replica_lacks_other_object
     replica = {"restic/config": "", "restic/keys/0af3": "COMPLETED"}
     probe = checked(replace(ALL_WELL, replicated=(OLDER.identity, newest), replica=replica), site)["elsewhere"]
     assert (probe.healthy, probe.seen) == (False, seen)
+
+
+def test_only_a_folder_from_before_the_newest_backup_has_to_be_in_it() -> None:
+    moment = NEWEST.moment.timestamp()
+    folders = [Folder(f"a/{number}.git", OWNER, moment - 1) for number in range(1, 7)]
+    changed_since = Folder("a/new.git", OWNER, moment)
+    probe = checked(replace(ALL_WELL, folders=(*folders, changed_since)))["repositories"]
+    missing = f"backup {NEWEST.identity} has no a/1.git, a/2.git, a/3.git, a/4.git, a/5.git, 6 in all"
+    assert (probe.healthy, probe.seen) == (False, missing)
+    assert checked(replace(ALL_WELL, folders=(changed_since, Folder("a/b.git", OWNER, 0))))["repositories"].healthy
+
+
+def test_up_to_five_doubts_about_the_repositories_of_a_backup_are_shown() -> None:
+    lacking = replace(NEWEST, missing=tuple(f"a/{number}.git" for number in range(6)))
+    facts = replace(ALL_WELL, backups=(Backup(OLDER.identity, OLDER), Backup(lacking.identity, lacking)))
+    probe = checked(facts)["repositories"]
+    assert not probe.healthy
+    assert [line.split()[1] for line in probe.seen.split("; ")] == [f"a/{number}.git" for number in range(5)]
