@@ -148,7 +148,9 @@ def _off_site(site: Site, facts: BackupInventory) -> Probe:
         if status
         else f"S3 reports no replication to {replica}"
     )
-    return Probe("elsewhere", False, seen, "run ops deploy, then check the bucket's replication metrics in the S3 console")
+    return Probe(
+        "elsewhere", False, seen, "run ops deploy, then check the bucket's replication metrics in the S3 console"
+    )
 
 
 def _measured(site: Site, drills: Iterable[Drill]) -> Iterable[Probe]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.backup import status, take, verify
+from ops.backup import status, take, unlock, verify
 from ops.config import load
 from ops.errors import ConfigError, Refused
 from ops.model import Report, Secret
@@ -131,7 +131,13 @@ def run_backup(arguments: argparse.Namespace) -> Report:
     if arguments.dry_run or arguments.at:
         raise ConfigError(f"backup {arguments.action} takes neither --dry-run nor --at", "run ops backup --help")
     world = _world(arguments)
-    verbs = {"list": status.backups, "verify": verify.verify, "status": status.status, "stream": stream.stream}
+    verbs = {
+        "list": status.backups,
+        "verify": verify.verify,
+        "status": status.status,
+        "stream": stream.stream,
+        "unlock": unlock.unlock,
+    }
     if arguments.action in verbs:
         return verbs[arguments.action](world.site, world)
     return take.take(world.site, world, allow_empty_disk=arguments.allow_empty_disk)

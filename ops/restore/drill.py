@@ -63,7 +63,7 @@ def drill(
     with exclusive(paths.lock.with_name("drill.lock"), began):
         if when_due and not due(catalogue.drills(site, world), site.backup.drill_days, began):
             return Report("drill", False, "no drill is due")
-        both = repositories.repositories(site, world, paths)
+        both = repositories.repositories(site, world, paths, locks_reads=True)
         chosen = catalogue.choose(catalogue.list_backups(site, world, both))
         result = _run_drill(site, world, paths, both, chosen, began, compose)
     world.aws.write_object(site.backup.bucket, records.key_of(records.DRILLS, began), to_json(result))
