@@ -18,7 +18,8 @@ from ops.config.schema import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack
 from ops.images.pins import pin_from
 from ops.model import Confirm, Report, Secret
-from ops.restore.one_repository import restore_repository, write_hooks
+from ops.restore import rights
+from ops.restore.one_repository import require_repository, restore_repository, write_hooks, write_keys
 from ops.restore.plan import RestorePreconditions, RestoreRequest, blockers, plan_restore
 from ops.restore.staging import (
     ASIDE,
@@ -55,6 +56,8 @@ def restore(
         both = repositories.repositories(site, world, paths)
         backups = list_backups(site, world, both, request.needed)
         chosen = choose(backups, request.identity, request.at)
+        if request.repository:
+            require_repository(paths, chosen, request.repository)
         preconditions = _preconditions(world, paths, chosen, request)
         wal = wal_source(site, world, paths, chosen, request)
         # One repository depends on no version and no key, and it is small; restic reports a full disk.
@@ -76,7 +79,7 @@ def restore(
             return Report("restore", False, f"would restore {chosen.identity}", facts, lines)
         confirm(site.name, lines)
         if request.repository:
-            return restore_repository(world, paths, both, chosen, request.repository)
+            return restore_repository(site, world, paths, both, chosen, request.repository)
         return _restore_site(site, world, paths, chosen, Origin(both, wal, preconditions.snapshot))
 
 
@@ -166,13 +169,17 @@ def _restore_site(site: Site, world: World, paths: HostPaths, chosen: Manifest, 
         True,
         f"the site is restored to {chosen.moment:%Y-%m-%d %H:%M:%S} UTC{newer}; it was unavailable for {seconds:.1f} s",
         facts,
-        (f"kept aside until the next restore: {staging.aside}, database {ASIDE}",),
+        (
+            f"kept aside until the next restore: {staging.aside}, database {ASIDE}",
+            *rights.lines_of(origin.left_out),
+        ),
     )
 
 
 def _finish(site: Site, world: World, paths: HostPaths) -> None:
-    """Write the hooks and set the administrator's password: it may have been rotated since the backup."""
+    """Write hooks and ssh keys, and set the administrator's password: it may have been rotated since the backup."""
     write_hooks(world, paths)
+    write_keys(world, paths)
     try:
         accounts.ensure_admin(site, world)
     except OpsError as failed:
