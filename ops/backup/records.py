@@ -29,7 +29,8 @@ class Drill:
 
     ``rto_seconds`` is the time from its start until the scratch site was healthy: the downtime after a loss of the site.
     ``rpo_seconds`` is the age of the backup at the start: the time whose changes are lost. ``findings`` has each fault as
-    text; a drill without findings passed. ``durations`` has the seconds of each step.
+    text; a drill without findings passed. ``durations`` has the seconds of each step. ``accepted`` has the findings that an
+    operator accepted, in this drill or an earlier one. ``notes`` has observations that are no faults.
     """
 
     began: datetime
@@ -38,6 +39,8 @@ class Drill:
     rpo_seconds: float
     findings: tuple[str, ...] = ()
     durations: Mapping[str, float] = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -89,6 +92,9 @@ def drill_from_json(content: bytes) -> Drill:
             document["rpo_seconds"],
             tuple(document["findings"]),
             document["durations"],
+            # Missing in records from before findings could be accepted.
+            tuple(document.get("accepted", ())),
+            tuple(document.get("notes", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OpsError(

@@ -203,6 +203,11 @@ def _restore_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     )
     ways.add_argument("--drill", action="store_true", help="restore the newest backup into a scratch site and check it")
     parser.add_argument("--when-due", action="store_true", help="run the drill only when it is due")
+    parser.add_argument(
+        "--accept",
+        action="store_true",
+        help="drill: accept its findings about single repositories; they fail no drill again",
+    )
     _consent(parser)
 
 

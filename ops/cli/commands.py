@@ -164,7 +164,9 @@ def run_restore(arguments: argparse.Namespace) -> Report:
     if arguments.resume:
         return restore.resume(world.site, world)
     if arguments.drill:
-        return drill.drill(world.site, world, when_due=arguments.when_due)
+        return drill.drill(world.site, world, when_due=arguments.when_due, accept=arguments.accept)
+    if arguments.accept:
+        raise ConfigError("--accept belongs to the drill", "run ops restore --drill --accept")
     request = restore_plan.RestoreRequest(
         arguments.backup,
         arguments.at,

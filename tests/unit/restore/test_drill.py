@@ -97,7 +97,8 @@ def test_an_error_while_restoring_the_backup_is_a_finding(run_drill: Callable[..
 def test_a_drill_with_findings_or_over_its_time_limit_has_exit_code_3() -> None:
     assert drill.report_of(drill_record(0), SITE).exit_code == 0
     found = drill.report_of(drill_record(0, "git fsck of a/b.git: broken link"), SITE)
-    assert (found.exit_code, found.lines) == (3, ("git fsck of a/b.git: broken link",))
+    remedy = "if this finding is known and no loss: ops restore --drill --accept"
+    assert (found.exit_code, found.lines) == (3, ("git fsck of a/b.git: broken link", remedy))
     late = drill.report_of(Drill(NOW, "20261123T110000Z", 3601.0, 1.0), SITE)
     assert late.exit_code == 3
     assert "3601 s, more than backup.rto_minutes = 60" in late.lines[0]
