@@ -6,7 +6,6 @@ them back. A journal records that a switch is in progress; the next run that fin
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import os
 
@@ -32,7 +31,7 @@ from ops.restore.staging import (
     wal_source,
 )
 from ops.restore.switch import put_in_place, undo_interrupted
-from ops.stack import accounts
+from ops.stack import accounts, secrets_in_use
 from ops.stack.maintenance import maintenance_mode
 from ops.step_timer import StepTimer
 from ops.world import World
@@ -128,10 +127,7 @@ def keep_secret_key(site: Site, world: World, *, request: RestoreRequest, paths:
 
 def secret_key_from(ini: str) -> Secret:
     """Return the SECRET_KEY of an app.ini; raises OpsError if it has none."""
-    # The lines before the first section are the application's own, such as APP_NAME.
-    parser = configparser.RawConfigParser(strict=False)
-    parser.read_string(f"[DEFAULT]\n{ini}")
-    key = parser.get("security", "SECRET_KEY", fallback="").strip('`"')
+    key = secrets_in_use.value_of(secrets_in_use.parse(ini), "security", "SECRET_KEY")
     if not key:
         raise OpsError("the backup's app.ini has no SECRET_KEY", "choose another backup: ops backup list")
     return Secret(key)
@@ -177,7 +173,7 @@ def _restore_site(site: Site, world: World, paths: HostPaths, chosen: Manifest, 
 
 
 def _finish(site: Site, world: World, paths: HostPaths) -> None:
-    """Write hooks and ssh keys, and set the administrator's password: it may have been rotated since the backup."""
+    """Write hooks and ssh keys, set the administrator's password, which may have been rotated since the backup, check secrets."""
     write_hooks(world, paths)
     write_keys(world, paths)
     try:
@@ -188,6 +184,12 @@ def _finish(site: Site, world: World, paths: HostPaths) -> None:
             "run ops accounts ensure-admin",
             left_as="the restored site runs",
         ) from failed
+    if missing := secrets_in_use.not_in_use(paths.live, paths.secrets):
+        raise Degraded(
+            f"the site is restored, but Gitea runs without these secrets of it: {', '.join(missing)}",
+            secrets_in_use.REMEDY,
+            left_as="the restored site runs, and what it encrypts now cannot be read with the right secret",
+        )
 
 
 def _preconditions(world: World, paths: HostPaths, chosen: Manifest, request: RestoreRequest) -> RestorePreconditions:
