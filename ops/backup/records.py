@@ -68,6 +68,8 @@ class Verification:
 
 
 _Record = TypeVar("_Record", Drill, Verification)
+# Left out of a record while they are empty, as in records from before they existed.
+_OPTIONAL = ("accepted", "notes")
 
 
 def key_of(prefix: str, began: datetime) -> str:
@@ -78,6 +80,9 @@ def key_of(prefix: str, began: datetime) -> str:
 def to_json(made: Drill | Verification) -> bytes:
     """Return a record as stored in the bucket."""
     document = {"schema": 1, "passed": made.passed, **dataclasses.asdict(made), "began": made.began.isoformat()}
+    for name in _OPTIONAL:
+        if not document.get(name):
+            document.pop(name, None)
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
@@ -92,7 +97,6 @@ def drill_from_json(content: bytes) -> Drill:
             document["rpo_seconds"],
             tuple(document["findings"]),
             document["durations"],
-            # Missing in records from before findings could be accepted.
             tuple(document.get("accepted", ())),
             tuple(document.get("notes", ())),
         )

@@ -23,20 +23,23 @@ def unlock(site: Site, world: World, *, paths: HostPaths | None = None) -> Repor
     A holder is gone if its lock was not refreshed for half an hour, or if it ran on this host and restic runs in no
     container of ``ops``. Raises Locked with the other holders; their locks stay.
     """
-    remote = repositories(site, world, paths or HostPaths()).remote
-    found = remote.locks()
-    # After the list: a holder that still runs is seen.
-    on_host, now = {} if not found or _restic_runs(world) else _of_this_host(found), world.clock.now()
-    gone = {name: holder for name, holder in found.items() if holder.is_stale(now) or name in on_host}
-    for name, holder in gone.items():
-        world.aws.hide_object(site.backup.bucket, f"{LOCKS}{name}")
-        world.tell(f"removed: {holder}")
-    held = [holder for name, holder in found.items() if name not in gone]
-    if held:
-        raise _held(held, len(gone))
+    found = repositories(site, world, paths or HostPaths()).remote.locks()
+    gone = _gone(world, found)
     lines = tuple(f"removed: {holder}" for holder in gone.values())
+    for name in gone:
+        world.aws.hide_object(site.backup.bucket, f"{LOCKS}{name}")
+    if held := [holder for name, holder in found.items() if name not in gone]:
+        raise _held(held, len(gone))
     summary = f"{len(gone)} locks of killed runs were removed" if gone else "the repository in the bucket is not locked"
     return Report("backup", bool(gone), summary, {"removed": sorted(gone)}, lines)
+
+
+def _gone(world: World, found: dict[str, LockHolder]) -> dict[str, LockHolder]:
+    """Return the locks whose holder is gone. The processes are read after the locks, so that a running holder is seen."""
+    own = _of_this_host(found)
+    dead = {} if not own or _restic_runs(world) else own
+    now = world.clock.now()
+    return {name: holder for name, holder in found.items() if name in dead or holder.is_stale(now)}
 
 
 def _of_this_host(found: dict[str, LockHolder]) -> dict[str, LockHolder]:

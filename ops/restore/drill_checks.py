@@ -54,21 +54,52 @@ def fsck_result(output: str, rows: Collection[str]) -> Checked:
     Errors in the format of objects alone are a note, because the repository was pushed so, and so is any error in a folder
     that is no repository of the database's ``rows``.
     """
-    findings, notes = [], []
-    for section in re.split(r"^= ", output, flags=re.MULTILINE)[1:]:
-        head, *lines = section.splitlines()
-        code, _, name = head.partition(" ")
-        kinds = [line.removeprefix("format ") for line in lines if line.startswith("format ")]
-        other = [line.removeprefix("other ") for line in lines if line.startswith("other ")]
-        more = max([int(line.removeprefix("more ")) for line in lines if line.startswith("more ")], default=0)
-        if int(code) == _FORMAT_CODE and kinds and not other:
-            notes.append(f"git fsck of {name}: {', '.join(kinds)}; the objects are as they were pushed")
-            continue
-        words = "; ".join(other) or f"exit code {code}"
-        found = f"git fsck of {name}: {words}" + (f"; {more} more lines" if more > 0 else "")
-        is_known = name in rows or f"{name.removesuffix('.wiki.git')}.git" in rows
-        (findings if is_known else notes).append(found)
+    findings, notes = list[str](), list[str]()
+    for text in re.split(r"^= ", output, flags=re.MULTILINE)[1:]:
+        section = _Section.of(text)
+        is_fault = not section.is_format_alone and section.is_among(rows)
+        (findings if is_fault else notes).append(section.line)
     return Checked(tuple(findings), tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Section:
+    """What ``FSCK`` prints about one repository."""
+
+    code: int
+    name: str
+    kinds: tuple[str, ...]
+    other: tuple[str, ...]
+    more: int
+
+    @classmethod
+    def of(cls, text: str) -> _Section:
+        """Return the section of a text, whose first line has code and name."""
+        head, *lines = text.splitlines()
+        code, _, name = head.partition(" ")
+        words: dict[str, list[str]] = {"format": [], "other": [], "more": []}
+        for line in lines:
+            kind, _, rest = line.partition(" ")
+            words[kind].append(rest)
+        more = max((int(each) for each in words["more"]), default=0)
+        return cls(int(code), name, tuple(words["format"]), tuple(words["other"]), more)
+
+    @property
+    def is_format_alone(self) -> bool:
+        """Whether git found nothing but objects of an odd format."""
+        return self.code == _FORMAT_CODE and bool(self.kinds) and not self.other
+
+    def is_among(self, rows: Collection[str]) -> bool:
+        """Return whether the folder is a repository of the database, or the wiki of one."""
+        return self.name in rows or f"{self.name.removesuffix('.wiki.git')}.git" in rows
+
+    @property
+    def line(self) -> str:
+        """The section as one line of a report."""
+        if self.is_format_alone:
+            return f"git fsck of {self.name}: {', '.join(self.kinds)}; the objects are as they were pushed"
+        words = "; ".join(self.other) or f"exit code {self.code}"
+        return f"git fsck of {self.name}: {words}" + (f"; {self.more} more lines" if self.more > 0 else "")
 
 
 def repository_rows(session: Session) -> dict[str, bool]:

@@ -112,16 +112,24 @@ def plan_rows(rows: Iterable[ReleaseRow], tags: Mapping[str, Tag]) -> RowPlan:
     """Return how to bring the rows of tags and releases in line with git. A draft stays as it is: its tag need not exist."""
     rows = tuple(rows)
     published = [each for each in rows if not each.is_draft]
+    deleted, drafts = _without_tag(published, tags)
+    present = [(each, tags[each.tag]) for each in published if each.tag in tags]
+    moved = tuple((each, tag) for each, tag in present if tag.commit != each.commit)
+    return RowPlan(deleted, drafts, moved, _new_tags(rows, tags))
+
+
+def _without_tag(
+    published: Iterable[ReleaseRow], tags: Mapping[str, Tag]
+) -> tuple[tuple[ReleaseRow, ...], tuple[ReleaseRow, ...]]:
+    """Return the plain tags and the releases whose tag git does not have."""
     missing = [each for each in published if each.tag not in tags]
+    return tuple(each for each in missing if each.is_tag), tuple(each for each in missing if not each.is_tag)
+
+
+def _new_tags(rows: Iterable[ReleaseRow], tags: Mapping[str, Tag]) -> tuple[tuple[str, Tag], ...]:
+    # Gitea looks for a tag by its name in lower case.
     known = {each.tag.lower() for each in rows}
-    return RowPlan(
-        tuple(each for each in missing if each.is_tag),
-        tuple(each for each in missing if not each.is_tag),
-        tuple(
-            (each, tags[each.tag]) for each in published if each.tag in tags and tags[each.tag].commit != each.commit
-        ),
-        tuple((name, tag) for name, tag in sorted(tags.items()) if name.lower() not in known),
-    )
+    return tuple((name, tag) for name, tag in sorted(tags.items()) if name.lower() not in known)
 
 
 def _git_refs(world: World, paths: HostPaths, repository: str) -> GitRefs:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ops.backup import records
+from ops.backup import catalogue, records
 from ops.backup.records import Drill
 from ops.config.paths import HostPaths
 from ops.restore import drill, drill_checks
@@ -117,7 +117,7 @@ def test_an_accepted_finding_is_forgotten_when_it_is_gone_but_not_by_a_drill_tha
 def test_the_bucket_keeps_what_was_accepted_and_reads_records_of_before() -> None:
     made = drill.settle(result(OLD), [], every=True)
     assert records.drill_from_json(records.to_json(made)) == made
-    old = records.to_json(result()).replace(b' "accepted": [],\n', b"").replace(b' "notes": [],\n', b"")
+    old = records.to_json(result())
     assert b"accepted" not in old
     assert b"notes" not in old
     assert records.drill_from_json(old) == result()
@@ -142,8 +142,8 @@ def test_a_drill_carries_accepted_findings_from_the_last_record_in_the_bucket(
 ) -> None:
     world: Any = fakes.FakeWorld(clock=fakes.FakeClock(NOW))
     world.restic = lambda *_, **__: None
-    monkeypatch.setattr(drill.catalogue, "list_backups", lambda *_: [])
-    monkeypatch.setattr(drill.catalogue, "choose", lambda _: fakes.made(NOW))
+    monkeypatch.setattr(catalogue, "list_backups", lambda *_: [])
+    monkeypatch.setattr(catalogue, "choose", lambda _: fakes.made(NOW))
     monkeypatch.setattr(drill, "_run_drill", lambda *_: result(OLD))
     paths = HostPaths(data=tmp_path, lock=tmp_path / "lock")
     assert drill.drill(SITE, world, paths=paths).exit_code == 3
@@ -151,4 +151,4 @@ def test_a_drill_carries_accepted_findings_from_the_last_record_in_the_bucket(
     world.clock.sleep(60)
     assert drill.drill(SITE, world, paths=paths).exit_code == 0
     # The record that blocks updates is the last one.
-    assert records.check_drills(drill.catalogue.drills(SITE, world), 7, NOW, NOW) == ""
+    assert records.check_drills(catalogue.drills(SITE, world), 7, NOW, NOW) == ""
