@@ -1,1 +1,1 @@
-"""The ground a local site stands on: everything that AWS, Docker Hub, Let's Encrypt and SES are in production."""
+"""The test environment of a local site: stand-ins for AWS, Docker Hub, Let's Encrypt and SES."""

@@ -1,4 +1,4 @@
-"""``python -m ground up|down|deploy-e2e``: what the nox sessions of these names call."""
+"""The commands ``python -m ground up|down|deploy-e2e``, called by the nox sessions of the same names."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import aws, environment, host, image_set, prerequisites, run_registry
-from ground.environment import Environment
+from ground import aws, host, image_set, prerequisites, run_registry
+from ground.directions import directions
+from ground.environment import Environment, running
 from ground.image_set import OPS_BASE
 from ops import report
 from ops.config import load
@@ -22,6 +23,7 @@ from ops.errors import OpsError, Refused, Unavailable
 from ops.gate import evidence as gate_evidence
 from ops.images import ops_image
 from ops.images.pins import resolve
+from ops.secrets.store import secret_name
 from ops.world import World, evidence
 from ops.world.process import Processes, interrupt_code, signals_unwind
 
@@ -29,7 +31,7 @@ _LOCAL = run_registry.REPOSITORY / "sites/local.toml"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command and exit with the design's code."""
+    """Run one command and exit with the code that docs/reference/ops.md gives."""
     arguments = _parser().parse_args(argv)
     try:
         with signals_unwind():
@@ -43,40 +45,48 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def up(_: argparse.Namespace) -> int:
-    """Deploy the local site and leave it running."""
-    return _on_ground(_LOCAL, keep=True, then=lambda _: 0)
+    """Deploy the local site, leave it running, and print how to reach it, with the administrator's password."""
+    return _with_environment(_LOCAL, keep=True, prints_password=True, then=lambda _: 0)
 
 
 def down(_: argparse.Namespace) -> int:
-    """Remove every run that no living process owns, those kept on purpose too."""
+    """Remove every run that no living process owns, including the runs that were kept."""
     try:
         client = docker.from_env()
     except DockerException as error:
-        raise Unavailable(f"no Docker engine answers: {error}", "start it; its containers are not gone") from error
+        raise Unavailable(
+            f"no Docker engine answers: {error}",
+            "start Docker, then run ./noxw -s down again",
+            left_as="the containers of the runs still exist",
+        ) from error
     removed = run_registry.remove_leftovers(client, _tell, kept_too=True)
     _tell(f"removed {', '.join(removed)}" if removed else "nothing to remove")
     return 0
 
 
 def cut_power(arguments: argparse.Namespace) -> int:
-    """End a host as a loss of power does, and give the power back."""
+    """Kill a host container without a shutdown, as a power failure does, and start it again."""
     host.cut_power(docker.from_env(), arguments.host)
     return 0
 
 
 def lose_account(arguments: argparse.Namespace) -> int:
-    """Have AWS forget the account, and be one in which nothing was ever made but the zone of the domain."""
+    """Replace the AWS account with a new one that has nothing but the hosted zone of the domain."""
     aws.lose_account(docker.from_env(), arguments.aws, arguments.zone)
     return 0
 
 
 def deploy_e2e(arguments: argparse.Namespace) -> int:
-    """Deploy a site from nothing and run the e2e suite on it: on ground of its own, unless the site stands elsewhere."""
+    """Deploy a site from nothing and run the e2e suite on it.
+
+    The local site gets a test environment of its own; any other site is deployed where its site file says.
+    """
     if arguments.site.resolve() != _LOCAL.resolve():
         if arguments.rehearse:
             raise Refused(
-                f"rehearsals empty a site's database and end its host and disk: not on that of {arguments.site}",
-                "rehearse on the local site: leave out --site",
+                f"the disaster tests empty a site's database and destroy its host and disk: not on {arguments.site}",
+                "run them on the local site: leave out --site",
+                left_as="nothing was changed",
             )
         world = World(load.load(arguments.site), _tell)
         prerequisites.ensure(run_registry.CACHE, _tell)
@@ -85,26 +95,29 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
         evidence.note(image_set=gate_evidence.OF_THE_SITE, images=_pinned_digests(world))
         _note_site(arguments.site, world)
         return _e2e(arguments.site, {"E2E_AUTHORITIES": world.site.tls.acme_ca}, rehearse=arguments.rehearse)
-    return _on_ground(
+    return _with_environment(
         arguments.site,
         keep=arguments.keep,
-        then=lambda ground: _e2e(ground.site_file, _facts(ground), rehearse=arguments.rehearse),
+        then=lambda environment: _e2e(environment.site_file, _variables(environment), rehearse=arguments.rehearse),
     )
 
 
-def _on_ground(template: Path, *, keep: bool, then: Callable[[Environment], int]) -> int:
+def _with_environment(
+    template: Path, *, keep: bool, then: Callable[[Environment], int], prints_password: bool = False
+) -> int:
     deployed: list[bool] = []
-    with environment.standing(template, _tell, keep=lambda: keep and bool(deployed)) as ground:
-        evidence.note(image_set=ground.images.name, images=image_set.digests(ground.place.client, ground.images))
-        os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=ground.images.local(OPS_BASE))
-        code = _deploy(ground.site_file)
+    with running(template, _tell, keep=lambda: keep and bool(deployed)) as environment:
+        images = environment.images
+        evidence.note(image_set=images.name, images=image_set.digests(environment.run_context.client, images))
+        os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=images.local(OPS_BASE))
+        code = _deploy(environment.site_file)
         if code:
             return code
-        _note_site(template, World(load.load(ground.site_file), _tell))
+        _note_site(template, World(load.load(environment.site_file), _tell))
         deployed.append(True)
-        code = then(ground)
+        code = then(environment)
         if keep:
-            _tell(_directions(ground))
+            _tell(_directions(environment, prints_password=prints_password))
         return code
 
 
@@ -112,17 +125,19 @@ def _deploy(site_file: Path) -> int:
     return _python("-m", "ops", "deploy", "--site", str(site_file))
 
 
-def _e2e(site_file: Path, facts: dict[str, str], *, rehearse: bool) -> int:
+def _e2e(site_file: Path, variables: dict[str, str], *, rehearse: bool) -> int:
     chosen = ("tests/disaster",) if rehearse else ()
-    return _python("-m", "pytest", "tests/e2e", *chosen, environment={"E2E_SITE": str(site_file), **facts})
+    return _python("-m", "pytest", "tests/e2e", *chosen, environment={"E2E_SITE": str(site_file), **variables})
 
 
-def _facts(ground: Environment) -> dict[str, str]:
+def _variables(environment: Environment) -> dict[str, str]:
+    """The environment variables that tests/e2e and tests/disaster read."""
+    name = environment.run_context.name
     return {
-        "E2E_AUTHORITIES": str(ground.authorities),
-        "E2E_INBOX": ground.inbox,
-        "E2E_CUT_POWER": _command("cut-power", ground.place.name("host")),
-        "E2E_LOSE_ACCOUNT": _command("lose-account", ground.place.name("aws"), load.load(ground.site_file).zone),
+        "E2E_AUTHORITIES": str(environment.authorities),
+        "E2E_INBOX": environment.inbox,
+        "E2E_CUT_POWER": _command("cut-power", name("host")),
+        "E2E_LOSE_ACCOUNT": _command("lose-account", name("aws"), load.load(environment.site_file).zone),
     }
 
 
@@ -135,34 +150,28 @@ def _python(*arguments: str, environment: dict[str, str] | None = None) -> int:
 
 
 def _pinned_digests(world: World) -> dict[str, str]:
-    """The digests that the site's registry has for the pins, as the deployment looked them up."""
+    """The digests of the pins in the site's registry, as the deployment resolved them."""
     return dict(each.split("@", 1) for each in resolve(image_set.pinned(), world.registry).values())
 
 
-def _note_site(written: Path, world: World) -> None:
-    """Note the site by the file that describes it, and the very image of ``ops`` that was brought to its host."""
+def _note_site(site_file: Path, world: World) -> None:
+    """Record the digests of the site file and of the ``ops`` image on the site's host as evidence."""
     made = ops_image.ensure(run_registry.REPOSITORY, run_registry.CACHE, world)
-    described = f"sha256:{hashlib.sha256(written.read_bytes()).hexdigest()}"
-    evidence.note(images={made.reference: made.identity}, sites={world.site.name: described})
+    digest = f"sha256:{hashlib.sha256(site_file.read_bytes()).hexdigest()}"
+    evidence.note(images={made.reference: made.identity}, sites={world.site.name: digest})
 
 
-def _directions(ground: Environment) -> str:
-    site = load.load(ground.site_file)
-    ops = f"OPS_SITE={ground.site_file}"
-    return f"""
-  {site.gitea.title} is up, and stays up until `./noxw -s down`.
-
-  address        https://{site.domain}/ at {site.host.address}
-                 echo '{site.host.address} {site.domain}' | sudo tee -a /etc/hosts
-  trust          curl --cacert {ground.authorities} --resolve {site.domain}:443:{site.host.address} https://{site.domain}/
-                 git -c http.sslCAInfo={ground.authorities} clone https://{site.domain}/OWNER/NAME.git
-  administrator  {site.gitea.admin_username}; the password is in Secrets Manager of this ground:
-                 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_ENDPOINT_URL={site.aws.endpoint_url} AWS_REGION={site.aws.region} \\
-                 aws secretsmanager get-secret-value --secret-id {site.name}/admin-password
-  host           ssh -i {site.host.ssh_key} {site.host.ssh_user}@{site.host.address}
-  mails          {ground.inbox}
-  ops            {ops} ./noxw -s ops -- health --address {site.host.address}
-"""
+def _directions(environment: Environment, *, prints_password: bool) -> str:
+    site = load.load(environment.site_file)
+    aws_adapter = World(site, _tell).aws
+    return directions(
+        site,
+        site_file=environment.site_file,
+        authorities=environment.authorities,
+        inbox=environment.inbox,
+        image_set=environment.images.name,
+        password=aws_adapter.secret(secret_name(site, "admin-password")) if prints_password else None,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -171,21 +180,21 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("up").set_defaults(function=up)
     commands.add_parser("down").set_defaults(function=down)
     power = commands.add_parser("cut-power")
-    power.add_argument("host", help="the container of the host that loses its power, and has it again")
+    power.add_argument("host", help="the host container to kill and start again")
     power.set_defaults(function=cut_power)
     account = commands.add_parser("lose-account")
-    account.add_argument("aws", help="the container that stands for AWS, and forgets all that was made in it")
-    account.add_argument("zone", help="the domain's hosted zone, which the next account has from the start, too")
+    account.add_argument("aws", help="the LocalStack container to empty")
+    account.add_argument("zone", help="the hosted zone to create in the new account")
     account.set_defaults(function=lose_account)
-    whole = commands.add_parser("deploy-e2e")
-    whole.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")
-    whole.add_argument("--keep", action="store_true", help="leave the local site running and say how to reach it")
-    whole.add_argument(
+    deploy = commands.add_parser("deploy-e2e")
+    deploy.add_argument("--site", type=Path, default=_LOCAL, help="the site file (default: sites/local.toml)")
+    deploy.add_argument("--keep", action="store_true", help="leave the local site running and print how to reach it")
+    deploy.add_argument(
         "--rehearse",
         action="store_true",
-        help="faults, attack, drift and loss, too, on the local site; a release needs it",
+        help="also run the disaster tests (faults, attack, drift, loss) on the local site; a release needs this",
     )
-    whole.set_defaults(function=deploy_e2e)
+    deploy.set_defaults(function=deploy_e2e)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Let's Encrypt's place: Pebble, with a DNS of its own that knows the site's domain and no other."""
+"""The stand-in for Let's Encrypt: Pebble, with its own DNS server that resolves the site's domain only."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from dataclasses import dataclass
 import requests
 
 from ground import ca
-from ground.container import Place, create, wait
+from ground.container import RunContext, create, wait
 
 _READY_SECONDS = 30
-# Pebble refuses 5 % of good nonces and reuses half of its authorisations unless told not to: a test wants neither.
+# By default Pebble refuses 5 % of good nonces and reuses half of its authorisations. Tests must be repeatable.
 _DNS_ONLY = ("-http01=", "-https01=", "-tlsalpn01=", "-doh=", "-defaultIPv4=", "-defaultIPv6=")
 _STEADY = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
 
 
 @dataclass(frozen=True)
 class Acme:
-    """A running issuer. ``authorities`` is PEM text: its API's certificate authority, then its issuing root."""
+    """A running issuer. ``authorities`` is PEM text: the certificate authority of its API, then its issuing root."""
 
     directory: str
     authorities: str
     dns_management: str
 
 
-def start(place: Place, image: str) -> Acme:
-    """Start Pebble and its DNS; raises Unavailable with their last words when they do not come up."""
-    create(place, "dns", image, command=["pebble-challtestsrv", *_DNS_ONLY])
-    identity = ca.server_identity(place.address("acme"))
+def start(run_context: RunContext, image: str) -> Acme:
+    """Start Pebble and its DNS server; raises Unavailable with their last log lines when they do not start."""
+    create(run_context, "dns", image, command=["pebble-challtestsrv", *_DNS_ONLY])
+    identity = ca.server_identity(run_context.address("acme"))
     files = {"/etc/pebble/server.pem": identity.certificate, "/etc/pebble/server.key": identity.key}
-    command = ["pebble", "-config", "/etc/pebble/pebble.json", "-dnsserver", f"{place.address('dns')}:8053"]
-    pebble = create(place, "acme", image, command=command, files=files, environment=_STEADY)
-    base = place.address("acme")
+    command = ["pebble", "-config", "/etc/pebble/pebble.json", "-dnsserver", f"{run_context.address('dns')}:8053"]
+    pebble = create(run_context, "acme", image, command=command, files=files, environment=_STEADY)
+    base = run_context.address("acme")
     wait(pebble, lambda: bool(_issuing_root(base, identity.authority)), _READY_SECONDS)
     return Acme(
         f"https://{base}:14000/dir",
         identity.authority + _issuing_root(base, identity.authority),
-        f"http://{place.address('dns')}:8055",
+        f"http://{run_context.address('dns')}:8055",
     )
 
 
-def know(acme: Acme, domain: str, host_address: str) -> None:
-    """Give the issuer's DNS the A record of the domain; every other name stays unknown to it."""
+def add_record(acme: Acme, domain: str, host_address: str) -> None:
+    """Add the domain's A record to the issuer's DNS server, which resolves no other name."""
     record = {"host": f"{domain}.", "addresses": [host_address]}
     requests.post(f"{acme.dns_management}/add-a", json=record, timeout=5).raise_for_status()
 
 
-def _issuing_root(base: str, its_authority: str) -> str:
-    trusting = ssl.create_default_context(cadata=its_authority)
+def _issuing_root(base: str, api_authority: str) -> str:
+    trusting = ssl.create_default_context(cadata=api_authority)
     with urllib.request.urlopen(f"https://{base}:15000/roots/0", context=trusting, timeout=5) as answer:
         return str(answer.read().decode())

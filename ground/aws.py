@@ -1,4 +1,4 @@
-"""AWS's place: LocalStack's open core, and the metadata service that gives the host its role's credentials."""
+"""The stand-in for AWS: LocalStack's open core, and the metadata service with the credentials of the host's role."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ import docker
 import requests
 from botocore.config import Config
 
-from ground.container import Place, create, wait
+from ground.container import RunContext, create, wait
 from ground.image_set import ImageSet
 
-# LocalStack takes any; real ones, should the environment hold some, have no business here.
+# LocalStack accepts any credentials. Real ones from the environment must never be used.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "test"}
 REGION = "eu-central-1"
 _READY_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class AwsGround:
-    """A running AWS: its endpoint, and an image that instances can be made of."""
+class AwsEndpoint:
+    """A running LocalStack: its endpoint, and the id of an AMI that it has."""
 
     endpoint_url: str
     ami: str = ""
 
 
-def start(place: Place, images: ImageSet) -> AwsGround:
-    """Start LocalStack and the metadata service; raises Unavailable with their last words when they do not come up."""
-    create(place, "metadata", images.local("metadata"), cap_add=["NET_ADMIN"], environment={"REGION": REGION})
-    container = create(place, "aws", images.local("localstack"))
-    endpoint = f"http://{place.address('aws')}:4566"
+def start(run_context: RunContext, images: ImageSet) -> AwsEndpoint:
+    """Start LocalStack and the metadata service; raises Unavailable with their last log lines when they do not start."""
+    create(run_context, "metadata", images.local("metadata"), cap_add=["NET_ADMIN"], environment={"REGION": REGION})
+    container = create(run_context, "aws", images.local("localstack"))
+    endpoint = f"http://{run_context.address('aws')}:4566"
     wait(container, lambda: requests.get(f"{endpoint}/_localstack/health", timeout=2).ok, _READY_SECONDS)
-    return AwsGround(endpoint, some_ami(endpoint))
+    return AwsEndpoint(endpoint, some_ami(endpoint))
 
 
 def seed(endpoint_url: str, zone: str) -> None:
-    """Make what an account has before a site is deployed: the hosted zone of the domain."""
+    """Create the hosted zone of the domain, which an account has before a site is deployed."""
     client(endpoint_url, "route53").create_hosted_zone(Name=zone, CallerReference=zone)
 
 
 def lose_account(engine: docker.DockerClient, container: str, zone: str) -> None:
-    """Have a running AWS forget all that was made in it, and be as ``start`` and ``seed`` left it.
+    """Restart a running LocalStack, which empties it, and create the hosted zone again as ``seed`` does.
 
-    LocalStack keeps everything in memory and in its container's temporary folder. Raises Unavailable as ``start`` does.
+    LocalStack keeps its state in memory and in its container's temporary folder. Raises Unavailable as ``start`` does.
     """
     found = engine.containers.get(container)
     found.restart(timeout=5)
@@ -56,7 +56,7 @@ def lose_account(engine: docker.DockerClient, container: str, zone: str) -> None
 
 
 def client(endpoint_url: str, service: str) -> Any:
-    """Return a boto3 client for the ground's AWS."""
+    """Return a boto3 client for the run's LocalStack."""
     return boto3.client(
         service,
         region_name=REGION,
@@ -68,8 +68,8 @@ def client(endpoint_url: str, service: str) -> Any:
 
 
 def some_ami(endpoint: str) -> str:
-    """Return an image that instances can be made of.
+    """Return the id of one of Canonical's AMIs.
 
-    LocalStack has not the public parameter that names Canonical's image, so the site file names one that it has.
+    LocalStack lacks the public parameter with the id of Canonical's newest AMI, so the site file names one of its AMIs.
     """
     return str(client(endpoint, "ec2").describe_images(Owners=["099720109477"])["Images"][0]["ImageId"])

@@ -1,4 +1,4 @@
-"""Debian base images: upstream's, or made without a registry: mmdebstrap from the machine's own mirror, then `docker import`."""
+"""Debian base images: pulled from Docker Hub, or made with mmdebstrap from the machine's own mirror and `docker import`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Tell = Callable[[str], None]
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _APT = Path("/etc/apt")
-# A mirror may be a dated copy, whose Release file has run out; its signature still proves where it is from.
+# A mirror may be an old copy with an expired Release file. The signature still proves its origin.
 _VALID = '--aptopt=Acquire::Check-Valid-Until "false"'
-# What Docker's own slim images do: packages are not kept after they were unpacked, nor manuals and translations.
+# As in Docker's slim images: no downloaded packages, manuals or translations.
 _REMOVE = '{ "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };'
 _CLEAN = (
     f"echo 'DPkg::Post-Invoke {_REMOVE} APT::Update::Post-Invoke {_REMOVE}' > \"$1/etc/apt/apt.conf.d/docker-clean\""
@@ -34,14 +34,14 @@ _SUITES = {"DEBIAN_BOOKWORM": "bookworm", "DEBIAN_TRIXIE": "trixie", "DEBIAN_FOR
 
 
 def bases(client: docker.DockerClient, wanted: set[str], tell: Tell) -> dict[str, str]:
-    """Return a local image for each wanted build argument (DEBIAN_TRIXIE, ...), making those that are not there yet."""
+    """Return a local image for each wanted build argument (DEBIAN_TRIXIE, ...), and make the missing ones."""
     with ThreadPoolExecutor() as pool:
         made = pool.map(lambda argument: _base(client, _SUITES[argument], tell), sorted(wanted))
     return dict(zip(sorted(wanted), made, strict=True))
 
 
 def upstream_bases(client: docker.DockerClient, wanted: set[str], tell: Tell) -> dict[str, str]:
-    """Return Docker Hub's own image for each wanted build argument: a machine of another distribution knows no Debian mirror."""
+    """Return Docker Hub's image for each wanted build argument, for a machine without a Debian mirror, and pull missing ones."""
     made = {argument: f"debian:{_SUITES[argument]}-slim" for argument in sorted(wanted)}
     for reference in made.values():
         try:
@@ -59,12 +59,12 @@ def _pull(client: docker.DockerClient, reference: str) -> None:
     except APIError as error:
         raise Unavailable(
             f"{reference} cannot be pulled: {error.explanation or error}",
-            "try again later, or have it made from a Debian mirror: IMAGE_SET=hermetic GROUND_DEBIAN_MIRROR=<address>",
+            "wait and run it again, or make the image from a Debian mirror: set IMAGE_SET=hermetic GROUND_DEBIAN_MIRROR=<address>",
         ) from error
 
 
-def known_mirror() -> str | None:
-    """Return the Debian mirror that this machine itself uses, or GROUND_DEBIAN_MIRROR; None on one that knows none."""
+def configured_mirror() -> str | None:
+    """Return GROUND_DEBIAN_MIRROR, or the Debian mirror from this machine's apt configuration, or None."""
     if named := os.environ.get("GROUND_DEBIAN_MIRROR"):
         return named
     files = [_APT / "sources.list", *sorted((_APT / "sources.list.d").glob("*"))]
@@ -77,10 +77,10 @@ def known_mirror() -> str | None:
 
 
 def debian_mirror() -> str:
-    """Return the known mirror; raises Refused without one."""
-    if known := known_mirror():
-        return known
-    raise Refused("this machine's apt configuration names no Debian mirror", "name one: GROUND_DEBIAN_MIRROR=<address>")
+    """Return the configured mirror; raises Refused without one."""
+    if mirror := configured_mirror():
+        return mirror
+    raise Refused("this machine's apt configuration names no Debian mirror", "set GROUND_DEBIAN_MIRROR=<address>")
 
 
 def _base(client: docker.DockerClient, suite: str, tell: Tell) -> str:
@@ -95,15 +95,17 @@ def _base(client: docker.DockerClient, suite: str, tell: Tell) -> str:
 
 def _make(client: docker.DockerClient, suite: str, reference: str) -> None:
     repository, tag = reference.split(":")
-    # Without root mmdebstrap needs user namespaces, which a machine may not give to everyone.
+    # Without root mmdebstrap needs user namespaces, which a machine may deny to users.
     if why := sudo.obstacle():
-        raise Refused(f"to make the base image {reference} {why}", "run once as root, or as a user who has sudo")
+        raise Refused(f"making the base image {reference} {why}", "run it once as root, or as a user with sudo")
     with tempfile.TemporaryDirectory() as folder:
-        # A file in between, for a pipe into `docker import` would hide that mmdebstrap failed.
+        # Not a pipe into `docker import`, which would hide a failure of mmdebstrap.
         archive = Path(folder) / "root.tar"
         source = f"deb [signed-by={_KEYRING}] {debian_mirror()} {suite} main"
         argv = sudo.as_root([*_RECIPE, suite, str(archive), source])
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Unavailable(f"mmdebstrap {suite} failed:\n{done.stderr[-2000:]}", "check the mirror: apt-get update")
+            raise Unavailable(
+                f"mmdebstrap {suite} failed:\n{done.stderr[-2000:]}", "check the mirror: run apt-get update"
+            )
         client.api.import_image_from_file(str(archive), repository=repository, tag=tag)

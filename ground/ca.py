@@ -1,4 +1,4 @@
-"""Certificates for the ground's TLS servers, each of an authority made for it alone."""
+"""Certificates for the TLS servers of the test environment, each from an authority made for that server alone."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Identity:
-    """What a TLS server shows (certificate and key, PEM) and whom its clients have to trust (PEM text)."""
+    """A TLS server's certificate and key (PEM), and the authority that its clients must trust (PEM text)."""
 
     certificate: bytes
     key: bytes
     authority: str
 
 
-def server_identity(where: str) -> Identity:
-    """Make an authority, and a certificate signed by it for the server at the IP address ``where``."""
+def server_identity(address: str) -> Identity:
+    """Make an authority, and a certificate signed by it for the server at the IP address ``address``."""
     authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"ground's authority for {where}")])
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, where)])
-    named = x509.SubjectAlternativeName([x509.IPAddress(ip_address(where))])
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"test authority for {address}")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
+    named = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
     authority = _certificate(issuer, issuer, authority_key, authority_key, is_authority=True)
     server = _certificate(subject, issuer, server_key, authority_key, is_authority=False)
     signed = server.add_extension(named, critical=False).sign(authority_key, hashes.SHA256())
@@ -44,7 +44,7 @@ def _certificate(
     *,
     is_authority: bool,
 ) -> x509.CertificateBuilder:
-    """The extensions are those that Python 3.13 and newer demand (RFC 5280, section 4.2.1)."""
+    """A certificate with the extensions that Python 3.13 and newer require (RFC 5280, section 4.2.1)."""
     now = datetime.now(UTC)
     by = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
     return (

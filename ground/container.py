@@ -1,4 +1,4 @@
-"""One container of the ground: started with the run's labels, waited for, and explained when it does not come up."""
+"""One container of the test environment: start it with the run's label, and wait until it is ready."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ops.errors import Unavailable
 
 RUN_LABEL = "gitea-suite.run"
 
-# Known before anything starts, so that certificates and the run's site file can name them.
+# Fixed, so that certificates and the run's site file can contain them before any container starts.
 _ADDRESSES = {"registry": 10, "aws": 11, "metadata": 12, "acme": 13, "dns": 14, "mail": 15, "host": 20}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the ground's containers of one run live: the engine, the run's network, and the run's name."""
+class RunContext:
+    """What all containers of one run share: the engine, the run's network, and the run's name."""
 
     client: docker.DockerClient
     network: str
@@ -31,16 +31,16 @@ class Place:
     run: str
 
     def name(self, alias: str) -> str:
-        """Return the engine-wide unique name of the run's container or volume."""
+        """Return the name of the run's container or volume, unique in the engine."""
         return f"{self.run}-{alias}"
 
     def address(self, alias: str) -> str:
-        """Return the IPv4 address that the container called ``alias`` has, or will have, on the run's network."""
+        """Return the IPv4 address of the container called ``alias`` on the run's network, also before it exists."""
         return str(ip_network(self.subnet)[_ADDRESSES[alias]])
 
 
 def create(
-    place: Place,
+    run_context: RunContext,
     alias: str,
     image: str,
     *,
@@ -51,19 +51,19 @@ def create(
     environment: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Container:
-    """Start a container that the run's network knows as ``alias``, with ``files`` (path to content) in it from the start."""
-    endpoint = place.client.api.create_endpoint_config(aliases=[alias], ipv4_address=place.address(alias))
-    container = place.client.containers.create(
+    """Start a container with the DNS name ``alias`` on the run's network; ``files`` (path to content) are copied in before."""
+    endpoint = run_context.client.api.create_endpoint_config(aliases=[alias], ipv4_address=run_context.address(alias))
+    container = run_context.client.containers.create(
         image,
         list(command) if command else None,
-        name=place.name(alias),
+        name=run_context.name(alias),
         hostname=alias,
-        labels={RUN_LABEL: place.run},
+        labels={RUN_LABEL: run_context.run},
         environment=dict(environment or {}),
         ports=dict(ports or {}),
         volumes=dict(volumes or {}),
-        network=place.network,
-        networking_config={place.network: endpoint},
+        network=run_context.network,
+        networking_config={run_context.network: endpoint},
         **more,
     )
     for path, content in (files or {}).items():
@@ -73,7 +73,10 @@ def create(
 
 
 def wait(container: Container, ready: Callable[[], bool], seconds: float) -> None:
-    """Wait until ``ready`` says so; raises Unavailable with the container's last log lines when it stops or takes longer."""
+    """Wait until ``ready`` returns True.
+
+    Raises Unavailable with the container's last log lines when it stops or takes longer than ``seconds``.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if _quietly(ready):
@@ -83,7 +86,9 @@ def wait(container: Container, ready: Callable[[], bool], seconds: float) -> Non
             break
         time.sleep(0.2)
     log = container.logs(tail=20).decode("utf-8", "replace")
-    raise Unavailable(f"{container.name} did not come up ({container.status}):\n{log}", f"docker logs {container.name}")
+    raise Unavailable(
+        f"{container.name} did not start ({container.status}):\n{log}", f"run docker logs {container.name}"
+    )
 
 
 def _quietly(ready: Callable[[], bool]) -> bool:

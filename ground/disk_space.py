@@ -1,4 +1,4 @@
-"""Room on the disk, asked about before anything is begun."""
+"""The check for free disk space, before anything is started."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from ops.errors import Refused
 NEEDED_GIB = 8
 
 
-def require_space(tell: Callable[[str], None], where: Path = Path("/var/lib"), *, needed_gib: int = NEEDED_GIB) -> None:
-    """Raise Refused, with both numbers, when the disk that holds Docker's data has less room than a run needs."""
-    free = shutil.disk_usage(where).free / 2**30
+def require_space(
+    tell: Callable[[str], None], folder: Path = Path("/var/lib"), *, needed_gib: int = NEEDED_GIB
+) -> None:
+    """Raise Refused, with both numbers, when the disk with Docker's data has less free space than a run needs."""
+    free = shutil.disk_usage(folder).free / 2**30
     if free < needed_gib:
         raise Refused(
-            f"{free:.1f} GiB are free below {where}, a run needs {needed_gib}", "docker system prune, or a larger disk"
+            f"{free:.1f} GiB are free below {folder}, a run needs {needed_gib}",
+            "free disk space (for example: docker system prune) or enlarge the disk",
+            left_as="nothing was changed",
         )
     tell(f"disk: {free:.0f} GiB free, {needed_gib} needed")

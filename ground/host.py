@@ -1,4 +1,4 @@
-"""EC2's place: a container with systemd, sshd and room for a Docker engine of its own, as a cloud image comes up."""
+"""The stand-in for EC2: a container with systemd, sshd and its own Docker engine, in the state of a new cloud instance."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ops.errors import Unavailable
 SSH_USER = "admin"
 SSH_PORT = 22
 
-# Where the data volume is found, whatever device number it got; a cloud makes such a link by the volume's id.
+# A stable link to the data volume, whatever its device number; a cloud makes such a link from the volume's id.
 DATA_DEVICE = "/dev/disk/by-id/ground-data"
 
-# Packages that one run downloaded serve the next; shared by runs side by side, and never removed by a run.
+# Downloaded packages, shared by all runs and never removed by a run.
 PACKAGE_CACHE_VOLUME = "gitea-suite-apt-cache"
 
-# What the host keeps on its root disk, where the engine cannot work on the layers of a container.
+# Docker's data on the host's root disk: the inner engine cannot work on the layers of a container.
 _ROOT_VOLUME = "docker"
 _DATA_VOLUME = "data"
 
@@ -34,20 +34,20 @@ _BOOT_SECONDS = 60
 _SHUTDOWN_SECONDS = 90
 _JOURNAL = ["journalctl", "--no-pager", "--lines=30", "--output=short-monotonic"]
 
-# Where version 1 of the control groups keeps who stands still; there is no such place in version 2.
+# The freezer of cgroup version 1; version 2 has no such folder.
 _FREEZER = Path("/sys/fs/cgroup/freezer")
 
-# What systemd 257 must be told where the machine's control groups are version 1.
+# systemd 257 needs these settings on a machine with cgroup version 1.
 _CGROUP_V1_COMMAND = ["/sbin/init", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "systemd.unified_cgroup_hierarchy=0"]
-# In version 2 the host has a hierarchy of its own, which the engine gives it to read. Had it this machine's, its own engine would
-# look for its containers at the root of that, and one that it freezes would go on.
+# With cgroup version 2 the host gets its own hierarchy, which the engine mounts read-only. With this machine's hierarchy the inner
+# engine would look for its containers at the wrong root, and a paused container would keep running.
 _CGROUP_V2_COMMAND = ["sh", "-c", "mount -o remount,bind,rw /sys/fs/cgroup && exec /sbin/init"]
 _CGROUP = "/sys/fs/cgroup"
 
 
 @dataclass(frozen=True)
-class HostGround:
-    """A running host: its container's name, the address this machine reaches it by, and its data volume's device."""
+class HostContainer:
+    """A running host container: its name, its IP address on the run's network, and the device of its data volume."""
 
     name: str
     address: str
@@ -65,13 +65,13 @@ def start(
     address: str | None = None,
     data_gib: int = 20,
     shared: Sequence[Path] = (),
-) -> HostGround:
+) -> HostContainer:
     """Start the run's host and return it once sshd answers; ``public_key`` may log in as SSH_USER.
 
-    ``metadata_address`` is who answers for 169.254.169.254 (None: no one). ``address`` fixes the host's address on the
-    network. The data volume is ``data_gib`` GiB, sparse, blank on the run's first host, and outlives a replaced one.
-    What is ``shared`` of this machine's files it may read. Raises Unavailable with the journal's last lines when the host does
-    not come up within a minute.
+    ``metadata_address`` answers for 169.254.169.254 (None: no metadata service). ``address`` fixes the host's address on
+    the network. The data volume is a sparse file of ``data_gib`` GiB, blank on the run's first host; a replacement host
+    keeps it. ``shared`` paths of this machine are mounted read-only. Raises Unavailable with the journal's last lines
+    when sshd does not answer within a minute.
     """
     environment = {"container": "docker", "GROUND_SSH_KEY": public_key.strip(), "GROUND_DATA_GIB": str(data_gib)}
     if metadata_address:
@@ -88,12 +88,12 @@ def start(
         network=network,
         networking_config={network: endpoint},
         volumes=_volumes(docker_client, run_id) | {str(each): {"bind": str(each), "mode": "ro"} for each in shared},
-        # A machine that reboots itself comes up again.
+        # A host that reboots itself starts again.
         restart_policy={"Name": "unless-stopped"},
-        **_rights(docker_client),
+        **_privileges(docker_client),
     )
     container.start()
-    return _come_up(container)
+    return _await_boot(container)
 
 
 def _create(client: docker.DockerClient, image: str, command: list[str], **settings: Any) -> Container:
@@ -102,42 +102,41 @@ def _create(client: docker.DockerClient, image: str, command: list[str], **setti
     except APIError as error:
         if "invalid CapDrop" not in str(error):
             raise
-    # A newer engine on a machine that has not SYS_RESOURCE either: it takes "all" for all there is, and leaving out more for a
-    # mistake.
+    # On a machine without SYS_RESOURCE a newer engine does not count it in "ALL", and rejects dropping it.
     return client.containers.create(image, command, **settings | {"cap_drop": []})
 
 
-def restart(docker_client: docker.DockerClient, host: HostGround) -> HostGround:
-    """Reboot the host in good order and return it once sshd answers; its address may be another one.
+def restart(docker_client: docker.DockerClient, host: HostContainer) -> HostContainer:
+    """Reboot the host with a clean shutdown and return it once sshd answers; its address may have changed.
 
-    Raises Unavailable with the journal's last lines when it does not come up again within a minute.
+    Raises Unavailable with the journal's last lines when sshd does not answer within a minute.
     """
     container = docker_client.containers.get(host.name)
     container.restart(timeout=_SHUTDOWN_SECONDS)
-    return _come_up(container)
+    return _await_boot(container)
 
 
 def cut_power(docker_client: docker.DockerClient, name: str) -> None:
-    """End the host of that name as a loss of power does, and give the power back: returns once sshd answers.
+    """Kill the host container without a shutdown, as a power failure does, and start it: returns once sshd answers.
 
     Raises Unavailable as ``restart`` does.
     """
     container = docker_client.containers.get(name)
-    frozen = _said(container, ["docker", "ps", "--quiet", "--no-trunc", "--filter", "status=paused"]).split()
-    blow = threading.Thread(target=container.kill)
-    blow.start()
-    # Whoever stands still does not die either where control groups are version 1, and the whole machine waits for it: by now
-    # all others are dead, and it dies as it wakes.
-    blow.join(1)
-    for state in (state for each in frozen for state in _FREEZER.glob(f"**/{each}/freezer.state")):
+    paused = _output(container, ["docker", "ps", "--quiet", "--no-trunc", "--filter", "status=paused"]).split()
+    kill = threading.Thread(target=container.kill)
+    kill.start()
+    # With cgroup version 1 a frozen process cannot be killed, and the kill of the host waits for it. After a second all other
+    # processes are dead; a thawed one dies at once.
+    kill.join(1)
+    for state in (state for each in paused for state in _FREEZER.glob(f"**/{each}/freezer.state")):
         state.write_text("THAWED")
-    blow.join()
+    kill.join()
     container.start()
-    _come_up(container)
+    _await_boot(container)
 
 
-def power_off(docker_client: docker.DockerClient, host: HostGround) -> None:
-    """End the host in good order and for good: all it had is gone but for the data volume."""
+def power_off(docker_client: docker.DockerClient, host: HostContainer) -> None:
+    """Shut the host down cleanly and remove it; only its data volume remains."""
     container = docker_client.containers.get(host.name)
     container.stop(timeout=_SHUTDOWN_SECONDS)
     container.remove(v=True)
@@ -146,7 +145,7 @@ def power_off(docker_client: docker.DockerClient, host: HostGround) -> None:
 
 
 def blank_disk(docker_client: docker.DockerClient, run_id: str) -> None:
-    """Do away with the data volume of a host that is gone. The next host has a blank one."""
+    """Remove the data volume of a removed host; the next host gets a blank one."""
     docker_client.volumes.get(f"{run_id}-{_DATA_VOLUME}").remove()
 
 
@@ -158,8 +157,8 @@ def _command(client: docker.DockerClient) -> list[str]:
     return _CGROUP_V2_COMMAND if _has_cgroup_v2(client) else _CGROUP_V1_COMMAND
 
 
-def _rights(client: docker.DockerClient) -> dict[str, Any]:
-    """What systemd and an inner engine need. SYS_RESOURCE is left out: a machine may not have it to give away."""
+def _privileges(client: docker.DockerClient) -> dict[str, Any]:
+    """The privileges of systemd and an inner engine, without SYS_RESOURCE, which some machines cannot grant."""
     return {
         "cap_add": ["ALL"],
         "cap_drop": ["SYS_RESOURCE"],
@@ -182,7 +181,7 @@ def _volumes(client: docker.DockerClient, run_id: str) -> dict[str, dict[str, st
     return {source: {"bind": path, "mode": "rw"} for source, path in paths.items()}
 
 
-def _come_up(container: Container) -> HostGround:
+def _await_boot(container: Container) -> HostContainer:
     deadline = time.monotonic() + _BOOT_SECONDS
     while time.monotonic() < deadline:
         container.reload()
@@ -191,10 +190,10 @@ def _come_up(container: Container) -> HostGround:
         address = _address(container)
         if _ssh_answers(address):
             _require_data_device(container)
-            return HostGround(str(container.name), address)
+            return HostContainer(str(container.name), address)
         time.sleep(0.1)
-    message = f"{container.name} did not come up ({container.status}):\n{_last_words(container)}"
-    raise Unavailable(message, f"docker exec {container.name} journalctl; docker logs {container.name}")
+    message = f"{container.name} did not boot ({container.status}):\n{_last_output(container)}"
+    raise Unavailable(message, f"run docker exec {container.name} journalctl, and docker logs {container.name}")
 
 
 def _address(container: Container) -> str:
@@ -212,20 +211,20 @@ def _ssh_answers(address: str) -> bool:
 
 def _require_data_device(container: Container) -> None:
     if container.exec_run(["test", "-b", DATA_DEVICE]).exit_code:
-        words = _said(container, ["journalctl", "--no-pager", "--unit=ground-data-disk"])
+        log = _output(container, ["journalctl", "--no-pager", "--unit=ground-data-disk"])
         raise Unavailable(
-            f"{container.name} has no data volume:\n{words}", "give this machine loop devices: modprobe loop"
+            f"{container.name} has no data volume:\n{log}", "give this machine loop devices: run modprobe loop"
         )
 
 
-def _last_words(container: Container) -> str:
-    """The journal where the host still runs, else what its console said."""
+def _last_output(container: Container) -> str:
+    """The end of the journal of a running host, of the console of a stopped one."""
     if container.status == "running":
-        return _said(container, _JOURNAL)
+        return _output(container, _JOURNAL)
     return bytes(container.logs(tail=30)).decode("utf-8", "replace")
 
 
-def _said(container: Container, command: list[str]) -> str:
+def _output(container: Container, command: list[str]) -> str:
     try:
         output: Any = container.exec_run(command).output
     except (APIError, NotFound) as error:

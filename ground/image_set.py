@@ -1,4 +1,4 @@
-"""The image set: the hermetic images in ground/images, built once by content, or upstream's where they are asked for."""
+"""The image set: the hermetic images of ground/images, each built once per content, or upstream's images on request."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ops.world import wheels
 
 Tell = Callable[[str], None]
 
-HERE = Path(__file__).parent / "images"
-# What compose/ops/Dockerfile builds on.
+IMAGES = Path(__file__).parent / "images"
+# The base image of compose/ops/Dockerfile.
 OPS_BASE = "debian:trixie-slim"
 REPOSITORY = Path(__file__).parents[1]
-_SAID = {
+_NOTICES = {
     "hermetic": "image set: hermetic, built here; IMAGE_SET=upstream runs the images that the pins name",
     "upstream": "image set: upstream, the images that the pins name",
 }
@@ -35,7 +35,7 @@ _SAID = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """One folder of ground/images: what it builds, and which upstream tags it stands in for."""
+    """One folder of ground/images: its Dockerfile, and the upstream tags that its image replaces."""
 
     name: str
     folder: Path
@@ -46,65 +46,69 @@ class Recipe:
 
     @property
     def base_arguments(self) -> set[str]:
-        """The base images that the Dockerfile asks for by build argument."""
+        """The build arguments for base images in the Dockerfile."""
         lines = (self.folder / "Dockerfile").read_text(encoding="utf-8").splitlines()
         return {line.split()[1] for line in lines if line.startswith("ARG DEBIAN_")}
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Local images by what they stand in for (``gitea/gitea:28.1.0``) or, for the ground's own, by their name."""
+    """Local images by the upstream reference that they replace (``gitea/gitea:28.1.0``), or by the name of their folder."""
 
     name: str
     references: Mapping[str, str]
 
     def local(self, wanted: str) -> str:
-        """Return the local image for an upstream reference or a ground image's name; raises ConfigError for neither."""
+        """Return the local image for an upstream reference or a folder of ground/images; raises ConfigError for others."""
         if wanted in self.references:
             return self.references[wanted]
         if self.name == "upstream" and ":" in wanted:
             return wanted
-        raise ConfigError(f"no image stands in for {wanted}", "add its tag to the image.toml of ground/images")
+        raise ConfigError(
+            f"no image of ground/images replaces {wanted}", "set its tag in the image.toml below ground/images"
+        )
 
 
 def recipes() -> tuple[Recipe, ...]:
     """Return every recipe of ground/images, by name."""
-    return tuple(_recipe(each.parent) for each in sorted(HERE.glob("*/image.toml")))
+    return tuple(_recipe(each.parent) for each in sorted(IMAGES.glob("*/image.toml")))
 
 
 def pinned() -> dict[str, str]:
-    """Return the stack's pins as compose/images.env has them: ``{"GITEA_IMAGE": "gitea/gitea:28.1.0", ...}``."""
+    """Return the stack's pins from compose/images.env: ``{"GITEA_IMAGE": "gitea/gitea:28.1.0", ...}``."""
     return pins.pinned(REPOSITORY / "compose")
 
 
 def published(made: ImageSet) -> tuple[str, ...]:
-    """Return what the ground's registry has: the stack's pins, and every release that an update may be rehearsed with."""
+    """Return the references in the run's registry: the stack's pins, and every release that the update tests use."""
     names = {pin.rpartition(":")[0] for pin in pinned().values()}
     return tuple(each for each in made.references if each.rpartition(":")[0] in names)
 
 
 def choose() -> str:
-    """Return "upstream" where IMAGE_SET asks for it, else "hermetic": what a test means must not hang on who answers."""
+    """Return "upstream" if IMAGE_SET is "upstream", else "hermetic".
+
+    It never depends on network access: a test result must have one meaning.
+    """
     named = os.environ.get("IMAGE_SET", "auto")
     if named not in ("auto", "hermetic", "upstream"):
-        raise ConfigError(f"IMAGE_SET={named} is not known", "give auto, hermetic or upstream")
+        raise ConfigError(f"IMAGE_SET={named} is not a valid image set", "give auto, hermetic or upstream")
     return "upstream" if named == "upstream" else "hermetic"
 
 
 def makes_bases() -> bool:
-    """Whether Debian base images are made on this machine; one that knows no Debian mirror takes the registry's."""
-    return choose() == "hermetic" and base_images.known_mirror() is not None
+    """Whether this machine makes the Debian base images; without a Debian mirror it pulls them."""
+    return choose() == "hermetic" and base_images.configured_mirror() is not None
 
 
 def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[str] = ()) -> ImageSet:
-    """Build what is not built yet of the chosen set (``only`` narrows it to these recipes) and return the whole set.
+    """Build the missing images of the chosen set (with ``only``, of these recipes) and return the whole set.
 
-    An image is named by the content it is made from, so that an unchanged folder is never built twice.
+    An image's tag is a digest of its build context, so an unchanged folder is never built twice.
     """
     chosen = choose()
-    tell(_SAID[chosen])
-    wanted = [each for each in recipes() if not only or each.name in only]
-    wanted = [each for each in wanted if chosen == "hermetic" or not each.upstream]
+    tell(_NOTICES[chosen])
+    wanted = [each for each in recipes() if _is_wanted(each, chosen, only)]
     bases = {"DEBIAN_TRIXIE"}.union(*(each.base_arguments for each in wanted))
     arguments = (base_images.bases if makes_bases() else base_images.upstream_bases)(client, bases, tell)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -114,16 +118,21 @@ def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[s
     return ImageSet(chosen, references)
 
 
+def _is_wanted(recipe: Recipe, chosen: str, only: Sequence[str]) -> bool:
+    return (not only or recipe.name in only) and (chosen == "hermetic" or not recipe.upstream)
+
+
 def digests(client: docker.DockerClient, made: ImageSet) -> dict[str, str]:
-    """Return the digest of each image by its reference: the engine's for what was built here, the registry's for pins."""
-    asked = set(pinned().values()) if made.name == "upstream" else set()
+    """Return the digest of each image by its reference: the engine's for local builds, the registry's for pins."""
+    to_resolve = set(pinned().values()) if made.name == "upstream" else set()
     try:
-        said = {pin: client.api.inspect_distribution(pin)["Descriptor"]["digest"] for pin in sorted(asked)}
+        resolved = {pin: client.api.inspect_distribution(pin)["Descriptor"]["digest"] for pin in sorted(to_resolve)}
     except APIError as error:
         raise Unavailable(
-            f"the registry names no digest: {error.explanation or error}", "try again later, or IMAGE_SET=hermetic"
+            f"the registry returned no digest: {error.explanation or error}",
+            "wait and run it again, or set IMAGE_SET=hermetic",
         ) from error
-    return said | {name: client.images.get(reference).id for name, reference in made.references.items()}
+    return resolved | {name: client.images.get(reference).id for name, reference in made.references.items()}
 
 
 def _recipe(folder: Path) -> Recipe:
@@ -168,7 +177,7 @@ def _build_one(
             client.images.build(path=str(context), tag=reference, buildargs=arguments, rm=True)
         except (BuildError, APIError) as error:
             raise OpsError(
-                f"building {recipe.name} failed: {error}\n{_log_end(error)}", f"mend {recipe.folder}"
+                f"building {recipe.name} failed: {error}\n{_log_end(error)}", f"fix {recipe.folder}"
             ) from error
 
 
@@ -182,10 +191,10 @@ def _copy(source: Path, target: Path) -> None:
 def _place_vendored(recipe: Recipe, context: Path, cache: Path) -> None:
     requirements = REPOSITORY / recipe.vendored["requirements"]
     key = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
-    kept = cache / "vendored" / f"{requirements.stem}-{key}"
-    if not kept.is_dir():
-        wheels.vendor(requirements, kept, python_version=recipe.vendored["python"])
-    shutil.copytree(kept, context / recipe.vendored["target"], symlinks=True)
+    cached = cache / "vendored" / f"{requirements.stem}-{key}"
+    if not cached.is_dir():
+        wheels.vendor(requirements, cached, python_version=recipe.vendored["python"])
+    shutil.copytree(cached, context / recipe.vendored["target"], symlinks=True)
 
 
 def _log_end(error: Any) -> str:

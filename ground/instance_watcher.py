@@ -1,6 +1,6 @@
-"""The host's container follows the instance that it stands for: when AWS ends that and has another, so does the ground.
+"""Follow the site's instance in LocalStack: report when it ends and when a new one exists, with or without its data volume.
 
-So does the data disk: a machine whose volume is gone from AWS too gets a blank one.
+LocalStack's instances are records only; the host is a container, which the caller replaces.
 """
 
 from __future__ import annotations
@@ -19,50 +19,54 @@ _ENDED = frozenset({"shutting-down", "terminated"})
 
 
 @contextmanager
-def following(
+def watching(
     endpoint_url: str, name: str, *, power_off: Callable[[], None], power_on: Callable[[bool], None]
 ) -> Iterator[None]:
     """Watch the instances called ``name`` for the length of the block.
 
-    ``power_off`` is called when the instance ends that was there first, ``power_on`` when the next one lives,
-    and told whether the data volume is still there.
+    Calls ``power_off`` when the current instance ends, and ``power_on`` when the next one exists, with True if the data
+    volume is still the same.
     """
-    over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(endpoint_url, name, power_off, power_on, over), daemon=True)
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(endpoint_url, name, power_off, power_on, ended), daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         watcher.join()
 
 
 def _watch(
-    endpoint_url: str, name: str, power_off: Callable[[], None], power_on: Callable[[bool], None], over: threading.Event
+    endpoint_url: str,
+    name: str,
+    power_off: Callable[[], None],
+    power_on: Callable[[bool], None],
+    ended: threading.Event,
 ) -> None:
     client = aws.client(endpoint_url, "ec2")
-    # None: there is no instance yet, and the machine waits for the first. Empty: its instance has ended.
-    standing: str | None = None
+    # None before the first instance exists. Empty after an instance has ended.
+    current: str | None = None
     disk = ""
-    while not over.wait(_EVERY_SECONDS):
+    while not ended.wait(_EVERY_SECONDS):
         try:
             alive, disks = _alive(client, name), _disks(client, name)
         except (BotoCoreError, ClientError):
-            # Busy for a moment; it is asked again.
+            # LocalStack is busy. The next round asks again.
             continue
-        if alive == (standing or ""):
+        if alive == (current or ""):
             if alive and disks:
                 disk = disks[0]
             continue
-        if standing:
+        if current:
             power_off()
-        if alive and standing is not None:
+        if alive and current is not None:
             power_on(disk in disks)
-        standing = alive
+        current = alive
 
 
 def _alive(client: Any, name: str) -> str:
-    """The id of the instance called ``name`` that has not ended; empty when there is none."""
+    """The id of the running instance called ``name``, or an empty string."""
     found = client.describe_instances(Filters=[{"Name": "tag:Name", "Values": [name]}])["Reservations"]
     instances = [one for each in found for one in each["Instances"]]
     return next((str(one["InstanceId"]) for one in instances if one["State"]["Name"] not in _ENDED), "")

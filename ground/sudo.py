@@ -1,4 +1,4 @@
-"""Becoming root on this machine: through sudo, where this user is someone else; or why not."""
+"""Root on this machine: through sudo for other users, or the reason why it is not available."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Sequence
 
 
 def as_root(argv: Sequence[str]) -> list[str]:
-    """Return the command as root runs it: through sudo where this user is someone else, and has it."""
+    """Return the command for root: with sudo in front unless this user is root or there is no sudo."""
     return [*argv] if os.geteuid() == 0 or not shutil.which("sudo") else ["sudo", *argv]
 
 
-@functools.cache  # a password is asked for once
+@functools.cache  # asks for a password only once
 def obstacle() -> str:
-    """Return why root is not to be had, or nothing where it is. Who sits at a terminal may be asked for a password."""
+    """Return why root is not available, or "" when it is. At a terminal, sudo may ask for a password."""
     if os.geteuid() == 0:
         return ""
     if not shutil.which("sudo"):
         return "needs root, and there is no sudo"
-    # Where nobody can be asked for a password, sudo has to do without one.
+    # Without a terminal, sudo must work without a password.
     if _works(["sudo", "-n", "true"]) or (_has_terminal() and _works(["sudo", "-v"], quiet=False)):
         return ""
     return "needs root, and sudo does not permit it to this user"

@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from ops.backup import catalogue, contents, records, repositories
+from ops.backup import catalogue, contents, records
+from ops.backup import repositories as backup_repositories
 from ops.backup.manifest import Manifest
 from ops.backup.records import Drill, due, to_json
 from ops.backup.repositories import DUMP, Repositories
@@ -39,6 +40,7 @@ _HEALTHY_SECONDS = 300
 _CLONED_REPOSITORIES = 3
 _SIGN_IN = """printf 'header = "Authorization: token %s"\\n' "$TOKEN" |
 curl -fsS -K - -o /dev/null http://127.0.0.1:3000/api/v1/user"""
+_HEALTH = ["curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:3000/api/healthz"]
 _CLONE = (
     'rm -rf /tmp/drill && git clone -q --mirror "$1" /tmp/drill && git -C /tmp/drill fsck --no-dangling --no-progress'
 )
@@ -64,7 +66,7 @@ def drill(
     with exclusive(paths.lock.with_name("drill.lock"), began):
         if when_due and not due(catalogue.drills(site, world), site.backup.drill_days, began):
             return Report("drill", False, "no drill is due")
-        both = repositories.repositories(site, world, paths, locks_reads=True)
+        both = backup_repositories.repositories(site, world, paths, locks_reads=True)
         chosen = catalogue.choose(catalogue.list_backups(site, world, both))
         earlier = catalogue.drills(site, world)[-1:]
         known = [name for each in earlier for name in each.accepted]
@@ -156,7 +158,7 @@ def _run_drill(
                 findings += checked.findings
                 notes += checked.notes
             with timer.step(LAST_STEP):
-                findings += _usage_findings(world, chosen, site.gitea.admin_username)
+                findings += _usage_findings(world, sample(_served(world, chosen)), site.gitea.admin_username)
         except INACCESSIBLE:
             raise
         except OpsError as error:
@@ -223,8 +225,24 @@ def _repository_rows(world: World) -> dict[str, bool]:
         return repository_rows(session)
 
 
-def _usage_findings(world: World, chosen: Manifest, administrator: str) -> list[str]:
-    """Use the scratch site as a person does: sign in as the administrator, clone a few repositories."""
+def _served(world: World, chosen: Manifest) -> list[str]:
+    """Return the repositories of the backup that Gitea serves to clients by its rows."""
+    return [name for name, is_served in _repository_rows(world).items() if is_served and name in chosen.repositories]
+
+
+def _usage_findings(world: World, repositories: Sequence[str], administrator: str) -> list[str]:
+    """Use the scratch site as a person does, with these repositories, and return each finding.
+
+    Without its database, Gitea answers 401 to the right token: then the finding is the database, not the account.
+    """
+    findings = _sign_in_and_clone(world, repositories, administrator)
+    if findings and world.containers.execute(PROJECT, "gitea", _HEALTH, user="git").code:
+        return [f"Gitea or its database does not answer on the scratch site: {findings[0]}"]
+    return findings
+
+
+def _sign_in_and_clone(world: World, repositories: Sequence[str], administrator: str) -> list[str]:
+    """Sign in as the administrator and clone the repositories; return each finding."""
     created = world.containers.execute(
         PROJECT,
         "gitea",
@@ -259,8 +277,7 @@ def _usage_findings(world: World, chosen: Manifest, administrator: str) -> list[
         "GIT_CONFIG_VALUE_0": f"Authorization: Basic {pair}",
         "GIT_TERMINAL_PROMPT": "0",
     }
-    served = [name for name, is_served in _repository_rows(world).items() if is_served and name in chosen.repositories]
-    for name in sample(served):
+    for name in repositories:
         argv = ["sh", "-c", _CLONE, "clone", f"http://127.0.0.1:3000/{name}"]
         cloned = world.containers.execute(PROJECT, "gitea", argv, user="git", environment=environment)
         if cloned.code:

@@ -17,6 +17,7 @@ from typing import Any
 import ansible_runner
 
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
+from ops.world.playbook_watch import REMOTE_SECONDS, PlaybookWatch
 from ops.world.process import INTERRUPTS_TOLERATED, POLITE_SECONDS, signals_held
 
 # The task of site.yml that waits for the host. When it fails, the host is unreachable.
@@ -50,12 +51,14 @@ def play(
     tell: Callable[[str], None],
     check: bool = False,
     boot_seconds: int = 20,
+    silence_seconds: float = REMOTE_SECONDS,
 ) -> Played:
     """Run a playbook against one host and return what changed. ``check`` only reports what would change.
 
-    ``boot_seconds`` is how long the host may take until it answers; a new machine needs longer.
+    ``boot_seconds`` is how long the host may take until it answers; a new machine needs longer. A task that works on the
+    host and has no event for ``silence_seconds`` ends the playbook.
     ``host`` holds the connection variables (ansible_host, ansible_user, ...). ``state`` takes the inventory, the variables
-    and Ansible's artifacts. Raises Unavailable for an unreachable host, and the error of ``failure_from`` for a failed
+    and Ansible's artifacts. Raises Unavailable for an unreachable host or a silent playbook, and the error of ``failure_from`` for a failed
     task. An interrupt ends Ansible and all its processes on this machine; then it is raised.
     """
     inventory, extra = state / "inventory.json", state / "variables.json"
@@ -66,7 +69,8 @@ def play(
     extra.write_text(
         json.dumps({**variables, "site_boot_seconds": boot_seconds}, indent=2, default=str), encoding="utf-8"
     )
-    events = Events(tell)
+    watch = PlaybookWatch(tell, remote_seconds=silence_seconds)
+    events = Events(tell, watch)
     with signals_held() as interrupts, ending(interrupts, events, tell) as is_due:
         runner = ansible_runner.run(
             private_data_dir=str(state),
@@ -76,11 +80,18 @@ def play(
             cmdline=f"--extra-vars @{extra}" + (" --check" if check else ""),
             event_handler=events.take,
             # Without a callback, ansible-runner installs its own signal handlers and leaves them installed.
-            cancel_callback=is_due,
+            cancel_callback=lambda: is_due() or watch.is_stuck(),
             envvars=environment(playbooks),
             settings={"pexpect_timeout": _ASK_SECONDS},
             quiet=True,
             rotate_artifacts=5,
+        )
+    if watch.stuck:
+        watch.kill_remaining()
+        raise Unavailable(
+            f"the playbook was ended: {watch.stuck}; its output is in {runner.config.artifact_dir}",
+            "run ops deploy again, and report the output if it stops at the same task",
+            left_as=_changes_kept([] if check else events.changed),
         )
     if events.unreachable:
         raise Unavailable(
@@ -104,7 +115,7 @@ def failure_from(playbook: str, failed: Mapping[str, Any], changed: Sequence[str
     ``left_as`` as there. All other failures become an OpsError.
     """
     name, result = failed["task"], failed["res"]
-    kept = f"the host keeps {len(changed)} change(s) that the playbook made before the failure" if changed else ""
+    kept = _changes_kept(changed)
     if failed.get("task_action") == "ansible.builtin.assert":
         if name == UNDERWAY:
             return Locked(_reason(result), "wait until that has ended, then run ops deploy", left_as=kept)
@@ -137,6 +148,10 @@ def _of_ops(result: Mapping[str, Any], key: str) -> str:
     return str(document.get(key, "")) if isinstance(document, dict) else ""
 
 
+def _changes_kept(changed: Sequence[str]) -> str:
+    return f"the host keeps {len(changed)} change(s) that the playbook made before the failure" if changed else ""
+
+
 def environment(playbooks: Path) -> dict[str, str]:
     """Return the environment variables for ansible-playbook: its settings and Mitogen's strategy.
 
@@ -150,6 +165,8 @@ def environment(playbooks: Path) -> dict[str, str]:
     return {
         "ANSIBLE_CONFIG": str(playbooks / "ansible.cfg"),
         "ANSIBLE_FORCE_COLOR": "false",
+        # A playbook that is stuck prints the stacks of its threads before it is killed (ops/world/playbook_watch.py).
+        "PYTHONFAULTHANDLER": "1",
         "ANSIBLE_STRATEGY": "mitogen_linear",
         "ANSIBLE_STRATEGY_PLUGINS": str(Path(folder, "plugins/strategy")),
         "PATH": _own_programs_first(),
@@ -164,8 +181,9 @@ def _own_programs_first() -> str:
 class Events:
     """The events of a running playbook: prints a line as each task begins, and keeps changes, times and failures."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], watch: PlaybookWatch | None = None) -> None:
         self._tell = tell
+        self._watch = watch or PlaybookWatch(tell)
         self.ran = 0
         self.changed: list[str] = []
         self.seconds: list[tuple[str, float]] = []
@@ -178,9 +196,11 @@ class Events:
         """Take an event of ansible-runner; returns True so that ansible-runner keeps it among the artifacts."""
         data = event.get("event_data", {})
         name = data.get("task", "")
-        self.process = self.process or event.get("pid", 0)
+        self._watch.process = self.process = self.process or event.get("pid", 0)
+        self._watch.heard()
         if event["event"] == "playbook_on_task_start":
             self._failed_items = []
+            self._watch.begin(name, data.get("task_action", ""))
             self._tell(f"ansible: {data.get('role', 'site')}: {name}")
         if event["event"] == "runner_item_on_failed":
             self._failed_items.append(data["res"])

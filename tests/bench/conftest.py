@@ -33,7 +33,7 @@ def sizes(request: pytest.FixtureRequest) -> list[float]:
 def site(sizes: list[float]) -> Iterator[Site]:
     """The local site, on a disk with enough free space for all copies."""
     require_space(print, needed_gib=round(_GROUND_GIB + _COPIES * max(sizes)))
-    with environment.standing(run_registry.REPOSITORY / "sites/local.toml", print) as raised:
+    with environment.running(run_registry.REPOSITORY / "sites/local.toml", print) as raised:
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=raised.images.local(OPS_BASE))
         assert Processes().passthrough([sys.executable, "-m", "ops", "deploy", "--site", str(raised.site_file)]) == 0
         yield on(raised)

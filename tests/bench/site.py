@@ -41,13 +41,13 @@ def on(ground: Environment) -> Site:
     The timers and the WAL stream are stopped, so that only a backup sends data.
     """
     known = load.load(ground.site_file)
-    host, storage = Host(ground.place.name("host")), aws.client(known.aws.endpoint_url, "s3")
+    host, storage = Host(ground.run_context.name("host")), aws.client(known.aws.endpoint_url, "s3")
     host.shell("systemctl stop 'gitea-suite-*.timer' 'gitea-suite-wal*'")
     host.shell("while systemctl is-active --quiet gitea-suite-backup.service; do sleep 0.2; done")
     where = {"LocationConstraint": aws.REGION}
     storage.create_bucket(Bucket=SCRIPTS, CreateBucketConfiguration=where)
     trust = ssl.create_default_context(cafile=ground.authorities)
-    slow = partial(limited_to_baseline, ground.place.name("aws"), ground.images.local("host"))
+    slow = partial(limited_to_baseline, ground.run_context.name("aws"), ground.images.local("host"))
     return Site(host, known.backup.bucket, storage, slow, known.domain, known.host.address, trust)
 
 

@@ -39,7 +39,7 @@ class Deployment:
 def ground() -> Iterator[tuple[Environment, float]]:
     """The local site's test environment, and the seconds of its start."""
     began = time.monotonic()
-    with environment.standing(run_registry.REPOSITORY / "sites/local.toml", print) as raised:
+    with environment.running(run_registry.REPOSITORY / "sites/local.toml", print) as raised:
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=raised.images.local(OPS_BASE))
         yield raised, time.monotonic() - began
 

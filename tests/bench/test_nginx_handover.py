@@ -21,7 +21,7 @@ from ops.world.https import Https
 from tests.bench.record import record
 from tests.support import fakes
 from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, lay_out, run
-from tests.support.load_clients import Crowd
+from tests.support.load_clients import LoadClients
 
 SITE = replace(fakes.site(), domain=DOMAIN)
 REQUESTS = 20_000
@@ -47,9 +47,9 @@ class Figures:
 def nginx_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """nginx with a certificate, and a server instead of Gitea that answers at once."""
     client, made = environment.prepare(print)
-    place, _, lock = ground_run.new_place(client, print)
+    run_context, _, lock = ground_run.new_run(client, print)
     images = {variable: made.local(image) for variable, image in ground_images.pinned().items()}
-    stack = lay_out(place.run, "blink", tmp_path_factory.mktemp("blink"), images)
+    stack = lay_out(run_context.run, "blink", tmp_path_factory.mktemp("blink"), images)
     stack.install_certificate()
     answer = stack.folder / "answer.conf"
     answer.write_text(_ANSWER)
@@ -66,7 +66,7 @@ def nginx_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     finally:
         stack.remove()
         run("docker", "rmi", "--force", other)
-        ground_run.remove(client, place.run)
+        ground_run.remove(client, run_context.run)
         lock.close()
 
 
@@ -74,7 +74,7 @@ def _replaced_under_load(stack: Stack, requests: int, replace_nginx: Callable[[s
     """Replace nginx with each image in turn under load, until the clients have had ``requests`` answers."""
     images = [f"{stack.project}/nginx:next", stack.images["NGINX_IMAGE"]] * (REPLACEMENTS // 2)
     seconds = 0.0
-    with Crowd(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as clients:
+    with LoadClients(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as clients:
         for number, image in enumerate(images, 1):
             began = time.monotonic()
             replace_nginx(image)

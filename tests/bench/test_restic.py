@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ground import aws, environment, run_registry
-from ground.container import RUN_LABEL, Place
+from ground.container import RUN_LABEL, RunContext
 from ground.disk_space import require_space
 from ground.image_set import OPS_BASE
 from ops.config import load
@@ -80,9 +80,9 @@ def folder() -> Iterator[Path]:
 def bench(folder: Path) -> Iterator[Bench]:
     require_space(print, needed_gib=_NEEDED_GIB)
     client, built = environment.prepare(print, only=("localstack", "metadata"))
-    place, _, lock = run_registry.new_place(client, print)
+    run_context, _, lock = run_registry.new_run(client, print)
     try:
-        endpoint = aws.start(place, built).endpoint_url
+        endpoint = aws.start(run_context, built).endpoint_url
         storage = aws.client(endpoint, "s3")
         storage.create_bucket(Bucket="bench", CreateBucketConfiguration={"LocationConstraint": aws.REGION})
         os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
@@ -91,17 +91,24 @@ def bench(folder: Path) -> Iterator[Bench]:
         (folder / "files").mkdir()
         content.make(folder / "files", range(_REPOSITORIES))
         (folder / "password").write_text("bench")
-        yield Bench(folder, endpoint, _restic(place, made.reference, folder))
+        yield Bench(folder, endpoint, _restic(run_context, made.reference, folder))
     finally:
-        run_registry.remove(client, place.run)
+        run_registry.remove(client, run_context.run)
         lock.close()
 
 
-def _restic(place: Place, reference: str, folder: Path) -> Callable[..., Took]:
+def _restic(run_context: RunContext, reference: str, folder: Path) -> Callable[..., Took]:
     def restic(*arguments: str, **environment: str) -> Took:
         defaults = {**aws.CREDENTIALS, "RESTIC_PASSWORD_FILE": "/bench/password", "RESTIC_CACHE_DIR": "/bench/cache"}
         settings = [f"--env={name}={value}" for name, value in {**defaults, **environment}.items()]
-        where = ["--network", place.network, "--label", f"{RUN_LABEL}={place.run}", "--volume", f"{folder}:/bench"]
+        where = [
+            "--network",
+            run_context.network,
+            "--label",
+            f"{RUN_LABEL}={run_context.run}",
+            "--volume",
+            f"{folder}:/bench",
+        ]
         where += ["--user", f"{os.getuid()}:{os.getgid()}"]
         argv = ["docker", "run", "--rm", *where, *settings, "--entrypoint", "python3", reference, "-c", _MEASURED]
         done = subprocess.run([*argv, *arguments], capture_output=True, text=True, check=False)

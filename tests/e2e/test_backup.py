@@ -24,7 +24,7 @@ from tests.support.deployed_site import (
     ops,
     parent_of,
     push,
-    timers_at_rest,
+    timers_stopped,
     uuid_of,
 )
 
@@ -50,7 +50,7 @@ def kept(
 ) -> Iterator[Kept]:
     """The state that the tests of this module restore. The timers are stopped, so that no other backup is taken."""
     home = tmp_path_factory.mktemp("home")
-    with timers_at_rest(ssh), new_account(site, admin) as owner:
+    with timers_stopped(ssh), new_account(site, admin) as owner:
         remote = new_repository(site, owner, git_at(site, home), home / "work")
         head = head_of(site, owner, "kept")
         yield Kept(owner, remote, head, (ops(ssh, "backup", "take"), ops(ssh, "backup", "take")))

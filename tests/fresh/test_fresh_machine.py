@@ -61,13 +61,13 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
     """A fresh machine with Terraform, which no distribution packages."""
     client = ensure(run_registry.CACHE, print, bases=True)
     image = _machine(client, request.param)
-    place, folder, lock = run_registry.new_place(client, print)
+    run_context, folder, lock = run_registry.new_run(client, print)
     key = run_registry.write_key(folder)
     try:
         started = host.start(
             client,
-            network=place.network,
-            run_id=place.run,
+            network=run_context.network,
+            run_id=run_context.run,
             image=image,
             public_key=key.with_suffix(".pub").read_text(encoding="utf-8"),
             metadata_address=None,
@@ -79,7 +79,7 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fresh]:
         container.put_archive(_HOME, _clone(tmp_path))
         yield Fresh(container, started.address, key)
     finally:
-        run_registry.remove(client, place.run)
+        run_registry.remove(client, run_context.run)
         lock.close()
 
 
@@ -88,7 +88,7 @@ def _machine(client: DockerClient, release: str) -> str:
     bases = base_images.bases(client, {_RELEASES[release]}, print)
     reference = f"fresh-machine:{release}"
     base = {"DEBIAN_TRIXIE": bases[_RELEASES[release]]}
-    client.images.build(path=str(image_set.HERE / "host"), tag=reference, buildargs=base, rm=True)
+    client.images.build(path=str(image_set.IMAGES / "host"), tag=reference, buildargs=base, rm=True)
     return reference
 
 

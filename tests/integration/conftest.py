@@ -22,8 +22,8 @@ from tests.support.local_environment import (
     mirror,
     operator,
     ops_image,
-    place,
     postgres_image,
+    run_context,
     run_id,
     stack,
 )
@@ -42,30 +42,30 @@ __all__ = [
     "mirror",
     "operator",
     "ops_image",
-    "place",
     "postgres_image",
+    "run_context",
     "run_id",
     "stack",
 ]
 
-# Those that wait longest begin first: most of their time is no one's work.
+# The longest files first: most of their time is waiting.
 SLOWEST_FIRST = ("test_infra.py", "test_host.py", "test_stack.py", "test_gitea_contract.py", "test_bad_input.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files in the order above, and the rest behind them. A rehearsal is collected with tests of other folders, too."""
+    """Files in the order above, then all others. Disaster tests are collected together with tests of other folders."""
     rank = {Path(__file__).with_name(name): number for number, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
-class _WithSharedGround(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types, so its class is Any to mypy
-    """One process for each file, and for those together that ask for a LocalStack: its start is ten seconds of a processor."""
+class _SharedLocalStack(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types, so its class is Any to mypy
+    """One process per file, but one for all files with a LocalStack: its start takes ten seconds of processor time."""
 
     def _split_scope(self, nodeid: str) -> str:
         scope = str(super()._split_scope(nodeid))
-        return scope.replace("test_doors.py", "test_infra.py")
+        return scope.replace("test_adapters.py", "test_infra.py")
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _WithSharedGround:
-    """Which process runs what."""
-    return _WithSharedGround(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _SharedLocalStack:
+    """Return the scheduler for pytest-xdist."""
+    return _SharedLocalStack(config, log)

@@ -1,12 +1,13 @@
-"""Gitea's operational contract: what the rest of the suite relies on. It holds for the real image as for the stand-in.
+"""Gitea's operational contract, on which the suite relies. It applies to the real image and to the stand-in.
 
-Only `TestBrokenReleases` is about the stand-in alone: those tags exist nowhere else.
+Only `TestBrokenReleases` needs the stand-in: the real image has no such tags.
 """
 
 from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import http.client
 import re
 import subprocess
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from socket import create_connection
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -50,7 +52,7 @@ def fleet(bench: Bench, postgres: Postgres, gitea_image: Callable[[str], str]) -
 
 @pytest.fixture(scope="module")
 def gitea(fleet: Fleet) -> Gitea:
-    """The current release with an administrator; tests keep to repositories of their own."""
+    """The current release with an administrator; each test uses its own repositories."""
     metrics = {"GITEA__metrics__ENABLED": "true", "GITEA__metrics__TOKEN": METRICS_TOKEN}
     gitea = fleet.healthy(NEW, environment=metrics)
     gitea.create_admin()
@@ -65,7 +67,7 @@ def worktree(tmp_path: Path) -> Worktree:
 
 @dataclass(frozen=True)
 class Updated:
-    """An instance that was filled at the old release and then started at the new one."""
+    """An instance with content from the old release, started at the new release."""
 
     gitea: Gitea
     volume: str
@@ -76,7 +78,7 @@ class Updated:
 
 @pytest.fixture(scope="module")
 def updated(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Updated:
-    """A user, a private repository with a commit, an issue: made at 1.22.6, carried over to the current release."""
+    """A user, a private repository with a commit and an issue, made at 1.22.6 and updated to the current release."""
     volume = fleet.bench.volume()
     old = fleet.healthy(OLD, volume=volume)
     old.create_admin()
@@ -93,7 +95,7 @@ def updated(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Updated:
 
 
 class TestHealth:
-    """What monitors and health checks ask."""
+    """Requests of monitoring and health checks."""
 
     def test_health_passes_and_names_the_database(self, gitea: Gitea) -> None:
         answer = gitea.get("/api/healthz")
@@ -101,13 +103,13 @@ class TestHealth:
         assert answer.json()["status"] == "pass"
         assert [check["status"] for check in answer.json()["checks"]["database:ping"]] == ["pass"]
 
-    def test_version_is_told_to_strangers_by_api_and_command_line(self, gitea: Gitea) -> None:
+    def test_version_is_public_in_the_api_and_on_the_command_line(self, gitea: Gitea) -> None:
         assert gitea.get("/api/v1/version").json() == {"version": NEW}
         code, output = gitea.run("--version")
         assert code == 0
         assert output.lower().startswith(f"gitea version {NEW}")
 
-    def test_metrics_open_to_the_token_alone(self, gitea: Gitea) -> None:
+    def test_metrics_need_the_token(self, gitea: Gitea) -> None:
         assert gitea.get("/metrics").status_code == 401
         assert gitea.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 401
         answer = gitea.get("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"})
@@ -115,21 +117,26 @@ class TestHealth:
         assert re.search(r"^gitea_users \d+$", answer.text, re.MULTILINE)
         assert re.search(r'^gitea_build_info\{.*version="28\.1\.0".*\} 1$', answer.text, re.MULTILINE)
 
-    def test_metrics_are_not_there_unless_enabled(self, updated: Updated) -> None:
+    def test_metrics_are_off_by_default(self, updated: Updated) -> None:
         assert updated.gitea.get("/metrics").status_code == 404
 
-    def test_without_install_lock_it_is_healthy_and_shows_the_install_page(self, fleet: Fleet) -> None:
+    def test_without_the_install_lock_it_is_healthy_and_shows_the_install_page(self, fleet: Fleet) -> None:
         fresh = fleet.healthy(NEW, environment={"GITEA__security__INSTALL_LOCK": "false"})
         assert "nstallation" in fresh.get("/").text
         assert fresh.get("/api/v1/version").status_code == 404
         fresh.remove()
 
-    def test_database_that_goes_away_turns_health_red_until_it_is_back(self, gitea: Gitea, postgres: Postgres) -> None:
+    def test_health_fails_while_the_database_is_stopped(self, gitea: Gitea, postgres: Postgres) -> None:
         postgres.container.stop(timeout=10)
         try:
             answer = gitea.get("/api/healthz")
+            # Not 500: nothing may conclude from a 401 that a password is wrong.
+            signed_in = gitea.api("GET", "/user")
+            by_token = gitea.api("GET", "/user", headers={"Authorization": f"token {'a' * 40}"})
         finally:
             postgres.container.start()
+        assert (signed_in.status_code, by_token.status_code) == (401, 401)
+        assert signed_in.json()["message"] == "invalid username, password or token"
         assert answer.status_code == 424
         assert answer.json()["status"] == "fail"
         eventually(lambda: gitea.health() == 200, 30)
@@ -137,14 +144,14 @@ class TestHealth:
 
 
 class TestAccounts:
-    """Making accounts and proving who one is."""
+    """Accounts and authentication."""
 
     def test_commands_refuse_to_run_as_root(self, gitea: Gitea) -> None:
         code, output = gitea.run("admin", "user", "list", user="root")
         assert code == 1
         assert "Gitea is not supposed to be run as root" in output
 
-    def test_admin_user_create_says_so_and_lists_the_account(self, gitea: Gitea) -> None:
+    def test_admin_user_create_reports_success_and_lists_the_account(self, gitea: Gitea) -> None:
         code, output = gitea.run(
             "admin",
             "user",
@@ -174,7 +181,7 @@ class TestAccounts:
         assert ["ID", "Username", "Email", "IsActive", "IsAdmin", "2FA"] in listed
         assert ["second", "second@gitea.test", "true", "true", "false"] in [words[1:] for words in listed]
 
-    def test_account_that_exists_is_not_created_again(self, gitea: Gitea) -> None:
+    def test_an_existing_account_is_not_created_again(self, gitea: Gitea) -> None:
         code, output = gitea.run(
             "admin", "user", "create", "--username", ADMIN, "--password", PASSWORD, "--email", "other@gitea.test"
         )
@@ -186,7 +193,7 @@ class TestAccounts:
         assert gitea.api("GET", "/user", auth=(ADMIN, "wrong")).status_code == 401
         assert gitea.get("/api/v1/user").status_code == 401
 
-    def test_token_opens_the_api_until_it_is_deleted(self, gitea: Gitea) -> None:
+    def test_a_token_works_within_its_scope_until_it_is_deleted(self, gitea: Gitea) -> None:
         made = gitea.api("POST", f"/users/{ADMIN}/tokens", {"name": "robot", "scopes": ["read:user"]})
         assert made.status_code == 201
         headers = {"Authorization": f"Bearer {made.json()['sha1']}"}
@@ -195,7 +202,7 @@ class TestAccounts:
         assert gitea.api("DELETE", f"/users/{ADMIN}/tokens/robot").status_code == 204
         assert gitea.api("GET", "/user", headers=headers).status_code == 401
 
-    def test_admin_api_makes_and_changes_accounts(self, gitea: Gitea) -> None:
+    def test_the_admin_api_creates_and_changes_accounts(self, gitea: Gitea) -> None:
         gitea.create_user("worker")
         assert gitea.api("GET", "/admin/users", auth=("worker", PASSWORD)).status_code == 403
         change = {"login_name": "worker", "source_id": 0, "password": "Another-Horse-8", "must_change_password": False}
@@ -204,7 +211,7 @@ class TestAccounts:
         assert gitea.api("GET", "/user", auth=("worker", "Another-Horse-8")).status_code == 200
         assert "worker" in [user["login"] for user in gitea.api("GET", "/admin/users").json()]
 
-    def test_browser_signs_in_with_the_form(self, gitea: Gitea) -> None:
+    def test_the_login_form_signs_in(self, gitea: Gitea) -> None:
         with requests.Session() as browser:
             form = browser.get(f"{gitea.url}/user/login", timeout=20).text
             assert 'name="user_name"' in form
@@ -215,7 +222,7 @@ class TestAccounts:
             assert browser.cookies.get("i_like_gitea")
             assert ADMIN in browser.get(f"{gitea.url}/", timeout=20).text
 
-    def test_event_stream_turns_strangers_away(self, gitea: Gitea) -> None:
+    def test_the_event_stream_needs_a_login(self, gitea: Gitea) -> None:
         answer = gitea.get("/user/events")
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         assert answer.text == "event: close\ndata: unauthorized\n\n"
@@ -223,20 +230,20 @@ class TestAccounts:
 
 def _sign_in(browser: requests.Session, gitea: Gitea, form: str, password: str) -> requests.Response:
     fields = {"user_name": ADMIN, "password": password}
-    # Releases before 1.26 want the form's own token back.
+    # Releases before 1.26 require the token of the form.
     if token := re.search(r'name="_csrf" value="([^"]+)"', form):
         fields["_csrf"] = token[1]
     return browser.post(f"{gitea.url}/user/login", data=fields, timeout=20, allow_redirects=False)
 
 
 class TestConnections:
-    """HTTP as proxies and git rely on it."""
+    """HTTP features that proxies and git need."""
 
-    def test_connection_stays_open_after_answers_of_every_kind(self, gitea: Gitea) -> None:
+    def test_a_connection_stays_open_after_every_kind_of_answer(self, gitea: Gitea) -> None:
         connection = http.client.HTTPConnection(gitea.address, 3000, timeout=20)
         connection.connect()
         socket = connection.sock
-        # The refused request has a body that Gitea does not need.
+        # Gitea refuses this request before it reads the body.
         for method, path, body, status in (
             ("GET", "/api/v1/version", None, 200),
             ("HEAD", "/user/login", None, 200),
@@ -250,7 +257,7 @@ class TestConnections:
             assert (answer.status, bool(answer.read()), connection.sock is socket) == (status, method != "HEAD", True)
         connection.close()
 
-    def test_client_that_waits_for_permission_to_send_its_body_gets_it_once(self, gitea: Gitea) -> None:
+    def test_expect_100_continue_is_answered_once(self, gitea: Gitea) -> None:
         credentials = base64.b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
         body = b'{"name": "expected"}'
         head = (
@@ -268,30 +275,29 @@ class TestConnections:
 class TestRepositories:
     """Repositories through the API, git over HTTP and over ssh."""
 
-    def test_repository_is_made_found_and_deleted(self, gitea: Gitea) -> None:
+    def test_a_repository_is_created_found_and_deleted(self, gitea: Gitea) -> None:
         made = gitea.api("POST", "/user/repos", {"name": "Passing", "description": "for now", "auto_init": True})
         assert made.status_code == 201
         assert (made.json()["full_name"], made.json()["default_branch"]) == (f"{ADMIN}/Passing", "main")
-        assert gitea.api("POST", "/user/repos", {"name": "passing"}).status_code == 409
-        assert gitea.api("POST", "/user/repos", {"name": "no such/name"}).status_code == 422
+        refused = [gitea.api("POST", "/user/repos", {"name": each}) for each in ("passing", "no such/name")]
+        assert [each.status_code for each in refused] == [409, 422]
         found = gitea.api("GET", "/repos/search?q=passing").json()
-        assert found["ok"] is True
-        assert [each["name"] for each in found["data"]] == ["Passing"]
+        assert (found["ok"], [each["name"] for each in found["data"]]) == (True, ["Passing"])
         branches = gitea.api("GET", f"/repos/{ADMIN}/Passing/branches").json()
         assert [branch["name"] for branch in branches] == ["main"]
         assert gitea.get(f"/{ADMIN}/Passing").status_code == 200
         assert gitea.api("DELETE", f"/repos/{ADMIN}/Passing").status_code == 204
         assert gitea.api("GET", f"/repos/{ADMIN}/Passing").status_code == 404
 
-    def test_private_repository_does_not_exist_for_strangers(self, gitea: Gitea, worktree: Worktree) -> None:
+    def test_a_private_repository_is_invisible_to_others(self, gitea: Gitea, worktree: Worktree) -> None:
         name = gitea.create_repository("hidden", private=True, auto_init=True)
-        gitea.create_user("stranger")
-        stranger = ("stranger", PASSWORD)
+        gitea.create_user("outsider")
+        outsider = ("outsider", PASSWORD)
         assert gitea.get(f"/api/v1/repos/{name}").status_code == 404
-        assert gitea.api("GET", f"/repos/{name}", auth=stranger).status_code == 404
+        assert gitea.api("GET", f"/repos/{name}", auth=outsider).status_code == 404
         assert gitea.get(f"/{name}").status_code == 404
-        assert worktree.attempt("ls-remote", gitea.git_url(name, "stranger")).returncode == 128
-        assert gitea.api("GET", "/repos/search?q=hidden", auth=stranger).json()["data"] == []
+        assert worktree.attempt("ls-remote", gitea.git_url(name, "outsider")).returncode == 128
+        assert gitea.api("GET", "/repos/search?q=hidden", auth=outsider).json()["data"] == []
 
     def test_issues_are_numbered_and_listed(self, gitea: Gitea) -> None:
         name = gitea.create_repository("discussed")
@@ -300,7 +306,7 @@ class TestRepositories:
         assert sorted(each.json()["number"] for each in made) == [1, 2, 3, 4]
         assert len(gitea.api("GET", f"/repos/{name}/issues").json()) == 4
 
-    def test_push_and_clone_over_http_keep_every_commit(self, gitea: Gitea, worktree: Worktree) -> None:
+    def test_push_and_clone_over_http_keep_the_commit(self, gitea: Gitea, worktree: Worktree) -> None:
         name = gitea.create_repository("small", private=True)
         head = worktree.commit("a", b"a")
         worktree.git("push", "-q", gitea.git_url(name), "main")
@@ -308,7 +314,7 @@ class TestRepositories:
         assert gitea.api("GET", f"/repos/{name}/branches").json()[0]["commit"]["id"] == head
         assert gitea.api("GET", f"/repos/{name}").json()["empty"] is False
 
-    def test_push_with_a_wrong_password_or_without_the_right_is_refused(self, gitea: Gitea, worktree: Worktree) -> None:
+    def test_a_push_without_valid_credentials_or_permission_is_refused(self, gitea: Gitea, worktree: Worktree) -> None:
         name = gitea.create_repository("guarded", auto_init=True)
         gitea.create_user("visitor")
         worktree.git("pull", "-q", gitea.git_url(name), "main")
@@ -320,7 +326,7 @@ class TestRepositories:
         assert worktree.attempt("push", "-q", gitea.git_url(name, "visitor"), "main").returncode != 0
         assert worktree.git("ls-remote", gitea.git_url(name), "main").split()[0] == before
 
-    def test_more_than_fifty_megabytes_go_over_http_and_come_back(self, gitea: Gitea, worktree: Worktree) -> None:
+    def test_more_than_fifty_megabytes_are_pushed_and_cloned_over_http(self, gitea: Gitea, worktree: Worktree) -> None:
         name = gitea.create_repository("large")
         with Path("/dev/urandom").open("rb") as noise:
             head = worktree.commit("noise", noise.read(52 * 1024 * 1024))
@@ -329,7 +335,7 @@ class TestRepositories:
         clone = worktree.folder.parent / "clone"
         assert (clone / "noise").read_bytes() == (worktree.folder / "noise").read_bytes()
 
-    def test_pushes_at_the_same_time_all_arrive(self, gitea: Gitea, worktree: Worktree) -> None:
+    def test_parallel_pushes_all_arrive(self, gitea: Gitea, worktree: Worktree) -> None:
         name = gitea.create_repository("busy")
         branches = [f"branch-{number}" for number in range(6)]
         worktree.commit("a", b"a")
@@ -340,7 +346,7 @@ class TestRepositories:
         listed = gitea.api("GET", f"/repos/{name}/branches").json()
         assert {branch["name"] for branch in listed} == set(branches)
 
-    def test_push_that_breaks_off_changes_nothing_and_leaves_no_git_behind(self, gitea: Gitea) -> None:
+    def test_an_aborted_push_changes_nothing_and_leaves_no_git_process(self, gitea: Gitea) -> None:
         name = gitea.create_repository("broken-off", auto_init=True)
         before = gitea.api("GET", f"/repos/{name}/branches/main").json()["commit"]["id"]
         credentials = base64.b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
@@ -356,7 +362,7 @@ class TestRepositories:
         eventually(lambda: "receive-pack" not in gitea.processes(), 10)
         assert gitea.api("GET", f"/repos/{name}/branches/main").json()["commit"]["id"] == before
 
-    def test_fetch_with_a_compressed_request_is_understood(self, gitea: Gitea) -> None:
+    def test_a_compressed_fetch_request_is_accepted(self, gitea: Gitea) -> None:
         name = gitea.create_repository("compressed", auto_init=True)
         head = gitea.api("GET", f"/repos/{name}/branches/main").json()["commit"]["id"]
         answer = requests.post(
@@ -368,7 +374,7 @@ class TestRepositories:
         assert answer.status_code == 200
         assert answer.content.startswith(b"0008NAK\nPACK")
 
-    def test_key_added_by_the_api_pushes_and_clones_over_ssh(self, gitea: Gitea, worktree: Worktree) -> None:
+    def test_a_key_added_by_the_api_works_for_push_and_clone_over_ssh(self, gitea: Gitea, worktree: Worktree) -> None:
         name = gitea.create_repository("by-ssh", private=True)
         head = worktree.commit("a", b"a")
         assert worktree.attempt("push", gitea.ssh_url(name), "main").returncode == 128
@@ -380,7 +386,7 @@ class TestRepositories:
         assert gitea.api("DELETE", f"/user/keys/{added.json()['id']}").status_code == 204
         assert worktree.attempt("ls-remote", gitea.ssh_url(name)).returncode == 128
 
-    def test_lost_hooks_come_back_by_command(self, gitea: Gitea) -> None:
+    def test_regenerate_hooks_restores_missing_hooks(self, gitea: Gitea) -> None:
         name = gitea.create_repository("hooked")
         hook = f"/data/git/repositories/{name}.git/hooks/pre-receive"
         assert gitea.container.exec_run(["rm", hook], user="git").exit_code == 0
@@ -394,7 +400,7 @@ class TestRepositories:
         assert gitea.run("admin", "regenerate", "keys")[0] == 0
         assert gitea.container.exec_run(["grep", "-q", "key-999", file]).exit_code == 1
 
-    def test_doctor_finds_nothing_wrong_and_runners_get_a_token(self, gitea: Gitea) -> None:
+    def test_doctor_reports_no_error_and_runners_get_a_token(self, gitea: Gitea) -> None:
         code, output = gitea.run("doctor", "check")
         assert code == 0
         assert "ERROR" not in output
@@ -403,15 +409,141 @@ class TestRepositories:
         assert re.fullmatch(r"[A-Za-z0-9]{40}", token.strip())
 
 
-class TestReleases:
-    """Going from one release to the next, and back."""
+@pytest.fixture(scope="module")
+def full(gitea: Gitea) -> str:
+    """A private repository with a first commit, for the tests of what a repository can hold."""
+    return gitea.create_repository("full", private=True, auto_init=True)
 
-    def test_update_migrates_the_database_and_says_so(self, updated: Updated, postgres: Postgres) -> None:
+
+class TestContents:
+    """Everything that a site can hold, as the canary of an update writes it, reads it and removes it."""
+
+    def test_organization_is_made_read_and_removed_and_does_not_count_as_an_account(self, gitea: Gitea) -> None:
+        document = {"username": "team-x", "visibility": "private", "description": "of the contract"}
+        made = gitea.api("POST", "/orgs", document)
+        assert (made.status_code, made.json()["username"], made.json()["visibility"]) == (201, "team-x", "private")
+        assert gitea.api("POST", "/orgs", document).status_code == 422
+        assert gitea.api("GET", "/orgs/team-x").json()["description"] == "of the contract"
+        assert gitea.get("/api/v1/orgs/team-x").status_code == 404
+        assert "team-x" not in {user["login"] for user in gitea.api("GET", "/admin/users").json()}
+        assert "team-x" not in gitea.run("admin", "user", "list")[1]
+        assert gitea.api("DELETE", "/orgs/team-x").status_code == 204
+        assert gitea.api("GET", "/orgs/team-x").status_code == 404
+
+    def test_file_is_committed_to_a_new_branch_and_offered_as_a_pull_request(self, gitea: Gitea, full: str) -> None:
+        document = {"content": base64.b64encode(b"hello\n").decode(), "message": "add f", "new_branch": "side"}
+        made = gitea.api("POST", f"/repos/{full}/contents/f.txt", document)
+        assert made.status_code == 201
+        read = gitea.api("GET", f"/repos/{full}/contents/f.txt?ref=side").json()
+        assert (read["content"], read["encoding"]) == (document["content"], "base64")
+        assert gitea.api("GET", f"/repos/{full}/contents/none.txt?ref=side").status_code == 404
+        pull = gitea.api(
+            "POST", f"/repos/{full}/pulls", {"head": "side", "base": "main", "title": "S", "body": "of it"}
+        )
+        assert pull.status_code == 201
+        again = gitea.api("GET", f"/repos/{full}/pulls/{pull.json()['number']}").json()
+        assert (again["title"], again["body"], again["base"]["ref"]) == ("S", "of it", "main")
+        assert again["head"]["sha"] == made.json()["commit"]["sha"]
+
+    def test_issue_has_a_label_a_comment_and_an_attachment(self, gitea: Gitea, full: str) -> None:
+        label = gitea.api("POST", f"/repos/{full}/labels", {"name": "bug", "color": "#ff0000", "description": "d"})
+        assert (label.status_code, label.json()["color"]) == (201, "ff0000")
+        number = label.json()["id"]
+        issue = gitea.api("POST", f"/repos/{full}/issues", {"title": "t", "body": "b", "labels": [number]})
+        path = f"/repos/{full}/issues/{issue.json()['number']}"
+        (read,) = gitea.api("GET", path).json()["labels"]
+        assert (read["name"], read["color"], read["description"]) == ("bug", "ff0000", "d")
+        comment = gitea.api("POST", f"{path}/comments", {"body": "größer 🦜"})
+        assert comment.status_code == 201
+        assert gitea.api("GET", f"/repos/{full}/issues/comments/{comment.json()['id']}").json()["body"] == "größer 🦜"
+        assert gitea.api("GET", f"/repos/{full}/issues/comments/99999").status_code == 404
+        self._attach(gitea, f"{path}/assets?name=a.txt", "a.txt", b"attached\n")
+
+    def test_release_has_a_note_and_a_file(self, gitea: Gitea, full: str) -> None:
+        document = {"tag_name": "v1", "target_commitish": "main", "name": "one", "body": "noted"}
+        made = gitea.api("POST", f"/repos/{full}/releases", document)
+        assert made.status_code == 201
+        path = f"/repos/{full}/releases/{made.json()['id']}"
+        read = gitea.api("GET", path).json()
+        assert (read["tag_name"], read["name"], read["body"]) == ("v1", "one", "noted")
+        self._attach(gitea, f"{path}/assets?name=f.bin", "f.bin", bytes(range(256)) * 4)
+
+    def test_wiki_page_is_written_and_read(self, gitea: Gitea, full: str) -> None:
+        document = {"title": "Home", "content_base64": "d2lraQo=", "message": "m"}
+        made = gitea.api("POST", f"/repos/{full}/wiki/new", document)
+        assert (made.status_code, made.json()["sub_url"]) == (201, "Home")
+        assert gitea.api("GET", f"/repos/{full}/wiki/page/Home").json()["content_base64"] == "d2lraQo="
+        assert gitea.api("GET", f"/repos/{full}/wiki/page/None").status_code == 404
+
+    def test_lfs_object_is_uploaded_and_comes_back(self, gitea: Gitea, full: str) -> None:
+        content = bytes(range(256))
+        oid, pair = hashlib.sha256(content).hexdigest(), (ADMIN, PASSWORD)
+        batch = {"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": len(content)}]}
+        kind = "application/vnd.git-lfs+json"
+        url = f"{gitea.url}/{full}.git/info/lfs/objects"
+        asked = requests.post(
+            f"{url}/batch", json=batch, headers={"Accept": kind, "Content-Type": kind}, auth=pair, timeout=20
+        )
+        assert asked.status_code == 200
+        upload = asked.json()["objects"][0]["actions"]["upload"]
+        assert urlsplit(upload["href"]).path == f"/{full}.git/info/lfs/objects/{oid}/{len(content)}"
+        assert upload["header"]["Authorization"].startswith("Basic ")
+        assert requests.put(f"{url}/{oid}/{len(content)}", data=content, auth=pair, timeout=20).status_code == 200
+        assert requests.get(f"{url}/{oid}", auth=pair, timeout=20).content == content
+        assert requests.get(f"{url}/{oid}", timeout=20).status_code == 401
+        assert requests.get(f"{url}/{'0' * 64}", auth=pair, timeout=20).status_code == 404
+
+    def test_package_is_published_read_and_removed(self, gitea: Gitea) -> None:
+        assert gitea.api("POST", "/orgs", {"username": "team-p", "visibility": "private"}).status_code == 201
+        url, pair = f"{gitea.url}/api/packages/team-p/generic/pkg/1.0/p.bin", (ADMIN, PASSWORD)
+        content = bytes(range(256))
+        assert requests.put(url, data=content, auth=pair, timeout=20).status_code == 201
+        assert requests.put(url, data=content, auth=pair, timeout=20).status_code == 409
+        assert requests.get(url, auth=pair, timeout=20).content == content
+        assert requests.get(url, timeout=20).status_code != 200
+        # An organization with packages stays.
+        assert gitea.api("DELETE", "/orgs/team-p").status_code >= 400
+        assert gitea.api("DELETE", "/packages/team-p/generic/pkg/1.0").status_code == 204
+        assert gitea.api("DELETE", "/packages/team-p/generic/pkg/1.0").status_code == 404
+        assert gitea.api("DELETE", "/orgs/team-p").status_code == 204
+
+    def test_key_is_listed_and_read_without_its_comment_lost(self, gitea: Gitea) -> None:
+        key = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(range(32))).decode()
+        made = gitea.api("POST", "/user/keys", {"title": "of the contract", "key": key, "read_only": True})
+        assert made.status_code == 201
+        read = gitea.api("GET", f"/user/keys/{made.json()['id']}").json()
+        assert (read["title"], read["key"]) == ("of the contract", key)
+        assert read["id"] in {each["id"] for each in gitea.api("GET", "/user/keys").json()}
+        assert gitea.api("DELETE", f"/user/keys/{read['id']}").status_code == 204
+        assert gitea.api("GET", f"/user/keys/{read['id']}").status_code == 404
+
+    def test_repository_takes_its_contents_with_it(self, gitea: Gitea, full: str, postgres: Postgres) -> None:
+        assert gitea.api("DELETE", f"/repos/{full}").status_code == 204
+        for table in ("comment", "issue_label", "attachment", "release", "pull_request", "lfs_meta_object"):
+            assert postgres.sql(gitea.database, f"SELECT count(*) FROM {table}") == "0", table
+        folder = gitea.container.exec_run(["ls", f"/data/git/repositories/{ADMIN}"]).output.decode()
+        assert "full" not in folder
+
+    def _attach(self, gitea: Gitea, path: str, name: str, content: bytes) -> None:
+        files = {"attachment": (name, content)}
+        made = requests.post(f"{gitea.url}/api/v1{path}", files=files, auth=(ADMIN, PASSWORD), timeout=20)
+        assert made.status_code == 201
+        assert (made.json()["name"], made.json()["size"]) == (name, len(content))
+        where = urlsplit(made.json()["browser_download_url"]).path
+        assert where == f"/attachments/{made.json()['uuid']}"
+        assert gitea.get(where, auth=(ADMIN, PASSWORD)).content == content
+        assert gitea.get(where).status_code == 404
+
+
+class TestReleases:
+    """Updates between releases, and downgrades."""
+
+    def test_an_update_migrates_the_database_and_logs_it(self, updated: Updated, postgres: Postgres) -> None:
         assert updated.old_version == 299
         assert postgres.version(updated.gitea.database) > updated.old_version
         assert f"Migration[{updated.old_version}]:" in updated.log
 
-    def test_update_keeps_accounts_repositories_and_issues(self, updated: Updated, worktree: Worktree) -> None:
+    def test_an_update_keeps_accounts_repositories_and_issues(self, updated: Updated, worktree: Worktree) -> None:
         gitea, name = updated.gitea, f"{ADMIN}/kept"
         assert {user["login"] for user in gitea.api("GET", "/admin/users").json()} == {ADMIN, "reader"}
         assert gitea.api("GET", "/user", auth=("reader", PASSWORD)).status_code == 200
@@ -420,7 +552,7 @@ class TestReleases:
         assert (issue["title"], issue["body"]) == ("Kept", "word for word")
         assert worktree.clone_of(gitea.git_url(name), "clone") == updated.head
 
-    def test_older_release_refuses_the_newer_database_and_leaves_it_alone(
+    def test_an_older_release_refuses_a_newer_database_and_does_not_change_it(
         self, updated: Updated, fleet: Fleet, postgres: Postgres
     ) -> None:
         copy = _copy_of(postgres, updated.gitea)
@@ -434,22 +566,22 @@ class TestReleases:
         assert "Gitea will exit to keep your database safe and unchanged" in old.logs()
         assert postgres.version(copy) == before
 
-    def test_migrate_command_of_an_older_release_ends_with_1(self, updated: Updated, fleet: Fleet) -> None:
-        # The container does not run Gitea here: app.ini is there since the update.
+    def test_the_migrate_command_of_an_older_release_exits_with_1(self, updated: Updated, fleet: Fleet) -> None:
+        # The container runs no Gitea; its volume has app.ini from the update.
         idle = fleet.start(OLD, database=updated.gitea.database, volume=updated.volume, command=["sleep", "60"])
         code, output = idle.run("migrate")
         idle.remove()
         assert code == 1
         assert "is for a newer Gitea" in output
 
-    def test_start_waits_for_a_database_that_comes_late(self, fleet: Fleet, postgres: Postgres) -> None:
+    def test_gitea_waits_for_a_late_database_at_start(self, fleet: Fleet, postgres: Postgres) -> None:
         late = fleet.start(NEW, database="late", environment={"GITEA__database__DB_RETRY_BACKOFF": "1s"})
         eventually(lambda: "attempt #1/10 failed" in late.logs())
         postgres.sql("postgres", "CREATE DATABASE late")
         eventually(lambda: late.health() == 200)
         late.remove()
 
-    def test_restart_keeps_host_keys_and_data(self, updated: Updated) -> None:
+    def test_a_restart_keeps_host_keys_and_data(self, updated: Updated) -> None:
         gitea = updated.gitea
         before = gitea.container.exec_run(["cat", "/data/ssh/ssh_host_ed25519_key.pub"]).output
         gitea.container.restart(timeout=30)
@@ -457,7 +589,7 @@ class TestReleases:
         assert gitea.container.exec_run(["cat", "/data/ssh/ssh_host_ed25519_key.pub"]).output == before
         assert gitea.api("GET", f"/repos/{ADMIN}/kept").status_code == 200
 
-    def test_stop_lets_a_running_download_finish(self, fleet: Fleet, worktree: Worktree) -> None:
+    def test_a_stop_lets_a_running_download_finish(self, fleet: Fleet, worktree: Worktree) -> None:
         gitea = fleet.healthy(NEW)
         gitea.create_admin()
         name = gitea.create_repository("slow")
@@ -495,7 +627,7 @@ def _want(commit: str) -> bytes:
 
 
 def _copy_of(postgres: Postgres, gitea: Gitea) -> str:
-    # PostgreSQL copies a database only while nobody is connected to it.
+    # PostgreSQL copies a database only while it has no connections.
     postgres.sql(
         "postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{gitea.database}'"
     )
@@ -503,9 +635,9 @@ def _copy_of(postgres: Postgres, gitea: Gitea) -> str:
 
 
 class TestBrokenReleases:
-    """The stand-in's tags for releases that are bad, each in one way; no such tags exist of the real image."""
+    """The stand-in's tags for broken releases, each with one fault; the real image has no such tags."""
 
-    def test_crash_ends_at_once_and_touches_nothing(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
+    def test_crash_ends_at_once_and_changes_nothing(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
         copy = _copy_of(postgres, updated.gitea)
         before = postgres.version(copy)
         crash = fleet.start("28.1.1-crash", database=copy)
@@ -513,7 +645,7 @@ class TestBrokenReleases:
         assert "[F] PANIC" in crash.logs()
         assert postgres.version(copy) == before
 
-    def test_hang_never_listens_and_has_to_be_killed(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
+    def test_hang_never_listens_and_must_be_killed(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
         hang = fleet.start("28.1.1-hang", database=_copy_of(postgres, updated.gitea))
         eventually(lambda: "Starting Gitea" in hang.logs(), 20)
         time.sleep(1)
@@ -522,7 +654,7 @@ class TestBrokenReleases:
         hang.container.reload()
         assert hang.container.attrs["State"]["ExitCode"] == 137
 
-    def test_sour_is_healthy_at_first_and_fails_everything_later(
+    def test_sour_is_healthy_at_first_and_later_fails_every_request(
         self, updated: Updated, fleet: Fleet, postgres: Postgres
     ) -> None:
         copy = _copy_of(postgres, updated.gitea)
@@ -532,7 +664,9 @@ class TestBrokenReleases:
         assert sour.api("GET", "/user").status_code == 500
         assert sour.status() == "running"
 
-    def test_flap_is_well_and_is_not_by_turns(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
+    def test_flap_alternates_between_healthy_and_failing(
+        self, updated: Updated, fleet: Fleet, postgres: Postgres
+    ) -> None:
         flap = fleet.healthy("28.1.1-flap", database=_copy_of(postgres, updated.gitea))
         eventually(lambda: flap.health() == 500, 10)
         assert flap.api("GET", "/user").status_code == 500
@@ -547,7 +681,7 @@ class TestBrokenReleases:
         eventually(lambda: dying.status() == "exited", 20)
         assert "[F] PANIC" in dying.logs()
 
-    def test_midmigration_dies_and_leaves_the_database_of_use_to_nobody(
+    def test_midmigration_ends_within_a_migration_and_the_database_is_unusable(
         self, updated: Updated, fleet: Fleet, postgres: Postgres
     ) -> None:
         copy = _copy_of(postgres, updated.gitea)
@@ -563,7 +697,7 @@ class TestBrokenReleases:
         eventually(lambda: again.status() == "exited" or "failed" in again.logs(), 20)
         assert again.health() == 0
 
-    def test_broken_migrates_passes_its_health_check_and_answers_nothing_else(
+    def test_broken_migrates_and_is_healthy_but_fails_all_other_requests(
         self, updated: Updated, fleet: Fleet, postgres: Postgres
     ) -> None:
         copy = _copy_of(postgres, updated.gitea)
@@ -571,3 +705,15 @@ class TestBrokenReleases:
         assert postgres.version(copy) == 340
         assert [broken.get(path).status_code for path in ("/", "/api/v1/version", "/user/login")] == [500, 500, 500]
         assert broken.health() == 200
+
+    def test_forgets_is_well_and_has_emptied_every_comment(
+        self, updated: Updated, fleet: Fleet, postgres: Postgres
+    ) -> None:
+        copy = _copy_of(postgres, updated.gitea)
+        insert = "INSERT INTO comment (type, poster_id, issue_id, content, created_unix, updated_unix)"
+        postgres.sql(copy, f"{insert} VALUES (0, 1, 1, 'said', 0, 0)")
+        before = postgres.version(copy)
+        forgets = fleet.healthy("28.1.1-forgets", database=copy)
+        assert forgets.api("GET", "/user").status_code == 200
+        assert postgres.version(copy) == before
+        assert postgres.sql(copy, "SELECT count(*), max(content) FROM comment") == "1|"

@@ -1,4 +1,4 @@
-"""The ground holds: it stands in for what it says, cleans up after itself, and says what is wrong when it cannot."""
+"""The test environment: its stand-ins behave like the originals, runs clean up after themselves, and errors name their cause."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ from docker.errors import ImageNotFound, NotFound
 from ground import base_images, disk_space, prerequisites, run_registry
 from ground.__main__ import main
 from ground.acme import Acme
-from ground.container import RUN_LABEL, Place, create, wait
+from ground.container import RUN_LABEL, RunContext, create, wait
 from ground.image_set import ImageSet
 from ground.mail import Mailbox
 from ops.errors import OpsError, Refused, Unavailable
 from ops.world.containers import Containers
 from ops.world.registry import Registry
 from tests.support.fakes import FakeRegistry
-from tests.support.misbehaving import AWAY, Fault, in_front_of
+from tests.support.misbehaving import CONNECTION_CUT, Fault, faulty_proxy
 
 
-def test_compose_can_do_what_the_stack_needs() -> None:
+def test_compose_supports_up_with_wait() -> None:
     assert prerequisites.compose_works()
 
 
 def test_the_registry_serves_images_under_upstream_s_names(mirror: str) -> None:
-    known = Registry(mirror)
-    assert known.digest("somebody/mail:1.0") == known.digest("mail:1.0")
-    assert known.digest("mail:1.0").startswith("sha256:")
+    registry = Registry(mirror)
+    assert registry.digest("somebody/mail:1.0") == registry.digest("mail:1.0")
+    assert registry.digest("mail:1.0").startswith("sha256:")
 
 
-def test_a_tag_that_is_not_in_the_registry_is_named(mirror: str) -> None:
+def test_an_error_for_a_missing_tag_names_it(mirror: str) -> None:
     with pytest.raises(OpsError, match=r"somebody/mail:9.9 is not in the registry"):
         Registry(mirror).digest("somebody/mail:9.9")
 
 
 @pytest.mark.parametrize("kind", ["fake", "real"])
-def test_a_registry_tells_its_tags_and_when_an_image_was_made(
+def test_a_registry_returns_tags_and_the_creation_time_of_an_image(
     kind: str, mirror: str, built: ImageSet, docker_client: docker.DockerClient
 ) -> None:
-    told = docker_client.images.get(built.local("mail")).attrs["Created"]
-    made = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", told))
-    known: Registry | FakeRegistry = Registry(mirror)
+    created = docker_client.images.get(built.local("mail")).attrs["Created"]
+    made = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", created))
+    registry: Registry | FakeRegistry = Registry(mirror)
     if kind == "fake":
-        known = FakeRegistry({"somebody/mail:1.0": "sha256:0"}, {"somebody/mail:1.0": made})
-    assert "1.0" in known.tags("somebody/mail")
-    assert known.made("somebody/mail:1.0") == made
+        registry = FakeRegistry({"somebody/mail:1.0": "sha256:0"}, {"somebody/mail:1.0": made})
+    assert "1.0" in registry.tags("somebody/mail")
+    assert registry.made("somebody/mail:1.0") == made
     with pytest.raises(OpsError, match="somebody/nothing is not in the registry"):
-        known.tags("somebody/nothing")
+        registry.tags("somebody/nothing")
 
 
-def test_a_registry_that_does_not_answer_is_unavailable() -> None:
+def test_an_unreachable_registry_is_unavailable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match="out of reach"):
@@ -75,32 +75,36 @@ def test_a_registry_that_does_not_answer_is_unavailable() -> None:
     [
         (Fault(429, "TOOMANYREQUESTS"), "answers 429"),
         (Fault(503, "UNAVAILABLE"), "answers 503"),
-        # A login page, say, that a network puts in between.
+        # For example the login page of a network.
         (Fault(200, "OK"), "does not answer with JSON"),
         (Fault(wait=3), "out of reach"),
-        (AWAY, "out of reach"),
+        (CONNECTION_CUT, "out of reach"),
     ],
-    ids=["too many asked", "down", "not a registry", "slow", "hangs up"],
+    ids=["rate limit", "down", "not a registry", "slow", "closes the connection"],
 )
-def test_a_registry_that_does_not_answer_as_one_does_is_unavailable(mirror: str, fault: Fault, words: str) -> None:
-    with in_front_of(mirror, "127.0.0.1") as proxy:
-        proxy.judge = lambda method, path: fault
-        known = Registry(proxy.url, patience=0.5)
+def test_a_registry_with_an_unusable_answer_is_unavailable(mirror: str, fault: Fault, words: str) -> None:
+    with faulty_proxy(mirror, "127.0.0.1") as proxy:
+        proxy.fault_for = lambda method, path: fault
+        registry = Registry(proxy.url, patience=0.5)
         with pytest.raises(Unavailable, match=words):
-            known.tags("somebody/mail")
+            registry.tags("somebody/mail")
         if fault.status != 200:
             with pytest.raises(Unavailable, match=words):
-                known.digest("somebody/mail:1.0")
+                registry.digest("somebody/mail:1.0")
 
 
-def test_an_image_that_has_vanished_from_the_registry_cannot_be_pulled(place: Place, mirror: str) -> None:
+def test_a_pull_of_an_image_that_is_missing_in_the_registry_is_unavailable(
+    run_context: RunContext, mirror: str
+) -> None:
     assert mirror
-    port = place.client.containers.get(place.name("registry")).attrs["NetworkSettings"]["Ports"]["5000/tcp"][0]
+    port = run_context.client.containers.get(run_context.name("registry")).attrs["NetworkSettings"]["Ports"][
+        "5000/tcp"
+    ][0]
     with pytest.raises(Unavailable, match="cannot be pulled"):
         Containers().pull(f"127.0.0.1:{port['HostPort']}/somebody/mail", f"sha256:{'0' * 64}")
 
 
-def test_hermetic_images_take_no_upstream_name_in_the_user_s_engine(
+def test_hermetic_images_have_no_upstream_name_in_the_user_s_engine(
     docker_client: docker.DockerClient, mirror: str
 ) -> None:
     assert mirror
@@ -108,24 +112,24 @@ def test_hermetic_images_take_no_upstream_name_in_the_user_s_engine(
     assert not {"somebody/mail:1.0", "mail:1.0", "gitea/gitea:28.1.0"} & tags
 
 
-def test_what_a_container_kept_in_a_volume_without_a_name_goes_with_it(
+def test_the_anonymous_volumes_of_a_container_are_removed_with_it(
     docker_client: docker.DockerClient, images: Mapping[str, str], tmp_path: Path
 ) -> None:
     shown = "grep ' /etc/letsencrypt ' /proc/self/mountinfo"
-    said = Containers().run_script(images["CERTBOT_IMAGE"], shown, folder=tmp_path, target="/mnt", user="0:0")
-    (volume,) = re.findall(r"/volumes/(\w+)/_data", said.output)
+    done = Containers().run_script(images["CERTBOT_IMAGE"], shown, folder=tmp_path, target="/mnt", user="0:0")
+    (volume,) = re.findall(r"/volumes/(\w+)/_data", done.output)
     with pytest.raises(NotFound):
         docker_client.volumes.get(volume)
 
 
 class _Hub:
-    """An engine that has one base image already and finds another at its registry."""
+    """An engine with one base image, whose registry has another."""
 
     def __init__(self) -> None:
-        self.images, self.there, self.pulled = self, {"debian:trixie-slim"}, list[str]()
+        self.images, self.local, self.pulled = self, {"debian:trixie-slim"}, list[str]()
 
     def get(self, reference: str) -> None:
-        if reference not in self.there:
+        if reference not in self.local:
             raise ImageNotFound(reference)
 
     def pull(self, name: str, tag: str) -> None:
@@ -134,7 +138,7 @@ class _Hub:
         self.pulled.append(f"{name}:{tag}")
 
 
-def test_base_images_that_are_not_made_here_come_from_the_registry_and_no_debian_mirror_is_needed() -> None:
+def test_upstream_base_images_are_pulled_without_a_debian_mirror() -> None:
     engine: Any = _Hub()
     made = base_images.upstream_bases(engine, {"DEBIAN_TRIXIE", "DEBIAN_BOOKWORM"}, print)
     assert made == {"DEBIAN_TRIXIE": "debian:trixie-slim", "DEBIAN_BOOKWORM": "debian:bookworm-slim"}
@@ -149,7 +153,7 @@ def test_the_issuer_s_own_certificate_is_signed_by_the_authority_it_names(issuer
     assert "newOrder" in requests.get(issuer.directory, verify=str(authorities), timeout=5).json()
 
 
-def test_a_mail_without_tls_and_credentials_is_refused_as_ses_does(mailbox: Mailbox) -> None:
+def test_a_mail_without_tls_or_credentials_is_refused_as_by_ses(mailbox: Mailbox) -> None:
     with smtplib.SMTP(mailbox.smtp_host, mailbox.smtp_port, timeout=5) as server:
         assert server.mail("a@gitea.test")[0] == 530
         assert not server.has_extn("auth")
@@ -159,29 +163,31 @@ def test_a_mail_without_tls_and_credentials_is_refused_as_ses_does(mailbox: Mail
         assert {"PLAIN", "LOGIN"} <= set(server.esmtp_features["auth"].split())
 
 
-def test_a_container_that_dies_at_its_start_is_explained_by_its_last_words(place: Place, built: ImageSet) -> None:
-    container = create(place, "host", built.local("mail"), command=["sh", "-c", "echo the reason; exit 1"])
+def test_the_error_for_a_container_that_ends_at_start_has_its_last_log_lines(
+    run_context: RunContext, built: ImageSet
+) -> None:
+    container = create(run_context, "host", built.local("mail"), command=["sh", "-c", "echo the reason; exit 1"])
     with pytest.raises(Unavailable, match="the reason"):
         wait(container, lambda: False, 10)
     container.remove(force=True, v=True)
 
 
-def test_rehearsals_are_refused_on_any_site_but_the_local_one(capfd: pytest.CaptureFixture[str]) -> None:
+def test_disaster_tests_are_refused_on_every_site_but_the_local_one(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["deploy-e2e", "--rehearse", "--site", "sites/production.example.toml"])
     assert ended.value.code == 4
-    assert "end its host and disk: not on that of sites/production.example.toml" in capfd.readouterr().err
+    assert "destroy its host and disk: not on sites/production.example.toml" in capfd.readouterr().err
 
 
-def test_a_full_disk_is_refused_before_anything_is_begun() -> None:
+def test_a_full_disk_is_refused() -> None:
     with pytest.raises(Refused, match=r"GiB are free below .*, a run needs 1000000"):
         disk_space.require_space(print, needed_gib=10**6)
 
 
 def _labelled(client: docker.DockerClient, name: str) -> list[str]:
-    chosen = {"label": f"{RUN_LABEL}={name}"}
-    found = [*client.containers.list(all=True, filters=chosen), *client.networks.list(filters=chosen)]
-    return [each.name for each in [*found, *client.volumes.list(filters=chosen)]]
+    filters = {"label": f"{RUN_LABEL}={name}"}
+    found = [*client.containers.list(all=True, filters=filters), *client.networks.list(filters=filters)]
+    return [each.name for each in [*found, *client.volumes.list(filters=filters)]]
 
 
 _HOLDER = """
@@ -189,16 +195,16 @@ import sys, time, docker
 from ground import run_registry
 from ground.container import create
 client = docker.from_env()
-place, folder, lock = run_registry.new_place(client, print)
-create(place, "mail", sys.argv[1])
-print(place.run, flush=True)
+run_context, folder, lock = run_registry.new_run(client, print)
+create(run_context, "mail", sys.argv[1])
+print(run_context.run, flush=True)
 time.sleep(120)
 """
 
 
 @pytest.fixture
 def killed(docker_client: docker.DockerClient, built: ImageSet) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A run in a process of its own, to be killed."""
+    """A run in a separate process, which the test kills."""
     environment = {**os.environ, "PYTHONPATH": str(run_registry.REPOSITORY)}
     argv = [sys.executable, "-c", _HOLDER, built.local("mail")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -209,17 +215,17 @@ def killed(docker_client: docker.DockerClient, built: ImageSet) -> Iterator[tupl
     run_registry.remove(docker_client, name)
 
 
-def test_two_runs_side_by_side_leave_each_other_alone(
-    docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]], place: Place
+def test_two_parallel_runs_do_not_remove_each_other(
+    docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]], run_context: RunContext
 ) -> None:
     other, _ = killed
-    assert {other, place.run}.isdisjoint(run_registry.leftovers(docker_client, kept_too=True))
+    assert {other, run_context.run}.isdisjoint(run_registry.leftovers(docker_client, kept_too=True))
     run_registry.remove_leftovers(docker_client, print)
     assert _labelled(docker_client, other)
-    assert _labelled(docker_client, place.run)
+    assert _labelled(docker_client, run_context.run)
 
 
-def test_what_a_killed_run_left_is_found_and_removed_by_the_next(
+def test_the_leftovers_of_a_killed_run_are_removed_by_the_next_run(
     docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]]
 ) -> None:
     name, process = killed
@@ -231,7 +237,7 @@ def test_what_a_killed_run_left_is_found_and_removed_by_the_next(
     assert not (run_registry.RUNS / name).exists()
 
 
-def test_a_kept_run_stays_until_it_is_told_to_go(
+def test_a_kept_run_stays_until_kept_runs_are_removed(
     docker_client: docker.DockerClient, killed: tuple[str, subprocess.Popen[str]]
 ) -> None:
     name, process = killed

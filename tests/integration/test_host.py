@@ -1,4 +1,4 @@
-"""The playbook makes a host of a bare machine, whatever state that is in, and leaves alone what it did not make."""
+"""The playbook turns a bare machine in any state into a host, and does not touch foreign data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testinfra.host import Host
 
 from ground import host as ground_host
 from ground import image_set, run_registry
-from ground.container import Place
+from ground.container import RunContext
 from tests.support.bare_machine import VARIABLES, Machine, bare_machine, reasons
 from tests.support.ssh_multiplexing import end, one_connection
 
@@ -32,13 +32,13 @@ STACK = {
 @pytest.fixture(scope="module")
 def machine(
     docker_client: docker.DockerClient,
-    place: Place,
+    run_context: RunContext,
     host_image: str,
     mirror: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Machine]:
-    """A machine that the playbook has made a host of."""
-    with bare_machine(docker_client, place, host_image, tmp_path_factory.mktemp("host")) as bare:
+    """A machine after the first run of the playbook."""
+    with bare_machine(docker_client, run_context, host_image, tmp_path_factory.mktemp("host")) as bare:
         wanted = {"docker_registry_mirrors": [mirror], "docker_images": [DOOR, "nowhere.invalid/none:1"]}
         made = replace(bare, variables=VARIABLES | wanted)
         first = made.play()
@@ -48,8 +48,8 @@ def machine(
 
 @pytest.fixture(scope="module")
 def host(machine: Machine) -> Iterator[Host]:
-    """The machine as its administrator sees it."""
-    where = f"ssh://{ground_host.SSH_USER}@{machine.ground.address}"
+    """The machine over ssh, with sudo."""
+    where = f"ssh://{ground_host.SSH_USER}@{machine.host.address}"
     with one_connection() as path:
         yield testinfra.get_host(
             where, ssh_identity_file=str(machine.key), ssh_extra_args=SSH_OPTIONS, sudo=True, controlpath=path
@@ -62,28 +62,28 @@ def test_a_second_run_changes_nothing(machine: Machine) -> None:
     assert second.stats["changed"] == {}
 
 
-def test_the_engine_runs_now_and_after_a_boot(host: Host) -> None:
+def test_the_engine_is_running_and_enabled(host: Host) -> None:
     assert host.service("docker").is_running
     assert host.service("docker").is_enabled
 
 
-def test_compose_can_wait_for_health(host: Host) -> None:
+def test_compose_supports_up_with_wait(host: Host) -> None:
     assert host.run("docker compose up --wait --help").rc == 0
 
 
-def test_the_engine_asks_the_mirror_first_and_outlives_its_own_restart(host: Host, mirror: str) -> None:
-    known = json.loads(host.check_output("docker info --format '{{json .}}'"))
-    assert known["RegistryConfig"]["Mirrors"] == [f"{mirror}/"]
-    assert known["LiveRestoreEnabled"] is True
+def test_the_engine_uses_the_mirror_and_live_restore(host: Host, mirror: str) -> None:
+    info = json.loads(host.check_output("docker info --format '{{json .}}'"))
+    assert info["RegistryConfig"]["Mirrors"] == [f"{mirror}/"]
+    assert info["LiveRestoreEnabled"] is True
 
 
-def test_images_that_will_be_asked_for_are_there_before_they_are_and_one_that_is_not_to_be_had_is_no_hindrance(
+def test_images_are_pulled_ahead_and_an_unavailable_one_does_not_stop_the_run(
     host: Host,
 ) -> None:
     host.check_output(f"timeout 60 sh -c 'until docker image inspect {DOOR}; do sleep 0.2; done'")
 
 
-def test_a_container_that_is_frozen_stands_still_until_it_is_let_go_on(host: Host) -> None:
+def test_a_paused_container_stops_writing_until_it_is_unpaused(host: Host) -> None:
     writing = "while :; do cat /proc/uptime >/out/now; sleep 0.01; done"
     script = f"""
         docker run --detach --rm --name frozen --user 0 --volume /run/frozen:/out --entrypoint sh {DOOR} -c '{writing}'
@@ -93,40 +93,40 @@ def test_a_container_that_is_frozen_stands_still_until_it_is_let_go_on(host: Hos
         cp /run/frozen/now /run/frozen/then; sleep 0.3; cmp /run/frozen/now /run/frozen/then
         docker unpause frozen
         sleep 0.3; ! cmp --silent /run/frozen/now /run/frozen/then"""
-    # Backups rest on it. What is frozen is a control group, and an engine that has another one in mind says nothing.
+    # Backups depend on this. An engine that freezes the wrong cgroup reports no error.
     done = host.run(f"bash -ec {shlex.quote(script)}")
     assert done.rc == 0, f"{done.stdout}\n{done.stderr}"
 
 
-def test_the_engine_listens_on_no_network(host: Host) -> None:
+def test_the_engine_does_not_listen_on_tcp(host: Host) -> None:
     listening = host.check_output("ss --listening --tcp --numeric --processes")
     assert "sshd" in listening
     assert "dockerd" not in listening
 
 
-def test_sshd_takes_keys_alone(machine: Machine) -> None:
-    where = f"{ground_host.SSH_USER}@{machine.ground.address}"
+def test_sshd_accepts_keys_only(machine: Machine) -> None:
+    where = f"{ground_host.SSH_USER}@{machine.host.address}"
     argv = ["ssh", *SSH_OPTIONS.split(), "-o", "BatchMode=yes", "-o", "PubkeyAuthentication=no", where, "true"]
     refused = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert refused.returncode == 255
     assert "Permission denied (publickey)." in refused.stderr
 
 
-def test_sshd_speaks_modern_algorithms_alone(host: Host) -> None:
-    spoken = dict(line.split(" ", 1) for line in host.check_output("sshd -T").splitlines())
-    assert "aes256-gcm@openssh.com" in spoken["ciphers"]
+def test_sshd_offers_modern_algorithms_only(host: Host) -> None:
+    offered = dict(line.split(" ", 1) for line in host.check_output("sshd -T").splitlines())
+    assert "aes256-gcm@openssh.com" in offered["ciphers"]
     old = ("cbc", "aes128-ctr", "umac-64", "sha1", "ecdsa", "diffie", "nistp")
     kinds = ("ciphers", "macs", "kexalgorithms", "hostkeyalgorithms")
-    assert [(kind, each) for kind in kinds for each in old if each in spoken[kind]] == []
+    assert [(kind, each) for kind in kinds for each in old if each in offered[kind]] == []
 
 
-def test_only_the_site_s_ports_and_the_administrators_ssh_are_let_in(machine: Machine, host: Host) -> None:
+def test_the_firewall_opens_only_the_site_s_ports_and_ssh(machine: Machine, host: Host) -> None:
     for port in ("8080", "80"):
         host.check_output("systemd-run --quiet --unit listener-%s python3 -m http.server %s", port, port)
     host.check_output(
         "timeout 10 sh -c 'until ss -Hlt sport = :80 | grep -q . && ss -Hlt sport = :8080 | grep -q .; do sleep 0.1; done'"
     )
-    address = machine.ground.address
+    address = machine.host.address
     socket.create_connection((address, 80), timeout=5).close()
     socket.create_connection((address, 22), timeout=5).close()
     with pytest.raises(TimeoutError):
@@ -135,7 +135,7 @@ def test_only_the_site_s_ports_and_the_administrators_ssh_are_let_in(machine: Ma
     host.check_output("systemctl stop listener-8080 listener-80")
 
 
-def test_the_firewall_leaves_docker_s_tables_alone_and_is_whole_after_a_restart(host: Host) -> None:
+def test_the_firewall_does_not_touch_docker_s_tables_and_is_complete_after_a_restart(host: Host) -> None:
     before = host.check_output("nft list tables")
     assert "table ip nat" in before
     host.check_output("systemctl restart gitea-suite-firewall")
@@ -143,37 +143,37 @@ def test_the_firewall_leaves_docker_s_tables_alone_and_is_whole_after_a_restart(
     assert host.check_output("nft list table inet gitea_suite").count("chain ") == 2
 
 
-def test_whoever_guesses_at_ssh_is_banned_and_an_administrator_never(host: Host) -> None:
+def test_fail2ban_guards_sshd_and_ignores_the_networks_of_operators(host: Host) -> None:
     assert "Currently banned" in host.check_output("fail2ban-client status sshd")
     assert "10.0.0.0/8" in host.check_output("fail2ban-client get sshd ignoreip")
 
 
-def test_the_kernel_takes_no_one_s_word_for_another_way(host: Host) -> None:
+def test_the_kernel_neither_accepts_nor_sends_icmp_redirects(host: Host) -> None:
     assert host.sysctl("net.ipv4.conf.all.accept_redirects") == 0
     assert host.sysctl("net.ipv4.conf.all.send_redirects") == 0
 
 
-def test_security_updates_come_by_themselves_and_reboots_wait_for_their_hour(host: Host) -> None:
-    known = host.check_output("apt-config dump")
-    assert 'Unattended-Upgrade::Automatic-Reboot-Time "04:30";' in known
-    assert 'APT::Periodic::Unattended-Upgrade "1";' in known
+def test_security_updates_are_automatic_and_reboots_have_a_fixed_time(host: Host) -> None:
+    settings = host.check_output("apt-config dump")
+    assert 'Unattended-Upgrade::Automatic-Reboot-Time "04:30";' in settings
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in settings
     assert host.service("apt-daily-upgrade.timer").is_enabled
     planned = host.check_output("unattended-upgrade --dry-run --debug 2>&1")
     assert "Allowed origins are" in planned
     assert "Security" in planned.split("Allowed origins are")[1].splitlines()[0]
 
 
-def test_the_data_lies_on_a_disk_of_its_own_that_can_be_photographed(host: Host) -> None:
+def test_the_data_disk_is_btrfs_and_supports_snapshots(host: Host) -> None:
     assert host.mount_point("/srv/gitea").filesystem == "btrfs"
-    assert host.run("btrfs subvolume snapshot -r /srv/gitea /srv/gitea/picture").rc == 0
-    assert host.run("btrfs subvolume delete /srv/gitea/picture").rc == 0
+    assert host.run("btrfs subvolume snapshot -r /srv/gitea /srv/gitea/snapshot").rc == 0
+    assert host.run("btrfs subvolume delete /srv/gitea/snapshot").rc == 0
 
 
-def test_a_reboot_brings_name_disk_and_engine_back_and_a_disk_that_has_grown_meanwhile_is_used_whole(
+def test_a_reboot_restores_name_disk_and_engine_and_a_grown_disk_is_used_completely(
     machine: Machine, host: Host
 ) -> None:
     host.check_output("touch /srv/gitea/mark && truncate --size +1G /var/lib/ground/data.img")
-    ground_host.restart(machine.client, machine.ground)
+    ground_host.restart(machine.client, machine.host)
     end(host.backend.controlpath)
     assert host.file("/srv/gitea/mark").exists
     size = int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1"))
@@ -184,7 +184,7 @@ def test_a_reboot_brings_name_disk_and_engine_back_and_a_disk_that_has_grown_mea
     assert host.run("docker info").rc == 0
 
 
-def test_every_wrong_variable_is_refused_by_name_and_remedy_before_anything_is_touched(machine: Machine) -> None:
+def test_every_wrong_variable_is_refused_with_its_name_and_remedy_before_any_change(machine: Machine) -> None:
     refused = machine.play({"base_timezone": "Berlin time", "base_data_device": "/dev/sdb"})
     assert refused.rc != 0
     assert 'base_timezone is "Berlin time": give a name of the time zone database' in reasons(refused)
@@ -192,7 +192,7 @@ def test_every_wrong_variable_is_refused_by_name_and_remedy_before_anything_is_t
     assert _done(refused) == _FACTS
 
 
-def test_a_mirror_without_its_scheme_is_refused_before_anything_is_touched(machine: Machine) -> None:
+def test_a_mirror_without_a_scheme_is_refused_before_any_change(machine: Machine) -> None:
     refused = machine.play({"docker_registry_mirrors": ["registry:5000"]})
     assert refused.rc != 0
     assert 'docker_registry_mirrors is ["registry:5000"]: give a list of http(s) URLs' in reasons(refused)
@@ -211,36 +211,34 @@ def _done(played: Any) -> set[str]:
     return {event["event_data"]["task"] for event in played.events if event["event"] == "runner_on_ok"}
 
 
-def _roles_begun(played: Any) -> set[str]:
-    """The roles of which more was begun than a look whether they can be played."""
-    begun = (event["event_data"] for event in played.events if event["event"] == "playbook_on_task_start")
-    return {str(each["role"]) for each in begun if "/tasks/main.yml" in each.get("task_path", "")}
+def _started_roles(played: Any) -> set[str]:
+    """The roles whose main tasks were started, beyond their checks."""
+    started = (event["event_data"] for event in played.events if event["event"] == "playbook_on_task_start")
+    return {str(each["role"]) for each in started if "/tasks/main.yml" in each.get("task_path", "")}
 
 
-def test_a_port_that_another_program_holds_is_named_with_it_and_nothing_is_touched(
-    machine: Machine, host: Host
-) -> None:
+def test_a_taken_port_is_refused_with_the_name_of_the_program_before_any_change(machine: Machine, host: Host) -> None:
     host.check_output("systemd-run --quiet --unit squatter python3 -m http.server 443")
     host.check_output("timeout 10 sh -c 'until ss -Hlt sport = :443 | grep -q .; do sleep 0.1; done'")
     refused = machine.play(STACK, tags="base,docker,gitea")
     host.check_output("systemctl stop squatter")
     assert '0.0.0.0:443 is taken by "python3"' in reasons(refused)
     assert "stop that program for good" in reasons(refused)
-    assert _roles_begun(refused) == set()
+    assert _started_roles(refused) == set()
 
 
-def test_a_host_that_updates_or_restores_is_left_alone_until_that_has_ended(machine: Machine, host: Host) -> None:
+def test_the_playbook_waits_for_a_backup_and_refuses_during_an_update_or_restore(machine: Machine, host: Host) -> None:
     script = (run_registry.REPOSITORY / "playbooks/roles/gitea/files/operations.sh").read_text()
     host.check_output(f"cat >/run/operations.sh <<'END'\n{script}\nEND")
     look = "sh /run/operations.sh /srv/gitea"
     assert host.check_output(look) == ""
-    # What a restore that was cut off has left does not end by itself; on a machine without a stack, that begins with ending it.
+    # An interrupted restore needs the operator. On a machine without a stack the deployment itself comes first.
     host.check_output("install -d /run/gitea-suite /srv/gitea/.restore && touch /srv/gitea/.restore/journal")
     assert host.check_output(look) == ""
     host.check_output("install -d /opt/gitea-suite/compose && touch /opt/gitea-suite/compose/.env")
     assert host.check_output(look) == "an interrupted restore: run sudo ops restore --resume on the host"
     host.check_output("rm -r /srv/gitea/.restore /opt/gitea-suite/compose")
-    # A backup takes seconds, and is waited for.
+    # A backup takes seconds, so the playbook waits for it.
     lock = "/run/gitea-suite/operation.lock"
     host.check_output(f"echo 'ops backup take' >{lock}; systemd-run --quiet --unit holder flock {lock} sleep infinity")
     host.check_output(f"timeout 10 sh -c 'while flock --nonblock {lock} true; do :; done'")
@@ -252,7 +250,7 @@ def test_a_host_that_updates_or_restores_is_left_alone_until_that_has_ended(mach
     assert refused.stats["changed"] == {}
 
 
-def test_a_postgresql_that_cannot_read_the_data_is_refused_and_nothing_is_touched(machine: Machine, host: Host) -> None:
+def test_a_postgresql_that_cannot_read_the_data_is_refused_before_any_change(machine: Machine, host: Host) -> None:
     host.check_output(
         "install -d /srv/gitea/postgresql/18/docker && echo 18 >/srv/gitea/postgresql/18/docker/PG_VERSION"
     )
@@ -263,14 +261,14 @@ def test_a_postgresql_that_cannot_read_the_data_is_refused_and_nothing_is_touche
         refused
     )
     assert "name a version 18.x in compose/images.env" in reasons(refused)
-    assert _roles_begun(refused) == set()
+    assert _started_roles(refused) == set()
 
 
 @pytest.fixture
 def foreign_disk(host: Host) -> Iterator[str]:
-    """A disk that someone else's data is on."""
+    """A disk with foreign data."""
     host.check_output("truncate --size 64M /root/foreign.img && mkswap --label precious /root/foreign.img")
-    # A container's /dev has the loop devices that were made in it, and no others.
+    # A container's /dev has only the loop devices that were made in it.
     host.check_output("for n in $(seq 0 31); do test -e /dev/loop$n || mknod /dev/loop$n b 7 $n; done")
     device = host.check_output("losetup --find --show /root/foreign.img")
     host.check_output("ln -s %s /dev/disk/by-id/foreign", device)
@@ -278,7 +276,7 @@ def foreign_disk(host: Host) -> Iterator[str]:
     host.check_output("losetup --detach %s; rm /dev/disk/by-id/foreign", device)
 
 
-def test_a_disk_with_foreign_data_is_refused_and_left_as_it_is(machine: Machine, host: Host, foreign_disk: str) -> None:
+def test_a_disk_with_foreign_data_is_refused_and_not_changed(machine: Machine, host: Host, foreign_disk: str) -> None:
     before = host.check_output("sha256sum /root/foreign.img")
     refused = machine.play({"base_data_device": foreign_disk, "base_data_mount": "/srv/other"}, tags="base")
     assert "holds data that this playbook did not create" in reasons(refused)

@@ -1,10 +1,11 @@
-"""Terraform's root on a real endpoint: it applies from nothing, converges, heals, and keeps no secret."""
+"""Terraform's root on LocalStack: it applies from nothing, converges, repairs drift, and keeps no secret."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -14,14 +15,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ground import run_registry
+from ops.config import tool_variables
 from ops.config.workspace import Workspace
-from ops.deploy import infrastructure
-from ops.errors import Locked, OpsError
+from ops.deploy import infrastructure, mail_identity
+from ops.errors import Locked, OpsError, Refused
 from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import rotate
 from ops.secrets.store import NAMES, credentials_from
 from ops.world import World
-from ops.world.terraform import Terraform, with_override
+from ops.world.terraform import Terraform, resources_from, with_override
 from tests.support import fakes
 from tests.support.site_in_aws import KEY, Cloud, cloud_at
 
@@ -33,7 +35,7 @@ def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
 
 @pytest.fixture(scope="module")
 def applied(cloud: Cloud) -> Outputs:
-    """The infrastructure, made from nothing."""
+    """The infrastructure, created from nothing."""
     return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
 
 
@@ -46,7 +48,7 @@ def replacement(cloud: Cloud, applied: Outputs, tmp_path_factory: pytest.TempPat
     return cloud.show(plan)
 
 
-def test_every_secret_has_a_value_that_no_state_plan_or_message_holds(
+def test_every_secret_has_a_value_and_no_state_plan_or_message_contains_it(
     cloud: Cloud, applied: Outputs, replacement: dict[str, Any]
 ) -> None:
     secrets = cloud.client("secretsmanager")
@@ -55,18 +57,34 @@ def test_every_secret_has_a_value_that_no_state_plan_or_message_holds(
     assert set(names) == {name for name in NAMES if name != "smtp-credentials"}
     assert len(set(values)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9]{32,}", value) for value in values)
-    state = json.dumps(cloud.state())
-    kept = [path.read_text(errors="replace") for path in cloud.workspace.state.rglob("*.json") if path.is_file()]
-    everything = "\n".join([state, json.dumps(replacement), *kept, *cloud.said])
-    assert "aws_secretsmanager_secret" in state
+    everything = _everything_written(cloud, replacement)
+    assert "aws_secretsmanager_secret" in everything
     assert [name for name, value in zip(names, values, strict=True) if value in everything] == []
 
 
-def test_who_sends_the_mail_has_no_key_before_one_is_made_for_it(cloud: Cloud, applied: Outputs) -> None:
+def _everything_written(cloud: Cloud, plan: dict[str, Any]) -> str:
+    """Terraform's state, a plan, the files of the state folder, and all progress lines."""
+    files = [path.read_text(errors="replace") for path in cloud.workspace.state.rglob("*.json") if path.is_file()]
+    return "\n".join([json.dumps(cloud.state()), json.dumps(plan), *files, *cloud.progress])
+
+
+def test_the_mail_user_has_no_access_key_at_first(cloud: Cloud, applied: Outputs) -> None:
     assert cloud.client("iam").list_access_keys(UserName="test-mail")["AccessKeyMetadata"] == []
     held = cloud.client("secretsmanager").describe_secret(SecretId=applied.secret_names["smtp-credentials"])
     assert held["Name"] == "test/smtp-credentials"
     assert not held.get("VersionIdsToStages")
+
+
+def test_the_secrets_that_a_restore_in_the_second_region_needs_are_there(cloud: Cloud, applied: Outputs) -> None:
+    secrets = cloud.client("secretsmanager")
+    replicas = {
+        short: [each["Region"] for each in secrets.describe_secret(SecretId=name).get("ReplicationStatus", ())]
+        for short, name in applied.secret_names.items()
+    }
+    assert {short: regions for short, regions in replicas.items() if regions} == {
+        "gitea-secret-key": ["eu-west-1"],
+        "restic-password": ["eu-west-1"],
+    }
 
 
 def test_gitea_s_jwt_secret_is_32_bytes_of_base64(cloud: Cloud, applied: Outputs) -> None:
@@ -84,7 +102,7 @@ def test_the_buckets_are_versioned_encrypted_and_closed(cloud: Cloud, applied: O
         assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
-def test_a_version_of_a_backup_cannot_be_deleted_while_it_is_locked(cloud: Cloud, applied: Outputs) -> None:
+def test_a_locked_version_of_a_backup_cannot_be_deleted(cloud: Cloud, applied: Outputs) -> None:
     storage = cloud.client("s3")
     for bucket in (applied.backup_bucket, f"{applied.backup_bucket}-replica"):
         place = {"Bucket": bucket, "Key": "backup"}
@@ -99,7 +117,7 @@ def test_a_version_of_a_backup_cannot_be_deleted_while_it_is_locked(cloud: Cloud
         assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 67}
 
 
-def test_every_backup_is_copied_to_the_second_region(cloud: Cloud, applied: Outputs) -> None:
+def test_backups_are_replicated_to_the_second_region(cloud: Cloud, applied: Outputs) -> None:
     storage = cloud.client("s3")
     assert storage.head_bucket(Bucket=f"{applied.backup_bucket}-replica")["BucketRegion"] == "eu-west-1"
     copying = storage.get_bucket_replication(Bucket=applied.backup_bucket)["ReplicationConfiguration"]
@@ -109,7 +127,7 @@ def test_every_backup_is_copied_to_the_second_region(cloud: Cloud, applied: Outp
     assert copying["Role"] == "arn:aws:iam::000000000000:role/test-replication"
 
 
-def test_only_the_web_and_git_are_open_to_the_world(cloud: Cloud, applied: Outputs) -> None:
+def test_only_http_https_and_git_ssh_are_open_to_the_world(cloud: Cloud, applied: Outputs) -> None:
     groups = [group["GroupId"] for group in _network_card(cloud, applied)["Groups"]]
     rules = cloud.client("ec2").describe_security_group_rules(Filters=[{"Name": "group-id", "Values": groups}])
     incoming = [rule for rule in rules["SecurityGroupRules"] if not rule["IsEgress"]]
@@ -119,12 +137,12 @@ def test_only_the_web_and_git_are_open_to_the_world(cloud: Cloud, applied: Outpu
 
 
 def _network_card(cloud: Cloud, applied: Outputs) -> dict[str, Any]:
-    chosen = [{"Name": "attachment.instance-id", "Values": [applied.instance_id]}]
-    (card,) = cloud.client("ec2").describe_network_interfaces(Filters=chosen)["NetworkInterfaces"]
+    filters = [{"Name": "attachment.instance-id", "Values": [applied.instance_id]}]
+    (card,) = cloud.client("ec2").describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
     return dict(card)
 
 
-def test_the_host_s_ipv6_address_is_its_network_card_s_and_has_a_route_out(cloud: Cloud, applied: Outputs) -> None:
+def test_the_host_s_ipv6_address_is_in_its_subnet_and_has_a_default_route(cloud: Cloud, applied: Outputs) -> None:
     network = cloud.client("ec2")
     card = _network_card(cloud, applied)
     (subnet,) = network.describe_subnets(SubnetIds=[card["SubnetId"]])["Subnets"]
@@ -133,10 +151,10 @@ def test_the_host_s_ipv6_address_is_its_network_card_s_and_has_a_route_out(cloud
     assert ip_address(address) in lan
     assert cloud.records()["git.gitea.test.", "AAAA"] == [address]
     tables = network.describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": [card["SubnetId"]]}])
-    ways = {
+    routes = {
         route.get("DestinationIpv6CidrBlock"): route.get("GatewayId") for route in tables["RouteTables"][0]["Routes"]
     }
-    assert ways["::/0"].startswith("igw-")
+    assert routes["::/0"].startswith("igw-")
 
 
 def test_traffic_is_logged_for_thirty_days(cloud: Cloud, applied: Outputs) -> None:
@@ -148,20 +166,20 @@ def test_traffic_is_logged_for_thirty_days(cloud: Cloud, applied: Outputs) -> No
     assert group["retentionInDays"] == 30
 
 
-def test_an_alarm_recovers_a_host_whose_machine_fails(cloud: Cloud, applied: Outputs) -> None:
+def test_an_alarm_recovers_an_instance_with_failed_hardware(cloud: Cloud, applied: Outputs) -> None:
     (alarm,) = cloud.client("cloudwatch").describe_alarms(AlarmNames=["test-recovery"])["MetricAlarms"]
     assert alarm["Dimensions"] == [{"Name": "InstanceId", "Value": applied.instance_id}]
     assert (alarm["MetricName"], alarm["ActionsEnabled"]) == ("StatusCheckFailed_System", True)
     assert alarm["AlarmActions"] == ["arn:aws:automate:eu-central-1:ec2:recover"]
 
 
-def test_the_instance_demands_a_token_for_its_metadata(cloud: Cloud, applied: Outputs) -> None:
+def test_the_instance_requires_a_token_for_its_metadata(cloud: Cloud, applied: Outputs) -> None:
     (reservation,) = cloud.client("ec2").describe_instances(InstanceIds=[applied.instance_id])["Reservations"]
     options = reservation["Instances"][0]["MetadataOptions"]
     assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)
 
 
-def test_replacing_the_host_replaces_nothing_that_has_to_outlive_it(replacement: dict[str, Any]) -> None:
+def test_replacing_the_host_replaces_only_the_instance_and_its_volume_attachment(replacement: dict[str, Any]) -> None:
     changes = {each["address"]: each["change"]["actions"] for each in replacement["resource_changes"]}
     assert {address for address, actions in changes.items() if "delete" in actions} == {
         "aws_instance.host",
@@ -175,16 +193,16 @@ def test_a_plan_that_would_destroy_the_data_disk_is_refused(cloud: Cloud, applie
         cloud.terraform().plan(cloud.variables(), "-refresh=false", "-replace=aws_ebs_volume.data")
 
 
-def test_both_disks_are_encrypted_and_have_names_of_their_own(cloud: Cloud, applied: Outputs) -> None:
-    chosen = [{"Name": "attachment.instance-id", "Values": [applied.instance_id]}]
-    volumes = cloud.client("ec2").describe_volumes(Filters=chosen)["Volumes"]
+def test_both_disks_are_encrypted_and_named(cloud: Cloud, applied: Outputs) -> None:
+    filters = [{"Name": "attachment.instance-id", "Values": [applied.instance_id]}]
+    volumes = cloud.client("ec2").describe_volumes(Filters=filters)["Volumes"]
     assert all(volume["Encrypted"] and volume["VolumeType"] == "gp3" for volume in volumes)
     names = {tag["Value"]: volume["VolumeId"] for volume in volumes for tag in volume["Tags"] if tag["Key"] == "Name"}
     assert names.keys() == {"test-root", "test-data"}
     assert names["test-data"] == applied.data_volume_id
 
 
-def test_everything_that_can_carry_tags_carries_the_site_s(cloud: Cloud, applied: Outputs) -> None:
+def test_every_resource_that_supports_tags_has_the_site_s_tags(cloud: Cloud, applied: Outputs) -> None:
     assert applied
     tagged = {
         f"{resource.get('module', '')} {resource['type']}.{resource['name']}": instance["attributes"]["tags_all"]
@@ -211,51 +229,75 @@ def test_everything_that_can_carry_tags_carries_the_site_s(cloud: Cloud, applied
     assert [address for address, tags in tagged.items() if not site.items() <= (tags or {}).items()] == []
 
 
-def test_the_host_s_role_is_bound_to_what_the_site_owns_and_destroys_no_backup(cloud: Cloud, applied: Outputs) -> None:
+SESSION_MANAGER = {
+    "ssm:UpdateInstanceInformation",
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:OpenDataChannel",
+}
+
+
+def test_the_host_s_role_is_limited_to_the_site_s_resources_and_cannot_delete_backups(
+    cloud: Cloud, applied: Outputs
+) -> None:
     access = cloud.client("iam")
-    attached = access.list_attached_role_policies(RoleName="test-host")["AttachedPolicies"]
-    assert [policy["PolicyName"] for policy in attached] == ["AmazonSSMManagedInstanceCore"]
-    assert access.list_role_policies(RoleName="test-host")["PolicyNames"] == ["site"]
+    assert access.list_attached_role_policies(RoleName="test-host")["AttachedPolicies"] == []
+    assert set(access.list_role_policies(RoleName="test-host")["PolicyNames"]) == {"session-manager", "site"}
+    document = access.get_role_policy(RoleName="test-host", PolicyName="session-manager")["PolicyDocument"]
+    (statement,) = document["Statement"]
+    assert set(statement["Action"]) == SESSION_MANAGER
     statements = access.get_role_policy(RoleName="test-host", PolicyName="site")["PolicyDocument"]["Statement"]
-    bound = {arn for statement in statements for arn in _listed(statement["Resource"])}
+    bound = _all(statements, "Resource")
     secrets = cloud.client("secretsmanager")
     owned = {secrets.describe_secret(SecretId=name)["ARN"] for name in applied.secret_names.values()}
     bucket = f"arn:aws:s3:::{applied.backup_bucket}"
     assert bound == {bucket, f"{bucket}/*", f"{bucket}/restic/locks/*"} | owned
-    ends = [_listed(each["Resource"]) for each in statements if "s3:DeleteObject" in _listed(each["Action"])]
+    ends = [_as_list(each["Resource"]) for each in statements if "s3:DeleteObject" in _as_list(each["Action"])]
     assert ends == [[f"{bucket}/restic/locks/*"]]
-    allowed = {action for statement in statements for action in _listed(statement["Action"])}
-    assert not {action for action in allowed if re.search(r"\*|DeleteObjectVersion|Bypass|^iam:|PutBucket", action)}
+    assert not {
+        action
+        for action in _all(statements, "Action")
+        if re.search(r"\*|DeleteObjectVersion|Bypass|^iam:|PutBucket", action)
+    }
 
 
-def test_no_policy_names_everything_or_allows_everything(cloud: Cloud, applied: Outputs) -> None:
+def test_no_policy_has_a_wildcard_resource_action_or_principal(cloud: Cloud, applied: Outputs) -> None:
     assert applied
-    documents = {
+    documents = _policies(cloud.state())
+    kinds = {name.split()[-2].partition(".")[0] for name in documents}
+    assert kinds >= {"aws_iam_role", "aws_iam_role_policy", "aws_iam_user_policy", "aws_s3_bucket_policy"}
+    for name, document in documents.items():
+        # Session Manager's channels have no ARN (access.tf).
+        bound = [each for each in document["Statement"] if set(_as_list(each["Action"])) != SESSION_MANAGER]
+        assert not [each for each in bound if "*" in _as_list(each.get("Resource", []))], name
+        granted = [statement for statement in document["Statement"] if statement["Effect"] != "Deny"]
+        assert not [action for action in _all(granted, "Action") if "*" in action], name
+        assert not [each for each in granted if "*" in str(each.get("Principal", ""))], name
+
+
+def _policies(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The policy documents in Terraform's state by resource and attribute."""
+    return {
         f"{resource.get('module', '')} {resource['type']}.{resource['name']} {key}": json.loads(
             instance["attributes"][key]
         )
-        for resource in cloud.state()["resources"]
+        for resource in state["resources"]
         for instance in resource["instances"]
         for key in ("policy", "assume_role_policy")
         if resource["mode"] == "managed"
         and str(instance["attributes"].get(key)).startswith("{")
-        # It lets everything through, and network.tf says why.
+        # It allows everything; network.tf has the reason.
         and resource["type"] != "aws_vpc_endpoint"
     }
-    kinds = {name.split()[-2].partition(".")[0] for name in documents}
-    assert kinds >= {"aws_iam_role", "aws_iam_role_policy", "aws_iam_user_policy", "aws_s3_bucket_policy"}
-    for name, document in documents.items():
-        for statement in document["Statement"]:
-            assert "*" not in _listed(statement.get("Resource", [])), name
-            assert statement["Effect"] == "Deny" or not [one for one in _listed(statement["Action"]) if "*" in one], (
-                name
-            )
-            assert statement["Effect"] == "Deny" or "*" not in str(statement.get("Principal", "")), name
 
 
-def test_a_second_plan_finds_nothing_to_do_though_secrets_were_rotated_and_canonical_has_renewed_its_image(
-    cloud: Cloud, applied: Outputs
-) -> None:
+def _all(statements: list[dict[str, Any]], key: str) -> set[str]:
+    """The values of a key, Resource or Action, in all statements."""
+    return {value for statement in statements for value in _as_list(statement[key])}
+
+
+def test_a_second_plan_has_no_changes_after_rotations_and_a_new_ami(cloud: Cloud, applied: Outputs) -> None:
     name, vault = applied.secret_names["metrics-token"], cloud.world.aws
     for value in ("rotated once", "rotated twice"):
         vault.promote_secret(name, vault.put_pending_secret(name, Secret(value)))
@@ -267,16 +309,50 @@ def test_a_second_plan_finds_nothing_to_do_though_secrets_were_rotated_and_canon
     assert credentials.password.reveal() not in json.dumps(cloud.state())
 
 
-def _listed(value: str | list[str]) -> list[str]:
+def _as_list(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
-def test_the_domain_s_records_point_to_the_host_and_vouch_for_its_mail(cloud: Cloud, applied: Outputs) -> None:
+def test_dns_has_the_records_for_the_host_and_its_mail(cloud: Cloud, applied: Outputs) -> None:
     records = cloud.records()
     assert records["git.gitea.test.", "A"] == [applied.public_address]
     assert '0 issue "letsencrypt.org"' in records["git.gitea.test.", "CAA"]
     assert records["test-bounces.gitea.test.", "TXT"] == ['"v=spf1 include:amazonses.com ~all"']
     assert len([name for name, kind in records if kind == "CNAME" and "._domainkey.gitea.test." in name]) == 3
+
+
+def test_a_mail_identity_of_other_senders_is_refused_and_stays_as_it_is(cloud: Cloud, applied: Outputs) -> None:
+    assert applied
+    mail, sender = cloud.client("ses"), "gitea@shared.gitea.test"
+    mail.verify_domain_identity(Domain="shared.gitea.test")
+    site, before = replace(cloud.site, mail=replace(cloud.site.mail, sender=sender)), cloud.state()
+    with pytest.raises(Refused, match=r"shared\.gitea\.test that this site did not create"):
+        infrastructure.infrastructure(site, cloud.world, cloud.workspace, KEY)
+    assert "shared.gitea.test" in mail.list_identities(IdentityType="Domain")["Identities"]
+    assert cloud.state() == before
+
+
+def test_a_mail_identity_that_is_managed_elsewhere_leaves_the_state_and_is_not_deleted(
+    cloud: Cloud, applied: Outputs, tmp_path: Path
+) -> None:
+    assert applied
+    site = replace(cloud.site, mail=replace(cloud.site.mail, manage_identity=False))
+    bucket, storage = infrastructure.state_bucket(site), cloud.client("s3")
+    keys = ("test/terraform.tfstate", "test/mail-identities/gitea.test")
+    kept = {key: storage.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+    variables = tmp_path / "variables.json"
+    variables.write_text(json.dumps(tool_variables.terraform_variables(site, KEY)))
+    try:
+        state = mail_identity.prepare(site, cloud.world, bucket, cloud.terraform())
+        assert not [each for each in resources_from(state) if "ses_domain" in each or "dkim" in each]
+        changes = cloud.terraform().changes(variables, "-refresh=false")
+        assert [each for each in changes if each.action != "update"] == []
+        with pytest.raises(Refused, match="did not create"):
+            mail_identity.prepare(cloud.site, cloud.world, bucket, cloud.terraform())
+    finally:
+        for key, content in kept.items():
+            storage.put_object(Bucket=bucket, Key=key, Body=content)
+    assert "gitea.test" in cloud.client("ses").list_identities(IdentityType="Domain")["Identities"]
 
 
 # As `ops deploy` wrote it before infra/bootstrap used the module infra/bucket, then refreshed once.
@@ -306,6 +382,9 @@ def test_a_bootstrap_state_of_the_old_layout_plans_moves_and_no_changes(
     }
 
 
+MAIL_IDENTITY = ("aws_ses_domain_dkim", "aws_ses_domain_identity", "aws_ses_domain_mail_from")
+
+
 def test_a_site_s_state_of_the_old_layout_plans_moves_and_no_changes(
     cloud: Cloud, applied: Outputs, tmp_path: Path
 ) -> None:
@@ -313,12 +392,12 @@ def test_a_site_s_state_of_the_old_layout_plans_moves_and_no_changes(
     state = cloud.state()
     buckets = ("module.backup", "module.replica[0]")
     for resource in state["resources"]:
-        if resource.get("module") in buckets and resource["mode"] == "managed":
+        if resource["mode"] == "managed" and (resource.get("module") in buckets or resource["type"] in MAIL_IDENTITY):
             for instance in resource["instances"]:
                 instance.pop("index_key", None)
     with with_override(run_registry.REPOSITORY / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
         planned = _planned(cloud, root, cloud.variables(), state, tmp_path, "-refresh=false")
-    assert _moves(planned) == {
+    assert _moves(planned) == {f"{kind}.site": f"{kind}.site[0]" for kind in MAIL_IDENTITY} | {
         f"{module}.{kind}.this": f"{module}.{kind}.this[0]"
         for module in buckets
         for kind in (
@@ -345,7 +424,7 @@ def _planned(
     """The plan of a root for a given state, as Terraform's own document; leaves the site's own state alone."""
     kept = folder / "terraform.tfstate"
     kept.write_text(json.dumps(state))
-    terraform = Terraform(cloud.world.processes, root, folder, cloud.terraform().environment, cloud.said.append)
+    terraform = Terraform(cloud.world.processes, root, folder, cloud.terraform().environment, cloud.progress.append)
     terraform.init({"path": str(kept)})
     terraform.plan(variables, f"-out={folder / 'plan'}", *options)
     return cloud.show(folder / "plan")
@@ -360,7 +439,26 @@ def _moves(planned: dict[str, Any]) -> dict[str, str]:
     return {each["previous_address"]: each["address"] for each in resources if "previous_address" in each}
 
 
-def test_a_state_that_another_run_holds_is_exit_8_and_says_who(cloud: Cloud, applied: Outputs) -> None:
+def test_a_bootstrap_that_was_cut_off_is_applied_again_with_and_without_its_state(
+    aws_endpoint: str, tmp_path: Path
+) -> None:
+    cloud = cloud_at(aws_endpoint, tmp_path)
+    site = replace(cloud.site, backup=replace(cloud.site.backup, bucket="cut-off-gitea-backup"))
+    bucket, storage = infrastructure.state_bucket(site), cloud.client("s3")
+    storage.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    storage.put_object(Bucket=bucket, Key="test/terraform.tfstate", Body=b"precious")
+    lacking = cloud.world.aws_account.missing_settings(bucket)
+    assert {"versioning", "TLS-only policy"} <= set(lacking)
+    infrastructure.ensure_state_bucket(site, cloud.world, cloud.workspace)
+    assert cloud.world.aws_account.missing_settings(bucket) == ()
+    assert cloud.progress[0] == f"{bucket}: {', '.join(lacking)} off: applied again"
+    storage.delete_bucket_policy(Bucket=bucket)
+    infrastructure.ensure_state_bucket(site, cloud.world, cloud.workspace)
+    assert cloud.world.aws_account.missing_settings(bucket) == ()
+    assert storage.get_object(Bucket=bucket, Key="test/terraform.tfstate")["Body"].read() == b"precious"
+
+
+def test_a_locked_state_exits_8_and_names_the_holder(cloud: Cloud, applied: Outputs) -> None:
     assert applied
     lock = {
         "ID": "1",
@@ -381,13 +479,13 @@ def test_a_state_that_another_run_holds_is_exit_8_and_says_who(cloud: Cloud, app
     assert caught.value.exit_code == 8
 
 
-def test_an_endpoint_that_does_not_answer_is_unavailable_soon(cloud: Cloud, tmp_path: Path) -> None:
+def test_an_unreachable_endpoint_is_reported_within_a_minute(cloud: Cloud, tmp_path: Path) -> None:
     away = fakes.site(aws={"region": "eu-central-1", "endpoint_url": "http://127.0.0.1:9"})
     began = time.monotonic()
     with pytest.raises(OpsError) as caught:
         infrastructure.infrastructure(
             away,
-            World(away, tell=cloud.said.append),
+            World(away, tell=cloud.progress.append),
             Workspace(run_registry.REPOSITORY, tmp_path, run_registry.CACHE),
             KEY,
         )

@@ -1,4 +1,4 @@
-"""The rules that Terraform's root must keep, by `terraform test` on a mocked provider."""
+"""The rules for Terraform's root, checked by `terraform test` on a mocked provider."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ops.world.terraform_mirror import cli_configuration, discover
 
 @dataclass(frozen=True)
 class Root:
-    """A Terraform root, and the provider that runs for all of its plans."""
+    """A Terraform root, and the running provider for all of its plans."""
 
     folder: Path
     provider: str
@@ -30,7 +30,7 @@ class Root:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
-    """A copy of infra/ whose secrets module makes no values, for mocked providers know no ephemeral resources."""
+    """A copy of infra/ whose secrets module makes no values: mocked providers do not support ephemeral resources."""
     infra = tmp_path_factory.mktemp("rules") / "infra"
     shutil.copytree(run_registry.REPOSITORY / "infra", infra)
     shutil.rmtree(infra / "secrets")
@@ -43,9 +43,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
 
 @contextmanager
 def _running_provider(data: Path) -> Iterator[str]:
-    """Run the provider that init has found, and give what attaches Terraform to it.
+    """Run the provider that init installed, and yield the value of TF_REATTACH_PROVIDERS for it.
 
-    A mocked provider is asked for its schema alone, and takes longer to start, three times for each rule, than the rule does.
+    Terraform asks a mocked provider only for its schema, but would start it three times per rule, which takes longer than the
+    rule itself.
     """
     (binary,) = data.glob("providers/*/hashicorp/aws/*/*/terraform-provider-aws_*")
     with subprocess.Popen([binary, "-debug"], stdout=subprocess.PIPE, text=True) as process:
@@ -58,7 +59,7 @@ def _running_provider(data: Path) -> Iterator[str]:
 
 
 def _terraform(infra: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    # A provider lives for one plan: what it would spend a fifth of its time on, collecting garbage, is not worth it.
+    # A provider lives for one plan. Garbage collection would take a fifth of its time.
     environment = (
         os.environ | variables | {"TF_DATA_DIR": str(infra.parent / "data"), "TF_CLI_CONFIG_FILE": "", "GOGC": "400"}
     )
@@ -70,17 +71,17 @@ def _terraform(infra: Path, *arguments: str, **variables: str) -> subprocess.Com
     return subprocess.run(argv, cwd=infra, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_every_rule_of_the_infrastructure_holds(copy: Root) -> None:
+def test_the_infrastructure_follows_every_rule(copy: Root) -> None:
     done = copy.test()
-    written = len(re.findall(r'^run "', (copy.folder / "tests/rules.tftest.hcl").read_text(), re.MULTILINE))
-    assert f"{written} passed, 0 failed" in done.stdout, done.stdout + done.stderr
+    rules = len(re.findall(r'^run "', (copy.folder / "tests/rules.tftest.hcl").read_text(), re.MULTILINE))
+    assert f"{rules} passed, 0 failed" in done.stdout, done.stdout + done.stderr
 
 
-def test_a_rule_that_is_broken_is_found(copy: Root) -> None:
+def test_a_violated_rule_is_reported(copy: Root) -> None:
     network = copy.folder / "network.tf"
     kept = network.read_text()
     network.write_text(kept.replace("{ http = 80,", "{ database = 5432, http = 80,"))
-    # What stands before the first rule, and that rule.
+    # The head of the file and the first rule.
     rules = (copy.folder / "tests/rules.tftest.hcl").read_text().split('\nrun "')
     (copy.folder / "tests/one.tftest.hcl").write_text('\nrun "'.join(rules[:2]))
     done = copy.test("-filter=tests/one.tftest.hcl")

@@ -1,4 +1,4 @@
-"""The operator's image: built once for its content, and the program in it works as it does here."""
+"""The ops image: it is built once per content, and ops works in it."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ops.world import World
 from tests.support import fakes
 
 
-def test_an_unchanged_tree_builds_nothing_a_second_time(ops_image: OpsImage) -> None:
-    told: list[str] = []
+def test_an_unchanged_tree_is_not_built_again(ops_image: OpsImage) -> None:
+    progress: list[str] = []
     assert (
-        images_ops_image.ensure(run_registry.REPOSITORY, run_registry.CACHE, World(fakes.site(), tell=told.append))
+        images_ops_image.ensure(run_registry.REPOSITORY, run_registry.CACHE, World(fakes.site(), tell=progress.append))
         == ops_image
     )
-    assert told == []
+    assert progress == []
 
 
-def test_the_archive_carries_the_very_image(ops_image: OpsImage) -> None:
-    # Compressed: over an uplink of 20 Mbit/s the rest would take a minute and a half more.
+def test_the_archive_contains_the_image(ops_image: OpsImage) -> None:
+    # Compressed, which saves a minute and a half over an uplink of 20 Mbit/s.
     with tarfile.open(ops_image.archive, "r:gz") as archive:
         manifest = archive.extractfile("manifest.json")
         assert manifest
-        (described,) = json.load(manifest)
-    assert described["RepoTags"] == [ops_image.reference]
-    assert ops_image.identity.removeprefix("sha256:") in described["Config"]
+        (entry,) = json.load(manifest)
+    assert entry["RepoTags"] == [ops_image.reference]
+    assert ops_image.identity.removeprefix("sha256:") in entry["Config"]
 
 
 def _ops(client: docker.DockerClient, made: OpsImage, *argv: str, site: Path) -> tuple[int, str]:
@@ -47,9 +47,9 @@ def _ops(client: docker.DockerClient, made: OpsImage, *argv: str, site: Path) ->
         detach=True,
     )
     code = container.wait(timeout=60)["StatusCode"]
-    said = container.logs(stdout=True, stderr=False).decode()
+    output = container.logs(stdout=True, stderr=False).decode()
     container.remove(v=True)
-    return code, said
+    return code, output
 
 
 @pytest.fixture
@@ -59,25 +59,25 @@ def site_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_program_in_the_image_reads_the_host_s_site(
+def test_ops_in_the_image_reads_the_site_of_the_host(
     docker_client: docker.DockerClient, ops_image: OpsImage, site_file: Path
 ) -> None:
-    code, said = _ops(docker_client, ops_image, "site", "--json", site=site_file)
-    assert (code, json.loads(said)["name"]) == (0, "test")
+    code, output = _ops(docker_client, ops_image, "site", "--json", site=site_file)
+    assert (code, json.loads(output)["name"]) == (0, "test")
 
 
-def test_the_program_in_the_image_says_in_one_document_that_it_has_no_engine(
+def test_ops_in_the_image_reports_a_missing_engine_as_one_json_document(
     docker_client: docker.DockerClient, ops_image: OpsImage, site_file: Path
 ) -> None:
-    code, said = _ops(docker_client, ops_image, "health", "--json", site=site_file)
-    assert (code, json.loads(said)["error"]) == (7, "Unavailable")
+    code, output = _ops(docker_client, ops_image, "health", "--json", site=site_file)
+    assert (code, json.loads(output)["error"]) == (7, "Unavailable")
 
 
-def test_the_image_holds_compose_and_no_secret(docker_client: docker.DockerClient, ops_image: OpsImage) -> None:
-    said = docker_client.containers.run(
+def test_the_image_has_compose_and_no_secret(docker_client: docker.DockerClient, ops_image: OpsImage) -> None:
+    output = docker_client.containers.run(
         ops_image.reference, ["compose", "version"], entrypoint="docker", remove=True, network_mode="none"
     )
-    assert b"Docker Compose version" in said
+    assert b"Docker Compose version" in output
     variables = docker_client.images.get(ops_image.reference).attrs["Config"]["Env"]
     assert not [
         each for each in variables if any(word in each.upper() for word in ("PASSWORD", "SECRET", "TOKEN", "KEY"))

@@ -1,4 +1,4 @@
-"""The compose folder, brought up for real: what nginx serves in front, and how the services are fenced in."""
+"""The real stack of the compose folder: the answers of nginx, and the isolation of the services."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from ops.images.versions import release_from
+from ops.model import Secret
+from ops.update import canary
+from ops.world import https
 from ops.world.containers import Containers
+from tests.support import fakes
 from tests.support.compose_stack import (
     COMPOSE,
     DOMAIN,
@@ -31,7 +38,7 @@ from tests.support.compose_stack import (
 SERVICES = ("postgres", "gitea", "door", "nginx", "diun", "docker-socket-proxy")
 HEADERS = ("Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options", "Referrer-Policy")
 CHALLENGE = "/.well-known/acme-challenge/token"
-# In Gitea's place: tells what reached it, and sends headers that the proxy sends too.
+# Instead of Gitea: returns the headers it received, and sends headers that the proxy sends, too.
 _ECHO = """
 server {
     listen 3000;
@@ -51,7 +58,7 @@ server {
 
 @pytest.fixture(scope="module")
 def bare(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """nginx alone, on a host that has never had a certificate."""
+    """nginx alone, on a host that never had a certificate."""
     stack = lay_out(run_id, "front", tmp_path_factory.mktemp("front"), images)
     challenge = stack.folder / "data/acme" / CHALLENGE.lstrip("/")
     challenge.parent.mkdir(parents=True)
@@ -65,13 +72,13 @@ def bare(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def before_certificate(bare: Stack) -> dict[str, Answer]:
-    """What nginx answered while there was no certificate."""
+    """The answers of nginx without a certificate."""
     return {path: bare.ask(path, plain=True) for path in ("/", CHALLENGE, "/.well-known/acme-challenge/other")}
 
 
 @pytest.fixture(scope="module")
 def front(bare: Stack, before_certificate: dict[str, Answer]) -> Stack:
-    """The same nginx, running on, after a certificate was put in place; there is no Gitea behind it."""
+    """The same running nginx after the certificate was installed, without Gitea."""
     bare.install_certificate()
     bare.switch_stage()
     wait_until(lambda: bare.inspect("nginx")["State"]["Health"]["Status"] == "healthy")
@@ -80,13 +87,13 @@ def front(bare: Stack, before_certificate: dict[str, Answer]) -> Stack:
 
 @pytest.fixture(scope="module")
 def away(front: Stack) -> Answer:
-    """What a visitor gets while there is no Gitea."""
+    """The answer while Gitea is missing."""
     return front.ask("/")
 
 
 @pytest.fixture(scope="module")
 def echo(front: Stack, away: Answer) -> Iterator[Stack]:
-    """The front with something in Gitea's place that tells what reached it."""
+    """nginx with an echo server instead of Gitea."""
     configuration = front.folder / "echo.conf"
     configuration.write_text(_ECHO)
     mount = ["--volume", f"{configuration}:/etc/nginx/conf.d/default.conf:ro"]
@@ -99,45 +106,45 @@ def echo(front: Stack, away: Answer) -> Iterator[Stack]:
 
 
 def nginx_processes(stack: Stack) -> list[str]:
-    """Return the process ids of nginx, sorted, without those of a health check; after a reload they are other ones."""
+    """Return the process ids of nginx, sorted, without those of a health check; a reload changes them."""
     lines = run("docker", "top", stack.container("nginx")).splitlines()
     return sorted(line.split()[1] for line in lines if "nginx: " in line)
 
 
-# Before there is a certificate
+# Without a certificate
 
 
-def test_nginx_starts_without_a_certificate_and_says_what_it_waits_for(before_certificate: dict[str, Answer]) -> None:
+def test_without_a_certificate_nginx_answers_503_with_the_reason(before_certificate: dict[str, Answer]) -> None:
     page = before_certificate["/"]
     assert page.status == 503
     assert page.all("Retry-After") == ["60"]
     assert b"waits for its certificate" in page.body
 
 
-def test_acme_webroot_is_served_before_there_is_a_certificate(before_certificate: dict[str, Answer]) -> None:
+def test_the_acme_webroot_is_served_without_a_certificate(before_certificate: dict[str, Answer]) -> None:
     assert (before_certificate[CHALLENGE].status, before_certificate[CHALLENGE].body) == (200, b"proof")
     assert before_certificate["/.well-known/acme-challenge/other"].status == 404
 
 
-# With one
+# With a certificate
 
 
-def test_running_nginx_takes_up_tls_when_the_certificate_arrives(front: Stack) -> None:
+def test_a_running_nginx_serves_tls_after_the_certificate_is_installed(front: Stack) -> None:
     assert front.ask("/.well-known/nginx-health").status == 204
 
 
-def test_http_redirects_to_https_and_keeps_method_and_path(front: Stack) -> None:
+def test_http_redirects_to_https_with_the_same_method_and_path(front: Stack) -> None:
     answer = front.ask("/user/login?from=here", method="POST", plain=True)
     assert (answer.status, answer.all("Location")) == (308, [f"https://{DOMAIN}/user/login?from=here"])
 
 
-def test_acme_webroot_is_served_beside_the_redirect(front: Stack) -> None:
+def test_the_acme_webroot_is_not_redirected(front: Stack) -> None:
     assert front.ask(CHALLENGE, plain=True).body == b"proof"
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_old_tls_is_refused_by_the_server(front: Stack, version: ssl.TLSVersion) -> None:
+def test_old_tls_versions_are_refused(front: Stack, version: ssl.TLSVersion) -> None:
     old = front.trust()
     old.set_ciphers("DEFAULT@SECLEVEL=0")
     old.minimum_version = old.maximum_version = version
@@ -145,7 +152,7 @@ def test_old_tls_is_refused_by_the_server(front: Stack, version: ssl.TLSVersion)
         front.ask("/", trust=old)
 
 
-def test_name_that_is_not_the_sites_gets_no_handshake_and_no_answer(front: Stack) -> None:
+def test_another_host_name_gets_no_handshake_and_no_answer(front: Stack) -> None:
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
         front.ask("/", name="other.test")
     with pytest.raises(http.client.RemoteDisconnected):
@@ -154,7 +161,7 @@ def test_name_that_is_not_the_sites_gets_no_handshake_and_no_answer(front: Stack
         front.ask("/", headers={"Host": "other.test"})
 
 
-def test_missing_gitea_is_told_as_away_for_a_while(away: Answer) -> None:
+def test_without_gitea_the_answer_is_the_maintenance_page(away: Answer) -> None:
     assert (away.status, away.all("Retry-After"), away.all("Cache-Control")) == (503, ["30"], ["no-store"])
     assert b"Gitea is away" in away.body
 
@@ -171,7 +178,7 @@ def test_missing_gitea_is_told_as_away_for_a_while(away: Answer) -> None:
         ("/user/events", "text/html", "Nothing is lost"),
     ],
 )
-def test_whoever_asks_while_gitea_is_missing_is_told_in_a_form_it_can_show(
+def test_the_maintenance_answer_has_a_form_that_each_client_can_show(
     front: Stack, path: str, kind: str, words: str
 ) -> None:
     for method in ("GET", "POST"):
@@ -183,7 +190,7 @@ def test_whoever_asks_while_gitea_is_missing_is_told_in_a_form_it_can_show(
         assert {name: len(answer.all(name)) for name in HEADERS} == dict.fromkeys(HEADERS, 1)
 
 
-def test_git_shows_its_user_the_sentence_of_an_absence(front: Stack, away: Answer) -> None:
+def test_git_shows_the_maintenance_message(front: Stack, away: Answer) -> None:
     environment = git_environment(front, {"Authorization": "none"})
     address = f"https://{DOMAIN}:{front.port('door', 443)}/owner/project.git"
     done = subprocess.run(["git", "ls-remote", address], env=environment, capture_output=True, text=True, check=False)
@@ -196,7 +203,7 @@ PUSHES = ("/a/b.git/info/refs?service=git-receive-pack", "/a/b/git-receive-pack"
 OTHERS = ("/", "/a/b.git/info/refs?service=git-upload-pack", "/a/b/git-upload-pack", "/api/v1/version", "/user/events")
 
 
-def test_pushes_are_turned_away_ahead_of_a_stop_then_everyone_and_then_no_one(echo: Stack) -> None:
+def test_maintenance_refuses_pushes_first_then_all_requests_then_none(echo: Stack) -> None:
     def statuses() -> dict[str, set[int]]:
         return {
             "pushes": {echo.ask(path).status for path in PUSHES},
@@ -204,81 +211,81 @@ def test_pushes_are_turned_away_ahead_of_a_stop_then_everyone_and_then_no_one(ec
             "nginx itself": {echo.ask("/.well-known/nginx-health").status},
         }
 
-    turn_away(echo, "push", "60", "It is about to be updated.")
+    set_maintenance(echo, "push", "60", "It is about to be updated.")
     assert statuses() == {"pushes": {503}, "others": {200}, "nginx itself": {204}}
     assert b"away for a moment. It is about to be updated. Nothing is lost" in echo.ask(PUSHES[0]).body
-    turn_away(echo, "all", "60", "It is being updated to 28.1.0.")
+    set_maintenance(echo, "all", "60", "It is being updated to 28.1.0.")
     assert statuses() == {"pushes": {503}, "others": {503}, "nginx itself": {204}}
     for path in ("/", PUSHES[0], "/api/v1/version"):
         assert b"It is being updated to 28.1.0." in echo.ask(path).body
-    turn_away(echo, "none")
+    set_maintenance(echo, "none")
     assert statuses() == {"pushes": {200}, "others": {200}, "nginx itself": {204}}
 
 
-def test_visitors_are_let_in_again_when_who_turned_them_away_has_died(echo: Stack) -> None:
-    turn_away(echo, "all", "2", "It is being updated.")
+def test_maintenance_ends_by_itself_after_its_time_limit(echo: Stack) -> None:
+    set_maintenance(echo, "all", "2", "It is being updated.")
     assert echo.ask("/").status == 503
     wait_until(lambda: echo.ask("/").status == 200, seconds=10)
 
 
-def test_a_sentence_that_is_not_plain_does_not_reach_a_page(echo: Stack) -> None:
+def test_a_maintenance_message_with_markup_is_rejected(echo: Stack) -> None:
     with pytest.raises(AssertionError, match="may contain only letters"):
-        turn_away(echo, "all", "60", "<script>alert(1)</script>")
+        set_maintenance(echo, "all", "60", "<script>alert(1)</script>")
     assert echo.ask("/").status == 200
 
 
-def turn_away(stack: Stack, *arguments: str) -> None:
-    """Do what `ops` does before Gitea is stopped and when it is back."""
+def set_maintenance(stack: Stack, *arguments: str) -> None:
+    """Set maintenance mode as `ops` does before it stops Gitea and after its start."""
     stack.compose("exec", "-T", "nginx", "nginx-away", *arguments)
 
 
 @pytest.mark.parametrize(
     "path", ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/x/../metrics", "/api/internal/x"]
 )
-def test_metrics_and_the_internal_interface_do_not_pass(echo: Stack, path: str) -> None:
+def test_metrics_and_the_internal_api_are_not_proxied(echo: Stack, path: str) -> None:
     assert echo.ask(path).status == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/refused"])
-def test_security_headers_are_there_once_whoever_answers(echo: Stack, path: str) -> None:
+def test_every_answer_has_each_security_header_once(echo: Stack, path: str) -> None:
     answer = echo.ask(path)
     assert {name: len(answer.all(name)) for name in HEADERS} == dict.fromkeys(HEADERS, 1)
     assert answer.all("Strict-Transport-Security") == ["max-age=63072000"]
 
 
-def test_security_headers_are_on_the_page_of_an_absence(away: Answer) -> None:
+def test_the_maintenance_page_has_the_security_headers(away: Answer) -> None:
     assert {name: len(away.all(name)) for name in HEADERS} == dict.fromkeys(HEADERS, 1)
 
 
-def test_giteas_content_security_policy_passes_untouched(echo: Stack) -> None:
+def test_gitea_s_content_security_policy_is_not_changed(echo: Stack) -> None:
     assert echo.ask("/").all("Content-Security-Policy") == ["script-src 'nonce-1'"]
 
 
-def test_servers_version_is_not_told(echo: Stack) -> None:
+def test_the_server_header_has_no_version(echo: Stack) -> None:
     assert echo.ask("/").all("Server") == ["nginx"]
 
 
-def test_giteas_own_error_passes(echo: Stack) -> None:
+def test_gitea_s_own_errors_are_passed_on(echo: Stack) -> None:
     answer = echo.ask("/refused")
     assert (answer.status, answer.body) == (502, b"from behind")
 
 
-def test_websocket_upgrade_reaches_gitea(echo: Stack) -> None:
+def test_a_websocket_upgrade_reaches_gitea(echo: Stack) -> None:
     answer = echo.ask("/user/events", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
     assert answer.body.split(b"|")[:2] == [b"websocket", b"upgrade"]
 
 
-def test_host_and_origin_reach_gitea_and_claimed_forwarding_does_not(echo: Stack) -> None:
+def test_host_and_origin_reach_gitea_but_a_client_s_forwarded_headers_do_not(echo: Stack) -> None:
     claims = {"Host": f"{DOMAIN}:8443", "Origin": "https://elsewhere.test", "X-Forwarded-For": "192.0.2.1"}
     _, _, host, origin, client, scheme = echo.ask("/", headers=claims).body.split(b"|")
     assert (host, origin, scheme) == (f"{DOMAIN}:8443".encode(), b"https://elsewhere.test", b"https")
     assert client not in {b"", b"192.0.2.1"}
 
 
-def test_upload_is_cut_at_the_limit_and_not_below_it(echo: Stack) -> None:
+def test_an_upload_is_refused_above_the_limit_only(echo: Stack) -> None:
     limit = UPLOAD_LIMIT_MIB * 1024 * 1024
     assert echo.ask("/", method="POST", body=bytes(limit)).status == 200
-    # The length alone is enough for a refusal, before a byte of the body.
+    # nginx refuses because of the length, before it reads the body.
     assert echo.ask("/", method="POST", headers={"Content-Length": str(limit + 1)}).status == 413
 
 
@@ -286,7 +293,7 @@ def test_upload_is_cut_at_the_limit_and_not_below_it(echo: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_container_is_healthy_and_fenced_in(stack: Stack, service: str) -> None:
+def test_every_container_is_healthy_and_restricted(stack: Stack, service: str) -> None:
     facts = stack.inspect(service)
     limits = facts["HostConfig"]
     wait_until(lambda: stack.inspect(service)["State"]["Health"]["Status"] == "healthy")
@@ -299,16 +306,16 @@ def test_every_container_is_healthy_and_fenced_in(stack: Stack, service: str) ->
     assert limits["RestartPolicy"]["Name"] in {"on-failure", "unless-stopped"}
 
 
-def test_stack_runs_these_services_and_no_other(stack: Stack) -> None:
+def test_the_stack_runs_exactly_these_services(stack: Stack) -> None:
     assert sorted(stack.compose("ps", "--services").split()) == sorted(SERVICES)
 
 
-def test_site_is_shut_to_strangers_from_the_first_minute(stack: Stack) -> None:
+def test_a_new_site_requires_a_login(stack: Stack) -> None:
     assert stack.ask("/api/v1/user").status == 401
     assert stack.ask("/api/v1/admin/users").status in {401, 403}
 
 
-def test_metrics_are_there_for_the_inside_with_the_token_alone(stack: Stack) -> None:
+def test_metrics_need_the_token_and_the_internal_network(stack: Stack) -> None:
     token = (stack.folder / "secrets/metrics-token").read_text()
     code = ["--output", "/dev/null", "--write-out", "%{http_code}", "http://gitea:3000/metrics"]
     assert stack.curl("web", *code) == "401"
@@ -316,7 +323,7 @@ def test_metrics_are_there_for_the_inside_with_the_token_alone(stack: Stack) -> 
     assert stack.ask("/metrics", headers={"Authorization": f"Bearer {token}"}).status == 404
 
 
-def test_push_of_several_megabytes_over_https_arrives(stack: Stack, operator: dict[str, str], tmp_path: Path) -> None:
+def test_a_push_of_several_megabytes_over_https_arrives(stack: Stack, operator: dict[str, str], tmp_path: Path) -> None:
     made = stack.ask(
         "/api/v1/user/repos",
         method="POST",
@@ -337,9 +344,46 @@ def test_push_of_several_megabytes_over_https_arrives(stack: Stack, operator: di
     assert git("ls-remote", address, "refs/heads/main").split()[0] == git("rev-parse", "main").strip()
 
 
-def test_database_is_open_to_gitea_and_not_to_nginx(stack: Stack) -> None:
-    door = f"http://{stack.address('postgres', 'database')}:5432/"
-    ask = ["curl", "--silent", "--connect-timeout", "2", "--write-out", "%{time_connect}", door]
+class ThroughNginx:
+    """The adapter to HTTPS, at the published port of this stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def request(
+        self, domain: str, address: str, method: str, path: str, headers: Mapping[str, str], document: Any = None
+    ) -> https.Answer:
+        body = document if document is None or isinstance(document, bytes) else json.dumps(document).encode()
+        kind = {"Content-Type": "application/octet-stream" if isinstance(document, bytes) else "application/json"}
+        found = self._stack.ask(path, method=method, headers=kind | dict(headers), body=body)
+        return https.Answer(found.status, body=found.body)
+
+
+def test_the_canary_of_an_update_is_written_read_and_removed_through_nginx(
+    stack: Stack, operator: dict[str, str]
+) -> None:
+    make = ["admin", "user", "generate-access-token", "--username", "operator", "--token-name", "canary"]
+    made = stack.compose("exec", "-T", "--user", "git", "gitea", "gitea", *make, "--scopes", "all")
+    token = Secret(made.strip().rpartition(" ")[2])
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=time.sleep)
+    world: Any = SimpleNamespace(https=ThroughNginx(stack), clock=clock)
+    site = fakes.site(gitea={"admin_username": "operator", "admin_email": "operator@gitea.test"})
+    release = release_from("28.1.0")
+    assert release
+    written = canary.write(site, world, token, release)
+    assert ([part.name for part in written.parts], written.skipped) == (list(canary.PARTS), {})
+    assert canary.compare(site, world, token, written.parts) == canary.Compared((), lost=False)
+    # Anonymous requests read none of it.
+    for part in written.parts:
+        assert stack.ask(part.path).status in {401, 403, 404}, part
+    canary.remove(site, world, token)
+    assert stack.ask("/api/v1/repos/operator/ops-canary", headers=operator).status == 404
+    assert stack.ask("/api/v1/orgs/ops-canary", headers=operator).status == 404
+
+
+def test_the_database_is_reachable_from_gitea_and_not_from_nginx(stack: Stack) -> None:
+    url = f"http://{stack.address('postgres', 'database')}:5432/"
+    ask = ["curl", "--silent", "--connect-timeout", "2", "--write-out", "%{time_connect}", url]
     time_from_gitea, time_from_nginx = (
         float(stack.compose("exec", "-T", service, *ask, check=False)) for service in ("gitea", "nginx")
     )
@@ -348,15 +392,15 @@ def test_database_is_open_to_gitea_and_not_to_nginx(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_secret_stands_in_a_containers_environment(stack: Stack, service: str) -> None:
-    known = str(stack.inspect(service)["Config"])
+def test_no_container_has_a_secret_in_its_environment(stack: Stack, service: str) -> None:
+    settings = str(stack.inspect(service)["Config"])
     inside = stack.compose("exec", "-T", service, "env")
     for name in SECRETS:
         secret = (stack.folder / "secrets" / name).read_text()
-        assert secret not in known + inside, name
+        assert secret not in settings + inside, name
 
 
-def test_diun_may_look_at_containers_and_change_nothing(stack: Stack) -> None:
+def test_diun_can_list_containers_and_nothing_else(stack: Stack) -> None:
     def code(method: str, path: str) -> str:
         ask = ["--request", method, "--output", "/dev/null", "--write-out", "%{http_code}"]
         return stack.curl("watch", *ask, f"http://docker-socket-proxy:2375{path}")
@@ -368,13 +412,13 @@ def test_diun_may_look_at_containers_and_change_nothing(stack: Stack) -> None:
     assert code("GET", "/secrets") == "403"
 
 
-def test_socket_of_docker_is_the_proxys_alone_and_it_has_no_way_out(stack: Stack) -> None:
+def test_only_the_proxy_has_docker_s_socket_and_it_has_no_other_network(stack: Stack) -> None:
     owners = [each for each in SERVICES if "docker.sock" in str(stack.inspect(each)["Mounts"])]
     assert owners == ["docker-socket-proxy"]
     assert list(stack.inspect("docker-socket-proxy")["NetworkSettings"]["Networks"]) == [f"{stack.project}_watch"]
 
 
-def test_gitea_that_hangs_turns_unhealthy_and_recovers(stack: Stack) -> None:
+def test_a_hanging_gitea_becomes_unhealthy_and_recovers(stack: Stack) -> None:
     def status() -> str:
         return str(stack.inspect("gitea")["State"]["Health"]["Status"])
 
@@ -384,7 +428,7 @@ def test_gitea_that_hangs_turns_unhealthy_and_recovers(stack: Stack) -> None:
     wait_until(lambda: status() == "healthy")
 
 
-def test_gitea_that_stood_still_for_a_backup_is_as_well_as_it_was_before(stack: Stack) -> None:
+def test_gitea_is_reported_healthy_right_after_a_pause_for_a_backup(stack: Stack) -> None:
     containers, gitea = Containers(), stack.container("gitea")
 
     def health() -> str:
@@ -393,12 +437,12 @@ def test_gitea_that_stood_still_for_a_backup_is_as_well_as_it_was_before(stack: 
     wait_until(lambda: health() == "healthy")
     containers.freeze(gitea)
     assert containers.thaw(gitea)
-    # The engine's own word from here until it has asked again.
+    # The engine reports this until its next health check.
     assert stack.inspect("gitea")["State"]["Health"]["Status"] == "unhealthy"
     assert health() == "healthy"
 
 
-def test_gitea_that_dies_comes_back_by_itself(stack: Stack) -> None:
+def test_a_killed_gitea_is_restarted(stack: Stack) -> None:
     started = stack.inspect("gitea")["State"]["StartedAt"]
     signal_web(stack, "KILL")
     wait_until(lambda: stack.inspect("gitea")["State"]["StartedAt"] != started)
@@ -411,12 +455,12 @@ def signal_web(stack: Stack, signal: str) -> None:
     stack.compose("exec", "-T", "gitea", "sh", "-c", f"{each} && kill -{signal} ${{p#/proc/}}; done; true")
 
 
-def test_nginx_finds_a_recreated_gitea_by_itself(stack: Stack) -> None:
+def test_nginx_finds_a_recreated_gitea_without_a_reload(stack: Stack) -> None:
     nginx, old = nginx_processes(stack), stack.address("gitea", "web")
     assert len(nginx) > 1
     stack.compose("rm", "--stop", "--force", "gitea")
     wait_until(lambda: stack.ask("/").status == 503)
-    # Takes the address that became free, in case the engine would hand it out again.
+    # Takes the free address, so that Gitea gets another one.
     placeholder = stack.start_beside("placeholder")
     try:
         stack.compose("up", "--detach", "--wait", "gitea")
@@ -428,7 +472,7 @@ def test_nginx_finds_a_recreated_gitea_by_itself(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("missing", ["data/postgresql", "secrets/database-password"])
-def test_database_does_not_start_without_its_disk_and_its_password(bare: Stack, missing: str) -> None:
+def test_the_database_does_not_start_without_its_disk_or_its_password(bare: Stack, missing: str) -> None:
     path, aside = bare.folder / missing, bare.folder / "aside"
     path.rename(aside)
     try:
@@ -439,7 +483,7 @@ def test_database_does_not_start_without_its_disk_and_its_password(bare: Stack, 
         bare.compose("rm", "--stop", "--force", "postgres")
 
 
-def test_missing_setting_stops_compose_and_is_named(stack: Stack, tmp_path: Path) -> None:
+def test_a_missing_setting_stops_compose_with_its_name(stack: Stack, tmp_path: Path) -> None:
     settings = (stack.folder / ".env").read_text().replace(f"DOMAIN={DOMAIN}", "DOMAIN=")
     (tmp_path / ".env").write_text(settings)
     (tmp_path / "override.yaml").write_text("services: {}\n")
@@ -447,15 +491,15 @@ def test_missing_setting_stops_compose_and_is_named(stack: Stack, tmp_path: Path
         replace(stack, folder=tmp_path).compose("config", "--quiet")
 
 
-def test_compose_file_is_read_without_a_warning(stack: Stack) -> None:
+def test_compose_reads_its_file_without_a_warning(stack: Stack) -> None:
     where = ["--file", str(COMPOSE / "compose.yaml"), "--env-file", str(stack.folder / ".env")]
     command = ["docker", "compose", *where, "--profile", "tools", "config", "--services"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (said.returncode, said.stderr) == (0, "")
-    assert sorted(said.stdout.split()) == sorted([*SERVICES, "certbot"])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.split()) == sorted([*SERVICES, "certbot"])
 
 
-def test_an_upgrade_starts_anew_only_what_changed(stack: Stack) -> None:
+def test_compose_recreates_only_changed_services(stack: Stack) -> None:
     before = {service: stack.container(service) for service in SERVICES}
     settings = stack.folder / ".env"
     settings.write_text(settings.read_text().replace("CONTACT=operator@", "CONTACT=another@"))
@@ -463,15 +507,13 @@ def test_an_upgrade_starts_anew_only_what_changed(stack: Stack) -> None:
     assert {service for service in SERVICES if stack.container(service) != before[service]} == {"diun"}
 
 
-def test_a_service_whose_mounted_file_was_written_since_its_start_is_named_and_no_other(
-    stack: Stack, tmp_path: Path
-) -> None:
+def test_only_a_service_with_a_newer_mounted_file_is_stale(stack: Stack, tmp_path: Path) -> None:
     for service, age in (("nginx", 0), ("diun", 86400)):
         (tmp_path / service).mkdir()
         (tmp_path / service / "file").touch()
         then = time.time() - age
-        for written in (tmp_path / service / "file", tmp_path / service):
-            os.utime(written, (then, then))
+        for path in (tmp_path / service / "file", tmp_path / service):
+            os.utime(path, (then, then))
     script = COMPOSE.parent / "playbooks/roles/gitea/files/stale-services.sh"
     environment = {**os.environ, "COMPOSE_PROJECT_NAME": stack.project}
     assert run("sh", str(script), str(tmp_path), env=environment).split() == ["nginx"]

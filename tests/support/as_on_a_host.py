@@ -1,4 +1,4 @@
-"""`ops`, run in its image as on a host, but for a small site whose places lie in a folder, under a project of its own."""
+"""Runs `ops` in its image as on a host, for a small site with its own folders and its own Compose project."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from ops.world.clock import Clock
 FOLDER, PROJECT = Path(os.environ["SMALL_SITE"]), os.environ["SMALL_SITE_PROJECT"]
 DATA, BACKUPS = FOLDER / "data", Path(os.environ["SMALL_SITE_BACKUPS"])
 
-# What a host has in its standard places, and a call without places gets.
+# The standard paths of a host, which are the defaults of a call without paths.
 vars(accounts)["PROJECT"] = PROJECT
 *_, WATCHMAN = paths.HostPaths.__init__.__defaults__ or ()
 paths.HostPaths.__init__.__defaults__ = (
@@ -28,20 +28,20 @@ paths.HostPaths.__init__.__defaults__ = (
     PROJECT,
     WATCHMAN,
 )
-# No one waits for minutes in a test, and a busy machine is not what is tested: the site stands still as long as it takes.
+# Tests do not wait for minutes, but a busy machine must not fail them: a pause of Gitea may take long.
 vars(freeze)["FROZEN_SECONDS"] = 60.0
 restic.PATIENCE_SECONDS, restic_locks.PATIENCE_SECONDS = 2.0, 1.0
 
 
-class Stopped(Clock):
-    """A clock that is behind, or stands still."""
+class TestClock(Clock):
+    """A clock that is behind or stopped."""
 
     def now(self) -> datetime:
-        """Return the time that the test wants it to be."""
+        """Return the time that the test sets."""
         if stopped := os.environ.get("SMALL_SITE_STOPPED_CLOCK"):
             return datetime.fromisoformat(stopped)
         return datetime.now(UTC) - timedelta(seconds=float(os.environ.get("SMALL_SITE_CLOCK_BEHIND", "0")))
 
 
-vars(commands)["World"] = partial(World, clock=Stopped())
+vars(commands)["World"] = partial(World, clock=TestClock())
 main.main()

@@ -1,4 +1,4 @@
-"""A machine as a cloud hands it over, for tests that play Ansible on it."""
+"""A new cloud machine, for tests that run the playbook on it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import docker
 
 from ground import host as ground_host
 from ground import run_registry
-from ground.container import RUN_LABEL, Place
-from ground.host import HostGround
+from ground.container import RUN_LABEL, RunContext
+from ground.host import HostContainer
 from ops.world import ansible
 
 PLAYBOOKS = run_registry.REPOSITORY / "playbooks"
@@ -33,10 +33,10 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Machine:
-    """A bare host of the ground and the key that opens it."""
+    """A bare host container and its ssh key."""
 
     client: docker.DockerClient
-    ground: HostGround
+    host: HostContainer
     key: Path
     folder: Path
     variables: Mapping[str, Any] = field(default_factory=lambda: VARIABLES)
@@ -44,20 +44,20 @@ class Machine:
     def play(
         self, changes: Mapping[str, Any] | None = None, *, tags: str = "base,docker", power_cut_at: str = ""
     ) -> Any:
-        """Run the playbook; returns ansible-runner's object. In task ``power_cut_at`` the machine loses its power."""
+        """Run the playbook and return ansible-runner's object. During task ``power_cut_at`` the machine is killed."""
         connection = {
-            "ansible_host": self.ground.address,
+            "ansible_host": self.host.address,
             "ansible_user": ground_host.SSH_USER,
             "ansible_ssh_private_key_file": str(self.key),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.folder}/known_hosts -o StrictHostKeyChecking=accept-new",
         }
         variables = self.folder / "variables.json"
         variables.write_text(json.dumps({**self.variables, **(changes or {})}))
-        dark = threading.Event()
+        killed = threading.Event()
 
         def watch(event: Mapping[str, Any]) -> bool:
             if event["event"] == "playbook_on_task_start" and event["event_data"]["task"] == power_cut_at:
-                threading.Thread(target=self._cut_power, args=[dark]).start()
+                threading.Thread(target=self._cut_power, args=[killed]).start()
             return True
 
         return ansible_runner.run(
@@ -68,45 +68,45 @@ class Machine:
             cmdline=f"--tags {tags} --extra-vars @{variables}",
             envvars=ansible.environment(PLAYBOOKS),
             event_handler=watch,
-            cancel_callback=dark.is_set,
+            cancel_callback=killed.is_set,
             quiet=True,
         )
 
     def unfinished_packages(self) -> str:
-        """What dpkg says of packages that are unpacked and not set up."""
-        audited: Any = self.client.containers.get(self.ground.name).exec_run(["dpkg", "--audit"])
+        """The report of dpkg about packages that are unpacked but not configured."""
+        audited: Any = self.client.containers.get(self.host.name).exec_run(["dpkg", "--audit"])
         return str(audited.output.decode())
 
-    def _cut_power(self, dark: threading.Event) -> None:
+    def _cut_power(self, killed: threading.Event) -> None:
         deadline = time.monotonic() + 120
         while not self.unfinished_packages() and time.monotonic() < deadline:
             time.sleep(0.1)
-        self.client.containers.get(self.ground.name).kill()
-        dark.set()
+        self.client.containers.get(self.host.name).kill()
+        killed.set()
 
 
 @contextmanager
-def bare_machine(client: docker.DockerClient, place: Place, image: str, folder: Path) -> Iterator[Machine]:
-    """Start a machine for the length of the block; its key is kept in ``folder``."""
+def bare_machine(client: docker.DockerClient, run_context: RunContext, image: str, folder: Path) -> Iterator[Machine]:
+    """Start a machine for the length of the block; its key is in ``folder``."""
     key = run_registry.write_key(folder)
     started = ground_host.start(
         client,
-        network=place.network,
-        run_id=place.run,
+        network=run_context.network,
+        run_id=run_context.run,
         image=image,
         public_key=key.with_suffix(".pub").read_text(),
         metadata_address=None,
-        address=place.address("host"),
+        address=run_context.address("host"),
     )
     try:
         yield Machine(client, started, key, folder)
     finally:
         client.containers.get(started.name).remove(force=True, v=True)
-        for volume in client.volumes.list(filters={"label": f"{RUN_LABEL}={place.run}"}):
+        for volume in client.volumes.list(filters={"label": f"{RUN_LABEL}={run_context.run}"}):
             volume.remove(force=True)
 
 
 def reasons(played: Any) -> str:
-    """Return why a run failed, in the playbook's own words."""
+    """Return the error messages of a failed run."""
     kinds = ("runner_on_failed", "runner_item_on_failed", "runner_on_unreachable")
     return "\n".join(str(event["event_data"]["res"].get("msg")) for event in played.events if event["event"] in kinds)

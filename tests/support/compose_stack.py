@@ -1,4 +1,4 @@
-"""What the tests of the stack stand on: data and settings in a folder, Compose run on them, questions over TLS."""
+"""Helpers of the stack tests: data and settings in a folder, Compose, and requests over TLS."""
 
 from __future__ import annotations
 
@@ -38,37 +38,37 @@ SECRETS = (
     "smtp-username",
     "smtp-password",
 )
-# Loopback and whatever port is free, so that runs side by side do not meet; and health asked often, so that none waits.
+# Free ports on loopback, for parallel runs, and frequent health checks, for short waits.
 _OVERRIDES: Mapping[str, Mapping[str, str]] = {
     "postgres": {},
-    # A test waits until one that hangs is found out.
+    # A test waits until a hanging Gitea is unhealthy.
     "gitea": {"ports": '!override ["127.0.0.1::22"]', "healthcheck": "{interval: 1s, timeout: 3s, retries: 3}"},
     "door": {"ports": '!override ["127.0.0.1::80", "127.0.0.1::443"]'},
     "nginx": {},
     "diun": {},
     "docker-socket-proxy": {},
 }
-# On a machine that builds images beside, a program that answers within a tenth of a second may take several.
+# On a busy machine a program that answers within a tenth of a second may take several seconds.
 _HEALTH = "{interval: 2s, timeout: 10s, retries: 5}"
 _NETWORKS = ("database", "web", "watch", "outside")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP response, its headers in the order and number they came in."""
+    """An HTTP response with all its headers in order, including repeated ones."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
     def all(self, name: str) -> list[str]:
-        """Return every value of a header, so that a doubled one shows."""
+        """Return all values of a header."""
         return [value for each, value in self.headers if each.lower() == name.lower()]
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The stack, or a part of it, as one Compose project on the local engine."""
+    """The stack or a part of it, as one Compose project on the local engine."""
 
     run_id: str
     project: str
@@ -76,7 +76,7 @@ class Stack:
     images: Mapping[str, str]
 
     def compose(self, *arguments: str, check: bool = True) -> str:
-        """Return what `docker compose` wrote; raises AssertionError with both its streams when it fails."""
+        """Return the output of `docker compose`; raises AssertionError with both output streams when it fails."""
         files = ["--file", str(COMPOSE / "compose.yaml"), "--file", str(self.folder / "override.yaml")]
         where = ["--project-name", self.project, "--env-file", str(self.folder / ".env")]
         return run("docker", "compose", *files, *where, *arguments, check=check)
@@ -86,7 +86,7 @@ class Stack:
         return self.compose("ps", "--all", "--quiet", service).strip()
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """Return what the engine knows of a service's container."""
+        """Return the engine's description of a service's container."""
         return inspect(self.container(service))
 
     def address(self, service: str, network: str) -> str:
@@ -94,18 +94,18 @@ class Stack:
         return str(self.inspect(service)["NetworkSettings"]["Networks"][f"{self.project}_{network}"]["IPAddress"])
 
     def port(self, service: str, inside: int) -> int:
-        """Return the port of this machine that a container's port is published on."""
+        """Return the published port of a container's port."""
         return int(self.compose("port", service, str(inside)).rpartition(":")[2])
 
     def start_beside(self, name: str, *options: str) -> str:
-        """Start another nginx on the network of nginx and Gitea; returns its name, for `docker rm`."""
+        """Start another nginx on the network of nginx and Gitea and return its container name."""
         made = f"{self.project}-{name}"
         place = ["--name", made, "--label", f"{RUN_LABEL}={self.run_id}", "--network", f"{self.project}_web"]
         run("docker", "run", "--detach", *place, *options, self.images["NGINX_IMAGE"])
         return made
 
     def curl(self, network: str, *arguments: str) -> str:
-        """Return what curl wrote from a new container on one of the project's networks, whatever it exited with."""
+        """Return the output of curl from a new container on one of the project's networks; ignore its exit code."""
         place = ["--rm", "--label", f"{RUN_LABEL}={self.run_id}", "--network", f"{self.project}_{network}"]
         tool = ["--entrypoint", "curl", self.images["NGINX_IMAGE"], "--silent", "--max-time", "3"]
         return run("docker", "run", *place, *tool, *arguments, check=False)
@@ -121,7 +121,7 @@ class Stack:
         body: bytes | None = None,
         trust: ssl.SSLContext | None = None,
     ) -> Answer:
-        """Return nginx's answer, asked at its published port under `name`; raises OSError when it refuses the talk."""
+        """Return the answer of nginx at its published port for the host `name`; raises OSError on a refused connection."""
         port = self.port("door", 80 if plain else 443)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
         connection.sock = socket.create_connection(("127.0.0.1", port), timeout=15)
@@ -134,25 +134,25 @@ class Stack:
         return answer
 
     def trust(self) -> ssl.SSLContext:
-        """Return a context that trusts the certificate made here, and none else."""
+        """Return a TLS context that trusts only the self-signed certificate."""
         return ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
 
     def install_certificate(self) -> None:
-        """Put a certificate for the domain where certbot would."""
+        """Install a certificate for the domain at certbot's path."""
         live = self.folder / "data/letsencrypt/live" / DOMAIN
         live.mkdir(parents=True)
-        chain, key = self_made_certificate(DOMAIN)
+        chain, key = self_signed_certificate(DOMAIN)
         (self.folder / "ca.pem").write_bytes(chain)
         (live / "fullchain.pem").write_bytes(chain)
         (live / "privkey.pem").write_bytes(key)
 
     def switch_stage(self) -> None:
-        """Do what `ops certs renew` does in the running container when a certificate is new."""
+        """Reload nginx with a new certificate, as `ops certs renew` does."""
         steps = "/docker-entrypoint.d/40-select-stage.sh && nginx -t && nginx -s reload"
         self.compose("exec", "-T", "nginx", "sh", "-c", steps)
 
     def remove(self) -> None:
-        """Remove containers, networks and data; files that belong to a container's user are removed by a container."""
+        """Remove containers, networks and data; a container removes files that belong to its user."""
         self.compose("--profile", "*", "down", "--volumes", "--timeout", "1", check=False)
         data = f"{self.folder}:/folder"
         sweep = ["--entrypoint", "rm", self.images["POSTGRES_IMAGE"], "-rf", "/folder/data"]
@@ -161,15 +161,15 @@ class Stack:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    """Return as soon as something holds; raises AssertionError when it did not in time."""
+    """Return as soon as ``holds`` is true; raises AssertionError after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"not so after {seconds:g} s"
+        assert time.monotonic() < deadline, f"not true after {seconds:g} s"
         time.sleep(0.2)
 
 
 def git_environment(stack: Stack, operator: Mapping[str, str], port: int = 0) -> dict[str, str]:
-    """Return what makes git find the site at a port (its published one), trust its certificate and log in, no more."""
+    """Return git's environment: it finds the site at a port (by default the published one), trusts it and logs in."""
     settings = {
         "http.curloptResolve": f"{DOMAIN}:{port or stack.port('door', 443)}:127.0.0.1",
         "http.extraHeader": f"Authorization: {operator['Authorization']}",
@@ -191,7 +191,7 @@ def git_environment(stack: Stack, operator: Mapping[str, str], port: int = 0) ->
 
 
 def make_operator(stack: Stack) -> dict[str, str]:
-    """Make an administrator on the command line and return their headers."""
+    """Create an administrator on the command line and return the login headers."""
     account = ["--username", "operator", "--password", "Passw0rd-of-a-test", "--email", "operator@gitea.test"]
     make = ["gitea", "admin", "user", "create", "--admin", "--must-change-password=false", *account]
     stack.compose("exec", "-T", "--user", "git", "gitea", *make)
@@ -200,7 +200,7 @@ def make_operator(stack: Stack) -> dict[str, str]:
 
 @contextmanager
 def whole_stack(images: Mapping[str, str], run_id: str, folder: Path) -> Iterator[Stack]:
-    """The whole stack, with a certificate; removed afterwards."""
+    """Run the whole stack with a certificate, and remove it afterwards."""
     whole = lay_out(run_id, "stack", folder, images)
     whole.install_certificate()
     try:
@@ -221,7 +221,7 @@ def run(*command: str, check: bool = True, **options: Any) -> str:
 
 
 def inspect(container: str) -> dict[str, Any]:
-    """Return what the engine knows of a container."""
+    """Return the engine's description of a container."""
     found: list[dict[str, Any]] = json.loads(run("docker", "inspect", container))
     return found[0]
 
@@ -232,7 +232,7 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 
 def lay_out(run_id: str, name: str, folder: Path, images: Mapping[str, str]) -> Stack:
-    """Return a stack of a run whose data, secrets and settings lie in `folder`, nothing of it started."""
+    """Return a stack that is not started, with data, secrets and settings in `folder`."""
     for each in ("gitea", "postgresql", "letsencrypt", "acme", "diun"):
         (folder / "data" / each).mkdir(parents=True)
     (folder / "secrets").mkdir()
@@ -244,7 +244,7 @@ def lay_out(run_id: str, name: str, folder: Path, images: Mapping[str, str]) -> 
 
 
 def override(run_id: str) -> str:
-    """Return the Compose file that differs for a test: ports, the pace of health checks, the run's label everywhere."""
+    """Return the Compose override of the tests: ports, frequent health checks, and the run's label."""
     label = {"labels": f"{{{RUN_LABEL}: {run_id}}}"}
     services = {name: {"healthcheck": _HEALTH, **label, **each} for name, each in _OVERRIDES.items()}
     networks = dict.fromkeys(_NETWORKS, label)
@@ -252,14 +252,14 @@ def override(run_id: str) -> str:
 
 
 def blocks(entries: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """Yield the YAML lines of a mapping of mappings, whose values are YAML already."""
+    """Yield the YAML lines of a mapping of mappings with YAML values."""
     for name, each in entries.items():
         yield f"  {name}:"
         yield from (f"    {key}: {value}" for key, value in each.items())
 
 
 def write_secret(path: Path) -> None:
-    """Write 43 letters and digits, readable to gitea and postgres: as the host's own secrets are, where root runs the tests."""
+    """Write 43 letters and digits, readable to gitea and postgres; as root with the permissions of the host's secrets."""
     path.write_text(secrets.token_hex(32)[:43])
     if os.geteuid() == 0:
         os.chown(path, 1000, 999)
@@ -269,7 +269,7 @@ def write_secret(path: Path) -> None:
 
 
 def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
-    """Return what the host's .env would hold."""
+    """Return the settings of the host's .env file."""
     return {
         "DOMAIN": DOMAIN,
         "CONTACT": "operator@gitea.test",
@@ -286,8 +286,8 @@ def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def self_made_certificate(domain: str) -> tuple[bytes, bytes]:
-    """Return a certificate that vouches for itself and its key, both PEM, valid for a day."""
+def self_signed_certificate(domain: str) -> tuple[bytes, bytes]:
+    """Return a self-signed certificate and its key, both PEM, valid for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, domain)])
     now = datetime.datetime.now(datetime.UTC)

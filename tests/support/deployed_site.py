@@ -1,4 +1,4 @@
-"""The deployed site as a user, an operator and an attacker meet it: from outside, knowing the site file and no more."""
+"""The deployed site from outside, as seen by users, operators and attackers: the tests know only its site file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from testinfra.host import Host
 
 from tests.support.ssh_multiplexing import one_connection
 
-# A replaced machine has another key.
+# A replaced host has another host key.
 _ANY_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 
-# In this order: tests that interrupt the site once, tests that do so repeatedly, tests that destroy it.
+# In this order: tests that interrupt the site once, repeatedly, and that destroy it.
 LAST = (
     *("test_bit_rot_on_disk.py", "test_reboot.py", "test_full_disk.py", "test_killed_backup_and_restore.py"),
     *("test_power_failure.py", "test_prune.py", "test_random_sequences.py", "test_update.py"),
@@ -45,7 +45,7 @@ def sort_interruptions_last(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class DeployedSite:
-    """What a test may know of the site."""
+    """The facts about the site that a test may use."""
 
     document: dict[str, Any]
     address: str
@@ -67,7 +67,7 @@ class DeployedSite:
 
 
 class _AtAddress(HTTPAdapter):
-    """Asks the site's address for the site's name, as a resolver would have it."""
+    """Connects to the site's address for the site's name, instead of DNS."""
 
     def __init__(self, domain: str, address: str) -> None:
         self._domain, self._address = domain, address
@@ -105,15 +105,15 @@ def secret_of(document: dict[str, Any], short: str) -> str:
 
 
 def aws_client(document: dict[str, Any], service: str) -> Any:
-    """Return a boto3 client for the site's AWS, wherever its file says that is."""
+    """Return a boto3 client for the site's AWS, at the endpoint of the site file."""
     endpoint = document["aws"].get("endpoint_url") or None
     return boto3.client(service, region_name=document["aws"]["region"], endpoint_url=endpoint)
 
 
 def session_for(site: DeployedSite, user: str = "", password: str = "") -> requests.Session:
-    """Return an HTTP session that finds the site and trusts its issuer; signed in when a user is given."""
+    """Return an HTTP session that finds the site and trusts its issuer; with ``user``, signed in."""
     session = requests.Session()
-    # A bundle named in the environment would take the place of the one named here.
+    # A CA bundle from the environment would replace this one.
     session.trust_env = False
     session.mount("https://", _AtAddress(site.domain, site.address))
     session.mount("http://", _AtAddress(site.domain, site.address))
@@ -124,7 +124,7 @@ def session_for(site: DeployedSite, user: str = "", password: str = "") -> reque
 
 @pytest.fixture
 def web(site: DeployedSite) -> requests.Session:
-    """A stranger's session."""
+    """A session without a login."""
     return session_for(site)
 
 
@@ -136,7 +136,7 @@ def admin(site: DeployedSite) -> requests.Session:
 
 @dataclass(frozen=True)
 class Account:
-    """A person with an account of their own."""
+    """An account with its session."""
 
     name: str
     password: str
@@ -144,7 +144,7 @@ class Account:
 
 
 def make_account(site: DeployedSite, admin: requests.Session) -> Account:
-    """Make an account that no one has yet."""
+    """Create a new account."""
     name, password = f"e2e-{secrets.token_hex(4)}", secrets.token_urlsafe(18)
     requested = {
         "username": name,
@@ -159,7 +159,7 @@ def make_account(site: DeployedSite, admin: requests.Session) -> Account:
 
 @contextmanager
 def new_account(site: DeployedSite, admin: requests.Session) -> Iterator[Account]:
-    """Make an account, and remove it afterwards with all it owns."""
+    """Create an account, and purge it after the block."""
     made = make_account(site, admin)
     yield made
     assert admin.delete(f"{site.url}/api/v1/admin/users/{made.name}", params={"purge": "true"}).status_code == 204
@@ -176,7 +176,7 @@ Git = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def git_at(site: DeployedSite, home: Path) -> Git:
-    """Run git as a person at a clean machine would, told only where the site is and whom it may trust."""
+    """Return a function that runs git without personal settings, with the site's address and its authorities."""
     trust = ["-c", f"http.sslCAInfo={site.authorities}"] if site.authorities else []
     find = ["-c", f"http.curloptResolve={site.domain}:443:{site.address}"]
     who = {
@@ -202,13 +202,13 @@ def git_at(site: DeployedSite, home: Path) -> Git:
 
 @pytest.fixture
 def git(site: DeployedSite, tmp_path: Path) -> Git:
-    """Git, at home in the test's own folder."""
+    """Git with the test's folder as its home."""
     return git_at(site, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def ssh_config(site: DeployedSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ssh configuration that knows how the administrator reaches the host at its address."""
+    """An ssh configuration for the host."""
     settings = site.document["host"]
     config = tmp_path_factory.mktemp("ssh") / "config"
     through = "" if site.document["network"]["admin_cidrs"] else f"  ProxyCommand {_session_manager(site.document)}\n"
@@ -221,13 +221,13 @@ def ssh_config(site: DeployedSite, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def _session_manager(document: dict[str, Any]) -> str:
-    """The way to a host whose ssh port no address may reach."""
-    chosen = [
+    """The ProxyCommand for a host whose ssh port is closed to all addresses."""
+    filters = [
         {"Name": "tag:Name", "Values": [document["name"]]},
         {"Name": "instance-state-name", "Values": ["running"]},
     ]
     ((instance,),) = [
-        each["Instances"] for each in aws_client(document, "ec2").describe_instances(Filters=chosen)["Reservations"]
+        each["Instances"] for each in aws_client(document, "ec2").describe_instances(Filters=filters)["Reservations"]
     ]
     session = f"aws ssm start-session --target {instance['InstanceId']} --region {document['aws']['region']}"
     return f"{session} --document-name AWS-StartSSHSession --parameters portNumber=%p"
@@ -235,7 +235,7 @@ def _session_manager(document: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="session")
 def host(site: DeployedSite, ssh_config: Path) -> Iterator[Host]:
-    """The host over ssh, as its administrator, with one connection for all that is asked."""
+    """The host over ssh with sudo, through one shared connection."""
     with one_connection() as path:
         yield testinfra.get_host(f"ssh://{site.address}", ssh_config=str(ssh_config), sudo=True, controlpath=path)
 
@@ -245,42 +245,42 @@ Ssh = Callable[[str], subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def ssh(site: DeployedSite, ssh_config: Path) -> Ssh:
-    """Run a command on the host over a connection of its own; code 255 is a host that is away."""
+    """Run a command on the host over a new connection; exit code 255 means that the host is unreachable."""
     argv = ["ssh", "-F", str(ssh_config), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", *_ANY_KEY, site.address]
     return lambda command: subprocess.run([*argv, command], capture_output=True, text=True, check=False, timeout=600)
 
 
 def head_of(site: DeployedSite, account: Account, repository: str) -> str:
-    """Return the commit that the main branch of an account's repository is at."""
+    """Return the head commit of the main branch of an account's repository."""
     answer = account.session.get(f"{site.url}/api/v1/repos/{account.name}/{repository}/branches/main")
     return str(json.loads(answer.text)["commit"]["id"])
 
 
 def objects_of(site: DeployedSite, prefix: str = "") -> set[str]:
-    """Return the keys of what the bucket of the site's backups shows below ``prefix``."""
+    """Return the keys of the backup bucket below ``prefix``."""
     pages = aws_client(site.document, "s3").get_paginator("list_objects_v2")
     found = pages.paginate(Bucket=site.document["backup"]["bucket"], Prefix=prefix)
     return {each["Key"] for page in found for each in page.get("Contents", [])}
 
 
 def uuid_of(ssh: Ssh, subvolume: str) -> str:
-    """Return what btrfs knows a subvolume by."""
-    return _shown(ssh, subvolume, "UUID")
+    """Return the UUID of a subvolume."""
+    return _property(ssh, subvolume, "UUID")
 
 
 def parent_of(ssh: Ssh, subvolume: str) -> str:
-    """Return the UUID of the subvolume that another is a copy of; "-" for one that was made empty."""
-    return _shown(ssh, subvolume, "Parent UUID")
+    """Return the UUID of the subvolume of which this one is a snapshot, or "-"."""
+    return _property(ssh, subvolume, "Parent UUID")
 
 
-def _shown(ssh: Ssh, subvolume: str, name: str) -> str:
+def _property(ssh: Ssh, subvolume: str, name: str) -> str:
     shown = ssh(f"sudo btrfs subvolume show {subvolume}")
     (found,) = re.findall(rf"^\s*{name}:\s*(\S+)$", shown.stdout, re.MULTILINE)
     return str(found)
 
 
 def ops(ssh: Ssh, *arguments: str, code: int = 0) -> dict[str, Any]:
-    """Run a verb on the host, and return its document once it ended with ``code``."""
+    """Run an ops command on the host, assert its exit code, and return its JSON document."""
     done = ssh(f"sudo ops {shlex.join(arguments)} --json")
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     document: dict[str, Any] = json.loads(done.stdout)
@@ -288,8 +288,8 @@ def ops(ssh: Ssh, *arguments: str, code: int = 0) -> dict[str, Any]:
 
 
 @contextmanager
-def timers_at_rest(ssh: Ssh) -> Iterator[None]:
-    """Nothing backs up but the test: the host's timers stand still, and what they began has ended."""
+def timers_stopped(ssh: Ssh) -> Iterator[None]:
+    """Stop the host's timers for the length of the block, and wait for the services that they started."""
     timers = "gitea-suite-backup.timer gitea-suite-drill.timer gitea-suite-update.timer"
     assert ssh(f"sudo systemctl stop {timers}").returncode == 0
     services = "gitea-suite-backup.service gitea-suite-drill.service gitea-suite-update.service"
@@ -301,13 +301,13 @@ def timers_at_rest(ssh: Ssh) -> Iterator[None]:
 
 @pytest.fixture
 def by_hand(ssh: Ssh) -> Iterator[None]:
-    """The host's timers stand still for the length of a test."""
-    with timers_at_rest(ssh):
+    """Stop the host's timers for the length of a test."""
+    with timers_stopped(ssh):
         yield
 
 
 def until(ready: Callable[[], bool], what: str, seconds: float = 300) -> None:
-    """Wait until something is so; raises AssertionError with what it is when that was not in time."""
+    """Wait until ``ready`` is true; raises AssertionError with ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -315,7 +315,7 @@ def until(ready: Callable[[], bool], what: str, seconds: float = 300) -> None:
 
 
 def push(git: Git, remote: str, work: Path, message: str, *options: str) -> str:
-    """Commit and push; returns the commit."""
+    """Commit, push, and return the commit."""
     git("commit", "--allow-empty", "--message", message, directory=work)
     git("push", *options, remote, "HEAD:refs/heads/main", directory=work)
     return git("rev-parse", "HEAD", directory=work).stdout.strip()
@@ -338,7 +338,7 @@ def repository(site: DeployedSite, account: Account, git: Git, tmp_path: Path) -
 
 
 def tls_context(site: DeployedSite) -> ssl.SSLContext:
-    """Return a client's context that trusts whoever the site's certificate is from, and no one else."""
+    """Return a TLS context that trusts only the site's authorities."""
     return ssl.create_default_context(cafile=site.authorities or None)
 
 
@@ -353,7 +353,7 @@ def connected(site: DeployedSite, context: ssl.SSLContext) -> Iterator[ssl.SSLSo
 
 
 def tls_connection(site: DeployedSite, version: ssl.TLSVersion, ciphers: str = "ALL") -> str | None:
-    """Return the TLS version that the site agrees to when offered exactly this one, and these ciphers for 1.2 or older."""
+    """Return the TLS version of a connection with exactly this version, and for 1.2 or older with these ciphers."""
     context = tls_context(site)
     context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version

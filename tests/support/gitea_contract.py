@@ -1,4 +1,4 @@
-"""What the contract tests stand on: PostgreSQL and Gitea in containers of their own, git on this machine."""
+"""Helpers of the contract tests: PostgreSQL and Gitea in their own containers, git on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 
 ADMIN, PASSWORD = "operator", "Correct-Horse-7"
-# What the rootful image needs of root's powers; compose/ may give no more.
+# The capabilities that the rootful image needs; compose/ must not add more.
 CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT"]
 METRICS_TOKEN = "metrics-of-the-contract"
 _DATABASE_PASSWORD = 'pass#word; with `odd` "signs"'
@@ -30,7 +30,7 @@ def eventually(condition: Callable[[], bool], seconds: float = _START_SECONDS, p
     """Return once the condition holds; raise AssertionError when it does not within that many seconds."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"{condition} did not come true within {seconds:g} s"
+        assert time.monotonic() < end, f"{condition} is not true after {seconds:g} s"
         time.sleep(pause)
 
 
@@ -42,7 +42,7 @@ def executed(container: Container, command: list[str], user: str = "") -> tuple[
 
 @dataclass
 class Bench:
-    """A throwaway network and everything started on it; `remove` leaves nothing behind."""
+    """A temporary network with its containers and volumes; `remove` removes all of them."""
 
     client: DockerClient
     run: str
@@ -52,7 +52,7 @@ class Bench:
 
     @classmethod
     def on(cls, client: DockerClient, run: str) -> Bench:
-        """Return a new bench; its parts carry the run's name and label."""
+        """Return a new bench with the run's name and label."""
         name = f"{run}-contract-{secrets.token_hex(3)}"
         return cls(client, name, client.networks.create(name, labels={"gitea-suite.run": run}))
 
@@ -87,7 +87,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Postgres:
-    """A real PostgreSQL with a database for each Gitea."""
+    """A PostgreSQL server with one database per Gitea."""
 
     container: Container
 
@@ -106,7 +106,7 @@ class Postgres:
         return str(self.container.name)
 
     def ready(self) -> bool:
-        """Whether it takes connections; over TCP, which the server of the first start does not."""
+        """Whether it accepts connections over TCP; the temporary server of the first start does not."""
         try:
             return bool(self.container.exec_run(["pg_isready", "-h", "127.0.0.1", "-U", "gitea"]).exit_code == 0)
         except APIError:
@@ -119,20 +119,20 @@ class Postgres:
         return name
 
     def sql(self, database: str, statement: str) -> str:
-        """Return what a statement gives, in psql's bare form."""
+        """Return the result of a statement, in psql's unaligned form."""
         command = ["psql", "-h", "/var/run/postgresql", "-U", "gitea", "-d", database, "-XAtqc", statement]
         code, output = executed(self.container, command)
         assert code == 0, output
         return output.strip()
 
     def version(self, database: str) -> int:
-        """Return the migration version that Gitea keeps in the database."""
+        """Return Gitea's migration version in the database."""
         return int(self.sql(database, "SELECT version FROM version WHERE id = 1"))
 
 
 @dataclass(frozen=True)
 class Gitea:
-    """A Gitea in its container, talked to from outside."""
+    """A Gitea container."""
 
     container: Container
     database: str
@@ -145,7 +145,7 @@ class Gitea:
 
     @property
     def url(self) -> str:
-        """Where the web server is."""
+        """The URL of the web server."""
         return f"http://{self.address}:3000"
 
     def git_url(self, repository: str, user: str = ADMIN, password: str = PASSWORD) -> str:
@@ -157,17 +157,17 @@ class Gitea:
         return f"ssh://git@{self.address}:22/{repository}.git"
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        """Return the answer to GET; a stranger's unless `auth` or headers say otherwise."""
+        """Return the answer to GET, without a login unless `auth` or headers give one."""
         return requests.get(f"{self.url}{path}", timeout=20, allow_redirects=False, **options)
 
     def api(self, method: str, path: str, document: object = None, **options: Any) -> requests.Response:
-        """Return the answer to an API request, the administrator's unless `auth` or headers say otherwise."""
+        """Return the answer to an API request, as the administrator unless `auth` or headers give another login."""
         if "headers" not in options:
             options.setdefault("auth", (ADMIN, PASSWORD))
         return requests.request(method, f"{self.url}/api/v1{path}", json=document, timeout=30, **options)
 
     def health(self) -> int:
-        """Return the health check's status; 0 when nobody answers."""
+        """Return the health check's status; 0 without an answer."""
         try:
             return self.get("/api/healthz").status_code
         except requests.RequestException:
@@ -178,12 +178,12 @@ class Gitea:
         return executed(self.container, ["gitea", *words], user)
 
     def processes(self) -> str:
-        """Return the command lines of all that runs in the container."""
-        # Wide: the engine's own COLUMNS would cut the lines.
+        """Return the command lines of all processes in the container."""
+        # Wide output: the engine's COLUMNS would cut the lines.
         return str(self.container.top(ps_args="-eww -o pid,args")["Processes"])
 
     def logs(self) -> str:
-        """Return all it has said."""
+        """Return the whole log."""
         return str(self.container.logs().decode())
 
     def status(self) -> str:
@@ -220,13 +220,13 @@ class Gitea:
         assert answer.status_code == 201, answer.text
 
     def create_repository(self, name: str, **requested: object) -> str:
-        """Make a repository of the administrator's; return its full name."""
+        """Create a repository of the administrator and return its full name."""
         answer = self.api("POST", "/user/repos", {"name": name, **requested})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["full_name"])
 
     def remove(self) -> None:
-        """Stop it and take its container away."""
+        """Remove its container."""
         self.container.remove(force=True, v=True)
 
 
@@ -246,7 +246,7 @@ class Fleet:
         environment: Mapping[str, str] | None = None,
         command: list[str] | None = None,
     ) -> Gitea:
-        """Start a release on a database (a new one unless named) and a volume; return without waiting for it."""
+        """Start a release on a database (by default a new one) and a volume, without waiting for it."""
         database = database or self.postgres.create()
         name = f"gitea-{secrets.token_hex(3)}"
         container = self.bench.start(
@@ -281,7 +281,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Worktree:
-    """git on this machine, in a folder of its own and without this machine's settings."""
+    """git in its own folder, without the settings of this machine."""
 
     folder: Path
     environment: Mapping[str, str]
@@ -310,7 +310,7 @@ class Worktree:
                 "GIT_SSH_COMMAND": ssh,
                 "LC_ALL": "C.UTF-8",
                 **names,
-                # Noise does not compress; trying takes longer than the transfer.
+                # Random data does not compress, and the attempt takes longer than the transfer.
                 "GIT_CONFIG_COUNT": "1",
                 "GIT_CONFIG_KEY_0": "core.compression",
                 "GIT_CONFIG_VALUE_0": "0",
@@ -323,13 +323,13 @@ class Worktree:
         return (self.folder.parent / "key.pub").read_text().strip()
 
     def git(self, *words: str, folder: Path | None = None) -> str:
-        """Return what git says; raise AssertionError when it fails."""
+        """Return the output of git; raises AssertionError when it fails."""
         done = self.attempt(*words, folder=folder)
         assert done.returncode == 0, f"git {' '.join(words)}: {done.stderr}"
         return done.stdout.strip()
 
     def attempt(self, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Return how git ended."""
+        """Return the finished git process."""
         return subprocess.run(
             ["git", *words],
             cwd=folder or self.folder,
@@ -341,7 +341,7 @@ class Worktree:
         )
 
     def begin(self) -> Worktree:
-        """Make an empty repository here."""
+        """Create an empty repository in the folder."""
         self.folder.mkdir(parents=True)
         self.git("init", "-q", "-b", "main")
         return self
@@ -354,7 +354,7 @@ class Worktree:
         return self.git("rev-parse", "HEAD")
 
     def clone_of(self, url: str, name: str) -> str:
-        """Clone into a folder beside this one; return the commit it is at."""
+        """Clone into a sibling folder and return the checked-out commit."""
         target = self.folder.parent / name
         self.git("clone", "-q", url, str(target), folder=self.folder.parent)
         return self.git("rev-parse", "HEAD", folder=target)
@@ -362,7 +362,7 @@ class Worktree:
 
 @contextlib.contextmanager
 def bench_on(client: DockerClient, run: str) -> Iterator[Bench]:
-    """A bench for a while."""
+    """A bench for the length of the block."""
     bench = Bench.on(client, run)
     try:
         yield bench

@@ -1,4 +1,4 @@
-"""A bounded crowd that asks a site over and over: on a new connection each time, or on one that is kept alive."""
+"""Clients that send requests in a loop: on a new connection each time, or on a kept-alive one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _TIMEOUT_SECONDS = 15
 
 
 @dataclass
-class Crowd:
-    """So many clients of each kind, each asking again when it was answered; every answer but ``expected`` is a failure.
+class LoadClients:
+    """``fresh`` clients with a new connection per request and ``kept`` with a kept-alive one; each sends one request at a time.
 
-    A request that fails is never repeated, on a kept-alive connection neither. Used as a context: it asks until the end of
-    the block, and then ``served``, ``failures`` (how often which) and ``longest`` (seconds of the slowest) are final.
+    Every answer but ``expected`` is a failure. No request is repeated, also not on a kept-alive connection. As a context
+    manager it runs until the end of the block; then ``served``, ``failures`` (a count per kind) and ``longest`` (seconds of
+    the slowest request) are final.
     """
 
     address: str
@@ -38,61 +39,71 @@ class Crowd:
     failures: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._over, self._lock = threading.Event(), threading.Lock()
+        self._ended, self._lock = threading.Event(), threading.Lock()
         kinds = [False] * self.fresh + [True] * self.kept
-        self._threads = [threading.Thread(target=self._ask_on, args=(keep,), daemon=True) for keep in kinds]
+        self._threads = [threading.Thread(target=self._request_loop, args=(keep,), daemon=True) for keep in kinds]
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> LoadClients:
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._over.set()
+        self._ended.set()
         for thread in self._threads:
             thread.join(_TIMEOUT_SECONDS)
 
     def await_served(self, count: int, seconds: float = 300) -> None:
-        """Wait until so many requests were answered in all; raises AssertionError after so long."""
+        """Wait until ``count`` requests were answered in total; raises AssertionError after ``seconds``."""
         end = time.monotonic() + seconds
         while self.served + self.failures.total() < count:
             assert time.monotonic() < end, f"{self.served} of {count} requests in {seconds:.0f} s"
             time.sleep(0.05)
 
-    def _ask_on(self, keep: bool) -> None:
+    def _request_loop(self, keep: bool) -> None:
         connection: http.client.HTTPSConnection | None = None
-        while not self._over.is_set():
+        while not self._ended.is_set():
             began, reused = time.monotonic(), connection is not None
-            try:
-                connection = connection or connected(self.address, self.port, self.name, self.trust)
-                connection.request("GET", self.path, headers={} if keep else {"Connection": "close"})
-                answer = connection.getresponse()
-                answer.read()
-                failure = "" if answer.status == self.expected else f"answer {answer.status}"
-                if not keep or answer.will_close:
-                    connection.close()
-                    connection = None
-            except (OSError, http.client.HTTPException) as error:
-                failure = f"{type(error).__name__} on a {'kept-alive' if reused else 'new'} connection"
-                if connection:
-                    connection.close()
-                connection = None
+            connection, failure = self._request(connection, keep)
             with self._lock:
-                self.longest = max(self.longest, time.monotonic() - began)
-                if failure:
-                    self.failures[failure] += 1
-                else:
-                    self.served += 1
-                    self.reused += reused
+                self._count(failure, reused, time.monotonic() - began)
             if failure:
-                # What is away is asked again soon, and not as fast as it can refuse.
-                self._over.wait(0.02)
+                # A short pause, so that a refusing server does not cause a busy loop.
+                self._ended.wait(0.02)
         if connection:
             connection.close()
 
+    def _request(
+        self, connection: http.client.HTTPSConnection | None, keep: bool
+    ) -> tuple[http.client.HTTPSConnection | None, str]:
+        """Send one request; returns the connection if it stays open, and the failure or an empty string."""
+        reused = connection is not None
+        try:
+            connection = connection or connected(self.address, self.port, self.name, self.trust)
+            connection.request("GET", self.path, headers={} if keep else {"Connection": "close"})
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            if connection:
+                connection.close()
+            return None, f"{type(error).__name__} on a {'kept-alive' if reused else 'new'} connection"
+        failure = "" if answer.status == self.expected else f"answer {answer.status}"
+        if keep and not answer.will_close:
+            return connection, failure
+        connection.close()
+        return None, failure
+
+    def _count(self, failure: str, reused: bool, seconds: float) -> None:
+        self.longest = max(self.longest, seconds)
+        if failure:
+            self.failures[failure] += 1
+        else:
+            self.served += 1
+            self.reused += reused
+
 
 def connected(address: str, port: int, name: str, trust: ssl.SSLContext) -> http.client.HTTPSConnection:
-    """Return a connection to the site of that name at an address; raises OSError where no one takes it."""
+    """Return a connection to the site of that name at an address; raises OSError if it is refused."""
     connection = http.client.HTTPSConnection(name, port, timeout=_TIMEOUT_SECONDS)
     plain = socket.create_connection((address, port), timeout=_TIMEOUT_SECONDS)
     connection.sock = trust.wrap_socket(plain, server_hostname=name)
@@ -100,29 +111,29 @@ def connected(address: str, port: int, name: str, trust: ssl.SSLContext) -> http
 
 
 @contextmanager
-def slow_way(address: str, port: int, bytes_per_second: int) -> Iterator[int]:
-    """Yield a port of this machine that leads to ``address``, and takes no more than so many bytes a second there."""
+def throttled_port(address: str, port: int, bytes_per_second: int) -> Iterator[int]:
+    """Yield a port of this machine that forwards to ``address``, with at most ``bytes_per_second`` in that direction."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def lead(near: socket.socket) -> None:
-            with near, socket.create_connection((address, port)) as far:
-                back = threading.Thread(target=_pass_on, args=(far, near, 0), daemon=True)
-                back.start()
-                _pass_on(near, far, bytes_per_second)
-                back.join()
+        def forward(client: socket.socket) -> None:
+            with client, socket.create_connection((address, port)) as server:
+                response = threading.Thread(target=_forward, args=(server, client, 0), daemon=True)
+                response.start()
+                _forward(client, server, bytes_per_second)
+                response.join()
 
         def accept() -> None:
             with suppress(OSError):
                 while True:
-                    threading.Thread(target=lead, args=(listener.accept()[0],), daemon=True).start()
+                    threading.Thread(target=forward, args=(listener.accept()[0],), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
         yield int(listener.getsockname()[1])
-        # Wakes whoever accepts.
+        # Wakes the accepting thread.
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def _pass_on(source: socket.socket, target: socket.socket, bytes_per_second: int) -> None:
+def _forward(source: socket.socket, target: socket.socket, bytes_per_second: int) -> None:
     with suppress(OSError):
         while part := source.recv(max(bytes_per_second // 20, 1) if bytes_per_second else 65536):
             target.sendall(part)

@@ -1,4 +1,4 @@
-"""Real adapters on this machine: one run of the ground for each test process, removed when it ends."""
+"""Fixtures with real adapters: one run of the test environment per test process, removed at its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from ground import acme, aws, environment, image_set, mail, registry, run_registry
 from ground.acme import Acme
-from ground.container import Place
+from ground.container import RunContext
 from ground.image_set import OPS_BASE, ImageSet
 from ground.mail import Mailbox
 from ops.images import ops_image as images_ops_image
@@ -31,7 +31,7 @@ def _tell(line: str) -> None:
 
 @pytest.fixture(scope="session")
 def built() -> ImageSet:
-    """The image set, built by whichever test process comes first."""
+    """The image set, built by the first test process."""
     run_registry.CACHE.mkdir(parents=True, exist_ok=True)
     with (run_registry.CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -42,53 +42,53 @@ def built() -> ImageSet:
 
 @pytest.fixture(scope="session")
 def docker_client(built: ImageSet) -> docker.DockerClient:
-    """The engine, present since the images are built."""
+    """A client of the engine, after the images are built."""
     assert built.references
     return docker.from_env()
 
 
 @pytest.fixture(scope="session")
-def place(docker_client: docker.DockerClient) -> Iterator[Place]:
-    """A run of the ground for this test process."""
-    place, _, lock = run_registry.new_place(docker_client, _tell)
-    yield place
-    run_registry.remove(docker_client, place.run)
+def run_context(docker_client: docker.DockerClient) -> Iterator[RunContext]:
+    """A run of the test environment for this test process."""
+    run_context, _, lock = run_registry.new_run(docker_client, _tell)
+    yield run_context
+    run_registry.remove(docker_client, run_context.run)
     lock.close()
 
 
 @pytest.fixture(scope="session")
-def mirror(place: Place, built: ImageSet) -> str:
-    """The URL of a registry in Docker Hub's place: with one image under two names, and one of the stack."""
-    url = registry.start(place, built.local("registry"))
+def mirror(run_context: RunContext, built: ImageSet) -> str:
+    """The URL of a registry instead of Docker Hub, with one image under two names and one of the stack."""
+    url = registry.start(run_context, built.local("registry"))
     door, sink = image_set.pinned()["DOOR_IMAGE"], built.local("mail")
-    registry.push(place, {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink})
+    registry.push(run_context, {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink})
     return url
 
 
 @pytest.fixture
 def in_memory() -> Iterator[Path]:
-    """A folder that no disk is waited for in, where the machine has a place for such: for hosts that are not real."""
-    where = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=where if os.access(where, os.W_OK) else None) as folder:
+    """A folder in memory if the machine has /dev/shm, for the fake hosts."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
-def run_id(place: Place) -> str:
-    """The run's name: whatever a test starts carries it as label gitea-suite.run."""
-    return place.run
+def run_id(run_context: RunContext) -> str:
+    """The run's name, the value of the label gitea-suite.run on everything that a test starts."""
+    return run_context.run
 
 
 @pytest.fixture(scope="module")
 def bench(docker_client: docker.DockerClient, run_id: str) -> Iterator[Bench]:
-    """A network of a module's own."""
+    """A network for one module."""
     with bench_on(docker_client, run_id) as bench:
         yield bench
 
 
 @pytest.fixture(scope="session", name="images")
 def images_by_variable(built: ImageSet) -> Mapping[str, str]:
-    """Local images by the variable that compose.yaml asks for."""
+    """Local images by the variables of compose.yaml."""
     return {variable: built.local(image) for variable, image in image_set.pinned().items()}
 
 
@@ -112,7 +112,7 @@ def host_image(built: ImageSet) -> str:
 
 @pytest.fixture(scope="session")
 def ops_image(built: ImageSet) -> Iterator[OpsImage]:
-    """The operator's image, built by whichever test process comes first."""
+    """The ops image, built by the first test process."""
     os.environ["OPS_BASE_IMAGE"] = built.local(OPS_BASE)
     with (run_registry.CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -123,25 +123,25 @@ def ops_image(built: ImageSet) -> Iterator[OpsImage]:
 
 
 @pytest.fixture(scope="session")
-def aws_endpoint(place: Place, built: ImageSet) -> str:
-    """A running LocalStack with what an account already has: the hosted zone."""
-    cloud = aws.start(place, built)
+def aws_endpoint(run_context: RunContext, built: ImageSet) -> str:
+    """The endpoint of a running LocalStack with the hosted zone."""
+    cloud = aws.start(run_context, built)
     aws.seed(cloud.endpoint_url, "gitea.test")
     return cloud.endpoint_url
 
 
 @pytest.fixture(scope="session")
-def issuer(place: Place, built: ImageSet) -> Acme:
-    """A running Pebble whose DNS knows git.gitea.test and nothing else."""
-    started = acme.start(place, built.local("pebble"))
-    acme.know(started, "git.gitea.test", place.address("host"))
+def issuer(run_context: RunContext, built: ImageSet) -> Acme:
+    """A running Pebble whose DNS resolves only git.gitea.test."""
+    started = acme.start(run_context, built.local("pebble"))
+    acme.add_record(started, "git.gitea.test", run_context.address("host"))
     return started
 
 
 @pytest.fixture(scope="session")
-def mailbox(place: Place, built: ImageSet) -> Mailbox:
-    """A running SMTP sink that wants TLS and credentials."""
-    return mail.start(place, built.local("mail"))
+def mailbox(run_context: RunContext, built: ImageSet) -> Mailbox:
+    """A running mail sink that requires TLS and credentials."""
+    return mail.start(run_context, built.local("mail"))
 
 
 @pytest.fixture(scope="module")
@@ -153,5 +153,5 @@ def stack(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def operator(stack: Stack) -> dict[str, str]:
-    """The headers of an administrator made on the command line."""
+    """The login headers of an administrator."""
     return make_operator(stack)

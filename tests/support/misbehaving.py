@@ -1,4 +1,4 @@
-"""A proxy in front of the bucket that behaves as it is told: passes on, answers with an error, dawdles, or is not there."""
+"""A proxy with faults in front of an HTTP server: it forwards, answers with an error, delays, or cuts the connection."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-# More than any test sends; whoever asks more often is in a loop.
+# More than any test sends. More requests mean an endless loop.
 _MOST_REQUESTS = 5000
 
-_OF_THE_CONNECTION = frozenset({"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"})
+_HOP_BY_HOP = frozenset({"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"})
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What becomes of a request: it waits, then is answered with an S3 error, cut off without an answer, or passed on."""
+    """The treatment of a request: after ``wait`` seconds an S3 error, a cut connection without an answer, or forwarding."""
 
     status: int = 0
     code: str = ""
@@ -28,24 +28,24 @@ class Fault:
     cut: bool = False
 
 
-WELL = Fault()
-AWAY = Fault(cut=True)
+NO_FAULT = Fault()
+CONNECTION_CUT = Fault(cut=True)
 INTERNAL_ERROR = Fault(500, "InternalError")
 EXPIRED = Fault(400, "ExpiredToken")
 
 
 @dataclass
-class Misbehaving:
-    """A running proxy. ``judge`` says what becomes of a request, by its method and path; all of them are noted."""
+class FaultyProxy:
+    """A running proxy. ``fault_for`` returns the fault for a method and a path; ``seen`` records all requests."""
 
     url: str
-    judge: Callable[[str, str], Fault] = lambda method, path: WELL
+    fault_for: Callable[[str, str], Fault] = lambda method, path: NO_FAULT
     seen: list[tuple[str, str]] = field(default_factory=list)
 
 
 @contextmanager
-def in_front_of(endpoint_url: str, address: str) -> Iterator[Misbehaving]:
-    """Run a proxy at an address of this machine until the end of the block."""
+def faulty_proxy(endpoint_url: str, address: str) -> Iterator[FaultyProxy]:
+    """Run a proxy in front of ``endpoint_url``, at an address of this machine, for the length of the block."""
     with _Server(endpoint_url, address) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.proxy
@@ -57,8 +57,8 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, endpoint_url: str, address: str) -> None:
         super().__init__((address, 0), _Handler)
-        self.behind = urlsplit(endpoint_url)
-        self.proxy = Misbehaving(f"http://{address}:{self.server_port}")
+        self.upstream = urlsplit(endpoint_url)
+        self.proxy = FaultyProxy(f"http://{address}:{self.server_port}")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -66,9 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def __getattr__(self, name: str) -> Any:
-        """Every method is treated alike."""
+        """Return the same handler for every method."""
         if name.startswith("do_"):
-            return self._treat
+            return self._handle
         raise AttributeError(name)
 
     def handle_one_request(self) -> None:
@@ -78,31 +78,33 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
-        """The noise of a server is no one's concern."""
+        """Log nothing."""
 
-    def _treat(self) -> None:
+    def _handle(self) -> None:
         proxy = self.server.proxy
         proxy.seen.append((self.command, self.path))
         assert len(proxy.seen) < _MOST_REQUESTS
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = proxy.judge(self.command, self.path)
+        fault = proxy.fault_for(self.command, self.path)
         time.sleep(fault.wait)
         if fault.cut:
             self.close_connection = True
         elif fault.status:
-            said = f"<Error><Code>{fault.code}</Code><Message>said the test</Message></Error>".encode()
-            self._answer(fault.status, {"Content-Type": "application/xml", "Content-Length": str(len(said))}, said)
+            content = f"<Error><Code>{fault.code}</Code><Message>fault of the test</Message></Error>".encode()
+            self._answer(
+                fault.status, {"Content-Type": "application/xml", "Content-Length": str(len(content))}, content
+            )
         else:
-            self._pass_on(body)
+            self._forward(body)
 
-    def _pass_on(self, body: bytes) -> None:
-        behind = self.server.behind
+    def _forward(self, body: bytes) -> None:
+        upstream = self.server.upstream
         sent = {name: value for name, value in self.headers.items() if name != "Expect"}
-        with closing(http.client.HTTPConnection(str(behind.hostname), behind.port, timeout=30)) as connection:
+        with closing(http.client.HTTPConnection(str(upstream.hostname), upstream.port, timeout=30)) as connection:
             connection.request(self.command, self.path, body, sent)
             answer = connection.getresponse()
             content = answer.read()
-        kept = {name: value for name, value in answer.getheaders() if name.lower() not in _OF_THE_CONNECTION}
+        kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
         length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
         self._answer(answer.status, {**kept, "Content-Length": length or "0"}, content)
 

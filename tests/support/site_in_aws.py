@@ -1,4 +1,4 @@
-"""A site's corner of the ground's AWS, for tests that make, look at and end what Terraform makes there."""
+"""A site in the run's LocalStack, for tests that create, inspect and destroy its infrastructure."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJX6cQ0N0gDkDn5iBpJFYKYxNlwM4n0c8mUAW
 
 @dataclass
 class Cloud:
-    """A site's corner of the ground's AWS."""
+    """A site in the run's LocalStack."""
 
     site: Site
     world: World
     workspace: Workspace
-    said: list[str]
+    progress: list[str]
 
     def variables(self) -> Path:
         path = self.workspace.state / "infra/terraform.tfvars.json"
@@ -44,8 +44,8 @@ class Cloud:
         return aws.client(self.site.aws.endpoint_url, service)
 
     def state(self) -> dict[str, Any]:
-        place = {"Bucket": infrastructure.state_bucket(self.site), "Key": "test/terraform.tfstate"}
-        document: dict[str, Any] = json.loads(self.client("s3").get_object(**place)["Body"].read())
+        key = {"Bucket": infrastructure.state_bucket(self.site), "Key": "test/terraform.tfstate"}
+        document: dict[str, Any] = json.loads(self.client("s3").get_object(**key)["Body"].read())
         return document
 
     def show(self, plan: Path) -> dict[str, Any]:
@@ -69,10 +69,10 @@ class Cloud:
 
 
 def cloud_at(endpoint: str, folder: Path) -> Cloud:
-    """Return the corner of a site that is not there yet; what its deployments remember is kept in ``folder``."""
+    """Return a site that is not deployed; ``folder`` holds the state of its deployments."""
     os.environ.update(aws.CREDENTIALS)
     key = folder / "key"
-    key.write_text("no one is let in by it")
+    key.write_text("not a key")
     key.with_name("key.pub").write_text(KEY)
     host = {"ssh_key": str(key), "ami": aws.some_ami(endpoint)}
     document = fakes.site_document(
@@ -84,7 +84,7 @@ def cloud_at(endpoint: str, folder: Path) -> Cloud:
         network={"admin_cidrs": ["203.0.113.7/32"], "ipv6": True, "flow_logs": True},
         backup={"bucket": "example-org-gitea-backup", "lock_days": 7, "replica_region": "eu-west-1"},
     )
-    said: list[str] = []
+    progress: list[str] = []
     site = site_from(document)
-    world = World(site, tell=said.append)
-    return Cloud(site, world, Workspace(run_registry.REPOSITORY, folder / "state", run_registry.CACHE), said)
+    world = World(site, tell=progress.append)
+    return Cloud(site, world, Workspace(run_registry.REPOSITORY, folder / "state", run_registry.CACHE), progress)

@@ -1,6 +1,7 @@
-"""A site that is backed up and restored in seconds: database, Gitea and nginx on the local engine, a bucket in LocalStack.
+"""A site for backups and restores within seconds: database, Gitea and nginx on the local engine, a bucket in LocalStack.
 
-`ops` runs from its image, in the network of nginx, which is the door's: on 127.0.0.1 is the site, as on its host. Gitea's data is no subvolume here.
+`ops` runs from its image in the network namespace of the container ``door``, so the site is at 127.0.0.1, as on a host. Gitea's data
+is not a btrfs subvolume.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ground import aws, image_set
-from ground.container import RUN_LABEL, Place
+from ground.container import RUN_LABEL, RunContext
 from ops.config.tool_variables import host_document
 from tests.support import fakes
 from tests.support.compose_stack import DOMAIN, Stack, basic, run, write_secret
@@ -28,21 +29,21 @@ _SERVICES = ("postgres", "gitea", "nginx")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a verb ended: its exit code, the one document it printed, and what it told meanwhile."""
+    """A finished ops command: its exit code, its JSON document, and its progress lines."""
 
     code: int
     document: Mapping[str, Any]
-    told: str
+    progress: str
 
     @property
-    def words(self) -> str:
-        """What it says of itself, in one line."""
+    def text(self) -> str:
+        """Its summary and message in one line."""
         return f"{self.document.get('summary', '')} {self.document.get('message', '')}".strip()
 
 
 @dataclass(frozen=True)
 class SmallSite:
-    """The running site, as one test sees it: with a bucket and a local repository of its own, in which nothing is yet."""
+    """The running site for one test, with its own empty bucket and its own empty local repository."""
 
     stack: Stack
     operator: str
@@ -55,45 +56,45 @@ class SmallSite:
 
     @property
     def data(self) -> Path:
-        """What is the data disk of a host."""
+        """The folder that replaces a host's data disk."""
         return self.stack.folder / "data"
 
     @property
     def backups(self) -> Path:
-        """Where on the host backups are, for this test."""
+        """The folder of this test's local backups."""
         return self.data / "backups" / self.bucket
 
     @property
     def storage(self) -> Any:
-        """The bucket's S3, not by way of any proxy."""
+        """A client of the bucket's S3 without a proxy."""
         return aws.client(self.endpoint, "s3")
 
     def ops(self, *argv: str, endpoint: str = "", **environment: str) -> Ended:
-        """Run a verb of the site's operator to its end, the bucket being at ``endpoint``."""
+        """Run an ops command to its end, with the bucket at ``endpoint``."""
         process = self.start(*argv, endpoint=endpoint, **environment)
-        said, told = process.communicate(timeout=180)
-        return Ended(process.returncode, json.loads(said), told)
+        output, progress = process.communicate(timeout=180)
+        return Ended(process.returncode, json.loads(output), progress)
 
     def start(self, *argv: str, endpoint: str = "", **environment: str) -> subprocess.Popen[str]:
-        """Begin a verb; what it prints is one document, what it tells comes on its stderr."""
-        where = endpoint or self.endpoint
-        document = self._document(where)
+        """Start an ops command; its stdout is one JSON document, its stderr the progress."""
+        bucket_endpoint = endpoint or self.endpoint
+        document = self._document(bucket_endpoint)
         name = f"site-{self.bucket}-{secrets.token_hex(3)}.json"
         (self.stack.folder / name).write_text(json.dumps(document))
-        given = {
+        variables = {
             "SMALL_SITE": str(self.stack.folder),
             "SMALL_SITE_PROJECT": self.stack.project,
             "SMALL_SITE_BACKUPS": str(self.backups),
             "OPS_SITE": str(self.stack.folder / name),
             "OPS_IMAGE": self.image,
-            "AWS_ENDPOINT_URL": where,
-            # Compiled once for all runs, outside the image.
+            "AWS_ENDPOINT_URL": bucket_endpoint,
+            # Bytecode is cached for all runs, outside the image.
             "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPYCACHEPREFIX": "/tmp/compiled",
             **aws.CREDENTIALS,
             **environment,
         }
-        options = [word for key, value in given.items() for word in ("--env", f"{key}={value}")]
+        options = [word for key, value in variables.items() for word in ("--env", f"{key}={value}")]
         command = ["docker", "exec", *options, self.operator, "python3", "/as_on_a_host.py", *argv, "--json"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -104,7 +105,7 @@ class SmallSite:
         return str(ended.document["identity"])
 
     def shell(self, script: str) -> str:
-        """Run a script beside `ops`, with its rights, and return what it printed."""
+        """Run a script in the container of `ops` and return its output."""
         return run("docker", "exec", self.operator, "sh", "-ec", script)
 
     def manifests(self) -> list[str]:
@@ -119,16 +120,16 @@ class SmallSite:
 
     @contextmanager
     def small_disk(self, folder: Path, size: str) -> Iterator[None]:
-        """Have a folder on a small disk of its own, with what is in it, as `ops` sees it."""
-        there = f"mkdir -p {folder} /keep && cp -a {folder}/. /keep && mount -t tmpfs -o size={size} small {folder}"
-        self.shell(f"{there} && cp -a /keep/. {folder} && rm -r /keep")
+        """Move a folder with its content to a small file system of its own, in the view of `ops`."""
+        mount = f"mkdir -p {folder} /keep && cp -a {folder}/. /keep && mount -t tmpfs -o size={size} small {folder}"
+        self.shell(f"{mount} && cp -a /keep/. {folder} && rm -r /keep")
         try:
             yield
         finally:
             self.shell(f"umount {folder}")
 
     def owners(self) -> set[str]:
-        """Return owner, group, mode and name of all that is below Gitea's git folder: repositories and their hooks."""
+        """Return owner, group, mode and path of all files below Gitea's git folder: repositories and their hooks."""
         return set(self.shell(f"cd {self.data}/gitea && find git -printf '%U:%G %m %p\\n'").splitlines())
 
     def snapshots(self) -> list[dict[str, Any]]:
@@ -138,21 +139,21 @@ class SmallSite:
 
     def restic(self, *arguments: str) -> str:
         """Run restic on the local repository."""
-        place = f"--repo={self.backups}/restic --cache-dir={self.backups}/cache"
+        options = f"--repo={self.backups}/restic --cache-dir={self.backups}/cache"
         return self.shell(
-            f"restic {place} --password-file={self.stack.folder}/secrets/restic-password {' '.join(arguments)}"
+            f"restic {options} --password-file={self.stack.folder}/secrets/restic-password {' '.join(arguments)}"
         )
 
     def packs(self) -> set[str]:
-        """Return the names of all packs in the local repository."""
+        """Return the paths of all packs in the local repository."""
         return set(self.shell(f"find {self.backups}/restic/data -type f").split())
 
     def gitea_state(self) -> str:
-        """Return what the engine says of Gitea's container: running, paused, exited."""
+        """Return the state of Gitea's container: running, paused, exited."""
         return str(self.stack.inspect("gitea")["State"]["Status"])
 
     def ask(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> Any:
-        """Return the site's own answer to its keeper."""
+        """Return the site's answer to an API request of its administrator."""
         body = json.dumps(document).encode() if document else None
         headers = {**basic(KEEPER, self.password), "Content-Type": "application/json"}
         answer = self.stack.ask(f"/api/v1{path}", method=method, headers=headers, body=body)
@@ -160,15 +161,15 @@ class SmallSite:
         return json.loads(answer.body) if answer.body else None
 
     def issues(self) -> set[str]:
-        """Return the titles of all issues: what came and went with a backup is seen by them."""
+        """Return the titles of all issues: they show which state of the database is live."""
         return {each["title"] for each in self.ask("GET", f"/repos/{KEEPER}/{REPOSITORY}/issues?state=all")}
 
     def write_issue(self, title: str) -> None:
-        """Write something that is in the database and not in a backup taken before."""
+        """Create an issue, which earlier backups lack."""
         self.ask("POST", f"/repos/{KEEPER}/{REPOSITORY}/issues", {"title": title})
 
     def kill(self) -> str:
-        """Kill what `ops` runs now, with no chance to undo anything."""
+        """Kill the running `ops` and its restic with SIGKILL."""
         return self.shell("for each in $(pidof python3 restic); do kill -KILL $each || true; done; echo killed")
 
     def databases(self) -> set[str]:
@@ -176,15 +177,15 @@ class SmallSite:
         return set(self.sql("SELECT datname FROM pg_database").split())
 
     def sql(self, statement: str) -> str:
-        """Return what the database server answers."""
+        """Return the result of a statement."""
         asked = ["psql", "--username=gitea", "--tuples-only", "--no-align", f"--command={statement}"]
         return run("docker", "exec", self.stack.container("postgres"), *asked)
 
-    def another(self, words: str = "") -> SmallSite:
-        """Return the same site with a new bucket and a new local repository, which open with its password or another."""
+    def with_new_bucket(self, password: str = "") -> SmallSite:
+        """Return the same site with a new bucket and a new local repository, with its restic password or another one."""
         name = f"small-{secrets.token_hex(4)}"
-        words = words or (self.stack.folder / "secrets/restic-password").read_text()
-        fresh = replace(self, bucket=name, local=empty_repository(words), remote=empty_repository(words))
+        password = password or (self.stack.folder / "secrets/restic-password").read_text()
+        fresh = replace(self, bucket=name, local=empty_repository(password), remote=empty_repository(password))
         self.storage.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": aws.REGION})
         for path, content in fresh.remote.files.items():
             self.storage.put_object(Bucket=name, Key=f"restic/{path}", Body=content)
@@ -197,7 +198,7 @@ class SmallSite:
         return fresh
 
     def put(self, path: Path, content: bytes) -> None:
-        """Write a file as root, whoever runs the tests."""
+        """Write a file as root."""
         argv = ["docker", "exec", "--interactive", self.operator, "sh", "-c", 'cat > "$0"', str(path)]
         subprocess.run(argv, input=content, check=True)
 
@@ -217,8 +218,8 @@ class SmallSite:
 
 
 @contextmanager
-def brought_up(place: Place, stack: Stack, image: str, endpoint: str) -> Iterator[SmallSite]:
-    """Run the small site until the end of the block, with an administrator and a repository."""
+def running_small_site(run_context: RunContext, stack: Stack, image: str, endpoint: str) -> Iterator[SmallSite]:
+    """Run the small site with an administrator and a repository for the length of the block."""
     stack.install_certificate()
     write_secret(stack.folder / "secrets/restic-password")
     (stack.folder / "configuration").mkdir()
@@ -226,16 +227,16 @@ def brought_up(place: Place, stack: Stack, image: str, endpoint: str) -> Iterato
     password = secrets.token_urlsafe(18)
     requested = {"Name": f"{NAME}/admin-password", "SecretString": password}
     aws.client(endpoint, "secretsmanager").create_secret(**requested)
-    # ops reads Gitea's version from the tag of its image, and a local image is named by its content.
-    gitea = f"{place.run}/{image_set.pinned()['GITEA_IMAGE']}"
+    # ops reads Gitea's version from the image tag, but the tag of a local image is a digest.
+    gitea = f"{run_context.run}/{image_set.pinned()['GITEA_IMAGE']}"
     run("docker", "tag", stack.images["GITEA_IMAGE"], gitea)
     with (stack.folder / ".env").open("a") as file:
         file.write(f"GITEA_IMAGE={gitea}\n")
     try:
         stack.compose("up", "--detach", "--wait", *_SERVICES)
         door = stack.container("door")
-        run("docker", "network", "connect", place.network, door)
-        operator = _operator(place, stack, door, image)
+        run("docker", "network", "connect", run_context.network, door)
+        operator = _operator(run_context, stack, door, image)
         nothing = EmptyRepository(Key(), {})
         site = SmallSite(stack, operator, image, endpoint, "none-yet", nothing, nothing, password)
         made = site.ops("accounts", "ensure-admin")
@@ -248,7 +249,7 @@ def brought_up(place: Place, stack: Stack, image: str, endpoint: str) -> Iterato
         run("docker", "rmi", gitea, check=False)
 
 
-def _operator(place: Place, stack: Stack, network_of: str, image: str) -> str:
+def _operator(run_context: RunContext, stack: Stack, network_of: str, image: str) -> str:
     name = f"{stack.project}-operator"
     folder = str(stack.folder)
     mounts = [f"{folder}:{folder}", "/var/run/docker.sock:/var/run/docker.sock", f"{DRIVER}:/as_on_a_host.py:ro"]
@@ -258,9 +259,9 @@ def _operator(place: Place, stack: Stack, network_of: str, image: str) -> str:
         "--detach",
         "--init",
         f"--name={name}",
-        f"--label={RUN_LABEL}={place.run}",
+        f"--label={RUN_LABEL}={run_context.run}",
         f"--network=container:{network_of}",
-        # For small file systems of a test's own.
+        # For the small file systems.
         "--cap-add=SYS_ADMIN",
         "--security-opt=apparmor=unconfined",
         *(f"--volume={each}" for each in mounts),

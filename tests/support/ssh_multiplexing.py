@@ -1,4 +1,4 @@
-"""One connection over ssh for all that a test run asks of a host: each of its own takes a fifth of a second."""
+"""One ssh connection for all commands of a test run: a new connection takes a fifth of a second."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def one_connection() -> Iterator[str]:
-    """Give the path of the socket through which commands share a connection, OpenSSH's ControlPath, and end it with the block."""
-    # Not below pytest's own folder, which may be deeper than a socket's path can be.
+    """Yield the ControlPath of a shared ssh connection, and close the connection after the block."""
+    # Not below pytest's folder, whose path may be too long for a socket.
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/ssh"
         yield path
@@ -19,5 +19,5 @@ def one_connection() -> Iterator[str]:
 
 
 def end(path: str) -> None:
-    """End the connection, if there is one: after a reboot of the host it leads nowhere. The next command makes another."""
+    """Close the connection if there is one, for example after a reboot of the host. The next command opens another."""
     subprocess.run(["ssh", "-o", f"ControlPath={path}", "-O", "exit", "any"], capture_output=True, check=False)

@@ -14,8 +14,6 @@ import pytest
 from ops import errors
 
 ROOT = Path(__file__).parents[2]
-# Packages of ops/, and ground, whose hints do not follow the rule yet.
-PENDING = {"ground"}
 VERBS = frozenset(
     re.findall(
         r"\w+",
@@ -37,13 +35,7 @@ _STATE = re.compile(r"\bnothing (was|is) (changed|touched|lost|restored)\b|\bis 
 _HINT, _REMEDY = 1, 3
 
 
-def _package(path: Path) -> str:
-    first, *rest = path.relative_to(ROOT).parts
-    return "ground" if first == "ground" else rest[0] if len(rest) > 1 else ""
-
-
 FILES = [*sorted((ROOT / "ops").rglob("*.py")), *sorted((ROOT / "ground").glob("*.py"))]
-CHECKED = [path for path in FILES if _package(path) not in PENDING]
 
 
 @dataclass
@@ -167,13 +159,13 @@ def _is_imperative(text: str) -> bool:
     return first is not None and first[0] in VERBS and not _STATE.search(text)
 
 
-@pytest.mark.parametrize("path", CHECKED, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_hint_is_an_imperative_and_no_state_left_behind_contains_a_command(path: Path) -> None:
     assert faults(_tree(path)) == []
 
 
 def test_the_scan_finds_the_hints_of_all_checked_files() -> None:
-    modules = [Module(_tree(path), _kinds()) for path in CHECKED]
+    modules = [Module(_tree(path), _kinds()) for path in FILES]
     calls = [(each, node) for each in modules for node in ast.walk(each.tree) if isinstance(node, ast.Call)]
     assert sum(module.constructs(call.func) for module, call in calls) > 60
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes HAProxy's configuration from the environment, then runs it: a section of the Docker API is open when the
-# variable of its name is 1, a method other than GET and HEAD when the method's variable is.
+# Writes HAProxy's configuration from the environment, then runs it. The variable with the name of a section of the Docker
+# API opens that section when it is 1; the same holds for methods other than GET and HEAD.
 set -eu
 
 sections='AUTH BUILD COMMIT CONFIGS CONTAINERS DISTRIBUTION EVENTS EXEC GRPC IMAGES INFO NETWORKS NODES PLUGINS SECRETS
@@ -45,7 +45,7 @@ frontend api
     bind :2375
     acl open_method method $(open_methods)
     acl open_path path,url_dec -m reg ^(/v[0-9.]+)?/($(open_paths))(/.*)?\$
-    # Those read a container's files and streams, or write to its input, although their method is GET.
+    # These paths read a container's files and streams or write to its input, although their method is GET.
     acl inside_a_container path,url_dec -m reg -i /containers/[^/]+/(archive|attach|exec|export|logs)
     acl climbing path,url_dec -m sub ..
     http-request deny unless open_method open_path

@@ -1,7 +1,7 @@
-"""An SMTP sink with an inbox: takes mail on :1025 as SES does, shows it as a JSON list on http://:8025/, newest last.
+"""A mail sink: accepts mail on :1025 as SES does, and returns it as a JSON list on http://:8025/, newest last.
 
-As SES does: nothing before STARTTLS, nothing without credentials, and a password is one that was derived from an IAM
-key. Which key that was the sink cannot know; it notes the user's name with each mail.
+Like SES it requires STARTTLS, credentials, and a password derived from an IAM key. It cannot know which key, so it
+records the user's name with each mail.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ UNVERIFIED = "@unverified.test"
 
 
 class Sink:
-    """Takes each mail as a relay would."""
+    """Accepts each mail as a relay does."""
 
     async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Keep the mail and say so; refuse it as SES's sandbox does when it is for someone unverified."""
+        """Keep the mail; reject mail to an unverified address, as SES's sandbox does."""
         if any(address.endswith(UNVERIFIED) for address in envelope.rcpt_tos):
             return "554 Message rejected: Email address is not verified."
         message = message_from_bytes(envelope.content, policy=default)
@@ -46,14 +46,14 @@ class Sink:
         return "250 OK"
 
 
-def admit(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
-    """Admit whoever has a key's name and a password that may have been derived from a key."""
-    known = re.fullmatch(rb"[A-Z0-9]{16,128}", given.login) is not None and derived(given.password)
-    return AuthResult(success=known, handled=False, auth_data=given)
+def authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, credentials: Any) -> AuthResult:
+    """Accept an access key's id with a password of the form that SES derives from a secret key."""
+    accepted = re.fullmatch(rb"[A-Z0-9]{16,128}", credentials.login) is not None and is_derived(credentials.password)
+    return AuthResult(success=accepted, handled=False, auth_data=credentials)
 
 
-def derived(password: bytes) -> bool:
-    """Return whether the password has the form of a derived one."""
+def is_derived(password: bytes) -> bool:
+    """Return whether the password has the form of a derived password."""
     try:
         content = base64.b64decode(password, validate=True)
     except binascii.Error:
@@ -62,10 +62,10 @@ def derived(password: bytes) -> bool:
 
 
 class Inbox(BaseHTTPRequestHandler):
-    """Shows what came."""
+    """Serves the mails."""
 
     def do_GET(self) -> None:
-        """Answer with every mail."""
+        """Return all mails."""
         content = json.dumps(INBOX).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -74,15 +74,15 @@ class Inbox(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Stay silent; a health check asks every second."""
+        """Log nothing; a health check asks every second."""
 
 
 def main() -> None:
     """Serve both ports until stopped."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain("/etc/mail/server.pem", "/etc/mail/server.key")
-    wishes = {"tls_context": tls, "require_starttls": True, "auth_required": True, "authenticator": admit}
-    Controller(Sink(), hostname="0.0.0.0", port=1025, **wishes).start()
+    options = {"tls_context": tls, "require_starttls": True, "auth_required": True, "authenticator": authenticate}
+    Controller(Sink(), hostname="0.0.0.0", port=1025, **options).start()
     ThreadingHTTPServer(("0.0.0.0", 8025), Inbox).serve_forever()
 
 

@@ -1,6 +1,6 @@
-"""EC2's instance metadata, version 2: a session token first, then the role's credentials and where the instance is.
+"""EC2's instance metadata service, version 2: a session token first, then the role's credentials and the location.
 
-What it answers follows the EC2 User Guide, "Use the Instance Metadata Service to access instance metadata".
+Its answers follow the EC2 User Guide, "Use the Instance Metadata Service to access instance metadata".
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 class Metadata(BaseHTTPRequestHandler):
-    """Answers as the service at 169.254.169.254 does."""
+    """Answers like the service at 169.254.169.254."""
 
     def do_PUT(self) -> None:
-        """Hand out a session token."""
+        """Return a session token."""
         if self.path != "/latest/api/token" or "X-aws-ec2-metadata-token-ttl-seconds" not in self.headers:
             return self._answer(400, "")
         token = secrets.token_urlsafe(32)
@@ -55,7 +55,7 @@ class Metadata(BaseHTTPRequestHandler):
         return self._answer(200, token)
 
     def do_GET(self) -> None:
-        """Answer a question, to holders of a token alone."""
+        """Return a page to requests with a valid token."""
         if self.headers.get("X-aws-ec2-metadata-token") not in TOKENS:
             return self._answer(401, "")
         page = PAGES.get(self.path) or PAGES.get(f"{self.path}/")
@@ -71,7 +71,7 @@ class Metadata(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes every *.template below /etc/nginx/templates to the same place below /etc/nginx/conf.d, with the environment's
-# variables put in. NGINX_ENVSUBST_FILTER, a regular expression, narrows them.
+# Writes every *.template below /etc/nginx/templates to the same path below /etc/nginx/conf.d, with environment variables
+# substituted. NGINX_ENVSUBST_FILTER, a regular expression, selects the variables.
 set -eu
 
 templates=${NGINX_ENVSUBST_TEMPLATE_DIR:-/etc/nginx/templates}
@@ -14,7 +14,7 @@ if [ ! -w "$output" ]; then
 fi
 
 names=$(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p' | grep -E "${NGINX_ENVSUBST_FILTER:-}" || true)
-# shellcheck disable=SC2016,SC2086  # envsubst wants the literal ${NAME}; one argument a name
+# shellcheck disable=SC2016,SC2086  # envsubst wants the literal ${NAME}; one argument per name
 variables=$(printf '${%s} ' $names)
 
 find "$templates" -follow -type f -name "*$suffix" | while read -r template; do

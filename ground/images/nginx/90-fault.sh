@@ -1,5 +1,5 @@
 #!/bin/sh
-# A release that is broken in the way that its tag says. An update to it has to be taken back.
+# A release with the fault that its tag names. An update to it must be rolled back.
 set -eu
 
 case "$NGINX_VERSION" in
@@ -7,6 +7,6 @@ case "$NGINX_VERSION" in
         echo "nginx: [emerg] broken on purpose" >&2
         exit 1
         ;;
-    # Healthy at first; then it ends, as one that was asked to.
+    # Healthy at first, then it ends without an error.
     *-ends) (sleep 15 && nginx -s quit) & ;;
 esac

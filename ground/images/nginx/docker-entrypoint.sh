@@ -9,7 +9,7 @@ prepare() {
             echo "$0: ignoring $script, not executable"
             continue
         fi
-        # shellcheck disable=SC1090  # whatever is mounted there
+        # shellcheck disable=SC1090  # any mounted script
         case "$script" in
             *.envsh) . "$script" ;;
             *.sh) "$script" ;;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Entry point of the hermetic PostgreSQL image. It answers to the same variables, paths and refusals as the official
-# image's, so that a compose file cannot tell the two apart.
+# Entry point of the hermetic PostgreSQL image, with the variables, paths and refusals of the official image's, so that one
+# compose file works with both.
 set -Eeuo pipefail
 
 root_of_data=/var/lib/postgresql
@@ -13,7 +13,7 @@ die() {
     exit 1
 }
 
-# Sets $1 from the file named by $1_FILE; having both would leave it open which one counts.
+# Sets $1 from the file named by $1_FILE; both at once would be ambiguous.
 from_file() {
     local name=$1 file_name="$1_FILE"
     [[ -n ${!file_name:-} ]] || return 0
@@ -30,13 +30,13 @@ settle_settings() {
     : "${POSTGRES_DB:=$POSTGRES_USER}"
 }
 
-# From 18 on the volume is one level higher; data in the old place would silently be ignored.
+# From 18 on the volume is one level higher; data in the old path would silently be ignored.
 refuse_old_layout() {
     local old=$root_of_data/data
     if mountpoint -q "$old" 2>/dev/null || [[ -s $old/PG_VERSION ]]; then
         die "$old holds a mount or a database: in 18 and later mount the volume at $root_of_data"
     fi
-    # Another major version's files are no reason to begin anew beside them.
+    # A database of another major version must not be ignored in favour of a new one.
     [[ ! -s $PGDATA/PG_VERSION ]] || return 0
     local other
     for other in "$root_of_data"/*/docker; do
@@ -64,7 +64,7 @@ make_cluster() {
     printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
 }
 
-# On its socket alone: whoever asks over TCP must not take a half-made database for a ready one.
+# On its socket only: a TCP client must not take an unfinished database for a ready one.
 start_temporary_server() {
     PGUSER=$POSTGRES_USER pg_ctl --pgdata="$PGDATA" --wait --silent --options="-c listen_addresses='' -p 5432" start
 }
@@ -108,7 +108,7 @@ initialise() {
     say "the new database is ready"
 }
 
-wants_a_word_only() {
+prints_and_exits() {
     local argument
     for argument; do
         case $argument in -'?' | --help | --describe-config | -V | --version) return 0 ;; esac
@@ -116,11 +116,11 @@ wants_a_word_only() {
     return 1
 }
 
-# Run again as postgres, so that nothing but the directories is ever touched as root.
+# Runs again as postgres: only the directories are handled as root.
 become_postgres() { exec gosu postgres "$0" "$@"; }
 
 [[ ${1:-} != -* ]] || set -- postgres "$@"
-if [[ ${1:-} != postgres ]] || wants_a_word_only "$@"; then exec "$@"; fi
+if [[ ${1:-} != postgres ]] || prints_and_exits "$@"; then exec "$@"; fi
 refuse_old_layout
 prepare_directories
 [[ $(id -u) -ne 0 ]] || become_postgres "$@"

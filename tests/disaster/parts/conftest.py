@@ -16,8 +16,8 @@ from tests.support.local_environment import (
     mirror,
     operator,
     ops_image,
-    place,
     postgres_image,
+    run_context,
     run_id,
     stack,
 )
@@ -36,8 +36,8 @@ __all__ = [
     "mirror",
     "operator",
     "ops_image",
-    "place",
     "postgres_image",
+    "run_context",
     "run_id",
     "stack",
 ]

@@ -12,41 +12,41 @@ from pathlib import Path
 
 import pytest
 
-from ground.container import Place
+from ground.container import RunContext
 from ops.images.ops_image import OpsImage
 from tests.support import misbehaving
 from tests.support.compose_stack import lay_out
-from tests.support.misbehaving import Fault, Misbehaving
-from tests.support.small_site import KEEPER, REPOSITORY, SmallSite, brought_up
+from tests.support.misbehaving import Fault, FaultyProxy
+from tests.support.small_site import KEEPER, REPOSITORY, SmallSite, running_small_site
 
 _LARGE = 1_000_000
 
 
 @pytest.fixture(scope="module")
 def running(
-    place: Place,
+    run_context: RunContext,
     aws_endpoint: str,
     ops_image: OpsImage,
     images: Mapping[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[SmallSite]:
     """The small site, shared by all tests of this module."""
-    stack = lay_out(place.run, "small", tmp_path_factory.mktemp("small"), images)
-    with brought_up(place, stack, ops_image.reference, aws_endpoint) as site:
+    stack = lay_out(run_context.run, "small", tmp_path_factory.mktemp("small"), images)
+    with running_small_site(run_context, stack, ops_image.reference, aws_endpoint) as site:
         yield site
 
 
 @pytest.fixture
 def site(running: SmallSite) -> SmallSite:
     """The small site without backups."""
-    return running.another()
+    return running.with_new_bucket()
 
 
 @pytest.fixture
-def proxy(place: Place, aws_endpoint: str) -> Iterator[Misbehaving]:
+def proxy(run_context: RunContext, aws_endpoint: str) -> Iterator[FaultyProxy]:
     """The bucket's S3 behind a proxy whose faults the test chooses."""
-    gateway = str(next(ip_network(place.subnet).hosts()))
-    with misbehaving.in_front_of(aws_endpoint, gateway) as started:
+    gateway = str(next(ip_network(run_context.subnet).hosts()))
+    with misbehaving.faulty_proxy(aws_endpoint, gateway) as started:
         yield started
 
 
@@ -79,7 +79,7 @@ def after_the_first_pack(
             if not faulted:
                 first()
             faulted.append(path)
-        return fault if faulted else misbehaving.WELL
+        return fault if faulted else misbehaving.NO_FAULT
 
     return fault_for
 
@@ -92,12 +92,12 @@ def delayed() -> tuple[Callable[[str, str], Fault], threading.Event]:
         assert method
         assert path
         released.wait(60)
-        return misbehaving.WELL
+        return misbehaving.NO_FAULT
 
     return fault_for, released
 
 
-def _requested_since(proxy: Misbehaving, count: int) -> bool:
+def _requested_since(proxy: FaultyProxy, count: int) -> bool:
     return len(proxy.seen) > count
 
 
@@ -113,26 +113,26 @@ def flipped(content: bytes) -> bytes:
 
 
 def test_backups_that_cannot_be_uploaded_stay_on_the_host_and_the_next_run_uploads_them(
-    site: SmallSite, proxy: Misbehaving
+    site: SmallSite, proxy: FaultyProxy
 ) -> None:
     site.shell(f"touch {site.data}/.backed-up")
     faults = {
-        "from the beginning": lambda _, __: misbehaving.AWAY,
+        "from the beginning": lambda _, __: misbehaving.CONNECTION_CUT,
         "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR),
         "credentials expired": after_the_first_pack(misbehaving.EXPIRED),
     }
     for number, (name, fault_for) in enumerate(faults.items(), 1):
-        proxy.judge = fault_for
+        proxy.fault_for = fault_for
         ended = site.ops("backup", "take", endpoint=proxy.url)
         assert ended.code == 7, (name, ended)
-        assert "kept on this host" in ended.words
+        assert "kept on this host" in ended.text
         assert (site.gitea_state(), site.manifests(), len(site.snapshots())) == ("running", [], number * 3)
-    proxy.judge = after_the_first_pack(misbehaving.AWAY, first=site.kill)
+    proxy.fault_for = after_the_first_pack(misbehaving.CONNECTION_CUT, first=site.kill)
     process = site.start("backup", "take", endpoint=proxy.url)
     process.communicate(timeout=60)
     assert (process.returncode, site.manifests()) == (137, [])
     # A slow bucket makes the backup slow, not the site.
-    proxy.judge = lambda method, path: Fault(wait=0.05)
+    proxy.fault_for = lambda method, path: Fault(wait=0.05)
     taken = site.ops("backup", "take", endpoint=proxy.url)
     assert taken.code == 0, taken
     assert taken.document["paused"] < 5
@@ -143,26 +143,26 @@ def test_backups_that_cannot_be_uploaded_stay_on_the_host_and_the_next_run_uploa
 
 
 def test_a_restore_from_a_failing_bucket_changes_nothing_and_one_from_a_slow_bucket_succeeds(
-    site: SmallSite, proxy: Misbehaving, ballast: Path
+    site: SmallSite, proxy: FaultyProxy, ballast: Path
 ) -> None:
     site.take()
     content = ballast.read_bytes()
     site.write_issue("later")
     site.shell(f"mv {site.backups}/restic {site.backups}/away && rm -rf {site.backups}/cache")
     faults = {
-        "from the beginning": lambda _, __: misbehaving.AWAY,
+        "from the beginning": lambda _, __: misbehaving.CONNECTION_CUT,
         "in the middle": after_the_first_pack(misbehaving.INTERNAL_ERROR, method="GET"),
         "credentials expired": after_the_first_pack(misbehaving.EXPIRED, method="GET"),
     }
     for name, fault_for in faults.items():
-        proxy.judge = fault_for
+        proxy.fault_for = fault_for
         ended = site.ops("restore", "--yes", endpoint=proxy.url)
         assert ended.code == 7, (name, ended)
         assert (site.gitea_state(), "later" in site.issues()) == ("running", True)
         assert "gitea_restored" not in site.databases()
         assert site.shell(f"ls {site.data}/.restore 2>/dev/null || true") == ""
     site.shell(f"rm -f {ballast}")
-    proxy.judge = lambda method, path: Fault(wait=0.05)
+    proxy.fault_for = lambda method, path: Fault(wait=0.05)
     ended = site.ops("restore", "--yes", endpoint=proxy.url)
     assert ended.code == 0, ended
     assert "later" not in site.issues()
@@ -170,11 +170,11 @@ def test_a_restore_from_a_failing_bucket_changes_nothing_and_one_from_a_slow_buc
 
 
 def test_another_password_is_refused_and_nothing_is_changed(running: SmallSite) -> None:
-    site = running.another("quite another password")
+    site = running.with_new_bucket("quite another password")
     for verb in (("backup", "take"), ("restore", "--yes")):
         ended = site.ops(*verb)
         assert ended.code == 4, ended
-        assert "made with another password" in ended.words
+        assert "made with another password" in ended.text
     assert site.packs() == set()
     assert site.storage.list_objects_v2(Bucket=site.bucket)["KeyCount"] == len(site.remote.files)
 
@@ -188,8 +188,8 @@ def test_a_backup_that_fills_the_disk_frees_the_space_again_and_the_next_one_is_
         before = site.shell(f"df --output=avail {disk}")
         ended = site.ops("backup", "take")
         assert ended.code == 5, ended
-        assert "no backup was made" in ended.words
-        assert "the disk is full" in ended.words
+        assert "no backup was made" in ended.text
+        assert "the disk is full" in ended.text
         assert site.shell(f"df --output=avail {disk}") == before
         assert (site.packs(), site.manifests(), site.gitea_state()) == (set(), [], "running")
         site.shell(f"mount -o remount,size=64m {disk}")
@@ -220,7 +220,7 @@ def test_a_restore_without_space_or_intact_packs_is_refused_and_an_intact_copy_i
     with site.small_disk(staging, "3m"):
         ended = site.ops("restore", "--yes")
         assert ended.code == 5, ended
-        assert "fetch: the disk is full" in ended.words
+        assert "fetch: the disk is full" in ended.text
         assert site.shell(f"ls {staging}") == ""
     assert "later" in site.issues()
     assert "gitea_restored" not in site.databases()
@@ -231,7 +231,7 @@ def test_a_restore_without_space_or_intact_packs_is_refused_and_an_intact_copy_i
     site.sql("CREATE DATABASE gitea_restored")
     ended = site.ops("restore", "--yes")
     assert ended.code == 0, ended
-    assert "from the bucket" in ended.told
+    assert "from the bucket" in ended.progress
     assert "later" not in site.issues()
     assert (ballast.read_bytes(), site.owners()) == (content, owners)
     assert "/usr/local/bin/gitea hook" in site.shell(f"cat {hook}")
@@ -254,8 +254,8 @@ def test_a_held_lock_is_reported_and_a_stale_one_does_not_block_backups(
     site.storage.put_object(Bucket=site.bucket, Key=f"restic/{held}", Body=content)
     ended = site.ops("backup", "take")
     assert ended.code == 8, ended
-    assert "another-host" in ended.words
-    assert "kept on this host" in ended.words
+    assert "another-host" in ended.text
+    assert "kept on this host" in ended.text
     # Half an hour later; and a run on this host was killed a moment ago.
     site.storage.delete_object(Bucket=site.bucket, Key=f"restic/{held}")
     stale, content = site.remote.lock(now - timedelta(minutes=31), "another-host", exclusive=True)
@@ -282,22 +282,22 @@ def test_a_backup_with_a_truncated_manifest_is_broken_and_falling_back_to_an_old
         )
     refused = site.ops("restore", newer, "--yes")
     assert refused.code == 4, refused
-    assert f"backup {newer} is broken" in refused.words
+    assert f"backup {newer} is broken" in refused.text
 
 
-def test_two_operations_do_not_overlap_and_the_second_one_names_the_first(site: SmallSite, proxy: Misbehaving) -> None:
+def test_two_operations_do_not_overlap_and_the_second_one_names_the_first(site: SmallSite, proxy: FaultyProxy) -> None:
     conflicts = {
         ("backup", "take"): [("backup", "take"), ("restore", "--yes")],
         ("restore", "--dry-run"): [("backup", "take")],
     }
     for first, others in conflicts.items():
-        proxy.judge, released = delayed()
+        proxy.fault_for, released = delayed()
         process = site.start(*first, endpoint=proxy.url)
         until(partial(_requested_since, proxy, len(proxy.seen)))
         for second in others:
             ended = site.ops(*second)
             assert ended.code == 8, ended
-            assert f"ops {'backup take' if 'take' in first else 'restore'}, process" in ended.words
+            assert f"ops {'backup take' if 'take' in first else 'restore'}, process" in ended.text
         released.set()
         process.communicate(timeout=120)
         assert process.returncode == 0

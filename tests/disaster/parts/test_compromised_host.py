@@ -34,7 +34,7 @@ from moto.core import set_initial_no_auth_action_count
 from moto.iam.access_control import IAMPolicy, PermissionResult
 
 from ground import aws, run_registry
-from ground.container import Place
+from ground.container import RunContext
 from ops.backup import catalogue, manifest, operator_access, prune, rewind
 from ops.backup.manifest import Manifest, Part
 from ops.config.load import site_from
@@ -47,7 +47,7 @@ from ops.world.container_processes import ContainerProcesses
 from ops.world.restic import Damaged, Restic
 from ops.world.terraform_mirror import cli_configuration, discover
 from tests.support import fakes, misbehaving
-from tests.support.misbehaving import Fault, Misbehaving
+from tests.support.misbehaving import Fault, FaultyProxy
 
 BUCKET = "attacked-gitea-backup"
 HOST = "attacked-host"
@@ -437,11 +437,11 @@ def _die_with_a_lock(vault: Vault) -> None:
 
 
 def test_wherever_a_prune_is_killed_all_listed_backups_are_intact_and_the_next_prune_completes(
-    vault: Vault, place: Place, aws_endpoint: str, tmp_path: Path
+    vault: Vault, run_context: RunContext, aws_endpoint: str, tmp_path: Path
 ) -> None:
-    gateway = str(next(ip_network(place.subnet).hosts()))
+    gateway = str(next(ip_network(run_context.subnet).hosts()))
     began = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
-    with misbehaving.in_front_of(aws_endpoint, gateway) as proxy:
+    with misbehaving.faulty_proxy(aws_endpoint, gateway) as proxy:
         site = dataclasses.replace(vault.site, aws=dataclasses.replace(vault.site.aws, endpoint_url=proxy.url))
         with vault.opened() as remote:
             vault.take(remote, began)
@@ -462,7 +462,7 @@ def test_wherever_a_prune_is_killed_all_listed_backups_are_intact_and_the_next_p
     _restored(vault, vault.made[-1], tmp_path)
 
 
-def _prune_killed_before(site: Site, workspace: Workspace, proxy: Misbehaving, number: int) -> bool:
+def _prune_killed_before(site: Site, workspace: Workspace, proxy: FaultyProxy, number: int) -> bool:
     """Prune, and kill the prune with its restic at the change of the bucket that follows ``number`` others.
 
     Returns whether it was killed: False when the prune ended before that.
@@ -470,18 +470,20 @@ def _prune_killed_before(site: Site, workspace: Workspace, proxy: Misbehaving, n
     pruning = multiprocessing.get_context("spawn").Process(target=_prune, args=(site, workspace))
     before, lock = itertools.count(), threading.Lock()
     blocked: list[str] = []
+    # Objects are hidden by a request to the bucket itself.
+    prefixes = (f"/{BUCKET}/", f"/{BUCKET}?delete")
 
     def fault_for(method: str, path: str) -> Fault:
-        changes = method in {"PUT", "POST", "DELETE"} and path.startswith(f"/{BUCKET}/") and "/locks/" not in path
+        changes = method in {"PUT", "POST", "DELETE"} and path.startswith(prefixes) and "/locks/" not in path
         with lock:
             if not blocked and not (changes and next(before) == number):
-                return misbehaving.WELL
+                return misbehaving.NO_FAULT
             blocked.append(path)
             if len(blocked) == 1:
                 pruning.kill()
-        return misbehaving.AWAY
+        return misbehaving.CONNECTION_CUT
 
-    proxy.judge = fault_for
+    proxy.fault_for = fault_for
     pruning.start()
     pruning.join(120)
     _kill_errands(f"operator-{site.name}")

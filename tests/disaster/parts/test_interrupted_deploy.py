@@ -14,7 +14,7 @@ import pytest
 
 from ground import host as ground_host
 from ground import run_registry
-from ground.container import Place
+from ground.container import RunContext
 from ops.deploy import destroy, infrastructure
 from ops.deploy.destroy import DestroyRequest
 from ops.errors import Refused
@@ -91,7 +91,7 @@ def _run_orphaned_instance(cloud: Cloud) -> str:
 def test_the_next_apply_completes_an_interrupted_one(cloud: Cloud, applied: Outputs) -> None:
     assert re.fullmatch(r"[\d.]+", applied.public_address)
     assert applied.backup_bucket == cloud.site.backup.bucket
-    assert any("aws_ebs_volume.data: keeping the resource" in line for line in cloud.said)
+    assert any("aws_ebs_volume.data: keeping the resource" in line for line in cloud.progress)
 
 
 def test_completing_an_interrupted_apply_creates_nothing_twice(cloud: Cloud, applied: Outputs) -> None:
@@ -124,6 +124,7 @@ def test_destroying_a_site_with_its_backups_leaves_nothing_behind(cloud: Cloud, 
     assert network.describe_network_interfaces(Filters=of_the_site)["NetworkInterfaces"] == []
     (host,) = network.describe_instances(InstanceIds=[applied.instance_id])["Reservations"][0]["Instances"]
     assert host["State"]["Name"] == "terminated"
+    assert "gitea.test" not in cloud.client("ses").list_identities(IdentityType="Domain")["Identities"]
     # Other sites have their own buckets in the same account.
     left = {each["Name"] for each in cloud.client("s3").list_buckets()["Buckets"]}
     bucket = applied.backup_bucket
@@ -135,14 +136,16 @@ def test_destroying_a_site_with_its_backups_leaves_nothing_behind(cloud: Cloud, 
 
 
 @pytest.fixture
-def bare(docker_client: docker.DockerClient, place: Place, host_image: str, tmp_path: Path) -> Iterator[Machine]:
-    with bare_machine(docker_client, place, host_image, tmp_path) as machine:
+def bare(
+    docker_client: docker.DockerClient, run_context: RunContext, host_image: str, tmp_path: Path
+) -> Iterator[Machine]:
+    with bare_machine(docker_client, run_context, host_image, tmp_path) as machine:
         yield machine
 
 
 def test_the_next_run_completes_one_during_which_the_machine_lost_power(bare: Machine) -> None:
     cut_off = bare.play(power_cut_at="Install the base packages")
-    ground_host.restart(bare.client, bare.ground)
+    ground_host.restart(bare.client, bare.host)
     assert cut_off.rc != 0
     assert bare.unfinished_packages() != ""
     completed = bare.play()

@@ -23,7 +23,7 @@ from ops.world.containers import Containers
 from ops.world.https import Https
 from tests.support import fakes
 from tests.support.compose_stack import COMPOSE, DOMAIN, Answer, Stack, git_environment, run, wait_until
-from tests.support.load_clients import Crowd, slow_way
+from tests.support.load_clients import LoadClients, throttled_port
 
 SITE = replace(fakes.site(), domain=DOMAIN)
 PUSHES = "/owner/project.git/info/refs?service=git-receive-pack"
@@ -37,7 +37,7 @@ def slow_push(stack: Stack, operator: dict[str, str], folder: Path, name: str) -
     assert stack.ask("/api/v1/user/repos", method="POST", body=document, headers=headers).status == 201
     folder.mkdir()
     (folder / "large.bin").write_bytes(ssl.RAND_bytes(1024 * 1024))
-    with slow_way("127.0.0.1", stack.port("door", 443), 220_000) as port:
+    with throttled_port("127.0.0.1", stack.port("door", 443), 220_000) as port:
         environment = git_environment(stack, operator, port)
         for argv in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "large"]):
             run("git", *argv, cwd=folder, env=environment)
@@ -84,7 +84,7 @@ def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
     stack: Stack, operator: dict[str, str], world: World, other_image: str, tmp_path: Path
 ) -> None:
     endpoint, target = (stack.address("door", "web"), 443), nginx_stack_of(stack)
-    clients = Crowd(*endpoint, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
+    clients = LoadClients(*endpoint, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
     with clients, slow_push(stack, operator, tmp_path / "work", "over") as push:
         forth = nginx_handover.replace_nginx(SITE, world, other_image, stack=target, drain_seconds=60)
         assert push.wait(30) == 0, push.stderr and push.stderr.read()

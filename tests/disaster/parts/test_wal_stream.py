@@ -17,7 +17,7 @@ import docker
 import pytest
 
 from ground import aws
-from ground.container import RUN_LABEL, Place
+from ground.container import RUN_LABEL, RunContext
 from ops.config.paths import HostPaths
 from ops.wal import base_backups, recovery, segments, stream
 from ops.wal import plan as wal_plan
@@ -109,13 +109,13 @@ def until(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
 
 @pytest.fixture
 def stage(
-    place: Place, aws_endpoint: str, postgres_image: str, docker_client: docker.DockerClient, tmp_path: Path
+    run_context: RunContext, aws_endpoint: str, postgres_image: str, docker_client: docker.DockerClient, tmp_path: Path
 ) -> Iterator[Stage]:
-    paths = places_in(tmp_path, f"{place.run}-wal")
+    paths = places_in(tmp_path, f"{run_context.run}-wal")
     paths.secrets.mkdir()
     (paths.secrets / "restic-password").write_text("a password of 43 letters and digits, as made\n")
     labels = {
-        RUN_LABEL: place.run,
+        RUN_LABEL: run_context.run,
         "com.docker.compose.project": paths.project,
         "com.docker.compose.service": "postgres",
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, session_for
-from tests.support.load_clients import Crowd, slow_way
+from tests.support.load_clients import LoadClients, throttled_port
 
 REQUESTS = 20_000
 REPLACEMENTS = 3
@@ -29,7 +29,7 @@ def pushing(
     (work / "large.bin").write_bytes(ssl.RAND_bytes(PUSHED_BYTES))
     git("add", ".", directory=work)
     git("commit", "--quiet", "--message", "large", directory=work)
-    with slow_way(site.address, 443, BYTES_PER_SECOND) as port:
+    with throttled_port(site.address, 443, BYTES_PER_SECOND) as port:
         remote = repository.replace(site.domain, f"{site.domain}:{port}")
         find = f"http.curloptResolve={site.domain}:{port}:127.0.0.1"
         argv = ("-c", find, "push", "--quiet", remote, "HEAD:refs/heads/main")
@@ -44,7 +44,7 @@ def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
 ) -> None:
     before = _nginx(ssh)
     trust = ssl.create_default_context(cafile=site.authorities or None)
-    with Crowd(site.address, 443, site.domain, trust, "/api/healthz") as clients:
+    with LoadClients(site.address, 443, site.domain, trust, "/api/healthz") as clients:
         for number in range(1, REPLACEMENTS + 1):
             clients.await_served(number * REQUESTS // (REPLACEMENTS + 1))
             if number == 1:

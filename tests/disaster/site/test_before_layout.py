@@ -88,7 +88,7 @@ def old_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldSite]:
 @pytest.mark.timeout(5400)
 def test_this_tree_takes_over_an_old_site_in_the_middle_of_an_update(old_site: OldSite, tmp_path: Path) -> None:
     site, ssh, git = old_site.site, old_site.ssh, e2e.git_at(old_site.site, tmp_path)
-    with e2e.timers_at_rest(ssh):
+    with e2e.timers_stopped(ssh):
         past = _lived_in(site, ssh, git, tmp_path)
         # The new version runs, and the old code is killed while it checks it.
         kill_at_step(ssh, "judge", "update", "postgres", "--to", "18.7", "--yes")
@@ -115,7 +115,7 @@ def test_this_tree_takes_over_an_old_site_in_the_middle_of_an_update(old_site: O
         again = json.loads(old_site.deploy().stdout)
         assert (again["changed"], again["host_changes"]) == (False, []), again
 
-    with e2e.timers_at_rest(ssh):
+    with e2e.timers_stopped(ssh):
         until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is well", 120)
         listed = {each["identity"]: each for each in ops(ssh, "backup", "list")["backups"]}
         assert all(each["whole"] for each in listed.values())

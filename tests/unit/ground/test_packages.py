@@ -34,7 +34,7 @@ EVERYTHING = packages.PROGRAMS | {packages.COMPOSE, packages.KEYRING}
 )
 def test_a_bare_machine_gets_its_release_s_packages(release: str, wanted: tuple[str, ...], lists: str) -> None:
     machine = Machine(release, frozenset(), RELEASES[release] if lists == "full" else {})
-    lacking = packages.lacking(machine, bases=True)
+    lacking = packages.missing_packages(machine, bases=True)
     assert lacking.packages == ("git", "openssh-client", *wanted)
     assert lacking.compose_by_hand == (release == "debian 12")
     names = ("git", "ssh", "Docker Engine", "Docker's client", "Docker Compose 2", "mmdebstrap", "Debian's keyring")
@@ -44,7 +44,7 @@ def test_a_bare_machine_gets_its_release_s_packages(release: str, wanted: tuple[
 @pytest.mark.parametrize("release", RELEASES)
 def test_without_base_images_to_build_no_package_for_them_is_installed(release: str) -> None:
     machine = Machine(release, EVERYTHING - {"mmdebstrap", packages.KEYRING}, RELEASES[release])
-    assert packages.lacking(machine, bases=False) == packages.Lacking()
+    assert packages.missing_packages(machine, bases=False) == packages.Missing()
 
 
 @pytest.mark.parametrize(
@@ -65,18 +65,18 @@ def test_without_base_images_to_build_no_package_for_them_is_installed(release: 
 )
 def test_only_missing_packages_are_installed(release: str, absent: set[str], wanted: tuple[str, ...]) -> None:
     machine = Machine(release, EVERYTHING - absent, RELEASES.get(release, NOBLE))
-    assert packages.lacking(machine, bases=True).packages == wanted
+    assert packages.missing_packages(machine, bases=True).packages == wanted
 
 
 def test_compose_from_trixie_needs_its_signing_key() -> None:
     machine = Machine("debian 12", EVERYTHING - {packages.COMPOSE, packages.KEYRING}, BOOKWORM)
-    lacking = packages.lacking(machine, bases=False)
+    lacking = packages.missing_packages(machine, bases=False)
     assert lacking.packages == ("debian-archive-keyring",)
     assert lacking.compose_by_hand
 
 
 def test_the_command_line_can_be_pasted_into_a_shell() -> None:
-    lacking = packages.lacking(Machine("ubuntu 24.04", frozenset(), {}), bases=False)
+    lacking = packages.missing_packages(Machine("ubuntu 24.04", frozenset(), {}), bases=False)
     assert lacking.command == (
         "apt-get update && apt-get install --yes git openssh-client docker.io apparmor ca-certificates docker-compose-v2"
     )
@@ -87,5 +87,5 @@ def test_the_available_versions_are_read_from_apt_s_records() -> None:
     shown = (
         "Package: docker.io\nVersion: 26.1.5\nDescription: x\n Version: none\n\nPackage: docker-cli\nVersion: 26.1.4\n"
     )
-    assert packages.offered_from(shown) == {"docker.io": "26.1.5", "docker-cli": "26.1.4"}
-    assert packages.offered_from("") == {}
+    assert packages.available_from(shown) == {"docker.io": "26.1.5", "docker-cli": "26.1.4"}
+    assert packages.available_from("") == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import pytest
 
 from ops.backup import catalogue, records
 from ops.backup.records import Drill
+from ops.backup.repositories import Repositories
 from ops.config.paths import HostPaths
 from ops.restore import drill, drill_checks
 from ops.restore.drill_checks import Checked
+from ops.world.containers import Ran, Service
 from tests.support import fakes
 
 SITE = fakes.site()
@@ -135,6 +139,69 @@ def test_a_report_names_accepted_findings_and_notes_and_how_to_accept_the_others
     passed = drill.report_of(Drill(NOW, "x", 1.0, 1.0, (), CHECKED, (OLD,)), SITE)
     assert (passed.exit_code, passed.lines) == (0, (f"accepted: {OLD}",))
     assert not [line for line in drill.report_of(result(BROKEN), SITE).lines if "--accept" in line]
+
+
+class Scratch(fakes.FakeWorld):
+    """A scratch site whose database has a served repository, one of a deactivated owner, and one that is not in the backup."""
+
+    def __init__(self, fsck: str = "") -> None:
+        super().__init__()
+        self.fsck, self.loaded = fsck, list[Sequence[str]]()
+        self.processes = fakes.FakeProcesses()
+        self.containers: Any = self
+        self.postgres: Any = self
+
+    def services(self, project: str) -> list[Service]:
+        return [Service("gitea", "gitea", "running", "healthy", 0), Service("postgres", "p", "running", "healthy", 0)]
+
+    def name(self, project: str, service: str) -> str:
+        assert project == "gitea-drill"
+        return f"{project}-{service}-1"
+
+    def session(self, container: str) -> Any:
+        return nullcontext(self)
+
+    def ask(self, statement: str) -> list[list[str]]:
+        if "information_schema" in statement:
+            return [["user", "is_active"]]
+        return [["a/b.git", "t"], ["off/x.git", "f"], ["a/since.git", "t"]]
+
+    def run_script(self, image: str, script: str, **_: Any) -> Ran:
+        assert script == drill_checks.FSCK
+        return Ran(0, self.fsck)
+
+    def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], on_line: Any) -> None:
+        self.loaded.append(argv)
+        on_line("left out: GRANT SELECT ON TABLE public.issue TO metrics_ro;")
+
+
+BACKUP = fakes.made(NOW, repositories=dict.fromkeys(("a/b.git", "off/x.git", "a/unadopted.git"), "0"))
+
+
+def test_a_drill_clones_what_gitea_serves_of_the_backup() -> None:
+    world: Any = Scratch()
+    assert drill._served(world, BACKUP) == ["a/b.git"]
+
+
+def test_a_drill_checks_rows_folders_and_objects(tmp_path: Path) -> None:
+    world: Any = Scratch("= 1 a/b.git\nformat badTimezone\nmore -3\n= 2 a/b.git\nother missing blob 01\nmore -2\n")
+    checked = drill._check_repositories(world, HostPaths(data=tmp_path), BACKUP, tmp_path)
+    assert checked.findings == (
+        "repository a/since.git is in the database and not in the data",
+        "git fsck of a/b.git: missing blob 01",
+    )
+    assert [note.split(":")[0] for note in checked.notes] == [
+        "folders without a repository in Gitea (unadopted)",
+        "git fsck of a/b.git",
+    ]
+
+
+def test_a_drill_loads_the_dump_without_rights_and_notes_them(tmp_path: Path) -> None:
+    world: Any = Scratch()
+    both: Any = Repositories(world, world)
+    notes = drill._database(world, both, BACKUP, tmp_path, ["docker", "compose"])
+    assert {"--no-owner", "--no-acl"} <= set(world.loaded[0])
+    assert "not restored: GRANT SELECT ON TABLE public.issue TO metrics_ro;" in notes
 
 
 def test_a_drill_carries_accepted_findings_from_the_last_record_in_the_bucket(

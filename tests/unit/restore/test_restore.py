@@ -1,6 +1,6 @@
 """The decisions of a restore, and that a failure leaves either the old site or the restored one, complete.
 
-That it may be interrupted anywhere: tests/integration/test_cut_off.py.
+That it may be interrupted anywhere: tests/integration/test_interruptions.py.
 """
 
 from __future__ import annotations

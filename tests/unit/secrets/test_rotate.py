@@ -1,6 +1,6 @@
 """Rotation of secrets: whatever fails, no value is lost and the site works with the old value or the new one.
 
-tests/integration/test_cut_off.py cuts a rotation off at every call.
+tests/integration/test_interruptions.py cuts a rotation off at every call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a real ssh client shows its user while Gitea's own server is stopped."""
+"""What a real ssh client shows its user while Gitea's ssh server is stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SENTENCE = "Gitea is away for a moment. It is being updated to 28.1.0. Try again
 
 @pytest.fixture
 def port() -> int:
-    """A port of this machine that no one has."""
+    """A free port of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 
@@ -25,7 +25,7 @@ def _ssh(port: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
 
 
-def test_an_ssh_client_shows_the_sentence_as_often_as_it_comes(port: int) -> None:
+def test_an_ssh_client_shows_the_notice_on_every_connection(port: int) -> None:
     with SshNotice().notice(port, SENTENCE) as said:
         assert said
         for done in (_ssh(port), _ssh(port)):
@@ -33,7 +33,7 @@ def test_an_ssh_client_shows_the_sentence_as_often_as_it_comes(port: int) -> Non
             assert f"Received disconnect from 127.0.0.1 port {port}:7: {SENTENCE}" in done.stderr
 
 
-def test_git_shows_it_too(port: int) -> None:
+def test_git_shows_the_notice(port: int) -> None:
     with SshNotice().notice(port, SENTENCE):
         argv = ["git", "-c", "core.sshCommand=ssh -F none -oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null"]
         asked = [*argv, "ls-remote", f"ssh://git@127.0.0.1:{port}/a/b.git"]
@@ -41,14 +41,14 @@ def test_git_shows_it_too(port: int) -> None:
         assert SENTENCE in done.stderr
 
 
-def test_a_client_that_says_nothing_is_told_as_well_and_keeps_no_one_from_ending(port: int) -> None:
+def test_a_silent_client_gets_the_notice_and_does_not_delay_the_end(port: int) -> None:
     silent = socket.socket()
     with silent, SshNotice().notice(port, SENTENCE):
         silent.connect(("127.0.0.1", port))
         assert SENTENCE.encode() in silent.makefile("rb").read()
 
 
-def test_the_port_is_free_afterwards_and_one_that_is_taken_is_said(port: int) -> None:
+def test_the_port_is_free_afterwards_and_a_taken_port_is_reported(port: int) -> None:
     with SshNotice().notice(port, SENTENCE), SshNotice().notice(port, SENTENCE) as said:
         assert not said
     with socket.create_server(("127.0.0.1", port)), SshNotice().notice(port, SENTENCE) as said:

@@ -1,4 +1,4 @@
-"""What an account answers of all the services that a site is made of, on moto."""
+"""The AWS account adapter on moto: all services that a site uses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ REGION = "eu-central-1"
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[AwsAccount]:
-    """One account for all of them; each test asks for names of its own."""
-    # Moto has the service and not this call, whose answer SES's own reference gives.
+    """One account for all tests; each test uses names of its own."""
+    # Moto lacks this call. The answer follows SES's API reference.
     answer = json.dumps({"ProductionAccessEnabled": True})
     with pytest.MonkeyPatch.context() as patch:
         use_moto_credentials(patch)
-        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # thousands, and none is asked for
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # there are thousands, and no test needs one
         patch.setattr(SESV2Response, "get_account", lambda _: answer, raising=False)
         with mock_aws():
             yield AwsAccount(REGION)
@@ -37,7 +37,7 @@ def _client(service: str) -> Any:
     return boto3.client(service, region_name=REGION)
 
 
-def test_an_account_is_told_as_it_is_and_what_aws_does_not_answer_is_named_and_not_guessed(account: AwsAccount) -> None:
+def test_facts_that_aws_does_not_answer_are_listed_as_unknown(account: AwsAccount) -> None:
     facts = account.facts(
         name="nothing", domain="git.nowhere.org", zone="nowhere.org", instance_type="t3.medium", buckets=("unused",)
     )
@@ -48,7 +48,7 @@ def test_an_account_is_told_as_it_is_and_what_aws_does_not_answer_is_named_and_n
     assert [each.split(":")[0] for each in facts.unknown] == ["the quota of vCPUs", "the quota of addresses"]
 
 
-def test_what_is_there_already_is_found(account: AwsAccount) -> None:
+def test_existing_resources_of_the_site_are_found(account: AwsAccount) -> None:
     zone = _client("route53").create_hosted_zone(Name="example.org", CallerReference="1")["HostedZone"]["Id"]
     changes = [
         {
@@ -84,7 +84,7 @@ def test_what_is_there_already_is_found(account: AwsAccount) -> None:
     }
 
 
-def test_who_has_a_network_card_is_told(account: AwsAccount) -> None:
+def test_the_instance_of_a_network_interface_is_found(account: AwsAccount) -> None:
     network = _client("ec2").create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
     subnet = _client("ec2").create_subnet(VpcId=network, CidrBlock="10.1.0.0/24")["Subnet"]["SubnetId"]
     card = _client("ec2").create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
@@ -95,7 +95,7 @@ def test_who_has_a_network_card_is_told(account: AwsAccount) -> None:
     assert account.attached_instance(card) == machine
 
 
-def test_rules_are_told_in_words_and_taken_out_one_by_one(account: AwsAccount) -> None:
+def test_security_group_rules_are_described_and_revoked_one_by_one(account: AwsAccount) -> None:
     network = _client("ec2").create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     group = _client("ec2").create_security_group(GroupName="g", Description="d", VpcId=network)["GroupId"]
     requested = {"FromPort": 8080, "ToPort": 8080, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
@@ -115,7 +115,7 @@ def test_rules_are_told_in_words_and_taken_out_one_by_one(account: AwsAccount) -
         ("t4g.medium", "is arm64, but the ops image is built on this machine"),
     ],
 )
-def test_a_machine_on_which_no_site_can_be_is_told(
+def test_an_unusable_instance_type_is_reported(
     account: AwsAccount, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")

@@ -1,4 +1,4 @@
-"""The door to git, on real checkouts: the gate's evidence is about exactly what git says that the tree is."""
+"""The git adapter on real checkouts: the gate's evidence is about exactly the committed tree."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from ops.errors import Refused
 from ops.world.git import Git
 
-_WHO = ("-c", "user.name=E", "-c", "user.email=e@example.org")
+_IDENTITY = ("-c", "user.name=E", "-c", "user.email=e@example.org")
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    argv = ["git", *_WHO, *arguments]
+    argv = ["git", *_IDENTITY, *arguments]
     return subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with one commit, of a person whom git knows nothing of."""
+    """A checkout with one commit, without a configured identity."""
     for each in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
         monkeypatch.setenv(each, "/dev/null")
     for each in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL", "EMAIL"):
@@ -36,7 +36,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_every_file_that_is_not_as_committed_is_named_and_ignored_ones_are_none(checkout: Path) -> None:
+def test_every_file_that_differs_from_the_commit_is_listed_except_ignored_ones(checkout: Path) -> None:
     git = Git(checkout)
     (checkout / "ignored").touch()
     assert git.changed_files() == ()
@@ -51,7 +51,7 @@ def test_every_file_that_is_not_as_committed_is_named_and_ignored_ones_are_none(
     assert git.changed_files() == ("kept",)
 
 
-def test_the_tree_is_what_is_committed_whatever_the_commit_says(checkout: Path) -> None:
+def test_the_tree_depends_on_the_committed_files_only(checkout: Path) -> None:
     git = Git(checkout)
     tree, commit = git.tree(), git.commit()
     assert tree == _git(checkout, "write-tree")
@@ -63,11 +63,11 @@ def test_the_tree_is_what_is_committed_whatever_the_commit_says(checkout: Path) 
     assert git.tree() != tree
 
 
-def test_a_tag_is_annotated_with_what_it_is_given_and_stands_on_the_commit(checkout: Path) -> None:
+def test_a_tag_is_annotated_and_points_to_the_commit(checkout: Path) -> None:
     git = Git(checkout)
-    with pytest.raises(Refused, match="git tag failed") as nameless:
+    with pytest.raises(Refused, match="git tag failed") as error:
         git.tag("v1.2.3", "manifest")
-    assert "git config user.name" in nameless.value.hint
+    assert "git config user.name" in error.value.hint
     assert not git.tag_exists("v1.2.3")
     _git(checkout, "config", "user.name", "E")
     _git(checkout, "config", "user.email", "e@example.org")
@@ -82,13 +82,13 @@ def test_a_tag_is_annotated_with_what_it_is_given_and_stands_on_the_commit(check
         git.tag("v1.2.3", "another")
 
 
-def test_git_s_own_folder_is_that_of_the_checkout_a_linked_one_included(checkout: Path, tmp_path: Path) -> None:
+def test_the_git_folder_is_that_of_the_checkout_also_of_a_linked_one(checkout: Path, tmp_path: Path) -> None:
     assert Git(checkout).directory() == checkout / ".git"
     _git(checkout, "worktree", "add", "--quiet", str(tmp_path / "linked"))
     assert Git(tmp_path / "linked").directory() == checkout / ".git/worktrees/linked"
 
 
-def test_a_folder_that_is_no_checkout_or_has_no_commit_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkout_or_without_a_commit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="not a git repository"):
         Git(tmp_path).tree()
     _git(tmp_path, "init", "--quiet")

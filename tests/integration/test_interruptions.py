@@ -1,4 +1,4 @@
-"""Wherever a restore, a rotation or a prune is cut off, the next run ends it: every deed and every call, on the world in memory."""
+"""Wherever a restore, a rotation or a prune is interrupted, the next run completes it: every action and every call, in memory."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def cloud(in_memory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 
 @pytest.fixture(autouse=True)
-def let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_administrator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "ensure_admin", lambda site, world: None)
 
 
 @pytest.mark.parametrize("name", ["smtp-credentials", "database-password"])
 @pytest.mark.parametrize("kind", ["before", "after", "from"])
-def test_a_rotation_that_is_cut_off_at_any_call_locks_no_one_out_and_the_next_run_heals(
+def test_a_rotation_interrupted_at_any_call_leaves_working_credentials_and_the_next_run_completes_it(
     name: str, kind: str, cloud: Cloud
 ) -> None:
     cloud.rotate(name)
@@ -47,7 +47,7 @@ def test_a_rotation_that_is_cut_off_at_any_call_locks_no_one_out_and_the_next_ru
         with pytest.raises(OpsError):
             cloud.rotate(name)
         cloud.cut = Cut()
-        assert cloud.is_consistent(), f"locked out when cut off {kind} call {number}, {call}"
+        assert cloud.is_consistent(), f"inconsistent when interrupted {kind} call {number}, {call}"
         cloud.rotate(name)
         assert cloud.is_consistent()
         assert cloud.value(name) != before
@@ -57,7 +57,7 @@ def test_a_rotation_that_is_cut_off_at_any_call_locks_no_one_out_and_the_next_ru
             assert cloud.in_use(name) == cloud.value(name)
 
 
-def test_wherever_the_value_of_a_lost_site_is_cut_off_on_its_way_the_next_run_ends_it(cloud: Cloud) -> None:
+def test_adopting_a_secret_interrupted_at_any_call_is_completed_by_the_next_run(cloud: Cloud) -> None:
     name = "gitea-secret-key"
     cloud.adopt(name, "first")
     cloud.cut = Cut()
@@ -81,7 +81,7 @@ def _has_snapshot(machine: FakeRestoreHost) -> None:
     [({}, lambda machine: None), ({}, _has_snapshot), ({"repository": "A/B"}, lambda machine: None)],
     ids=["site", "site, from a snapshot", "repository"],
 )
-def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_whole(
+def test_wherever_a_restore_is_killed_the_next_run_leaves_either_site_complete(
     in_memory: Path, requested: Mapping[str, str], prepare: Callable[[FakeRestoreHost], None]
 ) -> None:
     database = {"now": "now", "then": "now"} if requested else {"now": "now", "then": "then"}
@@ -106,7 +106,7 @@ def test_wherever_a_restore_is_killed_the_next_run_finds_one_site_or_the_other_w
 
 
 @pytest.mark.parametrize("requested", [{}, {"repository": "A/B"}], ids=["site", "repository"])
-def test_going_back_may_be_killed_anywhere_too(in_memory: Path, requested: Mapping[str, str]) -> None:
+def test_undoing_a_restore_may_be_killed_anywhere(in_memory: Path, requested: Mapping[str, str]) -> None:
     database = {"now": "now", "then": "now"} if requested else {"now": "now", "then": "then"}
     whole = FakeRestoreHost(directory=in_memory / "whole")
     whole.ops(**requested)
@@ -128,7 +128,7 @@ def test_going_back_may_be_killed_anywhere_too(in_memory: Path, requested: Mappi
 
 
 @pytest.mark.parametrize("first", range(WHOLE.changes))
-def test_wherever_a_prune_is_killed_no_manifest_tells_of_what_is_gone_and_the_next_one_ends_right(first: int) -> None:
+def test_wherever_a_prune_is_killed_every_manifest_stays_valid_and_the_next_run_completes_it(first: int) -> None:
     bucket = Bucket(dies_before=first)
     with pytest.raises(fake_bucket.Killed):
         bucket.run()
@@ -141,9 +141,9 @@ def test_wherever_a_prune_is_killed_no_manifest_tells_of_what_is_gone_and_the_ne
     assert bucket.state() == WHOLE.state()
 
 
-@settings(deadline=None)  # a busy machine is no reason for a test to fail
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(st.lists(st.integers(0, WHOLE.changes - 1), max_size=4))
-def test_a_prune_may_be_killed_again_and_again(deaths: list[int]) -> None:
+def test_a_prune_may_be_killed_repeatedly(deaths: list[int]) -> None:
     bucket = Bucket()
     for death in deaths:
         bucket.dies_before, bucket.changes = death, 0

@@ -1,4 +1,4 @@
-"""A database is copied to another major version of PostgreSQL, and whatever a copy lacks is found: on two real servers."""
+"""Copying a database to another major version of PostgreSQL, and finding every difference, on two real servers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INSERT INTO issue (user_id, title) SELECT i, repeat(md5(i::text), 40) FROM gener
 
 @pytest.fixture(scope="module")
 def old(bench: Bench, built: ImageSet) -> Postgres:
-    """A server of the older major version, and Gitea's database in it."""
+    """A server of the older major version with Gitea's database."""
     server = Postgres.on(bench, built.local("postgres:17.11"), "old")
     server.sql("gitea", CONTENT)
     return server
@@ -33,7 +33,7 @@ def old(bench: Bench, built: ImageSet) -> Postgres:
 
 @pytest.fixture(scope="module")
 def copied(old: Postgres, bench: Bench, built: ImageSet) -> tuple[Postgres, dict[str, str]]:
-    """A server of the newer one with a copy, made as an update makes it; and what the old one has."""
+    """A server of the newer major version with a copy made as by an update, and the content of the old one."""
     new = Postgres.on(bench, built.local("postgres:18.6"), "new")
     done = Processes().pipe(postgres.dump(old.host), postgres.load(new.host, postgres.USER), environment={}, tell=print)
     assert done.code == 0, done.output
@@ -45,7 +45,7 @@ def content_of(server: Postgres, name: str = postgres.USER) -> dict[str, str]:
         return pg_upgrade.content(session)
 
 
-def test_a_copy_in_another_major_version_has_everything(copied: tuple[Postgres, dict[str, str]]) -> None:
+def test_a_copy_in_another_major_version_is_complete(copied: tuple[Postgres, dict[str, str]]) -> None:
     new, had = copied
     assert new.sql("gitea", "SHOW server_version").startswith("18.")
     assert {name.partition(" ")[0] for name in had} == {"table", "sequence", "view", "index", "constraint"}
@@ -67,25 +67,25 @@ def test_a_copy_in_another_major_version_has_everything(copied: tuple[Postgres, 
         ("DROP TABLE empty", "table public.empty"),
     ],
 )
-def test_whatever_a_copy_lacks_is_found(copied: tuple[Postgres, dict[str, str]], damage: str, found: str) -> None:
+def test_every_difference_of_a_copy_is_found(copied: tuple[Postgres, dict[str, str]], damage: str, found: str) -> None:
     new, had = copied
-    spoiled = new.create(template="gitea")
-    new.sql(spoiled, damage)
-    assert [each.partition(":")[0] for each in pg_upgrade.differences(had, content_of(new, spoiled))] == [found]
+    damaged = new.create(template="gitea")
+    new.sql(damaged, damage)
+    assert [each.partition(":")[0] for each in pg_upgrade.differences(had, content_of(new, damaged))] == [found]
 
 
-def test_what_is_not_gitea_s_is_named(old: Postgres) -> None:
-    def strangers() -> tuple[str, ...]:
+def test_foreign_databases_and_roles_are_listed(old: Postgres) -> None:
+    def foreign_objects() -> tuple[str, ...]:
         with postgres.Postgres().session(old.host) as session:
             return pg_upgrade.foreign_objects(session)
 
-    assert strangers() == ()
+    assert foreign_objects() == ()
     old.sql("postgres", "CREATE DATABASE wiki")
     old.sql("postgres", "CREATE ROLE reader")
-    assert strangers() == ("database wiki", "role reader")
+    assert foreign_objects() == ("database wiki", "role reader")
 
 
-def test_a_dump_that_fails_says_why(old: Postgres) -> None:
+def test_a_failed_dump_reports_its_cause(old: Postgres) -> None:
     dump = [*postgres.dump(old.host), "--table=no_such_table"]
     done = Processes().pipe(dump, postgres.load(old.host, "postgres"), environment={}, tell=print)
     assert done.code != 0

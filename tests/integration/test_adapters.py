@@ -1,8 +1,9 @@
-"""One contract for each door, held by the fake that the unit tests trust and by the real thing alike."""
+"""One contract per adapter, for the fake of the unit tests and for the real adapter."""
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import socket
@@ -12,17 +13,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import boto3
 import docker
 import pytest
 import requests
+from botocore.config import Config
 
 from ground import aws
-from ground.container import RUN_LABEL, Place
+from ground.container import RUN_LABEL, RunContext
 from ground.image_set import ImageSet
 from ground.mail import Mailbox
 from ops.errors import Locked, OpsError, Unavailable
 from ops.model import AccessKey, Secret, SmtpCredentials
 from ops.world.aws import PENDING, Aws
+from ops.world.aws_account import AwsAccount
 from ops.world.clock import Clock
 from ops.world.containers import Containers, Ran, Service
 from ops.world.https import Https
@@ -37,61 +41,82 @@ both = pytest.mark.parametrize("kind", ["fake", "real"])
 @pytest.fixture
 def cloud(kind: str, request: pytest.FixtureRequest) -> FakeAws | Aws:
     if kind == "fake":
-        return FakeAws({"doors/a": "b"}, {"ours"}, {"doors/a": "c"})
+        return FakeAws({"adapters/a": "b"}, {"ours"}, {"adapters/a": "c"})
     endpoint = request.getfixturevalue("aws_endpoint")
     os.environ.update(aws.CREDENTIALS)
     secrets = aws.client(endpoint, "secretsmanager")
-    if not secrets.list_secrets(Filters=[{"Key": "name", "Values": ["doors/a"]}])["SecretList"]:
-        secrets.create_secret(Name="doors/a", SecretString="b")
-        Aws(aws.REGION, endpoint).put_pending_secret("doors/a", Secret("c"))
-    place = {"LocationConstraint": aws.REGION}
+    if not secrets.list_secrets(Filters=[{"Key": "name", "Values": ["adapters/a"]}])["SecretList"]:
+        secrets.create_secret(Name="adapters/a", SecretString="b")
+        Aws(aws.REGION, endpoint).put_pending_secret("adapters/a", Secret("c"))
+    region = {"LocationConstraint": aws.REGION}
     if "ours" not in [each["Name"] for each in aws.client(endpoint, "s3").list_buckets()["Buckets"]]:
-        aws.client(endpoint, "s3").create_bucket(Bucket="ours", CreateBucketConfiguration=place)
+        aws.client(endpoint, "s3").create_bucket(Bucket="ours", CreateBucketConfiguration=region)
     return Aws(aws.REGION, endpoint)
 
 
 @both
-def test_a_secret_is_read_by_name_and_a_missing_one_is_named(cloud: FakeAws | Aws) -> None:
-    assert cloud.secret("doors/a").reveal() == "b"
-    assert cloud.secret("doors/a", PENDING).reveal() == "c"
-    with pytest.raises(OpsError, match=r"secret doors/nothing: AWS says ResourceNotFoundException"):
-        cloud.secret("doors/nothing")
+def test_a_secret_is_read_by_name_and_the_error_for_a_missing_one_names_it(cloud: FakeAws | Aws) -> None:
+    assert cloud.secret("adapters/a").reveal() == "b"
+    assert cloud.secret("adapters/a", PENDING).reveal() == "c"
+    with pytest.raises(OpsError, match=r"secret adapters/nothing: AWS says ResourceNotFoundException"):
+        cloud.secret("adapters/nothing")
 
 
 @both
-def test_a_bucket_is_there_or_not(cloud: FakeAws | Aws) -> None:
+def test_a_bucket_exists_or_does_not(cloud: FakeAws | Aws) -> None:
     assert cloud.bucket_exists("ours")
     assert not cloud.bucket_exists("not-there")
 
 
+def test_a_bucket_of_another_account_is_refused_though_it_is_open(aws_endpoint: str) -> None:
+    os.environ.update(aws.CREDENTIALS)
+    # LocalStack takes an access key of twelve digits as the account's number.
+    stranger = boto3.client(
+        "s3",
+        region_name=aws.REGION,
+        endpoint_url=aws_endpoint,
+        aws_access_key_id="111111111111",
+        aws_secret_access_key="test",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    stranger.create_bucket(Bucket="strangers", CreateBucketConfiguration={"LocationConstraint": aws.REGION})
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::strangers*"}
+    stranger.put_bucket_policy(
+        Bucket="strangers", Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    )
+    # LocalStack compares the owner at few operations (docs/localstack.md), and this is one.
+    with pytest.raises(OpsError, match="AWS says AccessDenied"):
+        AwsAccount(aws.REGION, aws_endpoint).missing_settings("strangers")
+
+
 def test_a_mail_user_s_key_is_made_listed_and_deleted(aws_endpoint: str) -> None:
     os.environ.update(aws.CREDENTIALS)
-    doors = Aws(aws.REGION, aws_endpoint)
-    aws.client(aws_endpoint, "iam").create_user(UserName="doors-mail")
-    identity, key = doors.make_access_key("doors-mail")
+    adapter = Aws(aws.REGION, aws_endpoint)
+    aws.client(aws_endpoint, "iam").create_user(UserName="adapter-mail")
+    identity, key = adapter.make_access_key("adapter-mail")
     assert len(key.reveal()) == 40
-    assert doors.access_keys("doors-mail") == (AccessKey(identity, active=True),)
-    doors.delete_access_key("doors-mail", identity)
-    assert doors.access_keys("doors-mail") == ()
-    with pytest.raises(OpsError, match="IAM user nobody: AWS says NoSuchEntity"):
-        doors.access_keys("nobody")
+    assert adapter.access_keys("adapter-mail") == (AccessKey(identity, active=True),)
+    adapter.delete_access_key("adapter-mail", identity)
+    assert adapter.access_keys("adapter-mail") == ()
+    with pytest.raises(OpsError, match="IAM user missing-user: AWS says NoSuchEntity"):
+        adapter.access_keys("missing-user")
 
 
-def test_an_aws_that_does_not_answer_is_unavailable() -> None:
+def test_an_unreachable_aws_is_unavailable() -> None:
     os.environ.update(aws.CREDENTIALS)
     with pytest.raises(Unavailable, match="out of reach"):
-        Aws(aws.REGION, "http://127.0.0.1:9").secret("doors/a")
+        Aws(aws.REGION, "http://127.0.0.1:9").secret("adapters/a")
 
 
 @pytest.fixture
 def engine(
-    kind: str, place: Place, built: ImageSet, docker_client: docker.DockerClient
+    kind: str, run_context: RunContext, built: ImageSet, docker_client: docker.DockerClient
 ) -> Iterator[FakeContainers | Containers]:
     if kind == "fake":
         found = (Service("mail", "image", "running", "", 0),)
         yield FakeContainers(found, {"mail": lambda argv: Ran(3, "said\n") if argv[0] == "sh" else Ran(127, "")})
         return
-    labels = {RUN_LABEL: place.run, "com.docker.compose.project": "doors", "com.docker.compose.service": "mail"}
+    labels = {RUN_LABEL: run_context.run, "com.docker.compose.project": "adapter", "com.docker.compose.service": "mail"}
     container = docker_client.containers.run(
         built.local("mail"), ["sleep", "600"], labels=labels, detach=True, init=True
     )
@@ -100,48 +125,48 @@ def engine(
 
 
 @both
-def test_a_service_is_seen_with_its_state(engine: FakeContainers | Containers) -> None:
-    (service,) = engine.services("doors")
+def test_a_service_is_listed_with_its_state(engine: FakeContainers | Containers) -> None:
+    (service,) = engine.services("adapter")
     assert (service.name, service.state, service.health, service.restarts) == ("mail", "running", "", 0)
 
 
 @both
-def test_a_command_in_a_service_gives_its_code_and_output(engine: FakeContainers | Containers) -> None:
-    assert engine.execute("doors", "mail", ["sh", "-c", "echo said >&2; exit 3"]) == Ran(3, "said\n")
+def test_a_command_in_a_service_returns_its_exit_code_and_output(engine: FakeContainers | Containers) -> None:
+    assert engine.execute("adapter", "mail", ["sh", "-c", "echo said >&2; exit 3"]) == Ran(3, "said\n")
 
 
 @both
-def test_a_restarted_service_runs_since_then(engine: FakeContainers | Containers) -> None:
-    (before,) = engine.services("doors")
-    engine.restart("doors", "mail")
-    (after,) = engine.services("doors")
+def test_a_restarted_service_has_a_new_start_time(engine: FakeContainers | Containers) -> None:
+    (before,) = engine.services("adapter")
+    engine.restart("adapter", "mail")
+    (after,) = engine.services("adapter")
     assert after.state == "running"
     assert before.started < after.started <= datetime.now(UTC)
 
 
 @both
-def test_a_service_that_does_not_run_is_named(engine: FakeContainers | Containers) -> None:
+def test_an_error_for_a_stopped_service_names_it(engine: FakeContainers | Containers) -> None:
     with pytest.raises(OpsError, match="web is not running"):
-        engine.execute("doors", "web", ["true"])
+        engine.execute("adapter", "web", ["true"])
     with pytest.raises(OpsError, match="web is not running"):
-        engine.restart("doors", "web")
+        engine.restart("adapter", "web")
 
 
-def test_an_image_that_is_not_there_has_no_identity(docker_client: docker.DockerClient) -> None:
+def test_a_missing_image_has_no_id(docker_client: docker.DockerClient) -> None:
     assert docker_client
     assert Containers().image_id("nowhere/nothing:1") == ""
 
 
 @both
-def test_a_program_gives_its_code_and_what_it_wrote(kind: str) -> None:
+def test_a_program_returns_its_exit_code_and_output(kind: str) -> None:
     written = "import sys; print('out', flush=True); print('err', file=sys.stderr); sys.exit(4)"
-    doors: FakeProcesses | Processes = Processes()
+    adapter: FakeProcesses | Processes = Processes()
     if kind == "fake":
-        doors = FakeProcesses(lambda _: Finished(4, "out\nerr\n"))
-    assert doors.run([sys.executable, "-c", written]) == Finished(4, "out\nerr\n")
+        adapter = FakeProcesses(lambda _: Finished(4, "out\nerr\n"))
+    assert adapter.run([sys.executable, "-c", written]) == Finished(4, "out\nerr\n")
 
 
-def test_a_program_that_is_attended_is_heard_as_it_speaks_and_ended_when_one_has_had_enough() -> None:
+def test_a_watched_program_is_read_line_by_line_and_ended_on_request() -> None:
     written = "import sys, time; print('out'); print('a', file=sys.stderr, flush=True); time.sleep({}); sys.exit(4)"
     heard: list[str] = []
 
@@ -157,38 +182,38 @@ def test_a_program_that_is_attended_is_heard_as_it_speaks_and_ended_when_one_has
     assert ended.code == -signal.SIGTERM
 
 
-def test_a_program_that_is_not_installed_is_named() -> None:
+def test_an_error_for_a_missing_program_names_it() -> None:
     with pytest.raises(Unavailable, match="no-such-program is not installed"):
         Processes().run(["no-such-program"])
 
 
 @both
-def test_a_web_server_that_does_not_answer_is_unavailable(kind: str) -> None:
-    doors: FakeHttps | Https = FakeHttps(None, ssh_banner="") if kind == "fake" else Https()
+def test_an_unreachable_web_server_is_unavailable(kind: str) -> None:
+    adapter: FakeHttps | Https = FakeHttps(None, ssh_banner="") if kind == "fake" else Https()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match=r"https://git.example.org/ at 127.0.0.1"):
-            doors.request("git.example.org", "127.0.0.1", "GET", "/")
+            adapter.request("git.example.org", "127.0.0.1", "GET", "/")
         with pytest.raises(Unavailable):
-            doors.banner("127.0.0.1", taken.getsockname()[1])
+            adapter.banner("127.0.0.1", taken.getsockname()[1])
 
 
-def _say(server: socket.socket) -> None:
+def _send_banner(server: socket.socket) -> None:
     connection, _ = server.accept()
     with connection:
         connection.sendall(b"SSH-2.0-Test\r\nmore\r\n")
 
 
-def test_a_banner_is_the_first_line_that_a_server_says() -> None:
+def test_a_banner_is_the_first_line_of_a_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        speaker = threading.Thread(target=_say, args=(server,))
-        speaker.start()
+        sender = threading.Thread(target=_send_banner, args=(server,))
+        sender.start()
         assert Https().banner("127.0.0.1", server.getsockname()[1]) == "SSH-2.0-Test"
-        speaker.join()
+        sender.join()
 
 
 @both
-def test_a_clock_moves_on_when_one_sleeps(kind: str) -> None:
+def test_a_clock_advances_during_a_sleep(kind: str) -> None:
     clock: FakeClock | Clock = FakeClock() if kind == "fake" else Clock()
     before, began = clock.now(), clock.monotonic()
     clock.sleep(0.05)
@@ -196,7 +221,7 @@ def test_a_clock_moves_on_when_one_sleeps(kind: str) -> None:
     assert clock.monotonic() - began >= 0.05
 
 
-def test_a_lock_that_is_held_says_by_whom_and_since_when(tmp_path: Path) -> None:
+def test_an_error_for_a_held_lock_names_its_holder_and_start_time(tmp_path: Path) -> None:
     now = FakeClock().now()
     with (
         exclusive(tmp_path / "deploy.lock", now, "ops deploy"),
@@ -212,7 +237,7 @@ def test_a_lock_that_is_held_says_by_whom_and_since_when(tmp_path: Path) -> None
 
 
 SENT = {"sender": "gitea@gitea.test", "recipient": "keeper@gitea.test", "subject": "Grüße", "text": "a body\n"}
-# As SES's passwords are: a version byte and 32 bytes more, in base64.
+# The form of SES's passwords: a version byte and 32 more bytes, in base64.
 KNOWN = SmtpCredentials("AKIAIOSFODNN7EXAMPLE", Secret(base64.b64encode(b"\x04" + bytes(32)).decode()))
 UNKNOWN = SmtpCredentials("AKIAIOSFODNN7EXAMPLE", Secret("not derived from a key"))
 
@@ -240,7 +265,7 @@ def test_a_mail_with_known_credentials_arrives(
 
 
 @both
-def test_unknown_credentials_are_told_apart_from_a_mail_that_is_not_taken(mail_server: FakeMail | Mail) -> None:
+def test_refused_credentials_differ_from_a_refused_mail(mail_server: FakeMail | Mail) -> None:
     with pytest.raises(CredentialsRefused, match="refuses the credentials"):
         mail_server.send(UNKNOWN, **SENT)
     with pytest.raises(MailRefused, match="Email address is not verified"):
@@ -248,12 +273,12 @@ def test_unknown_credentials_are_told_apart_from_a_mail_that_is_not_taken(mail_s
 
 
 @both
-def test_a_mail_server_that_does_not_answer_is_unavailable(kind: str) -> None:
-    doors = FakeMail(None) if kind == "fake" else Mail("127.0.0.1", 9)
+def test_an_unreachable_mail_server_is_unavailable(kind: str) -> None:
+    adapter = FakeMail(None) if kind == "fake" else Mail("127.0.0.1", 9)
     with pytest.raises(Unavailable, match="out of reach"):
-        doors.send(KNOWN, **SENT)
+        adapter.send(KNOWN, **SENT)
 
 
-def test_a_mail_server_with_a_strange_certificate_never_sees_the_password(mailbox: Mailbox) -> None:
+def test_a_mail_server_with_an_untrusted_certificate_never_gets_the_password(mailbox: Mailbox) -> None:
     with pytest.raises(Unavailable, match="certificate verify failed"):
         Mail(mailbox.smtp_host, mailbox.smtp_port).send(KNOWN, **SENT)
