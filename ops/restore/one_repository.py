@@ -124,7 +124,7 @@ def restore_repository(
     move_out(world, paths)
     write_hooks(world, paths)
     changes = repository_rows.align(site, world, paths, repository)
-    facts = {"identity": chosen.identity, "repository": repository}
+    facts = {"identity": chosen.identity, "repository": repository, "rows": list(changes)}
     lines = (*changes, f"kept aside until the next restore: {staging_of(paths).repository}")
     return Report("restore", True, f"{repository} is restored from backup {chosen.identity}", facts, lines)
 

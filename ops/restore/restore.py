@@ -158,6 +158,7 @@ def _restore_site(site: Site, world: World, paths: HostPaths, chosen: Manifest, 
         "durations": timer.seconds,
         "database_until": until,
         "picture": origin.snapshot is not None,
+        "not_restored": list(dict.fromkeys(origin.left_out)),
     }
     newer = f", with the database of {until}" if origin.wal and origin.wal.newest else ""
     return Report(

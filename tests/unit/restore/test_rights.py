@@ -55,5 +55,6 @@ def test_a_restore_loads_without_rights_and_reports_what_it_left_out(
     report = host.ops()
     assert {"--no-owner", "--no-acl"} <= set(loads[0])
     assert f"not restored: {GRANT}" in report.lines
+    assert report.facts["not_restored"] == [GRANT]
     assert "pg_restore: a warning" in host.progress
     assert not [line for line in host.progress if GRANT in line]
