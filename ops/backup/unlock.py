@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from datetime import datetime
 
 from ops.backup.repositories import LOCKS, repositories
@@ -51,13 +52,19 @@ def _restic_runs(world: World) -> bool:
     """Return whether restic runs in a container of ``ops`` on this host; also True if the engine does not tell."""
     try:
         listed = world.processes.run(_CONTAINERS)
-        if listed.code:
-            return True
-        tops = [world.processes.run(["docker", "top", each, "-eo", "args"]) for each in listed.output.split()]
+        return listed.code != 0 or any(runs_restic(world, each) for each in listed.output.split())
     except OpsError:
         return True
-    # A container that ended meanwhile runs nothing; its error has no line that begins with restic.
-    return any(line.split(" ")[0].endswith("restic") for top in tops for line in top.output.splitlines())
+
+
+def runs_restic(world: World, container: str) -> bool:
+    """Return whether restic runs in a container; also True if the engine does not tell."""
+    # docker top requires the column pid.
+    top = world.processes.run(["docker", "top", container, "-eo", "pid,args"])
+    if top.code:
+        return not re.search(r"is not running|No such container", top.output)
+    programs = [line.split(maxsplit=2)[1] for line in top.output.splitlines()[1:]]
+    return any(each.rpartition("/")[2] == "restic" for each in programs)
 
 
 def _held(held: list[LockHolder], removed: int) -> Locked:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ops.backup import unlock
 from ops.errors import Locked
 from ops.images.ops_image import OpsImage
 from ops.world import restic_locks
 from ops.world.container_processes import ContainerProcesses
+from ops.world.process import Processes
 from ops.world.restic import Restic
+from tests.support import fakes
+from tests.support.gitea_contract import Bench, eventually
 from tests.support.restic_formats import empty_repository
 
 PASSWORD = "of-the-locked-repository"
@@ -49,3 +54,17 @@ def test_a_locked_repository_is_read_and_its_holder_is_named(
     assert words in locked.value.message
     assert [line for line in told if words in line and "waiting until" in line] == told[:1]
     assert told
+
+
+@pytest.mark.parametrize(("program", "is_restic"), [("restic", True), ("sleep", False)])
+def test_a_running_restic_is_seen_in_its_container(
+    bench: Bench, postgres_image: str, program: str, is_restic: bool
+) -> None:
+    script = f"(exec -a {program} sleep 600) & wait"
+    container = bench.start(f"with-{program}", postgres_image, entrypoint=["bash", "-c", script], init=True)
+    world: Any = fakes.FakeWorld()
+    world.processes = Processes()
+    eventually(lambda: f"{program} 600" in str(container.top(ps_args="-eo pid,args")))
+    assert unlock.runs_restic(world, str(container.id)) is is_restic
+    container.remove(force=True)
+    assert unlock.runs_restic(world, str(container.id)) is False

@@ -17,7 +17,11 @@ from tests.support import fakes
 
 SITE = fakes.site()
 HERE, ELSEWHERE = "this-host", "another-host"
-TOP = "COMMAND\n/sbin/docker-init -- python3 -m ops backup stream\npython3 -m ops backup stream\n"
+# As `docker top CONTAINER -eo pid,args` prints it.
+TOP = """PID                 COMMAND
+4201                /sbin/docker-init -- python3 -m ops backup stream
+4230                python3 -m ops backup stream
+"""
 
 
 @dataclass
@@ -36,13 +40,17 @@ class Host(fakes.FakeWorld):
 
     found: Any = None
     top: str = TOP
+    top_code: int = 0
     engine_answers: bool = True
 
     def __post_init__(self) -> None:
         def program(argv: Sequence[str]) -> Finished:
             if not self.engine_answers:
                 raise Unavailable("docker is not installed")
-            return Finished(0, "0af3\n" if argv[1] == "ps" else self.top)
+            if argv[1] == "ps":
+                return Finished(0, "0af3\n")
+            assert list(argv) == ["docker", "top", "0af3", "-eo", "pid,args"]
+            return Finished(self.top_code, self.top)
 
         self.processes = fakes.FakeProcesses(program)
         self.aws.stored = {f"restic/locks/{name}": b"" for name in self.found}
@@ -85,11 +93,12 @@ def test_a_lock_whose_holder_is_gone_is_removed(found: LockHolder, why: str) -> 
     ("found", "more"),
     [
         (holder(ELSEWHERE, 29), {}),
-        (holder(HERE, 1), {"top": f"{TOP}restic --option s3.bucket-lookup=path check\n"}),
-        (holder(HERE, 1), {"top": f"{TOP}/usr/bin/restic check\n"}),
+        (holder(HERE, 1), {"top": f"{TOP}4250                restic --option s3.bucket-lookup=path check\n"}),
+        (holder(HERE, 1), {"top": f"{TOP}4250                /usr/bin/restic check\n"}),
         (holder(HERE, 1), {"engine_answers": False}),
+        (holder(HERE, 1), {"top": "Error response from daemon: Couldn't find PID field", "top_code": 1}),
     ],
-    ids=["another host", "restic runs here", "by its path", "the engine does not tell"],
+    ids=["another host", "restic runs here", "by its path", "the engine does not answer", "the engine does not tell"],
 )
 def test_a_lock_whose_holder_may_run_stays_and_the_holder_is_named(found: LockHolder, more: dict[str, Any]) -> None:
     host = Host(found={"a1": found}, **more)
@@ -98,6 +107,11 @@ def test_a_lock_whose_holder_may_run_stays_and_the_holder_is_named(found: LockHo
     assert f"exclusive lock of process 4242 on {found.host}, last refreshed 2026-11-23 11:" in held.value.message
     assert f"from {found.refreshed + timedelta(minutes=30):%H:%M:%S} UTC" in held.value.hint
     assert list(host.aws.stored) == ["restic/locks/a1"]
+
+
+def test_a_container_that_ended_meanwhile_runs_no_restic() -> None:
+    top = "Error response from daemon: container 0af3 is not running"
+    assert run(Host(found={"a1": holder(HERE, 1)}, top=top, top_code=1)).changed
 
 
 def test_a_lock_that_stays_does_not_keep_the_locks_of_killed_runs() -> None:
