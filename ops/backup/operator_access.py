@@ -51,7 +51,7 @@ def open_repository(site: Site, world: World, *, workspace: Workspace, image: st
         )
         for lock, holder in remote.locks().items():
             # It belongs to a killed run: the lock above is held, so no other run has this name.
-            if holder == programs.name:
+            if holder.host == programs.name:
                 world.aws.hide_object(site.backup.bucket, f"{repositories.LOCKS}{lock}")
         yield remote
 

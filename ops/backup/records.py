@@ -31,7 +31,8 @@ class Drill:
 
     ``rto_seconds`` is the time from its start until the scratch site was healthy: the downtime after a loss of the site.
     ``rpo_seconds`` is the age of the backup at the start: the time whose changes are lost. ``findings`` has each fault as
-    text; a drill without findings passed. ``durations`` has the seconds of each step.
+    text; a drill without findings passed. ``durations`` has the seconds of each step. ``accepted`` has the findings that an
+    operator accepted, in this drill or an earlier one. ``notes`` has observations that are no faults.
     """
 
     began: datetime
@@ -40,6 +41,8 @@ class Drill:
     rpo_seconds: float
     findings: tuple[str, ...] = ()
     durations: Mapping[str, float] = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -67,6 +70,8 @@ class Verification:
 
 
 _Record = TypeVar("_Record", Drill, Verification)
+# Left out of a record while they are empty, as in records from before they existed.
+_OPTIONAL = ("accepted", "notes")
 
 
 def key_of(prefix: str, began: datetime) -> str:
@@ -77,6 +82,9 @@ def key_of(prefix: str, began: datetime) -> str:
 def to_json(made: Drill | Verification) -> bytes:
     """Return a record as stored in the bucket."""
     document = {"schema": 1, "passed": made.passed, **dataclasses.asdict(made), "began": made.began.isoformat()}
+    for name in _OPTIONAL:
+        if not document.get(name):
+            document.pop(name, None)
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
@@ -91,6 +99,8 @@ def drill_from_json(content: bytes) -> Drill:
             document["rpo_seconds"],
             tuple(document["findings"]),
             document["durations"],
+            tuple(document.get("accepted", ())),
+            tuple(document.get("notes", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise OpsError(

@@ -24,12 +24,16 @@ class Repositories:
     remote: Restic
 
 
-def repositories(site: Site, world: World, paths: HostPaths) -> Repositories:
-    """Return both repositories of a site. They may not exist yet."""
+def repositories(site: Site, world: World, paths: HostPaths, *, locks_reads: bool = False) -> Repositories:
+    """Return both repositories of a site. They may not exist yet.
+
+    Reading takes no lock, so that a stale one is not in its way. With ``locks_reads`` it does: for a verb whose findings are
+    recorded, because data that a prune removes meanwhile looks like damage.
+    """
     password = paths.secrets / "restic-password"
     return Repositories(
-        world.restic(str(paths.local), password_file=password, cache=paths.cache),
-        world.restic(remote_address(site), password_file=password, cache=paths.cache),
+        world.restic(str(paths.local), password_file=password, cache=paths.cache, locks_reads=locks_reads),
+        world.restic(remote_address(site), password_file=password, cache=paths.cache, locks_reads=locks_reads),
     )
 
 

@@ -33,7 +33,7 @@ def verify(site: Site, world: World, *, paths: HostPaths | None = None) -> Repor
     paths = paths or HostPaths()
     began = world.clock.now()
     with exclusive(paths.lock.with_name("verify.lock"), began):
-        both = repositories.repositories(site, world, paths)
+        both = repositories.repositories(site, world, paths, locks_reads=True)
         if not catalogue.identities(site, world):
             raise Refused("there is no backup yet", "run ops backup take")
         share = records.choose_share(catalogue.verifications(site, world), began)

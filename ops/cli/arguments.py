@@ -41,6 +41,7 @@ _BACKUP = {
     "stream": "ship WAL to the bucket until it is stopped",
     "prune": "delete the backups that the retention policy does not keep",
     "rewind": "show the bucket's objects as they were at an earlier time",
+    "unlock": "remove the locks of killed runs from the repository in the bucket (exit code 8 if a holder may still run)",
 }
 _SECRETS = {
     "fetch": "write the secrets into files in memory",
@@ -95,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     backups = _verb(
         verbs,
         "backup",
-        "take, list, verify and check backups, ship WAL (on the host); prune and rewind them (on the deploying machine)",
+        "take, list, verify and check backups, ship WAL, unlock (on the host); prune and rewind them (on the deploying machine)",
         run_backup,
     )
     _choice(backups, _BACKUP)
@@ -202,6 +203,11 @@ def _restore_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     )
     ways.add_argument("--drill", action="store_true", help="restore the newest backup into a scratch site and check it")
     parser.add_argument("--when-due", action="store_true", help="run the drill only when it is due")
+    parser.add_argument(
+        "--accept",
+        action="store_true",
+        help="drill: accept its findings about single repositories; they fail no drill again",
+    )
     _consent(parser)
 
 

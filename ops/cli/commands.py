@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.backup import status, take, verify
+from ops.backup import status, take, unlock, verify
 from ops.cli import standard_input
 from ops.config import load, local_files
 from ops.config.checks import is_host
@@ -145,7 +145,13 @@ def run_backup(arguments: argparse.Namespace) -> Report:
     if arguments.dry_run or arguments.at:
         raise ConfigError(f"backup {arguments.action} takes neither --dry-run nor --at", "run ops backup --help")
     world = _world(arguments)
-    verbs = {"list": status.backups, "verify": verify.verify, "status": status.status, "stream": stream.stream}
+    verbs = {
+        "list": status.backups,
+        "verify": verify.verify,
+        "status": status.status,
+        "stream": stream.stream,
+        "unlock": unlock.unlock,
+    }
     if arguments.action in verbs:
         return verbs[arguments.action](world.site, world)
     return take.take(world.site, world, allow_empty_disk=arguments.allow_empty_disk)
@@ -172,7 +178,9 @@ def run_restore(arguments: argparse.Namespace) -> Report:
     if arguments.resume:
         return restore.resume(world.site, world)
     if arguments.drill:
-        return drill.drill(world.site, world, when_due=arguments.when_due)
+        return drill.drill(world.site, world, when_due=arguments.when_due, accept=arguments.accept)
+    if arguments.accept:
+        raise ConfigError("--accept belongs to the drill", "run ops restore --drill --accept")
     request = restore_plan.RestoreRequest(
         arguments.backup,
         arguments.at,

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from ops.backup import caches, catalogue, contents, records, repositories, witness
+from ops.backup import caches, catalogue, contents, records, witness
+from ops.backup import repositories as backup_repositories
 from ops.backup.manifest import Manifest
 from ops.backup.records import Drill, due, to_json
-from ops.backup.repositories import DUMP, REPOSITORIES, Repositories
+from ops.backup.repositories import DUMP, Repositories
 from ops.config import compose_files
 from ops.config.paths import COMPOSE_DIRECTORY, HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
 from ops.model import Report
-from ops.restore import plan, staging
+from ops.restore import plan, rights, staging
+from ops.restore.drill_checks import FSCK, Checked, compare_rows, fsck_result, is_acceptable, repository_rows
 from ops.stack import accounts
 from ops.stack.health import await_healthy
 from ops.step_timer import StepTimer
@@ -31,14 +34,10 @@ from ops.world.lock import exclusive
 from ops.world.restic import INACCESSIBLE, folder_of
 
 PROJECT = "gitea-drill"
+LAST_STEP = "use"
 _HEALTHY_SECONDS = 300
 # The number of repositories to clone; git fsck checks all of them in place.
 _CLONED_REPOSITORIES = 3
-_FSCK = f"""cd /data/{REPOSITORIES} 2>/dev/null || exit 0
-find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each; do
-    git -c safe.directory='*' -C "$each" fsck --full --no-dangling --no-progress >/tmp/said 2>&1 ||
-        echo "${{each#./}}: $(tail -n 1 /tmp/said)"
-done"""
 _SIGN_IN = """printf 'header = "Authorization: token %s"\\n' "$TOKEN" |
 curl -fsS -K - -o /dev/null http://127.0.0.1:3000/api/v1/user"""
 _HEALTH = ["curl", "-fsS", "-o", "/dev/null", "http://127.0.0.1:3000/api/healthz"]
@@ -52,12 +51,14 @@ def drill(
     world: World,
     *,
     when_due: bool = False,
+    accept: bool = False,
     paths: HostPaths | None = None,
     compose: Path = COMPOSE_DIRECTORY,
 ) -> Report:
     """Restore the newest backup into a scratch site, compare it with its manifest, and remove it.
 
-    The result is written to the bucket. ``when_due`` skips the drill while the last one passed and is recent enough. The
+    The result is written to the bucket. ``when_due`` skips the drill while the last one passed and is recent enough.
+    ``accept`` records findings about the restored copy's use as known: they fail neither this drill nor a later one. The
     report has exit code 3 if there are findings. Raises Locked while another drill runs, Refused if there is no backup.
     """
     paths = paths or HostPaths()
@@ -65,9 +66,11 @@ def drill(
     with exclusive(paths.lock.with_name("drill.lock"), began):
         if when_due and not due(catalogue.drills(site, world), site.backup.drill_days, began):
             return Report("drill", False, "no drill is due")
-        both = repositories.repositories(site, world, paths)
+        both = backup_repositories.repositories(site, world, paths, locks_reads=True)
         chosen = catalogue.choose(catalogue.list_backups(site, world, both))
-        result = _run_drill(site, world, paths, both, chosen, began, compose)
+        earlier = catalogue.drills(site, world)[-1:]
+        known = [name for each in earlier for name in each.accepted]
+        result = settle(_run_drill(site, world, paths, both, chosen, began, compose), known, every=accept)
     world.aws.write_object(site.backup.bucket, records.key_of(records.DRILLS, began), to_json(result))
     return report_of(result, site)
 
@@ -86,7 +89,26 @@ def report_of(result: Drill, site: Site) -> Report:
         else f"backup {result.identity} was not restored correctly"
     )
     facts = {**json.loads(to_json(result)), "site": site.name, "course": to_document(course_of(result, site))}
-    return Report("drill", True, summary, facts, tuple(findings), 3 if findings else 0)
+    lines = [*findings, *(f"accepted: {each}" for each in result.accepted), *(f"note: {each}" for each in result.notes)]
+    if acceptable := [each for each in result.findings if is_acceptable(each)]:
+        lines.append(f"if {_number(acceptable)} known and no loss: ops restore --drill --accept")
+    return Report("drill", True, summary, facts, tuple(lines), 3 if findings else 0)
+
+
+def _number(findings: Sequence[str]) -> str:
+    return "this finding is" if len(findings) == 1 else f"these {len(findings)} findings are"
+
+
+def settle(result: Drill, known: Collection[str], *, every: bool) -> Drill:
+    """Return a drill whose acceptable findings that are ``known``, or ``every`` one of them, are accepted ones.
+
+    An accepted finding that did not appear again is forgotten, unless the drill ended before its checks.
+    """
+    accepted = [each for each in result.findings if is_acceptable(each) and (every or each in known)]
+    findings = tuple(each for each in result.findings if each not in accepted)
+    if LAST_STEP not in result.durations:
+        accepted = list(known)
+    return replace(result, findings=findings, accepted=tuple(accepted))
 
 
 def course_of(result: Drill, site: Site) -> TimelineChart:
@@ -113,7 +135,7 @@ def _run_drill(
     site: Site, world: World, paths: HostPaths, both: Repositories, chosen: Manifest, began: datetime, compose: Path
 ) -> Drill:
     timer, scratch = StepTimer(world), paths.data / ".drill"
-    start, findings, rto = world.clock.monotonic(), [], 0.0
+    start, findings, notes, rto = world.clock.monotonic(), list[str](), list[str](), 0.0
     command = _compose(compose)
     with ExitStack() as undo:
         _remove(world, scratch, command)
@@ -124,7 +146,7 @@ def _run_drill(
             with timer.step("fetch"):
                 _fetch(world, both, chosen, scratch)
             with timer.step("database"):
-                _database(world, both, chosen, scratch, command)
+                notes += _database(world, both, chosen, scratch, command)
             with timer.step("start"):
                 _run(world, [*command, "up", "--detach", "gitea"], scratch)
                 await_healthy(world, ["gitea"], project=PROJECT, seconds=_HEALTHY_SECONDS)
@@ -132,15 +154,17 @@ def _run_drill(
             with timer.step("compare"):
                 findings += _differences(world, paths, chosen, scratch)
             with timer.step("check"):
-                findings += _fsck_findings(world, paths, scratch)
-            with timer.step("use"):
-                findings += _usage_findings(world, chosen, site.gitea.admin_username)
+                checked = _check_repositories(world, paths, chosen, scratch)
+                findings += checked.findings
+                notes += checked.notes
+            with timer.step(LAST_STEP):
+                findings += _usage_findings(world, sample(_served(world, chosen)), site.gitea.admin_username)
         except INACCESSIBLE:
             raise
         except OpsError as error:
             findings.append(error.message)
     rpo = (began - chosen.moment).total_seconds()
-    return Drill(began, chosen.identity, rto, rpo, tuple(findings), timer.seconds)
+    return Drill(began, chosen.identity, rto, rpo, tuple(findings), timer.seconds, notes=tuple(notes))
 
 
 def _compose(folder: Path) -> list[str]:
@@ -167,11 +191,16 @@ def _fetch(world: World, both: Repositories, chosen: Manifest, scratch: Path) ->
     caches.clear(scratch / "gitea")
 
 
-def _database(world: World, both: Repositories, chosen: Manifest, scratch: Path, command: Sequence[str]) -> None:
+def _database(
+    world: World, both: Repositories, chosen: Manifest, scratch: Path, command: Sequence[str]
+) -> tuple[str, ...]:
+    """Load the dump into a new server and return a line for each right that the new server does not know."""
     _run(world, [*command, "up", "--detach", "postgres"], scratch)
     await_healthy(world, ["postgres"], project=PROJECT, seconds=_HEALTHY_SECONDS)
-    load = postgres.load(world.containers.name(PROJECT, "postgres"), postgres.USER)
-    both.remote.dump_into(chosen.parts["database"].remote, DUMP, load, world.tell)
+    load = postgres.load(world.containers.name(PROJECT, "postgres"), postgres.USER, rights=False)
+    left_out: list[str] = []
+    both.remote.dump_into(chosen.parts["database"].remote, DUMP, load, rights.separate(world.tell, left_out))
+    return rights.lines_of(left_out)
 
 
 def _differences(world: World, paths: HostPaths, chosen: Manifest, scratch: Path) -> list[str]:
@@ -182,26 +211,41 @@ def _differences(world: World, paths: HostPaths, chosen: Manifest, scratch: Path
     return [*staging.compare(chosen, rows, refs), *missing]
 
 
-def _fsck_findings(world: World, paths: HostPaths, scratch: Path) -> list[str]:
+def _check_repositories(world: World, paths: HostPaths, chosen: Manifest, scratch: Path) -> Checked:
+    """Compare the repositories with the restored database's rows, and run git fsck on each."""
+    rows = _repository_rows(world)
+    compared = compare_rows(rows, chosen.repositories)
     (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "gitea"]
-    done = world.containers.run_script(image, _FSCK, folder=scratch / "gitea", target="/data", user="1000:1000")
-    lines = done.output.splitlines()
-    return [f"git fsck of {line}" for line in lines] if lines or not done.code else ["git fsck could not run"]
+    done = world.containers.run_script(image, FSCK, folder=scratch / "gitea", target="/data", user="1000:1000")
+    if done.code:
+        raise OpsError(f"git fsck could not run: {done.output.strip()[-300:]}", "look at the logs of Docker")
+    checked = fsck_result(done.output, rows)
+    return Checked(compared.findings + checked.findings, compared.notes + checked.notes)
 
 
-def _usage_findings(world: World, chosen: Manifest, administrator: str) -> list[str]:
-    """Use the scratch site as a person does and return each finding.
+def _repository_rows(world: World) -> dict[str, bool]:
+    with world.postgres.session(world.containers.name(PROJECT, "postgres")) as session:
+        return repository_rows(session)
+
+
+def _served(world: World, chosen: Manifest) -> list[str]:
+    """Return the repositories of the backup that Gitea serves to clients by its rows."""
+    return [name for name, is_served in _repository_rows(world).items() if is_served and name in chosen.repositories]
+
+
+def _usage_findings(world: World, repositories: Sequence[str], administrator: str) -> list[str]:
+    """Use the scratch site as a person does, with these repositories, and return each finding.
 
     Without its database, Gitea answers 401 to the right token: then the finding is the database, not the account.
     """
-    findings = _sign_in_and_clone(world, chosen, administrator)
+    findings = _sign_in_and_clone(world, repositories, administrator)
     if findings and world.containers.execute(PROJECT, "gitea", _HEALTH, user="git").code:
         return [f"Gitea or its database does not answer on the scratch site: {findings[0]}"]
     return findings
 
 
-def _sign_in_and_clone(world: World, chosen: Manifest, administrator: str) -> list[str]:
-    """Sign in as the administrator and clone a few repositories; return each finding."""
+def _sign_in_and_clone(world: World, repositories: Sequence[str], administrator: str) -> list[str]:
+    """Sign in as the administrator and clone the repositories; return each finding."""
     created = world.containers.execute(
         PROJECT,
         "gitea",
@@ -236,7 +280,7 @@ def _sign_in_and_clone(world: World, chosen: Manifest, administrator: str) -> li
         "GIT_CONFIG_VALUE_0": f"Authorization: Basic {pair}",
         "GIT_TERMINAL_PROMPT": "0",
     }
-    for name in sample(list(chosen.repositories)):
+    for name in repositories:
         argv = ["sh", "-c", _CLONE, "clone", f"http://127.0.0.1:3000/{name}"]
         cloned = world.containers.execute(PROJECT, "gitea", argv, user="git", environment=environment)
         if cloned.code:

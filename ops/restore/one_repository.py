@@ -11,8 +11,10 @@ from ops.backup import contents
 from ops.backup.manifest import Manifest
 from ops.backup.repositories import REPOSITORIES, Repositories
 from ops.config.paths import HostPaths
+from ops.config.schema import Site
 from ops.errors import Degraded, OpsError, Refused
 from ops.model import Report
+from ops.restore import repository_rows
 from ops.restore.staging import is_damage, sources_of, staging_of
 from ops.world import World
 from ops.world.restic import Restic, folder_of
@@ -44,7 +46,7 @@ class SingleRepository:
 
     @property
     def aside(self) -> Path:
-        """The replaced repository."""
+        """The replaced repository, until it is moved out of Gitea's data."""
         return self.root / "before"
 
 
@@ -53,21 +55,30 @@ def write_hooks(world: World, paths: HostPaths) -> None:
 
     Raises Degraded when Gitea cannot write them.
     """
-    command = ["gitea", "admin", "regenerate", "hooks"]
+    _regenerate(world, paths, "hooks", "the repositories' hooks", "Gitea may not notice pushes")
+
+
+def write_keys(world: World, paths: HostPaths) -> None:
+    """Write sshd's authorized_keys again from the database: the file of the data may be of another moment.
+
+    Raises Degraded when Gitea cannot write it.
+    """
+    _regenerate(world, paths, "keys", "the ssh keys", "a deleted key may open the site, and a new one may not")
+
+
+def _regenerate(world: World, paths: HostPaths, name: str, what: str, risk: str) -> None:
+    command = ["gitea", "admin", "regenerate", name]
     done = world.containers.execute(paths.project, "gitea", command, user="git")
     if done.code:
         raise Degraded(
-            f"the repositories' hooks could not be written: {done.output.strip()[-400:]}",
-            "run gitea admin regenerate hooks and gitea doctor check in the container of Gitea",
-            left_as="everything is restored, but Gitea may not notice pushes",
+            f"{what} could not be written: {done.output.strip()[-400:]}",
+            f"run {' '.join(command)} in the container of Gitea",
+            left_as=f"everything is restored, but {risk}",
         )
 
 
-def restore_repository(world: World, paths: HostPaths, both: Repositories, chosen: Manifest, repository: str) -> Report:
-    """Replace one bare repository with that of a backup. Its issues and settings in the database stay unchanged.
-
-    Raises Refused if the backup or the site does not have it, or the fetched one differs from the manifest.
-    """
+def require_repository(paths: HostPaths, chosen: Manifest, repository: str) -> SingleRepository:
+    """Return the paths of a repository; raises Refused if the backup or the site does not have it."""
     name = f"{repository.lower()}.git"
     if not _NAME.fullmatch(repository) or name not in chosen.repositories:
         raise Refused(
@@ -82,27 +93,53 @@ def restore_repository(world: World, paths: HostPaths, both: Repositories, chose
             f"create an empty {repository} in Gitea, then restore",
             left_as="nothing was changed",
         )
+    return one
+
+
+def restore_repository(
+    site: Site, world: World, paths: HostPaths, both: Repositories, chosen: Manifest, repository: str
+) -> Report:
+    """Replace one bare repository with that of a backup, and bring its branches, tags and releases in the database in line.
+
+    Its issues and settings in the database stay unchanged. Raises Refused if the backup or the site does not have it, or
+    the fetched one differs from the manifest.
+    """
+    one = require_repository(paths, chosen, repository)
     _fetch_repository(world, one, sources_of(chosen, both))
     for folder in (one.staged, *one.staged.parents):
         if folder == paths.live:
             break
         world.btrfs.own_like(one.live, folder)
-    if contents.refs(world, paths, one.root).get(name) != chosen.repositories[name]:
+    if contents.refs(world, paths, one.root).get(one.name) != chosen.repositories[one.name]:
         raise Refused(
             f"the fetched {repository} differs from the manifest of backup {chosen.identity}",
             "choose another backup: ops backup list",
             left_as="the site was not changed",
         )
     journal = world.journal(staging_of(paths).journal)
-    journal.append({"step": "switch", "identity": chosen.identity, "repository": name})
+    journal.append({"step": "switch", "identity": chosen.identity, "repository": one.name})
     world.btrfs.rename(one.live, one.aside)
     world.btrfs.rename(one.staged, one.live)
     journal.close()
+    move_out(world, paths)
     write_hooks(world, paths)
-    facts = {"identity": chosen.identity, "repository": repository}
-    return Report(
-        "restore", True, f"{repository} is restored from backup {chosen.identity}", facts, (f"kept aside: {one.aside}",)
-    )
+    changes = repository_rows.align(site, world, paths, repository)
+    facts = {"identity": chosen.identity, "repository": repository, "rows": list(changes)}
+    lines = (*changes, f"kept aside until the next restore: {staging_of(paths).repository}")
+    return Report("restore", True, f"{repository} is restored from backup {chosen.identity}", facts, lines)
+
+
+def move_out(world: World, paths: HostPaths) -> None:
+    """Move the replaced repository out of Gitea's data, where every later backup would store it, and remove what was fetched.
+
+    The switch itself needs it there: a rename is only atomic within a subvolume. Does nothing if there is none.
+    """
+    one, staging = SingleRepository(paths.live, ""), staging_of(paths)
+    if one.aside.exists():
+        staging.folder.mkdir(mode=0o700, exist_ok=True)
+        world.btrfs.remove(staging.repository)
+        world.btrfs.move(one.aside, staging.repository)
+    world.btrfs.remove(one.root)
 
 
 def _fetch_repository(world: World, one: SingleRepository, sources: Sequence[tuple[Restic, Mapping[str, str]]]) -> None:

@@ -6,7 +6,6 @@ them back. A journal records that a switch is in progress; the next run that fin
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import os
 
@@ -18,7 +17,8 @@ from ops.config.schema import Site
 from ops.errors import Degraded, OpsError, Refused, RolledBack
 from ops.images.pins import pin_from
 from ops.model import Confirm, Report, Secret
-from ops.restore.one_repository import restore_repository, write_hooks
+from ops.restore import rights
+from ops.restore.one_repository import require_repository, restore_repository, write_hooks, write_keys
 from ops.restore.plan import RestorePreconditions, RestoreRequest, blockers, plan_restore
 from ops.restore.staging import (
     ASIDE,
@@ -31,7 +31,7 @@ from ops.restore.staging import (
     wal_source,
 )
 from ops.restore.switch import put_in_place, undo_interrupted
-from ops.stack import accounts
+from ops.stack import accounts, secrets_in_use
 from ops.stack.maintenance import maintenance_mode
 from ops.step_timer import StepTimer
 from ops.world import World
@@ -55,6 +55,8 @@ def restore(
         both = repositories.repositories(site, world, paths)
         backups = list_backups(site, world, both, request.needed)
         chosen = choose(backups, request.identity, request.at)
+        if request.repository:
+            require_repository(paths, chosen, request.repository)
         preconditions = _preconditions(world, paths, chosen, request)
         wal = wal_source(site, world, paths, chosen, request)
         # One repository depends on no version and no key, and it is small; restic reports a full disk.
@@ -76,7 +78,7 @@ def restore(
             return Report("restore", False, f"would restore {chosen.identity}", facts, lines)
         confirm(site.name, lines)
         if request.repository:
-            return restore_repository(world, paths, both, chosen, request.repository)
+            return restore_repository(site, world, paths, both, chosen, request.repository)
         return _restore_site(site, world, paths, chosen, Origin(both, wal, preconditions.snapshot))
 
 
@@ -125,10 +127,7 @@ def keep_secret_key(site: Site, world: World, *, request: RestoreRequest, paths:
 
 def secret_key_from(ini: str) -> Secret:
     """Return the SECRET_KEY of an app.ini; raises OpsError if it has none."""
-    # The lines before the first section are the application's own, such as APP_NAME.
-    parser = configparser.RawConfigParser(strict=False)
-    parser.read_string(f"[DEFAULT]\n{ini}")
-    key = parser.get("security", "SECRET_KEY", fallback="").strip('`"')
+    key = secrets_in_use.value_of(secrets_in_use.parse(ini), "security", "SECRET_KEY")
     if not key:
         raise OpsError("the backup's app.ini has no SECRET_KEY", "choose another backup: ops backup list")
     return Secret(key)
@@ -159,6 +158,7 @@ def _restore_site(site: Site, world: World, paths: HostPaths, chosen: Manifest, 
         "durations": timer.seconds,
         "database_until": until,
         "picture": origin.snapshot is not None,
+        "not_restored": list(dict.fromkeys(origin.left_out)),
     }
     newer = f", with the database of {until}" if origin.wal and origin.wal.newest else ""
     return Report(
@@ -166,13 +166,17 @@ def _restore_site(site: Site, world: World, paths: HostPaths, chosen: Manifest, 
         True,
         f"the site is restored to {chosen.moment:%Y-%m-%d %H:%M:%S} UTC{newer}; it was unavailable for {seconds:.1f} s",
         facts,
-        (f"kept aside until the next restore: {staging.aside}, database {ASIDE}",),
+        (
+            f"kept aside until the next restore: {staging.aside}, database {ASIDE}",
+            *rights.lines_of(origin.left_out),
+        ),
     )
 
 
 def _finish(site: Site, world: World, paths: HostPaths) -> None:
-    """Write the hooks and set the administrator's password: it may have been rotated since the backup."""
+    """Write hooks and ssh keys, set the administrator's password, which may have been rotated since the backup, check secrets."""
     write_hooks(world, paths)
+    write_keys(world, paths)
     try:
         accounts.ensure_admin(site, world)
     except OpsError as failed:
@@ -181,6 +185,12 @@ def _finish(site: Site, world: World, paths: HostPaths) -> None:
             "run ops accounts ensure-admin",
             left_as="the restored site runs",
         ) from failed
+    if missing := secrets_in_use.not_in_use(paths.live, paths.secrets):
+        raise Degraded(
+            f"the site is restored, but Gitea runs without these secrets of it: {', '.join(missing)}",
+            secrets_in_use.REMEDY,
+            left_as="the restored site runs, and what it encrypts now cannot be read with the right secret",
+        )
 
 
 def _preconditions(world: World, paths: HostPaths, chosen: Manifest, request: RestoreRequest) -> RestorePreconditions:

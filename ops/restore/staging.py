@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ops.backup import caches, contents
@@ -14,6 +14,7 @@ from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
 from ops.images.pins import pin_from
+from ops.restore import rights
 from ops.restore.plan import RestoreRequest, check_free_space, plan_wal, require_reader, wal_lines
 from ops.step_timer import StepTimer
 from ops.wal import base_backups, recovery, segments
@@ -22,6 +23,9 @@ from ops.world import World
 from ops.world import postgres as world_postgres
 from ops.world.restic import Full, Restic, folder_of
 
+# Gitea builds these again at its start if they do not exist. A search index of another moment than the database stays wrong,
+# and a damaged one ends the start.
+_REBUILT = ("gitea/indexers",)
 # The database that was fetched, and the one that it replaced.
 STAGED, ASIDE = "gitea_restored", "gitea_before"
 
@@ -43,6 +47,11 @@ class Staging:
         return self.folder / "before"
 
     @property
+    def repository(self) -> Path:
+        """The repository that the restore of one repository replaced."""
+        return self.folder / "repository"
+
+    @property
     def journal(self) -> Path:
         """The journal; it has a record of the backup, and of the repository if it is only one, while a switch is in progress."""
         return self.folder / "journal"
@@ -50,11 +59,15 @@ class Staging:
 
 @dataclass(frozen=True)
 class Origin:
-    """The sources of a restore: the repositories; the snapshot of the data; the WAL, if the database is not from the dump."""
+    """The sources of a restore: the repositories; the snapshot of the data; the WAL, if the database is not from the dump.
+
+    ``left_out`` collects the statements of the dump that were not restored.
+    """
 
     both: Repositories
     wal: WalSource | None
     snapshot: Path | None
+    left_out: list[str] = field(default_factory=list)
 
 
 class _SnapshotUnusable(OpsError):
@@ -107,6 +120,8 @@ def _fetch_and_compare(
                     "choose another backup: ops backup list",
                     left_as="the site was not changed",
                 )
+        for name in _REBUILT:
+            world.btrfs.remove(staging_of(paths).data / name)
         undo.pop_all()
     return until
 
@@ -162,15 +177,17 @@ def wal_plan_lines(chosen: Manifest, wal: WalSource | None) -> tuple[str, ...]:
     return wal_lines(chosen, wal.plan, newest=wal.newest) if wal else ()
 
 
-def _load_from_wal(site: Site, world: World, paths: HostPaths, both: Repositories, wal: WalSource) -> str:
+def _load_from_wal(site: Site, world: World, paths: HostPaths, origin: Origin, wal: WalSource) -> str:
     """Fill the staged database from base backup and WAL, and return the time of its last transaction."""
+    both = origin.both
     local = wal.plan.base.local in {each.identity for each in both.local.snapshots_or_none() or ()}
     source = both.local if local else both.remote
     with recovery.recovered_database(site, world, wal.plan, source, wal.target) as container:
         until = recovery.last_transaction(world, container)
         postgres = world.containers.name(paths.project, "postgres")
-        dump, load = world_postgres.dump(container), world_postgres.load(postgres, STAGED)
-        done = world.processes.pipe(dump, load, environment={}, tell=world.tell)
+        dump, load = world_postgres.dump(container), world_postgres.load(postgres, STAGED, rights=False)
+        on_line = rights.separate(world.tell, origin.left_out)
+        done = world.processes.pipe(dump, load, environment={}, tell=on_line)
         if done.code:
             raise OpsError(
                 f"the recovered database cannot be copied to the site's server: {done.output.strip()[-600:]}"
@@ -231,9 +248,10 @@ def _load(
 ) -> str:
     """Fill the staged database from the dump or from WAL; return the time of the last transaction of the latter."""
     if origin.wal:
-        return _load_from_wal(site, world, paths, origin.both, origin.wal)
+        return _load_from_wal(site, world, paths, origin, origin.wal)
     postgres = world.containers.name(paths.project, "postgres")
-    source.dump_into(snapshots["database"], DUMP, world_postgres.load(postgres, STAGED), world.tell)
+    load = world_postgres.load(postgres, STAGED, rights=False)
+    source.dump_into(snapshots["database"], DUMP, load, rights.separate(world.tell, origin.left_out))
     return ""
 
 
@@ -249,7 +267,7 @@ def _load_from_wal_instead(
             f"{failed.message}\nand from WAL: {again.message}", failed.hint, left_as=failed.left_as
         ) from failed
     assert recovered
-    return _load_from_wal(site, world, paths, origin.both, recovered)
+    return _load_from_wal(site, world, paths, origin, recovered)
 
 
 def sources_of(chosen: Manifest, both: Repositories) -> list[tuple[Restic, dict[str, str]]]:
@@ -264,6 +282,7 @@ def clear(world: World, paths: HostPaths) -> None:
     """Remove the staged data and what the previous restore kept aside."""
     clear_fetched(world, paths)
     world.btrfs.remove(staging_of(paths).aside)
+    world.btrfs.remove(staging_of(paths).repository)
     _drop_database(world, paths, ASIDE)
 
 

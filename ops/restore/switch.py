@@ -6,7 +6,7 @@ from ops.backup.manifest import Manifest
 from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, RolledBack, Stranded
-from ops.restore.one_repository import SingleRepository, swap_back_repository
+from ops.restore.one_repository import SingleRepository, move_out, swap_back_repository
 from ops.restore.staging import ASIDE, STAGED, clear, staging_of
 from ops.stack import health
 from ops.stack.maintenance import MaintenanceMode, end_maintenance
@@ -81,6 +81,8 @@ def _put_back(site: Site, world: World, paths: HostPaths, failed: OpsError) -> O
 def undo_interrupted(world: World, paths: HostPaths) -> bool:
     """Undo the switch of an interrupted restore; return whether there was one."""
     undone = _undo_interrupted_switch(world, paths)
+    # Also what an earlier release of this suite kept in Gitea's data.
+    move_out(world, paths)
     # A run that was killed in its switch, or just before it, left maintenance mode on.
     end_maintenance(world, paths.project)
     return undone

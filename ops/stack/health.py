@@ -10,11 +10,12 @@ from pathlib import Path
 from ops.backup import catalogue
 from ops.backup import records as backup_records
 from ops.config.compose_files import logs_command
-from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, LOCALHOST, PROJECT
+from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, LOCALHOST, PROJECT, SECRETS_DIRECTORY
 from ops.config.schema import Site
 from ops.errors import OpsError
 from ops.model import CLOCK_DRIFT, Probe, Report
 from ops.report import line
+from ops.stack import secrets_in_use
 from ops.wal import segments
 from ops.world import World
 from ops.world.containers import FROZEN_SECONDS, NEVER, Service
@@ -24,7 +25,7 @@ CERTIFICATE_LEFT = timedelta(days=10)
 # The WAL stream writes its progress to this file.
 STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
 MIN_FREE_BYTES, MIN_FREE_SHARE = 5 * 2**30, 0.1
-DATA = Path(DATA_DIRECTORY, "gitea")
+DATA, SECRETS = Path(DATA_DIRECTORY, "gitea"), Path(SECRETS_DIRECTORY)
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"})
 
 
@@ -42,7 +43,7 @@ def health(site: Site, world: World) -> Report:
     While the site is frozen for a backup, the probes wait until it runs again. Exit code 3 when a probe fails.
     """
     services = _unpaused_services(world)
-    on_host = [*check_services(services), *_data_disk(world), *_free_space(world), _wal_stream(world)]
+    on_host = [*check_services(services), *_data_disk(world), *_free_space(world), *_secrets(), _wal_stream(world)]
     return check_site([*on_host, *_outside(site, world, LOCALHOST), *_backups(site, world, services)])
 
 
@@ -140,6 +141,15 @@ def check_free_space(name: str, free: int, share: float) -> Probe:
         seen,
         "free space, or enlarge host.data_gib or host.root_gib in the site file and run ops deploy",
     )
+
+
+def _secrets() -> list[Probe]:
+    """Return the probe of Gitea's secrets; none before Gitea's first start."""
+    if not (DATA / "gitea/conf/app.ini").is_file():
+        return []
+    missing = secrets_in_use.not_in_use(DATA, SECRETS)
+    seen = f"Gitea does not use {', '.join(missing)}" if missing else "in use"
+    return [Probe("secrets of Gitea", not missing, seen, secrets_in_use.REMEDY)]
 
 
 def _wal_stream(world: World) -> Probe:

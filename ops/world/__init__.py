@@ -71,9 +71,17 @@ class World:
         """The btrfs subvolumes of this machine."""
         return Btrfs(self.processes)
 
-    def restic(self, repository: str, *, password_file: Path, cache: Path) -> Restic:
-        """A restic repository."""
-        return Restic(self.processes, repository, password_file, cache)
+    def restic(self, repository: str, *, password_file: Path, cache: Path, locks_reads: bool = False) -> Restic:
+        """A restic repository; with ``locks_reads``, reading takes a lock."""
+        return Restic(
+            self.processes,
+            repository,
+            password_file,
+            cache,
+            locks_reads=locks_reads,
+            clock=self.clock,
+            tell=self.tell,
+        )
 
     def journal(self, path: Path) -> Journal:
         """The journal in a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -144,6 +145,27 @@ class Btrfs:
         if name.exists():
             raise OpsError(f"{name} already exists", "check what it is, then remove it")
         folder.rename(name)
+
+    def move(self, folder: Path, name: Path) -> None:
+        """Move a folder to another subvolume of the same disk, where a rename is impossible; the new name must not exist.
+
+        Its content is cloned. An interrupted move leaves the folder as it was, or the whole copy and FOLDER.moved.
+        """
+        try:
+            self.rename(folder, name)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return
+        partial = name.with_name(f"{name.name}.partial")
+        self.remove(partial)
+        self._do(["cp", "--archive", "--reflink=auto", str(folder), str(partial)])
+        partial.rename(name)
+        # Under another name: a folder that is half removed must not be moved again.
+        moved = folder.with_name(f"{folder.name}.moved")
+        folder.rename(moved)
+        shutil.rmtree(moved)
 
     def exchange(self, one: Path, other: Path) -> None:
         """Exchange the names of two subvolumes or folders of a disk, atomically: both names exist at every moment."""

@@ -12,6 +12,22 @@ from ops.world.environment import environment_for
 
 USER = "gitea"
 _END = "-- end of the answer"
+# Before each statement that a load without rights leaves out.
+LEFT_OUT = "left out: "
+# The dump cannot be read twice, so a second pg_restore reads a copy of the stream. It ends after the list of contents, and
+# cat takes the rest.
+_LOAD_WITHOUT_RIGHTS = f"""folder=$(mktemp -d) && mkfifo "$folder/copy" || exit 1
+trap 'rm -rf "$folder"' EXIT
+{{
+    pg_restore --schema-only --file=- 2>/dev/null |
+        grep -E '^(GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) |^ALTER .* OWNER TO ' |
+        grep -v -E ' (TO|FROM) {USER};$' | sed 's/^/{LEFT_OUT}/'
+    cat >/dev/null
+}} <"$folder/copy" &
+tee "$folder/copy" | pg_restore "$@"
+code=$?
+wait
+exit $code"""
 
 
 class Session:
@@ -83,10 +99,22 @@ def dump(container: str, snapshot: str = "") -> list[str]:
     return [*docker_exec(container), "pg_dump", *options]
 
 
-def load(container: str, database: str) -> list[str]:
-    """Return the command that loads the dump on its standard input into an empty database, completely or not at all."""
+def load(container: str, database: str, *, rights: bool = True) -> list[str]:
+    """Return the command that loads the dump on its standard input into an empty database, completely or not at all.
+
+    Without ``rights`` it needs no role but its own: it grants nothing, and owns every object. It prints each grant and owner
+    of the dump that it leaves out, as SQL behind LEFT_OUT.
+    """
     options = ["--exit-on-error", "--single-transaction", "--no-owner", f"--username={USER}", f"--dbname={database}"]
-    return [*docker_exec(container, interactive=True), "pg_restore", *options]
+    command = docker_exec(container, interactive=True)
+    if rights:
+        return [*command, "pg_restore", *options]
+    # Publications and subscriptions belong to another server, and a security label needs the module that checks it.
+    return [
+        *command,
+        *("sh", "-c", _LOAD_WITHOUT_RIGHTS, "load", *options, "--no-acl"),
+        *("--no-publications", "--no-subscriptions", "--no-security-labels"),
+    ]
 
 
 def list_dump(container: str) -> list[str]:

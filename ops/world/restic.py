@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from ops.errors import Locked, OpsError, Refused, Unavailable
+from ops.world.clock import Clock
 from ops.world.process import Finished, Processes
+from ops.world.restic_locks import LockHolder, LockWait, locked
 
 # restic's exit codes (restic manual, "Scripting").
 _PARTIAL, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 3, 10, 11, 12
+_OPEN = ("restic", "--option", "s3.bucket-lookup=path")
+# restic's words for exit code 11, where the exit code is another program's.
+_IS_LOCKED = re.compile(r"repository is already locked")
 # 500 and 503 are HTTP status codes; \b keeps them from matching inside a pack's name.
 _UNAVAILABLE = re.compile(
     r"connection refused|no such host|timeout|timed out|\b50[03]\b|Access Denied|ExpiredToken", re.IGNORECASE
 )
-# restic refreshes a lock every five minutes; after thirty without a refresh it is stale (restic 0.18, internal/restic/lock.go).
-LOCK_PATIENCE = "5m"
 # How long a repository may fail without a success. restic itself would retry for 15 minutes, in each of its
 # commands (restic 0.18, internal/backend/retry), and would hold the site's lock for as long.
 PATIENCE_SECONDS = 120.0
@@ -76,18 +79,25 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Restic:
-    """One repository: a folder, or s3:URL/bucket/path. ``environment`` is added to this process's own."""
+    """One repository: a folder, or s3:URL/bucket/path. ``environment`` is added to this process's own.
+
+    Commands that only read take no lock. With ``locks_reads`` they do: no prune may remove data while they run. A command
+    that waits for a lock tells ``tell`` who holds it.
+    """
 
     processes: Processes
     repository: str
     password_file: Path
     cache: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    locks_reads: bool = False
+    clock: Clock = field(default_factory=Clock)
+    tell: Callable[[str], None] = lambda _: None
 
     def exists(self) -> bool:
         """Return whether the repository exists; raises WrongPassword, or Unavailable when it cannot be reached."""
         # Without a lock: a stale lock would have to be removed first, and that needs an existing repository.
-        done = self._run(["cat", "config", "--no-lock"], accept={0, _NO_REPOSITORY})
+        done = self._run(["cat", "--no-lock", "config"], accept={0, _NO_REPOSITORY})
         return done == 0
 
     def make(self, like: Restic | None = None) -> None:
@@ -116,12 +126,12 @@ class Restic:
 
     def snapshots(self, tag: str = "") -> tuple[Snapshot, ...]:
         """Return the repository's snapshots, or only those with a tag."""
-        (found,) = self._documents(["snapshots", *(["--tag", tag] if tag else [])])
+        (found,) = self._documents(["snapshots", *self._reading(), *(["--tag", tag] if tag else [])])
         return _snapshots_from(found)
 
     def snapshots_or_none(self) -> tuple[Snapshot, ...] | None:
         """Return the repository's snapshots, or None where it does not exist; takes half the time of calling ``exists`` first."""
-        done, _ = self._ended([*self._argv("snapshots"), "--json"], {0, _NO_REPOSITORY})
+        done, _ = self._ended([*_OPEN, "snapshots", *self._reading(), "--json"], {0, _NO_REPOSITORY})
         return None if done.code else _snapshots_from(json.loads(done.output))
 
     def holds(self, snapshot: str) -> bool:
@@ -153,21 +163,28 @@ class Restic:
 
     def size(self, snapshot: str) -> int:
         """Return the size of a snapshot's files in bytes, hard links counted once; raises OpsError when its folders are unreadable."""
-        (found,) = self._documents(["stats", "--mode", "restore-size", snapshot])
+        (found,) = self._documents(["stats", *self._reading(), "--mode", "restore-size", snapshot])
         return int(found["total_size"])
 
     def restore(self, snapshot: str, target: Path, *, include: str = "", only: Sequence[str] = ()) -> None:
         """Restore a snapshot, or the part below one path, into ``target``; with ``only``, just the files that match a pattern."""
         chosen = f"{snapshot}:{include}" if include else snapshot
         patterns = [f"--include={each}" for each in only]
-        self._run(["restore", chosen, "--target", str(target), "--sparse", *patterns])
+        self._run(["restore", *self._reading(), chosen, "--target", str(target), "--sparse", *patterns])
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], on_line: Callable[[str], None]) -> None:
         """Pipe a file of a snapshot into a program; raises OpsError when restic or the program fails."""
-        source = [*self._argv("dump"), snapshot, filename]
-        done = self.processes.pipe(source, argv, environment=self._environment(), tell=on_line)
+        source = [*_OPEN, "dump", *self._reading(), snapshot, filename]
+        wait = LockWait(self.repository, self.clock, self.tell)
+        while True:
+            done = self.processes.pipe(source, argv, environment=self._environment(), tell=on_line)
+            # restic takes its lock first, so the program has got nothing yet.
+            if not (done.code and _IS_LOCKED.search(done.output) and wait.goes_on(done.output)):
+                break
         if done.code:
             words = " ".join(done.output.split())[-600:]
+            if _IS_LOCKED.search(done.output):
+                raise locked(self.repository, done.output)
             if _FULL.search(words):
                 raise _full(words)
             kind = Unavailable if _is_unavailable(words) else OpsError
@@ -175,19 +192,19 @@ class Restic:
 
     def read(self, snapshot: str, filename: str) -> str:
         """Return the text of a small file in a snapshot."""
-        done, _ = self._ended([*self._argv("dump"), snapshot, filename], {0})
+        done, _ = self._ended([*_OPEN, "dump", *self._reading(), snapshot, filename], {0})
         return done.output
 
-    def locks(self) -> dict[str, str]:
-        """Return the repository's locks by id, each with its host's name; leaves out a lock that is released meanwhile."""
-        listed, _ = self._ended(self._argv("list", "--no-lock", "locks"), {0, _NO_REPOSITORY})
+    def locks(self) -> dict[str, LockHolder]:
+        """Return the repository's locks by id, each with its holder; leaves out a lock that is released meanwhile."""
+        listed, _ = self._ended([*_OPEN, "list", "--no-lock", "locks"], {0, _NO_REPOSITORY})
         found = {}
         for identity in listed.output.split() if not listed.code else ():
             shown = self.processes.output(
-                self._argv("cat", "--no-lock", "lock", identity), directory=Path("/"), environment=self._environment()
+                [*_OPEN, "cat", "--no-lock", "lock", identity], directory=Path("/"), environment=self._environment()
             )
             if not shown.code:
-                found[identity] = str(json.loads(shown.output)["hostname"])
+                found[identity] = LockHolder.from_json(shown.output)
         return found
 
     @contextmanager
@@ -226,14 +243,23 @@ class Restic:
         return Stored(last["snapshot_id"], last["total_bytes_processed"], last["data_added_packed"])
 
     def _documents(self, arguments: Sequence[str]) -> list[Any]:
-        done, _ = self._ended([*self._argv(arguments[0]), "--json", *arguments[1:]], {0})
+        done, _ = self._ended([*_OPEN, arguments[0], "--json", *arguments[1:]], {0})
         return [json.loads(line) for line in done.output.splitlines() if line.strip()]
 
     def _run(self, arguments: Sequence[str], accept: frozenset[int] | set[int] = frozenset({0})) -> int:
-        done, _ = self._ended([*self._argv(arguments[0]), *arguments[1:]], accept)
+        done, _ = self._ended([*_OPEN, *arguments], accept)
         return done.code
 
     def _ended(self, argv: Sequence[str], accept: frozenset[int] | set[int]) -> tuple[Finished, str]:
+        wait = LockWait(self.repository, self.clock, self.tell)
+        while True:
+            done, errors = self._attempt(argv)
+            if done.code != _LOCKED or not wait.goes_on(errors or done.output):
+                break
+        self._raise_for(done.code, errors or done.output, accept)
+        return done, errors
+
+    def _attempt(self, argv: Sequence[str]) -> tuple[Finished, str]:
         retries = _RetryWatch(PATIENCE_SECONDS)
         done, errors = self.processes.run_watched(argv, environment=self._environment(), on_line=retries.on_line)
         if retries.exceeded:
@@ -241,11 +267,10 @@ class Restic:
                 f"{self.repository} failed for {PATIENCE_SECONDS:.0f} s without a success: {retries.last}",
                 "check bucket, network and credentials",
             )
-        self._raise_for(done.code, errors or done.output, accept)
         return done, errors
 
-    def _argv(self, *command: str) -> list[str]:
-        return ["restic", "--retry-lock", LOCK_PATIENCE, "--option", "s3.bucket-lookup=path", *command]
+    def _reading(self) -> list[str]:
+        return [] if self.locks_reads else ["--no-lock"]
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -268,10 +293,7 @@ class Restic:
                 "run ops secrets set restic-password with the repository's password",
             )
         if code == _LOCKED:
-            raise Locked(
-                f"{self.repository} is in use: {words}",
-                "wait until the other run has ended, then run the command again",
-            )
+            raise locked(self.repository, output)
         if code == _NO_REPOSITORY:
             raise OpsError(f"{self.repository} does not exist", "run ops backup take, which makes it")
         if code == _PARTIAL:

@@ -393,6 +393,13 @@ class TestRepositories:
         assert gitea.run("admin", "regenerate", "hooks")[0] == 0
         assert gitea.container.exec_run(["test", "-x", hook]).exit_code == 0
 
+    def test_regenerated_keys_are_those_of_the_database(self, gitea: Gitea) -> None:
+        file = "/data/git/.ssh/authorized_keys"
+        stale = '# gitea public key\ncommand="/usr/local/bin/gitea serv key-999",restrict ssh-ed25519 AAAA user-9\n'
+        assert gitea.container.exec_run(["sh", "-c", f"printf %s '{stale}' >>{file}"], user="git").exit_code == 0
+        assert gitea.run("admin", "regenerate", "keys")[0] == 0
+        assert gitea.container.exec_run(["grep", "-q", "key-999", file]).exit_code == 1
+
     def test_doctor_reports_no_error_and_runners_get_a_token(self, gitea: Gitea) -> None:
         code, output = gitea.run("doctor", "check")
         assert code == 0

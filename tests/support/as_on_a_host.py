@@ -9,7 +9,7 @@ from ops.backup import freeze
 from ops.cli import commands, main
 from ops.config import paths
 from ops.stack import accounts
-from ops.world import World, restic
+from ops.world import World, restic, restic_locks
 from ops.world.clock import Clock
 
 FOLDER, PROJECT = Path(os.environ["SMALL_SITE"]), os.environ["SMALL_SITE_PROJECT"]
@@ -30,7 +30,7 @@ paths.HostPaths.__init__.__defaults__ = (
 )
 # Tests do not wait for minutes, but a busy machine must not fail them: a pause of Gitea may take long.
 vars(freeze)["FROZEN_SECONDS"] = 60.0
-restic.PATIENCE_SECONDS, restic.LOCK_PATIENCE = 2.0, "1s"
+restic.PATIENCE_SECONDS, restic_locks.PATIENCE_SECONDS = 2.0, 1.0
 
 
 class TestClock(Clock):

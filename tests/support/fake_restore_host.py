@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from ops.restore import restore
 from ops.restore.plan import RestoreRequest
 from ops.restore.staging import STAGED
 from ops.world.containers import Ran, Service
+from ops.world.https import Answer
 from ops.world.restic import Snapshot
 from tests.support import fakes
 
@@ -62,7 +64,8 @@ class FakeRestoreHost(fakes.FakeWorld):
     maintenance_calls: list[str] = field(default_factory=list)
     dies_before: int = -1
     executed: list[list[str]] = field(default_factory=list)
-    hooks_exit_code: int = 0
+    # The exit codes of gitea admin regenerate, by what is regenerated.
+    regenerate_codes: dict[str, int] = field(default_factory=dict)
     # The restic repositories with damaged packs.
     damaged: set[str] = field(default_factory=set)
     dump_unreadable: bool = False
@@ -70,6 +73,14 @@ class FakeRestoreHost(fakes.FakeWorld):
     free_bytes: int = 10**9
     rows: int = 3
     clone_fails: bool = False
+    # What git lists of the repository, as repository_rows asks, and the rows of Gitea's database about it.
+    git_refs: str = "refs/heads/main\nrefs/heads/main 0001  1700000000\n"
+    repository_row: tuple[str, ...] = ("7", "3", "main", "f")
+    release_rows: tuple[tuple[str, ...], ...] = ()
+    tables: tuple[str, ...] = ("branch", "release")
+    # The branches that Gitea lists, one answer after the other; the last one stays.
+    listed: list[dict[str, str] | None] = field(default_factory=lambda: [{"main": "0001"}])
+    changed_rows: list[str] = field(default_factory=list)
     # git cannot read a repository with this content.
     unreadable_content: str = ""
 
@@ -81,6 +92,7 @@ class FakeRestoreHost(fakes.FakeWorld):
         (self.paths.live / "git/repositories/a/b.git/content").write_text("now")
         self.paths.secrets.mkdir()
         (self.paths.secrets / "gitea-secret-key").write_text("k")
+        self.https: Any = self
         self.containers: Any = self
         self.btrfs: Any = self
         self.postgres: Any = self
@@ -118,12 +130,17 @@ class FakeRestoreHost(fakes.FakeWorld):
         if service == "gitea":
             assert (user, self.running) == ("git", True)
             self.executed.append(list(argv))
-            return Ran(self.hooks_exit_code, "permission denied")
+            return Ran(self.regenerate_codes.get(argv[-1], 0), "permission denied")
         assert (service, argv[0]) == ("nginx", "nginx-away")
         self.maintenance_calls.append(argv[1])
         return Ran(0, "")
 
     def run_script(self, image: str, script: str, *, folder: Path, target: str, user: str) -> Ran:
+        if "symbolic-ref --quiet" in script:
+            return Ran(0, self.git_refs)
+        if "rev-list --count" in script:
+            (commits,) = [line for line in script.splitlines() if line.startswith("commits=")]
+            return Ran(0, "".join(f"{each} 5\n" for each in commits.partition("=")[2].strip("'").split()))
         found = sorted((folder / "git/repositories").glob("*/*.git/content"))
         if self.unreadable_content in [each.read_text() for each in found]:
             return Ran(1, "error: unable to read packed-refs: Input/output error")
@@ -142,6 +159,11 @@ class FakeRestoreHost(fakes.FakeWorld):
 
     def rename(self, folder: Path, name: Path) -> None:
         self.action(f"rename {folder.name}")
+        assert not name.exists()
+        folder.rename(name)
+
+    def move(self, folder: Path, name: Path) -> None:
+        self.action(f"move {folder.name}")
         assert not name.exists()
         folder.rename(name)
 
@@ -187,10 +209,27 @@ class FakeRestoreHost(fakes.FakeWorld):
             case ["SELECT", "version", *_]:
                 return [["300"]]
             case ["SELECT", "tablename", *_]:
-                return [["user"]]
+                return [[name] for name in self.tables] if "'branch'" in statement else [["user"]]
             case ["SELECT", "count(*)", *_]:
                 return [[str(self.rows)]]
+        return self._rows_of_one_repository(statement)
+
+    def _rows_of_one_repository(self, statement: str) -> list[list[str]]:
+        match statement.split():
+            case ["SELECT", "r.id,", *_]:
+                return [list(self.repository_row)] if "'b'" in statement else []
+            case ["SELECT", "id,", "tag_name,", *_]:
+                return [list(row) for row in self.release_rows]
+            case ["BEGIN" | "COMMIT"] | ["DELETE" | "UPDATE" | "INSERT", *_]:
+                self.changed_rows.append(statement)
         return []
+
+    # Gitea's API.
+    def request(self, domain: str, address: str, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+        assert (method, path.lower()) == ("GET", "/api/v1/repos/a/b/branches?page=1&limit=50")
+        now = self.listed.pop(0) if len(self.listed) > 1 else self.listed[0]
+        document = None if now is None else [{"name": each, "commit": {"id": now[each]}} for each in now]
+        return Answer(200, body=json.dumps(document).encode())
 
     # The repositories.
     def restic(self, repository: str, **_: Any) -> Repository:
@@ -205,6 +244,8 @@ class FakeRestoreHost(fakes.FakeWorld):
         snapshot = self.paths.snapshot_of(made.identity)
         (snapshot / "git/repositories/a/b.git").mkdir(parents=True)
         (snapshot / "git/repositories/a/b.git/content").write_text(content)
+        (snapshot / "gitea/indexers/issues.bleve").mkdir(parents=True)
+        (snapshot / "gitea/avatars").mkdir()
         return snapshot
 
     def content(self) -> str:
@@ -248,6 +289,9 @@ class Repository:
         if self.name in self.host.damaged:
             raise OpsError(f"{self.name}: ciphertext verification failed")
         (target / inner / "content").write_text(self.host.stored)
+        if inner:
+            (target / "gitea/indexers/issues.bleve").mkdir(parents=True)
+            (target / "gitea/avatars").mkdir()
 
     def read(self, snapshot: str, filename: str) -> str:
         assert (snapshot, filename) == ("local-data", "/data/.moment/gitea/gitea/conf/app.ini")

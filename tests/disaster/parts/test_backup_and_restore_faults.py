@@ -314,3 +314,70 @@ def test_a_new_backup_is_the_newest_although_the_clock_was_set_back(site: SmallS
     assert site.manifests() == [first, second]
     assert site.manifest(first) == before
     assert site.ops("restore", "--dry-run").document["identity"] == second
+
+
+def test_a_killed_run_s_lock_does_not_stop_reading_and_is_removed_once_its_holder_is_gone(site: SmallSite) -> None:
+    taken = site.take()
+    now = datetime.now(UTC)
+    held, content = site.remote.lock(now - timedelta(minutes=2), "another-host", exclusive=True)
+    site.storage.put_object(Bucket=site.bucket, Key=f"restic/{held}", Body=content)
+    for verb in (
+        ("backup", "list"),
+        ("backup", "status"),
+        ("restore", "--dry-run"),
+        ("restore", "--full-copy", "--yes"),
+    ):
+        ended = site.ops(*verb)
+        # Without a replica, a drill and a verification the status is red.
+        assert ended.code in ({3} if "status" in verb else {0}), ended
+        assert "is locked" not in ended.progress
+    refused = site.ops("backup", "unlock")
+    assert refused.code == 8, refused
+    assert "process 4242 on another-host" in refused.text
+    assert _locks(site) == [f"restic/{held}"]
+    site.storage.delete_object(Bucket=site.bucket, Key=f"restic/{held}")
+    stale, content = site.remote.lock(now - timedelta(minutes=31), "another-host", exclusive=True)
+    site.storage.put_object(Bucket=site.bucket, Key=f"restic/{stale}", Body=content)
+    assert site.ops("backup", "unlock").document["changed"] is True
+    assert _locks(site) == []
+    assert site.ops("restore", taken, "--dry-run").code == 0
+
+
+def _locks(site: SmallSite) -> list[str]:
+    found = site.storage.list_objects_v2(Bucket=site.bucket, Prefix="restic/locks/").get("Contents", [])
+    return [each["Key"] for each in found if not each["Key"].endswith("/")]
+
+
+def test_a_backup_with_a_role_that_no_longer_exists_is_restored_and_its_grants_are_reported(site: SmallSite) -> None:
+    for statement in (
+        "CREATE ROLE metrics_ro",
+        "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+        "CREATE TABLE report (id int)",
+        "ALTER TABLE report OWNER TO metrics_ro",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO metrics_ro",
+    ):
+        site.sql(statement)
+    taken = site.take()
+    for statement in ("DROP TABLE report", "DROP OWNED BY metrics_ro", "DROP ROLE metrics_ro"):
+        site.sql(statement)
+    site.write_issue("since the grants")
+    restored = site.ops("restore", taken, "--yes")
+    assert restored.code == 0, restored
+    assert "since the grants" not in site.issues()
+    assert site.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'report'").strip() == "gitea"
+    assert site.sql("SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm'").strip() == "1"
+    left_out = restored.document["not_restored"]
+    assert "GRANT SELECT ON TABLE public.issue TO metrics_ro;" in left_out
+    assert "ALTER TABLE public.report OWNER TO metrics_ro;" in left_out
+    site.sql("DROP TABLE report")
+
+
+def test_what_the_restore_of_one_repository_replaced_is_not_in_the_next_backup(site: SmallSite) -> None:
+    site.take()
+    before = site.manifest(site.take())["repositories"]
+    restored = site.ops("restore", "--repository", f"{KEEPER}/{REPOSITORY}", "--yes")
+    assert restored.code == 0, restored
+    assert [each["name"] for each in site.ask("GET", f"/repos/{KEEPER}/{REPOSITORY}/branches")] == ["main"]
+    assert site.shell(f"ls -A {site.data}/gitea | grep -c restored || true").strip() == "0"
+    assert "HEAD" in site.shell(f"ls {site.data}/.restore/repository").split()
+    assert site.manifest(site.take())["repositories"] == before

@@ -432,7 +432,7 @@ def _die_with_a_lock(vault: Vault) -> None:
         assert programs.is_running()
         _kill_errands(programs.name)
         process.wait()
-        assert set(remote.locks().values()) == {programs.name}
+        assert {each.host for each in remote.locks().values()} == {programs.name}
         assert not programs.is_running()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -188,28 +186,6 @@ def test_a_backup_reports_a_repository_that_gitea_cannot_write_to(machine: FakeH
     other = machine.paths.live.stat().st_uid
     report = taken(machine)
     assert [f"belongs to user {other}" in each for each in report.lines] == ([True] if other != witness.OWNER else [])
-
-
-@pytest.mark.parametrize("script", [contents._REFS, drill._FSCK], ids=["listing", "drill"])
-def test_git_reads_a_repository_of_another_owner(tmp_path: Path, script: str) -> None:
-    repository = tmp_path / REPOSITORIES / "a/b.git"
-    work = tmp_path / "work"
-    identity = ["-c", "user.name=k", "-c", "user.email=k@example.org"]
-    for argv in (
-        ["git", "init", "-q", str(work)],
-        ["git", "-C", str(work), *identity, "commit", "-q", "--allow-empty", "-m", "one"],
-        ["git", "clone", "-q", "--bare", str(work), str(repository)],
-    ):
-        subprocess.run(argv, check=True)
-    # git's own tests use this variable: every repository is another user's.
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
-    local = script.replace("/data/", f"{tmp_path}/").replace("/tmp/said", str(tmp_path / "said"))
-    done = subprocess.run(["sh", "-c", local], env=environment, capture_output=True, text=True, check=True)
-    if script is drill._FSCK:
-        assert done.stdout == ""
-    else:
-        (digest,) = contents.refs_from(done.stdout).values()
-        assert digest != contents.UNREADABLE
 
 
 def test_a_drill_names_repositories_that_the_listing_lost(tmp_path: Path) -> None:

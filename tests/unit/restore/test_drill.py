@@ -105,7 +105,7 @@ def test_a_token_that_is_refused_while_the_database_is_away_is_a_finding_about_t
         return Ran(22, "The requested URL returned error: 401")
 
     world: Any = fakes.FakeWorld(containers=fakes.FakeContainers(answers={"gitea": command}))
-    findings = drill._usage_findings(world, fakes.made(NOW, repositories={}), "keeper")
+    findings = drill._usage_findings(world, [], "keeper")
     begins = "keeper cannot sign in" if database else "Gitea or its database does not answer on the scratch site"
     assert [each.partition(":")[0] for each in findings] == [begins]
 
@@ -113,7 +113,8 @@ def test_a_token_that_is_refused_while_the_database_is_away_is_a_finding_about_t
 def test_a_drill_with_findings_or_over_its_time_limit_has_exit_code_3() -> None:
     assert drill.report_of(drill_record(0), SITE).exit_code == 0
     found = drill.report_of(drill_record(0, "git fsck of a/b.git: broken link"), SITE)
-    assert (found.exit_code, found.lines) == (3, ("git fsck of a/b.git: broken link",))
+    remedy = "if this finding is known and no loss: ops restore --drill --accept"
+    assert (found.exit_code, found.lines) == (3, ("git fsck of a/b.git: broken link", remedy))
     late = drill.report_of(Drill(NOW, "20261123T110000Z", 3601.0, 1.0), SITE)
     assert late.exit_code == 3
     assert "3601 s, more than backup.rto_minutes = 60" in late.lines[0]

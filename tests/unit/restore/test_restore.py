@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,13 +18,14 @@ import pytest
 from ops.backup import catalogue, manifest
 from ops.backup.manifest import Backup, Part
 from ops.errors import Degraded, OpsError, Refused, RolledBack, Stranded
+from ops.model import Secret
 from ops.restore import plan, restore, staging
 from ops.restore.plan import RestorePreconditions, RestoreRequest
 from ops.restore.staging import ASIDE, STAGED
 from ops.stack import accounts
 from ops.wal import segments
 from ops.wal.segments import BaseBackup
-from tests.support.fake_restore_host import MADE, NOON, REFS, SITE, FakeRestoreHost
+from tests.support.fake_restore_host import MADE, NOON, REFS, SITE, FakeRestoreHost, Killed
 
 FACTS = RestorePreconditions("28.1.0", 10**9, "")
 OTHER = {name: Part(f"remote-{name}-2", f"local-{name}-2", 1000) for name in manifest.PARTS}
@@ -165,6 +167,11 @@ def administrators(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "token", lambda site, world: nullcontext(Secret("t")))
+
+
 @pytest.fixture
 def host(tmp_path: Path) -> FakeRestoreHost:
     return FakeRestoreHost(directory=tmp_path)
@@ -199,14 +206,37 @@ def test_the_administrator_of_a_backup_can_sign_in_with_the_current_password(
     assert host.resume().changed is False
 
 
+HOOKS, KEYS = (["gitea", "admin", "regenerate", name] for name in ("hooks", "keys"))
+
+
 def test_a_restore_writes_the_hooks_and_reports_a_failure_to_do_so(host: FakeRestoreHost) -> None:
     host.ops()
-    assert host.executed == [["gitea", "admin", "regenerate", "hooks"]]
-    host.hooks_exit_code = 1
+    assert host.executed == [HOOKS, KEYS]
+    host.regenerate_codes = {"hooks": 1}
     for requested in ({}, {"repository": "a/b"}):
         with pytest.raises(Degraded, match="hooks could not be written: permission denied"):
             host.ops(**requested)
         assert (host.content(), host.running) == ("then", True)
+
+
+def test_a_restore_writes_the_ssh_keys_of_the_database_and_reports_a_failure_to_do_so(host: FakeRestoreHost) -> None:
+    host.regenerate_codes = {"keys": 1}
+    with pytest.raises(Degraded, match="the ssh keys could not be written: permission denied") as degraded:
+        host.ops()
+    assert "gitea admin regenerate keys" in degraded.value.hint
+    assert (host.content(), host.running) == ("then", True)
+    # The database of one repository's owner is not restored.
+    host.executed.clear()
+    host.ops(repository="a/b")
+    assert KEYS not in host.executed
+
+
+@pytest.mark.parametrize("from_snapshot", [True, False])
+def test_a_restored_site_has_no_search_index_of_another_moment(host: FakeRestoreHost, from_snapshot: bool) -> None:
+    if from_snapshot:
+        host.keep_snapshot()
+    host.ops()
+    assert [each.name for each in (host.paths.live / "gitea").iterdir()] == ["avatars"]
 
 
 def test_data_is_cloned_from_its_snapshot_and_the_snapshot_stays(host: FakeRestoreHost) -> None:
@@ -448,12 +478,67 @@ def test_a_single_repository_needs_neither_space_for_the_whole_site_nor_its_secr
     assert (host.paths.live / "git/repositories/a/b.git/content").read_text() == "then"
 
 
-def test_a_single_repository_does_not_touch_the_database_or_stop_gitea(host: FakeRestoreHost) -> None:
+def test_a_single_repository_replaces_no_database_and_does_not_stop_gitea(host: FakeRestoreHost) -> None:
     host.ops(repository="A/b")
     assert (host.paths.live / "git/repositories/a/b.git/content").read_text() == "then"
     assert host.databases == {"gitea": "now"}
     assert "stop" not in host.actions
     assert not (host.paths.data / ".restore/journal").exists()
+
+
+def test_what_a_single_repository_replaced_is_kept_outside_gitea_s_data_until_the_next_restore(
+    host: FakeRestoreHost,
+) -> None:
+    kept = host.paths.data / ".restore/repository"
+    report = host.ops(repository="a/b")
+    assert (kept / "content").read_text() == "now"
+    assert not (host.paths.live / ".restored").exists()
+    assert f"kept aside until the next restore: {kept}" in report.lines
+    host.ops(repository="a/b")
+    assert (kept / "content").read_text() == "then"
+    host.ops()
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("verb", ["resume", "ops"])
+def test_what_an_earlier_release_kept_in_gitea_s_data_is_moved_out(host: FakeRestoreHost, verb: str) -> None:
+    before = host.paths.live / ".restored/before"
+    before.mkdir(parents=True)
+    (before / "content").write_text("long ago")
+    if verb == "resume":
+        assert host.resume().changed is False
+    else:
+        host.ops(dry_run=True)
+    assert (host.paths.data / ".restore/repository/content").read_text() == "long ago"
+    assert not (host.paths.live / ".restored").exists()
+
+
+def test_a_restore_of_one_repository_may_be_killed_anywhere(tmp_path: Path) -> None:
+    whole = FakeRestoreHost(directory=tmp_path / "whole")
+    whole.ops(repository="a/b")
+    for number in range(len(whole.actions)):
+        host = FakeRestoreHost(directory=tmp_path / str(number), dies_before=number)
+        with pytest.raises(Killed):
+            host.ops(repository="a/b")
+        host.resume()
+        assert (host.paths.live / "git/repositories/a/b.git/content").read_text() in {"now", "then"}
+        assert not (host.paths.live / ".restored").exists(), whole.actions[number]
+        assert not (host.paths.data / ".restore/journal").exists()
+
+
+@pytest.mark.parametrize("name", ["a/never", "a", "../b"])
+def test_a_dry_run_for_a_repository_that_is_not_in_the_backup_is_refused_as_the_restore_is(
+    host: FakeRestoreHost, name: str
+) -> None:
+    with pytest.raises(Refused, match="has no repository"):
+        host.ops(repository=name, dry_run=True)
+
+
+def test_a_dry_run_for_a_repository_that_is_not_on_the_site_is_refused_as_the_restore_is(host: FakeRestoreHost) -> None:
+    shutil.rmtree(host.paths.live / "git/repositories/a/b.git")
+    for dry_run in (True, False):
+        with pytest.raises(Refused, match="does not exist on the site"):
+            host.ops(repository="a/b", dry_run=dry_run)
 
 
 def test_a_single_repository_is_fetched_from_the_bucket_if_the_local_copy_is_damaged(host: FakeRestoreHost) -> None:

@@ -25,7 +25,7 @@ class Asked(Processes):
     def run_watched(
         self, argv: Sequence[str], *, environment: Mapping[str, str], on_line: Callable[[str], bool]
     ) -> tuple[Finished, str]:
-        self.verbs.append(argv[5])
+        self.verbs.append(argv[3])
         return self.done, self.done.output
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from . import accounts, hooks, repositories
+from . import accounts, hooks, keys, repositories
 from .accounts import AccountError, NewUser
 from .credentials import random_text
 from .database import Database, DatabaseError
@@ -116,4 +116,11 @@ def regenerate_hooks(_arguments: list[str]) -> int:
     with _opened() as (settings, database):
         for repository in repositories.everything(database):
             hooks.write(repositories.path_of(settings, repository), settings.path)
+    return 0
+
+
+def regenerate_keys(_arguments: list[str]) -> int:
+    """Gitea admin regenerate keys: authorized_keys from the database. Raises CommandError."""
+    with _opened() as (settings, database):
+        keys.rewrite_authorized_keys(database, settings.path)
     return 0

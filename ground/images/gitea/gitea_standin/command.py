@@ -74,5 +74,6 @@ _COMMANDS = {
     "admin user list": ("admin", "list_users"),
     "admin user generate-access-token": ("admin", "generate_access_token"),
     "admin regenerate hooks": ("admin", "regenerate_hooks"),
+    "admin regenerate keys": ("admin", "regenerate_keys"),
     "doctor check": ("doctor", "check"),
 }

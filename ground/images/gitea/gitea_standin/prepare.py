@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def _with_environment(sections: Sections, environ: Mapping[str, str]) -> Sections:
-    """`sections` with the overrides of the environment. Raises OSError for a __FILE that cannot be read."""
+    """`sections` with the overrides of the environment."""
     result = {name: dict(keys) for name, keys in sections.items()}
     for section, key, value in _overrides(environ):
         result.setdefault(section, {})[key] = value
@@ -54,10 +54,14 @@ def _with_environment(sections: Sections, environ: Mapping[str, str]) -> Section
 
 
 def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Section, key and value of every variable of that form. Raises OSError."""
+    """Section, key and value of every variable of that form. As in Gitea, a __FILE that cannot be read is logged and skipped."""
     for name, value in sorted(environ.items()):
         if match := _NAME.fullmatch(name):
-            content = _file_content(value) if match["file"] else value
+            try:
+                content = _file_content(value) if match["file"] else value
+            except OSError as error:
+                log.error("modules/setting/config_env.go:EnvironmentToConfig()", f"unable to read {name}: {error}")
+                continue
             yield _decoded(match["section"]).lower(), _decoded(match["key"]), content
 
 
