@@ -17,9 +17,11 @@ from docker.errors import APIError, BuildError, DockerException, ImageNotFound, 
 from requests import RequestException
 
 from ops.errors import OpsError, Unavailable
+from ops.model import UnitRun
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
+_UNIT, _INVOCATION = "gitea-suite.unit", "gitea-suite.invocation"
 # On a busy machine with control groups version 1, runc fails while a process is being created, and thaws what it froze.
 _FREEZES = 5
 # The longest that a write may wait. After that the site is thawed and the backup fails.
@@ -75,6 +77,17 @@ class Containers:
                 all=True, ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
             )
         return tuple(sorted((_service(each.attrs, each.labels) for each in found), key=lambda each: each.name))
+
+    def unit_runs(self) -> tuple[UnitRun, ...]:
+        """Return the running containers of ``ops`` that systemd units started, by name; /usr/local/bin/ops labels them."""
+        with _translated_errors():
+            found = self._docker.containers.list(ignore_removed=True, filters={"label": _UNIT})
+            labels = {str(each.name): each.labels for each in found}
+        return tuple(
+            UnitRun(name, each[_UNIT], each.get(_INVOCATION, ""))
+            for name, each in sorted(labels.items())
+            if each[_UNIT]
+        )
 
     def execute(
         self,
