@@ -185,7 +185,7 @@ def test_a_run_without_its_client_ends_at_its_deadline(units: Host) -> None:
     units.check_output(f"systemd-run --quiet --unit cut {settings} /usr/local/bin/ops backup take")
     await_on(units, "grep -q 'take: began' /srv/gitea/runs")
     units.check_output("systemctl kill --signal KILL cut")
-    await_on(units, 'test -z "$(docker ps --quiet --filter name=ops-cut-backup)"', seconds=12)
+    await_on(units, 'test -z "$(docker ps --quiet --filter label=gitea-suite.verb=backup)"', seconds=12)
     assert units.check_output("cat /srv/gitea/runs") == "backup take: began"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -280,7 +281,7 @@ def test_a_repair_that_is_cut_off_anywhere_is_completed_by_the_next_one(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", cut(Path.replace))
-        patch.setattr(certificate_files.shutil, "copy2", cut(certificate_files.shutil.copy2))
+        patch.setattr(shutil, "copy2", cut(shutil.copy2))
         with pytest.raises(KeyboardInterrupt):
             _renew(_world(not_due), tmp_path)
     _renew(_world(not_due, lambda _: Ran(0, "")), tmp_path)
