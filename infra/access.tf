@@ -48,10 +48,30 @@ resource "aws_iam_role_policy" "host" {
   policy = data.aws_iam_policy_document.host.json
 }
 
-# Session Manager gives shell access without an open port.
-resource "aws_iam_role_policy_attachment" "session_manager" {
-  role       = aws_iam_role.host.name
-  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"
+# Session Manager gives shell access without an open port. AWS's own policy for it, AmazonSSMManagedInstanceCore, would also let
+# the host read every parameter of the account (ssm:GetParameter on *).
+data "aws_iam_policy_document" "session_manager" {
+  #checkov:skip=CKV_AWS_111:The channels have no ARN, and the agent only reports about its own instance.
+  #checkov:skip=CKV_AWS_356:The channels have no ARN, and the agent only reports about its own instance.
+  statement {
+    sid = "SessionManager"
+    actions = [
+      "ssm:UpdateInstanceInformation",
+      "ssmmessages:CreateControlChannel",
+      "ssmmessages:CreateDataChannel",
+      "ssmmessages:OpenControlChannel",
+      "ssmmessages:OpenDataChannel",
+    ]
+
+    # The channels have no ARN (Service Authorization Reference, "Amazon Session Manager Message Gateway Service").
+    resources = ["*"]
+  }
+}
+
+resource "aws_iam_role_policy" "session_manager" {
+  name   = "session-manager"
+  role   = aws_iam_role.host.id
+  policy = data.aws_iam_policy_document.session_manager.json
 }
 
 resource "aws_iam_instance_profile" "host" {

@@ -40,13 +40,13 @@ resource "aws_route53_record" "certificate_authorities" {
 }
 
 resource "aws_route53_record" "dkim" {
-  count = 3
+  count = 3 * local.mail_identity
 
   zone_id = data.aws_route53_zone.site.zone_id
-  name    = "${aws_ses_domain_dkim.site.dkim_tokens[count.index]}._domainkey.${local.mail_domain}"
+  name    = "${aws_ses_domain_dkim.site[0].dkim_tokens[count.index]}._domainkey.${local.mail_domain}"
   type    = "CNAME"
   ttl     = 3600
-  records = ["${aws_ses_domain_dkim.site.dkim_tokens[count.index]}.dkim.amazonses.com"]
+  records = ["${aws_ses_domain_dkim.site[0].dkim_tokens[count.index]}.dkim.amazonses.com"]
 
   allow_overwrite = true
 }
@@ -54,12 +54,14 @@ resource "aws_route53_record" "dkim" {
 # The domain that bounces return to (SES Developer Guide, "Using a custom MAIL FROM domain").
 resource "aws_route53_record" "bounces" {
   for_each = {
-    MX  = "10 feedback-smtp.${var.region}.amazonses.com"
-    TXT = "v=spf1 include:amazonses.com ~all"
+    for type, value in {
+      MX  = "10 feedback-smtp.${var.region}.amazonses.com"
+      TXT = "v=spf1 include:amazonses.com ~all"
+    } : type => value if var.manage_mail_identity
   }
 
   zone_id = data.aws_route53_zone.site.zone_id
-  name    = aws_ses_domain_mail_from.site.mail_from_domain
+  name    = aws_ses_domain_mail_from.site[0].mail_from_domain
   type    = each.key
   ttl     = 3600
   records = [each.value]
@@ -69,7 +71,7 @@ resource "aws_route53_record" "bounces" {
 
 # The zone's owner may have a policy for the zone already. Only a subdomain that just this site sends from gets ours.
 resource "aws_route53_record" "dmarc" {
-  count = local.mail_domain == var.zone ? 0 : 1
+  count = local.mail_domain == var.zone ? 0 : local.mail_identity
 
   zone_id = data.aws_route53_zone.site.zone_id
   name    = "_dmarc.${local.mail_domain}"

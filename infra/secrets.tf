@@ -9,12 +9,16 @@ locals {
     "metrics-token"        = 40
     "restic-password"      = 64
   }
+
+  # Without these two, the replica of the backups cannot be restored: see the loss of a region in docs/concepts/backup.md.
+  secret_replicas = var.replica_region == "" ? {} : { for short in ["gitea-secret-key", "restic-password"] : short => var.replica_region }
 }
 
 # A separate module, because Terraform's tests cannot mock an ephemeral value but can replace a folder.
 module "secrets" {
   source = "./secrets"
 
-  name    = var.name
-  lengths = local.secret_lengths
+  name     = var.name
+  lengths  = local.secret_lengths
+  replicas = local.secret_replicas
 }

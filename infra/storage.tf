@@ -105,3 +105,49 @@ resource "aws_iam_role_policy" "replication" {
   role   = aws_iam_role.replication[0].id
   policy = data.aws_iam_policy_document.replication[0].json
 }
+
+# A job of S3 Batch Replication copies the objects that are older than the replica; `ops backup status` prints its command. Only
+# a job of this account can be given the role.
+data "aws_iam_policy_document" "batch_is_s3" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["batchoperations.s3.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role" "replication_batch" {
+  count = local.replicas
+
+  name               = "${var.name}-replication-batch"
+  assume_role_policy = data.aws_iam_policy_document.batch_is_s3.json
+}
+
+# The permissions of a job whose list of objects S3 makes itself (Amazon S3 User Guide, "Configuring an IAM role for S3 Batch
+# Replication").
+data "aws_iam_policy_document" "replication_batch" {
+  count = local.replicas
+
+  statement {
+    sid       = "ListTheSource"
+    actions   = ["s3:GetReplicationConfiguration", "s3:PutInventoryConfiguration"]
+    resources = [module.backup.arn]
+  }
+
+  statement {
+    sid       = "StartReplication"
+    actions   = ["s3:InitiateReplication"]
+    resources = ["${module.backup.arn}/*"]
+  }
+}
+
+resource "aws_iam_role_policy" "replication_batch" {
+  count = local.replicas
+
+  name   = "copy-older-backups"
+  role   = aws_iam_role.replication_batch[0].id
+  policy = data.aws_iam_policy_document.replication_batch[0].json
+}

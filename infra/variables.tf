@@ -212,6 +212,11 @@ variable "mail_sender" {
   }
 }
 
+variable "manage_mail_identity" {
+  description = "Whether the SES identity of the sender's domain, with its DKIM, MAIL FROM and DMARC records, is this site's."
+  type        = bool
+}
+
 variable "contact" {
   description = "The mail address that gets budget alarms."
   type        = string

@@ -91,6 +91,7 @@ class AccountFacts:
 
     ``buckets`` has "free", "ours" or "foreign" for each requested name; ``namesakes`` are resources with the site's name,
     ``records`` the zone's records of the site's domain. ``machine`` is the reason against the instance type, "" for none.
+    ``mail_identities`` are the domains, among those that verify the sender, for which SES has an identity.
     """
 
     identity: str
@@ -105,6 +106,7 @@ class AccountFacts:
     unknown: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
     machine: str | None = None
+    mail_identities: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-# The bucket for the Terraform state of the site's root. `ops deploy` applies this root once, when the bucket does not exist; its
-# own state is a local file that may be lost, because this root is not applied again.
+# The bucket for the Terraform state of the site's root. `ops deploy` applies this root when the bucket does not exist, and again
+# when it lacks a setting. Its own state is a local file that may be lost: an existing bucket is imported.
 
 terraform {
   required_version = ">= 1.11.0"

@@ -19,6 +19,11 @@ variable "lengths" {
   type        = map(number)
 }
 
+variable "replicas" {
+  description = "The second region of each secret that is replicated to one, by short name."
+  type        = map(string)
+}
+
 # An ephemeral value: neither plan nor state contains it.
 ephemeral "aws_secretsmanager_random_password" "site" {
   for_each = var.lengths
@@ -34,6 +39,14 @@ resource "aws_secretsmanager_secret" "site" {
 
   name        = "${var.name}/${each.key}"
   description = "Gitea site ${var.name}: ${each.key}"
+
+  dynamic "replica" {
+    for_each = compact([lookup(var.replicas, each.key, "")])
+
+    content {
+      region = replica.value
+    }
+  }
 }
 
 resource "aws_secretsmanager_secret_version" "site" {

@@ -56,27 +56,28 @@ mock_provider "aws" {
 }
 
 variables {
-  name               = "test"
-  domain             = "git.example.org"
-  zone               = "example.org"
-  region             = "eu-central-1"
-  network_cidr       = "10.40.0.0/16"
-  ipv6               = false
-  flow_logs          = false
-  admin_cidrs        = ["203.0.113.7/32"]
-  instance_type      = "t3.medium"
-  ami                = "ami-0123456789abcdef0"
-  root_volume_gib    = 30
-  data_volume_gib    = 50
-  ssh_public_key     = "ssh-ed25519 AAAA test"
-  host_address       = ""
-  git_ssh_port       = 2222
-  backup_bucket      = "example-org-gitea-backup"
-  backup_lock_days   = 30
-  replica_region     = ""
-  mail_sender        = "gitea@example.org"
-  contact            = "operator@example.org"
-  monthly_budget_usd = 0
+  manage_mail_identity = true
+  name                 = "test"
+  domain               = "git.example.org"
+  zone                 = "example.org"
+  region               = "eu-central-1"
+  network_cidr         = "10.40.0.0/16"
+  ipv6                 = false
+  flow_logs            = false
+  admin_cidrs          = ["203.0.113.7/32"]
+  instance_type        = "t3.medium"
+  ami                  = "ami-0123456789abcdef0"
+  root_volume_gib      = 30
+  data_volume_gib      = 50
+  ssh_public_key       = "ssh-ed25519 AAAA test"
+  host_address         = ""
+  git_ssh_port         = 2222
+  backup_bucket        = "example-org-gitea-backup"
+  backup_lock_days     = 30
+  replica_region       = ""
+  mail_sender          = "gitea@example.org"
+  contact              = "operator@example.org"
+  monthly_budget_usd   = 0
 }
 
 # One plan for all defaults: a plan takes two seconds, an assertion none.
@@ -151,9 +152,20 @@ run "a_site_with_the_defaults" {
     error_message = "the host may delete more than restic's locks"
   }
 
+  # Session Manager's agent may open channels, and read no parameter of the account.
+  assert {
+    condition     = one(data.aws_iam_policy_document.session_manager.statement).actions == toset(["ssm:UpdateInstanceInformation", "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel", "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel"])
+    error_message = "the host may do more in Systems Manager than Session Manager needs, or less"
+  }
+
+  assert {
+    condition     = aws_iam_role_policy.session_manager.name == "session-manager" && aws_iam_role_policy.session_manager.policy == data.aws_iam_policy_document.session_manager.json
+    error_message = "the role does not have the policy for Session Manager"
+  }
+
   # The mail user may only send as the site.
   assert {
-    condition     = one(data.aws_iam_policy_document.mail.statement).actions == toset(["ses:SendRawEmail"]) && one(data.aws_iam_policy_document.mail.statement).resources == toset([aws_ses_domain_identity.site.arn])
+    condition     = one(data.aws_iam_policy_document.mail.statement).actions == toset(["ses:SendRawEmail"]) && one(data.aws_iam_policy_document.mail.statement).resources == toset(["arn:aws:ses:eu-central-1:123456789012:identity/example.org"])
     error_message = "the mail user may do more than send mail of this domain"
   }
 
@@ -298,6 +310,22 @@ run "a_site_with_every_option" {
     error_message = "another principal may assume the replication role"
   }
 
+  # Objects that are older than the replica can be copied to it, and the secrets without which it cannot be read are there.
+  assert {
+    condition     = alltrue(flatten([for statement in one(data.aws_iam_policy_document.replication_batch).statement : [for resource in statement.resources : startswith(resource, module.backup.arn)]])) && toset(flatten([for statement in one(data.aws_iam_policy_document.replication_batch).statement : statement.actions])) == toset(["s3:GetReplicationConfiguration", "s3:InitiateReplication", "s3:PutInventoryConfiguration"])
+    error_message = "the role of Batch Replication may do more than copy older backups, or less"
+  }
+
+  assert {
+    condition     = one(aws_iam_role.replication_batch).name == "test-replication-batch" && one(one(data.aws_iam_policy_document.batch_is_s3.statement).principals).identifiers == toset(["batchoperations.s3.amazonaws.com"])
+    error_message = "another principal may assume the role of Batch Replication, or it has another name than in the command"
+  }
+
+  assert {
+    condition     = local.secret_replicas == tomap({ "gitea-secret-key" = "eu-west-1", "restic-password" = "eu-west-1" })
+    error_message = "the second region lacks a secret that a restore there needs, or has others"
+  }
+
   # The budget notifies the contact before it is exceeded.
   assert {
     condition     = one(aws_budgets_budget.site).limit_amount == "100" && one(aws_budgets_budget.site).limit_unit == "USD" && one(aws_budgets_budget.site).time_unit == "MONTHLY"
@@ -357,8 +385,33 @@ run "a_site_with_its_host_outside_aws_and_without_ssh_for_administrators" {
   }
 
   assert {
-    condition     = length(module.replica) + length(aws_iam_role.replication) + length(aws_s3_bucket_replication_configuration.backup) == 0
+    condition     = length(local.secret_replicas) + length(aws_iam_role.replication_batch) + length(module.replica) + length(aws_iam_role.replication) + length(aws_s3_bucket_replication_configuration.backup) == 0
     error_message = "there are resources for a replica by default"
+  }
+}
+
+run "an_identity_that_is_managed_elsewhere_is_neither_made_nor_changed" {
+  command = plan
+
+  variables {
+    manage_mail_identity = false
+    mail_sender          = "gitea@mail.git.example.org"
+  }
+
+  assert {
+    condition     = length(aws_ses_domain_identity.site) + length(aws_ses_domain_dkim.site) + length(aws_ses_domain_mail_from.site) == 0
+    error_message = "Terraform manages the identity, its DKIM or its MAIL FROM domain"
+  }
+
+  assert {
+    condition     = length(aws_route53_record.dkim) + length(aws_route53_record.bounces) + length(aws_route53_record.dmarc) == 0
+    error_message = "Terraform manages records of the identity"
+  }
+
+  # The identity of a domain above the sender's verifies it, too.
+  assert {
+    condition     = one(data.aws_iam_policy_document.mail.statement).resources == toset([for domain in ["mail.git.example.org", "git.example.org", "example.org"] : "arn:aws:ses:eu-central-1:123456789012:identity/${domain}"])
+    error_message = "the mail user may not send by the identity, or by another"
   }
 }
 

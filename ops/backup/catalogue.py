@@ -12,6 +12,7 @@ from ops.backup.records import Drill, Verification
 from ops.backup.repositories import Repositories
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
+from ops.model import CLOCK_DRIFT
 from ops.world import World
 from ops.world.restic import Restic
 
@@ -62,6 +63,13 @@ def verifications(site: Site, world: World, *, until_passed: bool = False) -> tu
     return _records(
         site, world, records.VERIFICATIONS, records.verification_from_json, failed, until_passed=until_passed
     )
+
+
+def last_prune(site: Site, world: World) -> datetime | None:
+    """Return when the last completed prune began, None without a record of one. A record from the future is ignored."""
+    latest = world.clock.now() + CLOCK_DRIFT
+    began = map(_moment_in, world.aws.objects(site.backup.bucket, records.PRUNES))
+    return max((each for each in began if each <= latest), default=None)
 
 
 def drill_overdue(site: Site, world: World) -> str:
@@ -157,8 +165,8 @@ def list_backups_in(
     """Return the backups in the bucket like ``list_backups``, with any adapter for its repository."""
     stored = {each.identity for each in remote.snapshots_or_none() or ()}
     keys = world.aws.objects(site.backup.bucket, manifest.PREFIX)
-    names = {key: key.removeprefix(manifest.PREFIX).removesuffix(".json") for key in keys}
+    contents = world.aws.read_objects(site.backup.bucket, keys)
     return tuple(
-        manifest.check_backup(name, world.aws.read_object(site.backup.bucket, key), stored, needed)
-        for key, name in names.items()
+        manifest.check_backup(key.removeprefix(manifest.PREFIX).removesuffix(".json"), content, stored, needed)
+        for key, content in zip(keys, contents, strict=True)
     )

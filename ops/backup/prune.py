@@ -101,6 +101,8 @@ def prune(site: Site, world: World, *, workspace: Workspace, confirm: Confirm, d
         if chosen.deletes_anything:
             confirm(site.name, chosen.lines)
         remove(site, world, remote, chosen)
+        record = records.prune_to_json(now, len(chosen.removed))
+        world.aws.write_object(site.backup.bucket, records.key_of(records.PRUNES, now), record)
     summary = f"{len(chosen.removed)} backups removed, {facts['kept']} kept"
     return Report("backup", chosen.deletes_anything, summary, facts, chosen.lines if chosen.deletes_anything else ())
 
@@ -142,13 +144,10 @@ def with_wal(
 
 
 def remove(site: Site, world: World, remote: Restic, chosen: PrunePlan) -> None:
-    """Carry out a plan, in an order that is safe to interrupt anywhere."""
-    for identity in chosen.removed:
-        world.aws.hide_object(site.backup.bucket, manifest.key_of(identity))
-    for base in chosen.wal.bases:
-        world.aws.hide_object(site.backup.bucket, f"{segments.BASES}{base.identity}.json")
-    for key in chosen.wal.keys:
-        world.aws.hide_object(site.backup.bucket, key)
+    """Carry out a plan, in an order that is safe to interrupt anywhere; the next prune continues it."""
+    manifests = [manifest.key_of(identity) for identity in chosen.removed]
+    bases = [f"{segments.BASES}{base.identity}.json" for base in chosen.wal.bases]
+    world.aws.hide_objects(site.backup.bucket, [*manifests, *bases, *chosen.wal.keys])
     to_delete = [*chosen.snapshots, *chosen.orphans, *chosen.bases]
     if to_delete:
         remote.forget(to_delete)

@@ -13,7 +13,7 @@ from ops.backup.manifest import Backup
 from ops.errors import OpsError
 from ops.model import CLOCK_DRIFT
 
-DRILLS, VERIFICATIONS = "drills/", "verifications/"
+DRILLS, VERIFICATIONS, PRUNES = "drills/", "verifications/", "prunes/"
 # A verification reads one of this many shares of the packs: a week of daily runs reads every pack.
 SHARES = 7
 # A daily timer may miss one day without an alarm, but not two.
@@ -21,6 +21,8 @@ VERIFIED_WITHIN = timedelta(days=2)
 READ_WITHIN = timedelta(days=SHARES + 2)
 # A timer starts a due drill once a day.
 DRILLED_LATER = timedelta(days=1)
+# Each day leaves some 300 snapshots in the bucket.
+PRUNED_WITHIN = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,23 @@ def check_verifications(verifications: Sequence[Verification], since: datetime |
     if now - begun > VERIFIED_WITHIN:
         return f"the last verification was {(now - last.began).days} days ago" if last else "no backup was verified yet"
     return _unread(verifications, since or begun, now)
+
+
+def prune_to_json(began: datetime, removed: int) -> bytes:
+    """Return the bucket's record of a completed prune that removed this number of backups."""
+    return json.dumps({"schema": 1, "began": began.isoformat(), "removed": removed}, sort_keys=True).encode()
+
+
+def check_prune(last: datetime | None, since: datetime | None, now: datetime) -> str:
+    """Return why the operator has to prune the bucket, or "".
+
+    ``last`` is when the last prune began, None for none; ``since`` is the moment of the oldest backup, None for none.
+    """
+    start = last or since
+    if start is None or now - start <= PRUNED_WITHIN:
+        return ""
+    days = (now - start).days
+    return f"the last prune was {days} days ago" if last else f"no prune in the {days} days since the oldest backup"
 
 
 def _past(records: Iterable[_Record], now: datetime) -> list[_Record]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from ops import report
-from ops.backup import catalogue, manifest, records, repositories
+from ops.backup import catalogue, manifest, records, replication, repositories
 from ops.backup.manifest import Backup, Manifest
 from ops.backup.records import Drill, Verification
 from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.model import CLOCK_DRIFT, Probe, Report, in_bytes
 from ops.world import World
-
-_REPLICATED = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,8 @@ class BackupInventory:
 
     ``two_disks`` is whether Gitea's data and the repository on this host are on two file systems. ``replicated`` is a
     backup's name with S3's status of its copy in the second region; None when no backup is old enough to have one.
+    ``last_prune`` is when the operator last pruned the bucket. ``replica`` has S3's replication status of the objects that a
+    restore in the second region needs, as ``replication.statuses`` returns it.
     """
 
     backups: tuple[Backup, ...]
@@ -33,6 +33,8 @@ class BackupInventory:
     verifications: tuple[Verification, ...]
     drills: tuple[Drill, ...]
     replicated: tuple[str, str] | None = None
+    last_prune: datetime | None = None
+    replica: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def whole(self) -> tuple[Manifest, ...]:
@@ -75,10 +77,11 @@ def _inventory(site: Site, world: World, paths: HostPaths) -> BackupInventory:
         paths.data.stat().st_dev != paths.local.parent.stat().st_dev,
         verifications,
         drills,
+        last_prune=catalogue.last_prune(site, world),
     )
     if site.backup.replica_region and (old := replication_candidate(facts.whole, world.clock.now())):
-        replication = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
-        facts = replace(facts, replicated=(old.identity, replication))
+        status_of_newest = world.aws.replication(site.backup.bucket, manifest.key_of(old.identity))
+        facts = replace(facts, replicated=(old.identity, status_of_newest), replica=replication.statuses(site, world))
     return facts
 
 
@@ -97,6 +100,7 @@ def check(site: Site, facts: BackupInventory, now: datetime) -> tuple[Probe, ...
         check_age(newest.moment, site.backup.rpo_minutes, now),
         Probe("verified", not unverified, unverified or _last(facts.verifications), "run ops backup verify"),
         Probe("drilled", not drill_overdue, drill_overdue or _last(facts.drills), "run ops restore --drill"),
+        _pruned(facts.last_prune, since, now),
         *_measured(site, facts.drills),
         *_broken(facts),
     )
@@ -130,7 +134,9 @@ def _media(facts: BackupInventory) -> Probe:
 def replication_candidate(whole: Iterable[Manifest], now: datetime) -> Manifest | None:
     """Return the newest backup that S3 had an hour to replicate to the second region; most objects take 15 minutes."""
     return max(
-        (each for each in whole if now - each.finished >= _REPLICATED), key=lambda each: each.moment, default=None
+        (each for each in whole if now - each.finished >= replication.REPLICATED_WITHIN),
+        key=lambda each: each.moment,
+        default=None,
     )
 
 
@@ -141,6 +147,8 @@ def _off_site(site: Site, facts: BackupInventory) -> Probe:
     if facts.replicated is None:
         return Probe("elsewhere", True, f"{bucket}; no backup is an hour old yet, so none is expected in {replica}")
     identity, status = facts.replicated
+    if status == "COMPLETED" and (missing := replication.in_words(site, facts.replica)):
+        return Probe("elsewhere", False, missing, f"run with your account's number: {replication.batch_command(site)}")
     if status == "COMPLETED":
         return Probe("elsewhere", True, f"{bucket}, and replicated by S3 to {replica}: backup {identity} is COMPLETED")
     seen = (
@@ -151,6 +159,12 @@ def _off_site(site: Site, facts: BackupInventory) -> Probe:
     return Probe(
         "elsewhere", False, seen, "run ops deploy, then check the bucket's replication metrics in the S3 console"
     )
+
+
+def _pruned(last: datetime | None, since: datetime, now: datetime) -> Probe:
+    overdue = records.check_prune(last, since, now)
+    seen = overdue or (f"the last prune was on {last:%Y-%m-%d %H:%M} UTC" if last else "not yet, and not due yet")
+    return Probe("pruned", not overdue, seen, "run ops backup prune on the operator's machine")
 
 
 def _measured(site: Site, drills: Iterable[Drill]) -> Iterable[Probe]:

@@ -230,6 +230,13 @@ def _update_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument(
         "--without-drill", action="store_true", help="update although the restore drill is overdue or has failed"
     )
+    parser.add_argument(
+        "--accept-loss",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="keep a new version although it removes or empties this table or column, or this part of the canary",
+    )
     _consent(parser)
     back = _verb(verbs, "rollback", "undo the last update, with the data from before it (on the host)", run_rollback)
     back.add_argument("--dry-run", action="store_true", help="print what would be lost; change nothing")

@@ -58,9 +58,14 @@ def run_deploy(arguments: argparse.Namespace) -> Report:
         return deploy.dry_run(world.site, world, workspace=workspace)
     if arguments.check:
         return drift.check(world.site, world, workspace=workspace)
-    replace = _confirm(arguments) if arguments.replace_host else None
-    through = arguments.session_manager
-    return deploy.deploy(world.site, world, workspace=workspace, replace=replace, session_manager=through)
+    return deploy.deploy(
+        world.site,
+        world,
+        workspace=workspace,
+        confirm=_confirm(arguments),
+        replace_host=arguments.replace_host,
+        session_manager=arguments.session_manager,
+    )
 
 
 def run_destroy(arguments: argparse.Namespace) -> Report:
@@ -185,7 +190,12 @@ def run_update(arguments: argparse.Namespace) -> Report:
     # An automatic update has no operator to ask: the site file is the consent.
     arguments.yes = arguments.yes or arguments.automatic
     request = plan.UpdateRequest(
-        arguments.service, arguments.to, arguments.automatic, arguments.dry_run, arguments.without_drill
+        arguments.service,
+        arguments.to,
+        arguments.automatic,
+        arguments.dry_run,
+        arguments.without_drill,
+        tuple(arguments.accept_loss),
     )
     return update.update(world.site, world, request=request, confirm=_confirm(arguments))
 

@@ -37,6 +37,7 @@ def site_from(document: Mapping[str, Any], origin: str = "site") -> Site:
     problems: list[str] = []
     site = _build(Site, document, "", problems)
     if not problems:
+        site = _with_sender(site)
         problems.extend(_contradictions(site))
     if problems:
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
@@ -46,6 +47,12 @@ def site_from(document: Mapping[str, Any], origin: str = "site") -> Site:
         )
     assert isinstance(site, Site)
     return site
+
+
+def _with_sender(site: Site) -> Site:
+    # A domain of the site's own: an identity for the zone may be the company's, with other senders.
+    sender = site.mail.sender or f"gitea@{site.domain}"
+    return dataclasses.replace(site, mail=dataclasses.replace(site.mail, sender=sender))
 
 
 def _parse(path: Path) -> Mapping[str, Any]:
@@ -113,7 +120,7 @@ def _contradictions(site: Site) -> list[str]:
 def _of_names(site: Site) -> Iterator[str]:
     if not f".{site.domain}".endswith(f".{site.zone}"):
         yield f'domain = "{site.domain}" is not in zone = "{site.zone}": correct one of the two'
-    if not f".{site.mail.sender.rsplit('@', 1)[1]}".endswith(f".{site.zone}"):
+    if not f".{site.mail.domain}".endswith(f".{site.zone}"):
         yield (
             f'mail.sender = "{site.mail.sender}" is not in zone = "{site.zone}", by which SES verifies the sender: '
             f"give an address in {site.zone}"

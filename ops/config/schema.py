@@ -211,11 +211,30 @@ class Tls:
 
 @dataclass(frozen=True, kw_only=True)
 class Mail:
-    """The sender of mails, and the server that takes them over STARTTLS with credentials."""
+    """The sender of mails, and the server that takes them over STARTTLS with credentials.
 
-    sender: str = _key(_matches(_ADDRESS), "give the sender's e-mail address")
+    Without ``sender`` it is gitea@ and the site's domain. With ``manage_identity = false`` the SES identity of the sender's
+    domain is managed elsewhere: Terraform neither creates nor deletes it, its DKIM and MAIL FROM records.
+    """
+
+    sender: str = _key(
+        _or_empty(_matches(_ADDRESS)),
+        "give the sender's e-mail address, or leave the key out for gitea@ the domain",
+        "",
+    )
+    manage_identity: bool = _key(_anything, "give true or false", True)
     smtp_host: str = _key(bool, 'give the mail server, for example "email-smtp.eu-central-1.amazonaws.com"')
     smtp_port: int = _key(_between(1, 65535), _PORT, 587)
+
+    @property
+    def domain(self) -> str:
+        """The sender's domain."""
+        return self.sender.rpartition("@")[2]
+
+    @property
+    def uses_ses(self) -> bool:
+        """Whether SES takes the mails."""
+        return SES_HOST.fullmatch(self.smtp_host) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

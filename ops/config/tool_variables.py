@@ -33,6 +33,7 @@ def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:
         "backup_lock_days": site.backup.lock_days,
         "replica_region": site.backup.replica_region,
         "mail_sender": site.mail.sender,
+        "manage_mail_identity": site.mail.manage_identity,
         "contact": site.contact,
         "monthly_budget_usd": site.limits.monthly_budget_usd,
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
-from ops.deploy import cost, preflight
+from ops.deploy import cost, infrastructure, interruptions, preflight
 from ops.deploy.host import host, material_of, require_session_manager, update_pins
 from ops.deploy.infrastructure import (
     apply_infrastructure,
@@ -19,9 +19,9 @@ from ops.deploy.infrastructure import (
     write_variables,
 )
 from ops.errors import Degraded
-from ops.model import Confirm, Report
+from ops.model import Change, Confirm, Report
 from ops.secrets import rotate
-from ops.secrets.store import NAMES
+from ops.secrets.store import NAMES, REPLICATED
 from ops.stack import health
 from ops.step_timer import StepTimer
 from ops.world import World
@@ -33,13 +33,15 @@ def deploy(
     world: World,
     *,
     workspace: Workspace,
-    replace: Confirm | None = None,
+    confirm: Confirm,
+    replace_host: bool = False,
     session_manager: bool = False,
 ) -> Report:
     """Make the site match its file, whether it is new or an earlier run was cut off.
 
-    ``replace`` replaces the host by a new machine. It is called with the site's name and the losses, and raises Refused
-    when the operator does not agree. ``session_manager`` connects through Session Manager even though the ssh port is open
+    ``confirm`` is called with the site's name and each resource that Terraform would replace, destroy or stop, before the
+    first change in AWS; it raises Refused when the operator does not agree. ``replace_host`` replaces the host by a new
+    machine, which ``confirm`` is asked for first. ``session_manager`` connects through Session Manager even though the ssh port is open
     to some addresses: an operator with a new address uses it to have the firewall opened for that address.
 
     Raises Refused for a failed precondition of the account, this machine or the host; Locked when another deployment of
@@ -48,12 +50,17 @@ def deploy(
     """
     key = public_key(Path(site.host.ssh_key).expanduser())
     require_session_manager(site, world, session_manager=session_manager)
-    options = []
-    if replace:
-        replace(site.name, REPLACED)
-        options = ["-replace=aws_instance.host"]
+    options, agreed = [], frozenset[str]()
+    if replace_host:
+        confirm(site.name, REPLACED)
+        options, agreed = ["-replace=aws_instance.host"], interruptions.REPLACED_WITH_HOST
+
+    def agree(changes: tuple[Change, ...]) -> None:
+        if lines := interruptions.in_words(changes, agreed):
+            confirm(site.name, lines)
+
     with exclusive(workspace.lock, world.clock.now()):
-        return _deploy(site, world, workspace, key, options, session_manager=session_manager)
+        return _deploy(site, world, workspace, key, options, agree=agree, session_manager=session_manager)
 
 
 REPLACED = (
@@ -64,7 +71,14 @@ REPLACED = (
 
 
 def _deploy(
-    site: Site, world: World, workspace: Workspace, key: str, options: Sequence[str], *, session_manager: bool
+    site: Site,
+    world: World,
+    workspace: Workspace,
+    key: str,
+    options: Sequence[str],
+    *,
+    agree: Callable[[tuple[Change, ...]], None],
+    session_manager: bool,
 ) -> Report:
     timer = StepTimer(world)
     with timer.step("images"):
@@ -72,7 +86,7 @@ def _deploy(
         for line in material.waiting:
             world.tell(line)
     with timer.step("infrastructure"):
-        outputs, built = apply_infrastructure(site, world, workspace, key, options)
+        outputs, built = apply_infrastructure(site, world, workspace, key, options, agree=agree)
     with timer.step("mail"):
         world.tell(rotate.ensure_smtp(site, world).summary)
     with timer.step("host"):
@@ -114,11 +128,11 @@ def dry_run(site: Site, world: World, *, workspace: Workspace) -> Report:
     if world.aws.bucket_exists(state_bucket(site)):
         terraform = terraform_of(site, world, workspace)
         terraform.init(backend(site))
-        changes = terraform.changes(variables)
+        changes = infrastructure.changes(site, world, terraform, variables)
     else:
         unknown = preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket))
         changes = first_changes(site, world, workspace, variables)
-    charges = cost.monthly(site, secrets=len(NAMES))
+    charges = cost.monthly(site, secrets=len(NAMES) + (len(REPLICATED) if site.backup.replica_region else 0))
     lines = [
         f"{each.action:8} {each.address}" + "".join(f"\n{'':11}{one}" for one in each.differences) for each in changes
     ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from ops.backup import catalogue, manifest
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
-from ops.deploy import infrastructure, orphaned_instance
+from ops.deploy import infrastructure, mail_identity, orphaned_instance
 from ops.errors import Refused
 from ops.model import BucketContents, Confirm, Report
 from ops.world import World
@@ -71,23 +73,34 @@ def destroy(site: Site, world: World, *, workspace: Workspace, request: DestroyR
     with exclusive(workspace.lock, world.clock.now()), with_override(workspace.repository / "infra", _OVERRIDE) as root:
         terraform, variables = infrastructure.prepared(site, world, workspace, root)
         state = terraform.state()
-        to_delete = [each for each in resources_from(state) if not each.startswith(_BACKUPS)]
+        identity = mail_identity.not_ours(site, world, bucket, state)
+        to_delete = _to_delete(state, identity)
         losses = _losses(site, world, len(to_delete))
         if problems := blockers(losses, request):
             raise Refused(
                 "\n".join(problems), "fix each of these, then run ops destroy again", left_as="nothing was changed"
             )
         if not to_delete and not request.with_backups:
+            # A destruction that was cut off here may have deleted the identity, which others may create now.
+            mail_identity.forget_records(site, world, bucket)
             return Report("destroy", changed=False, summary=f"only the backups of {site.name} are left: nothing to do")
         orphaned_instance.require_none(state, world)
-        confirm(site.name, in_words(site, losses, request))
+        confirm(site.name, (*in_words(site, losses, request), *mail_identity.in_words(state, identity)))
+        if identity:
+            mail_identity.forget(site, world, bucket, terraform, identity)
         if request.with_backups:
             _empty_backups(site, world)
             terraform.destroy(variables)
         else:
             terraform.destroy(variables, *(f"-target={each}" for each in to_delete))
+            mail_identity.forget_records(site, world, bucket)
         _forget(site, world, workspace, request)
     return Report("destroy", changed=True, summary=_summary(site, request), facts={"resources": losses.resources})
+
+
+def _to_delete(state: Mapping[str, Any], kept: Collection[str]) -> list[str]:
+    """The addresses of the resources to destroy without --with-backups; ``kept`` stay, too."""
+    return [each for each in resources_from(state) if not each.startswith(_BACKUPS) and each not in kept]
 
 
 def blockers(losses: Losses, request: DestroyRequest) -> tuple[str, ...]:

@@ -22,28 +22,26 @@ def check(site: Site, world: World, *, workspace: Workspace) -> Report:
     host.require_session_manager(site, world)
     terraform, variables = infrastructure.prepared(site, world, workspace)
     world.tell("== infrastructure: compare")
-    changes = terraform.changes(variables)
+    changes = infrastructure.changes(site, world, terraform, variables)
     foreign = security_groups.foreign_rules(terraform, world)
     world.tell("== host: compare")
     outputs = infrastructure.outputs_from(terraform.outputs())
     material = host.material_of(site, world, workspace)
     altered = host.host(site, world, workspace, outputs, material, check=True).changed
-    unversioned = (
-        [] if world.aws_account.versioned(infrastructure.state_bucket(site)) else [infrastructure.state_bucket(site)]
-    )
-    return report_from(changes, foreign, altered, unversioned)
+    bucket = infrastructure.state_bucket(site)
+    return report_from(changes, foreign, altered, {bucket: world.aws_account.missing_settings(bucket)})
 
 
 def report_from(
     changes: Sequence[Change],
     foreign: Mapping[tuple[str, str], str],
     altered: Sequence[str],
-    unversioned: Sequence[str] = (),
+    missing_settings: Mapping[str, Sequence[str]] | None = None,
 ) -> Report:
-    """Return the report of the differences: resources, rules made by hand, tasks of the host, buckets without versioning."""
+    """Return the report of the differences: resources, rules made by hand, tasks of the host, settings that buckets lack."""
     aws = [_in_words(each) for each in changes]
     aws += [f"{group}: a rule that is not ours: {words}" for (group, _), words in foreign.items()]
-    aws += [f"bucket {bucket}: versioning is off" for bucket in unversioned]
+    aws += [f"bucket {bucket}: {each} is off" for bucket, found in (missing_settings or {}).items() for each in found]
     count = len(aws) + len(altered)
     lines = [*(f"AWS   {each}" for each in aws), *(f"host  {each}" for each in altered)]
     summary = (

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ops.config import tool_variables
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
-from ops.deploy import orphaned_instance, preflight, security_groups
+from ops.deploy import mail_identity, orphaned_instance, preflight, security_groups
 from ops.errors import Refused
 from ops.model import Change, Outputs
 from ops.world import World
-from ops.world.terraform import Terraform, with_override
+from ops.world.aws_clients import ENDPOINT_ATTEMPTS
+from ops.world.terraform import Terraform, identities_from, with_override
 
 
 def public_key(private: Path) -> str:
@@ -54,27 +55,46 @@ def prepared(site: Site, world: World, workspace: Workspace, root: Path | None =
 def infrastructure(site: Site, world: World, workspace: Workspace, key: str, *options: str) -> Outputs:
     """Create or change the resources in AWS and return Terraform's outputs; ``key`` is the operator's public ssh key.
 
-    ``options`` are Terraform's own. A second run continues one that was cut off. Raises Locked, Unavailable or OpsError
-    with Terraform's output, and for a new site Refused with every reason why the account cannot take it.
+    ``options`` are Terraform's own. A second run continues one that was cut off. The operator is not asked. Raises Locked,
+    Unavailable or OpsError with Terraform's output, and for a new site Refused with every reason why the account cannot
+    take it.
     """
-    return apply_infrastructure(site, world, workspace, key, options)[0]
+    return apply_infrastructure(site, world, workspace, key, options, agree=lambda _: None)[0]
 
 
 def apply_infrastructure(
-    site: Site, world: World, workspace: Workspace, key: str, options: Sequence[str]
+    site: Site,
+    world: World,
+    workspace: Workspace,
+    key: str,
+    options: Sequence[str],
+    *,
+    agree: Callable[[tuple[Change, ...]], None],
 ) -> tuple[Outputs, bool]:
-    """Apply the site's Terraform root and return its outputs and whether anything changed."""
+    """Apply the site's Terraform root and return its outputs and whether anything changed.
+
+    ``agree`` is called with the planned changes before the first of them, and raises Refused to stop.
+    """
     ensure_state_bucket(site, world, workspace)
     terraform = terraform_of(site, world, workspace)
     terraform.init(backend(site))
-    state = terraform.state()
+    state = mail_identity.prepare(site, world, state_bucket(site), terraform)
     orphaned_instance.require_none(state, world)
-    changed = terraform.apply(write_variables(site, workspace, key), *options, state=state)
+    changed = terraform.apply_if_agreed(write_variables(site, workspace, key), *options, agree=agree, state=state)
     closed = security_groups.close(terraform, world)
     values = terraform.outputs()
     _forget_old_host_key(workspace, values)
     _write(workspace.outputs, values)
     return outputs_from(values), changed or closed
+
+
+def changes(site: Site, world: World, terraform: Terraform, variables: Path) -> tuple[Change, ...]:
+    """Return the changes that a deployment of an existing site would make; nothing is changed.
+
+    Raises Refused when the deployment would take over an SES identity of others.
+    """
+    kept = mail_identity.to_forget(site, world, state_bucket(site), terraform.state())
+    return mail_identity.as_planned(terraform.changes(variables), kept)
 
 
 def _forget_old_host_key(workspace: Workspace, values: Mapping[str, Any]) -> None:
@@ -86,21 +106,28 @@ def _forget_old_host_key(workspace: Workspace, values: Mapping[str, Any]) -> Non
 
 
 def ensure_state_bucket(site: Site, world: World, workspace: Workspace) -> None:
-    """Make the bucket of Terraform's state if it is missing, and turn its versioning on if it is off.
+    """Make the bucket of Terraform's state if it is missing, and apply its root again if the bucket lacks a setting.
 
-    Without the bucket the site is new, and the account is checked first; raises Refused as ``preflight.require`` does. The
-    bucket cannot be in the state that it holds: it has a Terraform root of its own, which is applied once.
+    Without the bucket the site is new, and the account is checked first; raises Refused as ``preflight.require`` does, and
+    OpsError for a bucket of another account. The bucket cannot be in the state that it holds: it has a Terraform root of
+    its own. A bucket without its settings is one whose first apply was cut off, or that was changed by hand.
     """
-    if world.aws.bucket_exists(state_bucket(site)):
-        if not world.aws_account.versioned(state_bucket(site)):
-            world.aws_account.keep_versions(state_bucket(site))
-            world.tell(f"{state_bucket(site)}: versioning was off and is on again")
-        return
-    for each in preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket)):
-        world.tell(f"pre-flight: not checked: {each}")
+    bucket = state_bucket(site)
+    exists = world.aws.bucket_exists(bucket)
+    if exists:
+        missing = world.aws_account.missing_settings(bucket)
+        if not missing:
+            return
+        world.tell(f"{bucket}: {', '.join(missing)} off: applied again")
+    else:
+        for each in preflight.require(site, world, buckets=(bucket, site.backup.bucket)):
+            world.tell(f"pre-flight: not checked: {each}")
     root = _terraform(world, workspace.repository / "infra/bootstrap", workspace.state / "bootstrap", site)
     root.init({"path": str(workspace.state / "bootstrap/terraform.tfstate")})
-    root.apply(_write(workspace.state / "bootstrap/terraform.tfvars.json", _bootstrap_variables(site)))
+    variables = _write(workspace.state / "bootstrap/terraform.tfvars.json", _bootstrap_variables(site))
+    if exists and bucket not in identities_from(root.state(), "aws_s3_bucket"):
+        root.import_resource("module.state.aws_s3_bucket.permanent[0]", bucket, variables)
+    root.apply(variables)
 
 
 def _bootstrap_variables(site: Site) -> dict[str, str]:
@@ -128,7 +155,9 @@ def terraform_of(site: Site, world: World, workspace: Workspace) -> Terraform:
 
 
 def _terraform(world: World, root: Path, data: Path, site: Site) -> Terraform:
-    environment = tool_variables.ops_environment(site) | {"AWS_MAX_ATTEMPTS": "4", "AWS_S3_USE_PATH_STYLE": "true"}
+    environment = tool_variables.ops_environment(site) | {"AWS_S3_USE_PATH_STYLE": "true"}
+    if site.aws.endpoint_url:
+        environment["AWS_MAX_ATTEMPTS"] = str(ENDPOINT_ATTEMPTS)
     return Terraform(world.processes, root, data, environment, world.tell)
 
 

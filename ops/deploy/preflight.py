@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ops.config.schema import Site
+from ops.deploy import mail_identity
 from ops.errors import Refused
 from ops.model import AccountFacts
 from ops.world import World
@@ -14,7 +15,12 @@ def require(site: Site, world: World, *, buckets: tuple[str, ...]) -> tuple[str,
     ``buckets`` are the names that must be free. Nothing is changed.
     """
     facts = world.aws_account.facts(
-        name=site.name, domain=site.domain, zone=site.zone, instance_type=site.host.instance_type, buckets=buckets
+        name=site.name,
+        domain=site.domain,
+        zone=site.zone,
+        instance_type=site.host.instance_type,
+        buckets=buckets,
+        mail_domains=mail_identity.candidates(site),
     )
     world.tell(f"pre-flight: {facts.identity}")
     problems = blockers(site, facts)
@@ -58,7 +64,13 @@ def blockers(site: Site, facts: AccountFacts) -> tuple[str, ...]:
             "SES is in its sandbox and sends only to verified addresses: request production access in the SES console",
         ),
     )
-    taken = [
+    identity = mail_identity.problem(site, facts.mail_identities) if facts.mail_identities is not None else ""
+    settings = [problem for applies, problem in (*found, (bool(identity), identity)) if applies]
+    return (*settings, *_taken_names(site, facts))
+
+
+def _taken_names(site: Site, facts: AccountFacts) -> list[str]:
+    buckets = [
         f"bucket {bucket} {'exists already' if owner == 'ours' else 'belongs to another account'}: "
         f"give backup.bucket another name"
         for bucket, owner in facts.buckets.items()
@@ -68,4 +80,4 @@ def blockers(site: Site, facts: AccountFacts) -> tuple[str, ...]:
         f"name = {site.name} is in use in this account by {each}: give the site another name, or remove that resource"
         for each in facts.namesakes
     ]
-    return tuple([problem for applies, problem in found if applies] + taken + namesakes)
+    return buckets + namesakes

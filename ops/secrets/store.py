@@ -52,6 +52,9 @@ NAMES = (
     SMTP,
 )
 
+# Those with a copy in the second region (infra/secrets.tf).
+REPLICATED = ("gitea-secret-key", "restic-password")
+
 
 def secret_name(site: Site, short: str) -> str:
     """Return the full name of a secret in Secrets Manager."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from ops.config.compose_files import logs_command
 from ops.config.paths import LOCALHOST, PROJECT
 from ops.config.schema import Site
-from ops.errors import OpsError
+from ops.errors import OpsError, Unavailable
 from ops.model import Report, Secret
 from ops.secrets.store import secret_name
 from ops.world import World
@@ -24,7 +24,8 @@ def ensure_admin(site: Site, world: World, *, password: Secret | None = None) ->
     """Ensure that the site's administrator exists and can sign in with ``password`` (default: the one in Secrets Manager).
 
     A password on Gitea's command line would be visible in the process list. So the account is made with a random password,
-    and the API sets the right one, with a token that is deleted at once. Raises OpsError when Gitea refuses.
+    and the API sets the right one, with a token that is deleted at once. Raises OpsError when Gitea refuses, Unavailable
+    when its database does not answer: nothing was changed then.
     """
     password = password or world.aws.secret(secret_name(site, "admin-password"))
     if _can_sign_in(site, world, password):
@@ -47,6 +48,11 @@ def token(site: Site, world: World) -> Iterator[Secret]:
         _end_token(site, world, name)
 
 
+def database_answers(site: Site, world: World) -> bool:
+    """Whether Gitea's database answers it: without one, Gitea answers 401 to the right password and the right token."""
+    return world.https.request(site.domain, LOCALHOST, "GET", "/api/healthz").status == 200
+
+
 def users_from(listing: str) -> frozenset[str]:
     """Return the login names in the output of `gitea admin user list`, a table whose second column is the name."""
     rows = [line.split() for line in listing.splitlines()[1:]]
@@ -62,7 +68,23 @@ def token_from(output: str) -> Secret:
 
 
 def _can_sign_in(site: Site, world: World, password: Secret) -> bool:
-    return _call(site, world, "GET", "/api/v1/user", password=password).status == 200
+    status = _call(site, world, "GET", "/api/v1/user", password=password).status
+    if status == 401:
+        _require_database(site, world)
+        # The database may have been away for the first request alone.
+        status = _call(site, world, "GET", "/api/v1/user", password=password).status
+    if status == 401:
+        _require_database(site, world)
+    return status == 200
+
+
+def _require_database(site: Site, world: World) -> None:
+    if not database_answers(site, world):
+        raise Unavailable(
+            "Gitea answers 401 to the administrator, and its database does not answer: the password may be right",
+            f"look at {logs_command('postgres')}, then run ops accounts ensure-admin again",
+            left_as="nothing was changed",
+        )
 
 
 def _token(site: Site, world: World, name: str) -> Secret:
@@ -107,13 +129,15 @@ def _end_token(site: Site, world: World, name: str, password: Secret | None = No
         password = password or world.aws.secret(secret_name(site, "admin-password"))
         answer = _call(site, world, "DELETE", f"/api/v1/users/{user}/tokens/{name}", password=password)
         why = "" if answer.status in (204, 404) else f"Gitea answers {answer.status}"
+        remedy = "delete it in the settings of that account"
+        if answer.status == 401 and not database_answers(site, world):
+            why += ", and its database does not answer"
+        elif answer.status == 401:
+            remedy += ", and remove the account's second factor"
     except OpsError as error:
-        why = error.message
+        why, remedy = error.message, "delete it in the settings of that account"
     if why:
-        world.tell(
-            f"the access token {name} of {user} was not deleted: {why}; delete it in the settings of that account, "
-            "and remove the account's second factor"
-        )
+        world.tell(f"the access token {name} of {user} was not deleted: {why}; {remedy}")
 
 
 def _gitea(world: World, arguments: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,11 @@ class UpdateContext:
     def pg_upgrade_folder(self) -> Path:
         """The database's copy for another major version of PostgreSQL; after the exchange, the old database."""
         return self.folder / "anew"
+
+    @property
+    def expected(self) -> Path:
+        """The canary and the counts of an update in progress, which the new version has to show again."""
+        return self.folder / "expected.json"
 
     @property
     def rollback_record(self) -> Path:
@@ -158,10 +163,12 @@ class MaintenanceWindow:
 
 @dataclass
 class Progress:
-    """The measurements of an update for its report: the time of each step, and the time without the service."""
+    """What an update adds to its report: the time of each step and without the service, further facts and lines."""
 
     timer: StepTimer
     window: MaintenanceWindow
+    facts: dict[str, Any] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
 
     @property
     def away(self) -> float:

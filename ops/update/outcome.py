@@ -11,7 +11,8 @@ from ops.images.pins import Pin
 from ops.model import Report
 from ops.stack import notify
 from ops.timeline_chart import to_document
-from ops.update import pg_upgrade, steps
+from ops.update import data_check, pg_upgrade, steps
+from ops.update.data_check import DataLostError
 from ops.update.history import course_of, write_entry
 from ops.update.journal import Pending, Progress, UpdateContext, begin_record, pending_from
 
@@ -35,10 +36,15 @@ def commit(at: UpdateContext, pending: Pending, progress: Progress, pin: Pin, ou
         at.world.files.write(at.rollback_record, json.dumps(begin_record(pending), sort_keys=True).encode())
     elif pending.rollback:
         at.world.files.remove(at.rollback_record)
+    data_check.clean(at, pending)
     entry = write_entry(at, pending, progress, outcome, "")
     at.journal.close()
     summary = f"{planned.service} is at {pin.tag}; it was unavailable for {progress.away:.1f} s"
-    _mail(at, f"{planned.service} {planned.current.tag} -> {planned.target.tag}: {outcome}", summary)
+    _mail(
+        at,
+        f"{planned.service} {planned.current.tag} -> {planned.target.tag}: {outcome}",
+        "\n".join([summary, *progress.lines]),
+    )
     facts = {"service": planned.service, "from": str(planned.current), "to": str(pin), "outcome": outcome}
     return Report(
         "update",
@@ -46,7 +52,9 @@ def commit(at: UpdateContext, pending: Pending, progress: Progress, pin: Pin, ou
         summary,
         facts
         | {"away": progress.away, "backup": pending.backup, "durations": progress.timer.seconds}
-        | {"course": to_document(course_of(entry))},
+        | {"course": to_document(course_of(entry))}
+        | progress.facts,
+        progress.lines,
     )
 
 
@@ -57,24 +65,29 @@ def update_pins(at: UpdateContext) -> dict[str, Pin]:
     return pins.from_json(at.world.aws.read_object(bucket, pins.KEY)) if exists else {}
 
 
-def undo(at: UpdateContext, pending: Pending, progress: Progress, why: str) -> OpsError:
-    """Undo an update and return the error to raise: RolledBack, or Stranded if undoing it failed, too."""
-    planned = pending.planned
+def undo(at: UpdateContext, pending: Pending, progress: Progress, failure: OpsError | str) -> OpsError:
+    """Undo an update and return the error to raise: RolledBack, or Stranded if undoing it failed, too.
+
+    ``failure`` is the error of the new version, or the reason in words.
+    """
+    planned, why = pending.planned, failure.message if isinstance(failure, OpsError) else failure
     try:
         if not pending.undoing:
-            pending = replace(pending, with_data=steps.has_changed_data(at, pending), why=why)
+            lost = isinstance(failure, DataLostError)
+            pending = replace(pending, with_data=lost or steps.has_changed_data(at, pending), why=why)
         steps.go_back(at, pending, progress)
     except OpsError as again:
         write_entry(at, pending, progress, "stranded", f"{why}; {again.message}")
         message = f"{planned} failed ({why}), and {planned.current.tag} does not start again: {again.message}"
         _mail(at, f"{planned.service}: STRANDED", message)
         return stranded(at, pending, message)
-    lost = loss_note(at, pending)
+    note = loss_note(at, pending)
+    data_check.clean(at, pending)
     write_entry(at, pending, progress, "rolled back", why)
     at.journal.close()
     message = (
         f"{planned} failed and was rolled back to {planned.current.tag}, the site was unavailable for "
-        f"{progress.away:.1f} s: {why}{lost}"
+        f"{progress.away:.1f} s: {why}{note}"
     )
     _mail(at, f"{planned.service} {planned.current.tag} -> {planned.target.tag}: rolled back", message)
     return RolledBack(

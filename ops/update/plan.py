@@ -27,7 +27,8 @@ class UpdateRequest:
     """What to update: a service (else every service whose step an operator need not name), to a tag (else the newest).
 
     ``automatic`` applies what the policy allows, if the window is open. ``dry_run`` only returns the plan.
-    ``without_drill`` accepts backups that no recent restore drill has tested.
+    ``without_drill`` accepts backups that no recent restore drill has tested. ``accept_loss`` are tables and columns that
+    the new version may empty or remove.
     """
 
     service: str = ""
@@ -35,6 +36,7 @@ class UpdateRequest:
     automatic: bool = False
     dry_run: bool = False
     without_drill: bool = False
+    accept_loss: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def _finish_or_undo(at: UpdateContext, pending: Pending, progress: Progress) -> 
         steps.up(Run(at, pending, progress))
         steps.run_step(Run(at, pending, progress), "judge", steps.check_new_version)
     except OpsError as failed:
-        raise undo(at, pending_from(at.journal.records()) or pending, progress, failed.message) from failed
+        raise undo(at, pending_from(at.journal.records()) or pending, progress, failed) from failed
     return commit(at, pending, progress, pending.planned.target, "updated")
 
 

@@ -12,11 +12,10 @@ from ops.errors import OpsError
 from ops.images.versions import Release
 from ops.model import Secret
 from ops.stack import accounts, health
+from ops.update.canary import NAME as CANARY
 from ops.world import World
 from ops.world.https import Answer
 
-# A private repository of the administrator. The first update creates it; each update reads and clones it.
-CANARY = "ops-canary"
 _CLONED = 'rm -rf /tmp/canary && git clone -q "$1" /tmp/canary && git -C /tmp/canary rev-parse HEAD; rm -rf /tmp/canary'
 # Between two checks while a new version is watched, in seconds.
 _INTERVAL = 5.0
@@ -31,22 +30,6 @@ class SiteCheck:
     healthy: bool
     seen: str
     restarts: int
-
-
-def prepare(site: Site, world: World, token: Secret) -> str:
-    """Create the canary repository if it is missing and return its newest commit; raises OpsError if Gitea refuses it."""
-    request = {"name": CANARY, "private": True, "auto_init": True, "default_branch": "main"}
-    if _ask(site, world, token, _canary(site)).status == 404:
-        answer = _ask(site, world, token, "/api/v1/user/repos", request)
-        if answer.status != 201:
-            raise OpsError(f"Gitea answers {answer.status} to the creation of {CANARY}", "look at docker logs of gitea")
-    answer = _ask(site, world, token, f"{_canary(site)}/branches/main")
-    if answer.status != 200:
-        raise OpsError(
-            f"Gitea answers {answer.status} for {CANARY}'s branch",
-            f"remove the repository {CANARY}: the next update creates it again",
-        )
-    return str(answer.json()["commit"]["id"])
 
 
 def use(site: Site, world: World, *, project: str, release: Release, canary: str) -> tuple[str, ...]:
@@ -67,7 +50,9 @@ def use(site: Site, world: World, *, project: str, release: Release, canary: str
     with accounts.token(site, world) as token:
         for path in ("/api/v1/user", "/api/v1/repos/search?limit=1", f"{_canary(site)}/branches/main"):
             answer = _ask(site, world, token, path)
-            if answer.status != 200:
+            if answer.status == 401 and not accounts.database_answers(site, world):
+                findings.append(f"{path.partition('?')[0]} answers 401, because Gitea's database does not answer")
+            elif answer.status != 200:
                 findings.append(f"{path.partition('?')[0]} answers {answer.status} to the administrator")
         if not findings:
             findings += _clone(site, world, project, token, canary)
@@ -143,7 +128,5 @@ def _canary(site: Site) -> str:
     return f"/api/v1/repos/{site.gitea.admin_username}/{CANARY}"
 
 
-def _ask(site: Site, world: World, token: Secret, path: str, document: object = None) -> Answer:
-    method = "GET" if document is None else "POST"
-    headers = {"Authorization": f"token {token.reveal()}"}
-    return world.https.request(site.domain, LOCALHOST, method, path, headers, document)
+def _ask(site: Site, world: World, token: Secret, path: str) -> Answer:
+    return world.https.request(site.domain, LOCALHOST, "GET", path, {"Authorization": f"token {token.reveal()}"})

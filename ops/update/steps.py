@@ -13,7 +13,7 @@ from ops.images.pins import Pin
 from ops.stack import apply_secrets, health
 from ops.stack.maintenance import DRAIN_SECONDS
 from ops.stack.nginx_handover import HANDOVER_DRAIN_SECONDS, NETWORK_OWNER, NGINX, NginxStack, image_from, replace_nginx
-from ops.update import available, pg_upgrade, smoke_test
+from ops.update import available, data_check, pg_upgrade, smoke_test
 from ops.update.journal import DATA, Pending, Progress, Run, UpdateContext, needs_data
 from ops.update.plan import PlannedUpdate
 from ops.world.containers import Service
@@ -55,7 +55,7 @@ def up(run: Run) -> None:
 
 
 def check_new_version(run: Run) -> None:
-    """Test the new version and watch it; raises OpsError with each finding."""
+    """Test the new version and watch it; raises OpsError with each finding, DataLostError if it lost data."""
     at, planned = run.at, run.pending.planned
     findings = _certbot(at) if planned.service == "certbot" else _test_and_watch(run)
     if findings:
@@ -116,7 +116,8 @@ def has_changed_data(at: UpdateContext, pending: Pending) -> bool:
         with at.world.postgres.session(at.world.containers.name(at.paths.project, "postgres")) as session:
             ((number,),) = session.ask("SELECT version FROM version")
         migration = int(number)
-    return needs_data(pending, migration, answers=_new_gitea_runs(at, pending) and _gitea_answers(at))
+    answers = _new_gitea_runs(at, pending) and _gitea_answers(at)
+    return needs_data(pending, migration, answers=answers) or data_check.has_lost_rows(at, pending)
 
 
 def _steps(pending: Pending) -> tuple[tuple[str, StepFunction], ...]:
@@ -140,6 +141,7 @@ def _test_and_watch(run: Run) -> tuple[str, ...]:
     if planned.with_data:
         gitea = planned.target if planned.service == "gitea" else available.current_pins(at.compose)["gitea"]
         findings = smoke_test.use(site, at.world, project=project, release=gitea.release, canary=run.pending.canary)
+        findings = findings or data_check.findings(run)
     seconds = site.update.watch_seconds
     return (
         findings

@@ -19,9 +19,8 @@ from ops.config.schema import Site
 from ops.errors import OpsError, Refused, RolledBack, Unavailable
 from ops.images import pins
 from ops.model import Confirm, Report
-from ops.stack import accounts
 from ops.step_timer import StepTimer
-from ops.update import available, pg_upgrade, policy, smoke_test, steps
+from ops.update import available, data_check, pg_upgrade, policy, smoke_test, steps
 from ops.update.history import read_entries
 from ops.update.journal import (
     DATA,
@@ -91,7 +90,7 @@ def _plan_and_apply(at: UpdateContext, request: UpdateRequest, confirm: Confirm,
         facts = {**documents(updates), "plan": list(lines)}
         return Report("update", False, f"would update {names(updates)}", facts, lines)
     confirm(at.site.name, lines)
-    return _combined_report(_apply_each(at, updates, automatic=request.automatic), updates)
+    return _combined_report(_apply_each(at, updates, request), updates)
 
 
 def backup_fault(made: Manifest) -> str:
@@ -155,15 +154,15 @@ def _record_start(at: UpdateContext, now: datetime, updates: Sequence[PlannedUpd
         at.world.files.write(at.last_automatic, now.isoformat().encode())
 
 
-def _apply_each(at: UpdateContext, updates: Sequence[PlannedUpdate], *, automatic: bool) -> list[Report]:
+def _apply_each(at: UpdateContext, updates: Sequence[PlannedUpdate], request: UpdateRequest) -> list[Report]:
     """Apply each update. An automatic one that fails does not stop the others; its error is raised at the end."""
     reports: list[Report] = []
     failures: list[OpsError] = []
     for each in updates:
         try:
-            reports.append(_apply(at, each, automatic=automatic))
+            reports.append(_apply(at, each, request))
         except (RolledBack, Refused, Unavailable) as failed:
-            if not automatic:
+            if not request.automatic:
                 raise
             at.world.tell(f"{each}: {failed.message}")
             failures.append(failed)
@@ -187,12 +186,12 @@ def _was_taken_back(at: UpdateContext, planned: PlannedUpdate) -> bool:
     return False
 
 
-def _apply(at: UpdateContext, planned: PlannedUpdate, *, automatic: bool) -> Report:
+def _apply(at: UpdateContext, planned: PlannedUpdate, request: UpdateRequest) -> Report:
     """Apply one update, from the pull of the image to the commit of its pin."""
     with MaintenanceWindow(at) as window:
         progress = Progress(StepTimer(at.world), window)
         try:
-            pending = _prepare(at, planned, progress, automatic=automatic)
+            pending = _prepare(at, planned, progress, request)
         except OpsError as error:
             if error.exit_code == 1:
                 raise Refused(
@@ -206,7 +205,7 @@ def _apply(at: UpdateContext, planned: PlannedUpdate, *, automatic: bool) -> Rep
         try:
             steps.run_steps(Run(at, pending, progress))
         except OpsError as failed:
-            raise undo(at, pending_from(at.journal.records()) or pending, progress, failed.message) from failed
+            raise undo(at, pending_from(at.journal.records()) or pending, progress, failed) from failed
         except BaseException:
             undo(at, pending_from(at.journal.records()) or pending, progress, "it was interrupted")
             raise
@@ -226,7 +225,7 @@ def _with_digest(at: UpdateContext, planned: PlannedUpdate) -> PlannedUpdate:
     return replace(planned, target=replace(planned.target, digest=digest))
 
 
-def _prepare(at: UpdateContext, planned: PlannedUpdate, progress: Progress, *, automatic: bool) -> Pending:
+def _prepare(at: UpdateContext, planned: PlannedUpdate, progress: Progress, request: UpdateRequest) -> Pending:
     """Do all that does not interrupt the service: pull the image, take a backup, record the state before the update."""
     world, paths = at.world, at.paths
     with progress.timer.step("pull"):
@@ -238,9 +237,9 @@ def _prepare(at: UpdateContext, planned: PlannedUpdate, progress: Progress, *, a
             if why := backup_fault(made):
                 raise Refused(f"the new backup does not count as one: {why}", "run ops backup take", left_as=_UNCHANGED)
         identity, migration = made.identity, made.migration
-        with progress.timer.step("canary"), accounts.token(at.site, world) as token:
-            canary = smoke_test.prepare(at.site, world, token)
-    return Pending(planned, world.clock.now(), identity, migration, canary, automatic)
+        with progress.timer.step("canary"):
+            canary = data_check.prepare(at, planned, identity, request.accept_loss)
+    return Pending(planned, world.clock.now(), identity, migration, canary, request.automatic)
 
 
 def _make_room(at: UpdateContext, planned: PlannedUpdate) -> None:

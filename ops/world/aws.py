@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from datetime import datetime
+from typing import TypeVar
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
 from ops.model import AccessKey, Secret
+from ops.world.aws_clients import CONNECTIONS, AwsClients
 
-# Three attempts and short time-outs: an operator waits for the answer, and every verb can be run again.
-_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
+_Answer = TypeVar("_Answer")
 
 # Staging labels of secret versions. The first two are AWS's; FIRST stays with the version that Terraform wrote.
 CURRENT, PENDING, FIRST = "AWSCURRENT", "AWSPENDING", "FIRST"
@@ -23,15 +24,16 @@ CURRENT, PENDING, FIRST = "AWSCURRENT", "AWSPENDING", "FIRST"
 _LATER = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "SlowDown", "Throttling", "ThrottlingException"}
 )
+# Objects per request of a deletion (S3 API, DeleteObjects), and per round of reading.
+_BATCH = 1000
 
 
 class Aws:
     """Reads and writes the site's secrets, access keys and objects."""
 
     def __init__(self, region: str, endpoint_url: str = "") -> None:
-        self._session = boto3.Session(region_name=region)
-        self._endpoint_url = endpoint_url or None
-        self._clients: dict[str, Any] = {}
+        self._clients = AwsClients(region, endpoint_url)
+        self._client = self._clients.client
 
     def secret(self, name: str, stage: str = CURRENT) -> Secret:
         """Return the value of a secret in Secrets Manager; raises OpsError when the secret or that staging label does not exist."""
@@ -90,7 +92,7 @@ class Aws:
         Credentials of a role or of single sign-on expire, even while the program runs. Raises Unavailable without credentials.
         """
         with _translated_errors("AWS credentials"):
-            found = self._session.get_credentials()
+            found = self._clients.session.get_credentials()
             credentials = found.get_frozen_credentials() if found else None
         if credentials is None:
             raise Unavailable(
@@ -132,6 +134,23 @@ class Aws:
         with _translated_errors(f"{key} in bucket {bucket}"):
             return bytes(self._client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
+    def object_dates(self, bucket: str, prefix: str) -> dict[str, datetime]:
+        """Return the keys in a bucket that begin with ``prefix``, with the moment at which each object was written."""
+        with _translated_errors(f"bucket {bucket}"):
+            pages = self._client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            return {each["Key"]: each["LastModified"] for page in pages for each in page.get("Contents", ())}
+
+    def read_objects(self, bucket: str, keys: Sequence[str]) -> Iterator[bytes]:
+        """Return the content of each object in the order of ``keys``, read by a few threads; raises as ``read_object`` does."""
+        return self._for_each(functools.partial(self.read_object, bucket), keys)
+
+    def _for_each(self, request: Callable[[str], _Answer], keys: Sequence[str]) -> Iterator[_Answer]:
+        self._client("s3")  # The threads share it: boto3 makes clients in one thread only.
+        with ThreadPoolExecutor(CONNECTIONS) as threads:
+            # In batches, so that unread content does not fill the memory.
+            for start in range(0, len(keys), _BATCH):
+                yield from threads.map(request, keys[start : start + _BATCH])
+
     def replication(self, bucket: str, key: str) -> str:
         """Return the replication status of an object: COMPLETED, PENDING, FAILED, or "" where no replication rule applies.
 
@@ -139,6 +158,10 @@ class Aws:
         """
         with _translated_errors(f"{key} in bucket {bucket}"):
             return str(self._client("s3").head_object(Bucket=bucket, Key=key).get("ReplicationStatus", ""))
+
+    def replications(self, bucket: str, keys: Sequence[str]) -> tuple[str, ...]:
+        """Return the replication status of each object, in the order of ``keys``, as ``replication`` does."""
+        return tuple(self._for_each(functools.partial(self.replication, bucket), keys))
 
     def write_object(self, bucket: str, key: str, content: bytes) -> None:
         """Write an object; a previous object under that key stays as an older version."""
@@ -150,10 +173,14 @@ class Aws:
         with _translated_errors(f"{key} in bucket {bucket}"):
             self._client("s3").delete_object(Bucket=bucket, Key=key)
 
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._session.client(service, endpoint_url=self._endpoint_url, config=_CONFIG)
-        return self._clients[service]
+    def hide_objects(self, bucket: str, keys: Sequence[str]) -> None:
+        """Put a delete marker on each object, a thousand per request; raises OpsError that names the first that stays."""
+        for start in range(0, len(keys), _BATCH):
+            batch = [{"Key": key} for key in keys[start : start + _BATCH]]
+            with _translated_errors(f"bucket {bucket}"):
+                done = self._client("s3").delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+            for first in done.get("Errors", ())[:1]:
+                raise OpsError(f"{first['Key']} in bucket {bucket}: AWS says {first['Code']}", _REMEDY)
 
 
 _REMEDY = "check that ops deploy has run and that the role may read it"

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.errors import OpsError, Unavailable
 from ops.model import AccountFacts, BucketContents, ObjectVersion
+from ops.world import bucket_settings
+from ops.world.aws_clients import AwsClients
 
-_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 3}, s3={"addressing_style": "path"})
 _ALIVE = ["pending", "running", "stopping", "stopped"]
 # Service Quotas' codes: "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", "EC2-VPC Elastic IPs".
 _VCPUS, _ADDRESSES = "L-1216C47A", "L-0263D0A3"
@@ -31,12 +30,19 @@ class AwsAccount:
     """Queries the account in the site's region; removes rules, object versions and buckets."""
 
     def __init__(self, region: str, endpoint_url: str = "") -> None:
-        self._session = boto3.Session(region_name=region)
         self._region = region
-        self._endpoint_url = endpoint_url or None
-        self._clients: dict[str, Any] = {}
+        self._client = AwsClients(region, endpoint_url).client
 
-    def facts(self, *, name: str, domain: str, zone: str, instance_type: str, buckets: tuple[str, ...]) -> AccountFacts:
+    def facts(
+        self,
+        *,
+        name: str,
+        domain: str,
+        zone: str,
+        instance_type: str,
+        buckets: tuple[str, ...],
+        mail_domains: tuple[str, ...] = (),
+    ) -> AccountFacts:
         """Return the facts that decide whether a site called ``name`` can be made in this account.
 
         ``unknown`` names the questions that AWS did not answer, because a right is missing or the endpoint lacks the service.
@@ -56,6 +62,7 @@ class AwsAccount:
             vcpus_free=questions.ask("the quota of vCPUs", lambda: self._quota(_VCPUS) - self._vcpus_in_use()),
             addresses_free=questions.ask("the quota of addresses", lambda: self._quota(_ADDRESSES) - self._addresses()),
             mail_to_anyone=questions.ask("SES's sandbox", self._mail_to_anyone),
+            mail_identities=questions.ask("SES's identities", lambda: self._mail_identities(mail_domains)),
             buckets={bucket: self._bucket(bucket) for bucket in buckets},
             namesakes=tuple(questions.ask("the names that are taken", lambda: self._namesakes(name)) or ()),
             unknown=tuple(questions.unanswered),
@@ -64,6 +71,10 @@ class AwsAccount:
     def attached_instance(self, card: str) -> str:
         """Return the instance that a network interface is attached to, or "" without an attachment or interface."""
         return str(self._answered(card, lambda: self._holder(card)))
+
+    def mail_identities(self, domains: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the domains for which SES has an identity in this region, verified or not."""
+        return tuple(self._answered("SES's identities", lambda: self._mail_identities(domains)))
 
     def rules(self, group: str) -> dict[str, str]:
         """Return the rules of a security group by id, each as text: ``ingress tcp 8080 from 0.0.0.0/0``."""
@@ -78,15 +89,10 @@ class AwsAccount:
         verb = client.revoke_security_group_egress if egress else client.revoke_security_group_ingress
         self._answered("security groups", lambda: verb(GroupId=group, SecurityGroupRuleIds=[rule]))
 
-    def versioned(self, bucket: str) -> bool:
-        """Return whether versioning is enabled on the bucket."""
-        found = self._answered(f"bucket {bucket}", lambda: self._client("s3").get_bucket_versioning(Bucket=bucket))
-        return bool(found.get("Status") == "Enabled")
-
-    def keep_versions(self, bucket: str) -> None:
-        """Enable versioning on the bucket."""
-        request = {"Bucket": bucket, "VersioningConfiguration": {"Status": "Enabled"}}
-        self._answered(f"bucket {bucket}", lambda: self._client("s3").put_bucket_versioning(**request))
+    def missing_settings(self, bucket: str) -> tuple[str, ...]:
+        """Return which of versioning, encryption, public access block and TLS-only policy a bucket lacks."""
+        found = self._answered(f"bucket {bucket}", lambda: bucket_settings.missing(self._client("s3"), bucket))
+        return tuple(found)
 
     def contents(self, bucket: str) -> BucketContents:
         """Return what a bucket contains; zeros when it does not exist."""
@@ -227,6 +233,12 @@ class AwsAccount:
     def _mail_to_anyone(self) -> bool:
         return bool(self._client("sesv2").get_account()["ProductionAccessEnabled"])
 
+    def _mail_identities(self, domains: tuple[str, ...]) -> tuple[str, ...]:
+        # A list, because LocalStack tells of verification attributes of identities that it does not have.
+        pages = self._client("ses").get_paginator("list_identities").paginate(IdentityType="Domain")
+        existing = {each for page in pages for each in page["Identities"]}
+        return tuple(each for each in domains if each in existing)
+
     def _bucket(self, bucket: str) -> str:
         try:
             self._client("s3").head_bucket(Bucket=bucket)
@@ -293,11 +305,6 @@ class AwsAccount:
             raise Unavailable(
                 f"{what}: AWS is out of reach: {error}", "check network and credentials, then run the command again"
             ) from error
-
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._session.client(service, endpoint_url=self._endpoint_url, config=_CONFIG)
-        return self._clients[service]
 
 
 class _Questions:

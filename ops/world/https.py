@@ -65,11 +65,12 @@ class Https:
     ) -> Answer:
         """Send one request to ``address`` for ``domain``, whose certificate must be valid, and return the answer.
 
-        A ``document`` is sent as JSON. Raises Unavailable with the reason when no valid answer arrives.
+        A ``document`` is sent as JSON, bytes as they are. Raises Unavailable with the reason when no valid answer arrives.
         """
         connection = _Connection(domain, address, self._tls)
-        body = None if document is None else json.dumps(document)
-        sent = {"Content-Type": "application/json"} if body else {}
+        body = document if document is None or isinstance(document, bytes) else json.dumps(document)
+        kind = "application/octet-stream" if isinstance(document, bytes) else "application/json"
+        sent = {} if body is None else {"Content-Type": kind}
         try:
             connection.request(method, path, body, sent | dict(headers or {}))
             response = connection.getresponse()

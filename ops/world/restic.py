@@ -33,6 +33,10 @@ _FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE
 _FEATURES = "device-id-for-hardlinks=true"
 
 
+# Ids of snapshots in one command. Linux takes 2 MiB of arguments and environment (execve(2), ARG_MAX): some 28,000 ids.
+_BATCH = 1000
+
+
 class WrongPassword(Refused):
     """The repository was made with another password."""
 
@@ -103,7 +107,8 @@ class Restic:
 
     def copy(self, snapshots: Sequence[str], origin: Restic) -> None:
         """Copy snapshots from another repository into this one. Snapshots and data that are already present are not copied again."""
-        self._run(["copy", *_origin(origin), *snapshots])
+        for batch in _batches(snapshots):
+            self._run(["copy", *_origin(origin), *batch])
 
     def snapshots(self, tag: str = "") -> tuple[Snapshot, ...]:
         """Return the repository's snapshots, or only those with a tag."""
@@ -121,7 +126,8 @@ class Restic:
 
     def forget(self, snapshots: Sequence[str]) -> None:
         """Remove snapshots from the repository; their data stays until ``prune``."""
-        self._run(["forget", *snapshots])
+        for batch in _batches(snapshots):
+            self._run(["forget", *batch])
 
     def prune(self) -> None:
         """Remove data that no snapshot needs."""
@@ -314,6 +320,11 @@ def _snapshots_from(document: Sequence[Mapping[str, Any]]) -> tuple[Snapshot, ..
         )
         for each in document
     )
+
+
+def _batches(snapshots: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(snapshots), _BATCH):
+        yield snapshots[start : start + _BATCH]
 
 
 def _named(host: str, tags: Sequence[str]) -> list[str]:

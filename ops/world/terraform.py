@@ -19,6 +19,7 @@ from ops.world.terraform_mirror import cli_configuration, discover
 
 Tell = Callable[[str], None]
 _SHORT = 80
+_LOCKING = ("-lock=true", "-lock-timeout=20s")
 _MOVES_NOT_RECORDED = "Moved resource instances excluded by targeting"
 _WORTH_TELLING = re.compile(
     r"^(aws_\S+|data\.\S+|ephemeral\.\S+|module\.\S+): (Creation complete|Destruction complete|Modifi)|^(Apply|Plan|Error)"
@@ -70,7 +71,26 @@ class Terraform:
                 *options,
             ]
         )
-        return "Resources: 0 added, 0 changed, 0 destroyed" not in done.output
+        return _changed(done)
+
+    def apply_if_agreed(
+        self,
+        variables: Path,
+        *options: str,
+        agree: Callable[[tuple[Change, ...]], None],
+        state: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Plan, call ``agree`` with the changes, then apply exactly that plan; return and raise as ``apply`` does.
+
+        What ``agree`` raises ends it before the first change.
+        """
+        self._keep_what_was_begun(self.state() if state is None else state)
+        with tempfile.TemporaryDirectory() as folder:
+            planned = Path(folder) / "plan"
+            changes = self._planned(planned, variables, *_LOCKING, *options)
+            agree(changes)
+            done = self._run(["apply", "-input=false", "-no-color", *_LOCKING, str(planned)])
+        return _changed(done)
 
     def destroy(self, variables: Path, *options: str) -> None:
         """Destroy all resources of the root, or those that ``options`` name; raises as apply does."""
@@ -83,6 +103,16 @@ class Terraform:
             # A state of an older layout: Terraform refuses -target until the moves to the new addresses are recorded.
             self._run(["apply", *common, "-refresh-only"])
             self._run(["destroy", *common, *options])
+
+    def forget(self, *addresses: str) -> None:
+        """Remove resources from the state; they stay as they are."""
+        self._run(["state", "rm", "-lock-timeout=20s", *addresses])
+
+    def import_resource(self, address: str, identity: str, variables: Path) -> None:
+        """Record an existing resource in the state."""
+        self._run(
+            ["import", "-input=false", "-no-color", "-lock-timeout=20s", f"-var-file={variables}", address, identity]
+        )
 
     def plan(self, variables: Path, *options: str) -> bool:
         """Print what apply would do; returns whether it would change anything."""
@@ -100,10 +130,7 @@ class Terraform:
     def changes(self, variables: Path, *options: str) -> tuple[Change, ...]:
         """Return what apply would do, resource by resource; changes nothing."""
         with tempfile.TemporaryDirectory() as folder:
-            planned = Path(folder) / "plan"
-            if not self.plan(variables, f"-out={planned}", *options):
-                return ()
-            return changes_from(json.loads(self._output("show", "-json", str(planned))))
+            return self._planned(Path(folder) / "plan", variables, *options)
 
     def state(self) -> dict[str, Any]:
         """Return the root's state in Terraform's format; empty without a state."""
@@ -113,6 +140,12 @@ class Terraform:
     def outputs(self) -> dict[str, Any]:
         """Return the root's output values by name."""
         return {name: each["value"] for name, each in json.loads(self._output("output", "-json") or "{}").items()}
+
+    def _planned(self, path: Path, variables: Path, *options: str) -> tuple[Change, ...]:
+        """Save a plan and return its changes."""
+        if not self.plan(variables, f"-out={path}", *options):
+            return ()
+        return changes_from(json.loads(self._output("show", "-json", str(path))))
 
     def _keep_what_was_begun(self, state: Mapping[str, Any]) -> None:
         # Terraform would destroy and recreate it. That is forbidden for the data disk, and a secret's name stays in use for weeks.
@@ -134,6 +167,10 @@ class Terraform:
     def _hear(self, line: str) -> None:
         if _WORTH_TELLING.match(line):
             self._tell(f"terraform: {line}")
+
+
+def _changed(done: Finished) -> bool:
+    return "Resources: 0 added, 0 changed, 0 destroyed" not in done.output
 
 
 def unfinished_from(state: Mapping[str, Any]) -> list[str]:
@@ -253,6 +290,10 @@ def failure_from(verb: str, output: str) -> OpsError:
         unlock = f"terraform -chdir=infra force-unlock {held.group(1) if held else 'ID'}"
         return Locked(
             f"another run holds the Terraform state:\n{message}", f"wait for it; if it was killed, run {unlock}"
+        )
+    if "Saved plan is stale" in output:
+        return Locked(
+            f"another run changed the Terraform state after the plan was made:\n{message}", "run ops deploy again"
         )
     if re.search(r"no such host|connection refused|connect: |i/o timeout|Failed to query available provider", output):
         return Unavailable(

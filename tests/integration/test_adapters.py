@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import socket
@@ -12,9 +13,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import boto3
 import docker
 import pytest
 import requests
+from botocore.config import Config
 
 from ground import aws
 from ground.container import RUN_LABEL, RunContext
@@ -23,6 +26,7 @@ from ground.mail import Mailbox
 from ops.errors import Locked, OpsError, Unavailable
 from ops.model import AccessKey, Secret, SmtpCredentials
 from ops.world.aws import PENDING, Aws
+from ops.world.aws_account import AwsAccount
 from ops.world.clock import Clock
 from ops.world.containers import Containers, Ran, Service
 from ops.world.https import Https
@@ -62,6 +66,27 @@ def test_a_secret_is_read_by_name_and_the_error_for_a_missing_one_names_it(cloud
 def test_a_bucket_exists_or_does_not(cloud: FakeAws | Aws) -> None:
     assert cloud.bucket_exists("ours")
     assert not cloud.bucket_exists("not-there")
+
+
+def test_a_bucket_of_another_account_is_refused_though_it_is_open(aws_endpoint: str) -> None:
+    os.environ.update(aws.CREDENTIALS)
+    # LocalStack takes an access key of twelve digits as the account's number.
+    stranger = boto3.client(
+        "s3",
+        region_name=aws.REGION,
+        endpoint_url=aws_endpoint,
+        aws_access_key_id="111111111111",
+        aws_secret_access_key="test",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    stranger.create_bucket(Bucket="strangers", CreateBucketConfiguration={"LocationConstraint": aws.REGION})
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::strangers*"}
+    stranger.put_bucket_policy(
+        Bucket="strangers", Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    )
+    # LocalStack compares the owner at few operations (docs/localstack.md), and this is one.
+    with pytest.raises(OpsError, match="AWS says AccessDenied"):
+        AwsAccount(aws.REGION, aws_endpoint).missing_settings("strangers")
 
 
 def test_a_mail_user_s_key_is_made_listed_and_deleted(aws_endpoint: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import http.client
 import re
 import subprocess
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from socket import create_connection
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -136,8 +138,13 @@ class TestHealth:
         postgres.container.stop(timeout=10)
         try:
             answer = gitea.get("/api/healthz")
+            # Not 500: nothing may conclude from a 401 that a password is wrong.
+            signed_in = gitea.api("GET", "/user")
+            by_token = gitea.api("GET", "/user", headers={"Authorization": f"token {'a' * 40}"})
         finally:
             postgres.container.start()
+        assert (signed_in.status_code, by_token.status_code) == (401, 401)
+        assert signed_in.json()["message"] == "invalid username, password or token"
         assert answer.status_code == 424
         assert answer.json()["status"] == "fail"
         eventually(lambda: gitea.health() == 200, 30)
@@ -417,6 +424,132 @@ class TestRepositories:
         assert re.fullmatch(r"[A-Za-z0-9]{40}", token.strip())
 
 
+@pytest.fixture(scope="module")
+def full(gitea: Gitea) -> str:
+    """A private repository with a first commit, for the tests of what a repository can hold."""
+    return gitea.create_repository("full", private=True, auto_init=True)
+
+
+class TestContents:
+    """Everything that a site can hold, as the canary of an update writes it, reads it and removes it."""
+
+    def test_organization_is_made_read_and_removed_and_does_not_count_as_an_account(self, gitea: Gitea) -> None:
+        document = {"username": "team-x", "visibility": "private", "description": "of the contract"}
+        made = gitea.api("POST", "/orgs", document)
+        assert (made.status_code, made.json()["username"], made.json()["visibility"]) == (201, "team-x", "private")
+        assert gitea.api("POST", "/orgs", document).status_code == 422
+        assert gitea.api("GET", "/orgs/team-x").json()["description"] == "of the contract"
+        assert gitea.get("/api/v1/orgs/team-x").status_code == 404
+        assert "team-x" not in {user["login"] for user in gitea.api("GET", "/admin/users").json()}
+        assert "team-x" not in gitea.run("admin", "user", "list")[1]
+        assert gitea.api("DELETE", "/orgs/team-x").status_code == 204
+        assert gitea.api("GET", "/orgs/team-x").status_code == 404
+
+    def test_file_is_committed_to_a_new_branch_and_offered_as_a_pull_request(self, gitea: Gitea, full: str) -> None:
+        document = {"content": base64.b64encode(b"hello\n").decode(), "message": "add f", "new_branch": "side"}
+        made = gitea.api("POST", f"/repos/{full}/contents/f.txt", document)
+        assert made.status_code == 201
+        read = gitea.api("GET", f"/repos/{full}/contents/f.txt?ref=side").json()
+        assert (read["content"], read["encoding"]) == (document["content"], "base64")
+        assert gitea.api("GET", f"/repos/{full}/contents/none.txt?ref=side").status_code == 404
+        pull = gitea.api(
+            "POST", f"/repos/{full}/pulls", {"head": "side", "base": "main", "title": "S", "body": "of it"}
+        )
+        assert pull.status_code == 201
+        again = gitea.api("GET", f"/repos/{full}/pulls/{pull.json()['number']}").json()
+        assert (again["title"], again["body"], again["base"]["ref"]) == ("S", "of it", "main")
+        assert again["head"]["sha"] == made.json()["commit"]["sha"]
+
+    def test_issue_has_a_label_a_comment_and_an_attachment(self, gitea: Gitea, full: str) -> None:
+        label = gitea.api("POST", f"/repos/{full}/labels", {"name": "bug", "color": "#ff0000", "description": "d"})
+        assert (label.status_code, label.json()["color"]) == (201, "ff0000")
+        number = label.json()["id"]
+        issue = gitea.api("POST", f"/repos/{full}/issues", {"title": "t", "body": "b", "labels": [number]})
+        path = f"/repos/{full}/issues/{issue.json()['number']}"
+        (read,) = gitea.api("GET", path).json()["labels"]
+        assert (read["name"], read["color"], read["description"]) == ("bug", "ff0000", "d")
+        comment = gitea.api("POST", f"{path}/comments", {"body": "größer 🦜"})
+        assert comment.status_code == 201
+        assert gitea.api("GET", f"/repos/{full}/issues/comments/{comment.json()['id']}").json()["body"] == "größer 🦜"
+        assert gitea.api("GET", f"/repos/{full}/issues/comments/99999").status_code == 404
+        self._attach(gitea, f"{path}/assets?name=a.txt", "a.txt", b"attached\n")
+
+    def test_release_has_a_note_and_a_file(self, gitea: Gitea, full: str) -> None:
+        document = {"tag_name": "v1", "target_commitish": "main", "name": "one", "body": "noted"}
+        made = gitea.api("POST", f"/repos/{full}/releases", document)
+        assert made.status_code == 201
+        path = f"/repos/{full}/releases/{made.json()['id']}"
+        read = gitea.api("GET", path).json()
+        assert (read["tag_name"], read["name"], read["body"]) == ("v1", "one", "noted")
+        self._attach(gitea, f"{path}/assets?name=f.bin", "f.bin", bytes(range(256)) * 4)
+
+    def test_wiki_page_is_written_and_read(self, gitea: Gitea, full: str) -> None:
+        document = {"title": "Home", "content_base64": "d2lraQo=", "message": "m"}
+        made = gitea.api("POST", f"/repos/{full}/wiki/new", document)
+        assert (made.status_code, made.json()["sub_url"]) == (201, "Home")
+        assert gitea.api("GET", f"/repos/{full}/wiki/page/Home").json()["content_base64"] == "d2lraQo="
+        assert gitea.api("GET", f"/repos/{full}/wiki/page/None").status_code == 404
+
+    def test_lfs_object_is_uploaded_and_comes_back(self, gitea: Gitea, full: str) -> None:
+        content = bytes(range(256))
+        oid, pair = hashlib.sha256(content).hexdigest(), (ADMIN, PASSWORD)
+        batch = {"operation": "upload", "transfers": ["basic"], "objects": [{"oid": oid, "size": len(content)}]}
+        kind = "application/vnd.git-lfs+json"
+        url = f"{gitea.url}/{full}.git/info/lfs/objects"
+        asked = requests.post(
+            f"{url}/batch", json=batch, headers={"Accept": kind, "Content-Type": kind}, auth=pair, timeout=20
+        )
+        assert asked.status_code == 200
+        upload = asked.json()["objects"][0]["actions"]["upload"]
+        assert urlsplit(upload["href"]).path == f"/{full}.git/info/lfs/objects/{oid}/{len(content)}"
+        assert upload["header"]["Authorization"].startswith("Basic ")
+        assert requests.put(f"{url}/{oid}/{len(content)}", data=content, auth=pair, timeout=20).status_code == 200
+        assert requests.get(f"{url}/{oid}", auth=pair, timeout=20).content == content
+        assert requests.get(f"{url}/{oid}", timeout=20).status_code == 401
+        assert requests.get(f"{url}/{'0' * 64}", auth=pair, timeout=20).status_code == 404
+
+    def test_package_is_published_read_and_removed(self, gitea: Gitea) -> None:
+        assert gitea.api("POST", "/orgs", {"username": "team-p", "visibility": "private"}).status_code == 201
+        url, pair = f"{gitea.url}/api/packages/team-p/generic/pkg/1.0/p.bin", (ADMIN, PASSWORD)
+        content = bytes(range(256))
+        assert requests.put(url, data=content, auth=pair, timeout=20).status_code == 201
+        assert requests.put(url, data=content, auth=pair, timeout=20).status_code == 409
+        assert requests.get(url, auth=pair, timeout=20).content == content
+        assert requests.get(url, timeout=20).status_code != 200
+        # An organization with packages stays.
+        assert gitea.api("DELETE", "/orgs/team-p").status_code >= 400
+        assert gitea.api("DELETE", "/packages/team-p/generic/pkg/1.0").status_code == 204
+        assert gitea.api("DELETE", "/packages/team-p/generic/pkg/1.0").status_code == 404
+        assert gitea.api("DELETE", "/orgs/team-p").status_code == 204
+
+    def test_key_is_listed_and_read_without_its_comment_lost(self, gitea: Gitea) -> None:
+        key = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(range(32))).decode()
+        made = gitea.api("POST", "/user/keys", {"title": "of the contract", "key": key, "read_only": True})
+        assert made.status_code == 201
+        read = gitea.api("GET", f"/user/keys/{made.json()['id']}").json()
+        assert (read["title"], read["key"]) == ("of the contract", key)
+        assert read["id"] in {each["id"] for each in gitea.api("GET", "/user/keys").json()}
+        assert gitea.api("DELETE", f"/user/keys/{read['id']}").status_code == 204
+        assert gitea.api("GET", f"/user/keys/{read['id']}").status_code == 404
+
+    def test_repository_takes_its_contents_with_it(self, gitea: Gitea, full: str, postgres: Postgres) -> None:
+        assert gitea.api("DELETE", f"/repos/{full}").status_code == 204
+        for table in ("comment", "issue_label", "attachment", "release", "pull_request", "lfs_meta_object"):
+            assert postgres.sql(gitea.database, f"SELECT count(*) FROM {table}") == "0", table
+        folder = gitea.container.exec_run(["ls", f"/data/git/repositories/{ADMIN}"]).output.decode()
+        assert "full" not in folder
+
+    def _attach(self, gitea: Gitea, path: str, name: str, content: bytes) -> None:
+        files = {"attachment": (name, content)}
+        made = requests.post(f"{gitea.url}/api/v1{path}", files=files, auth=(ADMIN, PASSWORD), timeout=20)
+        assert made.status_code == 201
+        assert (made.json()["name"], made.json()["size"]) == (name, len(content))
+        where = urlsplit(made.json()["browser_download_url"]).path
+        assert where == f"/attachments/{made.json()['uuid']}"
+        assert gitea.get(where, auth=(ADMIN, PASSWORD)).content == content
+        assert gitea.get(where).status_code == 404
+
+
 class TestReleases:
     """Updates between releases, and downgrades."""
 
@@ -587,3 +720,15 @@ class TestBrokenReleases:
         assert postgres.version(copy) == 340
         assert [broken.get(path).status_code for path in ("/", "/api/v1/version", "/user/login")] == [500, 500, 500]
         assert broken.health() == 200
+
+    def test_forgets_is_well_and_has_emptied_every_comment(
+        self, updated: Updated, fleet: Fleet, postgres: Postgres
+    ) -> None:
+        copy = _copy_of(postgres, updated.gitea)
+        insert = "INSERT INTO comment (type, poster_id, issue_id, content, created_unix, updated_unix)"
+        postgres.sql(copy, f"{insert} VALUES (0, 1, 1, 'said', 0, 0)")
+        before = postgres.version(copy)
+        forgets = fleet.healthy("28.1.1-forgets", database=copy)
+        assert forgets.api("GET", "/user").status_code == 200
+        assert postgres.version(copy) == before
+        assert postgres.sql(copy, "SELECT count(*), max(content) FROM comment") == "1|"

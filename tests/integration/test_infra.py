@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -14,14 +15,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ground import run_registry
+from ops.config import tool_variables
 from ops.config.workspace import Workspace
-from ops.deploy import infrastructure
-from ops.errors import Locked, OpsError
+from ops.deploy import infrastructure, mail_identity
+from ops.errors import Locked, OpsError, Refused
 from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import rotate
 from ops.secrets.store import NAMES, credentials_from
 from ops.world import World
-from ops.world.terraform import Terraform, with_override
+from ops.world.terraform import Terraform, resources_from, with_override
 from tests.support import fakes
 from tests.support.site_in_aws import KEY, Cloud, cloud_at
 
@@ -71,6 +73,18 @@ def test_the_mail_user_has_no_access_key_at_first(cloud: Cloud, applied: Outputs
     held = cloud.client("secretsmanager").describe_secret(SecretId=applied.secret_names["smtp-credentials"])
     assert held["Name"] == "test/smtp-credentials"
     assert not held.get("VersionIdsToStages")
+
+
+def test_the_secrets_that_a_restore_in_the_second_region_needs_are_there(cloud: Cloud, applied: Outputs) -> None:
+    secrets = cloud.client("secretsmanager")
+    replicas = {
+        short: [each["Region"] for each in secrets.describe_secret(SecretId=name).get("ReplicationStatus", ())]
+        for short, name in applied.secret_names.items()
+    }
+    assert {short: regions for short, regions in replicas.items() if regions} == {
+        "gitea-secret-key": ["eu-west-1"],
+        "restic-password": ["eu-west-1"],
+    }
 
 
 def test_gitea_s_jwt_secret_is_32_bytes_of_base64(cloud: Cloud, applied: Outputs) -> None:
@@ -215,13 +229,24 @@ def test_every_resource_that_supports_tags_has_the_site_s_tags(cloud: Cloud, app
     assert [address for address, tags in tagged.items() if not site.items() <= (tags or {}).items()] == []
 
 
+SESSION_MANAGER = {
+    "ssm:UpdateInstanceInformation",
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:OpenDataChannel",
+}
+
+
 def test_the_host_s_role_is_limited_to_the_site_s_resources_and_cannot_delete_backups(
     cloud: Cloud, applied: Outputs
 ) -> None:
     access = cloud.client("iam")
-    attached = access.list_attached_role_policies(RoleName="test-host")["AttachedPolicies"]
-    assert [policy["PolicyName"] for policy in attached] == ["AmazonSSMManagedInstanceCore"]
-    assert access.list_role_policies(RoleName="test-host")["PolicyNames"] == ["site"]
+    assert access.list_attached_role_policies(RoleName="test-host")["AttachedPolicies"] == []
+    assert set(access.list_role_policies(RoleName="test-host")["PolicyNames"]) == {"session-manager", "site"}
+    document = access.get_role_policy(RoleName="test-host", PolicyName="session-manager")["PolicyDocument"]
+    (statement,) = document["Statement"]
+    assert set(statement["Action"]) == SESSION_MANAGER
     statements = access.get_role_policy(RoleName="test-host", PolicyName="site")["PolicyDocument"]["Statement"]
     bound = _all(statements, "Resource")
     secrets = cloud.client("secretsmanager")
@@ -243,7 +268,9 @@ def test_no_policy_has_a_wildcard_resource_action_or_principal(cloud: Cloud, app
     kinds = {name.split()[-2].partition(".")[0] for name in documents}
     assert kinds >= {"aws_iam_role", "aws_iam_role_policy", "aws_iam_user_policy", "aws_s3_bucket_policy"}
     for name, document in documents.items():
-        assert not [each for each in document["Statement"] if "*" in _as_list(each.get("Resource", []))], name
+        # Session Manager's channels have no ARN (access.tf).
+        bound = [each for each in document["Statement"] if set(_as_list(each["Action"])) != SESSION_MANAGER]
+        assert not [each for each in bound if "*" in _as_list(each.get("Resource", []))], name
         granted = [statement for statement in document["Statement"] if statement["Effect"] != "Deny"]
         assert not [action for action in _all(granted, "Action") if "*" in action], name
         assert not [each for each in granted if "*" in str(each.get("Principal", ""))], name
@@ -294,6 +321,40 @@ def test_dns_has_the_records_for_the_host_and_its_mail(cloud: Cloud, applied: Ou
     assert len([name for name, kind in records if kind == "CNAME" and "._domainkey.gitea.test." in name]) == 3
 
 
+def test_a_mail_identity_of_other_senders_is_refused_and_stays_as_it_is(cloud: Cloud, applied: Outputs) -> None:
+    assert applied
+    mail, sender = cloud.client("ses"), "gitea@shared.gitea.test"
+    mail.verify_domain_identity(Domain="shared.gitea.test")
+    site, before = replace(cloud.site, mail=replace(cloud.site.mail, sender=sender)), cloud.state()
+    with pytest.raises(Refused, match=r"shared\.gitea\.test that this site did not create"):
+        infrastructure.infrastructure(site, cloud.world, cloud.workspace, KEY)
+    assert "shared.gitea.test" in mail.list_identities(IdentityType="Domain")["Identities"]
+    assert cloud.state() == before
+
+
+def test_a_mail_identity_that_is_managed_elsewhere_leaves_the_state_and_is_not_deleted(
+    cloud: Cloud, applied: Outputs, tmp_path: Path
+) -> None:
+    assert applied
+    site = replace(cloud.site, mail=replace(cloud.site.mail, manage_identity=False))
+    bucket, storage = infrastructure.state_bucket(site), cloud.client("s3")
+    keys = ("test/terraform.tfstate", "test/mail-identities/gitea.test")
+    kept = {key: storage.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+    variables = tmp_path / "variables.json"
+    variables.write_text(json.dumps(tool_variables.terraform_variables(site, KEY)))
+    try:
+        state = mail_identity.prepare(site, cloud.world, bucket, cloud.terraform())
+        assert not [each for each in resources_from(state) if "ses_domain" in each or "dkim" in each]
+        changes = cloud.terraform().changes(variables, "-refresh=false")
+        assert [each for each in changes if each.action != "update"] == []
+        with pytest.raises(Refused, match="did not create"):
+            mail_identity.prepare(cloud.site, cloud.world, bucket, cloud.terraform())
+    finally:
+        for key, content in kept.items():
+            storage.put_object(Bucket=bucket, Key=key, Body=content)
+    assert "gitea.test" in cloud.client("ses").list_identities(IdentityType="Domain")["Identities"]
+
+
 # As `ops deploy` wrote it before infra/bootstrap used the module infra/bucket, then refreshed once.
 OLD_BOOTSTRAP_STATE = run_registry.REPOSITORY / "tests/data/before-layout/bootstrap-state.json"
 
@@ -321,6 +382,9 @@ def test_a_bootstrap_state_of_the_old_layout_plans_moves_and_no_changes(
     }
 
 
+MAIL_IDENTITY = ("aws_ses_domain_dkim", "aws_ses_domain_identity", "aws_ses_domain_mail_from")
+
+
 def test_a_site_s_state_of_the_old_layout_plans_moves_and_no_changes(
     cloud: Cloud, applied: Outputs, tmp_path: Path
 ) -> None:
@@ -328,12 +392,12 @@ def test_a_site_s_state_of_the_old_layout_plans_moves_and_no_changes(
     state = cloud.state()
     buckets = ("module.backup", "module.replica[0]")
     for resource in state["resources"]:
-        if resource.get("module") in buckets and resource["mode"] == "managed":
+        if resource["mode"] == "managed" and (resource.get("module") in buckets or resource["type"] in MAIL_IDENTITY):
             for instance in resource["instances"]:
                 instance.pop("index_key", None)
     with with_override(run_registry.REPOSITORY / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
         planned = _planned(cloud, root, cloud.variables(), state, tmp_path, "-refresh=false")
-    assert _moves(planned) == {
+    assert _moves(planned) == {f"{kind}.site": f"{kind}.site[0]" for kind in MAIL_IDENTITY} | {
         f"{module}.{kind}.this": f"{module}.{kind}.this[0]"
         for module in buckets
         for kind in (
@@ -373,6 +437,25 @@ def _moves(planned: dict[str, Any]) -> dict[str, str]:
         each["address"]: each["change"]["actions"] for each in resources if each["change"]["actions"] != ["no-op"]
     } == {}
     return {each["previous_address"]: each["address"] for each in resources if "previous_address" in each}
+
+
+def test_a_bootstrap_that_was_cut_off_is_applied_again_with_and_without_its_state(
+    aws_endpoint: str, tmp_path: Path
+) -> None:
+    cloud = cloud_at(aws_endpoint, tmp_path)
+    site = replace(cloud.site, backup=replace(cloud.site.backup, bucket="cut-off-gitea-backup"))
+    bucket, storage = infrastructure.state_bucket(site), cloud.client("s3")
+    storage.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    storage.put_object(Bucket=bucket, Key="test/terraform.tfstate", Body=b"precious")
+    lacking = cloud.world.aws_account.missing_settings(bucket)
+    assert {"versioning", "TLS-only policy"} <= set(lacking)
+    infrastructure.ensure_state_bucket(site, cloud.world, cloud.workspace)
+    assert cloud.world.aws_account.missing_settings(bucket) == ()
+    assert cloud.progress[0] == f"{bucket}: {', '.join(lacking)} off: applied again"
+    storage.delete_bucket_policy(Bucket=bucket)
+    infrastructure.ensure_state_bucket(site, cloud.world, cloud.workspace)
+    assert cloud.world.aws_account.missing_settings(bucket) == ()
+    assert storage.get_object(Bucket=bucket, Key="test/terraform.tfstate")["Body"].read() == b"precious"
 
 
 def test_a_locked_state_exits_8_and_names_the_holder(cloud: Cloud, applied: Outputs) -> None:

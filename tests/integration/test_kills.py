@@ -41,7 +41,10 @@ def test_wherever_an_update_is_killed_the_next_run_finishes_or_undoes_it(
         assert_one_version(host, service, to)
 
 
-@pytest.mark.parametrize(("service", "to"), [("gitea", "28.1.0"), ("gitea", "28.1.1-broken"), ("postgres", "19.0")])
+RESUMED = [("gitea", "28.1.0"), ("gitea", "28.1.1-broken"), ("gitea", "28.1.1-forgets"), ("postgres", "19.0")]
+
+
+@pytest.mark.parametrize(("service", "to"), RESUMED)
 def test_resuming_and_undoing_an_update_may_be_killed_anywhere(in_memory: Path, service: str, to: str) -> None:
     whole = FakeHost(directory=in_memory / "whole")
     run_to_end(lambda: whole.update(service, to))
@@ -59,6 +62,7 @@ def test_resuming_and_undoing_an_update_may_be_killed_anywhere(in_memory: Path, 
             else:
                 break
             assert_one_version(host, service, to)
+            assert all(host.comments())
             second += 2
 
 

@@ -12,11 +12,18 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ground.container import RUN_LABEL
+from ops.images.versions import release_from
+from ops.model import Secret
+from ops.update import canary
+from ops.world import https
 from ops.world.containers import Containers
+from tests.support import fakes
 from tests.support.compose_stack import (
     COMPOSE,
     DOMAIN,
@@ -440,6 +447,43 @@ def ssh_repository(stack: Stack, operator: dict[str, str], folder: Path, name: s
     for command in (("commit", "--quiet", "--allow-empty", "--message=one"), ("push", "--quiet", url, "main")):
         run("git", "-C", str(folder / "work"), *command, env=environment)
     return url, environment
+
+
+class ThroughNginx:
+    """The adapter to HTTPS, at the published port of this stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def request(
+        self, domain: str, address: str, method: str, path: str, headers: Mapping[str, str], document: Any = None
+    ) -> https.Answer:
+        body = document if document is None or isinstance(document, bytes) else json.dumps(document).encode()
+        kind = {"Content-Type": "application/octet-stream" if isinstance(document, bytes) else "application/json"}
+        found = self._stack.ask(path, method=method, headers=kind | dict(headers), body=body)
+        return https.Answer(found.status, body=found.body)
+
+
+def test_the_canary_of_an_update_is_written_read_and_removed_through_nginx(
+    stack: Stack, operator: dict[str, str]
+) -> None:
+    make = ["admin", "user", "generate-access-token", "--username", "operator", "--token-name", "canary"]
+    made = stack.compose("exec", "-T", "--user", "git", "gitea", "gitea", *make, "--scopes", "all")
+    token = Secret(made.strip().rpartition(" ")[2])
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=time.sleep)
+    world: Any = SimpleNamespace(https=ThroughNginx(stack), clock=clock)
+    site = fakes.site(gitea={"admin_username": "operator", "admin_email": "operator@gitea.test"})
+    release = release_from("28.1.0")
+    assert release
+    written = canary.write(site, world, token, release)
+    assert ([part.name for part in written.parts], written.skipped) == (list(canary.PARTS), {})
+    assert canary.compare(site, world, token, written.parts) == canary.Compared((), lost=False)
+    # Anonymous requests read none of it.
+    for part in written.parts:
+        assert stack.ask(part.path).status in {401, 403, 404}, part
+    canary.remove(site, world, token)
+    assert stack.ask("/api/v1/repos/operator/ops-canary", headers=operator).status == 404
+    assert stack.ask("/api/v1/orgs/ops-canary", headers=operator).status == 404
 
 
 def test_the_database_is_reachable_from_gitea_and_not_from_nginx(stack: Stack) -> None:

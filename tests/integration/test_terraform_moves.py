@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ops.errors import Refused
+from ops.model import Change
 from ops.world.process import Processes
 from ops.world.terraform import Terraform, resources_from
 
@@ -60,3 +62,25 @@ def test_a_destroy_of_some_resources_records_the_moves_of_the_others_and_leaves_
     assert resources_from(after) == ["module.backup.terraform_data.this[0]"]
     (kept,) = (each for each in after["resources"] if each["name"] == "this")
     assert kept["instances"][0]["attributes"]["id"] in before
+
+
+def test_exactly_the_plan_that_was_agreed_to_is_applied_and_a_refused_one_changes_nothing(
+    terraform: Terraform, variables: Path
+) -> None:
+    before, options = terraform.state()["resources"], ("-replace=terraform_data.host",)
+    asked: list[tuple[Change, ...]] = []
+
+    def refuse(changes: tuple[Change, ...]) -> None:
+        asked.append(changes)
+        raise Refused("no")
+
+    with pytest.raises(Refused):
+        terraform.apply_if_agreed(variables, *options, agree=refuse)
+    assert [(each.address, each.action) for each in asked[0]] == [("terraform_data.host", "replace")]
+    assert terraform.state()["resources"] == before
+    assert terraform.apply_if_agreed(variables, *options, agree=asked.append) is True
+    assert terraform.state()["resources"] != before
+    assert terraform.apply_if_agreed(variables, agree=asked.append) is False
+    assert asked[1:] == [asked[0], ()]
+    # The moves of the fixture are recorded, although nothing changed.
+    assert resources_from(terraform.state()) == ["terraform_data.host", "module.backup.terraform_data.this[0]"]

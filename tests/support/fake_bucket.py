@@ -56,6 +56,10 @@ class Bucket:
         del self.manifests[identity]
         self.hidden.add(identity)
 
+    def hide_objects(self, bucket: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.hide_object(bucket, key)
+
     def forget(self, snapshots: Sequence[str]) -> None:
         for identity in snapshots:
             self.change()

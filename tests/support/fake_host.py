@@ -26,6 +26,7 @@ from ops.world.https import Answer
 from ops.world.process import Finished
 from ops.world.restic import Snapshot, Stored
 from tests.support import fakes
+from tests.support.fake_gitea import FakeGitea
 
 CANARY = "c" * 40
 FOREVER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -49,12 +50,18 @@ RELEASES = {
     "28.1.1-sourmigration": Behaviour(340, "sour"),
     "28.1.1-midmigration": Behaviour(340, "midmigration"),
     "28.1.1-broken": Behaviour(340, "broken"),
+    "28.1.1-forgets": Behaviour(336, "forgets"),
+    "28.1.1-forgetsmigration": Behaviour(340, "forgets"),
+    "28.1.1-forgetsandsour": Behaviour(336, "forgets and fails"),
+    "28.1.1-drops": Behaviour(336, "drops"),
+    "28.1.1-dropsmigration": Behaviour(340, "drops"),
 }
 PINS = {
     "postgres": "postgres:18.6@sha256:18.6",
     "gitea": "gitea/gitea:28.0.1@sha256:28.0.1",
     "nginx": "nginx:1.30.4@sha256:1.30.4",
 }
+_REPOSITORIES = "/api/v1/repos/keeper"
 _VARIABLES = {"postgres": "POSTGRES_IMAGE", "gitea": "GITEA_IMAGE", "nginx": "NGINX_IMAGE"}
 
 
@@ -119,6 +126,9 @@ class FakeHost(fakes.FakeWorld):
     maintenance: str = "none"
     visitor_message: str = ""
     checks_with_a_push: int = 0
+    # Patterns of paths that this Gitea does not serve, because a feature is switched off, and how long a count takes.
+    not_served: list[str] = field(default_factory=list)
+    count_seconds: float = 0.0
     files: Any = None
     subvolumes: Any = None
     database: Any = None
@@ -173,6 +183,7 @@ class FakeHost(fakes.FakeWorld):
             file.write(f"{text}\n")
         database = self._database()
         database["writes"].append(text)
+        database["comments"] = [*database.get("comments", []), f"comment of {text}"]
         self._write_database(database)
         self.acknowledged.append(text)
         return True
@@ -182,6 +193,14 @@ class FakeHost(fakes.FakeWorld):
         written = (self.paths.live / "writes").read_text().split()
         assert written == self._database()["writes"]
         return written
+
+    def comments(self) -> list[str]:
+        """Return the texts of the users' comments."""
+        return list(self._database().get("comments", []))
+
+    def contents(self) -> FakeGitea:
+        """Return what is stored through the API."""
+        return FakeGitea(**self._database().get("contents", {}))
 
     def serves(self) -> bool:
         """Whether Gitea works and nginx lets users in."""
@@ -314,7 +333,7 @@ class FakeHost(fakes.FakeWorld):
             one.state = "exited"
             return
         assert not database.get("half"), "an older Gitea reads half of a migration"
-        self._write_database(database | {"migration": gitea.migration})
+        self._write_database(_damaged(database, gitea.fault) | {"migration": gitea.migration})
 
     def _status(self, path: str) -> int:
         one = self.stack["gitea"]
@@ -322,7 +341,7 @@ class FakeHost(fakes.FakeWorld):
         if one.state != "running" or fault == "hang" or self.stack["postgres"].state != "running":
             return 503
         soured = fault == "sour" and self.clock.monotonic() - one.since > 20
-        return 500 if soured or (fault == "broken" and path != "/api/healthz") else 200
+        return 500 if soured or (fault in {"broken", "forgets and fails"} and path != "/api/healthz") else 200
 
     # The web.
     def request(
@@ -334,17 +353,29 @@ class FakeHost(fakes.FakeWorld):
         if not self._nginx_runs():
             raise Unavailable("nginx does not answer")
         status = 503 if self.maintenance == "all" else self._status(path)
-        canary = self.paths.live / "canary"
         if status != 200:
             return answer(status)
         if path == "/api/v1/version":
             return answer(200, {"version": self.version().partition("-")[0]})
-        if method == "POST":
-            canary.write_text("")
-            return answer(201)
         if path.endswith("/branches/main"):
-            return answer(200 if canary.exists() else 404, {"commit": {"id": CANARY}})
-        return answer(404 if "ops-canary" in path and not canary.exists() else 200, {})
+            return answer(200 if (self.paths.live / "canary").exists() else 404, {"commit": {"id": CANARY}})
+        code, body = self._contents_answer(method, path, document)
+        return Answer(code, body=body, certificate_ends=FOREVER)
+
+    def _contents_answer(self, method: str, path: str, document: Any) -> tuple[int, bytes]:
+        canary = self.paths.live / "canary"
+        if method == "GET" and not any(each in path for each in ("ops-canary", "/user/keys", "/attachments/")):
+            return 200, b"{}"
+        if path == f"{_REPOSITORIES}/ops-canary" and method == "DELETE":
+            canary.unlink(missing_ok=True)
+        if path == "/api/v1/user/repos":
+            canary.write_text("")
+        contents = self.contents()
+        contents.not_served = self.not_served
+        code, body = contents.answer(method, path, document)
+        if method != "GET":
+            self._write_database(self._database() | {"contents": contents.to_json() | {"not_served": []}})
+        return code, body
 
     def banner(self, address: str, port: int) -> str:
         return "SSH-2.0-OpenSSH"
@@ -569,7 +600,7 @@ class FakeHost(fakes.FakeWorld):
         folder = self.scratch if second_nginx else self.paths.data / "postgresql"
         if not folder or not (second_nginx or self.stack["postgres"].state == "running"):
             raise OpsError("the database ended the session")
-        yield Session(folder, name)
+        yield Session(folder, name, self)
 
     # The repositories.
     def restic(self, repository: str, **_: Any) -> Restic:
@@ -603,6 +634,7 @@ class Session:
 
     folder: Path
     name: str
+    host: FakeHost
 
     def ask(self, statement: str) -> list[list[str]]:
         folder = self.folder
@@ -624,9 +656,30 @@ class Session:
                 return [[str(len(self._content()["writes"]) if "issue" in table else 1)]]
         return self._upgrade_answers(statement)
 
+    def _catalog(self) -> list[list[str]]:
+        """Return the tables and large columns; a release that drops the comments has none."""
+        comments = "comments" in self._content()
+        return [
+            ["public.issue", "content"],
+            ["public.session", ""],
+            *([["public.comment", "content"]] if comments else []),
+        ]
+
+    def _counts(self, table: str) -> list[list[str]]:
+        content = self._content()
+        self.host.clock.sleep(self.host.count_seconds)
+        if table == "public.session":
+            return [["500" if content["migration"] == 336 else "0"]]
+        kept = content["writes"] if table == "public.issue" else content["comments"]
+        return [[str(len(kept)), str(sum(bool(each) for each in kept))]]
+
     def _upgrade_answers(self, statement: str) -> list[list[str]]:
-        """Answer the queries of a PostgreSQL upgrade, and any other SELECT with some row."""
+        """Answer the counts and the queries of a PostgreSQL upgrade, and any other SELECT with some row."""
         match statement.split():
+            case ["SELECT", "format('%I.%I',", "nspname,", *_]:
+                return self._catalog()
+            case ["SELECT", "count(*)", "AS", *_, table]:
+                return self._counts(table)
             case ["SELECT", "rolname", *_]:
                 return [["gitea"]]
             case ["SELECT", "format('%I.%I',", "schemaname,", "tablename)", *_]:
@@ -703,6 +756,9 @@ class Bucket:
     def objects(self, bucket: str, prefix: str) -> list[str]:
         return [key for key in self.host.bucket if key.startswith(prefix)]
 
+    def read_objects(self, bucket: str, keys: Sequence[str]) -> list[bytes]:
+        return [self.read_object(bucket, key) for key in keys]
+
     def read_object(self, bucket: str, key: str) -> bytes:
         return self.host.bucket[key]
 
@@ -714,6 +770,20 @@ class Bucket:
 
     def secret(self, name: str, stage: str = "") -> Any:
         return Secret("p")
+
+
+def _damaged(database: dict[str, Any], fault: str) -> dict[str, Any]:
+    """Return the database as a release with this fault leaves it at its start."""
+    if fault == "drops":
+        return {name: each for name, each in database.items() if name != "comments"}
+    if not fault.startswith("forgets"):
+        return database
+    contents = database.get("contents", {"documents": {}})
+    documents = {
+        path: each | {"body": ""} if "/comments/" in path else each for path, each in contents["documents"].items()
+    }
+    comments = ["" for _ in database.get("comments", [])]
+    return database | {"contents": contents | {"documents": documents}, "comments": comments}
 
 
 class Busy:

@@ -271,5 +271,8 @@ class Bucket:
     def objects(self, bucket: str, prefix: str) -> list[str]:
         return [key for key in self.content if key.startswith(prefix)]
 
+    def read_objects(self, bucket: str, keys: Sequence[str]) -> list[bytes]:
+        return [self.read_object(bucket, key) for key in keys]
+
     def read_object(self, bucket: str, key: str) -> bytes:
         return self.content[key]

@@ -67,6 +67,15 @@ class FakeAws:
     def objects(self, bucket: str, prefix: str) -> tuple[str, ...]:
         return tuple(sorted(key for key in self.stored if key.startswith(prefix)))
 
+    def replication(self, bucket: str, key: str) -> str:
+        return "COMPLETED"
+
+    def replications(self, bucket: str, keys: Sequence[str]) -> tuple[str, ...]:
+        return tuple(self.replication(bucket, key) for key in keys)
+
+    def read_objects(self, bucket: str, keys: Sequence[str]) -> list[bytes]:
+        return [self.read_object(bucket, key) for key in keys]
+
     def read_object(self, bucket: str, key: str) -> bytes:
         if key not in self.stored:
             raise OpsError(f"{key} in bucket {bucket}: AWS says NoSuchKey")
@@ -77,6 +86,10 @@ class FakeAws:
 
     def hide_object(self, bucket: str, key: str) -> None:
         self.stored.pop(key, None)
+
+    def hide_objects(self, bucket: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.hide_object(bucket, key)
 
     def secret(self, name: str, stage: str = CURRENT) -> Secret:
         found = self.secrets if stage == CURRENT else self.pending
@@ -297,12 +310,16 @@ class FakeRegistry:
 class FakeAwsAccount:
     """An account with these facts and security group rules (group id to rule id to description).
 
-    ``holders`` maps a network interface to its instance.
+    ``holders`` maps a network interface to its instance; ``identities`` are the domains that SES has an identity for.
     """
 
     known: AccountFacts | None = None
     found: dict[str, dict[str, str]] = field(default_factory=dict)
     holders: dict[str, str] = field(default_factory=dict)
+    identities: frozenset[str] = frozenset()
+
+    def mail_identities(self, domains: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(each for each in domains if each in self.identities)
 
     def attached_instance(self, card: str) -> str:
         return self.holders.get(card, "")
@@ -310,6 +327,9 @@ class FakeAwsAccount:
     def facts(self, **_: Any) -> AccountFacts:
         assert self.known
         return self.known
+
+    def missing_settings(self, bucket: str) -> tuple[str, ...]:
+        return ()
 
     def rules(self, group: str) -> dict[str, str]:
         return dict(self.found.get(group, {}))

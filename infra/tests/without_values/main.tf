@@ -12,6 +12,11 @@ variable "lengths" {
   type        = map(number)
 }
 
+variable "replicas" {
+  description = "See the real module."
+  type        = map(string)
+}
+
 output "names" {
   description = "See the real module."
   value       = { for short, _ in var.lengths : short => "${var.name}/${short}" }

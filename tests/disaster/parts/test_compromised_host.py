@@ -470,9 +470,11 @@ def _prune_killed_before(site: Site, workspace: Workspace, proxy: FaultyProxy, n
     pruning = multiprocessing.get_context("spawn").Process(target=_prune, args=(site, workspace))
     before, lock = itertools.count(), threading.Lock()
     blocked: list[str] = []
+    # Objects are hidden by a request to the bucket itself.
+    prefixes = (f"/{BUCKET}/", f"/{BUCKET}?delete")
 
     def fault_for(method: str, path: str) -> Fault:
-        changes = method in {"PUT", "POST", "DELETE"} and path.startswith(f"/{BUCKET}/") and "/locks/" not in path
+        changes = method in {"PUT", "POST", "DELETE"} and path.startswith(prefixes) and "/locks/" not in path
         with lock:
             if not blocked and not (changes and next(before) == number):
                 return misbehaving.NO_FAULT

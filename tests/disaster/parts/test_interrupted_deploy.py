@@ -124,6 +124,7 @@ def test_destroying_a_site_with_its_backups_leaves_nothing_behind(cloud: Cloud, 
     assert network.describe_network_interfaces(Filters=of_the_site)["NetworkInterfaces"] == []
     (host,) = network.describe_instances(InstanceIds=[applied.instance_id])["Reservations"][0]["Instances"]
     assert host["State"]["Name"] == "terminated"
+    assert "gitea.test" not in cloud.client("ses").list_identities(IdentityType="Domain")["Identities"]
     # Other sites have their own buckets in the same account.
     left = {each["Name"] for each in cloud.client("s3").list_buckets()["Buckets"]}
     bucket = applied.backup_bucket

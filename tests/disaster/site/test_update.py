@@ -71,6 +71,8 @@ def test_a_site_of_1_22_6_is_updated_step_by_step_to_28_1_0_with_its_data_intact
         ("28.1.1-dies", False),
         ("28.1.1-midmigration", True),
         ("28.1.1-broken", True),
+        # It does not change the number in the database, and the image alone would leave every comment empty.
+        ("28.1.1-forgets", True),
     ],
 )
 def test_an_update_to_a_broken_release_is_rolled_back_without_data_loss(
@@ -86,14 +88,17 @@ def test_an_update_to_a_broken_release_is_rolled_back_without_data_loss(
 ) -> None:
     before = push(git, repository, tmp_path / "work", "before")
     issue(site, account, "before")
+    comment(site, account, "said before")
     image, migration = image_in_use(ssh), migration_in_use(ssh)
     failed = ops(ssh, "update", "gitea", "--to", tag, "--yes", code=5)
     print(f"{tag}: {failed['summary']}")
     assert (image_in_use(ssh), migration_in_use(ssh), version_of(site, account)) == (image, migration, "28.1.0")
     assert head_of(site, account, "kept") == before
     assert titles(site, account) == {"before"}
+    assert stored_comments(ssh) == ["said before"]
     after = push(git, repository, tmp_path / "work", "after")
     assert head_of(site, account, "kept") == after
+    assert ssh("sudo test -e /srv/gitea/.update/expected.json").returncode == 1
     entry = ops(ssh, "update", "history")["updates"][-1]
     record_property("course", json.dumps(entry["course"]))
     assert (entry["outcome"], entry["with_data"]) == ("rolled back", with_data)
@@ -526,6 +531,17 @@ def _leftovers_of_an_upgrade(ssh: Ssh) -> str:
 def issue(site: DeployedSite, account: Account, title: str) -> None:
     where = f"{site.url}/api/v1/repos/{account.name}/kept/issues"
     assert account.session.post(where, json={"title": title}).status_code == 201
+
+
+def comment(site: DeployedSite, account: Account, text: str) -> None:
+    where = f"{site.url}/api/v1/repos/{account.name}/kept/issues/1/comments"
+    assert account.session.post(where, json={"body": text}).status_code == 201
+
+
+def stored_comments(ssh: Ssh) -> list[str]:
+    """Return the text of every comment in the database; the canary's must not be among them."""
+    query = "SELECT content FROM comment ORDER BY id"
+    return ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{query}'").stdout.splitlines()
 
 
 def titles(site: DeployedSite, account: Account) -> set[str]:

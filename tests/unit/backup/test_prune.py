@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from ops.backup import manifest, prune
+import pytest
+
+from ops.backup import catalogue, manifest, operator_access, prune, records
 from ops.backup.manifest import Backup
 from ops.backup.prune import PrunePlan
+from ops.config.workspace import Workspace
+from ops.images import ops_image
 from ops.wal import base_backups, segments
 from ops.wal.segments import BaseBackup
 from ops.world.restic import Snapshot
@@ -81,3 +90,27 @@ def test_a_base_backup_without_a_record_is_removed_unless_it_is_the_newest() -> 
 def test_after_a_prune_only_kept_backups_are_left() -> None:
     kept = sorted(part.remote for each in MADE[:2] for part in each.parts.values())
     assert WHOLE.state() == (sorted(each.identity for each in MADE[:2]), kept, kept)
+
+
+def test_a_prune_records_itself_in_the_bucket_and_a_dry_run_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world: Any = fakes.FakeWorld()
+    repository: Any = SimpleNamespace(snapshots_or_none=lambda: (), snapshots=lambda: (), prune=lambda: None)
+    monkeypatch.setattr(ops_image, "ensure", lambda *_: SimpleNamespace(reference="ops"))
+    monkeypatch.setattr(operator_access, "open_repository", lambda *_, **__: nullcontext(repository))
+    monkeypatch.setattr(operator_access, "hidden", lambda *_: frozenset())
+
+    def run(*, dry_run: bool) -> None:
+        workspace = Workspace(tmp_path, tmp_path, tmp_path)
+        prune.prune(SITE, world, workspace=workspace, confirm=lambda *_: None, dry_run=dry_run)
+
+    run(dry_run=True)
+    assert catalogue.last_prune(SITE, world) is None
+    run(dry_run=False)
+    assert catalogue.last_prune(SITE, world) == world.clock.now()
+    (record,) = world.aws.stored.values()
+    # A wrong clock does not silence the check for years.
+    world.aws.stored[records.key_of(records.PRUNES, world.clock.now() + timedelta(days=400))] = b""
+    assert catalogue.last_prune(SITE, world) == world.clock.now()
+    assert json.loads(record) == {"schema": 1, "began": "2026-11-23T12:00:00+00:00", "removed": 0}

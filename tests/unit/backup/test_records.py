@@ -155,3 +155,18 @@ def test_a_failed_or_missing_drill_is_reported_before_a_change_of_the_site() -> 
     assert "no drill has restored a backup yet" in catalogue.drill_overdue(fakes.site(), world)
     aws.stored["drills/20261123T000000Z.json"] = records.to_json(drilled(0, "row counts differ"))
     assert "row counts differ" in catalogue.drill_overdue(fakes.site(), world)
+
+
+@pytest.mark.parametrize(
+    ("last", "since", "words"),
+    [
+        (None, None, ""),
+        (None, 30, ""),
+        (None, 31, "no prune in the 31 days since the oldest backup"),
+        (30, 400, ""),
+        (31, 400, "the last prune was 31 days ago"),
+    ],
+)
+def test_a_prune_is_due_after_30_days(last: int | None, since: int | None, words: str) -> None:
+    moment, oldest = (None if days is None else NOW - timedelta(days=days) for days in (last, since))
+    assert records.check_prune(moment, oldest, NOW) == words

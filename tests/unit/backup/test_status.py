@@ -26,6 +26,7 @@ ALL_WELL = BackupInventory(
     True,
     tuple(Verification(NOW - timedelta(days=day), OLDER.identity, day + 1) for day in range(records.SHARES)),
     (Drill(NOW - timedelta(days=1), OLDER.identity, 3600.0, 1800.0),),
+    last_prune=NOW - timedelta(days=30),
 )
 SITE = fakes.site()
 
@@ -37,7 +38,7 @@ def failing(facts: BackupInventory, now: datetime = NOW) -> dict[str, str]:
 def test_three_verified_copies_on_two_media_and_one_off_site_are_healthy() -> None:
     assert failing(ALL_WELL) == {}
     assert {each.name for each in status.check(SITE, ALL_WELL, NOW)} == {
-        "copies", "media", "elsewhere", "age", "verified", "drilled", "RTO", "RPO",
+        "copies", "media", "elsewhere", "age", "verified", "drilled", "pruned", "RTO", "RPO",
     }  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def test_three_verified_copies_on_two_media_and_one_off_site_are_healthy() -> No
         (replace(ALL_WELL, two_disks=False), "media", "on one disk"),
         (replace(ALL_WELL, backups=ALL_WELL.backups[:1], local={p.local for p in OLDER.parts.values()}), "age", "30"),
         (replace(ALL_WELL, verifications=()), "verified", "no backup was verified yet"),
+        (replace(ALL_WELL, last_prune=NOW - timedelta(days=31)), "pruned", "the last prune was 31 days ago"),
         (replace(ALL_WELL, drills=()), "drilled", "no drill has restored a backup yet"),
         (replace(ALL_WELL, drills=(Drill(NOW, "one", 3606.0, 1.0),)), "RTO", "60.1 min, 60 min are allowed"),
         (replace(ALL_WELL, drills=(Drill(NOW, "one", 1.0, 1806.0),)), "RPO", "30.1 min, 30 min are allowed"),

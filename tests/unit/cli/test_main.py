@@ -7,14 +7,16 @@ import io
 import json
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ops import report
 from ops.cli import arguments, main
+from ops.deploy import deploy
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
-from ops.model import Report
+from ops.model import Change, Report
 from ops.secrets import rotate as secrets_rotate
 from ops.stack import health
 from ops.world.process import Terminated, interrupt_code
@@ -224,3 +226,34 @@ def test_an_error_prints_the_state_left_behind_and_the_next_step_on_two_lines() 
     assert report.failure_as_text(error) == "error: m\nleft:  nothing was changed\nnext:  run ops health"
     document = json.loads(report.failure_as_json("deploy", error))
     assert (document["left_as"], document["next"]) == ("nothing was changed", "run ops health")
+
+
+def _deployment_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: Change, *more: str) -> tuple[int, bool]:
+    """Run ops deploy without a terminal with this change in Terraform's plan; return its code, and whether it went on."""
+    site, applied = tmp_path / "site.json", list[Change]()
+    site.write_text(json.dumps(fakes.site_document(host={"ssh_key": str(tmp_path / "key")})))
+    for name in ("key", "key.pub"):
+        (tmp_path / name).write_text("key")
+
+    def planned(*_: object, agree: Callable[[tuple[Change, ...]], None], **__: object) -> Report:
+        agree((change,))
+        applied.append(change)
+        return Report("deploy", True, "done")
+
+    monkeypatch.setattr(deploy, "_deploy", planned)
+    monkeypatch.setattr("sys.stdin", io.StringIO("test\n"))
+    return _main("deploy", "--site", str(site), *more), bool(applied)
+
+
+def test_a_deployment_that_replaces_something_needs_consent_and_without_it_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replaced = Change("aws_vpc.site", "aws_vpc", "replace", ('cidr_block: "10.0.0.0/16" -> "10.1.0.0/16"',))
+    assert _deployment_ends(monkeypatch, tmp_path, replaced) == (4, False)
+    assert 'replace aws_vpc.site\n  cidr_block: "10.0.0.0/16" -> "10.1.0.0/16"\n' in capsys.readouterr().err
+    assert _deployment_ends(monkeypatch, tmp_path, replaced, "--yes") == (0, True)
+
+
+def test_a_deployment_that_only_adds_or_updates_asks_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for action in ("create", "update"):
+        assert _deployment_ends(monkeypatch, tmp_path, Change("aws_x.y", "aws_x", action)) == (0, True)

@@ -125,3 +125,13 @@ def test_the_pins_of_updates_are_read_from_the_bucket_when_it_exists() -> None:
     recorded = {"gitea": Pin("gitea/gitea", "28.1.1", "sha256:1")}
     world.aws.write_object(site.backup.bucket, pins.KEY, pins.to_json(recorded))
     assert host.update_pins(site, world) == recorded  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("endpoint", "attempts"), [("http://127.0.0.1:4566", "4"), ("", None)])
+def test_terraform_s_retries_are_cut_only_for_an_endpoint_of_its_own(
+    tmp_path: Path, endpoint: str, attempts: str | None
+) -> None:
+    world: Any = fakes.FakeWorld()
+    site = fakes.site(aws={"region": "eu-central-1", "endpoint_url": endpoint})
+    environment = infrastructure.terraform_of(site, world, Workspace(tmp_path, tmp_path, tmp_path)).environment
+    assert environment.get("AWS_MAX_ATTEMPTS") == attempts

@@ -90,13 +90,17 @@ def test_no_drift_is_exit_0_and_drift_is_exit_3_item_by_item() -> None:
     assert drift.report_from([], {}, []).exit_code == 0
     changes = [Change("aws_a.b", "aws_a", "update", ('status: "Suspended" -> "Enabled"',))]
     found = drift.report_from(
-        changes, {("sg-1", "sgr-2"): "ingress tcp 8080 from 0.0.0.0/0"}, ["Write it: /etc/x"], ["b"]
+        changes,
+        {("sg-1", "sgr-2"): "ingress tcp 8080 from 0.0.0.0/0"},
+        ["Write it: /etc/x"],
+        {"b": ("versioning", "encryption")},
     )
     assert found.exit_code == 3
     assert found.lines == (
         'AWS   update aws_a.b: status: "Suspended" -> "Enabled"',
         "AWS   sg-1: a rule that is not ours: ingress tcp 8080 from 0.0.0.0/0",
         "AWS   bucket b: versioning is off",
+        "AWS   bucket b: encryption is off",
         "host  Write it: /etc/x",
     )
-    assert found.summary.startswith("4 difference(s)")
+    assert found.summary.startswith("5 difference(s)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ops.config.paths import HostPaths
 from ops.errors import Locked, OpsError, Unavailable
 from ops.restore import drill
 from ops.timeline_chart import Mark, chart_from_json
+from ops.world.containers import Ran
 from ops.world.restic import WrongPassword
 from tests.support import fakes
 
@@ -92,6 +93,21 @@ def test_an_error_while_restoring_the_backup_is_a_finding(run_drill: Callable[..
         raise OpsError("ciphertext verification failed")
 
     assert run_drill(10**6, fetch).findings == ("fetch: ciphertext verification failed",)
+
+
+@pytest.mark.parametrize("database", [True, False])
+def test_a_token_that_is_refused_while_the_database_is_away_is_a_finding_about_the_database(database: bool) -> None:
+    def command(argv: Sequence[str]) -> Ran:
+        if "generate-access-token" in argv:
+            return Ran(0, f"Access token was successfully created: {'a' * 40}")
+        if argv[0] == "curl":
+            return Ran(0 if database else 22, "")
+        return Ran(22, "The requested URL returned error: 401")
+
+    world: Any = fakes.FakeWorld(containers=fakes.FakeContainers(answers={"gitea": command}))
+    findings = drill._usage_findings(world, fakes.made(NOW, repositories={}), "keeper")
+    begins = "keeper cannot sign in" if database else "Gitea or its database does not answer on the scratch site"
+    assert [each.partition(":")[0] for each in findings] == [begins]
 
 
 def test_a_drill_with_findings_or_over_its_time_limit_has_exit_code_3() -> None:

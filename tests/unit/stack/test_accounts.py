@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ops.errors import OpsError
+from ops.errors import OpsError, Unavailable
 from ops.stack import accounts
 from ops.world.containers import Ran
 from ops.world.https import Answer
@@ -24,6 +24,8 @@ class Gitea:
     def __init__(self) -> None:
         self.passwords: dict[str, str] = {}
         self.tokens: set[str] = set()
+        # For how many more requests the database is away: Gitea answers 401 to the right password then.
+        self.away = 0
 
     def command(self, argv: Sequence[str]) -> Ran:
         if "list" in argv:
@@ -37,6 +39,11 @@ class Gitea:
         return Ran(0, f"Access token was successfully created: {TOKEN}")
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], document: Any) -> Answer:
+        if self.away > 0:
+            self.away -= 1
+            return Answer(424 if path == "/api/healthz" else 401)
+        if path == "/api/healthz":
+            return Answer(200)
         kind, _, value = headers.get("Authorization", "").partition(" ")
         user, password = base64.b64decode(value).decode().split(":") if kind == "Basic" else ("", "")
         signed_in = (kind == "token" and value == TOKEN and bool(self.tokens)) or (
@@ -83,6 +90,42 @@ def test_a_token_that_gitea_does_not_delete_is_reported() -> None:
     (left,) = gitea.tokens
     (line,) = [each for each in world.progress if left in each]
     assert "was not deleted: Gitea answers 401" in line
+
+
+def test_a_401_with_the_database_away_does_not_count_as_a_wrong_password() -> None:
+    gitea = Gitea()
+    gitea.passwords["keeper"] = PASSWORD
+    gitea.away = 2
+    world = _world(gitea)
+    with pytest.raises(Unavailable, match="401 to the administrator, and its database does not answer"):
+        _ensure(world)
+    assert world.containers.executed == []
+    assert gitea.passwords == {"keeper": PASSWORD}
+
+
+def test_a_right_password_is_not_set_again_because_the_database_was_away_for_one_request() -> None:
+    gitea = Gitea()
+    gitea.passwords["keeper"] = PASSWORD
+    gitea.away = 1
+    world = _world(gitea)
+    assert _ensure(world) is False
+    assert world.containers.executed == []
+
+
+def test_a_token_that_stays_because_the_database_is_away_does_not_blame_the_second_factor() -> None:
+    gitea = Gitea()
+    world = _world(gitea)
+
+    def without_database(method: str, path: str, headers: Mapping[str, str], document: Any) -> Answer:
+        if method == "DELETE":
+            gitea.away = 10
+        return gitea.handle(method, path, headers, document)
+
+    world.https = fakes.FakeHttps(without_database)
+    _ensure(world)
+    (line,) = [each for each in world.progress if "was not deleted" in each]
+    assert "its database does not answer" in line
+    assert "second factor" not in line
 
 
 def test_a_second_run_changes_nothing() -> None:

@@ -672,7 +672,7 @@ def test_a_release_that_was_rolled_back_is_not_tried_again_automatically(host: F
 
 
 def test_a_failed_automatic_update_does_not_stop_the_others(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    def moved(at: object, planned: PlannedUpdate, *, automatic: bool) -> Report:
+    def moved(at: object, planned: PlannedUpdate, request: UpdateRequest) -> Report:
         if planned.service in ("diun", "certbot"):
             raise RolledBack(f"{planned.service} was not healthy")
         return Report("update", True, f"{planned.service} is done")
@@ -683,10 +683,10 @@ def test_a_failed_automatic_update_does_not_stop_the_others(host: FakeHost, monk
     monkeypatch.setattr(update, "_apply", moved)
     at: Any = SimpleNamespace(world=host)
     with pytest.raises(RolledBack) as failed:
-        update._apply_each(at, steps, automatic=True)
+        update._apply_each(at, steps, UpdateRequest(automatic=True))
     assert failed.value.message == "diun was not healthy; certbot was not healthy; nginx is done"
     with pytest.raises(RolledBack) as failed:
-        update._apply_each(at, steps, automatic=False)
+        update._apply_each(at, steps, UpdateRequest())
     assert failed.value.message == "diun was not healthy"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -51,6 +52,7 @@ def test_an_account_that_has_everything_takes_the_site() -> None:
             "host.instance_type = t3.medium is not an instance type",
         ),
         ({"records": ("A git.example.org",)}, "A git.example.org exists already"),
+        ({"mail_identities": ("example.org",)}, "SES has an identity for example.org that this site did not create"),
         ({"buckets": {"a": "foreign"}}, "bucket a belongs to another account"),
         ({"buckets": {"a": "ours"}}, "bucket a exists already"),
         ({"namesakes": ("role test-host",)}, "name = test is in use in this account by role test-host"),
@@ -132,11 +134,48 @@ def test_emptying_leaves_no_version_and_no_marker_and_the_bucket_can_be_deleted(
     assert account.contents(bucket) == BucketContents(0, 0, 0)
 
 
-def test_versioning_of_a_bucket_can_be_enabled(account: AwsAccount) -> None:
-    _client("s3").create_bucket(Bucket="plain", CreateBucketConfiguration={"LocationConstraint": REGION})
-    assert account.versioned("plain") is False
-    account.keep_versions("plain")
-    assert account.versioned("plain") is True
+def test_each_setting_that_a_state_bucket_lacks_is_named(account: AwsAccount) -> None:
+    storage = _client("s3")
+    storage.create_bucket(Bucket="plain", CreateBucketConfiguration={"LocationConstraint": REGION})
+    assert account.missing_settings("plain") == (
+        "versioning",
+        "encryption",
+        "public access block",
+        "TLS-only policy",
+    )
+    storage.put_bucket_versioning(Bucket="plain", VersioningConfiguration={"Status": "Enabled"})
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    storage.put_bucket_encryption(Bucket="plain", ServerSideEncryptionConfiguration={"Rules": [rule]})
+    closed = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+    storage.put_public_access_block(Bucket="plain", PublicAccessBlockConfiguration=closed)
+    storage.put_bucket_policy(Bucket="plain", Policy=json.dumps({"Statement": [TLS_ONLY]}))
+    assert account.missing_settings("plain") == ()
+
+
+TLS_ONLY = {
+    "Effect": "Deny",
+    "Principal": "*",
+    "Action": "s3:*",
+    "Resource": ["arn:aws:s3:::plain", "arn:aws:s3:::plain/*"],
+    "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"Effect": "Allow"}, {"Action": "s3:GetObject"}, {"Condition": {"Bool": {"aws:SecureTransport": "true"}}}],
+)
+def test_another_policy_does_not_count_as_tls_only(account: AwsAccount, change: dict[str, Any]) -> None:
+    storage, name = _client("s3"), f"other-{'-'.join(change).lower()}"
+    storage.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    storage.put_bucket_policy(Bucket=name, Policy=json.dumps({"Statement": [TLS_ONLY | change]}))
+    assert "TLS-only policy" in account.missing_settings(name)
+
+
+def test_only_identities_that_ses_has_are_found(account: AwsAccount) -> None:
+    _client("ses").verify_domain_identity(Domain="shared.example.org")
+    domains = ("git.shared.example.org", "shared.example.org")
+    assert account.mail_identities(domains) == ("shared.example.org",)
 
 
 def test_a_bucket_whose_versions_cannot_be_listed_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:

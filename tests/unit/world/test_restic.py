@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -56,3 +57,27 @@ def test_one_command_lists_snapshots_or_finds_that_the_repository_does_not_exist
     assert repository(tmp_path, Asked(_NO_REPOSITORY)).snapshots_or_none() is None
     with pytest.raises(OpsError, match="restic fails"):
         repository(tmp_path, Asked(1)).snapshots_or_none()
+
+
+# One backup a quarter of an hour, three parts each, for 100 days: more than Linux takes in one argument list.
+MANY = [f"{number:064x}" for number in range(28_800)]
+
+
+@pytest.mark.parametrize("verb", ["forget", "copy"])
+def test_any_number_of_snapshots_fits_the_argument_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    program = tmp_path / "bin/restic"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!/bin/sh\nfor id; do case $id in 0000*) echo $id;; esac; done >>{tmp_path}/ids; echo >>{tmp_path}/runs\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    real = Restic(Processes(), str(tmp_path / "repository"), tmp_path / "password", tmp_path / "cache")
+    if verb == "forget":
+        real.forget(MANY)
+    else:
+        real.copy(MANY, real)
+    assert (tmp_path / "ids").read_text().split() == MANY
+    assert len((tmp_path / "runs").read_text()) == 29

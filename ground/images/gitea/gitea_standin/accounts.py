@@ -96,7 +96,7 @@ def user_of_id(database: Database, number: int) -> User | None:
 
 def all_users(database: Database) -> list[User]:
     """Every account, oldest first."""
-    return [_user_from(row) for row in database.rows('SELECT * FROM "user" ORDER BY id')]
+    return [_user_from(row) for row in database.rows('SELECT * FROM "user" WHERE type = 0 ORDER BY id')]
 
 
 def check_password(database: Database, login: str, password: str) -> User | None:

@@ -12,7 +12,7 @@ from werkzeug import Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, abort
 from werkzeug.routing import Map
 
-from . import api, githttp, health, identity, internal, log, pages
+from . import api, contents, githttp, health, identity, internal, log, pages, storage
 from .context import Context, Handler, Instance
 from .release import Fault
 from .web import Challenge, Request, json_response, text_response
@@ -30,6 +30,7 @@ class Application:
     def __init__(self, instance: Instance, good_for: float) -> None:
         self._instance = instance
         routes = [*health.routes(), *api.routes(), *internal.routes(), *githttp.routes(), *pages.routes()]
+        routes += [*contents.routes(), *storage.routes()]
         self._routes = Map(routes, strict_slashes=False, merge_slashes=False).bind("")
         self._started = time.monotonic()
         self._good_for = good_for

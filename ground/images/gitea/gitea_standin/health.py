@@ -19,7 +19,7 @@ from .web import text_response
 
 _STARTED = time.time()
 _COUNTED = {
-    "gitea_users": '"user"',
+    "gitea_users": '"user" WHERE type = 0',
     "gitea_repositories": "repository",
     "gitea_issues": "issue",
     "gitea_publickeys": "public_key",

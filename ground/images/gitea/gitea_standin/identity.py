@@ -5,16 +5,25 @@ from __future__ import annotations
 from .accounts import check_password, find_token, user_of_id
 from .context import SESSION_COOKIE, Identity, Instance
 from .credentials import looks_like_token
-from .database import Database
+from .database import Database, DatabaseError
 from .web import Request, challenge
 
 _WRONG = "invalid username, password or token"
 # First part of an API path to the category of scopes that guards it.
 _CATEGORIES = {"admin": "admin", "user": "user", "users": "user", "repos": "repository"}
+_CATEGORIES |= {"orgs": "organization", "packages": "package"}
 
 
 def identify(instance: Instance, request: Request) -> Identity | None:
     """The author of the request; None for an anonymous one. Aborts with 401 for wrong credentials."""
+    try:
+        return _identified(instance, request)
+    except DatabaseError:
+        # As Gitea does: without its database, it takes every password and token for a wrong one.
+        return challenge(_WRONG) if "Authorization" in request.headers else None
+
+
+def _identified(instance: Instance, request: Request) -> Identity | None:
     given, database = request.authorization, instance.database
     if request.headers.get("Authorization", "").lower().startswith("basic "):
         return _from_basic(database, given.username or "", given.password or "") if given else challenge(_WRONG)
@@ -35,7 +44,7 @@ def allows(identity: Identity, method: str, path: str) -> bool:
 
 def valid_scopes(scopes: list[str]) -> bool:
     """Whether Gitea knows every one of the scopes."""
-    names = {*_CATEGORIES.values(), "issue", "organization", "package", "notification", "activitypub", "misc"}
+    names = {*_CATEGORIES.values(), "issue", "notification", "activitypub", "misc"}
     known = {"all", "public-only", *(f"{level}:{name}" for level in ("read", "write") for name in names)}
     return bool(scopes) and set(scopes) <= known
 

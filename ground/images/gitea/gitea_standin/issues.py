@@ -14,13 +14,16 @@ from .repositories import Repository
 class Issue:
     """One issue; `index` is its number within the repository."""
 
+    id: int
     index: int
     title: str
     body: str
 
 
-def create(database: Database, repository: Repository, poster: User, title: str, body: str) -> Issue:
-    """Makes an issue with the repository's next number."""
+def create(
+    database: Database, repository: Repository, poster: User, title: str, body: str, *, is_pull: bool = False
+) -> Issue:
+    """Makes an issue or a pull request with the repository's next number."""
     now = int(time.time())
     with database.transaction() as connection:
         # One statement takes the number, so that two concurrent issues get different ones.
@@ -30,9 +33,9 @@ def create(database: Database, repository: Repository, poster: User, title: str,
             (repository.id,),
         ).fetchone()["max_index"]
         row = connection.execute(
-            'INSERT INTO issue (repo_id, "index", poster_id, name, content, created_unix, updated_unix) '
-            "VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING *",
-            (repository.id, number, poster.id, title, body, now, now),
+            'INSERT INTO issue (repo_id, "index", poster_id, name, content, is_pull, created_unix, updated_unix) '
+            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING *",
+            (repository.id, number, poster.id, title, body, is_pull, now, now),
         ).fetchone()
     return _issue_from(row)
 
@@ -56,4 +59,4 @@ def find(database: Database, repository: Repository, index: int) -> Issue | None
 
 
 def _issue_from(row: Row) -> Issue:
-    return Issue(row["index"], row["name"], row["content"])
+    return Issue(row["id"], row["index"], row["name"], row["content"])

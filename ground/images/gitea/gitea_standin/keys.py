@@ -29,6 +29,7 @@ class PublicKey:
     id: int
     owner_id: int
     title: str
+    content: str
 
 
 def add_key(database: Database, owner: User, title: str, text: str, config: Path) -> PublicKey:
@@ -110,4 +111,4 @@ def _fingerprint_of(text: str) -> str:
 
 
 def _key_from(row: Row) -> PublicKey:
-    return PublicKey(row["id"], row["owner_id"], row["name"])
+    return PublicKey(row["id"], row["owner_id"], row["name"], row["content"])

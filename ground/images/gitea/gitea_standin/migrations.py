@@ -22,6 +22,8 @@ BASE = (
         full_name varchar(255) NOT NULL DEFAULT '', email varchar(255) UNIQUE NOT NULL, passwd varchar(255) NOT NULL,
         passwd_hash_algo varchar(255) NOT NULL, salt varchar(32) NOT NULL, must_change_password boolean NOT NULL,
         is_active boolean NOT NULL DEFAULT true, is_admin boolean NOT NULL DEFAULT false,
+        type integer NOT NULL DEFAULT 0, description varchar(255) NOT NULL DEFAULT '',
+        visibility varchar(16) NOT NULL DEFAULT 'public',
         is_restricted boolean NOT NULL DEFAULT false, prohibit_login boolean NOT NULL DEFAULT false,
         created_unix bigint NOT NULL, updated_unix bigint NOT NULL, last_login_unix bigint NOT NULL DEFAULT 0)""",
     """CREATE TABLE repository (
@@ -47,6 +49,33 @@ BASE = (
     """CREATE TABLE action_runner_token (
         id bigserial PRIMARY KEY, token varchar(255) UNIQUE NOT NULL, owner_id bigint NOT NULL DEFAULT 0,
         repo_id bigint NOT NULL DEFAULT 0, is_active boolean NOT NULL, created bigint NOT NULL)""",
+    """CREATE TABLE comment (
+        id bigserial PRIMARY KEY, type integer NOT NULL DEFAULT 0, poster_id bigint NOT NULL,
+        issue_id bigint NOT NULL REFERENCES issue ON DELETE CASCADE, content text,
+        created_unix bigint NOT NULL, updated_unix bigint NOT NULL)""",
+    """CREATE TABLE label (
+        id bigserial PRIMARY KEY, repo_id bigint NOT NULL REFERENCES repository ON DELETE CASCADE,
+        name varchar(255) NOT NULL, description varchar(255) NOT NULL, color varchar(10) NOT NULL)""",
+    """CREATE TABLE issue_label (
+        id bigserial PRIMARY KEY, issue_id bigint NOT NULL REFERENCES issue ON DELETE CASCADE,
+        label_id bigint NOT NULL REFERENCES label ON DELETE CASCADE)""",
+    """CREATE TABLE release (
+        id bigserial PRIMARY KEY, repo_id bigint NOT NULL REFERENCES repository ON DELETE CASCADE,
+        tag_name varchar(255) NOT NULL, title varchar(255), note text, sha1 varchar(64), UNIQUE (repo_id, tag_name))""",
+    """CREATE TABLE attachment (
+        id bigserial PRIMARY KEY, uuid varchar(36) UNIQUE NOT NULL, name varchar(255) NOT NULL, size bigint NOT NULL,
+        repo_id bigint NOT NULL REFERENCES repository ON DELETE CASCADE, issue_id bigint NOT NULL DEFAULT 0,
+        release_id bigint NOT NULL DEFAULT 0)""",
+    """CREATE TABLE pull_request (
+        id bigserial PRIMARY KEY, issue_id bigint NOT NULL REFERENCES issue ON DELETE CASCADE,
+        head_branch varchar(255) NOT NULL, base_branch varchar(255) NOT NULL)""",
+    """CREATE TABLE lfs_meta_object (
+        id bigserial PRIMARY KEY, oid varchar(255) NOT NULL, size bigint NOT NULL,
+        repository_id bigint NOT NULL REFERENCES repository ON DELETE CASCADE, UNIQUE (oid, repository_id))""",
+    """CREATE TABLE package_file (
+        id bigserial PRIMARY KEY, owner_id bigint NOT NULL REFERENCES "user", package varchar(255) NOT NULL,
+        version varchar(255) NOT NULL, name varchar(255) NOT NULL, hash_sha256 varchar(64) NOT NULL,
+        UNIQUE (owner_id, package, version, name))""",
 )
 
 
@@ -61,7 +90,9 @@ class Migration:
 
 # Migrations that are not listed here change tables that the stand-in does not have.
 _STATEMENTS = {
-    299: ["ALTER TABLE issue ADD COLUMN content_version integer NOT NULL DEFAULT 0"],
+    299: [
+        f"ALTER TABLE {table} ADD COLUMN content_version integer NOT NULL DEFAULT 0" for table in ("issue", "comment")
+    ],
     305: ["CREATE TABLE repo_license (id bigserial PRIMARY KEY, repo_id bigint NOT NULL, license varchar(255))"],
     311: ["ALTER TABLE issue ADD COLUMN time_estimate bigint NOT NULL DEFAULT 0"],
     313: ["CREATE TABLE issue_pin (id bigserial PRIMARY KEY, repo_id bigint, issue_id bigint, pin_order integer)"],
@@ -167,6 +198,9 @@ def migrate(connection: Connection, release: Release) -> None:
         log.info(_WHERE, f"Migration[{step.number}]: {step.title}")
         _run(connection, step, release)
         connection.execute("UPDATE version SET version = %s WHERE id = 1", (step.number + 1,))
+    if release.fault is Fault.FORGETS:
+        connection.execute("ALTER TABLE comment DROP COLUMN content")
+        connection.execute("ALTER TABLE comment ADD COLUMN content text")
 
 
 def _install(connection: Connection, release: Release) -> None:

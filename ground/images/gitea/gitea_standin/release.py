@@ -18,6 +18,7 @@ class Fault(Enum):
     DIES = "dies"
     MIDMIGRATION = "midmigration"
     BROKEN = "broken"
+    FORGETS = "forgets"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ _DATABASE_VERSIONS = {
     "28.1.1-dies": 338,
     "28.1.1-midmigration": 340,
     "28.1.1-broken": 340,
+    "28.1.1-forgets": 338,
 }
 
 

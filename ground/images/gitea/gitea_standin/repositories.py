@@ -14,6 +14,8 @@ from .database import Database, Duplicate, Row
 from .settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+# The name and the text of a file in the root of a repository, and the message of its commit.
+NewFile = tuple[str, str, str]
 
 
 class RepositoryExistsError(Exception):
@@ -67,6 +69,16 @@ def path_of(settings: Settings, repository: Repository) -> Path:
     return settings.repositories / repository.owner_name.lower() / f"{repository.name.lower()}.git"
 
 
+def wiki_path_of(settings: Settings, repository: Repository) -> Path:
+    """The path of the bare repository of the wiki, which exists once the wiki has a page."""
+    return path_of(settings, repository).with_name(f"{repository.name.lower()}.wiki.git")
+
+
+def stored_file(folder: Path, name: str) -> Path:
+    """The path of an attachment, an LFS object or a package's file: Gitea spreads them over folders, too."""
+    return folder / name[:2] / name[2:4] / name
+
+
 def create(database: Database, settings: Settings, owner: User, new: NewRepository) -> Repository:
     """Creates row and bare repository, or neither. Raises BadNameError, RepositoryExistsError, GitError or OSError."""
     reserved = new.name in {".", "..", "-"} or new.name.lower().endswith((".git", ".wiki"))
@@ -86,12 +98,16 @@ def create(database: Database, settings: Settings, owner: User, new: NewReposito
 
 
 def delete(database: Database, settings: Settings, repository: Repository) -> None:
-    """Removes row, issues and bare repository. Raises OSError."""
+    """Removes the row, everything that refers to it, and its files. Raises OSError."""
+    attached = database.rows("SELECT uuid FROM attachment WHERE repo_id = %s", repository.id)
     with database.transaction() as connection:
         connection.execute("DELETE FROM issue WHERE repo_id = %s", (repository.id,))
         connection.execute("DELETE FROM issue_index WHERE group_id = %s", (repository.id,))
         connection.execute("DELETE FROM repository WHERE id = %s", (repository.id,))
-    shutil.rmtree(path_of(settings, repository), ignore_errors=True)
+    for row in attached:
+        stored_file(settings.data_directory / "attachments", row["uuid"]).unlink(missing_ok=True)
+    for folder in (path_of(settings, repository), wiki_path_of(settings, repository)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def delete_all_of(database: Database, settings: Settings, owner: User) -> None:
@@ -178,23 +194,34 @@ def _insert(database: Database, owner: User, new: NewRepository) -> Repository:
     return _repository_from(row)
 
 
+def make_bare(settings: Settings, folder: Path, branch: str) -> None:
+    """Makes an empty bare repository. Raises GitError."""
+    options = ("--quiet", "--bare", "--template=", f"--initial-branch={branch}")
+    git.run(settings.data_directory, folder.parent, "init", *options, str(folder))
+
+
 def _make_on_disk(settings: Settings, folder: Path, repository: Repository, new: NewRepository) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    options = ("--quiet", "--bare", "--template=", f"--initial-branch={new.default_branch}")
-    git.run(settings.data_directory, folder.parent, "init", *options, str(folder))
+    make_bare(settings, folder, new.default_branch)
     hooks.write(folder, settings.path)
     if new.auto_init:
-        _first_commit(settings, folder, repository)
+        readme = ("README.md", f"# {repository.name}\n", "Initial commit")
+        commit_file(settings, folder, repository.owner_name, readme, to=repository.default_branch)
 
 
-def _first_commit(settings: Settings, folder: Path, repository: Repository) -> None:
+def commit_file(settings: Settings, folder: Path, author: str, new: NewFile, *, to: str, base: str = "") -> str:
+    """Commits a file onto the branch `base` ("" for no parent) as the branch `to`; the commit. Raises GitError."""
+    name, content, message = new
+
     def run(*arguments: str, text: str = "") -> str:
-        return git.run(settings.data_directory, folder, *arguments, text=text, author=repository.owner_name)
+        return git.run(settings.data_directory, folder, *arguments, text=text, author=author)
 
-    blob = run("hash-object", "-w", "--stdin", text=f"# {repository.name}\n")
-    tree = run("mktree", text=f"100644 blob {blob}\tREADME.md\n")
-    commit = run("commit-tree", tree, text="Initial commit\n")
-    run("update-ref", f"refs/heads/{repository.default_branch}", commit)
+    entries = [line for line in run("ls-tree", base).splitlines() if not line.endswith(f"\t{name}")] if base else []
+    blob = run("hash-object", "-w", "--stdin", text=content)
+    tree = run("mktree", text="".join(f"{line}\n" for line in [*entries, f"100644 blob {blob}\t{name}"]))
+    commit = run("commit-tree", tree, *(["-p", base] if base else []), text=f"{message}\n")
+    run("update-ref", f"refs/heads/{to}", commit)
+    return commit
 
 
 def _repository_from(row: Row) -> Repository:
