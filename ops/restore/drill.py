@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
-from ops.backup import catalogue, contents, records, repositories
+from ops.backup import caches, catalogue, contents, records, repositories, witness
 from ops.backup.manifest import Manifest
 from ops.backup.records import Drill, due, to_json
 from ops.backup.repositories import DUMP, REPOSITORIES, Repositories
@@ -36,7 +36,8 @@ _HEALTHY_SECONDS = 300
 _CLONED_REPOSITORIES = 3
 _FSCK = f"""cd /data/{REPOSITORIES} 2>/dev/null || exit 0
 find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each; do
-    git -C "$each" fsck --full --no-dangling --no-progress >/tmp/said 2>&1 || echo "${{each#./}}: $(tail -n 1 /tmp/said)"
+    git -c safe.directory='*' -C "$each" fsck --full --no-dangling --no-progress >/tmp/said 2>&1 ||
+        echo "${{each#./}}: $(tail -n 1 /tmp/said)"
 done"""
 _SIGN_IN = """printf 'header = "Authorization: token %s"\\n' "$TOKEN" |
 curl -fsS -K - -o /dev/null http://127.0.0.1:3000/api/v1/user"""
@@ -163,6 +164,7 @@ def _fetch(world: World, both: Repositories, chosen: Manifest, scratch: Path) ->
     data = chosen.parts["data"].remote
     both.remote.restore(data, scratch / "gitea", include=folder_of(both.remote, data))
     world.btrfs.own_like(scratch.parent / "gitea", scratch / "gitea")
+    caches.clear(scratch / "gitea")
 
 
 def _database(world: World, both: Repositories, chosen: Manifest, scratch: Path, command: Sequence[str]) -> None:
@@ -174,8 +176,10 @@ def _database(world: World, both: Repositories, chosen: Manifest, scratch: Path,
 
 def _differences(world: World, paths: HostPaths, chosen: Manifest, scratch: Path) -> list[str]:
     with world.postgres.session(world.containers.name(PROJECT, "postgres")) as session:
-        rows = dict(contents.content(session).rows)
-    return staging.compare(chosen, rows, contents.refs(world, paths, scratch / "gitea"))
+        rows, expected = dict(contents.content(session).rows), witness.expected(session)
+    refs, folders = contents.refs(world, paths, scratch / "gitea"), witness.folders(scratch / "gitea")
+    missing = witness.missing_lines(witness.missing(refs, expected, folders), chosen.identity)
+    return [*staging.compare(chosen, rows, refs), *missing]
 
 
 def _fsck_findings(world: World, paths: HostPaths, scratch: Path) -> list[str]:
