@@ -202,3 +202,12 @@ def in_bytes(size: int) -> str:
 
 
 Confirm = Callable[[str, Sequence[str]], None]
+
+
+@dataclass(frozen=True)
+class UnitRun:
+    """A running container of ``ops`` that a systemd unit started: its name, the unit and that start's invocation ID."""
+
+    name: str
+    unit: str
+    invocation: str

@@ -115,7 +115,11 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class GiteaSettings:
-    """Gitea's own settings."""
+    """Gitea's own settings.
+
+    ``upload_limit_mib`` limits each request of browsers and of the API, ``transfer_limit_mib`` each push, LFS object, package,
+    layer of a container image and artifact; 0 is no limit.
+    """
 
     title: str = _key(checks.is_title, "give the site a title", "Gitea", checks.explain_title)
     admin_username: str = _key(
@@ -130,6 +134,7 @@ class GiteaSettings:
         2222,
     )
     upload_limit_mib: int = _key(between(1, 4096), "give a size in MiB from 1 to 4096", 512)
+    transfer_limit_mib: int = _key(between(0, 1024 * 1024), "give a size in MiB to 1048576, or 0 for no limit", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,9 +241,19 @@ class Update:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The budget; 0 means none. AWS mails the contact at 80 % of it, and when the forecast exceeds it."""
+    """The budget, and the limits of git's sshd; 0 means none.
+
+    AWS mails the contact at 80 % of the budget, and when the forecast exceeds it. sshd refuses a connection while
+    ``ssh_logins`` others, or ``ssh_logins_per_address`` from the same address, have not logged in yet. With
+    ``ssh_penalties`` it also refuses an address for some time after wrong keys: all users behind that address.
+    """
 
     monthly_budget_usd: int = _key(between(0, 1_000_000), "give a whole number of US dollars, or 0 for no budget", 0)
+    ssh_logins: int = _key(between(10, 1000), "give a number from 10 to 1000", 200)
+    ssh_logins_per_address: int = _key(
+        between(0, 1000), "give a number from 1 to 1000, or 0 for no limit of its own", 0
+    )
+    ssh_penalties: bool = _key(anything, "give true or false", False)
 
 
 @dataclass(frozen=True, kw_only=True)

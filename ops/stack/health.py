@@ -13,7 +13,7 @@ from ops.config.compose_files import logs_command
 from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, LOCALHOST, PROJECT, SECRETS_DIRECTORY
 from ops.config.schema import Site
 from ops.errors import OpsError
-from ops.model import CLOCK_DRIFT, Probe, Report
+from ops.model import CLOCK_DRIFT, Probe, Report, UnitRun
 from ops.report import line
 from ops.stack import secrets_in_use
 from ops.wal import segments
@@ -24,6 +24,8 @@ from ops.world.containers import FROZEN_SECONDS, NEVER, Service
 CERTIFICATE_LEFT = timedelta(days=10)
 # The WAL stream writes its progress to this file.
 STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
+# systemd's links from a unit's name to the ID of its present invocation (systemd.exec(5), $INVOCATION_ID).
+UNITS = Path("/run/systemd/units")
 MIN_FREE_BYTES, MIN_FREE_SHARE = 5 * 2**30, 0.1
 DATA, SECRETS = Path(DATA_DIRECTORY, "gitea"), Path(SECRETS_DIRECTORY)
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"})
@@ -38,12 +40,13 @@ class Records:
 
 
 def health(site: Site, world: World) -> Report:
-    """Probe the site on its own host: containers, data disk, free space, WAL stream, the site from outside, and backups.
+    """Probe the site on its own host: containers, data disk, free space, WAL stream, units, the site from outside, and backups.
 
     While the site is frozen for a backup, the probes wait until it runs again. Exit code 3 when a probe fails.
     """
     services = _unpaused_services(world)
-    on_host = [*check_services(services), *_data_disk(world), *_free_space(world), *_secrets(), _wal_stream(world)]
+    own = [*check_services(services), *_data_disk(world), *_free_space(world), *_secrets()]
+    on_host = [*own, _wal_stream(world), _units(world)]
     return check_site([*on_host, *_outside(site, world, LOCALHOST), *_backups(site, world, services)])
 
 
@@ -155,6 +158,28 @@ def _secrets() -> list[Probe]:
 def _wal_stream(world: World) -> Probe:
     text = STREAM.read_text(encoding="utf-8") if STREAM.exists() else ""
     return segments.check_stream(segments.state_from_json(text), world.clock.now())
+
+
+def _units(world: World) -> Probe:
+    return check_units(world.containers.unit_runs(), UNITS)
+
+
+def check_units(runs: Iterable[UnitRun], units: Path) -> Probe:
+    """Return whether each run of ``ops`` that a unit started belongs to that unit's present invocation.
+
+    A run that outlived its client, as when the engine restarts, goes on unseen by systemd. The unit's next run ends it or
+    waits for it.
+    """
+    orphans = [each for each in runs if each.invocation != _invocation(units, each.unit)]
+    seen = ", ".join(f"{each.name} outlived its client" for each in orphans) or "no run outlived its client"
+    return Probe("units", not orphans, seen, f"run systemctl restart {orphans[0].unit if orphans else 'UNIT'}")
+
+
+def _invocation(units: Path, unit: str) -> str:
+    try:
+        return (units / f"invocation:{unit}.service").readlink().name
+    except OSError:
+        return ""
 
 
 def _outside(site: Site, world: World, address: str) -> list[Probe]:

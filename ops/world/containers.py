@@ -17,7 +17,8 @@ from docker.errors import APIError, BuildError, DockerException, ImageNotFound, 
 from requests import RequestException
 
 from ops.errors import OpsError, Unavailable
-from ops.world import container_script
+from ops.model import UnitRun
+from ops.world import container_script, unit_runs
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
@@ -78,6 +79,11 @@ class Containers:
                 all=True, ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
             )
         return tuple(sorted((_service(each.attrs, each.labels) for each in found), key=lambda each: each.name))
+
+    def unit_runs(self) -> tuple[UnitRun, ...]:
+        """Return the running containers of ``ops`` that systemd units started, by name."""
+        with _translated_errors():
+            return unit_runs.unit_runs(self._docker)
 
     def execute(
         self,

@@ -45,20 +45,25 @@ def test_a_cipher_without_forward_secrecy_is_refused(site: DeployedSite) -> None
     assert refused.value.reason in {"SSLV3_ALERT_HANDSHAKE_FAILURE", "SSL/TLS_ALERT_HANDSHAKE_FAILURE"}
 
 
-def test_a_push_is_passed_on_unbuffered_and_refused_at_once_when_it_is_too_large(site: DeployedSite) -> None:
-    limit = site.document["gitea"].get("upload_limit_mib", 512) * 2**20
+def test_a_push_is_passed_on_unbuffered_and_refused_at_once_only_above_its_own_limit(site: DeployedSite) -> None:
+    push = f"/{site.administrator}/nothing.git/git-receive-pack"
+    limit = site.document["gitea"].get("transfer_limit_mib", 0) * 2**20
     # Gitea refuses an anonymous push before its end, so nginx does not buffer the body. Gitea may close the connection after
     # its answer, and nginx then answers 503.
-    assert _status_before_the_end(site, "Transfer-Encoding: chunked") in {401, 503}
-    assert _status_before_the_end(site, f"Content-Length: {limit}") in {401, 503}
-    assert _status_before_the_end(site, f"Content-Length: {limit + 1}") == 413
+    assert _status_before_the_end(site, push, "Transfer-Encoding: chunked") in {401, 503}
+    assert _status_before_the_end(site, push, f"Content-Length: {limit or 2**36}") in {401, 503}
+    assert not limit or _status_before_the_end(site, push, f"Content-Length: {limit + 1}") == 413
 
 
-def _status_before_the_end(site: DeployedSite, length_header: str) -> int:
-    """Return the status of the answer to an anonymous push of which only a part was sent."""
+def test_an_upload_above_the_limit_of_the_web_is_refused_at_once(site: DeployedSite) -> None:
+    limit = site.document["gitea"].get("upload_limit_mib", 512) * 2**20
+    assert _status_before_the_end(site, "/user/login", f"Content-Length: {limit + 1}") == 413
+
+
+def _status_before_the_end(site: DeployedSite, path: str, length_header: str) -> int:
+    """Return the status of the answer to an anonymous POST of which only a part was sent."""
     with connected(site, tls_context(site)) as connection:
-        where = f"/{site.administrator}/nothing.git/git-receive-pack"
-        head = f"POST {where} HTTP/1.1\r\nHost: {site.domain}\r\n{length_header}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: {site.domain}\r\n{length_header}\r\n\r\n"
         part = bytes(2 * 2**20)
         connection.sendall(
             head.encode() + (b"%x\r\n%b\r\n" % (len(part), part) if "chunked" in length_header else part)

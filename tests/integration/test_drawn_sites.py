@@ -226,8 +226,8 @@ def test_the_playbook_is_well_formed_with_the_variables_of_a_sample(
 
 _NGINX = """
 mkdir -p /etc/letsencrypt/live
-while read -r DOMAIN UPLOAD_LIMIT_MIB; do
-    export DOMAIN UPLOAD_LIMIT_MIB
+while read -r DOMAIN UPLOAD_LIMIT_MIB TRANSFER_LIMIT_MIB; do
+    export DOMAIN UPLOAD_LIMIT_MIB TRANSFER_LIMIT_MIB
     rm -rf /etc/nginx/conf.d/* && /docker-entrypoint.d/20-envsubst-on-templates.sh >/dev/null
     for stage in plain tls; do
         [ $stage = plain ] || cp -r /drawn/live "/etc/letsencrypt/live/$DOMAIN"
@@ -248,14 +248,19 @@ def test_nginx_takes_each_site_in_both_stages(
     (tmp_path / "live/fullchain.pem").write_bytes(chain)
     (tmp_path / "live/privkey.pem").write_bytes(key)
     longest = f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 30}.example"
-    lines = [f"{site.domain} {site.gitea.upload_limit_mib}" for site in sites]
-    (tmp_path / "sites").write_text("\n".join([f"{longest} 512", *lines]) + "\n")
+    lines = [f"{site.domain} {site.gitea.upload_limit_mib} {site.gitea.transfer_limit_mib}" for site in sites]
+    (tmp_path / "sites").write_text("\n".join([f"{longest} 512 0", *lines]) + "\n")
     mounts = [
         f"--volume={tmp_path}:/drawn:ro",
         f"--volume={COMPOSE}/nginx/templates:/etc/nginx/templates:ro",
         f"--volume={COMPOSE}/nginx/40-select-stage.sh:/docker-entrypoint.d/40-select-stage.sh:ro",
     ]
-    label = ["--label", f"{RUN_LABEL}={run_id}", "--env", "NGINX_ENVSUBST_FILTER=^(DOMAIN|UPLOAD_LIMIT_MIB)$"]
+    label = [
+        "--label",
+        f"{RUN_LABEL}={run_id}",
+        "--env",
+        "NGINX_ENVSUBST_FILTER=^(DOMAIN|UPLOAD_LIMIT_MIB|TRANSFER_LIMIT_MIB)$",
+    ]
     argv = ["docker", "run", "--rm", *label, *mounts, "--entrypoint", "sh", images["NGINX_IMAGE"], "-euc", _NGINX]
     assert _ran(*argv, folder=tmp_path).count("ok\n") == len(sites) + 1
     record_property("site files that nginx took", len(sites))

@@ -33,6 +33,7 @@ from tests.support.gitea_contract import (
     Postgres,
     Worktree,
     eventually,
+    executed,
 )
 
 NEW, OLD = "28.1.0", "1.22.6"
@@ -92,6 +93,13 @@ def updated(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Updated:
     old.container.stop(timeout=30)
     new = fleet.healthy(NEW, database=old.database, volume=volume)
     return Updated(new, volume, old_version, head, new.logs())
+
+
+def sshd_settings(gitea: Gitea) -> dict[str, str]:
+    """The settings of sshd as it reads them itself."""
+    code, output = executed(gitea.container, ["/usr/sbin/sshd", "-T"])
+    assert code == 0, output
+    return {name: value for name, _, value in (line.partition(" ") for line in output.splitlines())}
 
 
 class TestHealth:
@@ -385,6 +393,20 @@ class TestRepositories:
         assert worktree.clone_of(gitea.ssh_url(name), "clone") == head
         assert gitea.api("DELETE", f"/user/keys/{added.json()['id']}").status_code == 204
         assert worktree.attempt("ls-remote", gitea.ssh_url(name)).returncode == 128
+
+    def test_sshd_has_openssh_s_limits_until_the_environment_sets_others(self, fleet: Fleet, gitea: Gitea) -> None:
+        usual = sshd_settings(gitea)
+        assert (usual["maxstartups"], usual["maxsessions"]) == ("10:30:100", "10")
+        assert usual["persourcepenalties"].startswith("crash:")
+        include = "/tmp/limits.conf"
+        limits = {"SSH_MAX_STARTUPS": "300", "SSH_MAX_SESSIONS": "7", "SSH_INCLUDE_FILE": include}
+        write = f"printf 'PerSourcePenalties no\\nPerSourceMaxStartups 40\\n' >{include}; exec /usr/bin/entrypoint"
+        other = fleet.start(NEW, environment=limits, entrypoint=["sh", "-c", write])
+        eventually(lambda: other.container.exec_run(["grep", "-q", include, "/etc/ssh/sshd_config"]).exit_code == 0)
+        changed = sshd_settings(other)
+        other.remove()
+        names = ("maxstartups", "maxsessions", "persourcepenalties", "persourcemaxstartups")
+        assert [changed[name] for name in names] == ["300:30:300", "7", "no", "40"]
 
     def test_regenerate_hooks_restores_missing_hooks(self, gitea: Gitea) -> None:
         name = gitea.create_repository("hooked")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -11,8 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 import docker
+import jinja2
 import pytest
 import testinfra
+import yaml
 from testinfra.host import Host
 
 from ground import host as ground_host
@@ -39,7 +42,7 @@ def machine(
 ) -> Iterator[Machine]:
     """A machine after the first run of the playbook."""
     with bare_machine(docker_client, run_context, host_image, tmp_path_factory.mktemp("host")) as bare:
-        wanted = {"docker_registry_mirrors": [mirror], "docker_images": [DOOR, "nowhere.invalid/none:1"]}
+        wanted = {"docker_registry_mirrors": [mirror], "docker_images": [DOOR, "mail:1.0", "nowhere.invalid/none:1"]}
         made = replace(bare, variables=VARIABLES | wanted)
         first = made.play()
         assert first.rc == 0, reasons(first)
@@ -96,6 +99,94 @@ def test_a_paused_container_stops_writing_until_it_is_unpaused(host: Host) -> No
     # Backups depend on this. An engine that freezes the wrong cgroup reports no error.
     done = host.run(f"bash -ec {shlex.quote(script)}")
     assert done.rc == 0, f"{done.stdout}\n{done.stderr}"
+
+
+# Instead of the program in the image of ops: writes when it begins and ends, and the stream holds its lock as the real one does.
+_FAKE_OPS = """
+import fcntl, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+verb = " ".join(sys.argv[1:])
+def note(event):
+    with open("/srv/gitea/runs", "a") as file:
+        file.write(f"{verb}: {event}\\n")
+if verb == "backup stream":
+    lock = open("/run/gitea-suite/wal.lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(8)
+note("began")
+time.sleep(3600 if verb == "backup stream" else 15)
+note("ended")
+"""
+_ROLE = run_registry.REPOSITORY / "playbooks/roles/ops"
+_BACKUP = {"verb": "backup take", "description": "backup", "timeout": 120}
+_FOLDERS = "/etc/gitea-suite /opt/gitea-suite /var/backups/gitea-suite /run/gitea-suite"
+
+
+@pytest.fixture
+def units(host: Host) -> Iterator[Host]:
+    """The machine with /usr/local/bin/ops and two of its units; ops itself is a fake."""
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(_ROLE / "templates"), trim_blocks=True)
+    templates.filters["dirname"] = os.path.dirname
+    defaults = yaml.safe_load((_ROLE / "defaults/main.yml").read_text())
+    variables = {**defaults, "ops_image_reference": "gitea-suite/ops:fake", "item": {"timer": _BACKUP}}
+    files = {
+        "ops.sh.j2": "/usr/local/bin/ops",
+        "tmpfiles.conf.j2": "/etc/tmpfiles.d/gitea-suite.conf",
+        "wal.service.j2": "/etc/systemd/system/gitea-suite-wal.service",
+        "scheduled.service.j2": "/etc/systemd/system/gitea-suite-backup.service",
+    }
+    host.check_output(f"mkdir -p {_FOLDERS} && touch /etc/gitea-suite/ops.env")
+    for template, path in files.items():
+        text = templates.get_template(template).render(variables)
+        host.check_output("printf %%s %s >%s && chmod 0755 %s", text, path, path)
+    host.check_output("printf %%s %s >/root/ops.py", _FAKE_OPS)
+    host.check_output(
+        "docker create --name fake mail:1.0 && docker cp /root/ops.py fake:/usr/lib/python3/dist-packages/ops.py"
+        ' && docker commit --change \'USER root\' --change \'ENTRYPOINT ["python3", "-m", "ops"]\' fake gitea-suite/ops:fake'
+        " && docker rm fake && systemctl daemon-reload"
+    )
+    yield host
+    host.run("systemctl stop gitea-suite-wal gitea-suite-backup; systemctl reset-failed")
+    host.run("docker rm --force $(docker ps --all --quiet --filter label=gitea-suite.verb)")
+    host.check_output(f"rm -rf {' '.join(files.values())} {_FOLDERS} /srv/gitea/runs && systemctl daemon-reload")
+
+
+def await_on(host: Host, condition: str, seconds: int = 60) -> None:
+    """Wait until a shell condition holds on the host."""
+    script = f"until {condition}; do sleep 0.3; done"
+    done = host.run(f"timeout {seconds} sh -c {shlex.quote(script)}")
+    assert done.rc == 0, (
+        f"{condition}\n{host.run('cat /srv/gitea/runs; docker ps --all; systemctl status gitea-suite-*').stdout}"
+    )
+
+
+def test_units_recover_from_a_restart_of_the_engine(units: Host) -> None:
+    units.check_output("systemctl start gitea-suite-wal && systemctl start --no-block gitea-suite-backup")
+    await_on(units, "grep -q 'take: began' /srv/gitea/runs && grep -q 'stream: began' /srv/gitea/runs")
+    units.check_output("systemctl restart docker")
+    # The stream that outlived its client is ended, and the unit streams again.
+    await_on(units, "test $(grep -c 'stream: began' /srv/gitea/runs) = 2 && systemctl is-active gitea-suite-wal")
+    running = (
+        "docker ps --filter label=gitea-suite.unit=gitea-suite-wal --format '{{.Label \"gitea-suite.invocation\"}}'"
+    )
+    invocation = units.check_output("readlink /run/systemd/units/invocation:gitea-suite-wal.service")
+    assert units.check_output(running).split() == [invocation]
+    # The backup that outlived its client ends in its own time; the unit's next run waits for it.
+    assert units.check_output("docker ps --quiet --filter name=ops-gitea-suite-backup-backup")
+    units.check_output("systemctl start gitea-suite-backup")
+    took = [line for line in units.check_output("cat /srv/gitea/runs").splitlines() if line.startswith("backup take")]
+    assert took == ["backup take: began", "backup take: ended"] * 2
+
+
+def test_a_run_without_its_client_ends_at_its_deadline(units: Host) -> None:
+    settings = "--setenv OPS_UNIT=cut --setenv OPS_DEADLINE=4"
+    units.check_output(f"systemd-run --quiet --unit cut {settings} /usr/local/bin/ops backup take")
+    await_on(units, "grep -q 'take: began' /srv/gitea/runs")
+    units.check_output("systemctl kill --signal KILL cut")
+    await_on(units, 'test -z "$(docker ps --quiet --filter label=gitea-suite.verb=backup)"', seconds=12)
+    assert units.check_output("cat /srv/gitea/runs") == "backup take: began"
 
 
 def test_the_engine_does_not_listen_on_tcp(host: Host) -> None:

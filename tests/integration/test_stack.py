@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ground.container import RUN_LABEL
 from ops.images.versions import release_from
 from ops.model import Secret
 from ops.update import canary
@@ -26,6 +28,7 @@ from tests.support.compose_stack import (
     COMPOSE,
     DOMAIN,
     SECRETS,
+    TRANSFER_LIMIT_MIB,
     UPLOAD_LIMIT_MIB,
     Answer,
     Stack,
@@ -286,7 +289,53 @@ def test_an_upload_is_refused_above_the_limit_only(echo: Stack) -> None:
     limit = UPLOAD_LIMIT_MIB * 1024 * 1024
     assert echo.ask("/", method="POST", body=bytes(limit)).status == 200
     # nginx refuses because of the length, before it reads the body.
-    assert echo.ask("/", method="POST", headers={"Content-Length": str(limit + 1)}).status == 413
+    for path in ("/", "/a/b/releases/attachments", "/api/v1/repos/a/b/releases/1/assets"):
+        refused = echo.ask(path, method="POST", headers={"Content-Length": str(limit + 1)})
+        assert (refused.status, b"at most 8 MiB at once here (gitea.upload_limit_mib" in refused.body) == (413, True), (
+            path
+        )
+
+
+TRANSFERS = {
+    "/a/b.git/git-receive-pack": "text/plain",
+    "/a/b/git-upload-pack": "text/plain",
+    "/a/b.git/info/lfs/objects/0123/9": "application/json",
+    "/api/packages/a/generic/tool/1.0/tool.tar": "application/json",
+    "/v2/a/image/blobs/uploads/1": "application/json",
+    "/api/actions_pipeline/_apis/pipelines/workflows/1/artifacts/2/upload": "application/json",
+    "/twirp/github.actions.results.api.v1.ArtifactService/UploadArtifact": "application/json",
+}
+
+
+@pytest.mark.parametrize(("path", "kind"), TRANSFERS.items())
+def test_git_lfs_packages_and_artifacts_have_a_limit_of_their_own_and_the_refusal_names_it(
+    echo: Stack, path: str, kind: str
+) -> None:
+    limit = TRANSFER_LIMIT_MIB * 1024 * 1024
+    for length in (UPLOAD_LIMIT_MIB * 1024 * 1024 + 1, limit):
+        assert echo.ask(path, method="PUT", body=bytes(length)).status == 200
+    refused = echo.ask(path, method="PUT", headers={"Content-Length": str(limit + 1)})
+    assert (refused.status, refused.all("Content-Type")) == (413, [kind])
+    text = refused.body.decode() if kind == "text/plain" else json.loads(refused.body)["message"]
+    assert (
+        text.strip()
+        == "Too large: this site takes at most 24 MiB at once here (gitea.transfer_limit_mib in its site file)."
+    )
+    assert {name: len(refused.all(name)) for name in HEADERS} == dict.fromkeys(HEADERS, 1)
+
+
+def test_without_a_transfer_limit_only_other_uploads_are_limited(echo: Stack) -> None:
+    settings = echo.folder / ".env"
+    before = settings.read_text()
+    try:
+        settings.write_text(before.replace(f"TRANSFER_LIMIT_MIB={TRANSFER_LIMIT_MIB}", "TRANSFER_LIMIT_MIB=0"))
+        echo.compose("up", "--detach", "--wait", "--no-deps", "nginx")
+        large = {"Content-Length": str(64 * 2**30)}
+        assert {echo.ask(path, method="PUT", headers=large).status for path in TRANSFERS} == {200}
+        assert echo.ask("/", method="PUT", headers=large).status == 413
+    finally:
+        settings.write_text(before)
+        echo.compose("up", "--detach", "--wait", "--no-deps", "nginx")
 
 
 # The whole stack
@@ -342,6 +391,62 @@ def test_a_push_of_several_megabytes_over_https_arrives(stack: Stack, operator: 
     git("commit", "--quiet", "--message=large")
     git("push", "--quiet", address, "main")
     assert git("ls-remote", address, "refs/heads/main").split()[0] == git("rev-parse", "main").strip()
+
+
+def test_eighty_clones_over_ssh_at_once_from_one_address_are_all_served(
+    stack: Stack, operator: dict[str, str], tmp_path: Path
+) -> None:
+    url, environment = ssh_repository(stack, operator, tmp_path, "fleet")
+
+    def clone(number: int) -> str:
+        argv = ["git", "clone", "--quiet", url, str(tmp_path / f"clone-{number}")]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        return done.stderr if done.returncode else ""
+
+    with ThreadPoolExecutor(80) as threads:
+        refused = [reason for reason in threads.map(clone, range(80)) if reason]
+    assert refused == []
+
+
+def test_wrong_keys_lock_out_no_other_user_of_the_same_address(
+    stack: Stack, operator: dict[str, str], tmp_path: Path
+) -> None:
+    url, environment = ssh_repository(stack, operator, tmp_path, "locked")
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other"))
+    wrong = {**environment, "GIT_SSH_COMMAND": environment["GIT_SSH_COMMAND"].replace("/key ", "/other ")}
+    for _ in range(8):
+        done = subprocess.run(["git", "ls-remote", url], env=wrong, capture_output=True, text=True, check=False)
+        assert done.returncode == 128
+        assert "Permission denied (publickey)" in done.stderr
+    assert run("git", "ls-remote", url, "refs/heads/main", env=environment)
+
+
+def test_an_sshd_that_does_not_know_a_limit_starts_without_it(images: Mapping[str, str], run_id: str) -> None:
+    stub = "case $* in *PerSourcePenalties*) echo Bad configuration option: PerSourcePenalties >&2; exit 255; esac"
+    replace_sshd = f"printf '#!/bin/sh\n%s\n' '{stub}' >/usr/sbin/sshd; exec start-with-ssh-limits cat /run/limits.conf"
+    script = f"{COMPOSE}/gitea/start-with-ssh-limits.sh:/usr/local/bin/start-with-ssh-limits:ro"
+    limits = {"SSH_INCLUDE_FILE": "/run/limits.conf", "SSH_LOGINS_PER_ADDRESS": "40", "SSH_PENALTIES": "no"}
+    settings = [word for name, value in limits.items() for word in ("--env", f"{name}={value}")]
+    place = ["--rm", "--label", f"{RUN_LABEL}={run_id}", "--volume", script, *settings, "--entrypoint", "sh"]
+    assert run("docker", "run", *place, images["GITEA_IMAGE"], "-c", replace_sshd) == "PerSourceMaxStartups 40\n"
+
+
+def ssh_repository(stack: Stack, operator: dict[str, str], folder: Path, name: str) -> tuple[str, dict[str, str]]:
+    """Push a repository with one commit over ssh; return its URL, and git's environment with the key of the operator."""
+    key, here = folder / "key", {**operator, "Content-Type": "application/json"}
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    for path, requested in (
+        ("/api/v1/user/repos", {"name": name}),
+        ("/api/v1/user/keys", {"title": name, "key": key.with_suffix(".pub").read_text().strip()}),
+    ):
+        assert stack.ask(path, method="POST", body=json.dumps(requested).encode(), headers=here).status == 201
+    options = "-o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+    environment = {**git_environment(stack, operator), "GIT_SSH_COMMAND": f"ssh -i {key} {options}"}
+    url = f"ssh://git@127.0.0.1:{stack.port('gitea', 22)}/operator/{name}.git"
+    run("git", "init", "--quiet", "--initial-branch=main", str(folder / "work"))
+    for command in (("commit", "--quiet", "--allow-empty", "--message=one"), ("push", "--quiet", url, "main")):
+        run("git", "-C", str(folder / "work"), *command, env=environment)
+    return url, environment
 
 
 class ThroughNginx:

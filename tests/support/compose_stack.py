@@ -29,6 +29,7 @@ from ground.container import RUN_LABEL
 COMPOSE = Path(__file__).parents[2] / "compose"
 DOMAIN = "git.gitea.test"
 UPLOAD_LIMIT_MIB = 8
+TRANSFER_LIMIT_MIB = 24
 SECRETS = (
     "database-password",
     "gitea-secret-key",
@@ -275,7 +276,11 @@ def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
         "CONTACT": "operator@gitea.test",
         "GITEA_TITLE": "Gitea under test",
         "GITEA_SSH_PORT": "2222",
+        "SSH_LOGINS": "200",
+        "SSH_LOGINS_PER_ADDRESS": "none",
+        "SSH_PENALTIES": "no",
         "UPLOAD_LIMIT_MIB": str(UPLOAD_LIMIT_MIB),
+        "TRANSFER_LIMIT_MIB": str(TRANSFER_LIMIT_MIB),
         "MAIL_SENDER": "gitea@gitea.test",
         "SMTP_HOST": "mail.gitea.test",
         "SMTP_PORT": "1025",

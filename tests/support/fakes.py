@@ -18,7 +18,7 @@ from ops.backup.manifest import Manifest, Part
 from ops.config.load import site_from
 from ops.config.schema import Site
 from ops.errors import OpsError, Unavailable
-from ops.model import AccountFacts, Secret, SmtpCredentials
+from ops.model import AccountFacts, Secret, SmtpCredentials, UnitRun
 from ops.secrets import store
 from ops.world.aws import CURRENT
 from ops.world.containers import Ran, Service
@@ -116,6 +116,10 @@ class FakeContainers:
     executed: list[tuple[str, list[str], str]] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
     never_healthy: frozenset[str] = frozenset()
+    from_units: tuple[UnitRun, ...] = ()
+
+    def unit_runs(self) -> tuple[UnitRun, ...]:
+        return self.from_units
 
     def services(self, project: str) -> tuple[Service, ...]:
         assert project

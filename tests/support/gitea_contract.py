@@ -245,6 +245,7 @@ class Fleet:
         volume: str = "",
         environment: Mapping[str, str] | None = None,
         command: list[str] | None = None,
+        entrypoint: list[str] | None = None,
     ) -> Gitea:
         """Start a release on a database (by default a new one) and a volume, without waiting for it."""
         database = database or self.postgres.create()
@@ -253,6 +254,7 @@ class Fleet:
             name,
             self.image(tag),
             command=command,
+            entrypoint=entrypoint,
             cap_drop=["ALL"],
             cap_add=CAPABILITIES,
             security_opt=["no-new-privileges"],

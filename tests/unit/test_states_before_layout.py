@@ -681,6 +681,19 @@ def test_a_restore_of_one_repository_killed_in_its_switch_is_undone(tmp_path: Pa
 
 # Files that a deployment reads and writes.
 
+# Keys and variables that are newer than the old site, with the values that it gets.
+NEW_KEYS = {
+    "gitea": {"transfer_limit_mib": 0},
+    "mail": {"manage_identity": True},
+    "limits": {"ssh_logins": 200, "ssh_logins_per_address": 0, "ssh_penalties": False},
+}
+NEW_VARIABLES = {
+    "TRANSFER_LIMIT_MIB": "0",
+    "SSH_LOGINS": "200",
+    "SSH_LOGINS_PER_ADDRESS": "none",
+    "SSH_PENALTIES": "no",
+}
+
 
 def test_the_old_site_file_is_read_and_gives_the_same_variables() -> None:
     key = document("operator/state/infra/terraform.tfvars.json")["ssh_public_key"]
@@ -688,8 +701,8 @@ def test_the_old_site_file_is_read_and_gives_the_same_variables() -> None:
     new = {"manage_mail_identity": True}
     assert tool_variables.terraform_variables(SITE, key) == new | document("operator/state/infra/terraform.tfvars.json")
     kept = document("host/site.json")
-    kept["mail"]["manage_identity"] = True
-    assert json.loads(json.dumps(tool_variables.host_document(SITE))) == kept
+    grown = kept | {section: kept[section] | added for section, added in NEW_KEYS.items()}
+    assert json.loads(json.dumps(tool_variables.host_document(SITE))) == grown
     assert load.load(KEPT / "host/site.json") == replace(SITE, tls=replace(SITE.tls, acme_ca=""))
     said = dict(line.split("=", 1) for line in text("host/ops.env").splitlines() if "=" in line)
     assert tool_variables.ops_environment(SITE).items() <= said.items()
@@ -699,7 +712,8 @@ def test_the_environment_of_the_stack_has_the_same_variables() -> None:
     line = re.compile(r"([A-Z_]+)='(.*)'")
     kept = {found[1]: found[2] for found in map(line.fullmatch, text("host/compose.env").splitlines()) if found}
     made = tool_variables.compose_environment(SITE, {})
-    assert made.items() <= kept.items()
+    assert made.items() <= (kept | NEW_VARIABLES).items()
+    assert NEW_VARIABLES.items() <= made.items()
     assert set(kept) - set(made) == {"COMPOSE_FILE", *pinned(ROOT / "compose")}
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ops.backup import manifest, records
 from ops.backup.records import Drill, Verification
-from ops.model import Probe
+from ops.model import Probe, UnitRun
 from ops.stack import health
 from ops.stack.health import Records
 from ops.wal import segments
@@ -241,6 +241,23 @@ def test_the_health_of_the_host_reads_the_records_of_backups_in_the_bucket() -> 
     assert _failing(world) == ["verification of backups"]
     world.aws.stored = {"manifests/20261123T115000Z.json": b"{}"}
     assert _failing(world) == ["backup"]
+
+
+def test_a_run_that_outlived_its_unit_s_invocation_fails_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "UNITS", tmp_path)
+    (tmp_path / "invocation:gitea-suite-wal.service").symlink_to("b2")
+    world = _world()
+    for invocation, failing in (("b2", []), ("a1", ["units"])):
+        world.containers.from_units = (UnitRun("ops-gitea-suite-wal-backup", "gitea-suite-wal", invocation),)
+        assert _failing(world) == failing
+    (probe,) = [each for each in health.health(fakes.site(), world).facts["probes"] if each["name"] == "units"]  # type: ignore[arg-type]
+    assert probe["seen"] == "ops-gitea-suite-wal-backup outlived its client"
+    assert probe["remedy"] == "run systemctl restart gitea-suite-wal"
+    # The unit has ended: systemd has no invocation of it.
+    world.containers.from_units = (UnitRun("ops-gitea-suite-backup-backup", "gitea-suite-backup", "a1"),)
+    assert _failing(world) == ["units"]
 
 
 STREAM = health.STREAM  # as it is before a test replaces it
