@@ -11,7 +11,7 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).parent
-GROUPS = ("nox", "ops", "lint", "unit", "integration")
+GROUPS = ("nox", "ops", "lint", "unit", "mutation", "integration")
 
 if sys.version_info < (3, 11):  # noqa: UP036 - nox runs this file under the Python that it was installed for
     version = sys.version.split()[0]
@@ -44,6 +44,14 @@ def coverage(session: nox.Session) -> None:
     """Measure the coverage of the unit tests, in twice their time; fails below the minimum in pyproject.toml."""
     _install(session, "unit")
     _run(session, "-m", "pytest", "tests/unit", "--cov", "-n", "2", "--dist=worksteal", *session.posargs)
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Mutate the pure modules of ops; the unit tests have to fail on 90 of 100 mutants; takes -- ops/MODULE.py ..."""
+    _install(session, "mutation")
+    _run(session, "-m", "pytest", "tests/mutation", "-q")
+    _run(session, "-m", "tests.mutation", *session.posargs)
 
 
 @nox.session

@@ -128,6 +128,12 @@ def whole_backups(backups: Iterable[Backup]) -> tuple[Manifest, ...]:
     return tuple(sorted((each.manifest for each in backups if each.manifest), key=lambda each: each.moment))
 
 
+def before(backups: Iterable[Backup], chosen: Manifest) -> Manifest | None:
+    """Return the manifest of the newest whole backup before the chosen one, None without one."""
+    earlier = [each for each in whole_backups(backups) if each.moment < chosen.moment]
+    return earlier[-1] if earlier else None
+
+
 def _named(backups: Mapping[str, Backup], identity: str) -> Manifest:
     named = backups.get(identity)
     if named is None:

@@ -12,7 +12,9 @@ import ops
 from ops.backup.repositories import REPOSITORIES
 from ops.config.paths import HostPaths
 from ops.errors import OpsError
+from ops.images.pins import pin_from
 from ops.world import World
+from ops.world.containers import RUNNING, Service
 from ops.world.postgres import Session
 
 # Counted in every backup, as far as this version of Gitea has them.
@@ -22,12 +24,13 @@ MAIN_TABLES = (
 )  # fmt: skip
 # Replaces the digest of refs that git cannot read: a restored site has such a repository in the same state.
 UNREADABLE = "unreadable"
-# Prints the lines that a repository's digest is made of.
+# Prints the lines that a repository's digest is made of. git reads a repository of any owner, as it does under Gitea: Gitea sets
+# safe.directory in its own configuration.
 _REFS = f"""cd /data/{REPOSITORIES} 2>/dev/null || exit 0
 find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each; do
     echo "= ${{each#./}}"
-    git -C "$each" symbolic-ref HEAD
-    git -C "$each" for-each-ref --format='%(objectname) %(refname)' || echo {UNREADABLE}
+    git -c safe.directory='*' -C "$each" symbolic-ref HEAD
+    git -c safe.directory='*' -C "$each" for-each-ref --format='%(objectname) %(refname)' || echo {UNREADABLE}
 done"""
 _VERSION = re.compile(r"\d+(\.\d+)+")
 
@@ -68,8 +71,9 @@ def content(session: Session) -> Content:
 
 def refs(world: World, paths: HostPaths, folder: Path) -> dict[str, str]:
     """Return a digest of the refs of every repository in a copy of Gitea's data; UNREADABLE for one that git cannot read."""
-    (image,) = [each.image for each in world.containers.services(paths.project) if each.name == "gitea"]
-    done = world.containers.run_script(image, _REFS, folder=folder, target="/data", user="1000:1000")
+    done = world.containers.run_script(
+        gitea_service(world, paths).image, _REFS, folder=folder, target="/data", user="1000:1000"
+    )
     if done.code:
         raise OpsError(f"the repositories cannot be listed: {done.output.strip()[-400:]}", "run gitea doctor check")
     return refs_from(done.output)
@@ -80,10 +84,21 @@ def secret_key(paths: HostPaths) -> str:
     return hashlib.sha256((paths.secrets / "gitea-secret-key").read_bytes()).hexdigest()
 
 
-def versions(world: World, paths: HostPaths) -> dict[str, str]:
-    """Return the versions of gitea, postgresql, restic and this suite."""
+def gitea_service(world: World, paths: HostPaths) -> Service:
+    """Return Gitea's container, running or not; raises OpsError when there is none."""
+    for each in world.containers.services(paths.project):
+        if each.name == "gitea":
+            return each
+    raise OpsError("gitea has no container", "run systemctl restart gitea-suite")
+
+
+def versions(world: World, paths: HostPaths, gitea: Service) -> dict[str, str]:
+    """Return the versions of gitea, postgresql, restic and this suite; of a Gitea that does not run, that of its image's tag."""
+    asked = ["gitea", "--version"]
     outputs = {
-        "gitea": world.containers.execute(paths.project, "gitea", ["gitea", "--version"], user="git").output,
+        "gitea": world.containers.execute(paths.project, "gitea", asked, user="git").output
+        if gitea.state == RUNNING
+        else pin_from(gitea.image).tag,
         "postgresql": world.containers.execute(paths.project, "postgres", ["postgres", "--version"]).output,
         "restic": world.processes.run(["restic", "version"]).output,
     }

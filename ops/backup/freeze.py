@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ops.backup import manifest
-from ops.backup.contents import refs
+from ops.backup import caches, manifest, witness
+from ops.backup.contents import gitea_service, refs
 from ops.backup.repositories import Repositories
+from ops.backup.witness import Folder
 from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
 from ops.step_timer import StepTimer
 from ops.world import World
-from ops.world.containers import FROZEN_SECONDS
+from ops.world.containers import FROZEN_SECONDS, RUNNING, Service
 from ops.world.postgres import Session
 from ops.world.restic import Stored
 
@@ -27,7 +28,8 @@ class Moment:
     """The moment of a backup: when and for how many seconds Gitea was frozen, and the exported snapshot of the database.
 
     ``position`` is the WAL position of the moment, of the database with the system identifier ``system``. Without btrfs,
-    ``data`` is the restic snapshot of Gitea's data and ``refs`` has the digests of its repositories.
+    ``data`` is the restic snapshot of Gitea's data, ``refs`` has the digests of its repositories and ``folders`` their folders.
+    ``gitea`` is Gitea's container as it was at the moment.
     """
 
     when: datetime
@@ -35,8 +37,10 @@ class Moment:
     export: str
     system: str
     position: str
+    gitea: Service
     data: Stored | None = None
     refs: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[Folder, ...] = ()
 
 
 def moment_of(
@@ -48,8 +52,12 @@ def moment_of(
     timer: StepTimer,
     earlier: Collection[str],
 ) -> Moment:
-    """Freeze Gitea, take the snapshots of database and data, and return that moment."""
-    gitea = world.containers.name(paths.project, "gitea")
+    """Freeze Gitea, take the snapshots of database and data, and return that moment.
+
+    A Gitea that does not run, or was paused by hand, does not write: it is left as it is. Raises OpsError when the watchdog
+    resumed Gitea during the snapshots, or Gitea was started or resumed by hand.
+    """
+    gitea = gitea_service(world, paths)
     is_btrfs = world.btrfs.can_snapshot(paths.live)
     with timer.step("settle"):
         world.btrfs.sync(paths.data)
@@ -57,9 +65,11 @@ def moment_of(
             world.tell(
                 f"{paths.live} is not a btrfs subvolume: copying it now, and later changes while Gitea is frozen"
             )
-            both.local.store([paths.live], host=site.name, tags=[_HOT])
+            both.local.store([paths.live], host=site.name, tags=[_HOT], exclude=caches.patterns(paths.live))
     data, digests = None, {}
-    with timer.step("freeze"), _frozen(world, paths, gitea) as pause:
+    found: tuple[Folder, ...] = ()
+    held = _frozen(world, paths) if gitea.state == RUNNING else _at_rest(world, paths, gitea)
+    with timer.step("freeze"), held as pause:
         session.ask("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         ((export, position),) = session.ask("SELECT pg_export_snapshot(), pg_current_wal_insert_lsn()")
         when = manifest.moment_after(world.clock.now(), earlier)
@@ -67,14 +77,15 @@ def moment_of(
             world.btrfs.snapshot(paths.live, paths.snapshot)
         else:
             tags = [manifest.identity_of(when), "data"]
-            data = both.local.store([paths.live], host=site.name, tags=tags)
-            digests = refs(world, paths, paths.live)
+            exclude = caches.patterns(paths.live)
+            data = both.local.store([paths.live], host=site.name, tags=tags, exclude=exclude)
+            digests, found = refs(world, paths, paths.live), witness.folders(paths.live)
     if not is_btrfs:
         # The first pass only saved time: it is not of one moment.
         both.local.forget([each.identity for each in both.local.snapshots(_HOT)])
     # Without a switch, the WAL up to this moment would be shipped only after the next write.
     ((system, _),) = session.ask("SELECT system_identifier, pg_switch_wal() FROM pg_control_system()")
-    return Moment(when, pause.seconds, export, system, position, data, digests)
+    return Moment(when, pause.seconds, export, system, position, gitea, data, digests, found)
 
 
 @dataclass
@@ -85,8 +96,22 @@ class _Pause:
 
 
 @contextmanager
-def _frozen(world: World, paths: HostPaths, gitea: str) -> Iterator[_Pause]:
+def _at_rest(world: World, paths: HostPaths, gitea: Service) -> Iterator[_Pause]:
+    """Leave a Gitea that does not write as it is; raises OpsError when it was started or resumed before the end of the block."""
+    yield _Pause()
+    now = gitea_service(world, paths)
+    if (now.state, now.started) != (gitea.state, gitea.started):
+        raise OpsError(
+            f"Gitea was {gitea.state} and is {now.state} since the snapshots began: no backup was made",
+            "run ops backup take again",
+            left_as=f"Gitea is {now.state}",
+        )
+
+
+@contextmanager
+def _frozen(world: World, paths: HostPaths) -> Iterator[_Pause]:
     """Freeze Gitea while the block runs; raises OpsError when the watchdog resumed it before the end of the block."""
+    gitea = world.containers.name(paths.project, "gitea")
     if not paths.watchdog_image:
         raise Refused("OPS_IMAGE is not set", "run ops on the site's host as /usr/local/bin/ops")
     pause, began, held = _Pause(), 0.0, False

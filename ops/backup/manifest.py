@@ -41,7 +41,9 @@ class Manifest:
     owner/name.git to a digest of all its refs. ``paused`` is the number of seconds without writes, ``photographed`` whether the
     file system took a snapshot of the data. ``secret_key`` is a digest of Gitea's SECRET_KEY: without that key, some columns of
     the database cannot be read. ``durations`` has the seconds of each step. ``position`` is the WAL position of the moment,
-    of the database with the system identifier ``system``; both are "" in a backup from before WAL was shipped.
+    of the database with the system identifier ``system``; both are "" in a backup from before WAL was shipped. ``missing`` has the
+    repositories that Gitea's table or the file system had at the moment and ``repositories`` lacks, ``links`` the symbolic
+    links that leave the data; ``missing`` is None in a backup from before they were counted.
     """
 
     identity: str
@@ -62,6 +64,8 @@ class Manifest:
     durations: Mapping[str, float] = field(default_factory=dict)
     system: str = ""
     position: str = ""
+    missing: Collection[str] | None = None
+    links: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,9 @@ def key_of(identity: str) -> str:
 def to_json(manifest: Manifest) -> bytes:
     """Return the manifest as stored in the bucket."""
     document = {"schema": SCHEMA, **dataclasses.asdict(manifest)}
+    # Absent in a manifest from before they were recorded.
+    if manifest.missing is None:
+        del document["missing"], document["links"]
     return json.dumps(document, indent=1, sort_keys=True, default=_moment_as_text).encode()
 
 

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ops import report
-from ops.backup import catalogue, manifest, records, replication, repositories
+from ops.backup import catalogue, manifest, records, replication, repositories, witness
 from ops.backup.manifest import Backup, Manifest
 from ops.backup.records import Drill, Verification
+from ops.backup.witness import Folder
 from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.model import CLOCK_DRIFT, Probe, Report, in_bytes
@@ -24,7 +25,8 @@ class BackupInventory:
     ``two_disks`` is whether Gitea's data and the repository on this host are on two file systems. ``replicated`` is a
     backup's name with S3's status of its copy in the second region; None when no backup is old enough to have one.
     ``last_prune`` is when the operator last pruned the bucket. ``replica`` has S3's replication status of the objects that a
-    restore in the second region needs, as ``replication.statuses`` returns it.
+    restore in the second region needs, as ``replication.statuses`` returns it. ``folders`` are the
+    repositories' folders in Gitea's data now.
     """
 
     backups: tuple[Backup, ...]
@@ -33,6 +35,7 @@ class BackupInventory:
     verifications: tuple[Verification, ...]
     drills: tuple[Drill, ...]
     replicated: tuple[str, str] | None = None
+    folders: tuple[Folder, ...] = ()
     last_prune: datetime | None = None
     replica: Mapping[str, str] = field(default_factory=dict)
 
@@ -77,6 +80,7 @@ def _inventory(site: Site, world: World, paths: HostPaths) -> BackupInventory:
         paths.data.stat().st_dev != paths.local.parent.stat().st_dev,
         verifications,
         drills,
+        folders=witness.folders(paths.live),
         last_prune=catalogue.last_prune(site, world),
     )
     if site.backup.replica_region and (old := replication_candidate(facts.whole, world.clock.now())):
@@ -97,6 +101,7 @@ def check(site: Site, facts: BackupInventory, now: datetime) -> tuple[Probe, ...
         _copies(newest, facts),
         _media(facts),
         _off_site(site, facts),
+        _repositories(newest, facts),
         check_age(newest.moment, site.backup.rpo_minutes, now),
         Probe("verified", not unverified, unverified or _last(facts.verifications), "run ops backup verify"),
         Probe("drilled", not drill_overdue, drill_overdue or _last(facts.drills), "run ops restore --drill"),
@@ -129,6 +134,20 @@ def _media(facts: BackupInventory) -> Probe:
         seen = "the data and this host's repository are on one disk"
         return Probe("media", False, seen, "give the data its own disk (host.data_device), then run ops deploy")
     return Probe("media", True, "2 disks of this host, and S3")
+
+
+def _repositories(newest: Manifest, facts: BackupInventory) -> Probe:
+    """Compare the newest backup with Gitea's table of its moment, the folders on the disk, and the backup before.
+
+    A folder that was renamed or got a file since the moment has a later time of change, and does not count.
+    """
+    unchanged = [each for each in facts.folders if each.changed < newest.moment.timestamp()]
+    absent = witness.missing(newest.repositories, (), unchanged)
+    short = [f"backup {newest.identity} has no {', '.join(absent[:5])}, {len(absent)} in all"] if absent else []
+    if found := [*witness.check_manifest(newest, catalogue.before(facts.backups, newest)), *short]:
+        remedy = "run ops backup take, then compare its manifest with Gitea's list of repositories"
+        return Probe("repositories", False, "; ".join(found[:5]), remedy)
+    return Probe("repositories", True, f"{len(newest.repositories)}, as in Gitea's database and on the data disk")
 
 
 def replication_candidate(whole: Iterable[Manifest], now: datetime) -> Manifest | None:

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops.backup import catalogue, manifest, prune_local
-from ops.backup.contents import UNREADABLE, content, refs, secret_key, versions
+from ops.backup import caches, catalogue, coverage, manifest, prune_local, witness
+from ops.backup.contents import UNREADABLE, content, gitea_service, refs, secret_key, versions
 from ops.backup.freeze import Moment, moment_of
 from ops.backup.manifest import Manifest, Part, Unreadable
 from ops.backup.repositories import DUMP, Repositories, repositories
@@ -28,6 +28,7 @@ from ops.step_timer import StepTimer
 from ops.wal import base_backups
 from ops.world import World
 from ops.world import postgres as world_postgres
+from ops.world.containers import RUNNING
 from ops.world.lock import exclusive
 from ops.world.restic import Restic, Stored
 
@@ -42,7 +43,8 @@ def take(site: Site, world: World, *, allow_empty_disk: bool = False, paths: Hos
     Locked while another operation runs, RolledBack when a part could not be stored on this host: then no part of a backup is
     left. Raises Unavailable or Degraded when the backup is on this host and could not be uploaded: the next run uploads it.
     Raises Refused on a new data disk while the site has backups, unless ``allow_empty_disk``: the newest backup would be of a
-    site without its data. Exit code 3 when the clock is behind the newest backup, or the local prune fails.
+    site without its data; and when a snapshot would miss a subvolume or a mount in Gitea's data. Exit code 3 when the clock is
+    behind the newest backup, the local prune fails, or the backup lacks something that the site has.
     """
     paths = paths or HostPaths()
     with exclusive(paths.lock, world.clock.now(), "ops backup take"):
@@ -51,7 +53,7 @@ def take(site: Site, world: World, *, allow_empty_disk: bool = False, paths: Hos
             _require_data(paths, existing)
         behind = manifest.behind(world.clock.now(), existing.identities)
         try:
-            made = _taken(site, world, paths, existing, timer)
+            made, state, notes = _taken(site, world, paths, existing, timer)
         except OpsError as failed:
             raise _rolled_back(failed) from failed
         paths.disk_seen.touch()
@@ -60,7 +62,7 @@ def take(site: Site, world: World, *, allow_empty_disk: bool = False, paths: Hos
             made, lines = upload_backup(site, world, paths, timer, made)
         except OpsError as failed:
             raise _only_local(made, failed) from failed
-        lines = (*lines, *_prune_daily(site, world, paths, made.finished, timer), *_unreadable(made))
+        lines = (*lines, *_prune_daily(site, world, paths, made.finished, timer), *notes)
         _refresh_base_backup(site, world, paths, made)
     facts: dict[str, Any] = {
         "identity": made.identity,
@@ -68,7 +70,11 @@ def take(site: Site, world: World, *, allow_empty_disk: bool = False, paths: Hos
         "stored": made.stored,
         "durations": dict(made.durations),
     }
-    summary = f"backup {made.identity}: writes were paused for {made.paused:.2f} s, {in_bytes(made.stored)} added"
+    frozen = f"writes were paused for {made.paused:.2f} s"
+    if state != RUNNING:
+        facts["gitea"] = state
+        frozen = f"Gitea is {state} and was left so, nothing was frozen"
+    summary = f"backup {made.identity}: {frozen}, {in_bytes(made.stored)} added"
     if behind > _CLOCK_BEHIND:
         facts["clock_behind"] = behind.total_seconds()
         wrong = f"this host's clock is {behind} behind the newest backup: one of the two is wrong (timedatectl, chronyc tracking)"
@@ -153,7 +159,7 @@ def of_this_moment(site: Site, world: World, paths: HostPaths) -> Manifest:
     existing, timer = _in_bucket(site, world), StepTimer(world)
     existing.require()
     _require_data(paths, existing)
-    made = _taken(site, world, paths, existing, timer)
+    made, _, _ = _taken(site, world, paths, existing, timer)
     paths.disk_seen.touch()
     made, _ = upload_backup(site, world, paths, timer, made)
     return made
@@ -175,8 +181,11 @@ def _prune_daily(site: Site, world: World, paths: HostPaths, now: datetime, time
     return ()
 
 
-def _taken(site: Site, world: World, paths: HostPaths, existing: _Existing, timer: StepTimer) -> Manifest:
-    """Take a backup on this host; a failure removes its parts."""
+def _taken(
+    site: Site, world: World, paths: HostPaths, existing: _Existing, timer: StepTimer
+) -> tuple[Manifest, str, tuple[str, ...]]:
+    """Take a backup on this host; a failure removes its parts. Returns it with Gitea's state and a line for each doubt."""
+    coverage.require_complete(world, paths)
     postgres = world.containers.name(paths.project, "postgres")
     with ExitStack() as undo:
         with timer.step("repositories"):
@@ -188,12 +197,13 @@ def _taken(site: Site, world: World, paths: HostPaths, existing: _Existing, time
         moment = moment_of(site, world, paths, both, session, timer, earlier)
         tag = manifest.identity_of(moment.when)
         with timer.step("database"):
-            counts = content(session)
+            counts, expected = content(session), witness.expected(session)
             dump = world_postgres.dump(postgres, moment.export)
             stored = {"database": both.local.store_output(dump, filename=DUMP, host=site.name, tags=[tag, "database"])}
         with timer.step("data"):
             reused = None if moment.data else _reusable(world, paths, both.local)
-            stored["data"], digests = _data(site, world, paths, both, moment, reused)
+            copied = _data(site, world, paths, both, moment, reused)
+            stored["data"], digests = copied.stored, copied.repositories
         with timer.step("configuration"):
             present = [each for each in paths.configuration if each.exists()]
             note = [prune_local.reuse_tag(stored["data"].snapshot)] if reused else []
@@ -207,7 +217,7 @@ def _taken(site: Site, world: World, paths: HostPaths, existing: _Existing, time
             finished=world.clock.now(),
             parts={name: Part("", each.snapshot, each.size) for name, each in stored.items()},
             stored=sum(each.added for each in stored.values()),
-            versions=versions(world, paths),
+            versions=versions(world, paths, gitea_service(world, paths)),
             migration=counts.migration,
             images=world.containers.pinned(paths.project),
             rows=counts.rows,
@@ -218,26 +228,55 @@ def _taken(site: Site, world: World, paths: HostPaths, existing: _Existing, time
             durations=timer.seconds,
             system=moment.system,
             position=moment.position,
+            missing=witness.missing(digests, expected, copied.folders),
+            links=copied.links,
         )
+        notes = _doubts(paths, made, copied.folders)
         if made.photographed:
             _keep_snapshot(world, paths, made)
         paths.pending.mkdir(mode=0o700, exist_ok=True)
         world.files.write(paths.pending / f"{tag}.json", manifest.to_json(made))
-    return made
+    return made, moment.gitea.state, notes
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The stored data of a backup: the digests and the folders of its repositories, and the links that leave it."""
+
+    stored: Stored
+    repositories: Mapping[str, str]
+    folders: tuple[witness.Folder, ...]
+    links: tuple[str, ...]
 
 
 def _data(
     site: Site, world: World, paths: HostPaths, both: Repositories, moment: Moment, reused: Manifest | None
-) -> tuple[Stored, Mapping[str, str]]:
-    """Return the stored data of a backup, with the digests of its repositories: reused, already stored, or stored now."""
+) -> _Data:
+    """Return the data of a backup: reused, already stored, or stored now."""
+    if moment.data:
+        return _Data(moment.data, moment.refs, moment.folders, coverage.links_leaving(paths.live))
+    found = witness.folders(paths.snapshot)
     if reused:
         part = reused.parts["data"]
-        return Stored(part.local, part.size, 0), reused.repositories
-    if moment.data:
-        return moment.data, moment.refs
-    tags = [manifest.identity_of(moment.when), "data"]
-    stored = both.local.store([paths.snapshot], host=site.name, tags=tags)
-    return stored, refs(world, paths, paths.snapshot)
+        return _Data(Stored(part.local, part.size, 0), reused.repositories, found, tuple(reused.links))
+    tags, exclude = [manifest.identity_of(moment.when), "data"], caches.patterns(paths.snapshot)
+    stored = both.local.store([paths.snapshot], host=site.name, tags=tags, exclude=exclude)
+    links = coverage.links_leaving(paths.snapshot)
+    return _Data(stored, refs(world, paths, paths.snapshot), found, links)
+
+
+def _doubts(paths: HostPaths, made: Manifest, folders: tuple[witness.Folder, ...]) -> tuple[str, ...]:
+    """Return a line for each part that a backup lacks or that Gitea cannot use."""
+    links = (
+        f"the target of {each} is not in the backup: move it into {paths.live}, or remove the link"
+        for each in made.links
+    )
+    return (
+        *_unreadable(made),
+        *witness.check_manifest(made, _newest(paths)),
+        *links,
+        *witness.owner_lines(folders, paths.live),
+    )
 
 
 def _reusable(world: World, paths: HostPaths, local: Restic) -> Manifest | None:
@@ -249,7 +288,7 @@ def _reusable(world: World, paths: HostPaths, local: Restic) -> Manifest | None:
     if not (earlier.is_dir() and local.holds(newest.parts["data"].local)):
         return None
     try:
-        return None if world.btrfs.differs(paths.snapshot, earlier) else newest
+        return None if world.btrfs.differs(paths.snapshot, earlier, tuple(caches.CACHES)) else newest
     except OpsError as error:
         world.tell(f"changes since backup {newest.identity} cannot be determined, storing all data: {error.message}")
         return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import datetime
 
-from ops.backup import catalogue, contents, records, repositories
+from ops.backup import catalogue, contents, records, repositories, witness
 from ops.backup.manifest import Backup, Manifest
 from ops.backup.records import SHARES, Verification
 from ops.backup.repositories import DUMP, REPOSITORIES, Repositories
@@ -114,6 +114,7 @@ def _verified(
             findings += _dump(world, paths, both.remote, chosen)
         with timer.step("content"):
             findings += _content(world, paths, both.remote, chosen)
+        findings += witness.check_manifest(chosen, catalogue.before(backups, chosen), explained=True)
     except INACCESSIBLE:
         raise
     except OpsError as error:
@@ -143,11 +144,21 @@ def _dump(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -> l
 
 def _content(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -> list[str]:
     sizes = {name: remote.size(part.remote) for name, part in chosen.parts.items()}
-    return compare(chosen, sizes, _refs(world, paths, remote, chosen.parts["data"].remote))
+    refs, folders = _refs(world, paths, remote, chosen.parts["data"].remote)
+    unlisted = [
+        f"repository {name} is in the data of {chosen.identity} as a folder, and git does not list it"
+        for name in witness.missing(refs, (), folders)
+    ]
+    return compare(chosen, sizes, refs) + unlisted
 
 
-def _refs(world: World, paths: HostPaths, remote: Restic, data: str) -> dict[str, str]:
-    """Return a digest of the refs of each repository in a snapshot of Gitea's data. Only the refs are fetched."""
+def _refs(
+    world: World, paths: HostPaths, remote: Restic, data: str
+) -> tuple[dict[str, str], tuple[witness.Folder, ...]]:
+    """Return a digest of the refs of each repository in a snapshot of Gitea's data, and the repositories' folders.
+
+    Only the refs are fetched.
+    """
     scratch = paths.data / ".verify"
     with ExitStack() as undo:
         world.btrfs.remove(scratch)
@@ -162,4 +173,4 @@ def _refs(world: World, paths: HostPaths, remote: Restic, data: str) -> dict[str
         world.btrfs.own_like(paths.live, scratch)
         for each in scratch.glob(f"{REPOSITORIES}/*/*.git"):
             (each / "objects").mkdir(exist_ok=True)
-        return contents.refs(world, paths, scratch)
+        return contents.refs(world, paths, scratch), witness.folders(scratch)

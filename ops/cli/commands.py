@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ops.backup import status, take, unlock, verify
-from ops.config import load
+from ops.cli import standard_input
+from ops.config import load, local_files
+from ops.config.checks import is_host
 from ops.errors import ConfigError, Refused
 from ops.model import Report, Secret
 from ops.restore import drill, restore
@@ -30,7 +31,9 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gite
 def _world(arguments: argparse.Namespace) -> World:
     if not arguments.site:
         raise ConfigError("no site file was named", "pass --site sites/local.toml, or set OPS_SITE in the environment")
-    return World(load.load(Path(arguments.site)), tell=_tell)
+    site = load.load(Path(arguments.site))
+    local_files.require(site)
+    return World(site, tell=_tell)
 
 
 def _tell(line: str) -> None:
@@ -81,7 +84,9 @@ def _workspace(arguments: argparse.Namespace) -> tuple[World, Any]:
     from ops.config.workspace import Workspace
 
     world = _world(arguments)
-    return world, Workspace(REPOSITORY, Path(arguments.site).resolve().parent / ".state" / world.site.name, CACHE)
+    workspace = Workspace(REPOSITORY, Path(arguments.site).resolve().parent / ".state" / world.site.name, CACHE)
+    workspace.require_sound()
+    return world, workspace
 
 
 def _confirm(arguments: argparse.Namespace) -> Callable[[str, Sequence[str]], None]:
@@ -113,6 +118,10 @@ def run_health(arguments: argparse.Namespace) -> Report:
     """Probe the site, from its host or from outside."""
     world = _world(arguments)
     if arguments.address:
+        if not is_host(arguments.address):
+            raise ConfigError(
+                f"{arguments.address!r} is not an address", "give a host name or an IPv4 address with --address"
+            )
         return health.health_from_outside(world.site, world, address=arguments.address)
     return health.health(world.site, world)
 
@@ -235,18 +244,11 @@ def _rotate(arguments: argparse.Namespace) -> Report:
     world, workspace = _workspace(arguments)
     host = HostOps(deploy_host.connection_of(world.site, workspace), world.processes)
     if is_set:
-        value = Secret(_one_line(f"the value of {name}"))
+        value = Secret(standard_input.one_line(f"the value of {name}"))
         _confirm(arguments)(world.site.name, [rotate.ADOPTED[name]])
         return rotate.adopt(world.site, world, host, name=name, value=value, lock=workspace.lock)
     _confirm(arguments)(world.site.name, [rotate.CONSEQUENCES[name]])
     return rotate.rotate(world.site, world, host, name=name, lock=workspace.lock)
-
-
-def _one_line(prompt: str) -> str:
-    """Read a secret: at a terminal without echo, otherwise the first line of standard input."""
-    if sys.stdin.isatty():
-        return getpass.getpass(f"{prompt}: ", stream=sys.stderr)
-    return sys.stdin.readline().rstrip("\n")
 
 
 def run_accounts(arguments: argparse.Namespace) -> Report:
@@ -258,9 +260,7 @@ def run_accounts(arguments: argparse.Namespace) -> Report:
 def run_notify(arguments: argparse.Namespace) -> Report:
     """Mail a text from standard input to the site's contact."""
     world = _world(arguments)
-    # The output of a killed program may end in the middle of a character.
-    text = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace")
-    return notify.notify(world.site, world, subject=arguments.subject, text=text)
+    return notify.notify(world.site, world, subject=arguments.subject, text=standard_input.end())
 
 
 def run_gate(arguments: argparse.Namespace) -> Report:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from ops import report
+from ops.cli import standard_input
 from ops.cli.arguments import parser
 from ops.errors import OpsError
 from ops.model import Report
@@ -16,6 +17,7 @@ from ops.world.process import interrupt_code, signals_unwind
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one verb and exit with its exit code, which tells the state that the system was left in."""
+    standard_input.tolerate()
     arguments = parser().parse_args(argv)
     sys.exit(_guarded(arguments))
 

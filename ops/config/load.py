@@ -10,18 +10,25 @@ import dataclasses
 import difflib
 import functools
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ops.config.schema import SES_HOST, SSH, Site
+from ops.config.regular_files import read_text
+from ops.config.schema import ROOT_BESIDE_BACKUPS, SES_HOST, SSH, Site
 from ops.errors import ConfigError
 
+_LONGEST_SHOWN = 300
 # SES takes STARTTLS at 25, 587 and 2587. EC2 blocks outgoing port 25, and port 465 begins with TLS at once.
 _SES_PORTS = (587, 2587)
-# In GiB: the system, the images, and the WAL that waits for the bucket.
-_ROOT_BESIDE_BACKUPS = 15
+# These ports begin with TLS; Gitea's mailer, Diun and ``ops`` use STARTTLS.
+_TLS_PORTS = (465, 2465)
+# DKIM's records are 44 characters longer than the mail domain, and a name has at most 253.
+_LONGEST_MAIL_DOMAIN = 200
+# Canonical's image is for x86-64; infra/variables.tf has the same rule.
+_ARM = re.compile(r"(a1|[a-z]+[0-9]+g[a-z]*)\..*")
 
 
 def load(path: Path) -> Site:
@@ -56,16 +63,15 @@ def _with_sender(site: Site) -> Site:
 
 
 def _parse(path: Path) -> Mapping[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the site file {path}: {error.strerror}", "give its path with --site; sites/ has examples"
-        ) from error
+    text = read_text(path, "the site file", "give its path with --site; sites/ has examples")
     try:
         document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ConfigError(f"{path.name} is not well formed: {error}", f"correct that line of {path.name}") from error
+    except RecursionError as error:
+        raise ConfigError(
+            f"{path.name} is nested too deeply", "look at sites/production.example.toml for the form"
+        ) from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path.name} is not a table of keys", "look at sites/production.example.toml for the form")
     return document
@@ -100,11 +106,28 @@ def _section(schema: type[Any], table: Any, name: str, problems: list[str]) -> A
 
 
 def _value(value: Any, kind: Any, item: dataclasses.Field[Any], name: str, problems: list[str]) -> Any:
-    is_list = kind == tuple[str, ...]
-    fits = isinstance(value, list) and all(isinstance(one, str) for one in value) if is_list else type(value) is kind
+    fits = _fits(value, kind)
     if not fits or not item.metadata["check"](value):
-        problems.append(f"{name} = {json.dumps(value, default=str)}: {item.metadata['remedy']}")
-    return tuple(value) if is_list and fits else value
+        explain = item.metadata["explain"] if fits else None
+        remedy = (explain and explain(value)) or item.metadata["remedy"]
+        problems.append(f"{name} = {_shown(value)}: {remedy}")
+    return tuple(value) if fits and isinstance(value, list) else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind == tuple[str, ...]:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return type(value) is kind
+
+
+def _shown(value: Any) -> str:
+    """Return a value as JSON with letters of all languages, at most a line long."""
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return "(a value too long to print)"
+    escaped = "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
+    return escaped if len(escaped) <= _LONGEST_SHOWN else f"{escaped[:_LONGEST_SHOWN]}..."
 
 
 def _unknown(key: str, fields: Mapping[str, Any], prefix: str) -> str:
@@ -129,16 +152,43 @@ def _of_names(site: Site) -> Iterator[str]:
 
 def _of_mail(site: Site) -> Iterator[str]:
     ses = SES_HOST.fullmatch(site.mail.smtp_host)
-    if ses and ses[1] != site.aws.region:
+    yield from _of_ses(site, ses[1]) if ses else _of_another_server(site)
+    if len(site.mail.sender.rpartition("@")[2]) > _LONGEST_MAIL_DOMAIN:
+        yield (
+            f'mail.sender = "{site.mail.sender}" has a domain too long for its DKIM records: give one of at most '
+            f"{_LONGEST_MAIL_DOMAIN} characters"
+        )
+
+
+def _of_ses(site: Site, region: str) -> Iterator[str]:
+    if region != site.aws.region:
         yield (
             f'mail.smtp_host = "{site.mail.smtp_host}" is SES of another region than aws.region = "{site.aws.region}", '
-            f"where the sender is verified: give email-smtp.{site.aws.region}.amazonaws.com"
+            f"where the sender is verified: give {_ses_of(site)}"
         )
-    if ses and site.mail.smtp_port not in _SES_PORTS:
+    if site.mail.smtp_port not in _SES_PORTS:
         yield (
             f"mail.smtp_port = {site.mail.smtp_port} does not work with SES from EC2, which needs STARTTLS and a port other "
             "than 25: give 587 or 2587"
         )
+
+
+def _of_another_server(site: Site) -> Iterator[str]:
+    if not site.aws.endpoint_url:
+        yield (
+            f'mail.smtp_host = "{site.mail.smtp_host}" is not SES: ops makes credentials of SES for the site, which no other '
+            f"server may receive: give {_ses_of(site)}"
+        )
+    if site.mail.smtp_port in _TLS_PORTS:
+        yield (
+            f"mail.smtp_port = {site.mail.smtp_port} begins with TLS, and Gitea uses STARTTLS: give the server's port for "
+            "STARTTLS"
+        )
+
+
+def _ses_of(site: Site) -> str:
+    suffix = ".cn" if site.aws.region.startswith("cn-") else ""
+    return f"email-smtp.{site.aws.region}.amazonaws.com{suffix}"
 
 
 def _of_backups(site: Site) -> Iterator[str]:
@@ -152,10 +202,10 @@ def _of_backups(site: Site) -> Iterator[str]:
             f"backup.rpo_minutes = {site.backup.rpo_minutes} is less than backup.every_minutes = "
             f"{site.backup.every_minutes}: lower backup.every_minutes, or raise backup.rpo_minutes"
         )
-    if site.host.root_gib < site.host.data_gib + _ROOT_BESIDE_BACKUPS:
+    if site.host.root_gib < site.host.data_gib + ROOT_BESIDE_BACKUPS:
         yield (
             f"host.root_gib = {site.host.root_gib} is too small for host.data_gib = {site.host.data_gib}, because the root disk "
-            f"holds the system and the local backups: give {site.host.data_gib + _ROOT_BESIDE_BACKUPS} or more"
+            f"holds the system and the local backups: give {site.host.data_gib + ROOT_BESIDE_BACKUPS} or more"
         )
 
 
@@ -164,6 +214,11 @@ def _of_the_host(site: Site) -> Iterator[str]:
         yield (
             f"host.ssh_port = {site.host.ssh_port} is not open in the firewall of a host that Terraform makes: "
             f"give {SSH}, or set host.address"
+        )
+    if not site.host.ami and _ARM.fullmatch(site.host.instance_type):
+        yield (
+            f'host.instance_type = "{site.host.instance_type}" is an Arm machine, and the default image is for x86-64: '
+            "give another type, or an Arm image in host.ami"
         )
     if site.gitea.ssh_port == site.host.ssh_port:
         yield f"gitea.ssh_port = {site.gitea.ssh_port} is the host's own ssh port: give another port"

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ops.config import checks
+from ops.config.checks import Check, Explain, anything, between, each, is_url, matches, one_of, or_empty
 
 SCHEMA = 1
-Check = Callable[[Any], bool]
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_DOMAIN = re.compile(rf"(?=.{{1,253}}$)({_LABEL}\.)+{_LABEL}")
-_ADDRESS = re.compile(rf"[A-Za-z0-9._+-]+@({_LABEL}\.)+{_LABEL}")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_NAME = re.compile(r"[a-z][a-z0-9-]{1,20}")
+_NAME = re.compile(r"(?!sg-)[a-z][a-z0-9-]{0,19}[a-z0-9]")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-SES_HOST = re.compile(r"email-smtp(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com")
+# Gitea's names: letters and digits at the ends, and no two of - _ . in a row (modules/validation, IsValidUsername).
+_GITEA_USER = re.compile(r"(?=.{1,32}$)[a-z0-9]+([_-][a-z0-9]+)*")
+SES_HOST = re.compile(r"email-smtp(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
-_TIME_ZONE = re.compile(r"[A-Za-z]+(/[A-Za-z0-9_+-]+)*")
 _WINDOW = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01]\d|2[0-3]):[0-5]\d")
 _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,40}")
 # Names that Gitea reserves for its pages (models/user, reserved names), as far as an operator might choose them.
@@ -30,83 +25,23 @@ _RESERVED_GITEA_NAMES = frozenset(
     {
         "admin", "api", "assets", "attachments", "avatar", "avatars", "captcha", "commits", "debug", "devtest",
         "error", "explore", "favicon", "ghost", "issues", "login", "metrics", "milestones", "new", "notifications",
-        "org", "pulls", "raw", "repo", "search", "ssh_info", "stars", "swagger", "user", "v2",
+        "org", "pulls", "raw", "repo", "repo-avatars", "gitea-actions", "search", "ssh_info", "stars", "swagger", "user", "v2",
     }
 )  # fmt: skip
-_DISK = re.compile(r"/dev/disk/by-id/[A-Za-z0-9._:+-]+")
+_DISK = re.compile(r"/dev/disk/by-id/[A-Za-z0-9._:-]+")
 
 
-def _matches(pattern: re.Pattern[str]) -> Check:
-    return lambda value: pattern.fullmatch(value) is not None
-
-
-def _between(low: int, high: int) -> Check:
-    return lambda value: low <= value <= high
-
-
-def _one_of(*allowed: str) -> Check:
-    return lambda value: value in allowed
-
-
-def _is_url(*schemes: str) -> Check:
-    return lambda value: urlsplit(value).scheme in schemes and bool(urlsplit(value).hostname)
-
-
-def _is_network(shortest: int, longest: int) -> Check:
-    """Return the check for an IPv4 network by its first address, with a prefix of ``shortest`` to ``longest`` bits.
-
-    infra/variables.tf has the same rule.
-    """
-
-    def check(value: str) -> bool:
-        try:
-            network = ipaddress.IPv4Network(value)
-        except ValueError:
-            return False
-        return "/" in value and shortest <= network.prefixlen <= longest
-
-    return check
-
-
-def _is_address(value: str) -> bool:
-    try:
-        return bool(ipaddress.IPv4Address(value))
-    except ValueError:
-        return False
-
-
-def _is_time_zone(value: str) -> bool:
-    """Return whether the time zone database has the name; without a database, whether the name has the right form."""
-    return _TIME_ZONE.fullmatch(value) is not None and (_is_known_zone(value) or not _is_known_zone("Etc/UTC"))
-
-
-def _is_known_zone(name: str) -> bool:
-    try:
-        return bool(ZoneInfo(name))
-    except (ZoneInfoNotFoundError, OSError):
-        return False
-
-
-def _or_empty(check: Check) -> Check:
-    return lambda value: value == "" or check(value)
-
-
-def _each(check: Check) -> Check:
-    return lambda values: all(check(value) for value in values)
-
-
-def _anything(_: Any) -> bool:
-    return True
-
-
-def _key(check: Check, remedy: str, default: Any = dataclasses.MISSING) -> Any:
-    metadata = {"check": check, "remedy": remedy}
+def _key(check: Check, remedy: str, default: Any = dataclasses.MISSING, explain: Explain | None = None) -> Any:
+    """Return a key of the schema. ``explain`` returns a remedy for some values, "" for those of the general remedy."""
+    metadata = {"check": check, "remedy": remedy, "explain": explain}
     if isinstance(default, list):
         return field(default_factory=lambda: tuple(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-SSH = 22
+SSH, DNS, WEB = 22, 53, (80, 443)
+# In GiB: the largest disk of EC2 (gp3), and the root disk's part for the system, the images, and WAL that waits for the bucket.
+LARGEST_GIB, ROOT_BESIDE_BACKUPS = 16384, 15
 _PORT = "give a port between 1 and 65535"
 
 
@@ -114,9 +49,9 @@ _PORT = "give a port between 1 and 65535"
 class Aws:
     """Region and endpoint of AWS. An empty ``endpoint_url`` means AWS's own endpoints."""
 
-    region: str = _key(_matches(_REGION), 'give an AWS region, for example "eu-central-1"')
+    region: str = _key(matches(_REGION), 'give an AWS region, for example "eu-central-1"')
     endpoint_url: str = _key(
-        _or_empty(_is_url("http", "https")), "give an http or https URL, or leave the key out for AWS itself", ""
+        or_empty(is_url("http", "https")), "give an http or https URL, or leave the key out for AWS itself", ""
     )
 
 
@@ -125,70 +60,76 @@ class Network:
     """The private network, and the addresses from which the host's own ssh port may be reached."""
 
     cidr: str = _key(
-        _is_network(16, 24),
+        checks.is_network(16, 24),
         'give an IPv4 network by its first address, /16 to /24, such as "10.40.0.0/16"',
         "10.40.0.0/16",
     )
     admin_cidrs: tuple[str, ...] = _key(
-        _each(_is_network(8, 32)),
-        'give IPv4 networks by their first address, /8 or narrower, such as ["203.0.113.7/32"]; an empty list closes the port',
+        each(checks.is_network(8, 32), 50),
+        'give at most 50 IPv4 networks by their first address, /8 or narrower, such as ["203.0.113.7/32"]; an empty list closes the port',
     )
-    ipv6: bool = _key(_anything, "give true or false", False)
-    flow_logs: bool = _key(_anything, "give true or false", False)
+    ipv6: bool = _key(anything, "give true or false", False)
+    flow_logs: bool = _key(anything, "give true or false", False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
     """The machine. Empty values are derived from Terraform: its Elastic IP, Canonical's image, its data volume."""
 
-    address: str = _key(_or_empty(_is_address), "give an IPv4 address, or leave the key out for the Elastic IP", "")
-    ssh_user: str = _key(_matches(_USER), "give the login name of the machine image", "ubuntu")
-    ssh_port: int = _key(_between(1, 65535), _PORT, 22)
-    ssh_key: str = _key(bool, "give the path of an Ed25519 private key (make one with ssh-keygen -t ed25519 -f PATH)")
+    address: str = _key(
+        or_empty(checks.is_host_address), "give an IPv4 address, or leave the key out for the Elastic IP", ""
+    )
+    ssh_user: str = _key(matches(_USER), "give the login name of the machine image", "ubuntu")
+    ssh_port: int = _key(lambda port: 1 <= port <= 65535 and port not in WEB, f"{_PORT} other than 80 and 443", SSH)
+    ssh_key: str = _key(
+        checks.is_path,
+        'give the path of an Ed25519 private key, without " % \\ $ (make one with ssh-keygen -t ed25519 -f PATH)',
+    )
     instance_type: str = _key(
-        _matches(re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")),
+        matches(re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")),
         'give an EC2 instance type, for example "t3.medium"',
         "t3.medium",
     )
     ami: str = _key(
-        _or_empty(_matches(re.compile(r"ami-[0-9a-f]+"))),
+        or_empty(matches(re.compile(r"ami-[0-9a-f]+"))),
         "give an AMI id, or leave the key out for Canonical's image",
         "",
     )
-    root_gib: int = _key(_between(16, 16384), "give a size in GiB from 16 to 16384", 70)
+    root_gib: int = _key(between(16, LARGEST_GIB), f"give a size in GiB from 16 to {LARGEST_GIB}", 70)
     data_device: str = _key(
-        _or_empty(_matches(_DISK)),
+        or_empty(matches(_DISK)),
         "give the data disk's path under /dev/disk/by-id/, or leave the key out for Terraform's volume",
         "",
     )
-    data_gib: int = _key(_between(8, 16384), "give a size in GiB from 8 to 16384", 50)
-    registry_mirrors: tuple[str, ...] = _key(
-        _each(_is_url("http", "https")), "give http or https URLs of Docker Hub mirrors", []
+    data_gib: int = _key(
+        between(8, LARGEST_GIB - ROOT_BESIDE_BACKUPS),
+        f"give a size in GiB from 8 to {LARGEST_GIB - ROOT_BESIDE_BACKUPS}: the root disk, which is {ROOT_BESIDE_BACKUPS} GiB larger, "
+        f"has at most {LARGEST_GIB}",
+        50,
     )
-    reboot_time: str = _key(_matches(_TIME), 'give a time of day such as "04:30"', "04:30")
+    registry_mirrors: tuple[str, ...] = _key(
+        each(checks.is_mirror), "give http or https URLs of Docker Hub mirrors, without a path", []
+    )
+    reboot_time: str = _key(matches(_TIME), 'give a time of day such as "04:30"', "04:30")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GiteaSettings:
     """Gitea's own settings."""
 
-    title: str = _key(bool, "give the site a title", "Gitea")
+    title: str = _key(checks.is_title, "give the site a title", "Gitea", checks.explain_title)
     admin_username: str = _key(
-        lambda name: (
-            _USER.fullmatch(name) is not None
-            and name not in _RESERVED_GITEA_NAMES
-            and not set(name[0] + name[-1]) & set("_-")
-        ),
-        "give a login name that Gitea does not reserve (not admin, user, api, ...), without - or _ at its ends",
+        lambda name: _GITEA_USER.fullmatch(name) is not None and name not in _RESERVED_GITEA_NAMES,
+        "give a login name that Gitea does not reserve (not admin, user, api, ...): a-z and 0-9, with single - or _ between them",
         "operator",
     )
-    admin_email: str = _key(_matches(_ADDRESS), "give an e-mail address")
+    admin_email: str = _key(checks.is_email, "give an e-mail address", explain=checks.explain_email)
     ssh_port: int = _key(
-        lambda port: 1 <= port <= 65535 and port not in (80, 443),
-        "give a port between 1 and 65535 other than 80 and 443",
+        lambda port: 1 <= port <= 65535 and port not in (SSH, DNS, *WEB),
+        "give a port between 1 and 65535 other than 80, 443, 53 (the host's name service) and 22, which is the host's own ssh port",
         2222,
     )
-    upload_limit_mib: int = _key(_between(1, 4096), "give a size in MiB from 1 to 4096", 512)
+    upload_limit_mib: int = _key(between(1, 4096), "give a size in MiB from 1 to 4096", 512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,27 +140,31 @@ class Tls:
     """
 
     acme_directory: str = _key(
-        _is_url("https"), "give the ACME directory's https URL", "https://acme-v02.api.letsencrypt.org/directory"
+        is_url("https"), "give the ACME directory's https URL", "https://acme-v02.api.letsencrypt.org/directory"
     )
-    acme_ca: str = _key(_anything, "give the path of a PEM file", "")
+    acme_ca: str = _key(or_empty(checks.is_path), "give the path of a PEM file", "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mail:
-    """The sender of mails, and the server that takes them over STARTTLS with credentials.
+    """The sender of mails, and SES, which takes them over STARTTLS with credentials that ``ops`` makes.
 
-    Without ``sender`` it is gitea@ and the site's domain. With ``manage_identity = false`` the SES identity of the sender's
-    domain is managed elsewhere: Terraform neither creates nor deletes it, its DKIM and MAIL FROM records.
+    Only a stand-in of AWS, named in ``aws.endpoint_url``, has another mail server. Without ``sender`` it is gitea@ and the
+    site's domain. With ``manage_identity = false`` the SES identity of the sender's domain is managed elsewhere: Terraform
+    neither creates nor deletes it, its DKIM and MAIL FROM records.
     """
 
     sender: str = _key(
-        _or_empty(_matches(_ADDRESS)),
+        or_empty(checks.is_email),
         "give the sender's e-mail address, or leave the key out for gitea@ the domain",
         "",
+        checks.explain_email,
     )
-    manage_identity: bool = _key(_anything, "give true or false", True)
-    smtp_host: str = _key(bool, 'give the mail server, for example "email-smtp.eu-central-1.amazonaws.com"')
-    smtp_port: int = _key(_between(1, 65535), _PORT, 587)
+    manage_identity: bool = _key(anything, "give true or false", True)
+    smtp_host: str = _key(
+        checks.is_host, 'give the mail server by its name, for example "email-smtp.eu-central-1.amazonaws.com"'
+    )
+    smtp_port: int = _key(between(1, 65535), _PORT, 587)
 
     @property
     def domain(self) -> str:
@@ -241,19 +186,23 @@ class Backup:
     the last backup of that many days, weeks and months.
     """
 
-    bucket: str = _key(_matches(_BUCKET), "give a bucket name: 3 to 63 of a-z, 0-9 and -, unique in all of AWS")
-    lock_days: int = _key(_between(1, 365), "give a number of days from 1 to 365", 30)
-    replica_region: str = _key(
-        _or_empty(_matches(_REGION)), "give an AWS region, or leave the key out for no replica", ""
+    bucket: str = _key(
+        checks.is_bucket,
+        "give a bucket name: 3 to 63 of a-z, 0-9 and -, unique in all of AWS",
+        explain=checks.explain_bucket,
     )
-    every_minutes: int = _key(_between(5, 1440), "give a number of minutes from 5 to 1440", 15)
-    keep_last: int = _key(_between(1, 1000), "give a number from 1 to 1000", 96)
-    keep_daily: int = _key(_between(0, 1000), "give a number from 0 to 1000", 14)
-    keep_weekly: int = _key(_between(0, 1000), "give a number from 0 to 1000", 8)
-    keep_monthly: int = _key(_between(0, 1000), "give a number from 0 to 1000", 12)
-    rpo_minutes: int = _key(_between(5, 10080), "give a number of minutes from 5 to 10080", 30)
-    rto_minutes: int = _key(_between(5, 10080), "give a number of minutes from 5 to 10080", 60)
-    drill_days: int = _key(_between(1, 90), "give a number of days from 1 to 90", 7)
+    lock_days: int = _key(between(1, 365), "give a number of days from 1 to 365", 30)
+    replica_region: str = _key(
+        or_empty(matches(_REGION)), "give an AWS region, or leave the key out for no replica", ""
+    )
+    every_minutes: int = _key(between(5, 1440), "give a number of minutes from 5 to 1440", 15)
+    keep_last: int = _key(between(1, 1000), "give a number from 1 to 1000", 96)
+    keep_daily: int = _key(between(0, 1000), "give a number from 0 to 1000", 14)
+    keep_weekly: int = _key(between(0, 1000), "give a number from 0 to 1000", 8)
+    keep_monthly: int = _key(between(0, 1000), "give a number from 0 to 1000", 12)
+    rpo_minutes: int = _key(between(5, 10080), "give a number of minutes from 5 to 10080", 30)
+    rto_minutes: int = _key(between(5, 10080), "give a number of minutes from 5 to 10080", 60)
+    drill_days: int = _key(between(1, 90), "give a number of days from 1 to 90", 7)
 
 
 _POLICY = 'give the largest automatic update, "patch" or "minor", or "operator" for none'
@@ -268,16 +217,16 @@ class Update:
     rollback is possible for ``keep_days``.
     """
 
-    window: str = _key(_matches(_WINDOW), 'give a time of the week such as "Sun 03:15"', "Sun 03:15")
-    soak_hours: int = _key(_between(0, 8760), "give a number of hours from 0 to 8760", 72)
-    watch_seconds: int = _key(_between(10, 3600), "give a number of seconds from 10 to 3600", 60)
-    healthy_minutes: int = _key(_between(1, 240), "give a number of minutes from 1 to 240", 15)
-    keep_days: int = _key(_between(1, 30), "give a number of days from 1 to 30", 7)
-    gitea: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
-    postgres: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "operator")
-    nginx: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
-    others: str = _key(_one_of("operator", "patch", "minor"), _POLICY, "minor")
-    hold: tuple[str, ...] = _key(_each(_matches(_SERVICE)), 'give a list of service names, such as ["gitea"]', [])
+    window: str = _key(matches(_WINDOW), 'give a time of the week such as "Sun 03:15"', "Sun 03:15")
+    soak_hours: int = _key(between(0, 8760), "give a number of hours from 0 to 8760", 72)
+    watch_seconds: int = _key(between(10, 3600), "give a number of seconds from 10 to 3600", 60)
+    healthy_minutes: int = _key(between(1, 240), "give a number of minutes from 1 to 240", 15)
+    keep_days: int = _key(between(1, 30), "give a number of days from 1 to 30", 7)
+    gitea: str = _key(one_of("operator", "patch", "minor"), _POLICY, "operator")
+    postgres: str = _key(one_of("operator", "patch", "minor"), _POLICY, "operator")
+    nginx: str = _key(one_of("operator", "patch", "minor"), _POLICY, "minor")
+    others: str = _key(one_of("operator", "patch", "minor"), _POLICY, "minor")
+    hold: tuple[str, ...] = _key(each(matches(_SERVICE)), 'give a list of service names, such as ["gitea"]', [])
 
     def policy(self, service: str) -> str:
         """Return the largest automatic update of a service ("patch" or "minor"), or "operator" for none."""
@@ -289,19 +238,34 @@ class Update:
 class Limits:
     """The budget; 0 means none. AWS mails the contact at 80 % of it, and when the forecast exceeds it."""
 
-    monthly_budget_usd: int = _key(_between(0, 1_000_000), "give a whole number of US dollars, or 0 for no budget", 0)
+    monthly_budget_usd: int = _key(between(0, 1_000_000), "give a whole number of US dollars, or 0 for no budget", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """One complete, valid site."""
 
-    schema: int = _key(_one_of(SCHEMA), f"give {SCHEMA}, the schema of this suite")  # type: ignore[arg-type]
-    name: str = _key(_matches(_NAME), "give 2 to 21 of a-z, 0-9 and -, beginning with a letter")
-    domain: str = _key(_matches(_DOMAIN), 'give the full domain in lower case, for example "git.example.org"')
-    zone: str = _key(_matches(_DOMAIN), 'give the Route 53 zone of the domain, for example "example.org"')
-    contact: str = _key(_matches(_ADDRESS), "give the e-mail address for alarms and the ACME account")
-    timezone: str = _key(_is_time_zone, 'give a name of the time zone database, such as "Europe/Berlin"', "Etc/UTC")
+    schema: int = _key(one_of(SCHEMA), f"give {SCHEMA}, the schema of this suite")
+    name: str = _key(
+        matches(_NAME),
+        "give 2 to 21 of a-z, 0-9 and -, beginning with a letter but not with sg-, and ending with a letter or digit",
+    )
+    domain: str = _key(
+        checks.is_domain,
+        'give the full domain in lower case, for example "git.example.org"',
+        explain=checks.explain_domain,
+    )
+    zone: str = _key(
+        checks.is_domain,
+        'give the Route 53 zone of the domain, for example "example.org"',
+        explain=checks.explain_domain,
+    )
+    contact: str = _key(
+        checks.is_email, "give the e-mail address for alarms and the ACME account", explain=checks.explain_email
+    )
+    timezone: str = _key(
+        checks.is_time_zone, 'give a name of the time zone database, such as "Europe/Berlin"', "Etc/UTC"
+    )
     aws: Aws
     network: Network
     host: Host

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from ops.config.regular_files import read_text
+from ops.errors import ConfigError, Refused
 
 
 @dataclass(frozen=True)
@@ -28,3 +32,15 @@ class Workspace:
     def outputs(self) -> Path:
         """The file with Terraform's outputs."""
         return self.state / "outputs.json"
+
+    def require_sound(self) -> None:
+        """Raise Refused when the outputs of an earlier deployment exist and cannot be used."""
+        if not self.outputs.exists():
+            return
+        hint = f"remove {self.outputs}, then run ops deploy, which writes it again"
+        try:
+            sound = isinstance(json.loads(read_text(self.outputs, "the state of the deployment", hint)), dict)
+        except (ConfigError, ValueError, RecursionError):
+            sound = False
+        if not sound:
+            raise Refused(f"{self.outputs} is damaged", hint, left_as="nothing was changed")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from ops.backup import catalogue, contents, records
+from ops.backup import caches, catalogue, contents, records, witness
 from ops.backup import repositories as backup_repositories
 from ops.backup.manifest import Manifest
 from ops.backup.records import Drill, due, to_json
@@ -188,6 +188,7 @@ def _fetch(world: World, both: Repositories, chosen: Manifest, scratch: Path) ->
     data = chosen.parts["data"].remote
     both.remote.restore(data, scratch / "gitea", include=folder_of(both.remote, data))
     world.btrfs.own_like(scratch.parent / "gitea", scratch / "gitea")
+    caches.clear(scratch / "gitea")
 
 
 def _database(
@@ -204,8 +205,10 @@ def _database(
 
 def _differences(world: World, paths: HostPaths, chosen: Manifest, scratch: Path) -> list[str]:
     with world.postgres.session(world.containers.name(PROJECT, "postgres")) as session:
-        rows = dict(contents.content(session).rows)
-    return staging.compare(chosen, rows, contents.refs(world, paths, scratch / "gitea"))
+        rows, expected = dict(contents.content(session).rows), witness.expected(session)
+    refs, folders = contents.refs(world, paths, scratch / "gitea"), witness.folders(scratch / "gitea")
+    missing = witness.missing_lines(witness.missing(refs, expected, folders), chosen.identity)
+    return [*staging.compare(chosen, rows, refs), *missing]
 
 
 def _check_repositories(world: World, paths: HostPaths, chosen: Manifest, scratch: Path) -> Checked:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ops.backup import contents
+from ops.backup import caches, contents
 from ops.backup.manifest import Manifest
 from ops.backup.repositories import DUMP, Repositories
 from ops.config.paths import HostPaths
@@ -238,6 +238,7 @@ def _fetch(world: World, paths: HostPaths, source: Restic, snapshots: Mapping[st
             world.btrfs.make(staging.data)
         source.restore(snapshots["data"], staging.data, include=folder_of(source, snapshots["data"]))
         world.btrfs.own_like(paths.live, staging.data)
+    caches.clear(staging.data)
     with world.postgres.session(world.containers.name(paths.project, "postgres"), "postgres") as session:
         session.ask(f"CREATE DATABASE {STAGED} TEMPLATE template0")
 

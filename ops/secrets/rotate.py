@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 import secrets as randomness
 import string
 from collections.abc import Iterable, Mapping
@@ -47,6 +48,8 @@ ADOPTED: Mapping[str, str] = {
     "gitea-secret-key": "Gitea is restarted, and cannot read what it encrypted with its present key",
     "restic-password": "backups are read and made with this password; backups made with the present one cannot be read",
 }
+# Its form: IAM API reference, "AccessKey".
+_ACCESS_KEY = re.compile(r"[A-Z0-9]{16,128}")
 _LETTERS = string.ascii_letters + string.digits
 # IAM is eventually consistent: a key is valid everywhere within seconds, seldom a minute (IAM user guide, "Troubleshoot IAM").
 _PROPAGATION_SECONDS, _PAUSE_SECONDS = 90, 3
@@ -155,11 +158,18 @@ def rotate_smtp(site: Site, world: World, host: HostOps, *, lock: Path) -> Repor
 def ensure_smtp(site: Site, world: World) -> Report:
     """Make the site's SMTP credentials when it has none, or when AWS no longer accepts their key.
 
-    A test mail that cannot be sent is not an error: SES may not have verified the domain of a new site yet.
+    Raises Refused for credentials whose user name is not an access key of IAM: an operator stored those of another
+    server, and they are kept. A test mail that cannot be sent is not an error: SES may not have verified the domain of a new site yet.
     """
     current = _current_credentials(site, world)
     if current and AccessKey(current.username, active=True) in world.aws.access_keys(mail_user(site)):
         return Report("secrets", False, "SMTP credentials exist")
+    if current and not _ACCESS_KEY.fullmatch(current.username):
+        raise Refused(
+            f"the secret {SMTP} has the credentials of {current.username}, which is not an access key of IAM",
+            "run ops secrets rotate-smtp to replace them by a key for SES",
+            left_as="the secret is unchanged",
+        )
     made = _new_key(site, world, current)
     version = world.aws.put_pending_secret(secret_name(site, SMTP), document_of(made.credentials))
     world.aws.promote_secret(secret_name(site, SMTP), version)
@@ -206,7 +216,14 @@ def _apply_current(world: World, host: HostOps) -> None:
 
 def _current_credentials(site: Site, world: World) -> SmtpCredentials | None:
     name = secret_name(site, SMTP)
-    return store.credentials_from(world.aws.secret(name)) if CURRENT in world.aws.secret_stages(name) else None
+    if CURRENT not in world.aws.secret_stages(name):
+        return None
+    document = world.aws.secret(name)
+    try:
+        return store.credentials_from(document)
+    except Refused as error:
+        world.tell(f"{error.message}: it is replaced, and AWS keeps it as the previous version")
+        return None
 
 
 def _new_key(site: Site, world: World, current: SmtpCredentials | None) -> MadeKey:

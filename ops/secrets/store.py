@@ -7,8 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.config.checks import is_line
 from ops.config.paths import SECRETS_DIRECTORY
 from ops.config.schema import Site
+from ops.errors import Refused
 from ops.model import Report, Secret, SmtpCredentials
 from ops.world import World
 from ops.world.aws import CURRENT, PENDING
@@ -65,15 +67,32 @@ def smtp_credentials(site: Site, world: World, *, directory: Path = Path(SECRETS
     """Return the credentials from ``directory``, else from Secrets Manager; raises OpsError when both have none."""
     files = [directory / "smtp-username", directory / "smtp-password"]
     if all(file.is_file() for file in files):
-        username, password = (file.read_text(encoding="utf-8") for file in files)
+        try:
+            username, password = (file.read_text(encoding="utf-8") for file in files)
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f"cannot read the credentials in {directory}: {error}", "run ops secrets fetch") from error
         return SmtpCredentials(username, Secret(password))
     return credentials_from(world.aws.secret(secret_name(site, SMTP)))
 
 
 def credentials_from(document: Secret) -> SmtpCredentials:
-    """Return the SMTP credentials from their secret, a JSON document of user name and password."""
-    parts = json.loads(document.reveal())
-    return SmtpCredentials(parts["username"], Secret(parts["password"]))
+    """Return the SMTP credentials from their secret, a JSON document of user name and password.
+
+    Raises Refused when the secret is something else; the message does not contain the value.
+    """
+    try:
+        parts = json.loads(document.reveal())
+    except (ValueError, RecursionError):
+        parts = None
+    values = [parts.get(key) for key in ("username", "password")] if isinstance(parts, dict) else []
+    texts = [value for value in values if isinstance(value, str) and value and is_line(value)]
+    if len(texts) != 2:
+        raise Refused(
+            f"the secret {SMTP} is not a JSON document of username and password, each one line of text",
+            "run ops deploy on the deploying machine, which makes new credentials",
+            left_as="no secret file was changed",
+        )
+    return SmtpCredentials(texts[0], Secret(texts[1]))
 
 
 def fetch(site: Site, world: World, *, pending: str = "", directory: Path = Path(SECRETS_DIRECTORY)) -> Report:
@@ -102,10 +121,19 @@ def _write(path: Path, value: Secret, permissions: FilePermissions) -> bool:
     content = value.reveal().encode()
     if path.is_file() and path.read_bytes() == content:
         return False
+    try:
+        _overwrite(path, content, permissions)
+    except OSError as error:
+        raise Refused(
+            f"cannot write the secret file {path}: {error.strerror}", f"remove {path}, then run ops secrets fetch"
+        ) from error
+    return True
+
+
+def _overwrite(path: Path, content: bytes, permissions: FilePermissions) -> None:
     # A running container mounts the file itself, so an existing file is overwritten and never replaced by another.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     path.chmod(permissions.mode)
     os.chown(path, permissions.owner, permissions.group)
-    return True

@@ -17,6 +17,8 @@ from typing import Any
 import ansible_runner
 
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
+from ops.world.ansible_variables import as_data
+from ops.world.environment import LOCALE, only_kept
 from ops.world.playbook_watch import REMOTE_SECONDS, PlaybookWatch
 from ops.world.process import INTERRUPTS_TOLERATED, POLITE_SECONDS, signals_held
 
@@ -65,27 +67,27 @@ def play(
     state.mkdir(parents=True, exist_ok=True)
     # The largest file is already compressed, and the others are small.
     reached = {**host, "mitogen_ssh_compression": False}
-    inventory.write_text(json.dumps({"all": {"hosts": {"site": reached}}}, indent=2), encoding="utf-8")
-    extra.write_text(
-        json.dumps({**variables, "site_boot_seconds": boot_seconds}, indent=2, default=str), encoding="utf-8"
-    )
+    inventory.write_text(as_data({"all": {"hosts": {"site": reached}}}), encoding="utf-8")
+    extra.write_text(as_data({**variables, "site_boot_seconds": boot_seconds}), encoding="utf-8")
     watch = PlaybookWatch(tell, remote_seconds=silence_seconds)
     events = Events(tell, watch)
     with signals_held() as interrupts, ending(interrupts, events, tell) as is_due:
-        runner = ansible_runner.run(
-            private_data_dir=str(state),
-            project_dir=str(playbooks),
-            playbook=playbook,
-            inventory=str(inventory),
-            cmdline=f"--extra-vars @{extra}" + (" --check" if check else ""),
-            event_handler=events.take,
-            # Without a callback, ansible-runner installs its own signal handlers and leaves them installed.
-            cancel_callback=lambda: is_due() or watch.is_stuck(),
-            envvars=environment(playbooks),
-            settings={"pexpect_timeout": _ASK_SECONDS},
-            quiet=True,
-            rotate_artifacts=5,
-        )
+        with only_kept():  # ansible-runner copies the environment of this process
+            runner = ansible_runner.interface.init_runner(
+                private_data_dir=str(state),
+                project_dir=str(playbooks),
+                playbook=playbook,
+                inventory=str(inventory),
+                cmdline=f"--extra-vars @{extra}" + (" --check" if check else ""),
+                event_handler=events.take,
+                # Without a callback, ansible-runner installs its own signal handlers and leaves them installed.
+                cancel_callback=lambda: is_due() or watch.is_stuck(),
+                envvars=environment(playbooks),
+                settings={"pexpect_timeout": _ASK_SECONDS},
+                quiet=True,
+                rotate_artifacts=5,
+            )
+        runner.run()
     if watch.stuck:
         watch.kill_remaining()
         raise Unavailable(
@@ -170,6 +172,7 @@ def environment(playbooks: Path) -> dict[str, str]:
         "ANSIBLE_STRATEGY": "mitogen_linear",
         "ANSIBLE_STRATEGY_PLUGINS": str(Path(folder, "plugins/strategy")),
         "PATH": _own_programs_first(),
+        **LOCALE,
     }
 
 

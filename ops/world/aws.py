@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ops.errors import OpsError, Unavailable
+from ops.errors import OpsError, Refused, Unavailable
 from ops.model import AccessKey, Secret
 from ops.world.aws_clients import CONNECTIONS, AwsClients
 
@@ -39,7 +39,9 @@ class Aws:
         """Return the value of a secret in Secrets Manager; raises OpsError when the secret or that staging label does not exist."""
         with _translated_errors(f"secret {name}"):
             found = self._client("secretsmanager").get_secret_value(SecretId=name, VersionStage=stage)
-            return Secret(found["SecretString"])
+        if "SecretString" not in found:
+            raise Refused(f"secret {name} has a binary value", "set it as text in Secrets Manager")
+        return Secret(found["SecretString"])
 
     def secret_stages(self, name: str) -> Mapping[str, str]:
         """Return the version of each staging label of a secret; empty for a secret without a value."""

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ops.errors import OpsError
+from ops.world.btrfs_stream import SnapshotChanges
+from ops.world.mounts import mounts_in
 from ops.world.process import Processes
 
 # The inode number of every subvolume's root (btrfs-subvolume(8)).
 _ROOT_INODE = 256
 _COUNTED = re.compile(r"\]\.(\w+)\s+(\d+)$", re.MULTILINE)
-# The line with the snapshot's name, and one line of a difference.
-_ENOUGH = 2
+_LISTED = re.compile(r"^ID \d+ .*? path (.+)$", re.MULTILINE)
 _LOOK = "look at the output of dmesg and of btrfs filesystem usage"
 
 
@@ -48,24 +49,37 @@ class Btrfs:
         snapshot.parent.mkdir(mode=0o700, exist_ok=True)
         self._do(["btrfs", "subvolume", "snapshot", "-r", str(folder), str(snapshot)])
 
-    def differs(self, snapshot: Path, earlier: Path) -> bool:
+    def differs(self, snapshot: Path, earlier: Path, ignored: Sequence[str] = ()) -> bool:
         """Return whether a snapshot differs from an earlier one in content, names, owners, modes or times.
 
-        btrfs compares the two trees and skips what they share, which takes milliseconds at any size. For an identical
-        snapshot it sends only the name (btrfs-send(8)).
+        The content of the ``ignored`` folders, which are paths below the snapshot, does not count. btrfs compares the two
+        trees and skips what they share, which takes milliseconds at any size. For an identical snapshot it sends only the
+        name (btrfs-send(8)).
         """
         argv = ["btrfs", "send", "--quiet", "--no-data", "-p", str(earlier), str(snapshot)]
-        commands: list[str] = []
-
-        def keep(line: str) -> None:
-            if len(commands) < _ENOUGH:
-                commands.append(line.split(maxsplit=1)[0])
-
-        done = self._processes.pipe(argv, ["btrfs", "receive", "--dump"], environment={}, tell=keep)
+        changes = SnapshotChanges(ignored)
+        done = self._processes.pipe(argv, ["btrfs", "receive", "--dump"], environment={}, tell=changes.read)
         # The receiver ends after the stream's last command, and the sender may then still be writing: SIGPIPE is no failure.
         if done.code not in {0, -signal.SIGPIPE}:
             raise OpsError(f"{' '.join(argv[:2])} failed: {done.output.strip()}", _LOOK)
-        return commands != ["snapshot"]
+        return changes.changed
+
+    def nested(self, folder: Path) -> tuple[Path, ...]:
+        """Return the subvolumes directly below a subvolume, wherever in it they are. A snapshot has an empty folder for each.
+
+        Empty for a folder that is not a subvolume. Raises OpsError when btrfs cannot list them.
+        """
+        if not self.can_snapshot(folder):
+            return ()
+        # Both are paths from the file system's own root, which may not be mounted.
+        own = self._output(["btrfs", "subvolume", "show", str(folder)]).splitlines()[0].strip()
+        prefix = "" if own in {"/", "<FS_TREE>"} else f"{own}/"
+        listed = _LISTED.findall(self._output(["btrfs", "subvolume", "list", "-o", str(folder)]))
+        return tuple(sorted(folder / each.removeprefix(prefix) for each in listed))
+
+    def mounts(self, folder: Path) -> tuple[Path, ...]:
+        """Return the mount points at or below a folder."""
+        return mounts_in(folder)
 
     def clone(self, snapshot: Path, folder: Path) -> None:
         """Make ``folder`` a writable clone of a snapshot; the snapshot stays."""
@@ -90,8 +104,23 @@ class Btrfs:
         self._do(["btrfs", "subvolume", "create", str(folder)])
 
     def remove(self, folder: Path) -> None:
-        """Remove a subvolume or folder with its content. A folder that does not exist is not an error."""
+        """Remove a subvolume or folder with its content, including subvolumes in it. A missing folder is not an error.
+
+        Raises OpsError, before anything is removed, when a file system is mounted in it: its content is not the folder's.
+        """
+        if mounted := self.mounts(folder):
+            raise OpsError(
+                f"{folder} cannot be removed, file systems are mounted in it: {', '.join(map(str, mounted))}",
+                f"run umount {mounted[-1]} on the host, then run the command again",
+                left_as=f"{folder} is as it was",
+            )
+        self._remove(folder)
+
+    def _remove(self, folder: Path) -> None:
         if self.can_snapshot(folder):
+            # btrfs deletes only a subvolume without others in it.
+            for each in self.nested(folder):
+                self._remove(each)
             self._do(["btrfs", "subvolume", "delete", str(folder)])
         elif folder.is_dir():
             shutil.rmtree(folder)
@@ -143,6 +172,10 @@ class Btrfs:
         self._do(["mv", "--exchange", "--no-target-directory", str(one), str(other)])
 
     def _do(self, argv: Sequence[str]) -> None:
+        self._output(argv)
+
+    def _output(self, argv: Sequence[str]) -> str:
         done = self._processes.run(argv)
         if done.code:
             raise OpsError(f"{' '.join(argv[:3])} failed: {done.output.strip()}", _LOOK)
+        return done.output

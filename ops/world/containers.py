@@ -17,6 +17,7 @@ from docker.errors import APIError, BuildError, DockerException, ImageNotFound, 
 from requests import RequestException
 
 from ops.errors import OpsError, Unavailable
+from ops.world import container_script
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
@@ -24,6 +25,8 @@ _COMPOSE_SERVICE = "com.docker.compose.service"
 _FREEZES = 5
 # The longest that a write may wait. After that the site is thawed and the backup fails.
 FROZEN_SECONDS = 5.0
+# The engine's state of a container that runs and is not paused.
+RUNNING = "running"
 # The start time of a container that has never started.
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -91,6 +94,11 @@ class Containers:
         with _translated_errors():
             container = self._running(project, service)
             code, output = container.exec_run(list(argv), user=user, environment=dict(environment or {}))
+        if code is None:
+            raise OpsError(
+                f"the output of {argv[0]} in {service} ended before the program did",
+                "look at journalctl --unit docker, then run the command again",
+            )
         return Ran(int(code), output.decode("utf-8", "replace"))
 
     def restart(self, project: str, service: str) -> None:
@@ -158,26 +166,20 @@ class Containers:
     ) -> Ran:
         """Run a shell script in a new container without network, with ``folder`` mounted at ``target``; then remove the container.
 
-        Returns the exit code, and the standard output, or standard error when the script failed.
+        Returns the exit code, and the complete standard output, or standard error when the script failed. The output comes
+        from the program's own pipe, never from the container's log: the engine rotates logs. Raises OpsError when the stream
+        ended before the script's output did.
         """
-        mount = {str(folder): {"bind": target, "mode": "rw" if writable else "ro"}}
         with _translated_errors():
-            made = self._docker.containers.create(
-                image, ["-c", script], entrypoint=["sh"], user=user, network_mode="none", volumes=mount
+            code, output = container_script.run(
+                self._docker, image, script, mount=_bind(folder, target, writable=writable), user=user
             )
-            try:
-                made.start()
-                code = int(made.wait()["StatusCode"])
-                output = made.logs(stdout=not code, stderr=bool(code)).decode("utf-8", "replace")
-            finally:
-                made.remove(force=True, v=True)
         return Ran(code, output)
 
     def start_program(
         self, image: str, argv: Sequence[str], *, name: str, user: str, folder: Path, target: str
     ) -> None:
         """Start a program in a new container without network, with ``folder`` mounted at ``target``; does not wait for it."""
-        mount = {str(folder): {"bind": target, "mode": "rw"}}
         entry, *rest = argv
         with _translated_errors():
             self._docker.containers.run(
@@ -189,7 +191,7 @@ class Containers:
                 detach=True,
                 network_mode="none",
                 cap_drop=["ALL"],
-                volumes=mount,
+                volumes=_bind(folder, target, writable=True),
             )
 
     def exit_log(self, container: str) -> str:
@@ -251,14 +253,15 @@ class Containers:
             self._docker.containers.get(container).remove(force=True, v=True)
 
     def pinned(self, project: str) -> Mapping[str, str]:
-        """Return the image of each service of a project, as NAME:TAG@DIGEST where its registry gave the digest."""
+        """Return the image of each service of a project, running or stopped, as NAME:TAG@DIGEST where its registry gave the digest."""
         with _translated_errors():
-            running = self._docker.containers.list(
-                ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
+            found = self._docker.containers.list(
+                all=True, ignore_removed=True, filters={"label": f"{_COMPOSE_PROJECT}={project}"}
             )
-            return {
-                each.labels[_COMPOSE_SERVICE]: _pinned(each.attrs["Config"]["Image"], each.image) for each in running
-            }
+            # A stopped container counts where its service has no running one.
+            found.sort(key=lambda each: bool(each.attrs["State"]["Running"]))
+            chosen = {each.labels[_COMPOSE_SERVICE]: each for each in found}
+            return {name: _pinned(each) for name, each in chosen.items()}
 
     def pull(self, name: str, digest: str) -> None:
         """Pull the image of that digest unless this machine has it; raises Unavailable when the pull fails."""
@@ -357,9 +360,16 @@ def health_from(state: Mapping[str, Any]) -> str:
     return status
 
 
-def _pinned(reference: str, image: Any) -> str:
-    digests = image.attrs.get("RepoDigests") or [f"@{image.id}"]
-    return reference if "@" in reference else f"{reference}@{digests[0].partition('@')[2]}"
+def _bind(folder: Path, target: str, *, writable: bool) -> dict[str, dict[str, str]]:
+    return {str(folder): {"bind": target, "mode": "rw" if writable else "ro"}}
+
+
+def _pinned(container: Any) -> str:
+    reference = str(container.attrs["Config"]["Image"])
+    if "@" in reference:
+        return reference
+    digests = container.image.attrs.get("RepoDigests") or [f"@{container.image.id}"]
+    return f"{reference}@{digests[0].partition('@')[2]}"
 
 
 def _moment(text: str) -> datetime:

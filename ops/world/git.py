@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from ops.errors import Refused
+from ops.world.environment import environment_for
 
 
 class Git:
@@ -48,7 +49,9 @@ class Git:
 
     def _run(self, *arguments: str, hint: str = "run it in a git checkout that has a commit") -> str:
         try:
-            done = subprocess.run(["git", *arguments], cwd=self._root, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                ["git", *arguments], cwd=self._root, env=environment_for(), capture_output=True, text=True, check=False
+            )
         except FileNotFoundError as error:
             raise Refused("git is not installed", "run apt-get install git") from error
         if done.returncode:

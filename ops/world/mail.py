@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import smtplib
 import ssl
 from email.message import EmailMessage
@@ -10,6 +11,7 @@ from ops.errors import OpsError, Unavailable
 from ops.model import SmtpCredentials
 
 _TIMEOUT_SECONDS = 15.0
+_AUTHENTICATED = 235
 
 
 class CredentialsRefused(OpsError):
@@ -36,13 +38,13 @@ class Mail:
         time, or when it offers no TLS or an invalid certificate.
         """
         message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = sender, recipient, subject
-        message.set_content(text)
+        message["From"], message["To"], message["Subject"] = sender, recipient, _one_line(subject)
+        message.set_content(text.encode("utf-8", "replace").decode("utf-8"))
         where = f"mail server {self._host}:{self._port}"
         try:
             with smtplib.SMTP(self._host, self._port, timeout=_TIMEOUT_SECONDS) as server:
                 server.starttls(context=self._tls)
-                server.login(credentials.username, credentials.password.reveal())
+                _log_in(server, credentials)
                 server.send_message(message)
         except smtplib.SMTPAuthenticationError as error:
             raise CredentialsRefused(
@@ -59,6 +61,24 @@ class Mail:
                 f"{where} is out of reach: {error}",
                 "check mail.smtp_host and mail.smtp_port, and whether the firewall lets that port out",
             ) from error
+
+
+def _log_in(server: smtplib.SMTP, credentials: SmtpCredentials) -> None:
+    """Log in; smtplib takes ASCII only, and AUTH PLAIN is UTF-8 (RFC 4616)."""
+    parts = (credentials.username, credentials.password.reveal())
+    if all(part.isascii() for part in parts):
+        server.login(*parts)
+        return
+    server.ehlo_or_helo_if_needed()
+    token = base64.b64encode("\0".join(["", *parts]).encode("utf-8", "replace")).decode("ascii")
+    code, answer = server.docmd("AUTH", f"PLAIN {token}")
+    if code != _AUTHENTICATED:
+        raise smtplib.SMTPAuthenticationError(code, answer)
+
+
+def _one_line(text: str) -> str:
+    """The text as a header: without line breaks, and with ? for bytes that are not UTF-8."""
+    return " ".join(text.split()).encode("utf-8", "replace").decode("utf-8")
 
 
 def _mail_refused(where: str, answer: str) -> MailRefused:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ops.errors import OpsError
+from ops.world.environment import environment_for
 
 USER = "gitea"
 _END = "-- end of the answer"
@@ -69,6 +70,7 @@ class Postgres:
         argv = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--field-separator=\t"]
         process = subprocess.Popen(
             [*docker_exec(container, interactive=True), *argv, "--set=ON_ERROR_STOP=1", f"--username={USER}", database],
+            env=environment_for(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

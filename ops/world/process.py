@@ -17,6 +17,7 @@ from types import FrameType
 from typing import IO, Any
 
 from ops.errors import Unavailable
+from ops.world.environment import environment_for
 
 Tell = Callable[[str], None]
 _LINES_KEPT = 400
@@ -130,7 +131,7 @@ class Processes:
     ) -> Finished:
         """Run a program to its end and return how it ended; each line of its output goes to ``tell`` at once.
 
-        ``environment`` is added to this process's own. Standard output and standard error are one stream.
+        ``environment`` is added to the variables that ops/world/environment.py keeps. Standard output and standard error are one stream.
         Raises Unavailable when the program is not installed.
         """
         lines: list[str] = []
@@ -148,7 +149,13 @@ class Processes:
         """Run a program and return its complete standard output; its standard error goes to this process's stderr."""
         try:
             done = subprocess.run(
-                argv, cwd=directory, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=False
+                argv,
+                cwd=directory,
+                env=environment_for(environment),
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
             )
         except FileNotFoundError as error:
             raise _missing(argv[0]) from error
@@ -162,7 +169,7 @@ class Processes:
         Each line of standard error goes to ``on_line`` at once. When ``on_line`` returns False, the program is terminated, then killed.
         """
         errors: list[str] = []
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
             process = self._started(argv, None, environment, stdout=printed, stderr=subprocess.PIPE)
 
             def attend() -> None:
@@ -185,9 +192,11 @@ class Processes:
 
         Each line of the second's output goes to ``tell``; if both fail, the output includes the first's standard error.
         """
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             try:
-                first = subprocess.Popen(source, env=os.environ | environment, stdout=subprocess.PIPE, stderr=errors)
+                first = subprocess.Popen(
+                    source, env=environment_for(environment), stdout=subprocess.PIPE, stderr=errors
+                )
             except FileNotFoundError as error:
                 raise _missing(source[0]) from error
             second = self._started(sink, None, None, stdin=first.stdout)
@@ -216,7 +225,12 @@ class Processes:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             try:
                 process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, text=True
+                    argv,
+                    env=environment_for(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    text=True,
                 )
             except FileNotFoundError as error:
                 raise _missing(argv[0]) from error
@@ -231,8 +245,9 @@ class Processes:
                     process.wait()
 
     def passthrough(self, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-        """Run a program on this process's own terminal and return its exit code.
+        """Run a program of the suite on this process's own terminal and return its exit code.
 
+        The program gets the whole environment: it is the suite's own Python, which filters the environment itself.
         An interrupt is raised after the program has ended.
         """
         try:
@@ -255,11 +270,12 @@ class Processes:
             return subprocess.Popen(
                 argv,
                 cwd=directory,
-                env=os.environ | (environment or {}),
+                env=environment_for(environment),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
             )
         except FileNotFoundError as error:
             raise _missing(argv[0]) from error

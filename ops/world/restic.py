@@ -105,10 +105,14 @@ class Restic:
         origin = ["--copy-chunker-params", *_origin(like)] if like else []
         self._run(["init", "--repository-version", "2", *origin])
 
-    def store(self, folders: Sequence[Path], *, host: str, tags: Sequence[str]) -> Stored:
-        """Back up folders. restic reads only files that changed since the last snapshot of the same host and folders."""
+    def store(self, folders: Sequence[Path], *, host: str, tags: Sequence[str], exclude: Sequence[str] = ()) -> Stored:
+        """Back up folders, without the files that match a pattern of ``exclude`` (restic's manual, "Excluding Files").
+
+        restic reads only files that changed since the last snapshot of the same host and folders.
+        """
         # No count of all files beforehand: no output shows a percentage.
-        return self._stored(["backup", "--no-scan", *_named(host, tags), *map(str, folders)])
+        patterns = [f"--exclude={each}" for each in exclude]
+        return self._stored(["backup", "--no-scan", *patterns, *_named(host, tags), *map(str, folders)])
 
     def store_output(self, argv: Sequence[str], *, filename: str, host: str, tags: Sequence[str]) -> Stored:
         """Back up a program's output as a file of that name; when the program fails, restic makes no snapshot."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+
+from ops.world.environment import environment_for
 
 _PACKAGES = (
     "ansible-core",
@@ -50,7 +51,7 @@ def _package(name: str) -> str:
 
 def _program(argv: Sequence[str]) -> str:
     try:
-        done = subprocess.run(argv, env=os.environ | _QUIET, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, env=environment_for(_QUIET), capture_output=True, text=True, check=False)
     except OSError:
         return ""
     found = re.search(r"\d+\.\d+[\w.+-]*", done.stdout)

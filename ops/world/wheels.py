@@ -13,6 +13,7 @@ from pathlib import Path
 import uv
 
 from ops.errors import Unavailable
+from ops.world.environment import environment_for
 
 
 def vendor(requirements: Path, target: Path, *, python_version: str) -> None:
@@ -26,7 +27,7 @@ def vendor(requirements: Path, target: Path, *, python_version: str) -> None:
         argv = [uv.find_uv_bin(), "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
         argv += ["--requirements", str(requirements), "--target", str(unpacked), "--python-version", python_version]
         argv += ["--python-platform", f"{platform.machine()}-manylinux_2_36"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, env=environment_for(), capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(
                 f"packages of {requirements.name} cannot be downloaded:\n{done.stderr}",

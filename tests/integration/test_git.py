@@ -1,13 +1,17 @@
-"""The git adapter on real checkouts: the gate's evidence is about exactly the committed tree."""
+"""git on real repositories: the gate's evidence is about the committed tree, and scripts read repositories of other owners."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ops.backup import contents
+from ops.backup.repositories import REPOSITORIES
 from ops.errors import Refused
+from ops.restore import drill_checks
 from ops.world.git import Git
 
 _IDENTITY = ("-c", "user.name=E", "-c", "user.email=e@example.org")
@@ -94,3 +98,25 @@ def test_a_folder_without_a_checkout_or_without_a_commit_is_refused(tmp_path: Pa
     _git(tmp_path, "init", "--quiet")
     with pytest.raises(Refused, match="git rev-parse failed"):
         Git(tmp_path).tree()
+
+
+@pytest.mark.parametrize("script", [contents._REFS, drill_checks.FSCK], ids=["listing", "drill"])
+def test_git_reads_a_repository_of_another_owner(tmp_path: Path, script: str) -> None:
+    repository = tmp_path / REPOSITORIES / "a/b.git"
+    work = tmp_path / "work"
+    identity = ["-c", "user.name=k", "-c", "user.email=k@example.org"]
+    for argv in (
+        ["git", "init", "-q", str(work)],
+        ["git", "-C", str(work), *identity, "commit", "-q", "--allow-empty", "-m", "one"],
+        ["git", "clone", "-q", "--bare", str(work), str(repository)],
+    ):
+        subprocess.run(argv, check=True)
+    # git's own tests use this variable: every repository is another user's.
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    local = script.replace("/tmp/", f"{tmp_path}/").replace("/data/", f"{tmp_path}/")
+    done = subprocess.run(["sh", "-c", local], env=environment, capture_output=True, text=True, check=True)
+    if script is drill_checks.FSCK:
+        assert done.stdout == ""
+    else:
+        (digest,) = contents.refs_from(done.stdout).values()
+        assert digest != contents.UNREADABLE

@@ -122,6 +122,10 @@ class FakeHost(fakes.FakeWorld):
     scratch: Path | None = None
     loses_rows: bool = False
     initdb_fails: bool = False
+    # The subvolumes and the mounts in Gitea's data, and the repositories of Gitea's table; None before the table has any.
+    nested_subvolumes: tuple[Path, ...] = ()
+    mounted: tuple[Path, ...] = ()
+    table: tuple[str, ...] | None = None
     # The state of maintenance mode, its message, and for how many more checks a push runs.
     maintenance: str = "none"
     visitor_message: str = ""
@@ -552,9 +556,15 @@ class FakeHost(fakes.FakeWorld):
 
     def snapshot(self, folder: Path, snapshot: Path) -> None:
         self.action(f"snapshot {folder.name}")
-        shutil.copytree(folder, snapshot)
+        shutil.copytree(folder, snapshot, symlinks=True)
 
-    def differs(self, snapshot: Path, earlier: Path) -> bool:
+    def nested(self, folder: Path) -> tuple[Path, ...]:
+        return self.nested_subvolumes
+
+    def mounts(self, folder: Path) -> tuple[Path, ...]:
+        return self.mounted
+
+    def differs(self, snapshot: Path, earlier: Path, ignored: Sequence[str] = ()) -> bool:
         return (snapshot / "writes").read_text() != (earlier / "writes").read_text()
 
     def errors(self, folder: Path) -> tuple[str, ...]:
@@ -563,7 +573,7 @@ class FakeHost(fakes.FakeWorld):
 
     def clone(self, snapshot: Path, folder: Path) -> None:
         self.action(f"clone {folder.name}")
-        shutil.copytree(snapshot, folder)
+        shutil.copytree(snapshot, folder, symlinks=True)
 
     def exchange(self, one: Path, other: Path) -> None:
         self.action(f"exchange {one.name}")
@@ -673,9 +683,17 @@ class Session:
         kept = content["writes"] if table == "public.issue" else content["comments"]
         return [[str(len(kept)), str(sum(bool(each) for each in kept))]]
 
+    def _repository_table(self, asked: str) -> list[list[str]]:
+        """Return the columns of Gitea's repository table, or its rows; nothing before a test fills the table."""
+        if self.host.table is None:
+            return []
+        return [["owner_name"], ["lower_name"]] if asked == "column_name" else [[each] for each in self.host.table]
+
     def _upgrade_answers(self, statement: str) -> list[list[str]]:
         """Answer the counts and the queries of a PostgreSQL upgrade, and any other SELECT with some row."""
         match statement.split():
+            case ["SELECT", "column_name" | "lower(owner_name)" as asked, *_]:
+                return self._repository_table(asked)
             case ["SELECT", "format('%I.%I',", "nspname,", *_]:
                 return self._catalog()
             case ["SELECT", "count(*)", "AS", *_, table]:
@@ -731,6 +749,14 @@ class Restic:
 
     def holds(self, snapshot: str) -> bool:
         return snapshot in self.host.snapshots
+
+    def forget(self, snapshots: Sequence[str]) -> None:
+        self.host.action("forget snapshots")
+        for each in snapshots:
+            del self.host.snapshots[each]
+
+    def prune(self) -> None:
+        self.host.action("prune")
 
     def restore(self, snapshot: str, target: Path, **_: Any) -> None:
         self.host.action("restore data")

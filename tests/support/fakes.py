@@ -359,7 +359,9 @@ class FakeWorld:
 
 
 def site_document(**changes: Any) -> dict[str, Any]:
-    """Return the document of a small valid site; ``changes`` replace top-level keys."""
+    """Return the document of a small valid site; ``changes`` replace top-level keys. SES is that of the site's region."""
+    place = changes.get("aws")
+    region = place["region"] if isinstance(place, dict) else "eu-central-1"
     document: dict[str, Any] = {
         "schema": 1,
         "name": "test",
@@ -370,7 +372,7 @@ def site_document(**changes: Any) -> dict[str, Any]:
         "network": {"admin_cidrs": ["203.0.113.7/32"]},
         "host": {"ssh_key": "keys/test"},
         "gitea": {"admin_username": "keeper", "admin_email": "keeper@example.org"},
-        "mail": {"sender": "gitea@example.org", "smtp_host": "mail.example.org"},
+        "mail": {"sender": "gitea@example.org", "smtp_host": f"email-smtp.{region}.amazonaws.com"},
         "backup": {"bucket": "example-org-gitea-backup"},
     }
     return document | changes

@@ -443,9 +443,10 @@ def test_the_status_of_the_kept_backups_is_the_same() -> None:
         catalogue.drills(SITE, world),
     )
     judged = [(each.name, each.healthy) for each in status.check(SITE, facts, at + timedelta(minutes=1))]
-    # Since then, the status also tells whether the operator prunes.
-    assert ("pruned", True) in judged
-    judged.remove(("pruned", True))
+    # Since then, the status also tells whether the operator prunes, and compares the repositories.
+    for later in (("pruned", True), ("repositories", True)):
+        assert later in judged
+        judged.remove(later)
     assert judged == [(each["name"], each["healthy"]) for each in before["findings"]]
     assert [each.identity for each in then] == [
         each["identity"] for each in document("host/backup-list.json")["backups"]

@@ -60,7 +60,8 @@ class OldSite:
 
     def bring_new_ops(self) -> None:
         """Install the new `ops` on the host as a deployment that stops after the role ops would; the rest stays old."""
-        variables = json.loads((self.file.parent / ".state/local/ansible/variables.json").read_text(encoding="utf-8"))
+        written = (self.file.parent / ".state/local/ansible/variables.json").read_text(encoding="utf-8")
+        variables = json.loads(written.replace("!unsafe ", ""))
         with Path(variables["ops_image_archive"]).open("rb") as archive:
             argv = [*_ssh_argv(self.site), "sudo docker load"]
             subprocess.run(argv, stdin=archive, stdout=subprocess.DEVNULL, check=True, timeout=300)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -102,3 +102,32 @@ def test_the_local_prune_is_due_once_a_day(tmp_path: Path) -> None:
     prune_local.done(note, NOW)
     assert not prune_local.is_due(note, NOW + timedelta(hours=11, minutes=59))
     assert prune_local.is_due(note, NOW + timedelta(hours=12))
+
+
+def test_a_snapshot_is_part_of_a_backup_with_its_name_and_exactly_one_part_as_tags() -> None:
+    name = identity_of(NOW)
+    assert prune_local.backup_of(Snapshot("a", "", ("data", "extra", name))) == name
+    assert prune_local.backup_of(Snapshot("a", "", (name,))) == ""
+    assert prune_local.backup_of(Snapshot("a", "", (name, "data", "database"))) == ""
+    assert prune_local.backup_of(Snapshot("a", "", ("data",))) == ""
+
+
+def test_a_reused_snapshot_is_named_in_a_tag_that_running_sites_have() -> None:
+    assert prune_local.reuse_tag("0af3") == "data-is-0af3"
+    assert prune_local.reused_data(Snapshot("a", "", ("database", "data-is-0af3"))) == "0af3"
+    assert prune_local.reused_data(Snapshot("a", "", ("database",))) == ""
+
+
+def test_reused_data_makes_a_backup_whole_only_if_it_is_available() -> None:
+    def reusing(hours: int) -> list[Snapshot]:
+        database, configuration = parts(hours, "database", "configuration")
+        return [replace(database, tags=(*database.tags, prune_local.reuse_tag("9-data"))), configuration]
+
+    newer = [*reusing(2), *reusing(1)]
+    # Whole backups, so the older one with the data is deleted up to its data.
+    assert set(prune_local.plan_prune_local([*parts(9), *newer], TWO, [])) == {"9-database", "9-configuration"}
+    # Without the data neither is whole. The oldest one is the newest whole backup, and is kept.
+    assert prune_local.plan_prune_local([*parts(8), *newer], TWO, []) == ()
+    # Data of a backup that is kept itself.
+    assert prune_local.shared_data(newer, [identity_of(NOW - timedelta(hours=1))]) == {"9-data"}
+    assert prune_local.shared_data(newer, [identity_of(NOW - timedelta(hours=each)) for each in (1, 2)]) == frozenset()

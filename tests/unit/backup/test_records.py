@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -155,6 +157,67 @@ def test_a_failed_or_missing_drill_is_reported_before_a_change_of_the_site() -> 
     assert "no drill has restored a backup yet" in catalogue.drill_overdue(fakes.site(), world)
     aws.stored["drills/20261123T000000Z.json"] = records.to_json(drilled(0, "row counts differ"))
     assert "row counts differ" in catalogue.drill_overdue(fakes.site(), world)
+
+
+def test_a_record_is_stored_as_a_document_with_a_schema_and_sorted_keys() -> None:
+    assert records.to_json(verified(0, 3, "a bit")) == (
+        b'{\n "began": "2026-11-23T05:30:00+00:00",\n "durations": {\n  "remote": 1.5\n },\n "findings": [\n  "a bit"\n ],\n'
+        b' "identity": "20261123T110000Z",\n "passed": false,\n "schema": 1,\n "share": 3\n}'
+    )
+    assert json.loads(records.to_json(drilled(0))) == {
+        "schema": 1,
+        "passed": True,
+        "began": "2026-11-23T05:30:00+00:00",
+        "identity": "20261123T110000Z",
+        "rto_seconds": 41.2,
+        "rpo_seconds": 540.0,
+        "findings": [],
+        "durations": {},
+    }
+
+
+def test_a_drill_s_record_is_read_back_and_a_truncated_one_is_refused() -> None:
+    for each in (drilled(0), dataclasses.replace(drilled(2, "one", "two"), durations={"restore": 2.5})):
+        assert records.drill_from_json(records.to_json(each)) == each
+    with pytest.raises(OpsError, match="a drill's record is truncated"):
+        records.drill_from_json(records.to_json(drilled(0))[:-2])
+
+
+def test_a_record_s_key_has_its_kind_and_its_moment() -> None:
+    assert records.key_of(records.DRILLS, NOW) == "drills/20261123T053000Z.json"
+    assert records.key_of(records.VERIFICATIONS, NOW) == "verifications/20261123T053000Z.json"
+    assert records.key_of(records.PRUNES, NOW) == "prunes/20261123T053000Z.json"
+
+
+def test_a_prune_is_stored_as_a_document_with_sorted_keys() -> None:
+    assert records.prune_to_json(NOW, 3) == b'{"began": "2026-11-23T05:30:00+00:00", "removed": 3, "schema": 1}'
+
+
+def test_a_drill_is_due_half_a_day_early_and_at_once_after_a_failed_or_without_any() -> None:
+    assert records.due([], 7, NOW)
+    assert records.due([drilled(6.5)], 7, NOW)
+    assert not records.due([drilled(6.49)], 7, NOW)
+    assert records.due([drilled(0, "row counts differ")], 7, NOW)
+    assert not records.due([drilled(0), drilled(1, "row counts differ")], 7, NOW)
+    # The order of the records does not matter.
+    assert records.due([drilled(1, "row counts differ"), drilled(2)], 7, NOW)
+    assert records.due([drilled(2), drilled(1, "row counts differ")], 7, NOW)
+
+
+def test_a_record_counts_up_to_five_minutes_in_the_future_to_the_second() -> None:
+    drift = timedelta(minutes=5)
+    just, later = (dataclasses.replace(drilled(0), began=NOW + each) for each in (drift, drift + timedelta(seconds=1)))
+    assert not records.due([just], 7, NOW)
+    assert records.due([later], 7, NOW)
+
+
+def test_the_first_share_is_missed_and_a_share_of_another_number_is_ignored() -> None:
+    foreign = verified(1, SHARES + 1)
+    others = [verified(1, share) for share in range(2, SHARES + 1)]
+    assert records.check_verifications([foreign, *others], LONG_AGO, NOW) == (
+        "share 1/7 of the packs was not read for 9 days"
+    )
+    assert records.check_verifications([foreign, *others, verified(1, 1)], LONG_AGO, NOW) == ""
 
 
 @pytest.mark.parametrize(

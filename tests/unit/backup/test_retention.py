@@ -151,3 +151,32 @@ def test_a_broken_backup_has_the_age_in_its_name_and_a_foreign_name_is_the_oldes
     assert [each.moment.year for each in found] == [2026, 1]
     (kept, notes) = plan_retention(found, fakes.site().backup)
     assert (kept.identity, notes.identity, kept.kept, notes.kept) == ("20261123T120000Z", "notes", True, True)
+
+
+def test_a_candidate_is_whole_unverified_and_not_lost_by_default() -> None:
+    moment = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    plain = Candidate("20261123T120000Z", moment)
+    assert (plain.whole, plain.verified, plain.lost) == (True, False, False)
+
+
+def test_a_candidate_has_the_moment_of_the_manifest_and_the_flags_of_the_backup() -> None:
+    moment = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    made_then = fakes.made(moment)
+    verified = Backup("20261123T120000Z", made_then, verified=moment + timedelta(hours=1))
+    # The manifest's moment counts, not the one in the name.
+    other_name = Backup("20261001T000000Z", made_then)
+    broken = Backup("20261001T000000Z", None, "data missing", lost=True)
+    assert candidates_from([verified, other_name, broken]) == (
+        Candidate("20261123T120000Z", moment, whole=True, verified=True, lost=False),
+        Candidate("20261001T000000Z", moment, whole=True, verified=False, lost=False),
+        Candidate("20261001T000000Z", datetime(2026, 10, 1, tzinfo=UTC), whole=False, verified=False, lost=True),
+    )
+
+
+def test_a_lost_backup_of_the_same_moment_as_the_newest_whole_one_is_kept() -> None:
+    moment = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    whole = Candidate("one", moment)
+    lost = Candidate("two", moment, whole=False, lost=True)
+    older = Candidate("three", moment - timedelta(seconds=1), whole=False, lost=True)
+    decisions = plan_retention([whole, lost, older], policy(1))
+    assert {each.identity: each.kept for each in decisions} == {"one": True, "two": True, "three": False}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_all_data_is_stored_if_the_last_backup_cannot_be_compared(
 
 
 def test_all_data_is_stored_if_btrfs_cannot_compare(machine: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(snapshot: Path, earlier: Path) -> bool:
+    def fails(snapshot: Path, earlier: Path, ignored: Sequence[str]) -> bool:
         raise OpsError(f"btrfs send failed on {snapshot} and {earlier}")
 
     take(machine)

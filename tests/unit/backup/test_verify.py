@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class VerifiedSite(fakes.FakeWorld):
     sizes: dict[str, int] = field(default_factory=dict)
     listed: list[str] = field(default_factory=lambda: list(LISTED))
     repositories: dict[str, str] = field(default_factory=lambda: {"a/b.git": MAIN})
+    # Repositories that the listing loses, as one through a rotated log did.
+    unlisted: frozenset[str] = frozenset()
     unreachable: bool = False
     btrfs: Any = None
 
@@ -60,7 +62,7 @@ class VerifiedSite(fakes.FakeWorld):
         # git requires these in a repository.
         assert all({each.name for each in one.iterdir()} >= {"HEAD", "refs", "objects"} for one in found)
         names = [str(each.relative_to(folder / "git/repositories")) for each in found]
-        return Ran(0, "".join(f"= {each}\n{self.repositories[each]}\n" for each in names))
+        return Ran(0, "".join(f"= {each}\n{self.repositories[each]}\n" for each in names if each not in self.unlisted))
 
 
 @dataclass
@@ -188,6 +190,33 @@ def test_a_backup_that_differs_from_its_manifest_has_exit_code_3(
     assert (report.exit_code, report.lines) == (3, (words,))
     # The fetched files were removed.
     assert [each.name for each in paths.data.iterdir()] == ["gitea"]
+
+
+def test_a_repository_that_manifest_and_listing_both_lack_is_found_by_its_folder(
+    site: VerifiedSite, paths: HostPaths
+) -> None:
+    site.repositories, site.unlisted = {"a/b.git": MAIN, "a/lost.git": MAIN}, frozenset({"a/lost.git"})
+    report = verify.verify(SITE, site, paths=paths)  # type: ignore[arg-type]
+    words = f"repository a/lost.git is in the data of {MADE.identity} as a folder, and git does not list it"
+    assert (report.exit_code, report.lines) == (3, (words,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"missing": ("a/lost.git",)}, "repository a/lost.git is missing from backup"),
+        ({"rows": {"user": 3, "repository": 13}}, "has 1 repositories, and its database 13"),
+    ],
+)
+def test_a_manifest_with_fewer_repositories_than_the_table_fails_its_verification(
+    site: VerifiedSite, paths: HostPaths, changes: dict[str, Any], words: str
+) -> None:
+    site.aws.stored[manifest.key_of(MADE.identity)] = manifest.to_json(replace(MADE, **changes))
+    site.listed.append("3403; 0 2 TABLE DATA public repository gitea")
+    report = verify.verify(SITE, site, paths=paths)  # type: ignore[arg-type]
+    (line,) = report.lines
+    assert words in line
+    assert report.exit_code == 3
 
 
 def test_hard_links_do_not_count_as_a_difference(site: VerifiedSite, paths: HostPaths) -> None:

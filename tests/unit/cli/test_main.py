@@ -20,7 +20,7 @@ from ops.model import Change, Report
 from ops.secrets import rotate as secrets_rotate
 from ops.stack import health
 from ops.world.process import Terminated, interrupt_code
-from tests.support import fakes
+from tests.support import fakes, ssh_keys
 
 EXAMPLE = Path(__file__).parents[3] / "sites/production.example.toml"
 
@@ -232,8 +232,8 @@ def _deployment_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: Ch
     """Run ops deploy without a terminal with this change in Terraform's plan; return its code, and whether it went on."""
     site, applied = tmp_path / "site.json", list[Change]()
     site.write_text(json.dumps(fakes.site_document(host={"ssh_key": str(tmp_path / "key")})))
-    for name in ("key", "key.pub"):
-        (tmp_path / name).write_text("key")
+    for name, content in zip(("key", "key.pub"), ssh_keys.pair(), strict=True):
+        (tmp_path / name).write_bytes(content)
 
     def planned(*_: object, agree: Callable[[tuple[Change, ...]], None], **__: object) -> Report:
         agree((change,))

@@ -52,8 +52,12 @@ OF_THE_IDENTITY = (
 )
 
 
+# Only a stand-in of AWS has another mail server than SES.
+STAND_IN = {"region": "eu-central-1", "endpoint_url": "http://192.0.2.5:4566"}
+
+
 def _site(**mail: Any) -> Any:
-    return fakes.site(mail={"sender": "gitea@example.org", "smtp_host": "mail.example.org"} | mail)
+    return fakes.site(aws=STAND_IN, mail={"sender": "gitea@example.org", "smtp_host": "mail.example.org"} | mail)
 
 
 def _world(*, existing: Sequence[str] = (), stored: Sequence[str] = ()) -> Any:
@@ -82,7 +86,7 @@ def test_a_new_identity_and_the_site_s_own_are_managed(existing: list[str], stor
 
 
 def test_an_identity_of_the_zone_is_no_obstacle_to_one_of_the_site_s_own_domain() -> None:
-    site = fakes.site(mail={"smtp_host": "mail.example.org"})
+    site = fakes.site(aws=STAND_IN, mail={"smtp_host": "mail.example.org"})
     assert site.mail.sender == "gitea@git.example.org"
     assert mail_identity.to_forget(site, _world(existing=["example.org"]), BUCKET, {}) == ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -355,3 +356,254 @@ def test_nothing_is_promoted_while_a_stage_is_unproven(through: int) -> None:
 def test_an_invalid_version_is_refused(version: str) -> None:
     with pytest.raises(Refused, match="is not a version"):
         evidence.manifest_from(version, "c", TREE, evidence.check_chain(TREE, _chain(4), KEY), {}, datetime.now(UTC))
+
+
+def test_the_evidence_uses_the_names_of_in_toto_and_dsse() -> None:
+    assert evidence.STATEMENT_TYPE == "https://in-toto.io/Statement/v1"
+    assert evidence.PREDICATE_TYPE == "https://in-toto.io/attestation/test-result/v0.1"
+    assert evidence.PAYLOAD_TYPE == "application/vnd.in-toto+json"
+    assert (evidence.KEY_ID, evidence.OF_THE_SITE) == ("gitea-suite-checkout", "site")
+
+
+def test_a_statement_has_exactly_these_fields() -> None:
+    under = replace(UNDER, command=("-m", "pytest"), images={"b": "sha256:" + "ab" * 32, "a": "sha256:" + "cd" * 32})
+    junit = _junit("passed", "skipped", "failed")
+    assert evidence.statement_from("unit", TREE, junit, under, "00ff") == {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "git+tree", "digest": {"gitTree": TREE}}],
+        "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
+        "predicate": {
+            "result": "FAILED",
+            "configuration": [
+                {
+                    "name": "stage:unit",
+                    "digest": {"sha256": evidence.digest(junit)},
+                    "annotations": {
+                        "stage": "unit",
+                        "command": ["-m", "pytest"],
+                        "previous": "00ff",
+                        "image_set": "hermetic",
+                        "started": "2026-11-23T12:00:00+00:00",
+                        "finished": "2026-11-23T12:01:00+00:00",
+                        "seconds": 1.5,
+                    },
+                },
+                {"name": "image:a", "digest": {"sha256": "cd" * 32}},
+                {"name": "image:b", "digest": {"sha256": "ab" * 32}},
+                {"name": "site:local", "digest": {"sha256": "12" * 32}},
+                {
+                    "name": "tool:terraform",
+                    "uri": "pkg:generic/terraform@1.11.4",
+                    "annotations": {"version": "1.11.4"},
+                },
+            ],
+            "passedTests": ["tests.a::test_0"],
+            "warnedTests": ["tests.a::test_1"],
+            "failedTests": ["tests.a::test_2"],
+        },
+    }
+
+
+def test_an_envelope_is_dsse_to_the_byte() -> None:
+    envelope = evidence.to_envelope({"b": [1, 2], "a": 1}, KEY)
+    payload = b'{"a":1,"b":[1,2]}'
+    signed = b"DSSEv1 28 application/vnd.in-toto+json 17 " + payload
+    signature = base64.b64encode(hmac.digest(KEY, signed, "sha256")).decode()
+    document = {
+        "payloadType": "application/vnd.in-toto+json",
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": [{"keyid": "gitea-suite-checkout", "sig": signature}],
+    }
+    assert envelope == json.dumps(document, indent=2).encode() + b"\n"
+
+
+def test_invalid_base64_does_not_count_as_an_envelope() -> None:
+    document = json.loads(evidence.to_envelope({"a": 1}, KEY))
+    for changed in (
+        document | {"payload": document["payload"] + "*"},
+        document | {"signatures": [{**document["signatures"][0], "sig": "*" + document["signatures"][0]["sig"]}]},
+    ):
+        with pytest.raises(ValueError, match="not a signed statement"):
+            evidence.from_envelope(json.dumps(changed).encode(), KEY)
+
+
+def test_the_signature_and_the_format_of_an_envelope_are_both_checked() -> None:
+    statement = {"a": 1}
+    document = json.loads(evidence.to_envelope(statement, KEY))
+    # The signature is valid, the format is not.
+    with pytest.raises(ValueError, match="its signature is invalid"):
+        evidence.from_envelope(json.dumps(document).encode(), KEY)
+    foreign = json.loads(evidence.to_envelope(statement, bytes(32)))
+    with pytest.raises(ValueError, match="its signature is invalid"):
+        evidence.from_envelope(json.dumps(foreign, indent=2).encode() + b"\n", KEY)
+
+
+def test_a_junit_file_gives_each_test_with_its_properties() -> None:
+    junit = (
+        b'<testsuites><testsuite><testcase classname="a" name="one" time="1.25"><properties>'
+        b'<property name="course" value="x"/><property/></properties></testcase>'
+        b'<testcase/><testcase name="three"><skipped/><failure/></testcase></testsuite></testsuites>'
+    )
+    assert evidence.cases_from(junit) == (
+        Case("a::one", "passed", 1.25, {"course": "x", "": ""}),
+        Case("::", "passed", 0.0),
+        Case("::three", "failed", 0.0),
+    )
+    with pytest.raises(ValueError, match="not a JUnit file"):
+        evidence.cases_from(b"no")
+
+
+@pytest.mark.parametrize(
+    ("changed", "at"),
+    [
+        ({"digest": "text"}, "subject"),
+        ({"annotations": []}, "stage"),
+        ({"digest": {"sha256": 7}}, "stage"),
+        ({"digest": {}}, "stage"),
+        ({"digest": []}, "stage"),
+        ({"name": "tool:lint"}, "stage"),
+    ],
+)
+def test_a_statement_with_parts_of_another_type_has_another_format(changed: dict[str, object], at: str) -> None:
+    statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
+    part = statement["subject"][0] if at == "subject" else statement["predicate"]["configuration"][0]
+    part.update(changed)
+    verdict = evidence.check_stage("lint", TREE, Proof(evidence.to_envelope(statement, KEY), _junit("passed")), KEY)
+    assert verdict.reason == "its evidence has another format than this gate's"
+
+
+def test_a_statement_about_two_stages_has_another_format() -> None:
+    statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
+    configuration = statement["predicate"]["configuration"]
+    configuration.append(configuration[0])
+    verdict = evidence.check_stage("lint", TREE, Proof(evidence.to_envelope(statement, KEY), _junit("passed")), KEY)
+    assert verdict.reason == "its evidence has another format than this gate's"
+
+
+def test_missing_parts_of_a_statement_are_empty() -> None:
+    assert (evidence.facts_of({}), evidence.images_of({}), evidence.sites_of({}), evidence.tools_of({})) == (
+        {},
+        {},
+        {},
+        {},
+    )
+    assert evidence.images_of({"predicate": {}}) == evidence.images_of({"predicate": {"configuration": [{}]}}) == {}
+
+
+def test_each_kind_of_descriptor_is_found_by_its_name() -> None:
+    statement = evidence.statement_from("lint", TREE, _junit("passed"), UNDER)
+    assert evidence.images_of(statement) == {"gitea/gitea:28.1.0": "sha256:" + "ab" * 32}
+    assert evidence.sites_of(statement) == {"local": "sha256:" + "12" * 32}
+    assert evidence.tools_of(statement) == {"terraform": "1.11.4"}
+
+
+def test_only_a_deployment_takes_options_and_they_follow_its_command() -> None:
+    own = list(evidence.COMMANDS["deploy-e2e"])
+    for command, proven in (
+        ([*own, "--keep"], True),
+        (own, True),
+        (own[:-1], False),
+        (["-x", *own], False),
+    ):
+        verdict = evidence.check_stage("deploy-e2e", TREE, _proof("deploy-e2e", command=tuple(command)), KEY)
+        assert verdict.proven is proven
+    assert evidence.command_of("deploy-e2e", ("--keep",)) == (*own, "--keep")
+    statement = evidence.statement_from("deploy-e2e", TREE, _junit("passed"), UNDER)
+    statement["predicate"]["configuration"][0]["annotations"]["command"] = "-m ground deploy-e2e"
+    verdict = evidence.check_stage(
+        "deploy-e2e", TREE, Proof(evidence.to_envelope(statement, KEY), _junit("passed")), KEY
+    )
+    assert verdict.reason == "its evidence is from another command than the stage's own"
+
+
+def test_the_previous_evidence_is_that_of_the_previous_stage() -> None:
+    proofs = _chain(2)
+    lint, unit = proofs["lint"].envelope, proofs["unit"].envelope
+    assert lint
+    assert unit
+    assert [evidence.previous_digest(stage, proofs) for stage in STAGES] == [
+        "",
+        evidence.digest(lint),
+        evidence.digest(unit),
+        "",
+    ]
+    assert evidence.previous_digest("unit", {"lint": Proof(None, None)}) == ""
+    assert evidence.digest(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_up_to_five_changed_files_are_named() -> None:
+    verdicts = evidence.check_chain(TREE, _chain(4), KEY)
+    for count, ending in ((5, "1, 2, 3, 4, 5"), (6, "1, 2, 3, 4, 5 ...")):
+        with pytest.raises(Refused) as caught:
+            evidence.require_start("integration", verdicts, [str(number) for number in range(1, count + 1)])
+        assert caught.value.message.endswith(f": {ending}")
+
+
+def test_a_stage_starts_on_a_clean_tree_after_all_earlier_stages_are_proven() -> None:
+    evidence.require_start("deploy-e2e", evidence.check_chain(TREE, _chain(3), KEY), ())
+    with pytest.raises(Refused, match="unit needs lint"):
+        evidence.require_start("unit", evidence.check_chain(TREE, {}, KEY), ())
+    # The stage itself and later ones need not be proven.
+    assert evidence.missing_before("lint", evidence.check_chain(TREE, {}, KEY)) == ()
+    assert evidence.missing_before("integration", evidence.check_chain(TREE, _chain(2), KEY)) == ()
+
+
+@pytest.mark.parametrize("own", ["", "hermetic", "upstream", evidence.OF_THE_SITE])
+@pytest.mark.parametrize("before", ["", "hermetic"])
+def test_two_stages_disagree_only_on_two_different_image_sets_of_the_suite(own: str, before: str) -> None:
+    proofs = {"lint": _proof("lint", under=replace(UNDER, image_set=before))}
+    proofs["unit"] = _proof(
+        "unit", previous=evidence.previous_digest("unit", proofs), under=replace(UNDER, image_set=own)
+    )
+    disagree = (before, own) == ("hermetic", "upstream")
+    assert _proven(proofs) == (["lint"] if disagree else ["lint", "unit"])
+
+
+def test_an_unproven_stage_keeps_its_reason_on_another_image_set() -> None:
+    proofs = {"lint": _proof("lint")}
+    previous = evidence.previous_digest("unit", proofs)
+    failed = _proof("unit", previous=previous, junit=_junit("failed"), under=replace(UNDER, image_set="upstream"))
+    verdict = evidence.check_chain(TREE, proofs | {"unit": failed}, KEY)[1]
+    assert (verdict.proven, verdict.reason) == (False, "1 of its tests failed: tests.a::test_0")
+
+
+def test_a_release_manifest_has_exactly_these_fields() -> None:
+    made = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    verdicts = evidence.check_chain(TREE, _rehearsed(), KEY)
+    assert evidence.manifest_from("v1.2.3", "c0ffee", TREE, verdicts, {"lint": "00"}, made) == {
+        "schema": 1,
+        "version": "v1.2.3",
+        "commit": "c0ffee",
+        "tree": TREE,
+        "made": "2026-11-23T12:00:00+00:00",
+        "sites": {"local": "sha256:" + "12" * 32},
+        "image_set": "hermetic",
+        "images": dict(UNDER.images),
+        "evidence": {"lint": "00"},
+    }
+
+
+def test_failed_tests_are_reported_before_skipped_ones() -> None:
+    verdict = evidence.check_stage("lint", TREE, _proof(junit=_junit("skipped", "failed", "failed")), KEY)
+    assert verdict.reason == "2 of its tests failed: tests.a::test_1"
+    assert verdict.statement["predicate"]["result"] == "FAILED"
+
+
+def test_seconds_are_rounded_to_a_tenth() -> None:
+    junit = _junit("passed").replace(b'time="0.5"', b'time="0.26"')
+    statement = evidence.statement_from("lint", TREE, junit, UNDER)
+    assert evidence.facts_of(statement)["seconds"] == 0.3
+
+
+def test_a_release_manifest_has_the_image_set_and_the_sites_of_the_deployment() -> None:
+    bare = replace(UNDER, image_set="", images={}, sites={})
+    proofs: dict[str, Proof] = {}
+    for stage in STAGES[:3]:
+        proofs[stage] = _proof(stage, previous=evidence.previous_digest(stage, proofs), under=bare)
+    previous = evidence.previous_digest("deploy-e2e", proofs)
+    proofs["deploy-e2e"] = _proof("deploy-e2e", junit=_rehearsed()["deploy-e2e"].junit, previous=previous)
+    manifest = evidence.manifest_from(
+        "1.2.3", "c", TREE, evidence.check_chain(TREE, proofs, KEY), {}, datetime.now(UTC)
+    )
+    assert (manifest["image_set"], manifest["images"]) == ("hermetic", dict(UNDER.images))
+    assert manifest["sites"] == dict(UNDER.sites)

@@ -1,22 +1,16 @@
-"""Which release is newer, the size of a step, the approval that it needs, and when a window opens."""
+"""Which of two releases is newer, and the size of the step between them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.errors import ConfigError, Refused
+from ops.errors import Refused
 from ops.images import versions as images_versions
 from ops.images.versions import Release, VersionStep
-from ops.update import policy as update_policy
-from ops.update.policy import Approval, AvailableVersions
-
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
 def release(tag: str) -> Release:
@@ -100,68 +94,6 @@ def test_newer_releases_are_sorted_and_complete(
 
 
 @pytest.mark.parametrize(
-    ("service", "step", "policy", "held", "approval"),
-    [
-        ("nginx", VersionStep.PATCH, "minor", False, Approval.AUTOMATIC),
-        ("nginx", VersionStep.MINOR, "minor", False, Approval.AUTOMATIC),
-        ("nginx", VersionStep.MAJOR, "minor", False, Approval.OPERATOR),
-        ("nginx", VersionStep.DIGEST, "patch", False, Approval.AUTOMATIC),
-        ("gitea", VersionStep.PATCH, "patch", False, Approval.AUTOMATIC),
-        ("gitea", VersionStep.MINOR, "patch", False, Approval.OPERATOR),
-        ("gitea", VersionStep.MAJOR, "minor", False, Approval.OPERATOR),
-        ("gitea", VersionStep.DIGEST, "operator", False, Approval.OPERATOR),
-        ("gitea", VersionStep.NONE, "minor", False, Approval.OPERATOR),
-        ("postgres", VersionStep.MINOR, "operator", False, Approval.OPERATOR),
-        ("postgres", VersionStep.MAJOR, "minor", False, Approval.GUIDED),
-        ("nginx", VersionStep.PATCH, "minor", True, Approval.HELD),
-    ],
-)
-def test_the_policy_decides_which_approval_a_step_needs(
-    service: str, step: VersionStep, policy: str, held: bool, approval: Approval
-) -> None:
-    assert update_policy.approval_for(service, step, policy, held=held) is approval
-
-
-def chosen(build_times: dict[str, datetime | None], policy: str = "minor", *, held: bool = False) -> AvailableVersions:
-    current = release("4.33.0")
-    found = images_versions.newer_releases("diun", current, build_times)
-    return update_policy.choose(
-        "diun", current, found, policy=policy, held=held, build_times=build_times, soak=timedelta(hours=72), now=NOW
-    )
-
-
-def test_a_release_that_is_too_young_waits_and_an_older_one_is_applied_meanwhile() -> None:
-    fresh, old = NOW - timedelta(hours=71), NOW - timedelta(hours=72)
-    available = chosen({"4.33.1": old, "4.34.0": fresh, "5.0.0": old})
-    assert available == AvailableVersions(
-        release("5.0.0"), release("4.33.1"), release("4.34.0"), fresh, release("4.34.0")
-    )
-    assert chosen({"4.33.1": old, "4.34.0": old}).automatic == release("4.34.0")
-    assert chosen({"4.33.1": fresh, "4.34.0": old}).waiting is None
-
-
-def test_the_newest_release_of_the_current_major_version_is_given_if_another_major_is_out() -> None:
-    assert chosen({"4.33.1": None, "4.34.0": None, "5.0.0": None}, "operator", held=True).newest_in_major == release(
-        "4.34.0"
-    )
-    assert chosen({"4.33.1": None, "4.34.0": None}).newest_in_major is None
-    assert chosen({"5.0.0": None}).newest_in_major is None
-
-
-@pytest.mark.parametrize("build_times", [None, datetime(1970, 1, 1, tzinfo=UTC), NOW + timedelta(hours=1)])
-def test_a_release_without_a_credible_build_time_needs_an_operator(build_times: datetime | None) -> None:
-    available = chosen({"4.33.1": build_times})
-    assert (available.newest, available.automatic, available.waiting) == (release("4.33.1"), None, release("4.33.1"))
-
-
-def test_nothing_is_automatic_for_a_held_service_or_under_the_operator_policy() -> None:
-    build_times: dict[str, datetime | None] = {"4.33.1": NOW - timedelta(days=9)}
-    assert chosen(build_times, held=True) == AvailableVersions(release("4.33.1"))
-    assert chosen(build_times, "operator") == AvailableVersions(release("4.33.1"))
-    assert chosen({}) == AvailableVersions()
-
-
-@pytest.mark.parametrize(
     ("tag", "words"),
     [
         ("latest", "has no version"),
@@ -184,61 +116,71 @@ def test_an_operator_can_request_any_step_forward(tag: str) -> None:
     assert images_versions.require_upgrade("gitea", release("28.1.0"), tag).tag == tag
 
 
-def moment(text: str, zone: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
+def test_the_steps_are_numbered_by_size_from_zero() -> None:
+    assert [(each.name, each.value) for each in VersionStep] == [
+        ("NONE", 0),
+        ("DIGEST", 1),
+        ("PATCH", 2),
+        ("MINOR", 3),
+        ("MAJOR", 4),
+    ]
+
+
+@pytest.mark.parametrize("variant", ["rootless", "alpine", "slim", "perl", "otel", "bookworm", "trixie"])
+def test_a_variant_is_a_whole_part_of_the_suffix(variant: str) -> None:
+    assert release(f"28.1.0-{variant}").variant == variant
+    assert release(f"28.1.0-rc1-{variant}").variant == variant
+    assert release(f"28.1.0-{variant}x").variant == ""
 
 
 @pytest.mark.parametrize(
-    ("window", "now", "begin"),
+    ("service", "tag", "expected"),
     [
-        # An ordinary week.
-        ("Sun 03:15", "2026-11-25T12:00", "2026-11-22T02:15+00:00"),
-        ("Sun 03:15", "2026-11-22T03:14", "2026-11-15T02:15+00:00"),
-        ("Sun 03:15", "2026-11-22T03:15", "2026-11-22T02:15+00:00"),
-        # 2026-03-29 in Berlin: 03:00 follows 02:00, and 02:30 does not exist.
-        ("Sun 02:30", "2026-03-29T03:29", "2026-03-22T01:30+00:00"),
-        ("Sun 02:30", "2026-03-29T03:30", "2026-03-29T01:30+00:00"),
-        # 2026-10-25: 02:30 occurs twice, and the first counts.
-        ("Sun 02:30", "2026-10-25T12:00", "2026-10-25T00:30+00:00"),
+        ("gitea", "28", (28, 0, 0)),
+        ("gitea", "28.1", (28, 1, 0)),
+        ("gitea", "28.1.2", (28, 1, 2)),
+        ("gitea", "28.1.2.3", (28, 1, 2)),
+        ("gitea", "1.27.3", (27, 0, 3)),
+        ("gitea", "0.9.1", (0, 9, 1)),
+        ("gitea", "2.9.1", (2, 9, 1)),
+        ("nginx", "1.30.4", (1, 30, 4)),
     ],
 )
-def test_a_window_opens_at_the_site_s_local_time(window: str, now: str, begin: str) -> None:
-    weekly = update_policy.window_from(window, "Europe/Berlin")
-    assert update_policy.begun(weekly, moment(now, "Europe/Berlin")) == datetime.fromisoformat(begin)
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Etc/UTC", "Pacific/Auckland"]),
-    st.sampled_from(update_policy.WEEKDAYS),
-    st.times(),
-    st.timedeltas(timedelta(0), timedelta(days=1500)),
-)
-def test_every_week_has_exactly_one_window(zone: str, day: str, at: object, later: timedelta) -> None:
-    window = update_policy.window_from(f"{day} {str(at)[:5]}", zone)
-    begin = update_policy.begun(window, NOW + later)
-    for _ in range(60):
-        newer_releases = update_policy.next_begin(window, begin)
-        assert timedelta(days=7, hours=-1) <= newer_releases - begin <= timedelta(days=7, hours=1)
-        assert update_policy.begun(window, newer_releases - timedelta(seconds=1)) == begin
-        begin = newer_releases
-
-
-def test_updates_are_due_once_in_a_window_and_not_long_after_it() -> None:
-    window = update_policy.window_from("Sun 03:15", "Europe/Berlin")
-    begin = datetime(2026, 11, 22, 2, 15, tzinfo=UTC)
-    assert update_policy.is_due(window, None, begin)
-    assert update_policy.is_due(window, begin - timedelta(days=7), begin + timedelta(hours=1))
-    assert not update_policy.is_due(window, begin, begin + timedelta(hours=1))
-    assert not update_policy.is_due(window, None, begin - timedelta(seconds=1))
-    assert not update_policy.is_due(window, None, begin + timedelta(hours=2))
-    # A clock that was wrong recorded this time: updates do not wait for it.
-    assert update_policy.is_due(window, begin + timedelta(days=300), begin + timedelta(hours=1))
+def test_a_version_is_read_as_major_minor_and_patch(service: str, tag: str, expected: tuple[int, int, int]) -> None:
+    assert images_versions.position(service, release(tag)) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "zone"), [("Sonntag 03:15", "Etc/UTC"), ("Sun 3", "Etc/UTC"), ("Sun 03:15", "Mars/Base")]
+    ("tag", "expected"),
+    [
+        ("28.1.0", Release("28.1.0", "", (28, 1, 0), "")),
+        ("v5.8", Release("v5.8", "v", (5, 8), "")),
+        ("28.1.0-rc1", Release("28.1.0-rc1", "", (28, 1, 0), "rc1")),
+        ("latest", None),
+        ("28.1.0+build", None),
+    ],
 )
-def test_a_text_that_is_not_a_time_of_the_week_is_refused(text: str, zone: str) -> None:
-    with pytest.raises(ConfigError, match="not a time of the week"):
-        update_policy.window_from(text, zone)
+def test_a_tag_has_a_prefix_numbers_and_a_suffix(tag: str, expected: Release | None) -> None:
+    assert images_versions.release_from(tag) == expected
+
+
+def test_a_variant_of_a_release_is_newer_than_the_release_candidate() -> None:
+    assert images_versions.is_newer("gitea", release("28.1.0-rootless"), release("28.1.0-rc1"))
+    assert not images_versions.is_newer("gitea", release("28.1.0-rc1"), release("28.1.0-rootless"))
+
+
+@pytest.mark.parametrize(
+    ("current", "tags", "expected"),
+    [
+        # Even second numbers, divisible by three and not.
+        ("1.30.0", "1.30.1 1.31.0 1.33.0", "1.30.1"),
+        ("1.32.0", "1.32.1 1.33.0 1.35.0", "1.32.1"),
+        # A mainline version gets releases of every branch.
+        ("1.33.0", "1.33.1 1.34.0 1.35.0", "1.35.0 1.34.0 1.33.1"),
+        ("1.30", "1.31 1.32", "1.32"),
+        ("1", "2 3", "3 2"),
+    ],
+)
+def test_a_stable_nginx_gets_only_releases_of_stable_branches(current: str, tags: str, expected: str) -> None:
+    found = images_versions.newer_releases("nginx", release(current), tags.split())
+    assert " ".join(each.tag for each in found) == expected

@@ -241,3 +241,117 @@ def test_the_health_of_the_host_reads_the_records_of_backups_in_the_bucket() -> 
     assert _failing(world) == ["verification of backups"]
     world.aws.stored = {"manifests/20261123T115000Z.json": b"{}"}
     assert _failing(world) == ["backup"]
+
+
+STREAM = health.STREAM  # as it is before a test replaces it
+
+
+def test_the_stack_has_these_services() -> None:
+    assert {"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"} == health.EXPECTED_SERVICES
+
+
+def test_the_probes_read_the_data_disk_and_the_state_file_of_the_stream() -> None:
+    assert Path("/srv/gitea/gitea") == health.DATA
+    assert Path("/var/backups/gitea-suite/wal/state.json") == STREAM
+
+
+@pytest.mark.parametrize(
+    ("left", "healthy", "seen"),
+    [
+        (timedelta(days=10, seconds=1), True, "ends 2026-12-03 12:00 UTC, in 10 days"),
+        (timedelta(days=10), False, "ends 2026-12-03 12:00 UTC, in 10 days"),
+        (timedelta(days=9, hours=23), False, "ends 2026-12-03 11:00 UTC, in 9 days"),
+        (timedelta(days=60), True, "ends 2027-01-22 12:00 UTC, in 60 days"),
+    ],
+)
+def test_a_certificate_is_healthy_while_more_than_ten_days_are_left(left: timedelta, healthy: bool, seen: str) -> None:
+    assert health.check_certificate(NOW + left, NOW) == Probe("certificate", healthy, seen, "run ops certs renew")
+
+
+@pytest.mark.parametrize(
+    ("free", "share", "healthy", "seen"),
+    [
+        (5 * 2**30, 0.01, True, "5.0 GiB free, 1%"),
+        (5 * 2**30 - 1, 0.01, False, "5.0 GiB free, 1%"),
+        (2**30, 0.1, True, "1.0 GiB free, 10%"),
+        (2**30, 0.099, False, "1.0 GiB free, 10%"),
+        (3 * 2**29, 0.5, True, "1.5 GiB free, 50%"),
+    ],
+)
+def test_a_tenth_of_a_disk_or_five_gib_are_enough_and_a_byte_less_is_not(
+    free: int, share: float, healthy: bool, seen: str
+) -> None:
+    probe = health.check_free_space("room on the data disk", free, share)
+    assert (probe.name, probe.healthy, probe.seen) == ("room on the data disk", healthy, seen)
+
+
+def test_a_health_report_has_every_probe_and_counts_the_failing_ones() -> None:
+    passed, failed = Probe("disk", True, "empty", "nothing"), Probe("mail", False, "silent")
+    report = health.check_site([passed, failed])
+    assert (report.verb, report.changed, report.exit_code) == ("health", False, 3)
+    assert report.summary == "1 of 2 probes are failing"
+    assert report.lines == ("ok  disk: empty", "RED mail: silent")
+    assert report.facts == {
+        "healthy": False,
+        "probes": [
+            {"name": "disk", "healthy": True, "seen": "empty", "remedy": "nothing"},
+            {"name": "mail", "healthy": False, "seen": "silent", "remedy": ""},
+        ],
+    }
+    healthy = health.check_site([passed])
+    assert (healthy.summary, healthy.facts["healthy"], healthy.exit_code) == ("healthy: 1 probes", True, 0)
+    assert health.check_site([]).facts["healthy"] is False
+
+
+def test_a_service_probe_shows_state_and_health_check() -> None:
+    found = {
+        probe.name: (probe.healthy, probe.seen, probe.remedy)
+        for probe in health.check_services(
+            [
+                Service("gitea", "gitea:1", "running", "healthy", 0),
+                Service("nginx", "nginx:1", "exited", "", 0),
+                Service("postgres", "postgres:1", "running", "unhealthy", 0),
+            ]
+        )
+    }
+    assert list(found) == [f"container {name}" for name in sorted(health.EXPECTED_SERVICES)]
+    logs = "docker compose --project-name gitea-suite logs"
+    assert found["container gitea"] == (True, "running, healthy", f"look at {logs} gitea")
+    assert found["container nginx"] == (False, "exited, no health check", f"look at {logs} nginx")
+    assert found["container postgres"] == (False, "running, unhealthy", f"look at {logs} postgres")
+    assert found["container diun"] == (False, "missing", "run systemctl restart gitea-suite")
+
+
+@pytest.mark.parametrize(
+    ("age", "healthy"),
+    [
+        (timedelta(minutes=30), True),
+        (timedelta(minutes=30, seconds=1), False),
+        # Clock drift of up to five minutes is accepted.
+        (timedelta(minutes=-5), True),
+        (timedelta(minutes=-5, seconds=-1), False),
+    ],
+)
+def test_a_backup_is_recent_up_to_the_rpo_to_the_second(age: timedelta, healthy: bool) -> None:
+    newest = NOW - age
+    backup, verified, drilled = health.check_backups(newest, LONG_AGO, newest, PASSED, fakes.site(), NOW)
+    seen = f"the newest is from {newest:%Y-%m-%d %H:%M} UTC; 30 min may be lost"
+    assert backup == Probe("backup", healthy, seen, "run ops backup take")
+    assert (verified.seen, drilled.seen) == ("passed, or not due yet",) * 2
+
+
+def test_without_a_backup_the_start_of_gitea_counts() -> None:
+    probes = health.check_backups(None, NOW, None, Records(), fakes.site(), NOW)
+    assert [probe.healthy for probe in probes] == [True, True, True]
+    assert probes[0].seen == "no backup yet; 30 min may be lost"
+    without_drill = health.check_backups(NOW, LONG_AGO, NOW, Records(PASSED.verifications), fakes.site(), NOW)
+    assert [probe.healthy for probe in without_drill] == [True, True, True]
+
+
+def test_an_overdue_verification_and_drill_are_named() -> None:
+    since = NOW - timedelta(days=20)
+    probes = health.check_backups(NOW, LONG_AGO, since, Records(), fakes.site(), NOW)
+    assert [probe.seen for probe in probes[1:]] == [
+        "no backup was verified yet",
+        "no drill has restored a backup yet",
+    ]

@@ -20,14 +20,12 @@ from ops.backup.manifest import Part
 from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.images import pins
 from ops.images.pins import Pin
-from ops.images.versions import VersionStep, release_from
+from ops.images.versions import VersionStep
 from ops.model import Report
 from ops.timeline_chart import chart_from_json
-from ops.update import history, journal, plan, smoke_test, update
-from ops.update.available import AvailableUpdate
+from ops.update import history, journal, smoke_test, update
 from ops.update.journal import Pending
-from ops.update.plan import PlannedUpdate, UpdatePreconditions, UpdateRequest
-from ops.update.policy import AvailableVersions
+from ops.update.plan import PlannedUpdate, UpdateRequest
 from ops.update.smoke_test import SiteCheck
 from ops.world.files import Files
 from ops.world.lock import exclusive
@@ -40,127 +38,12 @@ NOW = fakes.FakeClock().now()
 GITEA = PlannedUpdate(
     "gitea", Pin("gitea/gitea", "28.0.1", "sha256:0"), Pin("gitea/gitea", "28.1.0", "sha256:1"), VersionStep.MINOR
 )
-NGINX = PlannedUpdate(
-    "nginx", Pin("nginx", "1.30.4", "sha256:0"), Pin("nginx", "1.30.5", "sha256:1"), VersionStep.PATCH
-)
-MAJOR = PlannedUpdate(
-    "postgres", Pin("postgres", "18.6", "sha256:0"), Pin("postgres", "19.0", "sha256:1"), VersionStep.MAJOR
-)
-FACTS = UpdatePreconditions((), 1 << 40, 1 << 40, 1000, True, "")
 PENDING = Pending(GITEA, NOW, "20261123T110000Z", 336, "c", False)
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> FakeHost:
     return FakeHost(directory=tmp_path)
-
-
-def available_update(
-    service: str, image: str, newest: str = "", automatic: str = "", *, newest_in_major: str = "", digest: str = ""
-) -> AvailableUpdate:
-    pin = pins.pin_from(image)
-    versions = AvailableVersions(
-        release_from(newest), release_from(automatic), newest_in_major=release_from(newest_in_major)
-    )
-    return AvailableUpdate(service, pin, digest or pin.digest, versions)
-
-
-UPDATES = [
-    available_update("gitea", "gitea/gitea:28.0.1@sha256:g", "29.0.0"),
-    available_update("postgres", "postgres:18.6@sha256:p", "19.0"),
-    available_update("nginx", "nginx:1.30.4@sha256:n", "1.32.0", "1.30.5"),
-    available_update("diun", "crazymax/diun:4.33.0@sha256:d"),
-]
-
-
-@pytest.mark.parametrize(
-    ("requested", "planned"),
-    [
-        (UpdateRequest(), "nginx 1.32.0"),
-        (UpdateRequest(automatic=True), "nginx 1.30.5"),
-        (UpdateRequest("gitea"), "gitea 29.0.0"),
-        (UpdateRequest("gitea", "28.1.0"), "gitea 28.1.0"),
-        (UpdateRequest("postgres", "18.7"), "postgres 18.7"),
-        (UpdateRequest("postgres", "19.0"), "postgres 19.0"),
-        (UpdateRequest("diun"), ""),
-        (UpdateRequest("gitea", "28.0.1"), ""),
-    ],
-)
-def test_a_request_becomes_planned_updates_and_a_major_step_has_to_be_named(
-    requested: UpdateRequest, planned: str
-) -> None:
-    assert (
-        ", ".join(f"{each.service} {each.target.tag}" for each in plan.plan_updates(UPDATES, requested, SITE))
-        == planned
-    )
-
-
-@pytest.mark.parametrize(
-    ("requested", "planned"),
-    [
-        (UpdateRequest(), "diun 4.33.0, postgres 18.7, gitea 28.0.2"),
-        (UpdateRequest("postgres"), "postgres 18.7"),
-        (UpdateRequest("gitea"), "gitea 29.0.0"),
-    ],
-)
-def test_another_major_version_does_not_hide_a_release_of_the_current_one(
-    requested: UpdateRequest, planned: str
-) -> None:
-    found = [
-        available_update("gitea", "gitea/gitea:28.0.1@sha256:g", "29.0.0", newest_in_major="28.0.2"),
-        available_update("postgres", "postgres:18.6@sha256:p", "19.0", newest_in_major="18.7"),
-        available_update("diun", "crazymax/diun:4.33.0@sha256:d", "5.0.0", digest="sha256:rebuilt"),
-    ]
-    assert (
-        ", ".join(f"{each.service} {each.target.tag}" for each in plan.plan_updates(found, requested, SITE)) == planned
-    )
-
-
-@pytest.mark.parametrize(
-    ("requested", "words"),
-    [
-        (UpdateRequest("postgres"), "so name the version: ops update postgres --to 19.0"),
-        (UpdateRequest("gitea", "1.27.3"), "is older than"),
-        (UpdateRequest("gitea", "28.1.0-rootless"), "another variant of the image"),
-        (UpdateRequest("nothing"), "there is no service nothing"),
-        (UpdateRequest("nginx"), "update.hold has nginx"),
-    ],
-)
-def test_a_step_that_the_request_may_not_start_is_refused(requested: UpdateRequest, words: str) -> None:
-    with pytest.raises(Refused, match=words):
-        plan.plan_updates(UPDATES, requested, fakes.site(update={"hold": ["nginx"]}))
-
-
-@pytest.mark.parametrize(
-    ("planned", "changes", "words"),
-    [
-        (NGINX, {"failing": ("https: answers 502",)}, "the site is not healthy: https: answers 502"),
-        (NGINX, {"free_images": 1}, "are free for images"),
-        (GITEA, {"can_snapshot": False}, "are not on btrfs"),
-        (GITEA, {"database": 1 << 41}, "enlarge host.data_gib"),
-        (GITEA, {"drill_overdue": "no drill was ever passed"}, "no drill was ever passed: ops restore --drill"),
-        (
-            MAJOR,
-            {"foreign_objects": ("database wiki",)},
-            "objects other than Gitea's, which the new version would not get: database wiki",
-        ),
-        (MAJOR, {"database": 1 << 39}, "a copy of the database may need"),
-    ],
-)
-def test_each_blocker_is_named_with_its_remedy(planned: PlannedUpdate, changes: dict[str, Any], words: str) -> None:
-    facts = dataclasses.replace(FACTS, **changes)
-    (problem,) = plan.blockers([planned], facts, UpdateRequest(automatic=True))
-    assert words in problem
-
-
-def test_an_operator_may_skip_the_drill_explicitly_and_gets_a_warning() -> None:
-    facts = dataclasses.replace(FACTS, drill_overdue="no drill was ever passed")
-    (problem,) = plan.blockers([GITEA], facts, UpdateRequest("gitea"))
-    assert problem.startswith("no drill was ever passed: ops restore --drill; if the update cannot wait")
-    assert plan.blockers([GITEA], facts, UpdateRequest("gitea", without_drill=True)) == ()
-    assert any("warning: " in line for line in plan.consequences([GITEA], facts, SITE))
-    assert not any("warning: " in line for line in plan.consequences([GITEA], FACTS, SITE))
-    assert plan.blockers([NGINX], dataclasses.replace(facts, can_snapshot=False), UpdateRequest()) == ()
 
 
 @pytest.mark.parametrize(

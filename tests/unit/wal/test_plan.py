@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +16,7 @@ from ops.errors import OpsError, Refused
 from ops.wal import plan as wal_plan
 from ops.wal import segments
 from ops.wal.plan import Gap
-from ops.wal.segments import BaseBackup, Coverage, Segment, Streamed
+from ops.wal.segments import BaseBackup, Coverage, Segment, Streamed, Waiting
 
 NOW = datetime(2026, 11, 25, 18, 0, tzinfo=UTC)
 SIZE = segments.SEGMENT_BYTES
@@ -288,3 +291,260 @@ def test_a_transaction_that_ends_after_the_switch_is_not_covered() -> None:
     coverage = coverage.after_poll("11:11:", "S1", after(5))
     assert coverage.covered == NOW
     assert coverage.wants_switch("11:11:", after(segments.SWITCH_SECONDS))
+
+
+def test_the_constants_of_the_wal_are_persisted_on_hosts_and_in_buckets() -> None:
+    assert (segments.PREFIX, segments.BASES, segments.PARTIAL, segments.PROBE) == (
+        "wal/",
+        "bases/",
+        ".partial",
+        "WAL stream",
+    )
+    assert (SIZE, segments.SWITCH_SECONDS, segments.BASE_HOURS, segments.KEPT_DAYS) == (16 * 1024 * 1024, 30.0, 24, 14)
+    assert timedelta(minutes=3) == segments.LATE
+
+
+def test_waiting_wal_has_two_folders(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path)
+    assert (waiting.received, waiting.encrypted) == (tmp_path / "received", tmp_path / "sealed")
+
+
+@pytest.mark.parametrize(
+    ("name", "segment"),
+    [
+        ("000000010000000000000003", Segment(3, 1)),
+        ("0000000A0000000200000004", Segment(2 * 256 + 4, 10)),
+        ("00000001000000000000000g", None),
+        ("00000001000000000000000300", None),
+    ],
+)
+def test_a_segment_name_is_timeline_high_and_low_part_in_hex(name: str, segment: Segment | None) -> None:
+    assert segments.segment_from(name) == segment
+
+
+def test_an_lsn_has_a_high_and_a_low_half() -> None:
+    assert segments.position_from("16/B374D848") == 0x16_B374D848
+    assert segments.position_from("1/0") == 2**32
+    assert segments.position_as_text(2**32 - 1) == "0/FFFFFFFF"
+    assert segments.position_as_text(2**32) == "1/0"
+
+
+def test_the_first_byte_of_a_segment_belongs_to_it() -> None:
+    assert segments.segment_before(1, 7) == Segment(0, 7)
+    assert segments.segment_before(2**20, 1, 2**20) == Segment(0, 1)
+    assert segments.segment_before(2**20 + 1, 1, 2**20) == Segment(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "finished"),
+    [
+        ("000000010000000000000003", True),
+        ("00000002.history", True),
+        ("000000010000000000000003.partial", False),
+        ("00000002.history.partial", False),
+    ],
+)
+def test_segments_and_histories_are_finished_and_partial_files_are_not(name: str, finished: bool) -> None:
+    assert segments.is_finished(name) is finished
+
+
+@pytest.mark.parametrize(
+    ("age", "waiting", "transactions", "wanted"),
+    [
+        (0.0, "", "b", False),
+        (29.9, "", "b", False),
+        (30.0, "", "b", True),
+        (-0.1, "", "b", True),
+        (30.0, "S2", "b", False),
+        (30.0, "", "a", False),
+    ],
+)
+def test_a_segment_is_switched_30_s_after_the_last_switch_and_only_for_new_transactions(
+    age: float, waiting: str, transactions: str, wanted: bool
+) -> None:
+    assert Coverage(NOW, "a", NOW, waiting).wants_switch(transactions, after(age)) is wanted
+
+
+def test_coverage_advances_only_when_the_awaited_segment_is_in_the_bucket() -> None:
+    waits = Coverage(NOW, "a", after(60), "000000010000000000000004")
+    arrived = Coverage(after(60), "a", after(60), "")
+    assert waits.after_poll("b", "000000010000000000000003", after(61)) == waits
+    assert waits.after_poll("a", "000000010000000000000003", after(61)) == waits
+    assert waits.after_poll("b", "000000010000000000000004", after(61)) == arrived
+    assert waits.after_poll("b", "000000010000000000000005", after(61)) == arrived
+    idle = Coverage(NOW, "a", after(60), "")
+    assert idle.after_poll("a", "", after(90)) == Coverage(after(90), "a", after(60), "")
+    assert idle.after_poll("b", "", after(90)) == idle
+
+
+def test_a_database_with_another_segment_size_is_recognized_as_reset() -> None:
+    current = Segment(5, 1)
+    later = Segment(6, 1).name(2**20)
+    assert segments.is_reverted([later], current, 2**20)
+    assert not segments.is_reverted([current.name(2**20)], current, 2**20)
+    assert segments.last_before([Segment(4, 1).name(2**20), later], current, 2**20) == Segment(4, 1).name(2**20)
+
+
+def test_a_base_backup_is_used_for_targets_from_its_end_on() -> None:
+    ends = base(2).end
+    assert wal_plan.plan_replay([base(2)], names(2, 3), OURS, ends).stop == ends
+    with pytest.raises(Refused, match="there is no base backup of database 7345 at or before 0/2000127"):
+        wal_plan.plan_replay([base(2)], names(2, 3), OURS, ends - 1)
+    with pytest.raises(Refused, match=r"there is no base backup of database 7345$"):
+        wal_plan.plan_replay([], names(2, 3), OURS, None)
+
+
+def test_a_target_at_a_segment_boundary_needs_the_segment_before_and_takes_one_more() -> None:
+    stored = names(2, 3, 4, 5)
+    plan = wal_plan.plan_replay([base(2)], stored, OURS, 4 * SIZE)
+    assert (plan.names, plan.stop) == (tuple(names(2, 3, 4)), 4 * SIZE)
+    plan = wal_plan.plan_replay([base(2)], stored, OURS, 4 * SIZE + 1)
+    assert (plan.names, plan.stop) == (tuple(stored), 4 * SIZE + 1)
+
+
+def test_a_missing_segment_is_a_gap_only_with_a_later_segment() -> None:
+    with pytest.raises(Gap, match="segment 000000010000000000000003 is missing"):
+        wal_plan.plan_replay([base(2)], names(2, 4), OURS, None)
+    with pytest.raises(Refused, match="the WAL ends before segment 000000010000000000000003") as caught:
+        wal_plan.plan_replay([base(2)], names(2), OURS, 3 * SIZE + 1)
+    assert not isinstance(caught.value, Gap)
+    # The first of several missing segments is named.
+    with pytest.raises(Gap, match="segment 000000010000000000000003 is missing"):
+        wal_plan.plan_replay([base(2)], names(2, 6), OURS, None)
+
+
+def test_a_base_backup_without_the_wal_up_to_its_end_is_refused() -> None:
+    long = dataclasses.replace(base(2), end=4 * SIZE)
+    with pytest.raises(Refused, match="the WAL ends before segment 000000010000000000000003"):
+        wal_plan.plan_replay([long], names(2), OURS, None)
+    assert wal_plan.plan_replay([long], names(2, 3), OURS, None).names == tuple(names(2, 3))
+    longer = dataclasses.replace(base(2), end=4 * SIZE + 1)
+    with pytest.raises(Refused, match="the WAL ends before segment 000000010000000000000004"):
+        wal_plan.plan_replay([longer], names(2, 3), OURS, None)
+
+
+def test_a_replay_uses_the_segment_size_of_its_base_backup() -> None:
+    size = 2**20
+    small = dataclasses.replace(base(2), start=2 * size, end=2 * size + 9, segment_bytes=size)
+    stored = [Segment(number, 1).name(size) for number in (1, 2, 3, 4)]
+    plan = wal_plan.plan_replay([small], stored, OURS, 3 * size)
+    assert plan.names == tuple(stored[1:3])
+    assert plan.stop == 3 * size
+    assert wal_plan.plan_replay([small], stored, OURS, 5 * size).stop is None
+
+
+def test_of_two_base_backups_of_one_moment_the_one_with_the_later_end_is_used() -> None:
+    one, other = base(3), base(2)
+    assert wal_plan.plan_replay([one, other], names(2, 3, 4), OURS, None).base == one
+    assert wal_plan.plan_replay([other, one], names(2, 3, 4), OURS, None).base == one
+
+
+def test_a_base_backup_is_old_one_second_after_the_kept_days() -> None:
+    exactly, later = base(5, hours=24 * 14), base(9, hours=1)
+    older = base(2, hours=24 * 20)
+    keys = [segments.key_of(OURS, name) for name in names(*range(1, 11))]
+    kept = wal_plan.plan_wal_retention([older, exactly, later], keys, NOW)
+    assert kept.bases == ()
+    assert kept.keys == (segments.key_of(OURS, names(1)[0]),)
+    expired = wal_plan.plan_wal_retention([later, exactly, older], keys, NOW + timedelta(seconds=1))
+    assert expired.bases == (older,)
+    assert expired.keys == tuple(segments.key_of(OURS, name) for name in names(1, 2, 3, 4))
+    fewer = wal_plan.plan_wal_retention([older, exactly, later], keys, NOW, days=13)
+    assert fewer.bases == (older,)
+
+
+def test_keys_of_other_objects_are_never_removed() -> None:
+    foreign = ["wal/7345/00000001/notes", "wal/7345/000000010000000000000001", "bases/7345/1.json"]
+    assert wal_plan.plan_wal_retention([base(5)], foreign, NOW).keys == ()
+
+
+def test_a_replaced_database_is_removed_when_all_its_base_backups_are_old() -> None:
+    def expired(*bases: BaseBackup) -> list[str]:
+        return [each.identity for each in wal_plan.plan_wal_retention(bases, [], NOW).bases]
+
+    old, older = base(3, system="88", hours=24 * 15), base(2, system="88", hours=24 * 16)
+    young = base(4, system="88", hours=24 * 13)
+    assert expired(base(1), old, older) == ["b2", "b3"]
+    assert expired(base(1), old, older, young) == ["b2"]
+    # The newest database keeps its last base backup.
+    assert expired(old, older) == ["b2"]
+    # A database with a young base backup is kept.
+    assert expired(base(1), young) == []
+
+
+def test_a_base_backup_needs_the_wal_from_its_first_segment_on() -> None:
+    keys = [segments.key_of(OURS, name) for name in [*names(4, 5), "00000001.history"]]
+    at_boundary = dataclasses.replace(base(5), start=5 * SIZE)
+    assert wal_plan.plan_wal_retention([at_boundary], keys, NOW).keys == (keys[0],)
+    before = dataclasses.replace(base(5), start=5 * SIZE - 1)
+    assert wal_plan.plan_wal_retention([before], keys, NOW).keys == ()
+
+
+@pytest.mark.parametrize(
+    ("age", "due"),
+    [
+        (timedelta(hours=24), True),
+        (timedelta(hours=24, seconds=-1), False),
+        (timedelta(minutes=-5), False),
+        (timedelta(minutes=-5, seconds=-1), True),
+    ],
+)
+def test_a_base_backup_is_young_for_a_day_and_up_to_five_minutes_in_the_future(age: timedelta, due: bool) -> None:
+    taken = dataclasses.replace(base(1), moment=NOW - age)
+    assert wal_plan.base_backup_due([taken], OURS, 1, NOW) is due
+
+
+def test_a_stream_probe_shows_the_covered_time_or_that_no_wal_has_arrived() -> None:
+    probe = segments.check_stream(Streamed(OURS, NOW - timedelta(seconds=7), "x"), NOW)
+    assert (probe.name, probe.healthy, probe.seen) == ("WAL stream", True, "in the bucket until 7 s ago")
+    assert segments.check_stream(None, NOW).seen == "no WAL has arrived in the bucket yet"
+
+
+def test_a_base_backup_is_stored_as_a_document_with_a_schema() -> None:
+    document = json.loads(segments.base_to_json(base(4)))
+    assert (document.pop("schema"), document.pop("moment")) == (1, "2026-11-25T17:00:00+00:00")
+    assert document == {
+        "identity": "b4",
+        "system": OURS,
+        "timeline": 1,
+        "start": 4 * SIZE + 0x28,
+        "end": 4 * SIZE + 0x128,
+        "local": "local",
+        "remote": "remote",
+        "size": 1000,
+        "version": "18.6",
+        "segment_bytes": SIZE,
+    }
+    keys = list(json.loads(segments.base_to_json(base(4))))
+    assert keys == sorted(keys)
+    assert segments.base_to_json(base(4)).startswith(b'{\n "end"')
+
+
+def test_the_state_of_the_stream_is_one_line_with_its_keys_in_order() -> None:
+    text = segments.state_to_json(Streamed(OURS, NOW, "000000010000000000000003", "no"))
+    assert text == (
+        '{"covered": "2026-11-25T18:00:00+00:00", "shipped": "000000010000000000000003", '
+        '"system": "7345", "trouble": "no"}'
+    )
+
+
+def test_a_base_backup_without_any_wal_is_refused_and_is_not_a_gap() -> None:
+    for first in (0, 1, 2):
+        with pytest.raises(Refused, match=f"the WAL ends before segment {names(first)[0]}") as caught:
+            wal_plan.plan_replay([base(first)], [], OURS, None)
+        assert not isinstance(caught.value, Gap)
+
+
+def test_a_base_backup_that_ends_at_its_start_on_a_boundary_needs_its_first_segment() -> None:
+    empty = dataclasses.replace(base(2), start=2 * SIZE, end=2 * SIZE)
+    plan = wal_plan.plan_replay([empty], names(1, 2, 3), OURS, 2 * SIZE)
+    assert (plan.names, plan.stop) == (tuple(names(2)), 2 * SIZE)
+
+
+def test_old_base_backups_and_segments_of_every_database_are_removed() -> None:
+    ours = [base(2, hours=24 * 20), base(5, hours=24 * 15), base(9, hours=1)]
+    others = [dataclasses.replace(each, system="88", moment=each.moment - timedelta(hours=1)) for each in ours]
+    keys = [segments.key_of(system, name) for system in (OURS, "88") for name in names(1, 5)]
+    expired = wal_plan.plan_wal_retention([*ours, *others], keys, NOW)
+    assert [(each.system, each.identity) for each in expired.bases] == [("88", "b2"), (OURS, "b2")]
+    assert expired.keys == (segments.key_of(OURS, names(1)[0]), segments.key_of("88", names(1)[0]))
