@@ -61,7 +61,10 @@ BASE = (
         label_id bigint NOT NULL REFERENCES label ON DELETE CASCADE)""",
     """CREATE TABLE release (
         id bigserial PRIMARY KEY, repo_id bigint NOT NULL REFERENCES repository ON DELETE CASCADE,
-        tag_name varchar(255) NOT NULL, title varchar(255), note text, sha1 varchar(64), UNIQUE (repo_id, tag_name))""",
+        tag_name varchar(255) NOT NULL, title varchar(255), note text, sha1 varchar(64), publisher_id bigint,
+        lower_tag_name varchar(255), target varchar(255), num_commits bigint, created_unix bigint,
+        is_draft boolean NOT NULL DEFAULT false, is_prerelease boolean NOT NULL DEFAULT false,
+        is_tag boolean NOT NULL DEFAULT false, UNIQUE (repo_id, tag_name))""",
     """CREATE TABLE attachment (
         id bigserial PRIMARY KEY, uuid varchar(36) UNIQUE NOT NULL, name varchar(255) NOT NULL, size bigint NOT NULL,
         repo_id bigint NOT NULL REFERENCES repository ON DELETE CASCADE, issue_id bigint NOT NULL DEFAULT 0,
