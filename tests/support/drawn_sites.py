@@ -156,7 +156,14 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             "admin_username": draw(_label(32)),
             "admin_email": draw(_email(inside)),
             **draw(
-                _some({"title": _TITLES, "ssh_port": st.integers(1, 65535), "upload_limit_mib": st.integers(1, 4096)})
+                _some(
+                    {
+                        "title": _TITLES,
+                        "ssh_port": st.integers(1, 65535),
+                        "upload_limit_mib": st.integers(1, 4096),
+                        "transfer_limit_mib": st.integers(0, 2**20),
+                    }
+                )
             ),
         },
         **draw(_some({"tls": _url("https").map(lambda url: {"acme_directory": url})})),
