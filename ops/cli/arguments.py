@@ -251,7 +251,10 @@ def _update_parser(verbs: argparse._SubParsersAction[_Parser]) -> None:
 
 def _moment(text: str) -> datetime:
     """Parse a time; without a zone it is UTC, as all times of backups."""
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; give one such as 2026-11-24T04:30Z") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -30,7 +30,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gite
 
 def _world(arguments: argparse.Namespace) -> World:
     if not arguments.site:
-        raise ConfigError("no site file was named", "pass --site sites/local.toml, or set OPS_SITE in the environment")
+        raise ConfigError("no site file was given", "pass --site sites/production.toml, or set OPS_SITE")
     site = load.load(Path(arguments.site))
     local_files.require(site)
     return World(site, tell=_tell)

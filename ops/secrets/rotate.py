@@ -87,6 +87,8 @@ def require_rotatable(name: str) -> None:
             f"choose another secret: {', '.join(CONSEQUENCES)}",
             left_as="nothing was changed",
         )
+    if not name:
+        raise ConfigError("no secret was named", f"name one of {', '.join(CONSEQUENCES)}")
     if name not in CONSEQUENCES:
         raise ConfigError(f"{name} is not a secret of the site", f"choose one of {', '.join(CONSEQUENCES)}")
 

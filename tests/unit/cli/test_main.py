@@ -59,7 +59,7 @@ def test_a_verb_without_a_site_file_names_the_option_for_it(
     assert _main("site") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "next:  pass --site sites/local.toml" in captured.err
+    assert "next:  pass --site sites/production.toml" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -257,3 +257,13 @@ def test_a_deployment_that_replaces_something_needs_consent_and_without_it_chang
 def test_a_deployment_that_only_adds_or_updates_asks_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for action in ("create", "update"):
         assert _deployment_ends(monkeypatch, tmp_path, Change("aws_x.y", "aws_x", action)) == (0, True)
+
+
+def test_a_time_that_cannot_be_read_is_quoted_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main("restore", "--at", "foo") == 2
+    assert "'foo' is not a time; give one such as 2026-11-24T04:30Z" in capsys.readouterr().err
+
+
+def test_a_rotation_without_a_name_asks_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main("secrets", "rotate", "--site", str(EXAMPLE)) == 2
+    assert "error: no secret was named\nnext:  name one of " in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -479,3 +480,12 @@ def test_a_mail_server_is_recognized_as_ses_by_its_name(host: str, uses_ses: boo
     aws = {"region": "eu-central-1", "endpoint_url": "http://127.0.0.1:4566"}
     mail = load.site_from(fakes.site_document(aws=aws, mail={"sender": "gitea@example.org", "smtp_host": host})).mail
     assert (mail.domain, mail.uses_ses) == ("example.org", uses_ses)
+
+
+def test_the_example_names_every_key_of_a_site_file() -> None:
+    text = (ROOT / "sites/production.example.toml").read_text()
+    site = load.site_from(fakes.site_document())
+    sections = [section for section in vars(site).values() if dataclasses.is_dataclass(section)]
+    keys = [field.name for section in sections for field in dataclasses.fields(section)]
+    assert len(keys) > 40
+    assert [key for key in keys if not re.search(rf"^(# )?{key} = ", text, re.MULTILINE)] == []
