@@ -14,7 +14,8 @@ from ops.config.tool_variables import compose_environment, host_document, ops_en
 from ops.world.ansible_variables import as_data
 from tests.support.drawn_sites import accepted, documents, terraform_problems
 
-_DRAWN = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+# The integration tests draw 200, and 5,000 at night.
+_DRAWN = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @_DRAWN
@@ -33,7 +34,7 @@ def test_an_accepted_site_file_keeps_terraform_s_rules_and_is_the_same_site_on_t
     assert all(values.values())
 
 
-@settings(_DRAWN, max_examples=40)
+@settings(_DRAWN, max_examples=10)
 @given(documents())
 def test_ansible_s_variables_are_read_back_and_marked_as_data(document: dict[str, Any]) -> None:
     tag, _, rest = as_data(document).partition(" ")
