@@ -89,23 +89,11 @@ def _require_database(site: Site, world: World) -> None:
 
 def _token(site: Site, world: World, name: str) -> Secret:
     user = site.gitea.admin_username
-    if user in users_from(_gitea(world, ["admin", "user", "list"])):
-        command = [
-            "admin",
-            "user",
-            "generate-access-token",
-            "--username",
-            user,
-            "--token-name",
-            name,
-            "--scopes",
-            "all",
-        ]
-        return token_from(_gitea(world, command))
-    command = ["admin", "user", "create", "--admin", "--username", user, "--email", site.gitea.admin_email]
-    command += ["--random-password", "--must-change-password=false"]
-    _gitea(world, command)
-    return _token(site, world, name)
+    if user not in users_from(_gitea(world, ["admin", "user", "list"])):
+        command = ["admin", "user", "create", "--admin", "--username", user, "--email", site.gitea.admin_email]
+        _gitea(world, [*command, "--random-password", "--must-change-password=false"])
+    command = ["admin", "user", "generate-access-token", "--username", user, "--token-name", name, "--scopes", "all"]
+    return token_from(_gitea(world, command))
 
 
 def _set_password(site: Site, world: World, token: Secret, password: Secret) -> None:

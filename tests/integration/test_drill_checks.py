@@ -103,7 +103,7 @@ class Data:
         return self.repositories / name / "objects" / identity[:2] / identity[2:]
 
     def checked(self) -> Checked:
-        script = drill_checks.FSCK.replace("/data/", f"{self.folder}/").replace("/tmp/", f"{self.folder}/")
+        script = drill_checks.FSCK.replace("/tmp/", f"{self.folder}/").replace("/data/", f"{self.folder}/")
         done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
         return drill_checks.fsck_result(done.stdout, ROWS)
 
