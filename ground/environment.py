@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -65,7 +67,7 @@ def _start(run_context: RunContext, folder: Path, built: ImageSet, template: Pat
     site = load.load(template)
     key = run_registry.write_key(folder)
     public_key = key.with_suffix(".pub").read_text(encoding="utf-8")
-    with ThreadPoolExecutor() as pool:
+    with joined_pool() as pool:
         cloud = pool.submit(_start_aws, run_context, built, site.zone)
         mirror = pool.submit(_start_registry, run_context, built)
         issuer = pool.submit(acme.start, run_context, built.local("pebble"))
@@ -90,6 +92,22 @@ def _start(run_context: RunContext, folder: Path, built: ImageSet, template: Pat
         authorities,
         mailbox.result().inbox,
     )
+
+
+@contextmanager
+def joined_pool() -> Iterator[ThreadPoolExecutor]:
+    """Run the block with a thread pool and wait for all its threads, also when an interrupt ends the block.
+
+    The pool itself does not know a thread whose start was interrupted: it would create its container after the removal.
+    """
+    prefix = f"start-{secrets.token_hex(4)}"
+    try:
+        with ThreadPoolExecutor(thread_name_prefix=prefix) as pool:
+            yield pool
+    finally:
+        for thread in threading.enumerate():
+            if thread.name.startswith(prefix):
+                thread.join()
 
 
 def _start_aws(run_context: RunContext, built: ImageSet, zone: str) -> aws.AwsEndpoint:
