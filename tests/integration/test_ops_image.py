@@ -41,7 +41,8 @@ def _ops(client: docker.DockerClient, made: OpsImage, *argv: str, site: Path) ->
     container = client.containers.run(
         made.reference,
         list(argv),
-        environment={"OPS_SITE": "/site.json"},
+        # As the wrapper on the host sets it.
+        environment={"OPS_SITE": "/site.json", "OPS_IMAGE": made.reference},
         volumes=volumes,
         network_mode="none",
         detach=True,
