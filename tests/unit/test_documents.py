@@ -14,6 +14,7 @@ import pytest
 from ops.cli import arguments, combinations, reference
 from ops.cli.place import Place
 from ops.config import load
+from ops.gate import evidence, stage_options
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -55,6 +56,17 @@ def test_ops_accepts_every_command_in_a_document_in_its_place(
     combinations.require(parsed)
     elsewhere = {"./noxw -s ops --": Place.HOST, "sudo ops": Place.DEPLOYING_MACHINE}.get(started_by)
     assert parsed.place is not elsewhere or parsed.anywhere_with
+
+
+def test_each_stage_takes_the_options_that_a_document_gives_it() -> None:
+    stages = re.compile(rf"\./noxw -s ({'|'.join(evidence.STAGES)})( -- ([^`#&]*))?")
+    found = [
+        (each[1], tuple(shlex.split(each[3] or ""))) for path in DOCUMENTS for each in stages.finditer(path.read_text())
+    ]
+    assert len(found) > 5
+    for stage, options in found:
+        assert evidence.command_of(stage, options)
+        assert stage_options.are_valid(options), options
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
