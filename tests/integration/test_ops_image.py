@@ -74,6 +74,18 @@ def test_ops_in_the_image_reports_a_missing_engine_as_one_json_document(
     assert (code, json.loads(output)["error"]) == (7, "Unavailable")
 
 
+@pytest.mark.parametrize("verb", ["deploy", "backup prune", "secrets rotate metrics-token", "gate status"])
+def test_ops_in_the_image_names_the_deploying_machine_for_a_verb_that_it_cannot_run(
+    verb: str, docker_client: docker.DockerClient, ops_image: OpsImage, site_file: Path
+) -> None:
+    code, output = _ops(docker_client, ops_image, *verb.split(), "--json", site=site_file)
+    document = json.loads(output)
+    assert (code, document["next"]) == (
+        2,
+        f"run ./noxw -s ops -- {verb} --json in the checkout on the deploying machine",
+    )
+
+
 def test_the_image_has_compose_and_no_secret(docker_client: docker.DockerClient, ops_image: OpsImage) -> None:
     output = docker_client.containers.run(
         ops_image.reference, ["compose", "version"], entrypoint="docker", remove=True, network_mode="none"

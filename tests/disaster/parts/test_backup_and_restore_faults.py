@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
@@ -432,8 +431,7 @@ def test_the_commands_of_the_last_resort_get_everything_out_of_the_bucket(site: 
 
 
 def test_the_commands_of_the_last_resort_read_the_host_s_own_repository(site: SmallSite) -> None:
-    site.take()
-    newest = json.loads(site.shell(f"cat {site.backups}/newest.json"))
+    data = site.manifest(site.take())["parts"]["data"]["local"]
     (command,) = _page("sudo docker run --rm --network none")
     replaced = {
         "/srv/gitea/rescued": f"{site.data}/rescued",
@@ -441,7 +439,7 @@ def test_the_commands_of_the_last_resort_read_the_host_s_own_repository(site: Sm
         "/var/backups/gitea-suite": str(site.backups),
         "/run/gitea-suite/secrets": f"{site.stack.folder}/secrets",
         '"$ops_image"': site.image,
-        " DATA ": f" {newest['parts']['data']['local']} ",
+        " DATA ": f" {data} ",
         "sudo ": "",
     }
     for old, new in replaced.items():
