@@ -149,7 +149,9 @@ class SmallSite:
         """Run restic on the bucket in another container of `ops` with the host's name, and yield a function that kills it."""
         environment = {**aws.CREDENTIALS, "AWS_DEFAULT_REGION": aws.REGION}
         options = f"--repo=s3:{self.endpoint}/{self.bucket}/restic --no-cache"
-        script = f"sleep 600 | restic {options} --password-file={self.stack.folder}/secrets/restic-password backup --stdin"
+        script = (
+            f"sleep 600 | restic {options} --password-file={self.stack.folder}/secrets/restic-password backup --stdin"
+        )
         name = f"{self.stack.project}-holder"
         run(
             *("docker", "run", "--detach", "--init", f"--name={name}", "--label=gitea-suite.verb=backup"),
