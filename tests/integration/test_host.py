@@ -238,6 +238,20 @@ def test_the_firewall_does_not_touch_docker_s_tables_and_is_complete_after_a_res
     assert host.check_output("nft list table inet gitea_suite").count("chain ") == 2
 
 
+def test_a_firewall_without_its_rules_names_the_missing_file_and_keeps_the_table(host: Host) -> None:
+    rules, folder, aside = "/etc/gitea-suite/firewall.nft", "/etc/gitea-suite", "/root/aside"
+    # Without the folder, nft ends with 1 and says nothing.
+    host.check_output("mv %s %s", folder, aside)
+    started = host.run("systemctl restart gitea-suite-firewall")
+    invocation = host.check_output("systemctl show --property InvocationID --value gitea-suite-firewall")
+    logged = host.check_output("journalctl --output cat _SYSTEMD_INVOCATION_ID=%s", invocation)
+    chains = host.check_output("nft list table inet gitea_suite").count("chain ")
+    host.check_output("mv %s %s && systemctl restart gitea-suite-firewall", aside, folder)
+    assert started.rc != 0
+    assert any(rules in line and "No such file or directory" in line for line in logged.splitlines()), logged
+    assert chains == 2
+
+
 def test_fail2ban_guards_sshd_and_ignores_the_networks_of_operators(host: Host) -> None:
     assert "Currently banned" in host.check_output("fail2ban-client status sshd")
     assert "10.0.0.0/8" in host.check_output("fail2ban-client get sshd ignoreip")
