@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from ops.backup import contents, manifest, status, take, witness
+from ops.backup import contents, manifest, status, witness
 from ops.backup.manifest import Backup
 from ops.backup.repositories import REPOSITORIES
 from ops.backup.witness import Folder
 from ops.restore import drill
-from ops.wal import base_backups
 from tests.support import fakes
 from tests.support.fake_host import FakeHost
 
@@ -42,16 +41,8 @@ class Answers:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    # The base backup of the database has tests of its own.
-    monkeypatch.setattr(base_backups, "refresh", lambda *_: None)
+def machine(tmp_path: Path, without_base_backups: None) -> FakeHost:
     return FakeHost(directory=tmp_path)
-
-
-def taken(machine: FakeHost) -> Any:
-    machine.clock.sleep(60)
-    world: Any = machine
-    return take.take(machine.site(), world, paths=machine.paths)
 
 
 def newest(machine: FakeHost) -> manifest.Manifest:
@@ -60,7 +51,7 @@ def newest(machine: FakeHost) -> manifest.Manifest:
 
 def test_a_backup_with_fewer_repositories_than_the_table_names_those_that_are_missing(machine: FakeHost) -> None:
     machine.table = ("a/b.git", "a/lost.git")
-    report = taken(machine)
+    report = machine.back_up()
     assert report.exit_code == 3
     (line,) = [each for each in report.lines if "missing from backup" in each]
     assert "repository a/lost.git" in line
@@ -70,14 +61,14 @@ def test_a_backup_with_fewer_repositories_than_the_table_names_those_that_are_mi
 def test_a_backup_with_fewer_repositories_than_folders_names_those_that_are_missing(machine: FakeHost) -> None:
     (machine.paths.live / REPOSITORIES / "a/on-disk.git/refs").mkdir(parents=True)
     (machine.paths.live / REPOSITORIES / "a/not-a-repository").mkdir()
-    report = taken(machine)
+    report = machine.back_up()
     assert report.exit_code == 3
     assert list(newest(machine).missing or ()) == ["a/on-disk.git"]
 
 
 def test_a_backup_with_every_repository_of_the_table_is_whole(machine: FakeHost) -> None:
     machine.table = ("a/b.git",)
-    assert taken(machine).exit_code == 0
+    assert machine.back_up().exit_code == 0
     assert newest(machine).missing == []
 
 
@@ -184,7 +175,7 @@ def test_many_repositories_of_another_user_are_counted(tmp_path: Path) -> None:
 def test_a_backup_reports_a_repository_that_gitea_cannot_write_to(machine: FakeHost) -> None:
     (machine.paths.live / REPOSITORIES / "a/b.git/refs").mkdir(parents=True)
     other = machine.paths.live.stat().st_uid
-    report = taken(machine)
+    report = machine.back_up()
     assert [f"belongs to user {other}" in each for each in report.lines] == ([True] if other != witness.OWNER else [])
 
 
