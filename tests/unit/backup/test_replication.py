@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,18 +36,21 @@ DATES = {
 }
 
 
+@dataclass
 class ReplicatedBucket(fakes.FakeAws):
     """A bucket whose rule for replication has been there since SWITCHED_ON; S3 copies only later objects."""
 
+    dates: dict[str, datetime] = field(default_factory=lambda: DATES)
+
     def object_dates(self, bucket: str, prefix: str) -> dict[str, datetime]:
-        return {key: date for key, date in DATES.items() if key.startswith(prefix)}
+        return {key: date for key, date in self.dates.items() if key.startswith(prefix)}
 
     def replication(self, bucket: str, key: str) -> str:
         return "COMPLETED" if DATES.get(key, NOW) > SWITCHED_ON else ""
 
 
-def _statuses() -> dict[str, str]:
-    world: Any = fakes.FakeWorld(aws=ReplicatedBucket())
+def _statuses(dates: dict[str, datetime] = DATES) -> dict[str, str]:
+    world: Any = fakes.FakeWorld(aws=ReplicatedBucket(dates=dates))
     return dict(replication.statuses(SITE, world))
 
 
@@ -72,6 +75,24 @@ def test_the_sample_changes_from_day_to_day_and_a_small_bucket_is_judged_whole()
     assert replication.sample([], NOW) == []
 
 
+def test_objects_are_checked_from_an_hour_on() -> None:
+    hour = timedelta(hours=1)
+    dates = {"restic/snapshots/old": NOW - hour, "restic/snapshots/new": NOW - hour + timedelta(seconds=1)}
+    assert set(_statuses(dates)) == {"restic/snapshots/old"}
+
+
+def test_every_key_of_restic_is_checked_however_many_there_are() -> None:
+    keys = {f"restic/keys/{number:02}": NOW - timedelta(days=number) for number in range(1, 41)}
+    assert set(_statuses(keys)) == set(keys)
+
+
+def test_the_first_missing_object_is_named_with_its_status_and_the_number_of_all() -> None:
+    found = {"a": "COMPLETED", "b": "FAILED", "c": ""}
+    assert replication.in_words(SITE, found) == "2 of 3 checked objects are not in eu-west-1: b (FAILED)"
+    assert replication.in_words(SITE, {"c": "", "d": "COMPLETED"}).endswith("eu-west-1: c (never replicated)")
+    assert replication.in_words(SITE, {"a": "COMPLETED"}) == ""
+
+
 def test_a_replica_that_was_switched_on_later_is_red_although_the_newest_backup_is_in_it() -> None:
     facts = replace(ALL_WELL, replicated=(OLDER.identity, "COMPLETED"), replica=_statuses())
     (probe,) = (each for each in status.check(SITE, facts, NOW) if each.name == "elsewhere")
@@ -86,8 +107,11 @@ def test_a_replica_with_every_checked_object_is_well() -> None:
     assert probe.healthy
 
 
-@pytest.mark.parametrize("region", ["eu-central-1", "cn-north-1", "us-gov-west-1"])
-def test_the_command_of_batch_replication_is_one_that_aws_accepts(region: str) -> None:
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [("eu-central-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-east-1", "aws")],
+)
+def test_the_command_of_batch_replication_is_one_that_aws_accepts(region: str, partition: str) -> None:
     site = replace(SITE, aws=replace(SITE.aws, region=region))
     program, service, verb, *words = shlex.split(replication.batch_command(site))
     assert (program, service, verb) == ("aws", "s3control", "create-job")
@@ -107,7 +131,16 @@ def test_the_command_of_batch_replication_is_one_that_aws_accepts(region: str) -
     assert options == {}
     model = botocore.session.get_session().get_service_model("s3control").operation_model("CreateJob")
     assert ParamValidator().validate(given, model.input_shape).generate_report() == ""
-    assert given["RoleArn"].endswith(":role/test-replication-batch")
+    assert given["AccountId"] == "ACCOUNT"
+    assert given["RoleArn"] == f"arn:{partition}:iam::ACCOUNT:role/test-replication-batch"
+    assert given["Report"] == {"Enabled": False}
+    assert given["ManifestGenerator"]["S3JobManifestGenerator"] == {
+        "ExpectedBucketOwner": "ACCOUNT",
+        "SourceBucket": f"arn:{partition}:s3:::example-org-gitea-backup",
+        "EnableManifestOutput": False,
+        # Objects with the status COMPLETED or REPLICA need no copy.
+        "Filter": {"EligibleForReplication": True, "ObjectReplicationStatuses": ["NONE", "FAILED"]},
+    }
 
 
 def test_the_status_asks_s3_for_these_objects_only_where_there_is_a_replica(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -32,12 +32,12 @@ def folder(name: str, owner: int = witness.OWNER, changed: float = 0.0) -> Folde
 class Answers:
     """A session that answers with the columns of a table and keeps the statements."""
 
-    def __init__(self, *columns: str) -> None:
-        self.columns, self.asked = columns, list[str]()
+    def __init__(self, *columns: str, rows: tuple[str, ...] = ("a/b.git",)) -> None:
+        self.columns, self.rows, self.asked = columns, rows, list[str]()
 
     def ask(self, statement: str) -> list[list[str]]:
         self.asked.append(statement)
-        return [[each] for each in self.columns] if "information_schema" in statement else [["a/b.git"]]
+        return [[each] for each in (self.columns if "information_schema" in statement else self.rows)]
 
 
 @pytest.fixture
@@ -86,15 +86,25 @@ def test_rows_without_code_are_not_expected(columns: tuple[str, ...], condition:
     assert session.asked[-1].endswith(condition)
 
 
-def test_a_table_without_names_expects_nothing() -> None:
-    session: Any = Answers("id", "status")
+@pytest.mark.parametrize("columns", [("id", "status"), ("owner_name",), ("lower_name",)])
+def test_a_table_without_names_expects_nothing(columns: tuple[str, ...]) -> None:
+    session: Any = Answers(*columns)
     assert witness.expected(session) == frozenset()
 
 
-def test_many_missing_repositories_are_counted() -> None:
-    lines = witness.missing_lines([f"a/{number}.git" for number in range(30)], "x")
-    assert len(lines) == 21
-    assert lines[-1].startswith("10 more repositories")
+def test_a_row_without_an_owner_is_not_expected() -> None:
+    # The SQL function || returns NULL for it, which psql prints as nothing.
+    session: Any = Answers("owner_name", "lower_name", rows=("", "a/b.git"))
+    assert witness.expected(session) == {"a/b.git"}
+
+
+@pytest.mark.parametrize(
+    ("number", "last"), [(20, "repository a/19.git"), (21, "1 more repositories"), (30, "10 more")]
+)
+def test_from_21_missing_repositories_on_the_others_are_counted(number: int, last: str) -> None:
+    lines = witness.missing_lines([f"a/{each}.git" for each in range(number)], "x")
+    assert len(lines) == min(number, 21)
+    assert lines[-1].startswith(last)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +129,35 @@ def test_a_drop_against_the_backup_before_is_reported(
     assert tuple(found) == reported
 
 
+def test_rows_that_were_added_do_not_count_as_losses() -> None:
+    earlier = fakes.made(NOW, repositories=listing(*THIRTEEN), rows={"repository": 13}, missing=())
+    later = fakes.made(NOW, repositories=listing(*THIRTEEN[:11]), rows={"repository": 20}, missing=())
+    assert witness.check_manifest(later, earlier, explained=True) == ()
+
+
+def test_only_rows_that_both_manifests_count_explain_a_drop() -> None:
+    earlier = fakes.made(NOW, repositories=listing(*THIRTEEN), rows={}, missing=())
+    later = fakes.made(NOW, repositories=listing(*THIRTEEN[:10]), rows={"repository": 0}, missing=())
+    assert witness.check_manifest(later, earlier, explained=True) != ()
+    counted = replace(earlier, rows={"repository": 1})
+    assert witness.check_manifest(replace(later, rows={}), counted, explained=True) == ()
+
+
+def test_a_drop_is_reported_by_default_even_if_the_rows_explain_it() -> None:
+    earlier = fakes.made(NOW, repositories=listing(*THIRTEEN), rows={"repository": 13}, missing=())
+    later = fakes.made(NOW, repositories=listing(*THIRTEEN[:6]), rows={"repository": 6}, missing=())
+    assert witness.check_manifest(later, earlier) != ()
+
+
 def test_an_old_manifest_with_fewer_repositories_than_rows_is_reported() -> None:
     old = fakes.made(NOW, repositories=listing("a/1.git", "a/1.wiki.git"), rows={"repository": 2})
     assert old.missing is None
     (line,) = witness.check_manifest(old, None)
     assert line.endswith("has 1 repositories, and its database 2")
     assert witness.check_manifest(replace(old, rows={"repository": 1}), None) == ()
+    assert witness.check_manifest(replace(old, repositories={}, rows={}), None) == ()
+    wikis = replace(old, repositories=listing("a/1.wiki.git", "a/2.wiki.git"), rows={"repository": 1})
+    assert len(witness.check_manifest(wikis, None)) == 1
 
 
 def test_a_manifest_keeps_its_missing_repositories_and_links() -> None:
@@ -166,10 +199,59 @@ def test_a_folder_with_a_file_of_another_user_belongs_to_that_user(tmp_path: Pat
     assert line.endswith(f"run chown --recursive 1000:1000 {tmp_path}/git/repositories/a/root.git")
 
 
+class Status(NamedTuple):
+    st_uid: int
+    st_ctime: float
+
+
+@pytest.mark.parametrize("name", ["", "HEAD", "config", "refs", "objects", "packed-refs"])
+def test_a_repository_has_the_first_owner_that_is_not_gitea_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    repository = tmp_path / REPOSITORIES / "a/b.git"
+    for each in ("refs", "objects", "hooks"):
+        (repository / each).mkdir(parents=True)
+    for each in ("HEAD", "config", "packed-refs", "description"):
+        (repository / each).touch()
+    owners = {repository / name: 33, repository / "hooks": 44, repository / "description": 44}
+    monkeypatch.setattr(Path, "lstat", lambda path: Status(owners.get(path, witness.OWNER), 0.0))
+    assert witness.folders(tmp_path) == (Folder("a/b.git", 33, 0.0),)
+
+
+def test_a_repository_of_gitea_changed_when_it_or_its_account_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / REPOSITORIES / "a/b.git"
+    repository.mkdir(parents=True)
+    changed = {repository: 1.0, repository.parent: 2.0}
+    monkeypatch.setattr(Path, "lstat", lambda path: Status(witness.OWNER, changed.get(path, 0.0)))
+    assert witness.folders(tmp_path) == (Folder("a/b.git", witness.OWNER, 2.0),)
+    changed[repository] = 3.0
+    assert witness.folders(tmp_path) == (Folder("a/b.git", witness.OWNER, 3.0),)
+
+
+def test_a_name_outside_of_utf_8_is_printed_with_escapes() -> None:
+    assert witness.printable("caf\udce9/b.git") == "caf\\xe9/b.git"
+    assert witness.printable("caf\u00e9") == "caf\u00e9"
+
+
+def test_a_repository_that_is_deleted_meanwhile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / REPOSITORIES / "a/b.git").mkdir(parents=True)
+
+    def vanished(path: Path) -> Status:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "lstat", vanished)
+    assert witness.folders(tmp_path) == ()
+
+
 def test_many_repositories_of_another_user_are_counted(tmp_path: Path) -> None:
-    lines = witness.owner_lines([folder(f"a/{number}.git", owner=0) for number in range(25)], tmp_path)
+    folders = [folder(f"a/{number}.git", owner=0) for number in range(25)]
+    lines = witness.owner_lines(folders, tmp_path)
     assert len(lines) == 21
     assert lines[-1].startswith("5 more repositories belong to another user")
+    assert lines[19].startswith("repository a/19.git belongs")
+    assert len(witness.owner_lines(folders[:20], tmp_path)) == 20
 
 
 def test_a_backup_reports_a_repository_that_gitea_cannot_write_to(machine: FakeHost) -> None:
