@@ -26,6 +26,7 @@ from tests.support.ssh_multiplexing import end, one_connection
 
 SSH_OPTIONS = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
 DOOR = image_set.pinned()["DOOR_IMAGE"]
+PULLED_AHEAD, UNAVAILABLE = (DOOR, "mail:1.0"), "nowhere.invalid/none:1"
 STACK = {
     "gitea_compose_source": str(run_registry.REPOSITORY / "compose"),
     "gitea_environment": {"DOMAIN": "git.gitea.test"},
@@ -42,7 +43,7 @@ def machine(
 ) -> Iterator[Machine]:
     """A machine after the first run of the playbook."""
     with bare_machine(docker_client, run_context, host_image, tmp_path_factory.mktemp("host")) as bare:
-        wanted = {"docker_registry_mirrors": [mirror], "docker_images": [DOOR, "mail:1.0", "nowhere.invalid/none:1"]}
+        wanted = {"docker_registry_mirrors": [mirror], "docker_images": [UNAVAILABLE, *PULLED_AHEAD]}
         made = replace(bare, variables=VARIABLES | wanted)
         first = made.play()
         assert first.rc == 0, reasons(first)
@@ -80,10 +81,10 @@ def test_the_engine_uses_the_mirror_and_live_restore(host: Host, mirror: str) ->
     assert info["LiveRestoreEnabled"] is True
 
 
-def test_images_are_pulled_ahead_and_an_unavailable_one_does_not_stop_the_run(
-    host: Host,
-) -> None:
-    host.check_output(f"timeout 60 sh -c 'until docker image inspect {DOOR}; do sleep 0.2; done'")
+def test_images_are_pulled_ahead_and_an_unavailable_one_does_not_stop_the_run(host: Host) -> None:
+    pulled = host.run(f"timeout 60 sh -c 'until docker image inspect {shlex.join(PULLED_AHEAD)}; do sleep 0.2; done'")
+    assert pulled.rc == 0, pulled.stderr
+    assert host.run(f"docker image inspect {UNAVAILABLE}").rc == 1
 
 
 def test_a_paused_container_stops_writing_until_it_is_unpaused(host: Host) -> None:
