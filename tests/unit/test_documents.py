@@ -7,7 +7,7 @@ import hashlib
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,26 @@ from ops.config import load
 from ops.gate import evidence, stage_options
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+NOXFILE = (ROOT / "noxfile.py").read_text()
+TESTS = {
+    name
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for name in (path.stem, *re.findall(r"def (test_\w+)", path.read_text()))
+}
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("ground/**/*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = {path: path.read_text() for path in DOCUMENTS}
+_FOLDERS = ("compose", "docs", "ground", "infra", "ops", "playbooks", "requirements", "sites", "tests")
+# Files that a run writes, as .gitignore lists them.
+_WRITTEN = ("reports", "sites/.state", "sites/keys", "sites/production.toml")
+
+
+def _code(text: str) -> list[str]:
+    """The code of a document: each line of its blocks, and each span."""
+    parts = text.split("```")
+    blocks = [line.strip().removeprefix("$ ") for part in parts[1::2] for line in part.splitlines()[1:]]
+    return [*blocks, *(span for part in parts[::2] for span in re.findall(r"`([^`]+)`", part))]
+
+
 _OPS = re.compile(r"(\./noxw -s ops --|sudo ops|(?<=\$ )ops|^ops(?= [a-z])) ([^|#&]*)")
 
 
@@ -79,6 +98,37 @@ def test_each_stage_takes_the_options_that_a_document_gives_it() -> None:
     for stage, options in found:
         assert evidence.command_of(stage, options)
         assert stage_options.are_valid(options), options
+
+
+def _unknown(find: Callable[[str], list[str]]) -> dict[str, list[str]]:
+    """What a search finds in the documents, by their names."""
+    return {str(path.relative_to(ROOT)): found for path, text in TEXTS.items() if (found := find(text))}
+
+
+def test_every_session_in_a_document_is_in_the_noxfile() -> None:
+    named = re.findall(r'^@nox\.session(?:\(name="(.*?)"\))?\ndef (\w+)', NOXFILE, re.MULTILINE)
+    sessions = {name or function for name, function in named}
+    assert "deploy-e2e" in sessions
+    assert (
+        _unknown(lambda text: [each for each in re.findall(r"\./noxw -s ([\w-]+)", text) if each not in sessions]) == {}
+    )
+
+
+def test_every_file_that_a_document_names_is_in_the_tree() -> None:
+    def missing(text: str) -> list[str]:
+        paths = [each for each in _code(text) if re.fullmatch(rf"({'|'.join(_FOLDERS)})/[\w.<>*/-]+", each)]
+        patterns = {each: re.sub(r"<\w+>", "*", each).rstrip("/") for each in paths if not each.startswith(_WRITTEN)}
+        return [each for each, pattern in patterns.items() if not list(ROOT.glob(pattern))]
+
+    assert _unknown(missing) == {}
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    def missing(text: str) -> list[str]:
+        named = [each.removesuffix(".py") for each in _code(text) if re.fullmatch(r"test_\w+(\.py)?", each)]
+        return [each for each in named if each not in TESTS]
+
+    assert _unknown(missing) == {}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)

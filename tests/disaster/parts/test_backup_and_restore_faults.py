@@ -269,6 +269,25 @@ def test_a_held_lock_is_reported_and_a_stale_one_does_not_block_backups(
     assert len(site.manifests()) == 2
 
 
+def test_a_backup_leaves_the_lock_of_another_running_container_alone_and_removes_it_once_that_was_killed(
+    site: SmallSite,
+) -> None:
+    with site.holder_of_a_lock() as kill_holder:
+        until(lambda: len(_locks(site)) == 1)
+        (lock,) = _locks(site)
+        # Same host name, and no process of this container has the holder's id: restic's own rule takes the holder for gone.
+        site.take()
+        assert _locks(site) == [lock]
+        refused = site.ops("backup", "unlock")
+        assert (refused.code, _locks(site)) == (8, [lock]), refused
+        kill_holder()
+    assert _locks(site) == [lock]
+    taken = site.ops("backup", "take")
+    assert taken.code == 0, taken
+    assert "removed the lock of a killed run" in taken.progress
+    assert _locks(site) == []
+
+
 def test_a_backup_with_a_truncated_manifest_is_broken_and_falling_back_to_an_older_one_is_reported(
     site: SmallSite,
 ) -> None:

@@ -212,6 +212,12 @@ def test_each_healthy_probe_shows_its_evidence() -> None:
     }
 
 
+def test_the_remedy_of_a_failed_drill_names_the_option_that_accepts_its_finding() -> None:
+    failed = Drill(NOW, "one", 1.0, 1.0, ("git fsck of a/b.git: missing blob",))
+    assert "--accept" in checked(replace(ALL_WELL, drills=(failed,)))["drilled"].remedy
+    assert "--accept" not in checked(replace(ALL_WELL, drills=()))["drilled"].remedy
+
+
 def test_a_new_site_needs_no_verification_drill_or_prune_yet() -> None:
     begun = replace(ALL_WELL, backups=ALL_WELL.backups[1:], verifications=(), drills=(), last_prune=None)
     found = checked(begun)

@@ -380,6 +380,13 @@ def test_without_a_backup_the_start_of_gitea_counts() -> None:
     assert [probe.healthy for probe in without_drill] == [True, True, True]
 
 
+def test_the_remedy_of_a_failed_drill_names_the_option_that_accepts_its_finding() -> None:
+    failed = Drill(NOW, "one", 1.0, 1.0, ("git fsck of a/b.git: missing blob",))
+    records = Records(PASSED.verifications, (failed,))
+    *_, drill = health.check_backups(NOW, LONG_AGO, NOW, records, fakes.site(), NOW)
+    assert (drill.healthy, "--accept" in drill.remedy) == (False, True)
+
+
 def test_an_overdue_verification_and_drill_are_named() -> None:
     since = NOW - timedelta(days=20)
     probes = health.check_backups(NOW, LONG_AGO, since, Records(), fakes.site(), NOW)
