@@ -239,6 +239,20 @@ def test_the_firewall_does_not_touch_docker_s_tables_and_is_complete_after_a_res
     assert host.check_output("nft list table inet gitea_suite").count("chain ") == 2
 
 
+def test_a_firewall_without_its_rules_names_the_missing_file_and_keeps_the_table(host: Host) -> None:
+    rules, folder, aside = "/etc/gitea-suite/firewall.nft", "/etc/gitea-suite", "/root/aside"
+    # Without the folder, nft ends with 1 and says nothing.
+    host.check_output("mv %s %s", folder, aside)
+    started = host.run("systemctl restart gitea-suite-firewall")
+    invocation = host.check_output("systemctl show --property InvocationID --value gitea-suite-firewall")
+    logged = host.check_output("journalctl --output cat _SYSTEMD_INVOCATION_ID=%s", invocation)
+    chains = host.check_output("nft list table inet gitea_suite").count("chain ")
+    host.check_output("mv %s %s && systemctl restart gitea-suite-firewall", aside, folder)
+    assert started.rc != 0
+    assert any(rules in line and "No such file or directory" in line for line in logged.splitlines()), logged
+    assert chains == 2
+
+
 def test_fail2ban_guards_sshd_and_ignores_the_networks_of_operators(host: Host) -> None:
     assert "Currently banned" in host.check_output("fail2ban-client status sshd")
     assert "10.0.0.0/8" in host.check_output("fail2ban-client get sshd ignoreip")
@@ -278,6 +292,21 @@ def test_a_reboot_restores_name_disk_and_engine_and_a_grown_disk_is_used_complet
     assert int(host.check_output("df --block-size 1 --output=size /srv/gitea | tail -n 1")) == size + 2**30
     assert host.check_output("hostname") == "git"
     assert host.run("docker info").rc == 0
+
+
+def test_a_power_cut_also_ends_a_container_that_was_frozen_without_the_engine(machine: Machine, host: Host) -> None:
+    # As the runtime does for a moment while it starts a container. Version 2 of cgroups has another file.
+    freeze = f"""
+        docker run --detach --name frozen {DOOR} sleep 600
+        cgroup=$(docker inspect --format '{{{{.Id}}}}' frozen)
+        state=/sys/fs/cgroup/freezer/docker/$cgroup/freezer.state
+        if test -e "$state"; then echo FROZEN >"$state"; else docker pause frozen; fi"""
+    done = host.run(f"bash -ec {shlex.quote(freeze)}")
+    assert done.rc == 0, f"{done.stdout}\n{done.stderr}"
+    ground_host.cut_power(machine.client, machine.host.name)
+    end(host.backend.controlpath)
+    assert host.check_output("docker ps --quiet --filter name=frozen") == ""
+    host.check_output("docker rm --force frozen")
 
 
 def test_every_wrong_variable_is_refused_with_its_name_and_remedy_before_any_change(machine: Machine) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import re
 import shlex
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ops.cli import arguments, reference
+from ops.cli import arguments, combinations, reference
+from ops.cli.place import Place
 from ops.config import load
+from ops.gate import evidence, stage_options
 
 ROOT = Path(__file__).parents[2]
 NOXFILE = (ROOT / "noxfile.py").read_text()
@@ -35,29 +38,66 @@ def _code(text: str) -> list[str]:
     return [*blocks, *(span for part in parts[::2] for span in re.findall(r"`([^`]+)`", part))]
 
 
-def _commands(text: str) -> list[str]:
-    """The arguments of ops in a document, without comments, pipes and optional parts."""
-    found = (re.match(r"(?:sudo )?(?:ops|\./noxw -s ops --) ([a-z].*)", each) for each in _code(text))
-    return [re.split(r" [#|>&]|;", re.sub(r"\[.*?\]", "", each[1]))[0] for each in found if each]
+_OPS = re.compile(r"(\./noxw -s ops --|sudo ops|(?<=\$ )ops|^ops(?= [a-z])) ([^|#&]*)")
 
 
-# The reference is generated from the parser.
-COMMANDS = sorted({each for path in DOCUMENTS if path.name != "ops.md" for each in _commands(TEXTS[path])})
-PARSER = arguments.parser()
+def _commands() -> Iterator[tuple[str, str, str]]:
+    """The commands of ops in the documents' code: where each stands, what starts it, and its words."""
+    for path in DOCUMENTS:
+        if path.name == "ops.md":
+            continue  # generated from the parser, with verbs that lack their actions
+        fenced = False
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if line.lstrip().startswith("```"):
+                fenced = not fenced
+                continue
+            for code in [line] if fenced else re.findall(r"`([^`]*)`", line):
+                for found in _OPS.finditer(re.sub(r"\.\.\.|[][]", "", code).replace(" TIME", " 2026-11-24T04:30Z")):
+                    yield f"{path.stem}-{number}", found[1], re.sub(r"  +.*", "", found[2]).strip(" \\")
+
+
+def _is_a_name(words: list[str]) -> bool:
+    """Whether the words are only the name of a verb, or of a verb's action."""
+    (verbs,) = (each.choices for each in arguments.parser()._actions if isinstance(each, argparse._SubParsersAction))
+    for word in words:
+        if word not in verbs:
+            return False
+        groups = (each for each in verbs[word]._actions if isinstance(each, argparse._SubParsersAction))
+        verbs = next((each.choices for each in groups), {})
+    return True
+
+
+_COMMANDS = [pytest.param(*each[1:], id=f"{each[0]}-{number}") for number, each in enumerate(_commands())]
 
 
 def test_the_documents_have_commands() -> None:
-    assert len(COMMANDS) > 50
+    assert len(_COMMANDS) > 50
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_ops_accepts_every_command_in_a_document(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    # A value that is described by its name in capitals.
-    given = command.replace("TIME", "2026-11-23T12:00:00Z").replace("SERVICE", "gitea")
+@pytest.mark.parametrize(("started_by", "words"), _COMMANDS)
+def test_ops_accepts_every_command_in_a_document_in_its_place(
+    started_by: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if words.isupper() or (started_by == "ops" and _is_a_name(words.split())):
+        return
     try:
-        PARSER.parse_args(shlex.split(given))
+        parsed = arguments.parser().parse_args(shlex.split(words))
     except SystemExit:
         pytest.fail(capsys.readouterr().err)
+    combinations.require(parsed)
+    elsewhere = {"./noxw -s ops --": Place.HOST, "sudo ops": Place.DEPLOYING_MACHINE}.get(started_by)
+    assert parsed.place is not elsewhere or parsed.anywhere_with
+
+
+def test_each_stage_takes_the_options_that_a_document_gives_it() -> None:
+    stages = re.compile(rf"\./noxw -s ({'|'.join(evidence.STAGES)})( -- ([^`#&]*))?")
+    found = [
+        (each[1], tuple(shlex.split(each[3] or ""))) for path in DOCUMENTS for each in stages.finditer(path.read_text())
+    ]
+    assert len(found) > 5
+    for stage, options in found:
+        assert evidence.command_of(stage, options)
+        assert stage_options.are_valid(options), options
 
 
 def _unknown(find: Callable[[str], list[str]]) -> dict[str, list[str]]:
