@@ -505,7 +505,6 @@ def test_only_a_deployment_takes_options_and_they_follow_its_command() -> None:
         (own, True),
         ([*own, "-k", "one"], False),
         ([*own, "--rehearse", "pytest"], False),
-        ([*own, "--keep", 1], False),
         (own[:-1], False),
         (["-x", *own], False),
     ):
