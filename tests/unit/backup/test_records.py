@@ -205,7 +205,8 @@ def test_a_record_is_stored_as_a_document_with_a_schema_and_sorted_keys() -> Non
 
 
 def test_a_drill_s_record_is_read_back_and_a_truncated_one_is_refused() -> None:
-    for each in (drilled(0), dataclasses.replace(drilled(2, "one", "two"), durations={"restore": 2.5})):
+    known = dataclasses.replace(drilled(1), accepted=("an old fault",), notes=("slow",))
+    for each in (drilled(0), known, dataclasses.replace(drilled(2, "one", "two"), durations={"restore": 2.5})):
         assert records.drill_from_json(records.to_json(each)) == each
     with pytest.raises(OpsError, match="a drill's record is truncated"):
         records.drill_from_json(records.to_json(drilled(0))[:-2])

@@ -179,6 +179,10 @@ def test_the_status_has_exit_code_3_and_every_finding_with_its_remedy(world: Sit
         each.startswith("RED media: the data and this host's repository are on one disk ->") for each in report.lines
     )
     assert any(each.startswith("ok  age: the newest backup is 10 min old") for each in report.lines)
+    assert "ok  off-site: S3 in eu-central-1" in report.lines
+    assert {"name": "elsewhere", "healthy": True, "seen": "S3 in eu-central-1", "remedy": ""} in report.facts[
+        "findings"
+    ]
 
 
 def checked(facts: BackupInventory, site: schema.Site = SITE) -> dict[str, Probe]:

@@ -187,6 +187,21 @@ def test_a_failing_probe_is_reported_with_its_remedy() -> None:
     assert report.lines == ("RED disk: full -> free space",)
 
 
+def test_the_text_says_free_space_where_the_document_keeps_its_name_for_it() -> None:
+    probes = [Probe(f"room on the {disk} disk", True, "5.0 GiB free, 10%") for disk in ("data", "root")]
+    report = health.check_site([*probes, Probe("git over ssh", True, "a room")])
+    assert report.lines == (
+        "ok  free space on the data disk: 5.0 GiB free, 10%",
+        "ok  free space on the root disk: 5.0 GiB free, 10%",
+        "ok  git over ssh: a room",
+    )
+    assert [each["name"] for each in report.facts["probes"]] == [
+        "room on the data disk",
+        "room on the root disk",
+        "git over ssh",
+    ]
+
+
 LONG_AGO = NOW - timedelta(days=400)
 PASSED = Records((Verification(NOW, "one", 1),), (Drill(NOW, "one", 60.0, 60.0),))
 
