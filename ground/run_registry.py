@@ -160,8 +160,11 @@ def _owned(folder: Path) -> bool:
 
 def _network(client: docker.DockerClient, run: str) -> tuple[str, str]:
     for _ in range(20):
-        subnet = str(ipaddress.ip_network((_FIRST_NETWORK + 256 * secrets.randbelow(_NETWORKS), 24)))
-        pool = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet)])
+        subnet = ipaddress.ip_network((_FIRST_NETWORK + 256 * secrets.randbelow(_NETWORKS), 24))
+        # Containers without a fixed address get one of the upper half. Else they take the host's while it is switched off.
+        upper = str(ipaddress.ip_network((subnet[128], 25)))
+        addresses = docker.types.IPAMPool(subnet=str(subnet), iprange=upper, gateway=str(subnet[1]))
+        pool = docker.types.IPAMConfig(pool_configs=[addresses])
         try:
             client.networks.create(f"{run}-network", driver="bridge", ipam=pool, labels={RUN_LABEL: run})
         except APIError as error:
@@ -170,5 +173,5 @@ def _network(client: docker.DockerClient, run: str) -> tuple[str, str]:
                     f"Docker cannot create a network: {error.explanation}", "look at the log of the Docker engine"
                 ) from error
         else:
-            return f"{run}-network", subnet
+            return f"{run}-network", str(subnet)
     raise Unavailable("no free private network was found for the run", "remove unused networks: docker network prune")

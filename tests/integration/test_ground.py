@@ -68,6 +68,18 @@ def test_two_runs_with_different_images_do_not_set_each_other_s_tags(
     assert Registry(mirror).digest("mail:1.0") == before
 
 
+def test_a_container_without_an_address_takes_none_of_a_host_that_is_switched_off(
+    docker_client: docker.DockerClient, other_run: RunContext, built: ImageSet
+) -> None:
+    create(other_run, "host", built.local("mail")).kill()
+    labels = {RUN_LABEL: other_run.run}
+    options: dict[str, Any] = {"network": other_run.network, "detach": True, "labels": labels}
+    started = [docker_client.containers.run(built.local(DOOR), ["sleep", "60"], **options) for _ in range(20)]
+    docker_client.containers.get(other_run.name("host")).start()
+    for each in started:
+        each.remove(force=True)
+
+
 def test_a_start_removes_the_older_caches_and_leaves_one_that_another_run_uses(
     docker_client: docker.DockerClient, other_run: RunContext, built: ImageSet
 ) -> None:
