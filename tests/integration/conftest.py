@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from ops.deploy import infrastructure
+from ops.model import Outputs
 from tests.support.local_environment import *  # noqa: F403 - pytest finds fixtures by their names in a conftest
+from tests.support.site_in_aws import KEY, Cloud, cloud_at
 
 # The longest files first: most of their time is waiting.
-SLOWEST_FIRST = ("test_infra.py", "test_host.py", "test_stack.py", "test_gitea_contract.py", "test_bad_input.py")
+SLOWEST_FIRST = (
+    "test_infra.py",
+    "test_infra_access.py",
+    "test_infra_states.py",
+    "test_host.py",
+    "test_stack.py",
+    "test_gitea_contract.py",
+    "test_bad_input.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,12 +32,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
+@pytest.fixture(scope="session")
+def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+    """A site in LocalStack, shared by the files with the tests of Terraform's root."""
+    return cloud_at(aws_endpoint, tmp_path_factory.mktemp("cloud"))
+
+
+@pytest.fixture(scope="session")
+def applied(cloud: Cloud) -> Outputs:
+    """The infrastructure of that site, created from nothing."""
+    return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
+
+
 class _SharedLocalStack(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types, so its class is Any to mypy
     """One process per file, but one for all files with a LocalStack: its start takes ten seconds of processor time."""
 
     def _split_scope(self, nodeid: str) -> str:
         scope = str(super()._split_scope(nodeid))
-        return scope.replace("test_adapters.py", "test_infra.py")
+        return re.sub(r"test_(adapters|infra_access|infra_states)\.py", "test_infra.py", scope)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _SharedLocalStack:

@@ -23,20 +23,9 @@ from ops.model import AccessKey, Outputs, Secret
 from ops.secrets import rotate
 from ops.secrets.store import NAMES, credentials_from
 from ops.world import World
-from ops.world.terraform import Terraform, resources_from, with_override
+from ops.world.terraform import resources_from
 from tests.support import fakes
-from tests.support.site_in_aws import KEY, Cloud, cloud_at
-
-
-@pytest.fixture(scope="module")
-def cloud(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    return cloud_at(aws_endpoint, tmp_path_factory.mktemp("cloud"))
-
-
-@pytest.fixture(scope="module")
-def applied(cloud: Cloud) -> Outputs:
-    """The infrastructure, created from nothing."""
-    return infrastructure.infrastructure(cloud.site, cloud.world, cloud.workspace, KEY)
+from tests.support.site_in_aws import KEY, Cloud
 
 
 @pytest.fixture(scope="module")
@@ -202,101 +191,6 @@ def test_both_disks_are_encrypted_and_named(cloud: Cloud, applied: Outputs) -> N
     assert names["test-data"] == applied.data_volume_id
 
 
-def test_every_resource_that_supports_tags_has_the_site_s_tags(cloud: Cloud, applied: Outputs) -> None:
-    assert applied
-    tagged = {
-        f"{resource.get('module', '')} {resource['type']}.{resource['name']}": instance["attributes"]["tags_all"]
-        for resource in cloud.state()["resources"]
-        for instance in resource["instances"]
-        if resource["mode"] == "managed" and "tags_all" in instance["attributes"]
-    }
-    assert {
-        " aws_instance.host",
-        " aws_ebs_volume.data",
-        " aws_iam_role.replication",
-        " aws_iam_role.flow_logs",
-        " aws_iam_user.mail",
-        " aws_cloudwatch_log_group.flow_logs",
-        " aws_cloudwatch_metric_alarm.recovery",
-        " aws_flow_log.site",
-        " aws_network_interface.host",
-        " aws_secretsmanager_secret.smtp",
-        "module.backup aws_s3_bucket.this",
-        "module.replica[0] aws_s3_bucket.this",
-        "module.secrets aws_secretsmanager_secret.site",
-    } <= set(tagged)
-    site = {"Site": "test", "Project": "gitea-suite", "ManagedBy": "terraform"}
-    assert [address for address, tags in tagged.items() if not site.items() <= (tags or {}).items()] == []
-
-
-SESSION_MANAGER = {
-    "ssm:UpdateInstanceInformation",
-    "ssmmessages:CreateControlChannel",
-    "ssmmessages:CreateDataChannel",
-    "ssmmessages:OpenControlChannel",
-    "ssmmessages:OpenDataChannel",
-}
-
-
-def test_the_host_s_role_is_limited_to_the_site_s_resources_and_cannot_delete_backups(
-    cloud: Cloud, applied: Outputs
-) -> None:
-    access = cloud.client("iam")
-    assert access.list_attached_role_policies(RoleName="test-host")["AttachedPolicies"] == []
-    assert set(access.list_role_policies(RoleName="test-host")["PolicyNames"]) == {"session-manager", "site"}
-    document = access.get_role_policy(RoleName="test-host", PolicyName="session-manager")["PolicyDocument"]
-    (statement,) = document["Statement"]
-    assert set(statement["Action"]) == SESSION_MANAGER
-    statements = access.get_role_policy(RoleName="test-host", PolicyName="site")["PolicyDocument"]["Statement"]
-    bound = _all(statements, "Resource")
-    secrets = cloud.client("secretsmanager")
-    owned = {secrets.describe_secret(SecretId=name)["ARN"] for name in applied.secret_names.values()}
-    bucket = f"arn:aws:s3:::{applied.backup_bucket}"
-    assert bound == {bucket, f"{bucket}/*", f"{bucket}/restic/locks/*"} | owned
-    ends = [_as_list(each["Resource"]) for each in statements if "s3:DeleteObject" in _as_list(each["Action"])]
-    assert ends == [[f"{bucket}/restic/locks/*"]]
-    assert not {
-        action
-        for action in _all(statements, "Action")
-        if re.search(r"\*|DeleteObjectVersion|Bypass|^iam:|PutBucket", action)
-    }
-
-
-def test_no_policy_has_a_wildcard_resource_action_or_principal(cloud: Cloud, applied: Outputs) -> None:
-    assert applied
-    documents = _policies(cloud.state())
-    kinds = {name.split()[-2].partition(".")[0] for name in documents}
-    assert kinds >= {"aws_iam_role", "aws_iam_role_policy", "aws_iam_user_policy", "aws_s3_bucket_policy"}
-    for name, document in documents.items():
-        # Session Manager's channels have no ARN (access.tf).
-        bound = [each for each in document["Statement"] if set(_as_list(each["Action"])) != SESSION_MANAGER]
-        assert not [each for each in bound if "*" in _as_list(each.get("Resource", []))], name
-        granted = [statement for statement in document["Statement"] if statement["Effect"] != "Deny"]
-        assert not [action for action in _all(granted, "Action") if "*" in action], name
-        assert not [each for each in granted if "*" in str(each.get("Principal", ""))], name
-
-
-def _policies(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The policy documents in Terraform's state by resource and attribute."""
-    return {
-        f"{resource.get('module', '')} {resource['type']}.{resource['name']} {key}": json.loads(
-            instance["attributes"][key]
-        )
-        for resource in state["resources"]
-        for instance in resource["instances"]
-        for key in ("policy", "assume_role_policy")
-        if resource["mode"] == "managed"
-        and str(instance["attributes"].get(key)).startswith("{")
-        # It allows everything; network.tf has the reason.
-        and resource["type"] != "aws_vpc_endpoint"
-    }
-
-
-def _all(statements: list[dict[str, Any]], key: str) -> set[str]:
-    """The values of a key, Resource or Action, in all statements."""
-    return {value for statement in statements for value in _as_list(statement[key])}
-
-
 def test_a_second_plan_has_no_changes_after_rotations_and_a_new_ami(cloud: Cloud, applied: Outputs) -> None:
     name, vault = applied.secret_names["metrics-token"], cloud.world.aws
     for value in ("rotated once", "rotated twice"):
@@ -307,10 +201,6 @@ def test_a_second_plan_has_no_changes_after_rotations_and_a_new_ami(cloud: Cloud
     credentials = credentials_from(vault.secret(applied.secret_names["smtp-credentials"]))
     assert vault.access_keys("test-mail") == (AccessKey(credentials.username, active=True),)
     assert credentials.password.reveal() not in json.dumps(cloud.state())
-
-
-def _as_list(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
 
 
 def test_dns_has_the_records_for_the_host_and_its_mail(cloud: Cloud, applied: Outputs) -> None:
@@ -353,109 +243,6 @@ def test_a_mail_identity_that_is_managed_elsewhere_leaves_the_state_and_is_not_d
         for key, content in kept.items():
             storage.put_object(Bucket=bucket, Key=key, Body=content)
     assert "gitea.test" in cloud.client("ses").list_identities(IdentityType="Domain")["Identities"]
-
-
-# As `ops deploy` wrote it before infra/bootstrap used the module infra/bucket, then refreshed once.
-OLD_BOOTSTRAP_STATE = run_registry.REPOSITORY / "tests/data/before-layout/bootstrap-state.json"
-
-
-def test_a_bootstrap_state_of_the_old_layout_plans_moves_and_no_changes(
-    cloud: Cloud, applied: Outputs, tmp_path: Path
-) -> None:
-    assert applied
-    root, variables = (
-        run_registry.REPOSITORY / "infra/bootstrap",
-        cloud.workspace.state / "bootstrap/terraform.tfvars.json",
-    )
-    planned = _planned(cloud, root, variables, json.loads(OLD_BOOTSTRAP_STATE.read_text()), tmp_path)
-    # Today's code made the bucket: a setting that the old code had set otherwise would be drift.
-    assert planned.get("resource_drift", []) == []
-    assert _moves(planned) == {
-        f"aws_s3_bucket{setting}.state": f"module.state.aws_s3_bucket{setting}.{name}"
-        for setting, name in (
-            ("", "permanent[0]"),
-            ("_policy", "this"),
-            ("_public_access_block", "this"),
-            ("_server_side_encryption_configuration", "this"),
-            ("_versioning", "this"),
-        )
-    }
-
-
-MAIL_IDENTITY = ("aws_ses_domain_dkim", "aws_ses_domain_identity", "aws_ses_domain_mail_from")
-
-
-def test_a_site_s_state_of_the_old_layout_plans_moves_and_no_changes(
-    cloud: Cloud, applied: Outputs, tmp_path: Path
-) -> None:
-    assert applied
-    state = cloud.state()
-    buckets = ("module.backup", "module.replica[0]")
-    for resource in state["resources"]:
-        if resource["mode"] == "managed" and (resource.get("module") in buckets or resource["type"] in MAIL_IDENTITY):
-            for instance in resource["instances"]:
-                instance.pop("index_key", None)
-    with with_override(run_registry.REPOSITORY / "infra", 'terraform {\n  backend "local" {}\n}\n') as root:
-        planned = _planned(cloud, root, cloud.variables(), state, tmp_path, "-refresh=false")
-    assert _moves(planned) == {f"{kind}.site": f"{kind}.site[0]" for kind in MAIL_IDENTITY} | {
-        f"{module}.{kind}.this": f"{module}.{kind}.this[0]"
-        for module in buckets
-        for kind in (
-            "aws_s3_bucket",
-            "aws_s3_bucket_lifecycle_configuration",
-            "aws_s3_bucket_object_lock_configuration",
-        )
-    }
-
-
-def test_a_plan_that_would_destroy_the_state_bucket_is_refused(cloud: Cloud, applied: Outputs, tmp_path: Path) -> None:
-    assert applied
-    root, variables = (
-        run_registry.REPOSITORY / "infra/bootstrap",
-        cloud.workspace.state / "bootstrap/terraform.tfvars.json",
-    )
-    with pytest.raises(OpsError, match="Instance cannot be destroyed"):
-        _planned(cloud, root, variables, json.loads(OLD_BOOTSTRAP_STATE.read_text()), tmp_path, "-destroy")
-
-
-def _planned(
-    cloud: Cloud, root: Path, variables: Path, state: dict[str, Any], folder: Path, *options: str
-) -> dict[str, Any]:
-    """The plan of a root for a given state, as Terraform's own document; leaves the site's own state alone."""
-    kept = folder / "terraform.tfstate"
-    kept.write_text(json.dumps(state))
-    terraform = Terraform(cloud.world.processes, root, folder, cloud.terraform().environment, cloud.progress.append)
-    terraform.init({"path": str(kept)})
-    terraform.plan(variables, f"-out={folder / 'plan'}", *options)
-    return cloud.show(folder / "plan")
-
-
-def _moves(planned: dict[str, Any]) -> dict[str, str]:
-    """The old and new address of each resource that moves; fails when a resource changes."""
-    resources = [each for each in planned["resource_changes"] if each["mode"] == "managed"]
-    assert {
-        each["address"]: each["change"]["actions"] for each in resources if each["change"]["actions"] != ["no-op"]
-    } == {}
-    return {each["previous_address"]: each["address"] for each in resources if "previous_address" in each}
-
-
-def test_a_bootstrap_that_was_cut_off_is_applied_again_with_and_without_its_state(
-    aws_endpoint: str, tmp_path: Path
-) -> None:
-    cloud = cloud_at(aws_endpoint, tmp_path)
-    site = replace(cloud.site, backup=replace(cloud.site.backup, bucket="cut-off-gitea-backup"))
-    bucket, storage = infrastructure.state_bucket(site), cloud.client("s3")
-    storage.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    storage.put_object(Bucket=bucket, Key="test/terraform.tfstate", Body=b"precious")
-    lacking = cloud.world.aws_account.missing_settings(bucket)
-    assert {"versioning", "TLS-only policy"} <= set(lacking)
-    infrastructure.ensure_state_bucket(site, cloud.world, cloud.workspace)
-    assert cloud.world.aws_account.missing_settings(bucket) == ()
-    assert cloud.progress[0] == f"{bucket}: {', '.join(lacking)} off: applied again"
-    storage.delete_bucket_policy(Bucket=bucket)
-    infrastructure.ensure_state_bucket(site, cloud.world, cloud.workspace)
-    assert cloud.world.aws_account.missing_settings(bucket) == ()
-    assert storage.get_object(Bucket=bucket, Key="test/terraform.tfstate")["Body"].read() == b"precious"
 
 
 def test_a_locked_state_exits_8_and_names_the_holder(cloud: Cloud, applied: Outputs) -> None:

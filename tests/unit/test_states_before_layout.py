@@ -5,7 +5,6 @@ The files and how they were made: tests/data/before-layout/README.md.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import shutil
@@ -13,15 +12,13 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from ops.backup import catalogue, contents, manifest, prune, prune_local, records, status
-from ops.backup.manifest import Backup, Manifest
 from ops.config import load, tool_variables, workspace
 from ops.deploy import host, infrastructure
 from ops.errors import RolledBack
@@ -29,64 +26,20 @@ from ops.gate import evidence
 from ops.images import pins
 from ops.images.pins import pinned
 from ops.model import Circumstances
-from ops.restore.plan import RestoreRequest
-from ops.stack import accounts
 from ops.update.journal import Pending, pending_from
-from ops.wal import base_backups, plan, segments
 from ops.world.journal import Journal
-from ops.world.restic import Snapshot
-from tests.support import fake_host, fake_restore_host, fakes
+from tests.support import fake_host, fakes
 from tests.support.fake_host import RELEASES, FakeHost, Killed, Running
-
-ROOT = Path(__file__).parents[2]
-KEPT = ROOT / "tests/data/before-layout"
-UPDATES = sorted(each.parent.name for each in KEPT.glob("update/*/journal"))
-SITE = load.load(KEPT / "operator/site.toml")
-# Five minutes after the newest backup.
-NOW = manifest.moment_of(max(each.stem for each in KEPT.glob("bucket/manifests/*.json"))) + timedelta(minutes=5)
-
-
-@functools.cache
-def text(name: str) -> str:
-    return (KEPT / name).read_text(encoding="utf-8")
-
-
-def document(name: str) -> Any:
-    return json.loads(text(name))
-
-
-@functools.cache
-def snapshots(of: str) -> tuple[Snapshot, ...]:
-    """Return the snapshots of a repository, from the JSON of restic 0.18.0."""
-    return tuple(
-        Snapshot(each["id"], each.get("original", each["id"]), tuple(each.get("tags", ())), tuple(each["paths"]))
-        for each in document(f"restic-snapshots-{of}.json")
-    )
-
-
-def kept_bucket() -> dict[str, bytes]:
-    """Return every key of the bucket with its content, which is empty but for JSON documents."""
-    keys = text("bucket-keys.txt").split()
-    return {key: text(f"bucket/{key}").encode() if key.endswith(".json") else b"" for key in keys}
-
-
-def kept_world() -> Any:
-    return fakes.FakeWorld(aws=fakes.FakeAws(stored=kept_bucket()), clock=fakes.FakeClock(NOW))
-
-
-@functools.cache
-def kept_backups() -> tuple[Backup, ...]:
-    there = {each.identity for each in snapshots("bucket")}
-    files = sorted((KEPT / "bucket/manifests").glob("*.json"))
-    return tuple(manifest.check_backup(each.stem, each.read_bytes(), there) for each in files)
-
-
-@functools.cache
-def newest() -> Manifest:
-    found = kept_backups()[-1].manifest
-    assert found
-    return found
-
+from tests.support.kept_states import (
+    KEPT,
+    NOW,
+    ROOT,
+    SITE,
+    UPDATES,
+    document,
+    kept_world,
+    text,
+)
 
 # Updates.
 
@@ -364,319 +317,6 @@ def world_with_buckets() -> Any:
     world = kept_world()
     world.aws.buckets = {SITE.backup.bucket, infrastructure.state_bucket(SITE)}
     return world
-
-
-# Backups.
-
-
-def test_every_old_manifest_is_whole_and_would_be_written_the_same() -> None:
-    found = kept_backups()
-    assert [each.broken for each in found] == [""] * len(found)
-    for each in found:
-        assert each.manifest
-        written = json.loads(manifest.to_json(each.manifest))
-        assert written == document(f"bucket/manifests/{each.identity}.json")
-        assert manifest.identity_of(each.manifest.moment) == each.identity
-        assert set(each.manifest.parts) == {"database", "data", "configuration"}
-        assert each.manifest.position
-        assert each.manifest.photographed
-    assert (newest().site, newest().domain, newest().versions["gitea"]) == ("local", "git.gitea.test", "28.1.0")
-    assert catalogue.identities(SITE, kept_world()) == tuple(each.identity for each in found)
-    assert catalogue.newest(SITE, kept_world()) == newest()
-
-
-def test_a_manifest_that_waits_on_the_host_names_no_snapshot_in_the_bucket() -> None:
-    (file,) = (KEPT / "host/pending").glob("*.json")
-    waiting = manifest.from_json(file.read_bytes())
-    assert waiting.identity == file.stem
-    assert {part.remote for part in waiting.parts.values()} == {""}
-    assert {part.local for part in waiting.parts.values()} <= {each.identity for each in snapshots("host")}
-    # The next run uploaded it.
-    assert f"manifests/{file.stem}.json" in text("bucket-keys.txt").split()
-
-
-def test_the_next_backup_uploads_one_that_waits_on_the_host(tmp_path: Path) -> None:
-    machine = FakeHost(directory=tmp_path, clock=fakes.FakeClock(NOW))
-    (file,) = (KEPT / "host/pending").glob("*.json")
-    waiting = manifest.from_json(file.read_bytes())
-    machine.paths.pending.mkdir(parents=True)
-    shutil.copy(file, machine.paths.pending)
-    machine.snapshots |= {part.local: "" for part in waiting.parts.values()}
-    machine.update(to="28.1.0")
-    brought = manifest.from_json(machine.bucket[manifest.key_of(waiting.identity)])
-    assert [part.remote for part in brought.parts.values()] == [part.local for part in waiting.parts.values()]
-    assert list(machine.paths.pending.iterdir()) == []
-
-
-def test_the_newest_backup_on_the_host_is_that_of_the_bucket_and_digests_its_refs_alike() -> None:
-    here = manifest.from_json((KEPT / "host/newest.json").read_bytes())
-    assert here.identity == newest().identity
-    assert {name: part.local for name, part in here.parts.items()} == {
-        name: part.local for name, part in newest().parts.items()
-    }
-    assert contents.refs_from(text("host/refs.txt")) == newest().repositories
-
-
-def test_records_of_drills_and_verifications_are_read_and_would_be_written_the_same() -> None:
-    (drill,), (verification,) = catalogue.drills(SITE, kept_world()), catalogue.verifications(SITE, kept_world())
-    assert (drill.passed, verification.passed, verification.share) == (True, True, 1)
-    assert drill.rto_seconds > 0
-    for made, prefix in ((drill, records.DRILLS), (verification, records.VERIFICATIONS)):
-        key = records.key_of(prefix, made.began)
-        assert json.loads(records.to_json(made)) == document(f"bucket/{key}")
-    assert catalogue.drill_overdue(SITE, kept_world()) == ""
-    proven = {each.identity: each for each in records.with_records(kept_backups(), [verification], [drill])}
-    assert proven[drill.identity].drilled == drill.began
-    assert proven[verification.identity].verified == verification.began
-
-
-def test_the_status_of_the_kept_backups_is_the_same() -> None:
-    before = document("host/backup-status.json")
-    at = datetime.fromisoformat(max(each["moment"] for each in document("host/backup-list.json")["backups"]))
-    then = tuple(each for each in kept_backups() if each.manifest and each.manifest.moment <= at)
-    world = kept_world()
-    facts = status.BackupInventory(
-        records.with_records(then, catalogue.verifications(SITE, world), catalogue.drills(SITE, world)),
-        {each.identity for each in snapshots("host")},
-        True,
-        catalogue.verifications(SITE, world),
-        catalogue.drills(SITE, world),
-    )
-    judged = [(each.name, each.healthy) for each in status.check(SITE, facts, at + timedelta(minutes=1))]
-    # Since then, the status also tells whether the operator prunes, and compares the repositories.
-    for later in (("pruned", True), ("repositories", True)):
-        assert later in judged
-        judged.remove(later)
-    assert judged == [(each["name"], each["healthy"]) for each in before["findings"]]
-    assert [each.identity for each in then] == [
-        each["identity"] for each in document("host/backup-list.json")["backups"]
-    ]
-
-
-def before_the_first_base() -> tuple[str, ...]:
-    """Return the keys of the segments, of 16 MiB each, that no base needs."""
-    first: dict[str, int] = {}
-    for name in sorted(each.name for each in (KEPT / "bucket/bases").glob("*.json")):
-        base = document(f"bucket/bases/{name}")
-        first.setdefault(base["system"], base["start"] // 2**24)
-    found = []
-    for key in text("bucket-keys.txt").split():
-        part = re.fullmatch(r"wal/(\d+)/[0-9A-F]{8}/[0-9A-F]{8}([0-9A-F]{8})([0-9A-F]{8})", key)
-        if part and int(part[2], 16) * 256 + int(part[3], 16) < first.get(part[1], 0):
-            found.append(key)
-    return tuple(found)
-
-
-def test_base_backups_and_wal_keys_lead_to_the_database_of_the_newest_backup() -> None:
-    known = [segments.base_from_json(each.read_bytes()) for each in sorted((KEPT / "bucket/bases").glob("*.json"))]
-    assert [json.loads(segments.base_to_json(each)) for each in known] == [
-        document(f"bucket/bases/{each.identity}.json") for each in known
-    ]
-    assert base_backups.list_base_backups(SITE, kept_world()) == tuple(known)
-    # A tag marks their snapshots in both repositories.
-    tagged = {
-        of: {each.identity for each in snapshots(of) if base_backups.TAG in each.tags} for of in ("bucket", "host")
-    }
-    assert tagged["bucket"] == {each.remote for each in known}
-    assert tagged["host"] <= {each.local for each in known}
-    assert known[-1].local in tagged["host"]
-    made, keys = newest(), text("bucket-keys.txt").split()
-    prefix = f"wal/{made.system}/"
-    names = [segments.name_from(key) for key in keys if key.startswith(prefix)]
-    assert [segments.key_of(made.system, name) for name in names] == [key for key in keys if key.startswith(prefix)]
-    planned = plan.plan_replay(known, names, made.system, segments.position_from(made.position))
-    assert planned.base.system == made.system
-    assert planned.base.end <= segments.position_from(made.position)
-    assert set(planned.names) <= set(names)
-    # All of it is younger than two weeks: only the WAL before the first base of a database goes.
-    assert plan.plan_wal_retention(known, keys, NOW) == plan.WalToDelete((), before_the_first_base())
-    # In a month only the newest base and its WAL stay.
-    later = plan.plan_wal_retention(known, keys, NOW + timedelta(days=31))
-    last = max(known, key=lambda each: each.moment)
-    assert last not in later.bases
-    assert {each.system for each in later.bases} <= {each.system for each in known}
-    assert not any(
-        key.startswith(f"wal/{last.system}/") and segments.name_from(key) >= planned.names[0] for key in later.keys
-    )
-
-
-def test_the_state_of_the_wal_stream_is_read() -> None:
-    state = segments.state_from_json(text("host/wal-state.json"))
-    assert state
-    assert (state.trouble, json.loads(segments.state_to_json(state))) == ("", document("host/wal-state.json"))
-    assert segments.check_stream(state, state.covered + timedelta(minutes=1)).healthy
-    assert f"wal/{state.system}/{state.shipped[:8]}/{state.shipped}" in text("bucket-keys.txt").split()
-
-
-def test_the_bucket_holds_known_kinds_of_keys_alone() -> None:
-    known = (
-        "manifests/",
-        "drills/",
-        "verifications/",
-        "bases/",
-        "wal/",
-        "updates/history/",
-        "updates/pins.json",
-        "restic/",
-    )
-    keys = text("bucket-keys.txt").split()
-    assert [key for key in keys if not key.startswith(known)] == []
-    assert {key.partition("/")[0] for key in keys} == {each.partition("/")[0] for each in known}
-
-
-def test_a_prune_of_the_kept_bucket_removes_the_backups_that_the_policy_does_not_keep() -> None:
-    policy = replace(SITE, backup=replace(SITE.backup, keep_last=2, keep_daily=0, keep_weekly=0, keep_monthly=0))
-    world = kept_world()
-    backups = records.with_records(kept_backups(), catalogue.verifications(SITE, world), catalogue.drills(SITE, world))
-    hidden = set(text("bucket-delete-markers.txt").split())
-    known = [segments.base_from_json(each.read_bytes()) for each in sorted((KEPT / "bucket/bases").glob("*.json"))]
-    planned = prune.with_wal(
-        prune.plan_prune(policy, backups, snapshots("bucket"), hidden, NOW),
-        known,
-        text("bucket-keys.txt").split(),
-        snapshots("bucket"),
-        NOW,
-    )
-    verified = max(each.identity for each in backups if each.verified)
-    kept = {verified, *[each.identity for each in backups][-2:]}
-    assert set(planned.removed) == {each.identity for each in backups} - kept
-    assert (planned.orphans, planned.wal, planned.bases) == ((), plan.WalToDelete((), before_the_first_base()), ())
-    # Snapshots that a kept backup shares with a removed one stay.
-    needed = {
-        part.remote
-        for each in backups
-        if each.identity in kept and each.manifest
-        for part in each.manifest.parts.values()
-    }
-    assert not needed & set(planned.snapshots)
-    assert prune.plan_prune(SITE, backups, snapshots("bucket"), hidden, NOW).snapshots == ()
-    remote = Pruned()
-    prune.remove(policy, world, remote, planned)  # type: ignore[arg-type] # a repository in memory
-    assert catalogue.identities(policy, world) == tuple(sorted(kept))
-    assert set(remote.forgotten) == set(planned.snapshots)
-    left = set(text("bucket-keys.txt").split()) - {
-        *before_the_first_base(),
-        *(f"manifests/{each}.json" for each in planned.removed),
-    }
-    assert set(world.aws.stored) == left
-
-
-class Pruned:
-    """A repository that records the snapshots to forget."""
-
-    def __init__(self) -> None:
-        self.forgotten: list[str] = []
-
-    def forget(self, snapshots: Sequence[str]) -> None:
-        self.forgotten += snapshots
-
-    def prune(self) -> None:
-        assert self.forgotten
-
-
-def test_the_local_prune_knows_snapshots_by_their_tags() -> None:
-    known = snapshots("host")
-    named = {each for each in map(prune_local.backup_of, known) if each}
-    assert {each.identity for each in kept_backups()} <= named
-    assert prune_local.plan_prune_local(known, SITE.backup, set()) == tuple(
-        each.identity for each in [one for one in known if "base" in one.tags][:-2]
-    )
-    assert any(prune_local.reused_data(each) for each in known)
-
-
-# Restores.
-
-
-class KeptHost(fake_restore_host.FakeRestoreHost):
-    """A host with the kept bucket; its restic repositories list the kept snapshots."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.aws.content = kept_bucket()
-        self.refs = {"then": text("host/refs.txt")}
-        self.clock = fakes.FakeClock(NOW)
-
-    def restic(self, repository: str, **_: Any) -> Any:
-        return KeptRepository(self, "remote" if repository.startswith("s3:") else "local")
-
-    def ask(self, statement: str) -> list[list[str]]:
-        rows = newest().rows
-        if statement.startswith("SELECT tablename"):
-            return [[name] for name in rows]
-        if found := re.match(r'SELECT count\(\*\) FROM "(\w+)"', statement):
-            return [[str(rows[found[1]])]]
-        return super().ask(statement)
-
-
-class KeptRepository(fake_restore_host.Repository):
-    """One of the two."""
-
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        return snapshots({"remote": "bucket", "local": "host"}[self.name])
-
-
-@pytest.mark.parametrize("here", [True, False], ids=["from the host", "from the bucket"])
-def test_a_site_is_restored_from_a_kept_backup(here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "ensure_admin", lambda site, world: None)
-    machine = KeptHost(directory=tmp_path)
-    machine.damaged = set() if here else {"local"}
-    done = machine.ops()
-    assert (done.facts["identity"], machine.content()) == (newest().identity, "then")
-    assert machine.maintenance_calls[-1] == "none"
-
-
-def test_a_kept_backup_is_chosen_by_its_moment_and_its_name(tmp_path: Path) -> None:
-    machine, first = KeptHost(directory=tmp_path), kept_backups()[0]
-    assert first.manifest
-    at = first.manifest.moment.astimezone(UTC) + timedelta(seconds=1)
-    assert machine.ops(at=at, dry_run=True).facts["identity"] == first.identity
-    assert machine.ops(identity=first.identity, dry_run=True).facts["identity"] == first.identity
-    assert RestoreRequest(identity=first.identity).needed == ("database", "data", "configuration")
-
-
-@pytest.mark.parametrize("name", ["switch", "start"])
-def test_a_restore_killed_in_its_switch_is_undone(name: str, tmp_path: Path) -> None:
-    machine = KeptHost(directory=tmp_path)
-    folder = machine.paths.data / ".restore"
-    folder.mkdir()
-    there = text(f"restore/{name}/files.txt").split()
-    databases = text(f"restore/{name}/databases.txt").split()
-    # The live data and database are set aside, and the fetched ones are live, as far as the switch came.
-    machine.databases = {each: "now" for each in databases if each in {"gitea", "gitea_before", "gitea_restored"}}
-    for each in {"gitea", "gitea_restored"} & set(databases):
-        machine.databases[each] = "then" if each == "gitea_restored" or "gitea_before" in databases else "now"
-    live = machine.paths.live
-    if "before" in there:
-        live.rename(folder / "before")
-        (live / "git/repositories/a/b.git").mkdir(parents=True)
-        (live / "git/repositories/a/b.git/content").write_text("then")
-    if "gitea" in there:
-        (folder / "gitea/git/repositories/a/b.git").mkdir(parents=True)
-    machine.running = False
-    shutil.copy(KEPT / f"restore/{name}/journal", folder / "journal")
-    done = machine.resume()
-    assert done.changed is document(f"restore/{name}/resumed.json")["changed"] is True
-    assert (machine.content(), machine.running) == ("now", True)
-    assert not (folder / "journal").exists()
-    assert machine.resume().changed is False
-
-
-def test_a_restore_of_one_repository_killed_in_its_switch_is_undone(tmp_path: Path) -> None:
-    machine = KeptHost(directory=tmp_path)
-    (record,) = Journal(KEPT / "restore/one-repository/journal").records()
-    assert (record["step"], record["repository"]) == ("switch", "keeper/kept.git")
-    folder, live = machine.paths.data / ".restore", machine.paths.live / "git/repositories/keeper/kept.git"
-    aside = machine.paths.live / ".restored/before"
-    for each, content in ((live, "then"), (aside, "now")):
-        each.mkdir(parents=True)
-        (each / "content").write_text(content)
-    # The fetched repository was here until the switch moved it.
-    (machine.paths.live / ".restored/git/repositories/keeper").mkdir(parents=True)
-    folder.mkdir()
-    shutil.copy(KEPT / "restore/one-repository/journal", folder / "journal")
-    assert machine.resume().changed is True
-    assert (live / "content").read_text() == "now"
-    assert not (folder / "journal").exists()
 
 
 # Files that a deployment reads and writes.

@@ -22,9 +22,9 @@ import pytest
 
 from tests.disaster.site.conftest import change, reset_site, script_for_gitea
 from tests.disaster.site.test_killed_backup_and_restore import kill_at_step
-from tests.disaster.site.test_update import issue, titles, version_of
 from tests.support import deployed_site as e2e
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
+from tests.support.updated_site import issue, titles, version_of
 
 BEFORE = "f6721f2999dd554800f10c4ea8c4766d107f55fd"
 ROOT = Path(__file__).parents[3]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.disaster.site.test_update import issue, titles
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
+from tests.support.updated_site import issue, titles
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 _BALLAST = "/srv/gitea/.ballast"

@@ -13,10 +13,10 @@ import requests
 
 from tests.disaster.site.conftest import change
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, objects_of, ops, push, until
+from tests.support.updated_site import GITEA, POSTGRES
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
-GITEA, POSTGRES = "gitea-suite-gitea-1", "gitea-suite-postgres-1"
 _LAST_LOCAL_PRUNE = "/var/backups/gitea-suite/tidied"
 # The site resumes after at most five seconds; the rest is time for Docker and ssh.
 RESUME_SECONDS = 8

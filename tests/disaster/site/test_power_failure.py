@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.disaster.site.test_killed_backup_and_restore import GITEA, POSTGRES, kill_at_step, state_of, steps_in
-from tests.disaster.site.test_update import image_in_use, issue, migration_in_use, titles, version_of
+from tests.disaster.site.test_killed_backup_and_restore import kill_at_step, state_of, steps_in
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
+from tests.support.updated_site import GITEA, POSTGRES, image_in_use, issue, migration_in_use, titles, version_of
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 

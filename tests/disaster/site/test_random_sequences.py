@@ -16,9 +16,9 @@ import pytest
 from tests.disaster.site.conftest import change, reset_site, script_for_gitea
 from tests.disaster.site.test_killed_backup_and_restore import try_kill_at_step
 from tests.disaster.site.test_power_failure import until_resumed
-from tests.disaster.site.test_update import image_in_use, issue, titles, version_of
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, ops
 from tests.support.sequences import Refused, Sequences
+from tests.support.updated_site import image_in_use, issue, titles, version_of
 
 pytestmark = pytest.mark.usefixtures("by_hand", "short_watch")
 # The steps of an update at which it may be killed.

@@ -6,25 +6,34 @@ The releases are tags of the test environment's images: of the Gitea stand-in (g
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shlex
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.disaster.site.conftest import change, reset_site, script_for_gitea, script_for_postgres
-from tests.disaster.site.test_killed_backup_and_restore import POSTGRES, kill_at_step, steps_in
+from tests.disaster.site.test_killed_backup_and_restore import kill_at_step, steps_in
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, head_of, ops, push, until
+from tests.support.updated_site import (
+    SlowPush,
+    comment,
+    container_ids,
+    database_version,
+    deploy,
+    image_in_use,
+    issue,
+    leftovers_of_an_upgrade,
+    migration_in_use,
+    pinned_tags,
+    stored_comments,
+    titles,
+    version_of,
+    visitors,
+)
 
 by_hand_with_short_watch = pytest.mark.usefixtures("by_hand", "short_watch")
 Record = Callable[[str, object], None]
@@ -274,11 +283,11 @@ def test_an_update_does_not_depend_on_the_mail_to_the_operator(
 def test_an_update_to_a_broken_nginx_is_rolled_back(
     site: DeployedSite, ssh: Ssh, account: Account, tag: str, record_property: Record
 ) -> None:
-    before = _pins(ssh)
+    before = pinned_tags(ssh)
     failed = ops(ssh, "update", "nginx", "--to", tag, "--yes", code=5)
     print(f"nginx {tag}: {failed['summary']}")
     record_property("course", json.dumps(ops(ssh, "update", "history")["updates"][-1]["course"]))
-    assert _pins(ssh) == before
+    assert pinned_tags(ssh) == before
     assert account.session.get(f"{site.url}/user/login").status_code == 200
     assert ssh("sudo ops health --json").returncode == 0
 
@@ -287,7 +296,7 @@ def test_an_update_to_a_broken_nginx_is_rolled_back(
 def test_the_automatic_update_in_its_window_updates_only_the_services_without_data(
     site: DeployedSite, ssh: Ssh, account: Account
 ) -> None:
-    before = _pins(ssh)
+    before = pinned_tags(ssh)
     ssh("sudo rm -f /srv/gitea/.update/last-automatic")
     now = datetime.now(UTC)
     chosen = {"gitea": "operator", "postgres": "operator", "nginx": "minor", "others": "minor"}
@@ -300,7 +309,7 @@ def test_the_automatic_update_in_its_window_updates_only_the_services_without_da
     # No request fails, although nginx is updated.
     assert set(observed.counted()) == {200}
     assert {each["service"]: each["outcome"] for each in done["updates"]} == dict.fromkeys(_HELPERS, "updated")
-    after = _pins(ssh)
+    after = pinned_tags(ssh)
     assert {service: after[service] for service in _HELPERS} == _HELPERS
     assert {service for service in after if after[service] == before[service]} == {"gitea", "postgres", "door"}
     assert ops(ssh, "update", "--automatic")["summary"] == "no update is due"
@@ -316,13 +325,13 @@ def test_postgresql_is_updated_within_its_major_version(
     issue(site, account, "before")
     done = ops(ssh, "update", "postgres", "--to", "18.7", "--yes")
     print(f"postgres: {done['summary']}, {done['durations']}")
-    assert (done["outcome"], _pins(ssh)["postgres"]) == ("updated", "18.7")
+    assert (done["outcome"], pinned_tags(ssh)["postgres"]) == ("updated", "18.7")
     assert head_of(site, account, "kept") == before
     assert titles(site, account) == {"before"}
     # The rollback works as for any other service.
     rolled_back = ops(ssh, "rollback", "--yes")
     print(f"rolled back: {rolled_back['summary']}")
-    assert (_pins(ssh)["postgres"], titles(site, account)) == ("18.6", {"before"})
+    assert (pinned_tags(ssh)["postgres"], titles(site, account)) == ("18.6", {"before"})
 
 
 @by_hand_with_short_watch
@@ -342,23 +351,23 @@ def test_postgresql_is_upgraded_to_another_major_version_next_to_the_old_one_and
         kill_at_step(ssh, step, *requested)
         undone = ops(ssh, "update", "--resume", code=5)
         assert "was rolled back to 17.11" in str(undone["summary"]), step
-        assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before), step
+        assert (database_version(ssh), head_of(site, account, "kept")) == ("17 of 17", before), step
         assert titles(site, account) == {"before"}, step
-        assert _leftovers_of_an_upgrade(ssh) == "", step
+        assert leftovers_of_an_upgrade(ssh) == "", step
     # The host boots after the folders were exchanged, and the pinned image cannot read the new folder.
     environment = "/opt/gitea-suite/compose/.env"
     assert ssh(f"sudo cp {environment} /root/before").returncode == 0
     kill_at_step(ssh, "pin", *requested)
     booted = ssh(f"sudo mv /root/before {environment} && sudo systemctl restart gitea-suite")
     assert booted.returncode == 0, ssh("sudo journalctl --no-pager --unit gitea-suite --lines 40").stdout
-    assert (_database(ssh), head_of(site, account, "kept")) == ("17 of 17", before)
+    assert (database_version(ssh), head_of(site, account, "kept")) == ("17 of 17", before)
     assert ops(ssh, "update", "history")["updates"][-1]["outcome"] == "rolled back"
     done = ops(ssh, *requested)
     print(f"postgres: {done['summary']}, {done['durations']}")
     record_property("course", json.dumps(done["course"]))
-    assert (done["outcome"], _pins(ssh)["postgres"], _database(ssh)) == ("updated", "18.6", "18 of 18")
+    assert (done["outcome"], pinned_tags(ssh)["postgres"], database_version(ssh)) == ("updated", "18.6", "18 of 18")
     assert head_of(site, account, "kept") == before
-    assert _leftovers_of_an_upgrade(ssh) == ""
+    assert leftovers_of_an_upgrade(ssh) == ""
     push(git, remote, tmp_path / "work", "after")
     issue(site, account, "after")
     assert titles(site, account) == {"before", "after"}
@@ -367,185 +376,28 @@ def test_postgresql_is_upgraded_to_another_major_version_next_to_the_old_one_and
     assert ssh("sudo ops health --json").returncode == 0
     rolled_back = ops(ssh, "rollback", "--yes")
     print(f"rolled back: {rolled_back['summary']}")
-    assert (_pins(ssh)["postgres"], _database(ssh), titles(site, account)) == ("17.11", "17 of 17", {"before"})
+    assert (pinned_tags(ssh)["postgres"], database_version(ssh), titles(site, account)) == (
+        "17.11",
+        "17 of 17",
+        {"before"},
+    )
     assert ops(ssh, *requested)["outcome"] == "updated"
     assert head_of(site, account, "kept") == before
 
 
 @pytest.mark.usefixtures("by_hand")
 def test_after_an_update_docker_compose_up_recreates_no_container(ssh: Ssh) -> None:
-    ids = _ids(ssh)
+    ids = container_ids(ssh)
     assert ssh("cd /opt/gitea-suite/compose && sudo docker compose --progress quiet up --detach").returncode == 0
-    assert _ids(ssh) == ids
+    assert container_ids(ssh) == ids
 
 
 def test_a_deployment_changes_nothing_and_keeps_the_versions_of_the_updates(ssh: Ssh) -> None:
-    ids, pins = _ids(ssh), _pins(ssh)
+    ids, pins = container_ids(ssh), pinned_tags(ssh)
     assert pins["nginx"] == _HELPERS["nginx"]
-    checked = _deploy("--check")
+    checked = deploy("--check")
     assert (checked.returncode, checked.stdout.count("host  ")) == (0, 0), checked.stdout
-    deployed = _deploy("--yes")
+    deployed = deploy("--yes")
     assert deployed.returncode == 0, deployed.stdout
     assert "nothing was changed" in deployed.stdout
-    assert (_ids(ssh), _pins(ssh)) == (ids, pins)
-
-
-@dataclass
-class Observed:
-    """Observations of clients: pages as (status, Retry-After, text), the output of ssh, and reports of verbs."""
-
-    pages: list[tuple[int, str, str]] = field(default_factory=list)
-    ssh: list[str] = field(default_factory=list)
-    reports: list[dict[str, Any]] = field(default_factory=list)
-
-    def counted(self) -> dict[int, int]:
-        """Return the number of pages by status."""
-        statuses = [status for status, _, _ in self.pages]
-        return {status: statuses.count(status) for status in set(statuses)}
-
-
-@contextmanager
-def visitors(site: DeployedSite, account: Account) -> Iterator[Observed]:
-    """Read pages and connect by ssh without a pause during the block."""
-    observed, over = Observed(), threading.Event()
-    argv = ["ssh", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null"]
-    argv += ["-oConnectTimeout=2", "-p", str(site.ssh_port), f"git@{site.address}"]
-
-    def read_pages() -> None:
-        while not over.is_set():
-            answer = account.session.get(f"{site.url}/user/login")
-            observed.pages.append((answer.status_code, answer.headers.get("Retry-After", ""), answer.text))
-            time.sleep(0.05)
-
-    def connect_by_ssh() -> None:
-        while not over.is_set():
-            observed.ssh.append(subprocess.run(argv, capture_output=True, text=True, check=False).stderr)
-            time.sleep(0.3)
-
-    clients = [threading.Thread(target=each) for each in (read_pages, connect_by_ssh)]
-    for each in clients:
-        each.start()
-    try:
-        yield observed
-    finally:
-        over.set()
-        for each in clients:
-            each.join()
-
-
-class SlowPush:
-    """A push that waits in the middle of its pack until ``finish`` is called."""
-
-    def __init__(self, site: DeployedSite, account: Account, git: Git, work: Path) -> None:
-        (work / "large").write_bytes(secrets.token_bytes(1 << 20))
-        before = git("rev-parse", "HEAD", directory=work).stdout.strip()
-        git("add", "large", directory=work)
-        git("commit", "--message", "slow", directory=work)
-        self.commit = git("rev-parse", "HEAD", directory=work).stdout.strip()
-        self.answer = b""
-        wanted = f"{self.commit}\n^{before}\n".encode()
-        argv = ["git", "pack-objects", "--revs", "--stdout", "-q"]
-        pack = subprocess.run(argv, cwd=work, input=wanted, capture_output=True, check=True).stdout
-        line = f"{before} {self.commit} refs/heads/main\0 report-status"
-        self._parts = (f"{len(line) + 4:04x}{line}0000".encode() + pack[:4096], pack[4096:])
-        self._where = f"{site.url}/{account.name}/kept.git/git-receive-pack"
-        self._session, self._account = account.session, account
-        self._resumed = threading.Event()
-        self._thread = threading.Thread(target=self._push)
-
-    def begin(self) -> None:
-        """Send the first part."""
-        self._thread.start()
-
-    def finish(self) -> None:
-        """Send the rest, and wait for the answer."""
-        self._resumed.set()
-        self._thread.join(timeout=60)
-
-    def _push(self) -> None:
-        def body() -> Iterator[bytes]:
-            yield self._parts[0]
-            self._resumed.wait(120)
-            yield self._parts[1]
-
-        kind = {"Content-Type": "application/x-git-receive-pack-request"}
-        self.answer = self._session.post(self._where, data=body(), headers=kind).content
-
-
-def _deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Deploy the site; the progress goes to the tests' own standard error."""
-    argv = [sys.executable, "-m", "ops", "deploy", *arguments, "--site", os.environ["E2E_SITE"]]
-    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
-
-
-def version_of(site: DeployedSite, account: Account) -> str:
-    return str(account.session.get(f"{site.url}/api/v1/version").json()["version"])
-
-
-def image_in_use(ssh: Ssh) -> str:
-    """Return the running image of Gitea, after asserting that .env pins it."""
-    running = ssh("sudo docker inspect --format '{{.Config.Image}}' gitea-suite-gitea-1").stdout.strip()
-    pinned = ssh("sudo grep ^GITEA_IMAGE= /opt/gitea-suite/compose/.env").stdout.strip()
-    assert pinned == f"GITEA_IMAGE='{running}'"
-    return running
-
-
-def _pins(ssh: Ssh) -> dict[str, str]:
-    """Return the tag of each service in .env, after asserting that the containers run those images."""
-    lines = ssh("sudo grep _IMAGE= /opt/gitea-suite/compose/.env").stdout.split()
-    pins = {
-        line.partition("_IMAGE=")[0].lower().replace("_", "-"): line.partition("'")[2].rstrip("'") for line in lines
-    }
-    pins["docker-socket-proxy"] = pins.pop("socket-proxy")
-    of = "--filter label=com.docker.compose.project=gitea-suite"
-    running = ssh(f"sudo docker inspect --format '{{{{.Config.Image}}}}' $(sudo docker ps --quiet {of})").stdout
-    assert set(running.split()) == {pin for service, pin in pins.items() if service != "certbot"}
-    return {service: pin.partition("@")[0].rpartition(":")[2] for service, pin in pins.items()}
-
-
-def _ids(ssh: Ssh) -> list[str]:
-    """Return the names and ids of the stack's containers."""
-    of = "--filter label=com.docker.compose.project=gitea-suite"
-    return sorted(ssh(f"sudo docker ps --all {of} --format '{{{{.Names}}}} {{{{.ID}}}}'").stdout.splitlines())
-
-
-def migration_in_use(ssh: Ssh) -> str:
-    query = "SELECT version FROM version"
-    return ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{query}'").stdout.strip()
-
-
-def _database(ssh: Ssh) -> str:
-    """Return the major version of the running server, and those of the data folder's files: "18 of 18"."""
-    query = "SELECT split_part(current_setting($$server_version$$), $$.$$, 1)"
-    running = ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{query}'").stdout.strip()
-    files = ssh("sudo ls /srv/gitea/postgresql").stdout.split()
-    return f"{running} of {' and '.join(files)}"
-
-
-def _leftovers_of_an_upgrade(ssh: Ssh) -> str:
-    """Return the leftovers of a major upgrade: containers and folders."""
-    containers = "sudo docker ps --all --quiet --filter name=gitea-conversion"
-    return ssh(f"{containers}; sudo ls -d /srv/gitea/.update/anew /srv/gitea/.update/replaced 2>/dev/null").stdout
-
-
-def issue(site: DeployedSite, account: Account, title: str) -> None:
-    where = f"{site.url}/api/v1/repos/{account.name}/kept/issues"
-    assert account.session.post(where, json={"title": title}).status_code == 201
-
-
-def comment(site: DeployedSite, account: Account, text: str) -> None:
-    where = f"{site.url}/api/v1/repos/{account.name}/kept/issues/1/comments"
-    assert account.session.post(where, json={"body": text}).status_code == 201
-
-
-def stored_comments(ssh: Ssh) -> list[str]:
-    """Return the text of every comment in the database; the canary's must not be among them."""
-    query = "SELECT content FROM comment ORDER BY id"
-    return ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{query}'").stdout.splitlines()
-
-
-def titles(site: DeployedSite, account: Account) -> set[str]:
-    found: list[dict[str, Any]] = json.loads(
-        account.session.get(f"{site.url}/api/v1/repos/{account.name}/kept/issues").text
-    )
-    return {str(each["title"]) for each in found}
+    assert (container_ids(ssh), pinned_tags(ssh)) == (ids, pins)

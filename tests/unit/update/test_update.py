@@ -8,20 +8,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ops.backup.manifest import Part
-from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
+from ops.errors import Degraded, RolledBack, Stranded, Unavailable
 from ops.images import pins
 from ops.images.pins import Pin
 from ops.images.versions import VersionStep
-from ops.model import Report
 from ops.timeline_chart import chart_from_json
 from ops.update import history, journal, smoke_test, update
 from ops.update.journal import Pending
@@ -39,11 +37,6 @@ GITEA = PlannedUpdate(
     "gitea", Pin("gitea/gitea", "28.0.1", "sha256:0"), Pin("gitea/gitea", "28.1.0", "sha256:1"), VersionStep.MINOR
 )
 PENDING = Pending(GITEA, NOW, "20261123T110000Z", 336, "c", False)
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> FakeHost:
-    return FakeHost(directory=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -261,71 +254,6 @@ def test_a_broken_release_is_rolled_back_without_loss_of_written_data(
     assert host.resume().changed is False
 
 
-def test_another_major_version_of_postgresql_runs_on_a_copy_of_the_database(host: FakeHost) -> None:
-    host.write("before")
-    report = host.update("postgres", "19.0")
-    live = host.paths.data / "postgresql"
-    assert (report.facts["outcome"], (live / "PG_VERSION").read_text()) == ("updated", "19")
-    assert host.serves()
-    assert host.write("after")
-    assert host.content() == ["before", "after"]
-    actions = host.actions
-    course = [
-        "snapshot postgresql",
-        "copy the database",
-        "stop postgres",
-        "exchange postgresql",
-        "write .env",
-        "compose create postgres",
-    ]
-    assert [each for each in actions if each in course] == course
-    assert not (host.paths.data / ".update/anew").exists()
-    # The rollback puts the old files back.
-    host.rollback()
-    assert (host.pinned_in_environment("postgres"), (live / "PG_VERSION").read_text()) == (PINS["postgres"], "18")
-    assert host.content() == ["before"]
-
-
-def test_a_copy_that_lacks_a_row_does_not_replace_the_database(host: FakeHost) -> None:
-    host.write("one")
-    host.write("two")
-    host.loses_rows = True
-    with pytest.raises(RolledBack, match=r"table public.issue: 2 rows \(one two\) became 1 rows \(one\)"):
-        host.update("postgres", "19.0")
-    assert (host.content(), host.serves()) == (["one", "two"], True)
-    assert "stop postgres" not in host.actions
-    (entry,) = host.history()
-    assert (entry["outcome"], entry["with_data"]) == ("rolled back", False)
-    host.loses_rows = False
-    assert host.update("postgres", "19.0").changed
-
-
-def test_a_new_server_that_exits_at_once_is_not_waited_for_and_its_output_is_shown(host: FakeHost) -> None:
-    host.initdb_fails = True
-    with pytest.raises(RolledBack, match=r"19\.0 creates no database: initdb: invalid locale name"):
-        host.update("postgres", "19.0")
-    (entry,) = host.history()
-    assert entry["away"] < 10
-
-
-def test_a_database_from_before_a_rotation_gets_the_current_password(host: FakeHost) -> None:
-    host.update(to="28.1.0")
-    host.actions.clear()
-    host.rollback()
-    actions = host.actions
-    assert actions.index("start postgres") < actions.index("alter the role") < actions.index("start gitea")
-
-
-def test_a_server_with_foreign_objects_is_not_upgraded_to_another_major_version(host: FakeHost) -> None:
-    # A database that a restore keeps aside is not a foreign object.
-    (host.paths.data / "postgresql/gitea_before").write_text("{}")
-    (host.paths.data / "postgresql/wiki").write_text("{}")
-    with pytest.raises(Refused, match="would not get: database wiki: move"):
-        host.update("postgres", "19.0")
-    (host.paths.data / "postgresql/wiki").unlink()
-    assert host.update("postgres", "19.0").changed
-
-
 def test_data_written_to_a_release_that_migrated_and_then_failed_is_kept_aside(host: FakeHost) -> None:
     host.write("before")
     with pytest.raises(RolledBack, match="kept aside"):
@@ -346,19 +274,6 @@ def test_a_site_that_does_not_start_again_is_stranded_and_can_be_resumed(host: F
     host.start = start  # type: ignore[method-assign]
     with pytest.raises(RolledBack):
         host.resume()
-    assert_one_version(host, "gitea", "28.1.0")
-
-
-def test_an_image_that_cannot_be_pulled_changes_nothing(host: FakeHost) -> None:
-    host.missing_digests = frozenset({"sha256:28.1.0"})
-    with pytest.raises(Unavailable, match="cannot be pulled"):
-        host.update(to="28.1.0")
-    host.missing_digests, host.full = frozenset(), True
-    with pytest.raises(Refused, match="no space left"):
-        host.update(to="28.1.0")
-    with pytest.raises(Refused, match="is not in the registry"):
-        host.update(to="28.1.9")
-    assert "stop gitea" not in host.actions
     assert_one_version(host, "gitea", "28.1.0")
 
 
@@ -415,37 +330,6 @@ def test_an_nginx_that_fails_its_trial_never_replaces_the_current_one(host: Fake
     assert host.pinned_in_environment("nginx") == host.stack["nginx"].image == PINS["nginx"]
 
 
-def test_an_unreachable_registry_changes_nothing_and_is_asked_again_in_the_same_window(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreachable(name: str) -> tuple[str, ...]:
-        raise Unavailable("registry is out of reach")
-
-    host.clock.sleep(timedelta(days=5, hours=15, minutes=20).total_seconds())
-    with monkeypatch.context() as patched:
-        patched.setattr(host.registry, "tags", unreachable)
-        with pytest.raises(Unavailable, match="out of reach"):
-            host.update("nginx")
-        assert host.update("", automatic=True).summary == "there is nothing to update"
-    assert host.actions == []
-    host.clock.sleep(900)
-    assert host.update("", automatic=True).facts["to"] == "nginx:1.30.5@sha256:1.30.5"
-
-
-def test_a_registry_that_fails_after_the_plan_changes_nothing(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest = host.registry.digest
-
-    def refuses(image: str) -> str:
-        if image == "gitea/gitea:28.1.0":
-            raise Unavailable("registry answers 429")
-        return digest(image)
-
-    monkeypatch.setattr(host.registry, "digest", refuses)
-    with pytest.raises(Unavailable, match="429"):
-        host.update(to="28.1.0")
-    assert host.actions == []
-
-
 @pytest.mark.parametrize(
     ("checks", "healthy"),
     [
@@ -465,17 +349,6 @@ def test_a_single_failed_check_is_tolerated_and_flapping_health_is_not(checks: s
 
 def test_a_version_that_restarts_is_not_healthy_whatever_it_answers() -> None:
     assert "it restarted 1 times" in smoke_test.findings_of([SiteCheck(True, "", 1), SiteCheck(True, "", 2)])
-
-
-def test_a_second_operator_learns_which_operation_is_running(host: FakeHost) -> None:
-    def meanwhile(name: str, lines: Sequence[str]) -> None:
-        with pytest.raises(Locked, match="ops update, process"):
-            host.rollback()
-
-    requested = UpdateRequest("gitea", "28.1.0")
-    world: Any = host
-    update.update(host.site(), world, request=requested, confirm=meanwhile, paths=host.paths, compose=host.compose)
-    assert host.version() == "28.1.0"
 
 
 def test_a_mail_that_cannot_be_sent_does_not_change_the_outcome(host: FakeHost) -> None:
@@ -505,155 +378,6 @@ def test_a_bucket_that_is_unreachable_at_the_end_leaves_the_record_to_the_next_r
     assert_one_version(host, "gitea", "28.1.0")
 
 
-def test_only_one_update_runs_at_a_time(host: FakeHost) -> None:
-    with exclusive(host.paths.lock, NOW), pytest.raises(Locked):
-        host.update(to="28.1.0")
-    assert host.actions == []
-
-
-def test_a_dry_run_and_an_unconfirmed_update_change_nothing(host: FakeHost) -> None:
-    report = host.update(to="28.1.0", dry_run=True)
-    assert report.lines[0] == "gitea 28.0.1 -> 28.1.0 (minor)"
-
-    def never(name: str, lines: Sequence[str]) -> None:
-        raise Refused("not confirmed")
-
-    with pytest.raises(Refused):
-        update.update(
-            host.site(),
-            host,  # type: ignore[arg-type]
-            request=UpdateRequest("gitea"),
-            confirm=never,
-            paths=host.paths,
-            compose=host.compose,
-        )
-    assert host.actions == []
-
-
-def test_automatic_updates_run_once_in_a_window(host: FakeHost) -> None:
-    assert host.update("", automatic=True).summary == "no update is due"
-    host.clock.sleep(timedelta(days=5, hours=15, minutes=20).total_seconds())
-    host.bucket["drills/1.json"] = host.bucket["drills/1.json"].replace(b"2026-11-22", b"2026-11-28")
-    report = host.update("", automatic=True)
-    assert (report.facts["service"], report.facts["to"]) == ("nginx", "nginx:1.30.5@sha256:1.30.5")
-    assert host.version() == "28.0.1"
-    assert host.update("", automatic=True).summary == "no update is due"
-
-
-def test_a_release_that_was_rolled_back_is_not_tried_again_automatically(host: FakeHost) -> None:
-    host.failing_nginx_images = frozenset({"nginx:1.30.5@sha256:1.30.5"})
-    host.clock.sleep(timedelta(days=5, hours=15, minutes=20).total_seconds())
-    host.bucket["drills/1.json"] = host.bucket["drills/1.json"].replace(b"2026-11-22", b"2026-11-28")
-    with pytest.raises(RolledBack):
-        host.update("", automatic=True)
-    host.failing_nginx_images = frozenset()
-    host.clock.sleep(timedelta(days=7).total_seconds())
-    host.bucket["drills/1.json"] = host.bucket["drills/1.json"].replace(b"2026-11-28", b"2026-12-05")
-    assert host.update("", automatic=True).summary == "there is nothing to update"
-    assert "the last attempt was rolled back; ops update nginx tries it again" in host.progress[-1]
-    assert host.update("nginx").facts["to"] == "nginx:1.30.5@sha256:1.30.5"
-
-
-def test_a_failed_automatic_update_does_not_stop_the_others(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    def moved(at: object, planned: PlannedUpdate, request: UpdateRequest) -> Report:
-        if planned.service in ("diun", "certbot"):
-            raise RolledBack(f"{planned.service} was not healthy")
-        return Report("update", True, f"{planned.service} is done")
-
-    steps: list[PlannedUpdate] = [
-        PlannedUpdate(each, Pin(each, "1"), Pin(each, "2"), VersionStep.PATCH) for each in ("diun", "certbot", "nginx")
-    ]
-    monkeypatch.setattr(update, "_apply", moved)
-    at: Any = SimpleNamespace(world=host)
-    with pytest.raises(RolledBack) as failed:
-        update._apply_each(at, steps, UpdateRequest(automatic=True))
-    assert failed.value.message == "diun was not healthy; certbot was not healthy; nginx is done"
-    with pytest.raises(RolledBack) as failed:
-        update._apply_each(at, steps, UpdateRequest())
-    assert failed.value.message == "diun was not healthy"
-
-
-def test_an_unreachable_registry_does_not_count_as_one_without_updates(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreachable(name: str) -> tuple[str, ...]:
-        raise Unavailable("registry is out of reach")
-
-    monkeypatch.setattr(host.registry, "tags", unreachable)
-    with pytest.raises(Unavailable, match=r"nginx: .*out of reach"):
-        host.update("")
-
-
-def test_a_rollback_restores_the_old_data_and_keeps_the_newer_data_aside(host: FakeHost) -> None:
-    with pytest.raises(Refused, match="no snapshot to roll back to"):
-        host.rollback()
-    host.write("before")
-    host.update(to="28.1.0")
-    host.write("after")
-    report = host.rollback()
-    assert (host.version(), host.content()) == ("28.0.1", ["before"])
-    assert (host.paths.data / ".update/undone/gitea/writes").read_text().split() == ["before", "after"]
-    assert pins.from_json(host.bucket[pins.KEY])["gitea"].tag == "28.0.1"
-    assert report.changed
-    with pytest.raises(Refused, match="no snapshot to roll back to"):
-        host.rollback()
-
-
-def test_snapshots_for_a_rollback_are_removed_when_they_are_old(host: FakeHost) -> None:
-    host.update(to="28.1.0")
-    host.clock.sleep(timedelta(days=6).total_seconds())
-    host.resume()
-    assert (host.paths.data / ".update/before/gitea").is_dir()
-    host.clock.sleep(timedelta(days=2).total_seconds())
-    host.resume()
-    assert not (host.paths.data / ".update/before/gitea").exists()
-    with pytest.raises(Refused, match="no snapshot to roll back to"):
-        host.rollback()
-
-
-def test_the_timer_removes_old_snapshots_on_a_host_that_never_boots(host: FakeHost) -> None:
-    host.update(to="28.1.0")
-    host.clock.sleep(timedelta(days=2).total_seconds())
-    assert host.update("", automatic=True).summary == "no update is due"
-    assert (host.paths.data / ".update/before/gitea").is_dir()
-    host.clock.sleep(timedelta(days=5, hours=20).total_seconds())
-    assert host.update("", automatic=True).summary == "no update is due"
-    assert not (host.paths.data / ".update/before/gitea").exists()
-
-
-def test_a_snapshot_that_cannot_be_cloned_leaves_the_live_data_in_place(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host.write("before")
-    host.update(to="28.1.0")
-    host.write("after")
-
-    def no_room(snapshot: Path, folder: Path) -> None:
-        raise OpsError("btrfs subvolume snapshot failed: No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(host, "clone", no_room)
-        with pytest.raises(Stranded):
-            host.rollback()
-    assert (host.paths.live / "writes").read_text().split() == ["before", "after"]
-    with suppress(RolledBack):
-        host.resume()
-    assert (host.version(), host.content()) == ("28.0.1", ["before"])
-
-
-def test_a_rollback_to_an_image_that_cannot_be_pulled_changes_nothing(host: FakeHost) -> None:
-    host.update(to="28.1.0")
-    host.write("after")
-    host.missing_digests = frozenset({"sha256:28.0.1"})
-    with pytest.raises(Unavailable, match="cannot be pulled"):
-        host.rollback()
-    assert host.serves()
-    assert (host.version(), host.content()) == ("28.1.0", ["after"])
-    host.missing_digests = frozenset()
-    host.rollback()
-    assert host.version() == "28.0.1"
-
-
 def test_a_truncated_line_of_the_history_does_not_lose_the_others(host: FakeHost) -> None:
     host.update(to="28.1.0")
     kept = host.paths.data / ".update/history"
@@ -663,13 +387,6 @@ def test_a_truncated_line_of_the_history_does_not_lose_the_others(host: FakeHost
     Files().append(file, file.read_text().splitlines()[0])
     assert [each["service"] for each in host.history()] == ["gitea", "gitea"]
     assert file.read_text().endswith("}\n")
-
-
-def test_an_unhealthy_site_is_not_updated(host: FakeHost) -> None:
-    host.stack["diun"].state = "exited"
-    with pytest.raises(Refused, match="the site is not healthy: container diun"):
-        host.update(to="28.1.0")
-    assert host.actions == []
 
 
 def test_the_journal_describes_the_update_in_progress() -> None:
