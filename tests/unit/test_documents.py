@@ -16,6 +16,7 @@ from ops.cli import arguments, combinations, reference
 from ops.cli.place import Place
 from ops.config import load
 from ops.gate import evidence, stage_options
+from tests.support import png, sample_report
 
 ROOT = Path(__file__).parents[2]
 NOXFILE = (ROOT / "noxfile.py").read_text()
@@ -38,6 +39,8 @@ def _code(text: str) -> list[str]:
     return [*blocks, *(span for part in parts[::2] for span in re.findall(r"`([^`]+)`", part))]
 
 
+# To build it takes longer than most of these tests.
+PARSER = arguments.parser()
 _OPS = re.compile(r"(\./noxw -s ops --|sudo ops|(?<=\$ )ops|^ops(?= [a-z])) ([^|#&]*)")
 
 
@@ -58,7 +61,7 @@ def _commands() -> Iterator[tuple[str, str, str]]:
 
 def _is_a_name(words: list[str]) -> bool:
     """Whether the words are only the name of a verb, or of a verb's action."""
-    (verbs,) = (each.choices for each in arguments.parser()._actions if isinstance(each, argparse._SubParsersAction))
+    (verbs,) = (each.choices for each in PARSER._actions if isinstance(each, argparse._SubParsersAction))
     for word in words:
         if word not in verbs:
             return False
@@ -81,7 +84,7 @@ def test_ops_accepts_every_command_in_a_document_in_its_place(
     if words.isupper() or (started_by == "ops" and _is_a_name(words.split())):
         return
     try:
-        parsed = arguments.parser().parse_args(shlex.split(words))
+        parsed = PARSER.parse_args(shlex.split(words))
     except SystemExit:
         pytest.fail(capsys.readouterr().err)
     combinations.require(parsed)
@@ -147,6 +150,18 @@ def test_every_diagram_is_rendered_from_its_current_source(source: Path) -> None
     drawn = source.with_suffix(".svg").read_text()
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     assert drawn.rstrip().endswith(f"<!-- made from {source.name}, sha256 {digest} -->"), "run docs/diagrams/render"
+
+
+def test_the_screenshot_of_the_report_shows_the_current_page() -> None:
+    made_from = png.source_of((ROOT / "docs/pictures/report.png").read_bytes())
+    assert made_from == sample_report.source(), "run `docs/pictures/render`"
+
+
+def test_the_sample_of_the_report_has_every_stage_proven_and_a_chart_of_a_test_that_exists() -> None:
+    page = sample_report.page()
+    assert "Every stage is proven" in page
+    assert "Restore drill of backup" in page
+    assert sample_report.MEASURED_BY in TESTS
 
 
 def test_the_readme_has_at_most_900_words() -> None:
