@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import datetime
 
-from ops.backup import catalogue, contents, records, repositories, witness
+from ops.backup import catalogue, contents, dump_rows, records, repositories, witness
+from ops.backup.dump_rows import DumpRows
 from ops.backup.manifest import Backup, Manifest
 from ops.backup.records import SHARES, Verification
 from ops.backup.repositories import DUMP, REPOSITORIES, Repositories
@@ -89,13 +90,6 @@ def compare(chosen: Manifest, sizes: dict[str, int], refs: dict[str, str]) -> li
     return findings
 
 
-def missing_tables(chosen: Manifest, listed: Iterable[str]) -> list[str]:
-    """Return a finding for each table in a manifest that is missing from the list of its dump's contents."""
-    lines = [line.split() for line in listed]
-    data = {line[line.index("DATA") + 2] for line in lines if "DATA" in line[:-2]}
-    return [f"table {name} is not in the dump of {chosen.identity}" for name in chosen.rows if name not in data]
-
-
 def _verified(
     site: Site, world: World, paths: HostPaths, both: Repositories, share: int, began: datetime
 ) -> Verification:
@@ -111,9 +105,10 @@ def _verified(
         identity = chosen.identity
         findings += newer_broken(backups, chosen)
         with timer.step("dump"):
-            findings += _dump(world, paths, both.remote, chosen)
+            dumped = _dump(world, paths, both.remote, chosen)
+            findings += dump_rows.missing_tables(chosen, dumped.counts)
         with timer.step("content"):
-            findings += _content(world, paths, both.remote, chosen)
+            findings += _content(world, paths, both.remote, chosen, dumped)
         findings += witness.check_manifest(chosen, catalogue.before(backups, chosen), explained=True)
     except INACCESSIBLE:
         raise
@@ -134,22 +129,22 @@ def _damage(repository: Restic, share: str) -> list[str]:
     return []
 
 
-def _dump(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -> list[str]:
-    listed: list[str] = []
-    collect: Callable[[str], None] = listed.append
-    argv = postgres.list_dump(world.containers.name(paths.project, "postgres"))
-    remote.dump_into(chosen.parts["database"].remote, DUMP, argv, collect)
-    return missing_tables(chosen, listed)
+def _dump(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -> DumpRows:
+    found, container = DumpRows(), world.containers.name(paths.project, "postgres")
+    argv = postgres.dump_rows(container, dump_rows.tables_of(chosen), dump_rows.COLUMNS)
+    remote.dump_into(chosen.parts["database"].remote, DUMP, argv, found.add)
+    return found
 
 
-def _content(world: World, paths: HostPaths, remote: Restic, chosen: Manifest) -> list[str]:
+def _content(world: World, paths: HostPaths, remote: Restic, chosen: Manifest, dumped: DumpRows) -> list[str]:
     sizes = {name: remote.size(part.remote) for name, part in chosen.parts.items()}
     refs, folders = _refs(world, paths, remote, chosen.parts["data"].remote)
     unlisted = [
         f"repository {name} is in the data of {chosen.identity} as a folder, and git does not list it"
         for name in witness.missing(refs, (), folders)
     ]
-    return compare(chosen, sizes, refs) + unlisted
+    lost = dump_rows.missing_repositories(chosen, dumped.served(), refs)
+    return compare(chosen, sizes, refs) + unlisted + lost
 
 
 def _refs(

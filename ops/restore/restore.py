@@ -30,8 +30,8 @@ from ops.restore.staging import (
     wal_plan_lines,
     wal_source,
 )
-from ops.restore.switch import put_in_place, undo_interrupted
-from ops.stack import accounts, secrets_in_use
+from ops.restore.switch import await_old_site, put_in_place, undo_interrupted
+from ops.stack import accounts, health, secrets_in_use
 from ops.stack.maintenance import maintenance_mode
 from ops.step_timer import StepTimer
 from ops.world import World
@@ -83,11 +83,16 @@ def restore(
 
 
 def resume(site: Site, world: World, *, paths: HostPaths | None = None) -> Report:
-    """Undo the switch of an interrupted restore and remove what it fetched; without one, change nothing."""
+    """Undo the switch of an interrupted restore and remove what it fetched; without one, change nothing.
+
+    Returns when the site is served again. Raises Stranded if Gitea does not become healthy.
+    """
     paths = paths or HostPaths()
     with exclusive(paths.lock, world.clock.now(), "ops restore --resume"):
         undone = undo_interrupted(world, paths)
-        if not undone and staging_of(paths).data.exists():
+        if undone:
+            await_old_site(site, world, paths)
+        elif staging_of(paths).data.exists():
             world.tell("a restore was interrupted before its switch: removing the fetched data")
             clear_fetched(world, paths)
     summary = (
@@ -150,6 +155,7 @@ def _restore_site(site: Site, world: World, paths: HostPaths, chosen: Manifest, 
         put_in_place(site, world, paths, chosen, maintenance, timer)
     world.journal(staging.journal).close()
     paths.disk_seen.touch()
+    health.await_served(site, world)
     _finish(site, world, paths)
     seconds = round(world.clock.monotonic() - began, 2)
     facts = {

@@ -13,6 +13,9 @@ from ops.stack.maintenance import MaintenanceMode, end_maintenance
 from ops.step_timer import StepTimer
 from ops.world import World, postgres
 
+# At a boot the unit gitea-suite runs it, whose start may take three times gitea_start_seconds (600).
+_OLD_SITE_SECONDS = 300
+
 
 def put_in_place(
     site: Site, world: World, paths: HostPaths, chosen: Manifest, maintenance: MaintenanceMode, timer: StepTimer
@@ -76,6 +79,20 @@ def _put_back(site: Site, world: World, paths: HostPaths, failed: OpsError) -> O
         "restore another backup: ops backup list",
         left_as="the old site runs",
     )
+
+
+def await_old_site(site: Site, world: World, paths: HostPaths) -> None:
+    """Wait until the site that was put back is served; raises Stranded if Gitea does not become healthy."""
+    try:
+        # No migration: it ran before.
+        health.await_healthy(world, ["gitea"], project=paths.project, seconds=_OLD_SITE_SECONDS)
+    except OpsError as failed:
+        raise Stranded(
+            f"a restore was interrupted; the old site is back in its place and does not start: {failed.message}",
+            "fix the errors in docker logs of gitea, then run systemctl restart gitea-suite",
+            left_as=f"the old site is back in its place; the restored data is in {staging_of(paths).data}",
+        ) from failed
+    health.await_served(site, world)
 
 
 def undo_interrupted(world: World, paths: HostPaths) -> bool:

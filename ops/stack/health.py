@@ -26,6 +26,7 @@ CERTIFICATE_LEFT = timedelta(days=10)
 STREAM = Path(BACKUP_DIRECTORY, "wal/state.json")
 # systemd's links from a unit's name to the ID of its present invocation (systemd.exec(5), $INVOCATION_ID).
 UNITS = Path("/run/systemd/units")
+_SERVED_SECONDS = 10
 MIN_FREE_BYTES, MIN_FREE_SHARE = 5 * 2**30, 0.1
 DATA, SECRETS = Path(DATA_DIRECTORY, "gitea"), Path(SECRETS_DIRECTORY)
 EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"})
@@ -68,6 +69,24 @@ def await_healthy(world: World, services: Iterable[str], *, project: str = PROJE
             )
         if waiting:
             world.clock.sleep(1)
+
+
+def await_served(site: Site, world: World) -> None:
+    """Wait until nginx passes requests on to Gitea, and report it if it does not within ten seconds, or does not run.
+
+    nginx resolves Gitea's name every two seconds. A Gitea that was stopped is unknown to it for as long after its start, and
+    nginx answers 503.
+    """
+    began = world.clock.monotonic()
+    try:
+        while (status := world.https.request(site.domain, LOCALHOST, "GET", "/api/healthz").status) != 200:
+            if world.clock.monotonic() - began > _SERVED_SECONDS:
+                world.tell(f"nginx does not pass requests on to Gitea: it answers {status}")
+                return
+            world.clock.sleep(0.5)
+    except OpsError as error:
+        # At a boot, nginx starts later.
+        world.tell(f"nginx does not pass requests on to Gitea: {error.message}")
 
 
 def check_site(probes: Iterable[Probe]) -> Report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,6 +28,31 @@ tee "$folder/copy" | pg_restore "$@"
 code=$?
 wait
 exit $code"""
+
+TABLE, ROW, ABSENT = "= ", "+ ", "-"
+# pg_restore writes the rows as SQL: a COPY statement per table, a line per row, and a line with a backslash and a dot.
+_DUMP_ROWS = rf"""wanted=$1; shift
+exec 4>&1
+code=$({{ {{ pg_restore "$@" --file=- 2>&4; echo "$?" >&3; }} | LC_ALL=C awk -F '\t' -v wanted="$wanted" '
+BEGIN {{ n = split(wanted, pairs, " "); for (i = 1; i <= n; i++) {{ split(pairs[i], pair, "="); columns[pair[1]] = pair[2] }} }}
+!table && /^COPY public[.]/ {{
+    table = $0; sub(/^COPY public[.]/, "", table); sub(/ [(].*/, "", table); gsub(/"/, "", table)
+    names = $0; sub(/^[^(]*[(]/, "", names); sub(/[)] FROM stdin;$/, "", names); gsub(/[" ]/, "", names)
+    n = split(names, has, ","); shown = split(columns[table], want, ","); rows = 0
+    for (i = 1; i <= shown; i++) {{ at[i] = 0; for (j = 1; j <= n; j++) if (has[j] == want[i]) at[i] = j }}
+    next
+}}
+table && $0 == "\\." {{ print "{TABLE}" table " " rows; table = ""; next }}
+table {{
+    rows++
+    if (!shown) next
+    line = "{ROW}" table
+    for (i = 1; i <= shown; i++) line = line "\t" (at[i] ? $at[i] : "{ABSENT}")
+    print line
+}}' >&4; }} 3>&1)
+cat >/dev/null
+exit "$code"
+"""
 
 
 class Session:
@@ -117,10 +142,16 @@ def load(container: str, database: str, *, rights: bool = True) -> list[str]:
     ]
 
 
-def list_dump(container: str) -> list[str]:
-    """Return the command that lists the content of the dump on its standard input. It reads the input to the end."""
-    listed = 'pg_restore --list; code=$?; cat >/dev/null; exit "$code"'
-    return [*docker_exec(container, interactive=True), "sh", "-c", listed]
+def dump_rows(container: str, tables: Sequence[str], columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the command that counts the rows of tables in the dump on its standard input. It reads the input to the end.
+
+    It prints TABLE, the name and the number of rows for each table that the dump has, and for those of ``columns`` each row:
+    ROW, the table's name, and the columns as COPY writes them (tabs between), ABSENT for one that the table lacks.
+    """
+    wanted = [f"{name}={','.join(each)}" for name, each in columns.items()]
+    chosen = [f"--table={name}" for name in tables]
+    command = [*docker_exec(container, interactive=True), "sh", "-c", _DUMP_ROWS, "rows", " ".join(wanted)]
+    return [*command, "--data-only", "--schema=public", *chosen]
 
 
 def base_backup(container: str) -> list[str]:

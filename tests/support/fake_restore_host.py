@@ -81,6 +81,8 @@ class FakeRestoreHost(fakes.FakeWorld):
     # The branches that Gitea lists, one answer after the other; the last one stays.
     listed: list[dict[str, str] | None] = field(default_factory=lambda: [{"main": "0001"}])
     changed_rows: list[str] = field(default_factory=list)
+    # nginx's answers for Gitea's health, one after the other; the last one stays.
+    served: list[int] = field(default_factory=lambda: [200])
     # git cannot read a repository with this content.
     unreadable_content: str = ""
 
@@ -225,7 +227,11 @@ class FakeRestoreHost(fakes.FakeWorld):
         return []
 
     # Gitea's API.
-    def request(self, domain: str, address: str, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    def request(
+        self, domain: str, address: str, method: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        if path == "/api/healthz":
+            return Answer(self.served.pop(0) if len(self.served) > 1 else self.served[0])
         assert (method, path.lower()) == ("GET", "/api/v1/repos/a/b/branches?page=1&limit=50")
         now = self.listed.pop(0) if len(self.listed) > 1 else self.listed[0]
         document = None if now is None else [{"name": each, "commit": {"id": now[each]}} for each in now]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -17,7 +18,7 @@ from ground import aws
 from ground.container import RUN_LABEL, RunContext
 from ops.images.ops_image import OpsImage
 from tests.support import misbehaving
-from tests.support.compose_stack import lay_out
+from tests.support.compose_stack import lay_out, run
 from tests.support.misbehaving import Fault, FaultyProxy
 from tests.support.small_site import KEEPER, REPOSITORY, SmallSite, running_small_site
 
@@ -368,6 +369,35 @@ def test_a_killed_run_s_lock_does_not_stop_reading_and_is_removed_once_its_holde
 def _locks(site: SmallSite) -> list[str]:
     found = site.storage.list_objects_v2(Bucket=site.bucket, Prefix="restic/locks/").get("Contents", [])
     return [each["Key"] for each in found if not each["Key"].endswith("/")]
+
+
+def test_a_verification_compares_the_rows_of_the_stored_dump_with_the_manifest(site: SmallSite) -> None:
+    taken = site.take()
+    verified = site.ops("backup", "verify")
+    assert (verified.code, verified.document["findings"]) == (0, []), verified
+    document = site.manifest(taken)
+    document["rows"]["user"] += 1
+    site.storage.put_object(Bucket=site.bucket, Key=f"manifests/{taken}.json", Body=json.dumps(document).encode())
+    users = document["rows"]["user"]
+    differing = site.ops("backup", "verify")
+    words = f"table user has {users - 1} rows in the dump of {taken} and {users} in its manifest"
+    assert (differing.code, differing.document["findings"]) == (3, [words]), differing
+
+
+def test_a_backup_of_a_stopped_or_paused_gitea_is_whole_and_leaves_it_so(site: SmallSite) -> None:
+    site.write_issue("before the stop")
+    gitea, before = site.stack.container("gitea"), site.manifest(site.take())
+    for ways, state in ((("stop", "start"), "exited"), (("pause", "unpause"), "paused")):
+        there, back = ways
+        run("docker", there, gitea)
+        try:
+            taken = site.ops("backup", "take")
+            assert (taken.code, site.gitea_state()) == (0, state), taken
+        finally:
+            run("docker", back, gitea)
+        made = site.manifest(taken.document["identity"])
+        assert (made["rows"], made["repositories"]) == (before["rows"], before["repositories"])
+    until(lambda: site.stack.ask("/api/healthz").status == 200)
 
 
 def test_a_backup_with_a_role_that_no_longer_exists_is_restored_and_its_grants_are_reported(site: SmallSite) -> None:

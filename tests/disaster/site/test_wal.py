@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, aws_cli
 pytestmark = pytest.mark.usefixtures("by_hand", "streaming")
 
 LOSS_SECONDS = 60
+_DATA = "/srv/gitea/gitea"
 
 
 @pytest.fixture
@@ -24,12 +27,21 @@ def streaming(ssh: Ssh) -> Iterator[None]:
     assert ssh("sudo systemctl start gitea-suite-wal").returncode == 0
 
 
-def test_an_issue_that_was_written_after_the_last_backup_is_recovered_from_the_wal(
-    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str
+def test_an_issue_and_an_ssh_key_from_after_the_last_backup_are_recovered_from_the_wal(
+    site: DeployedSite, account: Account, ssh: Ssh, git: Git, repository: str, tmp_path: Path
 ) -> None:
     assert repository
     ensure_base(site, ssh)
+    # In the data of the backup: a hook with a path of another host, and the index of another moment.
+    hook = f"{_DATA}/git/repositories/{account.name}/kept.git/hooks/post-receive.d/gitea"
+    outdated, index = "exec /elsewhere/gitea hook post-receive", f"{_DATA}/gitea/indexers/of-the-backup"
+    assert ssh(f"sudo sh -c 'echo {outdated} >{hook}; mkdir -p {index}'").returncode == 0
     ops(ssh, "backup", "take")
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    public = key.with_suffix(".pub").read_text().strip()
+    added = account.session.post(f"{site.url}/api/v1/user/keys", json={"title": "later", "key": public})
+    assert added.status_code == 201
     head = head_of(site, account, "kept")
     where = f"{site.url}/api/v1/repos/{account.name}/kept/issues"
     assert account.session.post(where, json={"title": "after the backup"}).status_code == 201
@@ -44,6 +56,10 @@ def test_an_issue_that_was_written_after_the_last_backup_is_recovered_from_the_w
     ops(ssh, "restore", "--newest-database", "--yes")
     assert [each["title"] for each in account.session.get(where).json()] == ["after the backup"]
     assert head_of(site, account, "kept") == head
+    # Keys and hooks are those of the database, and the index is made again.
+    assert public.split()[1] in ssh(f"sudo cat {_DATA}/git/.ssh/authorized_keys").stdout
+    assert outdated not in ssh(f"sudo cat {hook}").stdout
+    assert ssh(f"sudo test -e {index}").returncode == 1
     assert ssh("sudo systemctl start gitea-suite-wal").returncode == 0
     await_arrival(ssh)
 

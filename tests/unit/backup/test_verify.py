@@ -24,10 +24,13 @@ NOW = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 MAIN = "ref: refs/heads/main\n0001 refs/heads/main"
 MADE = fakes.made(NOW - timedelta(minutes=10), repositories=contents.refs_from(f"= a/b.git\n{MAIN}\n"))
 SITE = fakes.site()
-LISTED = [
-    "; Archive created at ...",
-    "3401; 0 16390 TABLE DATA public user gitea",
-    "3402; 0 1 SEQUENCE SET public user_id_seq gitea",
+DUMPED = [
+    "+ user\t1\ta\tt\t0",
+    "= user 3",
+    "+ repository\t1\t7\tb\tf\t0",
+    "= repository 1",
+    "+ repo_unit\t7\t1",
+    "= repo_unit 1",
 ]
 DATA = "/srv/gitea/.moment/gitea"
 
@@ -39,7 +42,7 @@ class VerifiedSite(fakes.FakeWorld):
     damaged: dict[str, int] = field(default_factory=dict)
     checked: list[tuple[str, str, bool]] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
-    listed: list[str] = field(default_factory=lambda: list(LISTED))
+    dumped: list[str] = field(default_factory=lambda: list(DUMPED))
     repositories: dict[str, str] = field(default_factory=lambda: {"a/b.git": MAIN})
     # Repositories that the listing loses, as one through a rotated log did.
     unlisted: frozenset[str] = frozenset()
@@ -109,10 +112,10 @@ class Repository:
             (target / "git/repositories" / each / "HEAD").touch()
 
     def dump_into(self, snapshot: str, filename: str, argv: Sequence[str], hear: Callable[[str], None]) -> None:
-        assert "pg_restore --list" in argv[-1]
+        assert {"--data-only", "--table=repository", "--table=user"} <= set(argv)
         if self.damaged_now("dump"):
             raise OpsError("pg_restore: error: input file does not appear to be a valid archive")
-        for line in self.site.listed:
+        for line in self.site.dumped:
             hear(line)
 
 
@@ -167,8 +170,16 @@ def test_a_concurrent_prune_does_not_count_as_damage(site: VerifiedSite, paths: 
         ({"sizes": {"configuration": 1001}}, f"configuration of {MADE.identity} has 1001 bytes of 1000"),
         ({"sizes": {"data": 1001}}, f"data of {MADE.identity} has 1001 bytes of 1000"),
         ({"sizes": {"data": 0}}, f"data of {MADE.identity} has 0 bytes of 1000"),
-        ({"listed": LISTED[:1]}, f"table user is not in the dump of {MADE.identity}"),
-        ({"listed": []}, f"table user is not in the dump of {MADE.identity}"),
+        ({"dumped": [DUMPED[0], *DUMPED[2:]]}, f"table user is not in the dump of {MADE.identity}"),
+        ({"dumped": []}, f"table user is not in the dump of {MADE.identity}"),
+        (
+            {"dumped": [each.replace("= user 3", "= user 2") for each in DUMPED]},
+            f"table user has 2 rows in the dump of {MADE.identity} and 3 in its manifest",
+        ),
+        (
+            {"dumped": [*DUMPED, "+ repository\t1\t8\tlost\tf\t0", "+ repo_unit\t8\t1"]},
+            f"repository a/lost.git is in the dump of {MADE.identity} and not in its data",
+        ),
         ({"repositories": {}}, f"repository a/b.git of {MADE.identity} is only in its manifest"),
         (
             {"repositories": {"a/b.git": MAIN, "a/c.git": MAIN}},
@@ -212,7 +223,7 @@ def test_a_manifest_with_fewer_repositories_than_the_table_fails_its_verificatio
     site: VerifiedSite, paths: HostPaths, changes: dict[str, Any], words: str
 ) -> None:
     site.aws.stored[manifest.key_of(MADE.identity)] = manifest.to_json(replace(MADE, **changes))
-    site.listed.append("3403; 0 2 TABLE DATA public repository gitea")
+    site.dumped[3] = "= repository 13"
     report = verify.verify(SITE, site, paths=paths)  # type: ignore[arg-type]
     (line,) = report.lines
     assert words in line

@@ -20,7 +20,7 @@ from ops.restore import restore
 from ops.restore.plan import RestoreRequest
 from ops.restore.staging import ASIDE, STAGED
 from ops.stack import accounts
-from tests.support.fake_restore_host import MADE, REFS, SITE, FakeRestoreHost
+from tests.support.fake_restore_host import MADE, REFS, SITE, FakeRestoreHost, Killed
 
 OTHER = {name: Part(f"remote-{name}-2", f"local-{name}-2", 1000) for name in manifest.PARTS}
 
@@ -289,6 +289,65 @@ def test_the_next_run_puts_a_site_back_that_could_not_be_put_back(
     assert "ops restore --resume" in stranded.value.hint
     assert host.resume().changed
     assert (host.content(), host.running, host.databases["gitea"]) == ("now", True, "now")
+
+
+def kill_in_its_switch(host: FakeRestoreHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill a restore before it renames the first folder."""
+
+    def die(*_: Any) -> None:
+        host.dies_before = len(host.actions)
+        host.action("rename")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host, "rename", die)
+        with pytest.raises(Killed):
+            host.ops()
+
+
+def test_resume_waits_for_the_old_site_and_reports_one_that_does_not_start(
+    host: FakeRestoreHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_in_its_switch(host, monkeypatch)
+    host.comes_up, began = (lambda content: False), host.clock.monotonic()
+    with pytest.raises(Stranded, match="the old site is back in its place and does not start") as stranded:
+        host.resume()
+    assert "systemctl restart gitea-suite" in stranded.value.hint
+    assert 300 < host.clock.monotonic() - began < 310
+    assert host.content() == "now"
+    host.comes_up = lambda content: True
+    assert not host.resume().changed
+
+
+def test_a_restore_and_its_resume_end_when_nginx_passes_requests_on(
+    host: FakeRestoreHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[list[int]] = []
+    monkeypatch.setattr(accounts, "ensure_admin", lambda *_: left.append(list(host.served)))
+    host.served = [503, 503, 200]
+    host.ops()
+    # Before the administrator signs in: a 503 is not a wrong password.
+    assert left == [[200]]
+    kill_in_its_switch(host, monkeypatch)
+    host.served = [503, 503, 200]
+    assert host.resume().changed
+    assert host.served == [200]
+
+
+def test_an_nginx_that_does_not_answer_for_gitea_is_reported_and_does_not_stop_a_restore(
+    host: FakeRestoreHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.served = [503]
+    assert host.ops().changed
+    assert "nginx does not pass requests on to Gitea: it answers 503" in host.progress
+
+    def refuse(*_: Any) -> Any:
+        raise OpsError("connection refused")
+
+    monkeypatch.setattr(host, "request", refuse)
+    began = host.clock.monotonic()
+    assert host.ops().changed
+    assert host.clock.monotonic() - began < 5
+    assert "nginx does not pass requests on to Gitea: connection refused" in host.progress
 
 
 def test_the_secret_key_of_a_backup_is_written_to_a_file_for_root_and_not_printed(host: FakeRestoreHost) -> None:
