@@ -188,7 +188,11 @@ class Replay:
         return _difference("body", shape_of(document), answer["shape"])
 
     def _masked(self, text: str) -> str:
-        for found, mask in ((self.database, "DBHOST"), (f"{self.gitea.address}:3000", DOMAIN), (self.gitea.address, "ADDRESS")):
+        for found, mask in (
+            (self.database, "DBHOST"),
+            (f"{self.gitea.address}:3000", DOMAIN),
+            (self.gitea.address, "ADDRESS"),
+        ):
             text = text.replace(found, mask)
         return _TIME.sub("TIME", text)
 
@@ -302,8 +306,5 @@ def _without_numbers(text: str) -> str:
 
 
 HEADERS = frozenset(
-    name
-    for version in VERSIONS
-    for each in load(version, "http")
-    for name in each["answer"].get("headers", {})
+    name for version in VERSIONS for each in load(version, "http") for name in each["answer"].get("headers", {})
 )
