@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from ops.config.compose_files import doctor_command
 from tests.support.gitea_contract import (
     ADMIN,
     METRICS_TOKEN,
@@ -475,6 +476,9 @@ class TestRepositories:
         assert code == 0
         assert "ERROR" not in output
         assert "All done (checks: 2)." in output
+        # Those that ops names.
+        code, output = gitea.run("doctor", "check", "--run", doctor_command().rpartition(" ")[2])
+        assert (code, "All done (checks: 2)." in output) == (0, True)
         # Before 1.27, five run by default.
         assert gitea.run("doctor", "check") == (0, "\nAll done (checks: 0).\n")
 

@@ -12,6 +12,7 @@ import pytest
 from tests.support.gitea_contract import METRICS_TOKEN, Bench, Fleet, Gitea, Postgres, Worktree, eventually, executed
 from tests.support.recordings import DOMAIN, VERSIONS, Compared, Replay, faults, load, unserved
 
+Image = Callable[[str], str]
 # The image whose program answers as each recorded version does, when its file VERSION names it.
 IMAGE_TAG = "1.27.3"
 _SETTINGS = {
@@ -48,13 +49,16 @@ def of_version(fleet: Fleet, version: str, database: str = "", volume: str = "")
     return fleet.healthy(IMAGE_TAG, environment=_SETTINGS, entrypoint=entry, database=database, volume=volume)
 
 
+@pytest.fixture(scope="module")
+def postgres(bench: Bench, postgres_image: str) -> Postgres:
+    """A server with one database per version."""
+    return Postgres.on(bench, postgres_image, "recorded")
+
+
 @pytest.fixture(scope="module", params=VERSIONS)
-def fleet(
-    request: pytest.FixtureRequest, bench: Bench, postgres_image: str, gitea_image: Callable[[str], str]
-) -> tuple[str, Fleet]:
-    """A recorded version, and a server for it."""
-    version = str(request.param)
-    return version, Fleet(bench, Postgres.on(bench, postgres_image, f"recorded-{version}"), gitea_image)
+def fleet(request: pytest.FixtureRequest, bench: Bench, postgres: Postgres, gitea_image: Image) -> tuple[str, Fleet]:
+    """A recorded version, and the images for it."""
+    return str(request.param), Fleet(bench, postgres, gitea_image)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +151,17 @@ def test_it_stops_dies_and_refuses_a_newer_database_as_recorded(fleet: tuple[str
     code, output = idle.run("migrate")
     idle.remove()
     assert (code, "\n".join(refusal) in output) == (recorded["migrate_on_newer_database"]["exit"], True)
+
+
+def test_a_start_can_be_made_as_slow_as_a_real_one(bench: Bench, postgres: Postgres, gitea_image: Image) -> None:
+    seconds = load("1.27.0", "other")["second_start_seconds"]
+    slow = Fleet(bench, postgres, gitea_image).start(
+        IMAGE_TAG, environment={"GITEA_STANDIN_START_SECONDS": str(seconds)}
+    )
+    eventually(lambda: "Starting Gitea" in slow.logs())
+    began = time.monotonic()
+    eventually(lambda: slow.health() == 200)
+    assert seconds - 1 < time.monotonic() - began < seconds + 10
 
 
 def _exit_code(gitea: Gitea) -> int:

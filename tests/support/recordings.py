@@ -148,22 +148,25 @@ class Replay:
             options["auth"] = tuple(request["basic_auth"])
         if "json" in request:
             options["json"] = json.loads(json.dumps(request["json"]).replace("PUBLIC-KEY", self.work.public_key))
-        if name == "LFS batch, upload":
-            options["json"]["objects"] = [{"oid": _OID, "size": len(_LFS_CONTENT)}]
-        if name == "LFS upload":
-            options |= {"data": _LFS_CONTENT, "auth": (ADMIN, PASSWORD)}
         if "body_bytes" in request:
             options["data"] = bytes(request["body_bytes"])
         if "multipart" in request:
             options["files"] = {part: (file, _content_of(file)) for part, file in request["multipart"].items()}
-        url = f"{self.gitea.url}{request['path'].replace('OID', _OID)}"
         if "form" in request:
-            # The session looks for cookies by the name in this header.
-            self._browser.get(f"{self.gitea.url}/user/login", headers={"Host": DOMAIN}, timeout=20)
-            given = {"password": PASSWORD, "_csrf": self._browser.cookies.get("_csrf", "")}
-            options["data"] = {field: given.get(field, value) for field, value in request["form"].items()}
+            options["data"] = self._filled_in(request["form"])
+        if name == "LFS batch, upload":
+            options["json"]["objects"] = [{"oid": _OID, "size": len(_LFS_CONTENT)}]
+        if name == "LFS upload":
+            options |= {"data": _LFS_CONTENT, "auth": (ADMIN, PASSWORD)}
+        url = f"{self.gitea.url}{request['path'].replace('OID', _OID)}"
         send = self._browser.request if name in _BROWSER else requests.request
         return send(request["method"], url, stream=True, allow_redirects=False, timeout=30, **options)
+
+    def _filled_in(self, form: Mapping[str, str]) -> dict[str, str]:
+        # The session looks for cookies by the name in this header.
+        self._browser.get(f"{self.gitea.url}/user/login", headers={"Host": DOMAIN}, timeout=20)
+        given = {"password": PASSWORD, "_csrf": self._browser.cookies.get("_csrf") or ""}
+        return {name: given.get(name, value) for name, value in form.items()}
 
     def _headers(self, name: str, request: Mapping[str, Any]) -> dict[str, str]:
         secret = {

@@ -108,12 +108,12 @@ def list_users(arguments: list[str]) -> int:
     parser = _Parser(prog="gitea admin user list", allow_abbrev=False)
     parser.add_boolean("--admin")
     admins_alone = parser.parse_args(arguments).admin
-    rows = [["ID", "Username", "Email", "IsActive", *([] if admins_alone else ["IsAdmin", "2FA"])]]
+    rows = [["ID", "Username", "Email", "IsActive", "IsAdmin", "2FA"][: 4 if admins_alone else 6]]
     with _opened() as (_, database):
         for user in accounts.all_users(database):
-            flags = [user.is_active] if admins_alone else [user.is_active, user.is_admin, False]
             if user.is_admin or not admins_alone:
-                rows.append([str(user.id), user.name, user.email, *(str(flag).lower() for flag in flags)])
+                flags = [str(flag).lower() for flag in (user.is_active, user.is_admin, False)]
+                rows.append([str(user.id), user.name, user.email, *flags][: len(rows[0])])
     # Like Go's tabwriter: cells at least five wide, one blank between them.
     widths = [max(5, *(len(cell) + 1 for cell in column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import keys, repositories
+from . import hooks, keys, repositories
 from .database import Database, DatabaseError
 from .errors import CommandError
 from .migrations import current_version
@@ -23,11 +23,12 @@ _NAMED = '\x1b[0m{:<26}\x1b[0m  "{}"'
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its name for --run, its title, and the function that returns its findings."""
+    """One check: its name for --run, its title, the function that returns its findings, and whether it runs by default."""
 
     name: str
     title: str
     find: Callable[[Settings, Database], list[Finding]]
+    by_default: bool = True
 
 
 def check(arguments: list[str]) -> int:
@@ -57,7 +58,7 @@ def _chosen(everything: bool, names: list[str]) -> list[Check]:
         raise CommandError(f"unknown checks: {','.join(sorted(unknown))}")
     # Without names, 1.27 and later check nothing.
     by_default = not names and not installed_release().since(1, 27)
-    return [each for each in _CHECKS if everything or by_default or each.name in names]
+    return [each for each in _CHECKS if everything or (by_default and each.by_default) or each.name in names]
 
 
 def _paths(settings: Settings, _database: Database) -> list[Finding]:
@@ -107,6 +108,12 @@ def _heads(settings: Settings, database: Database) -> list[Finding]:
     return [*findings, ("C", f"Default branches are broken for {len(broken)}/{len(found)} repos")]
 
 
+def _hooks(settings: Settings, database: Database) -> list[Finding]:
+    found = [repositories.path_of(settings, each) for each in repositories.everything(database)]
+    missing = [folder for folder in found if not hooks.written(folder, settings.path)]
+    return [("W", f"hooks of {folder} are out of date") for folder in missing]
+
+
 def _has_head(folder: Path) -> bool:
     done = subprocess.run(
         ["git", "-C", str(folder), "rev-parse", "-q", "--verify", "HEAD"], capture_output=True, check=False
@@ -119,5 +126,6 @@ _CHECKS = (
     Check("check-db-version", "Check Database Version", _version),
     Check("check-user-type", "Check if user with wrong type exist", _types),
     Check("authorized-keys", "Check if OpenSSH authorized_keys file is up-to-date", _authorized_keys),
+    Check("hooks", "Check if hook files are up-to-date and executable", _hooks, by_default=False),
     Check("synchronize-repo-heads", "Synchronize repo HEADs", _heads),
 )

@@ -32,8 +32,10 @@ def complete(release: Release, request: Request, response: Response) -> Response
 
 def set_cookie(response: Response, name: str, value: str, max_age: int | None = None, *, secure: bool = False) -> None:
     """Sets a cookie as Gitea does."""
-    options = {"max_age": max_age, "secure": secure, "httponly": True, "samesite": "Lax", "sync_expires": False}
-    response.headers.add("Set-Cookie", dump_cookie(name, value, path="/", **options))
+    cookie = dump_cookie(
+        name, value, max_age, path="/", secure=secure, httponly=True, samesite="Lax", sync_expires=False
+    )
+    response.headers.add("Set-Cookie", cookie)
 
 
 def _api(release: Release, response: Response) -> None:

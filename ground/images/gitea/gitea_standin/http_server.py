@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -150,27 +150,43 @@ class _Handler(WSGIRequestHandler):
         self.close_connection |= bool(environ["wsgi.input"].read(1))
 
     def _send(self, head: _Head, pieces: Iterable[bytes]) -> None:
-        names = {name.lower() for name, _ in head.headers}
-        upgraded = head.status == HTTPStatus.SWITCHING_PROTOCOLS
-        delimited = self.command == "HEAD" or head.status == 204 or "content-length" in names
-        chunked = not (delimited or upgraded) and self.request_version != "HTTP/1.0"
+        if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._send_upgraded(head, pieces)
+            return
+        delimited = self.command == "HEAD" or head.names_the_end
+        chunked = not delimited and self.request_version != "HTTP/1.0"
         self.close_connection |= self.server.stopping.is_set() or not (delimited or chunked)
         extra = {"Transfer-Encoding": "chunked"} if chunked else {}
-        extra |= {"Connection": "close"} if self.close_connection and not upgraded else {}
+        self._send_head(head, extra | ({"Connection": "close"} if self.close_connection else {}))
+        for piece in _chunks(pieces) if chunked else pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()
+        self.wfile.flush()
+
+    def _send_upgraded(self, head: _Head, pieces: Iterable[bytes]) -> None:
+        # The connection belongs to the other protocol until its end.
+        self.close_connection = True
+        self._send_head(head, {})
+        self.wfile.flush()
+        for piece in pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()
+
+    def _send_head(self, head: _Head, extra: Mapping[str, str]) -> None:
         self.send_response_only(head.status, head.status.phrase)
         for name, value in [("Date", self.date_time_string()), *extra.items(), *head.headers]:
             self.send_header(name, value)
         self.end_headers()
-        if upgraded:
-            self.wfile.flush()
-        for piece in filter(None, pieces):
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            self.wfile.flush()
-        self.wfile.write(b"0\r\n\r\n" if chunked else b"")
-        self.wfile.flush()
 
     def log(self, type: str, message: str, *args: Any) -> None:
         """Nothing: `run_wsgi` logs requests in Gitea's format."""
+
+
+def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    # An empty piece would end the response.
+    for piece in filter(None, pieces):
+        yield b"%x\r\n%b\r\n" % (len(piece), piece)
+    yield b"0\r\n\r\n"
 
 
 class _Head:
@@ -178,6 +194,10 @@ class _Head:
 
     status: HTTPStatus
     headers: list[tuple[str, str]]
+
+    @property
+    def names_the_end(self) -> bool:
+        return self.status == HTTPStatus.NO_CONTENT or any(name.lower() == "content-length" for name, _ in self.headers)
 
     def start_response(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
         self.status, self.headers = HTTPStatus(int(status[:3])), headers

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from werkzeug.datastructures import Authorization
+
 from .accounts import WrongPasswordError, check_password, find_token, user_of_id
 from .context import Identity, Instance
 from .credentials import looks_like_token
@@ -37,17 +39,21 @@ def _refuse(release: Release, reason: str) -> NoReturn:
 def _identified(instance: Instance, request: Request) -> Identity | None:
     given, database = request.authorization, instance.database
     if request.headers.get("Authorization", "").lower().startswith("basic "):
-        try:
-            return _from_basic(database, (given and given.username) or "", (given and given.password) or "")
-        except WrongPasswordError as error:
-            _refuse(instance.release, str(error))
+        return _from_pair(instance, given)
     if given and given.type in {"token", "bearer"}:
-        return _from_token(database, given.token or "") or _refuse(
-            instance.release, "user does not exist [uid: 0, name: ]"
-        )
+        found = _from_token(database, given.token or "")
+        return found or _refuse(instance.release, "user does not exist [uid: 0, name: ]")
     number = instance.sessions.get(request.cookies.get(SESSION_COOKIE, ""))
     user = user_of_id(database, number) if number else None
     return Identity(user, "session") if user else None
+
+
+def _from_pair(instance: Instance, given: Authorization | None) -> Identity:
+    login, password = (given.username or "", given.password or "") if given else ("", "")
+    try:
+        return _from_basic(instance.database, login, password)
+    except WrongPasswordError as error:
+        _refuse(instance.release, str(error))
 
 
 def allows(identity: Identity, method: str, path: str) -> bool:
