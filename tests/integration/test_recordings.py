@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from ground.image_set import ImageSet
 from tests.support.gitea_contract import METRICS_TOKEN, Bench, Fleet, Gitea, Postgres, Worktree, eventually, executed
 from tests.support.recordings import DOMAIN, VERSIONS, Compared, Replay, faults, load, unserved
 
@@ -47,6 +48,13 @@ def of_version(fleet: Fleet, version: str, database: str = "", volume: str = "")
     command = f"echo {version} >/app/gitea/VERSION; exec /usr/bin/entrypoint"
     entry = ["sh", "-c", command]
     return fleet.healthy(IMAGE_TAG, environment=_SETTINGS, entrypoint=entry, database=database, volume=volume)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_in(built: ImageSet) -> None:
+    """The stand-in, which is not among upstream's images: there, nothing is to be compared."""
+    if built.name == "upstream":
+        pytest.skip("upstream's images have no stand-in")
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +98,8 @@ def test_every_recorded_request_is_answered_as_recorded_or_listed(replayed: Repl
 
 def test_tables_have_the_recorded_columns_types_and_constraints(replayed: Replayed) -> None:
     recorded = load(replayed.version, "database")["columns"]
+    assert len(set(recorded) & {table for table, _ in replayed.columns}) >= 16
     own = {(entry["table"], column) for entry in unserved()["columns"] for column in entry["columns"]}
-    # The column's own default needs no NOT NULL to be the same.
     different = {
         f"{table}.{column}": (kind, recorded[table].get(column))
         for (table, column), kind in replayed.columns.items()
