@@ -372,6 +372,23 @@ class TestRepositories:
         worktree.git("push", "-q", gitea.git_url(name), ":side")
         assert set(_branches(gitea, name)) == {"main", "third"}
 
+    def test_only_a_new_branch_ends_that_a_repository_counts_as_empty(
+        self, gitea: Gitea, worktree: Worktree, postgres: Postgres
+    ) -> None:
+        # A restored backup has such a row, if the queue still held the first push.
+        name = gitea.create_repository("counts-as-empty")
+        worktree.commit("a", b"a")
+        worktree.git("push", "-q", gitea.git_url(name), "main")
+        eventually(lambda: bool(_branches(gitea, name)), 10)
+        empty = "UPDATE repository SET is_empty = true WHERE lower_name = 'counts-as-empty'"
+        postgres.sql(gitea.database, empty)
+        worktree.commit("b", b"b")
+        worktree.git("push", "-q", gitea.git_url(name), "main")
+        assert gitea.run("manager", "flush-queues") == (0, "Flushed\n")
+        assert gitea.api("GET", f"/repos/{name}/branches").json() is None
+        worktree.git("push", "-q", gitea.git_url(name), "main:side")
+        eventually(lambda: set(_branches(gitea, name)) == {"main", "side"}, 10)
+
     def test_a_push_without_valid_credentials_or_permission_is_refused(self, gitea: Gitea, worktree: Worktree) -> None:
         name = gitea.create_repository("guarded", auto_init=True)
         gitea.create_user("visitor")

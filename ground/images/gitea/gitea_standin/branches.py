@@ -64,16 +64,19 @@ def write(database: Database, settings: Settings, repository: Repository, refs: 
             database.execute(statement, now, repository.id, name)
 
 
-def finish_push(database: Database, settings: Settings, repository: Repository, refs: list[str]) -> None:
-    """The queued part of a push: the repository's row (time, default branch, not empty) and the rows of tags."""
+def finish_push(database: Database, settings: Settings, repository: Repository, refs: Mapping[str, str]) -> None:
+    """The queued part of a push: the repository's row (time, default branch, not empty) and the rows of tags.
+
+    `refs` have their old commits. As in Gitea, only a branch that is new ends a repository's being empty.
+    """
     default = repository.default_branch
-    pushed = [ref.removeprefix(_HEADS) for ref in refs if ref.startswith(_HEADS)]
-    if repository.is_empty and pushed and default not in pushed:
-        default = pushed[0]
+    new = [ref.removeprefix(_HEADS) for ref, old in refs.items() if ref.startswith(_HEADS) and not old.strip("0")]
+    if repository.is_empty and new and default not in new:
+        default = new[0]
         git.run(settings.data_directory, path_of(settings, repository), "symbolic-ref", "HEAD", _HEADS + default)
     database.execute(
         "UPDATE repository SET updated_unix = %s, default_branch = %s, is_empty = is_empty AND NOT %s WHERE id = %s",
-        *(int(time.time()), default, bool(pushed), repository.id),
+        *(int(time.time()), default, bool(new), repository.id),
     )
     _write_tags(database, settings, repository, [ref.removeprefix(_TAGS) for ref in refs if ref.startswith(_TAGS)])
 

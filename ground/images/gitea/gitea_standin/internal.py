@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections.abc import Iterable
 
 from werkzeug import Response
 from werkzeug.exceptions import abort
@@ -69,7 +70,7 @@ def before_push(context: Context) -> Response:
 def after_push(context: Context) -> Response:
     """200 when the pushed branches have their rows, with the lines for the user; the rest waits in the queue."""
     repository, _ = _pushed(context)
-    refs = [str(ref) for ref in context.request.document().get("refs", [])]
+    refs = {str(ref): str(old) for ref, old in context.request.document().get("refs", {}).items()}
     branches.write(context.database, context.settings, repository, refs)
     context.instance.pushes.put(repository.id, refs)
     return json_response({"lines": _lines(context, repository, refs)})
@@ -84,7 +85,8 @@ def runner_token(context: Context) -> Response:
     return json_response({"token": row["token"]})
 
 
-def _lines(context: Context, repository: Repository, refs: list[str]) -> list[str]:
+def _lines(context: Context, repository: Repository, refs: Iterable[str]) -> list[str]:
+    refs = list(refs)
     if not context.instance.release.since(1, 27):
         return [f". Processing {len(refs)} references", f"Processed {len(refs)} references in total"]
     lines = []

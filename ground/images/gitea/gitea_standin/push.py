@@ -41,7 +41,7 @@ def hook(arguments: list[str]) -> int:
     if name == "update" or not os.environ.get("GITEA_REPO_ID"):
         return 0
     query = f"?repo={os.environ['GITEA_REPO_ID']}&user={os.environ.get('GITEA_PUSHER_ID', '0')}"
-    refs = [line.split()[2] for line in sys.stdin if len(line.split()) == 3]
+    refs = {ref: old for old, _, ref in (line.split() for line in sys.stdin if len(line.split()) == 3)}
     try:
         answer = _ask("POST", f"/hook/{name}{query}", {"refs": refs})
     except (_RefusedError, CommandError) as error:

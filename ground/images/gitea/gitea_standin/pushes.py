@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from . import log
 
 # How long an item waits at least, so that tests see what real Gitea shows under load.
 _DELAY_SECONDS = 0.3
-Handle = Callable[[int, list[str]], None]
+Handle = Callable[[int, dict[str, str]], None]
 
 
 class PushQueue:
-    """Pushes that have ended and are not yet entered: the number of the repository and the references, oldest first."""
+    """Pushes that have ended and are not yet entered: the repository's number and the references with their old commits."""
 
     def __init__(self, folder: Path, handle: Handle) -> None:
         self._folder, self._handle = folder, handle
@@ -27,15 +27,15 @@ class PushQueue:
         self._folder.mkdir(parents=True, exist_ok=True)
         threading.Thread(target=self._run, daemon=True).start()
 
-    def put(self, repository: int, refs: Sequence[str]) -> None:
+    def put(self, repository: int, refs: Mapping[str, str]) -> None:
         """Adds a push."""
         path = self._folder / f"push_update-{time.time_ns()}-{threading.get_ident()}.json"
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps([repository, list(refs)]))
+        draft.write_text(json.dumps([repository, refs]))
         draft.replace(path)
 
     def flush(self, older_than: float = 0.0) -> None:
-        """Enters every push that has waited for so many seconds."""
+        """Enters every push that has waited for so many seconds, oldest first."""
         with self._one_at_a_time:
             for path in sorted(self._folder.glob("push_update-*.json")):
                 if time.time() - path.stat().st_mtime >= older_than:

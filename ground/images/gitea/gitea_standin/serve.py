@@ -79,7 +79,7 @@ def _serve_installed(settings: Settings, release: Release) -> None:
     database.close()
 
 
-def _enter(database: Database, settings: Settings, number: int, refs: list[str]) -> None:
+def _enter(database: Database, settings: Settings, number: int, refs: dict[str, str]) -> None:
     repository = repositories.of_id(database, number)
     if repository is not None:
         branches.finish_push(database, settings, repository, refs)
