@@ -253,6 +253,7 @@ def ssh(site: DeployedSite, ssh_config: Path) -> Ssh:
 def head_of(site: DeployedSite, account: Account, repository: str) -> str:
     """Return the head commit of the main branch of an account's repository."""
     answer = account.session.get(f"{site.url}/api/v1/repos/{account.name}/{repository}/branches/main")
+    assert answer.status_code == 200, f"{answer.status_code}: {answer.text[:500]}"
     return str(json.loads(answer.text)["commit"]["id"])
 
 

@@ -59,10 +59,9 @@ def run_context(docker_client: docker.DockerClient) -> Iterator[RunContext]:
 @pytest.fixture(scope="session")
 def mirror(run_context: RunContext, built: ImageSet) -> str:
     """The URL of a registry instead of Docker Hub, with one image under two names and one of the stack."""
-    url = registry.start(run_context, built.local("registry"))
     door, sink = image_set.pinned()["DOOR_IMAGE"], built.local("mail")
-    registry.push(run_context, {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink})
-    return url
+    references = {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink}
+    return registry.start(run_context, built.local("registry"), references)
 
 
 @pytest.fixture
