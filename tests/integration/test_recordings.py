@@ -80,6 +80,9 @@ def replayed(fleet: tuple[str, Fleet], tmp_path_factory: pytest.TempPathFactory)
         seen["metrics"] = gitea.get("/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"}).text
         seen["keys"] = executed(gitea.container, ["cat", "/data/git/.ssh/authorized_keys"])[1]
         server.container.stop(timeout=10)
+        # The engine forgets the name a moment after the stop, and the stand-in a used connection after a second.
+        eventually(lambda: executed(gitea.container, ["getent", "hosts", server.host])[0] != 0)
+        time.sleep(1)
 
     replay = Replay(version, gitea, Worktree.at(tmp_path_factory.mktemp("recorded") / "work"), server.host)
     results = replay.run(stop_database)

@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from tests.support.gitea_contract import METRICS_TOKEN, Gitea, Worktree
+from tests.support.gitea_contract import METRICS_TOKEN, Gitea, Worktree, execute
 
 DATA = Path(__file__).parents[1] / "data/recordings"
 VERSIONS = tuple(sorted(each.name for each in DATA.iterdir() if each.is_dir()))
@@ -100,11 +100,15 @@ class Replay:
     work: Worktree
     database: str
     results: list[Compared] = field(default_factory=list)
+    _address: str = ""
+    _url: str = ""
     _token: str = ""
     _browser: requests.Session = field(default_factory=requests.Session)
 
     def run(self, stop_database: Callable[[], None]) -> tuple[Compared, ...]:
         """Send every request; the last ones come after `stop_database`."""
+        # Asked once: each time is a request to the engine.
+        self._address, self._url = self.gitea.address, self.gitea.url
         http, commands = load(self.version, "http"), load(self.version, "commands")
         accounts = _index(commands, "a token from the command line") + 1
         first_git, away = _index(http, "info/refs, protocol 2"), _index(http, "health, database away")
@@ -158,13 +162,13 @@ class Replay:
             options["json"]["objects"] = [{"oid": _OID, "size": len(_LFS_CONTENT)}]
         if name == "LFS upload":
             options |= {"data": _LFS_CONTENT, "auth": (ADMIN, PASSWORD)}
-        url = f"{self.gitea.url}{request['path'].replace('OID', _OID)}"
+        url = f"{self._url}{request['path'].replace('OID', _OID)}"
         send = self._browser.request if name in _BROWSER else requests.request
         return send(request["method"], url, stream=True, allow_redirects=False, timeout=30, **options)
 
     def _filled_in(self, form: Mapping[str, str]) -> dict[str, str]:
         # The session looks for cookies by the name in this header.
-        self._browser.get(f"{self.gitea.url}/user/login", headers={"Host": DOMAIN}, timeout=20)
+        self._browser.get(f"{self._url}/user/login", headers={"Host": DOMAIN}, timeout=20)
         given = {"password": PASSWORD, "_csrf": self._browser.cookies.get("_csrf") or ""}
         return {name: given.get(name, value) for name, value in form.items()}
 
@@ -193,8 +197,8 @@ class Replay:
     def _masked(self, text: str) -> str:
         for found, mask in (
             (self.database, "DBHOST"),
-            (f"{self.gitea.address}:3000", DOMAIN),
-            (self.gitea.address, "ADDRESS"),
+            (f"{self._address}:3000", DOMAIN),
+            (self._address, "ADDRESS"),
         ):
             text = text.replace(found, mask)
         return _TIME.sub("TIME", text)
@@ -213,7 +217,7 @@ class Replay:
     def _git(self, recorded: Mapping[str, Any]) -> Compared:
         folder, name = self.work.folder.parent, recorded["name"]
         argv = [
-            each.replace(DOMAIN, f"{self.gitea.address}:3000").replace("ADDRESS", self.gitea.address)
+            each.replace(DOMAIN, f"{self._address}:3000").replace("ADDRESS", self._address)
             for each in recorded["command"]
         ]
         argv = [each.replace("WORK", str(folder)) for each in argv]
@@ -222,7 +226,7 @@ class Replay:
             work = Worktree(folder / "ks", self.work.environment)
             work.commit("more", b"more")
         if argv[0] == "ssh":
-            argv = [*self._ssh(unknown=name == "ssh, unknown key"), f"git@{self.gitea.address}", *argv[2:]]
+            argv = [*self._ssh(unknown=name == "ssh, unknown key"), f"git@{self._address}", *argv[2:]]
         done = subprocess.run(
             argv,
             cwd=work.folder,
@@ -249,10 +253,10 @@ class Replay:
         return _without_numbers(self._masked(text.replace(str(self.work.folder.parent), "WORK")))
 
     def _command(self, recorded: Mapping[str, Any]) -> Compared:
-        done: Any = self.gitea.container.exec_run(recorded["command"], user=recorded["user"], demux=True)
-        out, err = (self._masked_command((each or b"").decode()) for each in done.output)
+        done = execute(self.gitea.container, recorded["command"], recorded["user"])
+        out, err = self._masked_command(done.stdout), self._masked_command(done.stderr)
         expected = (recorded["exit"], *(self._masked_command(recorded[stream]) for stream in ("stdout", "stderr")))
-        return Compared("commands", recorded["name"], _different_run((int(done.exit_code), out, err), expected))
+        return Compared("commands", recorded["name"], _different_run((done.returncode, out, err), expected))
 
     def _masked_command(self, text: str) -> str:
         text = _LOG_HEAD.sub("LOG ", self._masked(text))
