@@ -19,6 +19,7 @@ from requests import RequestException
 from ops.errors import OpsError, Unavailable
 from ops.model import UnitRun
 from ops.world import container_script, unit_runs
+from ops.world.process import Processes
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
@@ -95,17 +96,16 @@ class Containers:
     ) -> Ran:
         """Run a command inside the running container of a service and return its exit code and output, errors included.
 
+        The command line has only the names of ``environment``'s variables, so their values do not show in the process list.
         Raises OpsError when the service has no running container.
         """
         with _translated_errors():
             container = self._running(project, service)
-            code, output = container.exec_run(list(argv), user=user, environment=dict(environment or {}))
-        if code is None:
-            raise OpsError(
-                f"the output of {argv[0]} in {service} ended before the program did",
-                "look at journalctl --unit docker, then run the command again",
-            )
-        return Ran(int(code), output.decode("utf-8", "replace"))
+        # Not docker-py's exec_run, which loses what arrives together with the response's headers.
+        variables = [word for name in environment or {} for word in ("--env", name)]
+        command = ["docker", "exec", f"--user={user}", *variables, str(container.id), *argv]
+        done = Processes().run(command, environment=environment, complete=True)
+        return Ran(done.code, done.output)
 
     def restart(self, project: str, service: str) -> None:
         """Restart the container of a service, with its own stop time-out.

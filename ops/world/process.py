@@ -128,10 +128,12 @@ class Processes:
         directory: Path | None = None,
         environment: Mapping[str, str] | None = None,
         tell: Tell | None = None,
+        complete: bool = False,
     ) -> Finished:
         """Run a program to its end and return how it ended; each line of its output goes to ``tell`` at once.
 
-        ``environment`` is added to the variables that ops/world/environment.py keeps. Standard output and standard error are one stream.
+        ``environment`` is added to the variables that ops/world/environment.py keeps. Standard output and standard error are one stream,
+        of which the last lines are returned, or with ``complete`` every line.
         Raises Unavailable when the program is not installed.
         """
         lines: list[str] = []
@@ -143,7 +145,7 @@ class Processes:
 
         process = self._started(argv, directory, environment)
         _until_end(process, lambda: _read(process, on_line))
-        return Finished(process.returncode, "".join(lines[-_LINES_KEPT:]))
+        return Finished(process.returncode, "".join(lines if complete else lines[-_LINES_KEPT:]))
 
     def output(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> Finished:
         """Run a program and return its complete standard output; its standard error goes to this process's stderr."""

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from ops.world.lock import exclusive
 from ops.world.mail import CredentialsRefused, Mail, MailRefused
 from ops.world.process import Finished, Processes
 from tests.support.fakes import FakeAws, FakeClock, FakeContainers, FakeHttps, FakeMail, FakeProcesses
+from tests.support.slow_engine import slow_engine
 
 both = pytest.mark.parametrize("kind", ["fake", "real"])
 
@@ -116,11 +118,15 @@ def engine(
         found = (Service("mail", "image", "running", "", 0),)
         yield FakeContainers(found, {"mail": lambda argv: Ran(3, "said\n") if argv[0] == "sh" else Ran(127, "")})
         return
+    with _mail_service(run_context, built, docker_client):
+        yield Containers()
+
+
+@contextmanager
+def _mail_service(run_context: RunContext, built: ImageSet, client: docker.DockerClient) -> Iterator[None]:
     labels = {RUN_LABEL: run_context.run, "com.docker.compose.project": "adapter", "com.docker.compose.service": "mail"}
-    container = docker_client.containers.run(
-        built.local("mail"), ["sleep", "600"], labels=labels, detach=True, init=True
-    )
-    yield Containers()
+    container = client.containers.run(built.local("mail"), ["sleep", "600"], labels=labels, detach=True, init=True)
+    yield
     container.remove(force=True, v=True)
 
 
@@ -133,6 +139,21 @@ def test_a_service_is_listed_with_its_state(engine: FakeContainers | Containers)
 @both
 def test_a_command_in_a_service_returns_its_exit_code_and_output(engine: FakeContainers | Containers) -> None:
     assert engine.execute("adapter", "mail", ["sh", "-c", "echo said >&2; exit 3"]) == Ran(3, "said\n")
+
+
+def test_the_output_of_a_command_is_complete_when_the_machine_is_too_busy_to_read_it_at_once(
+    run_context: RunContext,
+    built: ImageSet,
+    docker_client: docker.DockerClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with _mail_service(run_context, built, docker_client), slow_engine(tmp_path) as address:
+        monkeypatch.setenv("DOCKER_HOST", address)
+        assert Containers().execute("adapter", "mail", ["seq", "5000"]).output.split()[-1] == "5000"
+        variables = {"SAID": "two words"}
+        ran = Containers().execute("adapter", "mail", ["sh", "-c", 'id -u; echo "$SAID"'], "65534", variables)
+        assert ran == Ran(0, "65534\ntwo words\n")
 
 
 @both

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,21 +81,3 @@ def test_a_stream_that_ends_early_is_an_error(cut: int) -> None:
         run(engine)
     assert raised.value.hint.startswith("look at journalctl")
     assert engine.removed == 1
-
-
-def test_a_command_whose_stream_ended_before_the_command_is_an_error() -> None:
-    class Cut:
-        containers: Any
-
-        def list(self, **_: Any) -> list[Any]:
-            return [self]
-
-        def exec_run(self, argv: Sequence[str], **_: Any) -> tuple[None, bytes]:
-            return None, b"half"
-
-    engine = Cut()
-    engine.containers = engine
-    containers = Containers.__new__(Containers)
-    containers._docker = engine
-    with pytest.raises(OpsError, match="the output of gitea in gitea ended before the program did"):
-        containers.execute("gitea-suite", "gitea", ["gitea", "--version"])
