@@ -49,6 +49,7 @@ def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]
         "SSH_LOGINS": str(site.limits.ssh_logins),
         "SSH_LOGINS_PER_ADDRESS": str(site.limits.ssh_logins_per_address or "none"),
         "SSH_PENALTIES": "yes" if site.limits.ssh_penalties else "no",
+        "HOLD_SECONDS": str(site.web.hold_seconds),
         "UPLOAD_LIMIT_MIB": str(site.gitea.upload_limit_mib),
         "TRANSFER_LIMIT_MIB": str(site.gitea.transfer_limit_mib),
         "MAIL_SENDER": site.mail.sender,

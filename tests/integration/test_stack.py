@@ -38,7 +38,7 @@ from tests.support.compose_stack import (
     wait_until,
 )
 
-SERVICES = ("postgres", "gitea", "door", "nginx", "diun", "docker-socket-proxy")
+SERVICES = ("postgres", "gitea", "door", "nginx", "haproxy", "diun", "docker-socket-proxy")
 HEADERS = ("Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options", "Referrer-Policy")
 CHALLENGE = "/.well-known/acme-challenge/token"
 # Instead of Gitea: returns the headers it received, and sends headers that the proxy sends, too.
@@ -61,13 +61,13 @@ server {
 
 @pytest.fixture(scope="module")
 def bare(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """nginx alone, on a host that never had a certificate."""
+    """nginx and HAProxy alone, on a host that never had a certificate."""
     stack = lay_out(run_id, "front", tmp_path_factory.mktemp("front"), images)
     challenge = stack.folder / "data/acme" / CHALLENGE.lstrip("/")
     challenge.parent.mkdir(parents=True)
     challenge.write_text("proof")
     try:
-        stack.compose("up", "--detach", "--wait", "nginx")
+        stack.compose("up", "--detach", "--wait", "nginx", "haproxy")
         yield stack
     finally:
         stack.remove()
@@ -442,7 +442,7 @@ def ssh_repository(stack: Stack, operator: dict[str, str], folder: Path, name: s
         assert stack.ask(path, method="POST", body=json.dumps(requested).encode(), headers=here).status == 201
     options = "-o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
     environment = {**git_environment(stack, operator), "GIT_SSH_COMMAND": f"ssh -i {key} {options}"}
-    url = f"ssh://git@127.0.0.1:{stack.port('gitea', 22)}/operator/{name}.git"
+    url = f"ssh://git@127.0.0.1:{stack.port('door', 2222)}/operator/{name}.git"
     run("git", "init", "--quiet", "--initial-branch=main", str(folder / "work"))
     for command in (("commit", "--quiet", "--allow-empty", "--message=one"), ("push", "--quiet", url, "main")):
         run("git", "-C", str(folder / "work"), *command, env=environment)

@@ -43,9 +43,10 @@ SECRETS = (
 _OVERRIDES: Mapping[str, Mapping[str, str]] = {
     "postgres": {},
     # A test waits until a hanging Gitea is unhealthy.
-    "gitea": {"ports": '!override ["127.0.0.1::22"]', "healthcheck": "{interval: 1s, timeout: 3s, retries: 3}"},
-    "door": {"ports": '!override ["127.0.0.1::80", "127.0.0.1::443"]'},
+    "gitea": {"healthcheck": "{interval: 1s, timeout: 3s, retries: 3}"},
+    "door": {"ports": '!override ["127.0.0.1::80", "127.0.0.1::443", "127.0.0.1::2222"]'},
     "nginx": {},
+    "haproxy": {},
     "diun": {},
     "docker-socket-proxy": {},
 }
@@ -277,6 +278,7 @@ def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
         "GITEA_TITLE": "Gitea under test",
         "GITEA_SSH_PORT": "2222",
         "SSH_LOGINS": "200",
+        "HOLD_SECONDS": "30",
         "SSH_LOGINS_PER_ADDRESS": "none",
         "SSH_PENALTIES": "no",
         "UPLOAD_LIMIT_MIB": str(UPLOAD_LIMIT_MIB),

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Holds new requests to Gitea, and shows the running ones:
+#   hold transfers|all SECONDS SENTENCE   hold new transfers, or every new request, for at most so many seconds
+#   hold none                             let them go on
+#   hold status                           print the state as JSON
+#   hold sessions                         print the running requests as HAProxy does
+#   hold close BACKEND                    close the running requests of a backend: streams or ssh
+#   hold healthy                          succeed when HAProxy answers (the health check)
+#   hold reachable                        succeed when requests reach a healthy Gitea and its sshd
+set -eu
+
+folder=/run/haproxy
+ask() { echo "$*" | socat -t 10 - "UNIX-CONNECT:$folder/control.sock"; }
+
+case "$1" in
+    transfers | all)
+        # ssh clients get it as bytes in a packet.
+        case "$3" in *[!A-Za-z0-9\ .,:-]*) echo "hold: the sentence may contain only letters, digits, spaces and . , : -" >&2 && exit 2 ;; esac
+        ask hold "$1" "$2" "$3"
+        ;;
+    none | status) ask hold "$1" ;;
+    sessions) ask show sess ;;
+    close) ask shutdown sessions server "$2/gitea" ;;
+    healthy)
+        # Without the container that holds the network namespace, there is no eth0.
+        [ -e /sys/class/net/eth0 ]
+        ask hold status | grep -q '"held"'
+        ;;
+    reachable)
+        printf 'GET /api/healthz HTTP/1.0\r\nHost: probe\r\n\r\n' | socat -t 5 - "UNIX-CONNECT:$folder/web.sock" |
+            grep -q '^HTTP/1.[01] 200'
+        socat -u -T 3 "UNIX-CONNECT:$folder/ssh.sock" - 2>/dev/null </dev/null | head -c 7 | grep -q '^SSH-2.0'
+        ;;
+    *) echo "hold: the first argument must be transfers, all, none, status, sessions, close, healthy or reachable" >&2 && exit 2 ;;
+esac
