@@ -3,12 +3,13 @@
 
 -- How long one request waits; then it goes on to Gitea, or, when Gitea is away, gets the page.
 local WAIT_SECONDS = tonumber(os.getenv("HOLD_SECONDS"))
--- How many wait at once; nginx has 512 connections for them in each of its processes, and two for each request.
-local MOST = tonumber(os.getenv("HOLD_MOST"))
+-- How many wait at once, and how many of them with a body that nginx has read in part, up to 512 KiB.
+local MOST, MOST_LARGE = 1000, 200
 -- How long ssh clients get the notice when nobody ends the state.
 local AWAY_SECONDS = 900
-local PACE_MILLISECONDS = 50
--- An entry that was not renewed for so long belongs to a client that has gone.
+local PACE_MILLISECONDS = 100
+-- An entry that was not renewed for so long belongs to a client that has gone. HAProxy does not notice each of them; then
+-- the entry stays until its time is over.
 local STALE_SECONDS = 2
 local PER_ADDRESS = tonumber(os.getenv("SSH_LOGINS_PER_ADDRESS"))
 local PENALTIES = os.getenv("SSH_PENALTIES") == "yes"
@@ -16,9 +17,9 @@ local PER_ADDRESS_AND_MINUTE = 60
 
 -- held: "none", "transfers" or "all".
 local state = { held = "none", ends = 0, away_ends = 0, sentence = "" }
--- When each waiting request last showed that it is still there.
-local seen = {}
-local waiting, longest, served, refused = 0, 0, 0, 0
+-- The waiting requests.
+local entries = {}
+local waiting, waiting_large, longest, served, refused = 0, 0, 0, 0, 0
 
 local function now()
   local time = core.now()
@@ -29,47 +30,57 @@ local function holds(kind)
   return now() < state.ends and (state.held == "all" or (state.held == "transfers" and kind == "transfer"))
 end
 
--- Returns false when too many wait already.
-local function wait(kind)
-  if not holds(kind) then
-    return true
-  end
-  if waiting >= MOST then
-    refused = refused + 1
-    return false
-  end
-  local entry, from = {}, now()
+local function add(large)
+  local entry = { from = now(), seen = now(), large = large }
+  entries[entry] = true
   waiting = waiting + 1
-  while holds(kind) and now() - from < WAIT_SECONDS do
-    seen[entry] = now()
+  waiting_large = waiting_large + (large and 1 or 0)
+  return entry
+end
+
+local function remove(entry)
+  if entries[entry] then
+    entries[entry] = nil
+    waiting = waiting - 1
+    waiting_large = waiting_large - (entry.large and 1 or 0)
+  end
+end
+
+-- Lets a request wait. It is refused when too many wait already, or when its client goes away: then HAProxy ends this function
+-- where it waits, and the variable keeps its first value.
+local function wait(txn, kind)
+  if not holds(kind) then
+    return
+  end
+  local large = txn:get_var("txn.large") == true
+  txn:set_var("txn.refused", true)
+  if waiting >= MOST or (large and waiting_large >= MOST_LARGE) then
+    refused = refused + 1
+    return
+  end
+  local entry = add(large)
+  while holds(kind) and now() - entry.from < WAIT_SECONDS do
+    entry.seen = now()
     core.msleep(PACE_MILLISECONDS)
   end
-  if seen[entry] then
-    seen[entry] = nil
-    waiting = waiting - 1
-  end
-  longest = math.max(longest, now() - from)
+  remove(entry)
+  longest = math.max(longest, now() - entry.from)
   served = served + 1
-  return true
+  txn:set_var("txn.refused", false)
 end
 
 core.register_task(function()
   while true do
     core.msleep(1000)
-    for entry, time in pairs(seen) do
-      if now() - time > STALE_SECONDS then
-        seen[entry] = nil
-        waiting = waiting - 1
+    for entry in pairs(entries) do
+      if now() - entry.seen > STALE_SECONDS then
+        remove(entry)
       end
     end
   end
 end)
 
-core.register_action("hold", { "http-req" }, function(txn, kind)
-  if not wait(kind) then
-    txn:set_var("txn.refused", true)
-  end
-end, 1)
+core.register_action("hold", { "http-req" }, wait, 1)
 
 local function answers(name)
   local address = core.backends[name].servers.gitea:get_addr()
@@ -85,11 +96,13 @@ local function answers(name)
 end
 
 core.register_action("hold_ssh", { "tcp-req" }, function(txn)
-  local address_refused = PER_ADDRESS and txn.f:sc0_conn_cur() > PER_ADDRESS
-    or PENALTIES and txn.f:sc0_conn_rate() > PER_ADDRESS_AND_MINUTE
-  if address_refused or not wait("transfer") then
+  if PER_ADDRESS and txn.f:sc0_conn_cur() > PER_ADDRESS
+    or PENALTIES and txn.f:sc0_conn_rate() > PER_ADDRESS_AND_MINUTE then
     txn:set_var("txn.refused", true)
-  elseif state.held ~= "none" and now() < state.away_ends and not answers("ssh") then
+    return
+  end
+  wait(txn, "transfer")
+  if state.held ~= "none" and now() < state.away_ends and not answers("ssh") then
     txn:set_var("txn.away", true)
   end
 end)
@@ -126,11 +139,14 @@ core.register_cli({ "hold" }, "hold : hold new requests to Gitea", function(appl
   elseif held == "none" then
     state = { held = "none", ends = 0, away_ends = 0, sentence = "" }
   end
-  local shown = now() < state.ends and state.held or "none"
+  local shown, oldest = now() < state.ends and state.held or "none", longest
+  for entry in pairs(entries) do
+    oldest = math.max(oldest, now() - entry.from)
+  end
   applet:send(
     string.format(
       '{"held": "%s", "waiting": %d, "served": %d, "refused": %d, "longest": %.2f}\n',
-      shown, waiting, served, refused, longest
+      shown, waiting, served, refused, oldest
     )
   )
 end)

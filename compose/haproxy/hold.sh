@@ -4,7 +4,7 @@
 #   hold none                             let them go on
 #   hold status                           print the state as JSON
 #   hold sessions                         print the running requests as HAProxy does
-#   hold close BACKEND                    close the running requests of a backend: streams or ssh
+#   hold close BACKEND                    close the running requests of a backend (streams, ssh)
 #   hold healthy                          succeed when HAProxy answers (the health check)
 #   hold reachable                        succeed when requests reach a healthy Gitea and its sshd
 set -eu

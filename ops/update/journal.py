@@ -116,6 +116,7 @@ class MaintenanceWindow:
         self._at, self._since, self._interrupted = at, since, since is not None
         self._ends = ExitStack()
         self._mode: MaintenanceMode | None = None
+        self._modes: list[MaintenanceMode] = []
 
     def __enter__(self) -> MaintenanceWindow:
         return self
@@ -130,7 +131,7 @@ class MaintenanceWindow:
     def stop_gitea(self, reason: str, *, drain_seconds: float, at_most: int | None = None) -> None:
         """Start maintenance mode with this reason, then stop Gitea.
 
-        Running pushes get ``drain_seconds`` to end. Gitea gets ``at_most`` seconds to stop by itself (None: Docker's own
+        Running transfers get ``drain_seconds`` to end. Gitea gets ``at_most`` seconds to stop by itself (None: Docker's own
         limit).
         """
         at = self._at
@@ -141,18 +142,26 @@ class MaintenanceWindow:
         self.start_clock()
         mode.stop(at_most=at_most)
 
-    def free_ssh_port(self) -> None:
-        """Free the port of git's ssh, before Gitea's container starts."""
-        if self._mode:
-            self._mode.free_ssh_port()
-
     def end_maintenance_mode(self) -> None:
         """End maintenance mode, whether this run or an interrupted one started it."""
-        self._mode = None
         self._ends.close()
+        if self._mode:
+            self._modes.append(self._mode)
+            self._mode = None
         if self._interrupted:
             end_maintenance(self._at.world, self._at.paths.project)
             self._interrupted = False
+
+    @property
+    def requests(self) -> dict[str, float]:
+        """How many transfers were waited for and cut off, how many requests waited, were refused, and the longest wait in seconds."""
+        return {
+            "awaited": sum(each.awaited for each in self._modes),
+            "cut": sum(each.cut for each in self._modes),
+            "waited": sum(each.waited.requests for each in self._modes),
+            "refused": sum(each.waited.refused for each in self._modes),
+            "longest_wait": max((each.waited.longest for each in self._modes), default=0.0),
+        }
 
     def stop_clock(self) -> None:
         """Stop measuring: the service answers again."""

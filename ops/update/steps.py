@@ -11,7 +11,6 @@ from ops.errors import Locked, OpsError
 from ops.images import pins
 from ops.images.pins import Pin
 from ops.stack import apply_secrets, health
-from ops.stack.maintenance import DRAIN_SECONDS
 from ops.stack.nginx_handover import HANDOVER_DRAIN_SECONDS, NETWORK_OWNER, NGINX, NginxStack, image_from, replace_nginx
 from ops.update import available, data_check, pg_upgrade, smoke_test
 from ops.update.journal import DATA, Pending, Progress, Run, UpdateContext, needs_data
@@ -90,7 +89,7 @@ def go_back(at: UpdateContext, pending: Pending, progress: Progress) -> None:
     with progress.timer.step("back"):
         _start_clock(progress, planned)
         if planned.with_data:
-            _stop_new_version(pending, progress)
+            _stop_new_version(at, pending, progress)
         if pending.with_data:
             at.world.containers.stop(at.paths.project, "postgres")
             for name in DATA:
@@ -154,12 +153,18 @@ def _stop(run: Run) -> None:
     planned = run.pending.planned
     what = "It" if planned.service == "gitea" else "Its database"
     reason = f"{what} is being updated to {_plain_version(planned.target)}."
-    run.progress.window.stop_gitea(reason, drain_seconds=DRAIN_SECONDS)
+    run.progress.window.stop_gitea(reason, drain_seconds=_drain_seconds(run.at, run.pending))
 
 
-def _stop_new_version(pending: Pending, progress: Progress) -> None:
-    # Pushes to a failing version are not drained, and one that hangs is killed soon if its data is discarded.
-    drain = DRAIN_SECONDS if pending.rollback else 0.0
+def _drain_seconds(at: UpdateContext, pending: Pending) -> float:
+    """Return how long running transfers may take to end: longer in the window at night."""
+    return float(at.site.web.window_drain_seconds if pending.automatic else at.site.web.drain_seconds)
+
+
+def _stop_new_version(at: UpdateContext, pending: Pending, progress: Progress) -> None:
+    # What runs on a failing version is not waited for, and one that hangs is killed soon if its data is discarded.
+    failing = "up" in pending.steps and not pending.rollback
+    drain = 0.0 if failing else _drain_seconds(at, pending)
     at_most = _STOP_SECONDS if pending.with_data and not pending.rollback else None
     reason = f"It is being rolled back to {_plain_version(pending.planned.current)}."
     progress.window.stop_gitea(reason, drain_seconds=drain, at_most=at_most)
@@ -210,8 +215,6 @@ def _start_clock(progress: Progress, planned: PlannedUpdate) -> None:
 
 def _start_service(at: UpdateContext, progress: Progress, planned: PlannedUpdate) -> None:
     """Run the service by its pin (Gitea, if the updated service has Gitea's data), then end maintenance mode."""
-    if planned.with_data:
-        progress.window.free_ssh_port()
     if planned.service != "certbot":
         _run_by_pin(at, "gitea" if planned.with_data else planned.service)
         _await_healthy(at, "gitea" if planned.with_data else planned.service)

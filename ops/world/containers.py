@@ -92,13 +92,14 @@ class Containers:
         argv: Sequence[str],
         user: str = "",
         environment: Mapping[str, str] | None = None,
+        identity: str = "",
     ) -> Ran:
-        """Run a command inside the running container of a service and return its exit code and output, errors included.
+        """Run a command inside the running container of a service, by id if it has several; return exit code and output.
 
         Raises OpsError when the service has no running container.
         """
         with _translated_errors():
-            container = self._running(project, service)
+            container = self._docker.containers.get(identity) if identity else self._running(project, service)
             code, output = container.exec_run(list(argv), user=user, environment=dict(environment or {}))
         if code is None:
             raise OpsError(

@@ -52,6 +52,8 @@ _OVERRIDES: Mapping[str, Mapping[str, str]] = {
 }
 # On a busy machine a program that answers within a tenth of a second may take several seconds.
 _HEALTH = "{interval: 2s, timeout: 10s, retries: 5}"
+# Longer than a request waits while Gitea is stopped.
+_ANSWER_SECONDS = 60
 _NETWORKS = ("database", "web", "watch", "outside")
 
 
@@ -125,8 +127,8 @@ class Stack:
     ) -> Answer:
         """Return the answer of nginx at its published port for the host `name`; raises OSError on a refused connection."""
         port = self.port("door", 80 if plain else 443)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
-        connection.sock = socket.create_connection(("127.0.0.1", port), timeout=15)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
+        connection.sock = socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_SECONDS)
         if not plain:
             connection.sock = (trust or self.trust()).wrap_socket(connection.sock, server_hostname=name)
         connection.request(method, path, body=body, headers={"Host": name, **(headers or {})})

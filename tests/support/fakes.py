@@ -157,23 +157,6 @@ class FakeContainers:
         )
 
 
-@dataclass
-class FakeSsh:
-    """The ssh notice: ``events`` records each sentence and its end. A port that is not ``free`` serves none."""
-
-    events: list[str] = field(default_factory=list)
-    free: bool = True
-
-    @contextmanager
-    def notice(self, port: int, sentence: str) -> Iterator[bool]:
-        if not self.free:
-            yield False
-            return
-        self.events.append(f"ssh {port}: {sentence}")
-        yield True
-        self.events.append("ssh is silent")
-
-
 Handler = Callable[[str, str, Mapping[str, str], Any], Answer]
 
 
@@ -350,7 +333,6 @@ class FakeWorld:
     mail: FakeMail = field(default_factory=FakeMail)
     processes: FakeProcesses = field(default_factory=FakeProcesses)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
-    ssh: FakeSsh = field(default_factory=FakeSsh)
     btrfs: FakeBtrfs = field(default_factory=FakeBtrfs)
     https: FakeHttps = field(default_factory=FakeHttps)
     progress: list[str] = field(default_factory=list)

@@ -111,13 +111,19 @@ def connected(address: str, port: int, name: str, trust: ssl.SSLContext) -> http
 
 
 @contextmanager
-def throttled_port(address: str, port: int, bytes_per_second: int) -> Iterator[int]:
-    """Yield a port of this machine that forwards to ``address``, with at most ``bytes_per_second`` in that direction."""
+def throttled_port(address: str, port: int, bytes_per_second: int, answers_per_second: int = 0) -> Iterator[int]:
+    """Yield a port of this machine that forwards to ``address``, with at most ``bytes_per_second`` in that direction.
+
+    ``answers_per_second`` limits the bytes of the other direction; 0 is no limit.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def forward(client: socket.socket) -> None:
             with client, socket.create_connection((address, port)) as server:
-                response = threading.Thread(target=_forward, args=(server, client, 0), daemon=True)
+                if answers_per_second:
+                    # Megabytes in the kernel's buffers would be on their way when the server has sent everything.
+                    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+                response = threading.Thread(target=_forward, args=(server, client, answers_per_second), daemon=True)
                 response.start()
                 _forward(client, server, bytes_per_second)
                 response.join()

@@ -182,7 +182,7 @@ def host_at(name: str, directory: Path) -> FakeHost:
             machine.stack[service] = Running(image, condition)
     put_data(machine, found, (state / "files.txt").read_text(encoding="utf-8").split())
     if found.planned.with_data and machine.stack["gitea"].state != "running":
-        machine.maintenance = "all"
+        machine.proxy.held = "all"
     machine.journals[machine.paths.data / ".update/journal"] = [
         dict(each) for each in Journal(state / "journal").records()
     ]
