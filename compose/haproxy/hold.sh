@@ -10,7 +10,8 @@
 set -eu
 
 folder=/run/haproxy
-ask() { echo "$*" | socat -t 10 - "UNIX-CONNECT:$folder/control.sock"; }
+# Through the master: a worker that only finishes its requests, because another HAProxy has replaced it, listens no more.
+ask() { echo "@1 $*" | socat -t 10 - "UNIX-CONNECT:$folder/master.sock"; }
 
 case "$1" in
     transfers | all)
