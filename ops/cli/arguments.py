@@ -18,6 +18,7 @@ from ops.cli.commands import (
     run_deploy,
     run_destroy,
     run_gate,
+    run_haproxy,
     run_health,
     run_nginx,
     run_notify,
@@ -32,7 +33,7 @@ from ops.gate.evidence import STAGES
 from ops.model import Report
 
 _CERTS = {"renew": "issue the certificate if it is missing, renew it when it is due"}
-_NGINX = {"replace": "start a container with the current image and configuration, then drain and remove the old one"}
+_REPLACE = {"replace": "start a container with the current image and configuration, then drain and remove the old one"}
 _BACKUP = {
     "take": "back up the site now",
     "list": "list the backups, newest last",
@@ -91,7 +92,11 @@ def parser() -> argparse.ArgumentParser:
     outside.add_argument("--address", help="probe the site from this machine at this address instead of on the host")
     _choice(_verb(verbs, "certs", "issue or renew the TLS certificate (on the host)", run_certs), _CERTS)
     _choice(
-        _verb(verbs, "nginx", "replace the nginx container without a failed request (on the host)", run_nginx), _NGINX
+        _verb(verbs, "nginx", "replace the nginx container without a failed request (on the host)", run_nginx), _REPLACE
+    )
+    _choice(
+        _verb(verbs, "haproxy", "replace the HAProxy container without a failed request (on the host)", run_haproxy),
+        _REPLACE,
     )
     backups = _verb(
         verbs,

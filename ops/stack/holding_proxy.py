@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from ops.config.compose_files import logs_command
 from ops.errors import OpsError
+from ops.stack.handover import HAPROXY
 from ops.world import World
 
-HAPROXY = "haproxy"
 # The backends of haproxy.cfg, by what their sessions are.
 TRANSFERS, OTHERS, STREAMS, SSH = "transfers", "gitea", "streams", "ssh"
 # One line of `show sess` for each session; times are in their largest two units, such as 3s, 1m20s or 2h5m. ``rex`` is the time
@@ -47,9 +47,7 @@ class Waited:
 
     def __add__(self, other: Waited) -> Waited:
         """Return both together."""
-        return Waited(
-            self.requests + other.requests, self.refused + other.refused, max(self.longest, other.longest)
-        )
+        return Waited(self.requests + other.requests, self.refused + other.refused, max(self.longest, other.longest))
 
 
 class HoldingProxy:
@@ -83,8 +81,8 @@ class HoldingProxy:
         self._run("hold", "close", backend)
 
     def reaches_gitea(self) -> bool:
-        """Whether requests and ssh connections reach a healthy Gitea through every HAProxy."""
-        return all(self._execute(each, "reachable")[0] == 0 for each in self._members())
+        """Whether new requests and ssh connections reach a healthy Gitea. A HAProxy that was replaced takes no new ones."""
+        return any(self._execute(each, "reachable")[0] == 0 for each in self._members())
 
     def _run(self, *argv: str) -> tuple[str, ...]:
         outputs = []

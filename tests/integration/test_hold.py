@@ -246,7 +246,9 @@ def test_a_hold_that_nobody_ends_ends_by_itself_and_what_waits_is_served(served:
     maintenance.end_maintenance(World(SITE, print), served.project)
 
 
-def test_clients_that_go_away_while_they_wait_are_not_counted_for_longer_than_they_would_have_waited(served: Stack) -> None:
+def test_clients_that_go_away_while_they_wait_are_not_counted_for_longer_than_they_would_have_waited(
+    served: Stack,
+) -> None:
     port = served.port("door", 443)
     assert waiting(served) == 0
     hold(served, "all", "60", NOTICE)

@@ -463,12 +463,13 @@ class FakeHost(fakes.FakeWorld):
 
     def execute(self, project: str, service: str, argv: Sequence[str], **_: Any) -> Ran:
         self.name(project, service)
-        words = " ".join(argv)
-        if argv[0] == "nginx-away":
+        if service == "nginx":
             self.action(" ".join(argv[:2]))
             return Ran(0, "")
-        if argv[0] == "hold":
-            return self.proxy.execute(argv)
+        return self.proxy.execute(argv) if service == "haproxy" else self._execute(argv)
+
+    def _execute(self, argv: Sequence[str]) -> Ran:
+        words = " ".join(argv)
         if argv[0] == "psql":
             if "ALTER ROLE" in words:
                 self.action("alter the role")

@@ -42,4 +42,6 @@ class FakeProxy:
         if argv[1] == "none":
             self.note("hold none")
             self.held = "none"
-        return Ran(0, json.dumps({"held": self.held, "waiting": 0, "served": self.waited, "refused": 0, "longest": 0.5}))
+        return Ran(
+            0, json.dumps({"held": self.held, "waiting": 0, "served": self.waited, "refused": 0, "longest": 0.5})
+        )

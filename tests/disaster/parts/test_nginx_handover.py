@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from ops.errors import Refused
-from ops.stack import maintenance, nginx_handover
-from ops.stack.nginx_handover import NginxStack
+from ops.stack import handover, maintenance
+from ops.stack.handover import HandoverStack
 from ops.world import World
 from ops.world.containers import Containers
 from ops.world.https import Https
@@ -72,10 +72,10 @@ def other_image(stack: Stack) -> Iterator[str]:
     run("docker", "rmi", name)
 
 
-def nginx_stack_of(stack: Stack) -> NginxStack:
+def nginx_stack_of(stack: Stack) -> HandoverStack:
     """Return the stack as the nginx handover addresses it."""
     files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
-    return NginxStack(
+    return HandoverStack(
         stack.project, COMPOSE, files, ("--env-file", str(stack.folder / ".env")), stack.folder / "nginx.lock"
     )
 
@@ -86,9 +86,9 @@ def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
     endpoint, target = (stack.address("door", "web"), 443), nginx_stack_of(stack)
     clients = LoadClients(*endpoint, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
     with clients, slow_push(stack, operator, tmp_path / "work", "over") as push:
-        forth = nginx_handover.replace_nginx(SITE, world, other_image, stack=target, drain_seconds=60)
+        forth = handover.hand_over(SITE, world, other_image, stack=target, drain_seconds=60)
         assert push.wait(30) == 0, push.stderr and push.stderr.read()
-        back = nginx_handover.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], stack=target, drain_seconds=60)
+        back = handover.hand_over(SITE, world, stack.images["NGINX_IMAGE"], stack=target, drain_seconds=60)
         clients.await_served(1000, seconds=60)
     assert clients.failures == {}
     assert clients.reused > 100
@@ -105,7 +105,7 @@ def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
 def test_an_image_without_nginx_is_refused_before_visitors_reach_it(stack: Stack, world: World) -> None:
     nginx = stack.container("nginx")
     with pytest.raises(Refused, match="fails its smoke test"):
-        nginx_handover.replace_nginx(SITE, world, stack.images["DOOR_IMAGE"], stack=nginx_stack_of(stack))
+        handover.hand_over(SITE, world, stack.images["DOOR_IMAGE"], stack=nginx_stack_of(stack))
     assert stack.container("nginx") == nginx
     for listed in (["container", "ls", "--all"], ["network", "ls"]):
         assert run("docker", *listed, "--quiet", "--filter", f"name={stack.project}-trial") == ""

@@ -40,9 +40,7 @@ def test_a_push_is_recognized_by_its_process(line: str) -> None:
     assert maintenance.pushes_in([*OTHERS, line]) == 1
 
 
-@pytest.mark.parametrize(
-    ("age", "seconds"), [("0s", 0), ("59s", 59), ("1m3s", 63), ("2h5m", 7500), ("1d2h", 93600)]
-)
+@pytest.mark.parametrize(("age", "seconds"), [("0s", 0), ("59s", 59), ("1m3s", 63), ("2h5m", 7500), ("1d2h", 93600)])
 def test_the_age_of_a_session_is_read_in_seconds(age: str, seconds: int) -> None:
     assert requests_in(session("transfers", age)) == (RunningRequest("transfers", seconds),)
 
@@ -201,7 +199,13 @@ def test_transfers_that_wait_too_long_for_a_running_one_go_on_and_the_drain_star
     with maintenance.maintenance_mode(SITE, course.world, REASON, drain_seconds=600) as mode:
         assert 100 <= course.now < 102
     held = [each for each in course.events if each.startswith("hold") and " at " in each]
-    assert held == ["hold transfers at 0", "hold none at 20", "hold transfers at 100", "hold all at 100", "hold none at 100"]
+    assert held == [
+        "hold transfers at 0",
+        "hold none at 20",
+        "hold transfers at 100",
+        "hold all at 100",
+        "hold none at 100",
+    ]
     assert mode.drained
 
 

@@ -162,7 +162,9 @@ def test_requests_wait_during_a_rollback_with_its_reason_and_are_served_after_it
     host.update(to="28.1.0")
     host.actions.clear()
     host.rollback()
-    assert host.proxy.sentence == "Gitea is away for a moment. It is being rolled back to 28.0.1. Try again in a minute."
+    assert (
+        host.proxy.sentence == "Gitea is away for a moment. It is being rolled back to 28.0.1. Try again in a minute."
+    )
     assert host.actions.index("hold all") < host.actions.index("stop gitea")
     assert host.proxy.held == "none"
     assert host.serves()
