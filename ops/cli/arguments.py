@@ -26,6 +26,7 @@ from ops.cli.commands import (
     run_rollback,
     run_secrets,
     run_site,
+    run_stack,
     run_update,
 )
 from ops.errors import ConfigError
@@ -34,6 +35,10 @@ from ops.model import Report
 
 _CERTS = {"renew": "issue the certificate if it is missing, renew it when it is due"}
 _REPLACE = {"replace": "start a container with the current image and configuration, then drain and remove the old one"}
+_STACK = {
+    "recreate": "recreate containers, with the current settings and images",
+    "stop": "stop Gitea once running transfers have ended",
+}
 _BACKUP = {
     "take": "back up the site now",
     "list": "list the backups, newest last",
@@ -97,6 +102,14 @@ def parser() -> argparse.ArgumentParser:
     _choice(
         _verb(verbs, "haproxy", "replace the HAProxy container without a failed request (on the host)", run_haproxy),
         _REPLACE,
+    )
+    stack = _verb(verbs, "stack", "recreate or stop Gitea while requests wait (on the host)", run_stack)
+    _choice(stack, _STACK)
+    stack.add_argument(
+        "--services",
+        default="gitea",
+        metavar="NAMES",
+        help="recreate: the services, separated by commas (default: gitea)",
     )
     backups = _verb(
         verbs,

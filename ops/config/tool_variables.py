@@ -107,6 +107,7 @@ def ansible_variables(
         "gitea_compose_source": str(compose_source),
         "gitea_environment": compose_environment(site, images),
         "gitea_ports": open_ports(site),
+        "gitea_drain_seconds": site.web.drain_seconds,
         "gitea_acme_ca": Path(site.tls.acme_ca).read_text(encoding="utf-8") if site.tls.acme_ca else "",
         "gitea_data_directory": DATA_DIRECTORY,
         "gitea_secrets_directory": SECRETS_DIRECTORY,

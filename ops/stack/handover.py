@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from ops.world.process import Finished
 NGINX, HAPROXY, NETWORK_OWNER = "nginx", "haproxy", "door"
 REPLACEABLE = (NGINX, HAPROXY)
 _SIGNALS = {NGINX: "QUIT", HAPROXY: "USR1"}
-# nginx's idle connections end after 65 s, pushes and downloads when they are done; an open page's event stream would never end.
+# nginx's idle connections end after 65 s, pushes and downloads when they are done.
 HANDOVER_DRAIN_SECONDS = 600.0
 _HEALTHY_SECONDS = 60
 _PACE_SECONDS = 0.5
@@ -47,20 +47,26 @@ class HandoverStack:
     project: str = PROJECT
     directory: Path = COMPOSE_DIRECTORY
     files: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
     lock: Path = Path("/run/gitea-suite/nginx.lock")
     service: str = NGINX
+    environment_file: Path | None = None
 
     @property
     def smoke_test_project(self) -> str:
         """The project of the smoke test."""
         return f"{self.project}-trial"
 
+    @property
+    def settings(self) -> Path:
+        """The file with Compose's settings."""
+        return self.environment_file or self.directory / SETTINGS
+
     def compose(self, project: str, *more_files: str) -> list[str]:
         """Return the Compose command line for a project, with ``more_files`` behind the stack's own."""
         own = [part for file in (*self.files, *more_files) for part in ("--file", file)]
         files = own if self.files else compose_files.files(self.directory, *more_files)
-        return ["docker", "compose", "--progress", "quiet", "--project-name", project, *self.options, *files]
+        settings = ["--env-file", str(self.environment_file)] if self.environment_file else []
+        return ["docker", "compose", "--progress", "quiet", "--project-name", project, *settings, *files]
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ def replace(site: Site, world: World, *, stack: HandoverStack | None = None) -> 
     Raises what ``hand_over`` raises.
     """
     stack = stack or HandoverStack()
-    image = image_from((stack.directory / SETTINGS).read_text(encoding="utf-8"), stack.service)
+    image = image_from(stack.settings.read_text(encoding="utf-8"), stack.service)
     if not world.containers.image_id(image):
         _compose(world, stack, [*stack.compose(stack.project), "pull", "--quiet", stack.service], image)
     done = hand_over(site, world, image, stack=stack, force_recreate=True)
@@ -275,6 +281,7 @@ def _drain_and_remove(world: World, stack: HandoverStack, identity: str, seconds
     """Let a container finish its requests, remove it, and return whether it ended in time."""
     began = world.clock.monotonic()
     world.containers.signal(identity, _SIGNALS[stack.service])
+    _close_streams(world, stack, identity if stack.service == HAPROXY else "")
     while _runs(world, stack, identity):
         if world.clock.monotonic() - began > seconds:
             break
@@ -282,6 +289,12 @@ def _drain_and_remove(world: World, stack: HandoverStack, identity: str, seconds
     done = not _runs(world, stack, identity)
     world.containers.remove(identity)
     return done
+
+
+def _close_streams(world: World, stack: HandoverStack, identity: str) -> None:
+    """Have HAProxy close the event streams, which have no end. Browsers connect again, through the replacement."""
+    with suppress(OpsError):
+        world.containers.execute(stack.project, HAPROXY, ["hold", "close", "streams"], identity=identity)
 
 
 def _runs(world: World, stack: HandoverStack, identity: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ops.config.compose_files import logs_command
@@ -56,12 +57,13 @@ class HoldingProxy:
     def __init__(self, world: World, project: str) -> None:
         self._containers, self._project = world.containers, project
 
-    def hold(self, kind: str, seconds: float, sentence: str) -> None:
-        """Let new requests wait: ``kind`` is "transfers" or "all".
+    def hold(self, kind: str, seconds: float, sentence: str) -> tuple[RunningRequest, ...]:
+        """Let new requests wait, and return the running ones: ``kind`` is "transfers" or "all".
 
-        The hold ends after ``seconds``. ssh clients that have waited for too long get the sentence.
+        The hold ends after ``seconds``. ssh clients that have waited for too long get the sentence. With "all" event streams are
+        closed; browsers connect again by themselves, and wait like all others.
         """
-        self._run("hold", kind, str(int(seconds)), sentence)
+        return _requests(self._run("hold", kind, str(int(seconds)), sentence))
 
     def release(self) -> Waited:
         """End the hold, and return what it let wait."""
@@ -74,7 +76,7 @@ class HoldingProxy:
 
     def requests(self) -> tuple[RunningRequest, ...]:
         """Return the running requests. Those that wait are not among them."""
-        return tuple(each for output in self._run("hold", "sessions") for each in requests_in(output))
+        return _requests(self._run("hold", "sessions"))
 
     def close(self, backend: str) -> None:
         """Close the running requests of a backend."""
@@ -107,6 +109,10 @@ class HoldingProxy:
     @property
     def _logs(self) -> str:
         return logs_command(HAPROXY, self._project)
+
+
+def _requests(outputs: Iterable[str]) -> tuple[RunningRequest, ...]:
+    return tuple(each for output in outputs for each in requests_in(output))
 
 
 def requests_in(sessions: str) -> tuple[RunningRequest, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ops.config.paths import PROJECT
 from ops.config.schema import Site
 from ops.errors import OpsError
-from ops.stack.holding_proxy import OTHERS, SSH, STREAMS, TRANSFERS, HoldingProxy, RunningRequest, Waited
+from ops.stack.holding_proxy import OTHERS, SSH, TRANSFERS, HoldingProxy, RunningRequest, Waited
 from ops.world import World
 
 GITEA, NGINX = "gitea", "nginx"
@@ -121,7 +121,7 @@ class MaintenanceMode:
         patience = max(self._hold_seconds - _AWAY_SECONDS, self._hold_seconds / 2)
         began, told, held = clock.monotonic(), clock.monotonic() - _TELL_SECONDS, -1.0
         while True:
-            running, now = self._under_way(proxy), clock.monotonic()
+            running, now = self._under_way(proxy.requests()), clock.monotonic()
             self.awaited = max(self.awaited, len(running.long))
             if now - began >= seconds:
                 return
@@ -140,27 +140,27 @@ class MaintenanceMode:
 
     def _hold_all(self, proxy: HoldingProxy, seconds: float) -> None:
         clock, patience = self._world.clock, _LAST_SECONDS if seconds else 0.0
-        proxy.hold("all", 2 * self._hold_seconds, self._sentence)
-        # They have no end. Browsers connect again by themselves, and wait like all others.
-        proxy.close(STREAMS)
-        began, running = clock.monotonic(), self._under_way(proxy)
+        requests = proxy.hold("all", 2 * self._hold_seconds, self._sentence)
+        began, running = clock.monotonic(), self._under_way(requests)
         lost = len(running.long)
         while running.count > lost and clock.monotonic() - began < patience:
             clock.sleep(_PACE_SECONDS)
-            running = self._under_way(proxy)
+            requests = proxy.requests()
+            running = self._under_way(requests)
         self.cut = running.count
         if self.cut:
             self._world.tell(f"not ended after {seconds:.0f} s and cut off: {_counted(self.cut, 'request')}")
-        # Idle ones: a client that keeps its connection for later commands opens a new one, which waits.
-        proxy.close(SSH)
+        if any(each.backend == SSH for each in requests):
+            # Idle ones: a client that keeps its connection for later commands opens a new one, which waits.
+            proxy.close(SSH)
 
-    def _under_way(self, proxy: HoldingProxy) -> UnderWay:
+    def _under_way(self, requests: Iterable[RunningRequest]) -> UnderWay:
         try:
             processes = self._world.containers.command_lines(self._project, GITEA)
         except OpsError:
             # Without a running Gitea nothing is under way.
             return UnderWay()
-        return under_way(proxy.requests(), processes)
+        return under_way(requests, processes)
 
     def _await_reachable(self, proxy: HoldingProxy) -> None:
         clock = self._world.clock

@@ -14,6 +14,7 @@ from ops.config.schema import Site
 from ops.images import pins
 from ops.images.versions import VersionStep
 from ops.stack.maintenance import MaintenanceMode, end_maintenance, maintenance_mode
+from ops.stack.restart import requests_facts
 from ops.step_timer import StepTimer
 from ops.update.plan import PlannedUpdate
 from ops.world import World
@@ -153,15 +154,9 @@ class MaintenanceWindow:
             self._interrupted = False
 
     @property
-    def requests(self) -> dict[str, float]:
-        """How many transfers were waited for and cut off, how many requests waited, were refused, and the longest wait in seconds."""
-        return {
-            "awaited": sum(each.awaited for each in self._modes),
-            "cut": sum(each.cut for each in self._modes),
-            "waited": sum(each.waited.requests for each in self._modes),
-            "refused": sum(each.waited.refused for each in self._modes),
-            "longest_wait": max((each.waited.longest for each in self._modes), default=0.0),
-        }
+    def requests(self) -> dict[str, Any]:
+        """What this meant for requests, as ``ops.stack.restart.requests_facts`` returns it."""
+        return requests_facts(self._modes)
 
     def stop_clock(self) -> None:
         """Stop measuring: the service answers again."""

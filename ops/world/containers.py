@@ -108,15 +108,6 @@ class Containers:
             )
         return Ran(int(code), output.decode("utf-8", "replace"))
 
-    def restart(self, project: str, service: str) -> None:
-        """Restart the container of a service, with its own stop time-out.
-
-        Raises OpsError when the service has no running container.
-        """
-        with _translated_errors():
-            container = self._running(project, service)
-            container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 10)
-
     def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
         """Stop the container of a service, with its own stop time-out, but ``at_most`` that many seconds.
 

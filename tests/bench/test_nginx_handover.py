@@ -92,8 +92,13 @@ def _replaced_under_load(stack: Stack, requests: int, hand_over: Callable[[str],
 
 def test_no_request_fails_while_nginx_is_replaced_but_some_fail_when_compose_recreates_it(nginx_stack: Stack) -> None:
     files = (str(COMPOSE / "compose.yaml"), str(nginx_stack.folder / "override.yaml"))
-    options = ("--env-file", str(nginx_stack.folder / ".env"))
-    target = HandoverStack(nginx_stack.project, COMPOSE, files, options, nginx_stack.folder / "nginx.lock")
+    target = HandoverStack(
+        nginx_stack.project,
+        COMPOSE,
+        files,
+        nginx_stack.folder / "nginx.lock",
+        environment_file=nginx_stack.folder / ".env",
+    )
     world = World(SITE, print)
     world.https = Https((nginx_stack.folder / "ca.pem").read_text())
 

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack import maintenance
+from ops.stack import handover, maintenance, restart
+from ops.stack.handover import HandoverStack
 from ops.world import World
 from tests.support import fakes
-from tests.support.compose_stack import DOMAIN, Stack, git_environment, make_operator, run, wait_until
+from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, git_environment, make_operator, run, wait_until
 from tests.support.held_stack import (
+    SERVING,
     Background,
     commit,
     git,
@@ -28,7 +30,7 @@ from tests.support.held_stack import (
     ssh_url,
     waiting,
 )
-from tests.support.load_clients import throttled_port
+from tests.support.load_clients import LoadClients, throttled_port
 
 REASON = "It is being updated to 28.2.0."
 NOTICE = f"Gitea is away for a moment. {REASON} Try again in a minute."
@@ -183,6 +185,73 @@ def test_ssh_connections_wait_and_are_served_and_a_running_clone_over_ssh_ends_b
     assert listed.returncode == 0, listed.stderr  # type: ignore[attr-defined]
     assert later.seconds > 2
     assert (mode.drained, mode.awaited) == (True, 1)
+
+
+def handover_stack(stack: Stack, service: str = "nginx") -> HandoverStack:
+    """Return the stack as `ops` addresses it to replace or recreate a service."""
+    files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
+    settings = stack.folder / ".env"
+    return HandoverStack(stack.project, COMPOSE, files, stack.folder / "lock", service, environment_file=settings)
+
+
+def test_gitea_is_recreated_with_a_changed_title_while_requests_wait_and_compose_has_nothing_left_to_do(
+    served: Stack, world: World
+) -> None:
+    before = {each: served.container(each) for each in SERVING}
+    settings = served.folder / ".env"
+    settings.write_text(settings.read_text().replace("GITEA_TITLE=Gitea under test", "GITEA_TITLE=Another title"))
+    endpoint = (served.address("door", "web"), 443)
+    with LoadClients(*endpoint, DOMAIN, served.trust(), "/api/healthz", fresh=2, kept=2) as clients:
+        clients.await_served(20)
+        report = restart.recreate(SITE, world, ["gitea", "diun"], stack=handover_stack(served))
+        clients.await_served(clients.served + 20)
+    assert clients.failures == {}
+    assert (report.facts["recreated"], report.facts["cut"], report.facts["waited"] >= 4) == (["gitea"], 0, True)
+    assert clients.longest <= report.facts["away"] + 3
+    assert {each for each in SERVING if served.container(each) != before[each]} == {"gitea"}
+    # Compose finds nothing left to do.
+    served.compose("up", "--detach", "--wait", *SERVING)
+    assert {each for each in SERVING if served.container(each) != before[each]} == {"gitea"}
+    assert b"Another title" in served.ask("/user/login").body
+
+
+def test_haproxy_is_replaced_while_a_clone_over_https_and_one_over_ssh_run(
+    served: Stack, login: dict[str, str], large: tuple[str, Path], world: World, tmp_path: Path
+) -> None:
+    url, environment = ssh_url(served, login, tmp_path, "large", title="replaced")
+    before, endpoint = served.container("haproxy"), (served.address("door", "web"), 443)
+    with throttled_port(served.address("door", "web"), 2222, 0, 40 * MIB // 8) as port:
+        slow = url.replace(str(served.port("door", 2222)), str(port))
+        over_ssh = Background(lambda: git(environment, "clone", "--quiet", slow, str(tmp_path / "over-ssh")))
+        with (
+            slow_clone(served, login, tmp_path / "clone", 40 * MIB // 8) as clone,
+            LoadClients(*endpoint, DOMAIN, served.trust(), "/api/healthz", fresh=2, kept=2) as clients,
+        ):
+            clients.await_served(20)
+            report = handover.replace(SITE, world, stack=handover_stack(served, "haproxy"))
+            clients.await_served(clients.served + 20)
+            assert clone.wait(20) == 0, clone.stderr and clone.stderr.read()
+        done = over_ssh.value(30)
+        assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
+    assert clients.failures == {}
+    assert (report.changed, report.facts["cut"]) == (True, False)
+    assert served.container("haproxy") not in {before, ""}
+
+
+def test_stopping_the_stack_lets_a_clone_end_and_says_so(
+    served: Stack, login: dict[str, str], large: tuple[str, Path], world: World, tmp_path: Path
+) -> None:
+    with slow_clone(served, login, tmp_path / "clone", 40 * MIB // 8) as clone:
+        time.sleep(2.5)
+        report = restart.stop(SITE, world, project=served.project)
+        assert clone.wait(10) == 0, clone.stderr and clone.stderr.read()
+    assert gitea_pid(served) == 0
+    assert report.summary.endswith("1 transfers were waited for, 0 requests were cut off")
+    # Nothing waits for a Gitea that does not come back.
+    page = Background(lambda: served.ask("/").status)
+    assert (page.value(), page.seconds < 8) == (503, True)
+    served.compose("up", "--detach", "--wait", *SERVING)
+    wait_until(lambda: served.ask("/api/healthz").status == 200)
 
 
 def test_an_event_stream_is_closed_and_does_not_delay_the_stop(

@@ -29,16 +29,19 @@ class FakeProxy:
     held: str = "none"
     sentence: str = ""
     waited: int = 0
+    # More lines of `show sess`.
+    others: str = ""
     members: tuple[Member, ...] = (MEMBER,)
 
     def execute(self, argv: Sequence[str]) -> Ran:
         """Do as `hold` does."""
         assert argv[0] == "hold"
-        if argv[1] == "sessions":
-            return Ran(0, "".join(session("transfers", f"{age}s") for age in self.transfers()))
         if argv[1] in {"transfers", "all"}:
             self.note(f"hold {argv[1]}")
             self.held, self.sentence = argv[1], argv[3]
+        if argv[1] in {"transfers", "all", "sessions"}:
+            running = "".join(session("transfers", f"{age}s") for age in self.transfers())
+            return Ran(0, f'{{"held": "{self.held}"}}\n{running}{self.others}')
         if argv[1] == "none":
             self.note("hold none")
             self.held = "none"

@@ -20,7 +20,7 @@ from ops.errors import OpsError, Unavailable
 from ops.model import AccountFacts, Secret, SmtpCredentials, UnitRun
 from ops.secrets import store
 from ops.world.aws import CURRENT
-from ops.world.containers import Ran, Service
+from ops.world.containers import Member, Ran, Service
 from ops.world.files import Files
 from ops.world.https import Answer
 from ops.world.journal import Journal
@@ -131,6 +131,7 @@ class FakeContainers:
         argv: Sequence[str],
         user: str = "",
         environment: Mapping[str, str] | None = None,
+        identity: str = "",
     ) -> Ran:
         assert project
         if service not in self.answers:
@@ -144,16 +145,27 @@ class FakeContainers:
     def save(self, reference: str, archive: Path) -> None:
         archive.write_text(reference)
 
-    def restart(self, project: str, service: str) -> None:
+    def members(self, project: str, service: str) -> tuple[Member, ...]:
         assert project
-        if service not in {each.name for each in self.found}:
-            raise OpsError(f"{service} is not running")
+        return ()
+
+    def command_lines(self, project: str, service: str) -> tuple[str, ...]:
+        raise OpsError(f"{service} is not running")
+
+    def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
+        assert project
+        self._change(service, state="exited", health="")
+
+    def start(self, project: str, service: str) -> None:
+        assert project
         self.restarted.append(service)
         health = "starting" if service in self.never_healthy else "healthy"
-        self.found = tuple(
-            replace(each, health=health, started=datetime.now(UTC)) if each.name == service else each
-            for each in self.found
-        )
+        self._change(service, state="running", health=health, started=datetime.now(UTC))
+
+    def _change(self, service: str, **changes: Any) -> None:
+        if service not in {each.name for each in self.found}:
+            raise OpsError(f"{service} is not running")
+        self.found = tuple(replace(each, **changes) if each.name == service else each for each in self.found)
 
 
 Handler = Callable[[str, str, Mapping[str, str], Any], Answer]

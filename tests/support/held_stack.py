@@ -95,11 +95,13 @@ def commit(stack: Stack, operator: Mapping[str, str], folder: Path, size: int) -
     return environment
 
 
-def ssh_url(stack: Stack, operator: Mapping[str, str], folder: Path, name: str) -> tuple[str, dict[str, str]]:
+def ssh_url(
+    stack: Stack, operator: Mapping[str, str], folder: Path, name: str, title: str = "test"
+) -> tuple[str, dict[str, str]]:
     """Give the operator an ssh key; return a repository's URL over ssh and git's environment for it."""
     key = folder / "key"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
-    body = json.dumps({"title": name, "key": key.with_suffix(".pub").read_text().strip()}).encode()
+    body = json.dumps({"title": title, "key": key.with_suffix(".pub").read_text().strip()}).encode()
     headers = {"Content-Type": "application/json", **operator}
     assert stack.ask("/api/v1/user/keys", method="POST", body=body, headers=headers).status == 201
     options = "-o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"

@@ -154,8 +154,6 @@ def test_on_a_quiet_site_requests_wait_at_once_and_are_served_when_gitea_is_reac
         f"nginx-away page 900 {REASON}",
         "hold transfers at 0",
         "hold all at 0",
-        "hold close streams",
-        "hold close ssh",
         "stop gitea",
         "start gitea",
         *["hold reachable"] * 3,
@@ -215,6 +213,15 @@ def test_what_does_not_end_is_cut_off_at_the_limit_and_reported() -> None:
         assert 30 <= course.now < 31
         assert (mode.drained, mode.cut) == (False, 2)
     assert course.world.progress[-1] == "not ended after 30 s and cut off: 2 requests"
+
+
+def test_idle_ssh_connections_are_closed_so_that_a_later_command_waits() -> None:
+    course = Course()
+    course.stack.proxy.others = session("ssh", "9m1s", left="57m0s")
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
+        assert course.now < 1
+        assert course.events[-1] == "hold close ssh"
+    assert mode.drained
 
 
 def test_the_last_short_requests_end_after_everything_waits() -> None:
