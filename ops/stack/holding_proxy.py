@@ -40,7 +40,7 @@ class RunningRequest:
 
 @dataclass(frozen=True)
 class Waited:
-    """The requests that a hold let wait: how many, how many it refused for want of room, and the longest wait in seconds."""
+    """The requests that a hold let wait: how many, how many it refused because too many waited, and the longest wait in seconds."""
 
     requests: int = 0
     refused: int = 0

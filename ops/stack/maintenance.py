@@ -118,25 +118,30 @@ class MaintenanceMode:
         starts again.
         """
         clock = self._world.clock
-        patience = max(self._hold_seconds - _AWAY_SECONDS, self._hold_seconds / 2)
-        began, told, held = clock.monotonic(), clock.monotonic() - _TELL_SECONDS, -1.0
+        began, told, held = clock.monotonic(), -_TELL_SECONDS, -1.0
         while True:
-            running, now = self._under_way(proxy.requests()), clock.monotonic()
+            running, elapsed = self._under_way(proxy.requests()), clock.monotonic() - began
             self.awaited = max(self.awaited, len(running.long))
-            if now - began >= seconds:
+            if elapsed >= seconds or (held >= 0 and not running.transfers and not running.long):
                 return
-            if held >= 0 and not running.transfers and not running.long:
-                return
-            if held < 0 and (not running.long or now - began >= seconds - patience):
-                proxy.hold("transfers", 2 * self._hold_seconds, self._sentence)
-                held = now
-            elif held >= 0 and now - held >= patience:
-                self._release(proxy)
-                held = -1.0
-            if running.long and now - told >= _TELL_SECONDS:
-                self._world.tell(drain_line(running, now - began, seconds))
-                told = now
+            held = self._hold_transfers(proxy, running, elapsed, held, seconds)
+            if running.long and elapsed - told >= _TELL_SECONDS:
+                self._world.tell(drain_line(running, elapsed, seconds))
+                told = elapsed
             clock.sleep(_PACE_SECONDS)
+
+    def _hold_transfers(
+        self, proxy: HoldingProxy, running: UnderWay, elapsed: float, held: float, seconds: float
+    ) -> float:
+        """Begin or end the hold on new transfers, if it is time, and return since when they wait (-1: they do not)."""
+        patience = max(self._hold_seconds - _AWAY_SECONDS, self._hold_seconds / 2)
+        if held < 0 and (not running.long or elapsed >= seconds - patience):
+            proxy.hold("transfers", 2 * self._hold_seconds, self._sentence)
+            return elapsed
+        if held >= 0 and elapsed - held >= patience:
+            self._release(proxy)
+            return -1.0
+        return held
 
     def _hold_all(self, proxy: HoldingProxy, seconds: float) -> None:
         clock, patience = self._world.clock, _LAST_SECONDS if seconds else 0.0
@@ -216,15 +221,23 @@ def under_way(requests: Iterable[RunningRequest], processes: Iterable[str]) -> U
     commands. A command may be silent for long: so many of the connections without traffic count as commands run.
     """
     found, lines = tuple(requests), tuple(processes)
-    ssh = sorted((each for each in found if each.backend == SSH), key=lambda each: each.idle)
-    active = sum(1 for each in ssh if each.idle < _IDLE_SECONDS)
     commands = sum(1 for line in lines if _SSH_COMMAND.search(line))
-    busy = [each.seconds for each in ssh[: max(active, commands)]]
-    transfers = [*(each.seconds for each in found if each.backend == TRANSFERS), *busy]
-    others = [each.seconds for each in found if each.backend == OTHERS]
-    # A push whose client has gone still writes.
-    orphaned = pushes_in(lines) > 0 and not transfers and not others
-    return UnderWay(tuple(transfers), (*others, 0) if orphaned else tuple(others))
+    transfers = (*_ages(found, TRANSFERS), *_busy_ssh(found, commands))
+    others = _ages(found, OTHERS)
+    if not transfers and not others and pushes_in(lines):
+        # A push whose client has gone still writes.
+        others = (0,)
+    return UnderWay(transfers, others)
+
+
+def _ages(requests: Iterable[RunningRequest], backend: str) -> tuple[int, ...]:
+    return tuple(each.seconds for each in requests if each.backend == backend)
+
+
+def _busy_ssh(requests: Iterable[RunningRequest], commands: int) -> tuple[int, ...]:
+    ssh = sorted((each for each in requests if each.backend == SSH), key=lambda each: each.idle)
+    active = sum(1 for each in ssh if each.idle < _IDLE_SECONDS)
+    return _ages(ssh[: max(active, commands)], SSH)
 
 
 def pushes_in(processes: Iterable[str]) -> int:

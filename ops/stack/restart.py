@@ -38,18 +38,24 @@ def recreate(site: Site, world: World, services: Collection[str], *, stack: Hand
     Compose. Raises OpsError when Compose fails or a service does not become healthy in time.
     """
     stack = stack or HandoverStack()
-    states = {each.name: each.state for each in world.containers.services(stack.project)}
-    running = {each for each in services if states.get(each) == "running"} if states.get(GITEA) == "running" else set()
+    running = _running(world, stack, services)
     replaced = [each for each in REPLACEABLE if each in running and NETWORK_OWNER not in services]
     for each in replaced:
         handover.replace(site, world, stack=dataclasses.replace(stack, service=each))
     recreated = [each for each in _SERVICES if each in running]
-    facts: dict[str, Any] = {"recreated": [*replaced, *recreated]}
-    summary = f"recreated {' and '.join([*replaced, *recreated]) or 'nothing'}"
+    names = [*replaced, *recreated]
+    facts: dict[str, Any] = {"recreated": names}
+    summary = f"recreated {' and '.join(names) or 'nothing'}"
     if recreated:
         facts |= _recreate(site, world, stack, recreated)
         summary += f"; Gitea was away for {facts['away']:.1f} s: {requests_line(facts)}"
-    return Report("stack", bool(replaced or recreated), summary, facts)
+    return Report("stack", bool(names), summary, facts)
+
+
+def _running(world: World, stack: HandoverStack, services: Collection[str]) -> set[str]:
+    """Return those of the services that run; none of them while Gitea does not run."""
+    running = {each.name for each in world.containers.services(stack.project) if each.state == "running"}
+    return running.intersection(services) if GITEA in running else set()
 
 
 def _recreate(site: Site, world: World, stack: HandoverStack, services: Sequence[str]) -> dict[str, Any]:

@@ -304,7 +304,7 @@ def test_after_the_limit_there_is_the_page_and_over_ssh_the_notice_both_with_the
     assert served.ask("/api/healthz").status == 200
 
 
-def test_a_hold_that_nobody_ends_ends_by_itself_and_what_waits_is_served(served: Stack) -> None:
+def test_the_hold_of_a_killed_run_ends_by_itself_and_what_waits_is_served(served: Stack) -> None:
     hold(served, "all", "3", NOTICE)
     page = Background(lambda: served.ask("/api/healthz").status)
     over_ssh = Background(lambda: run("ssh-keyscan", "-T", "20", "-p", str(served.port("door", 2222)), "127.0.0.1"))

@@ -25,9 +25,11 @@ _INSTALL = {
 
 
 def _files(*patterns: str) -> list[str]:
-    """The files that match: those in git, and untracked ones that are not ignored."""
+    """The files that match, at least one: those in git, and untracked ones that are not ignored."""
     listed = _output(["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns])
-    return sorted(file for file in set(listed.splitlines()) if (ROOT / file).is_file())
+    found = sorted(file for file in set(listed.splitlines()) if (ROOT / file).is_file())
+    assert found, f"no file matches {patterns}"
+    return found
 
 
 def _output(argv: Sequence[str], **environment: str) -> str:

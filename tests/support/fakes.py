@@ -147,14 +147,15 @@ class FakeContainers:
 
     def members(self, project: str, service: str) -> tuple[Member, ...]:
         assert project
-        return ()
+        return (Member(service, f"{service}:1", "sha256:1", "running", "healthy"),) if service in self.answers else ()
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         raise OpsError(f"{service} is not running")
 
     def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
         assert project
-        self._change(service, state="exited", health="")
+        if service in {each.name for each in self.found}:
+            self._change(service, state="exited", health="")
 
     def start(self, project: str, service: str) -> None:
         assert project
@@ -164,7 +165,7 @@ class FakeContainers:
 
     def _change(self, service: str, **changes: Any) -> None:
         if service not in {each.name for each in self.found}:
-            raise OpsError(f"{service} is not running")
+            raise OpsError(f"{service} has no container")
         self.found = tuple(replace(each, **changes) if each.name == service else each for each in self.found)
 
 

@@ -25,6 +25,7 @@ from ops.stack import apply_secrets
 from ops.world.aws import CURRENT, PENDING, Aws
 from ops.world.containers import Ran, Service
 from tests.support import fakes
+from tests.support.fake_proxy import FakeProxy
 
 SITE = fakes.site()
 REGION = "eu-central-1"
@@ -71,6 +72,11 @@ class Cloud:
     letters: list[fakes.Letter] = field(default_factory=list)
     verifier: str = ""
     broken: str = ""
+    # The services that run on the host, and the progress lines of both machines.
+    services: tuple[Service, ...] = tuple(
+        Service(name, "image", "running", "healthy", 0) for name in ("postgres", "nginx")
+    )
+    progress: list[str] = field(default_factory=list)
 
     def call(self, client: Any, operation: str, parameters: Any) -> Any:
         return self.cut.through(operation, lambda: CALL(client, operation, parameters))
@@ -105,11 +111,9 @@ class Cloud:
         pending = arguments[3] if len(arguments) > 2 else ""
         if pending and pending == self.broken:
             raise OpsError("ops secrets apply on the host: gitea: not healthy 180 s after the restart")
-        services = (
-            Service("postgres", "image", "running", "healthy", 0),
-            Service("nginx", "image", "running", "healthy", 0),
-        )
-        world: Any = fakes.FakeWorld(containers=fakes.FakeContainers(services, {"postgres": self._postgres}))
+        answers = {"postgres": self._postgres, "nginx": lambda _: Ran(0, ""), "haproxy": FakeProxy().execute}
+        containers = fakes.FakeContainers(self.services, answers)
+        world: Any = fakes.FakeWorld(containers=containers, progress=self.progress)
         world.aws = fakes.FakeAws(_values(CURRENT), pending=_values(PENDING))
         return apply_secrets.apply(SITE, world, pending=pending, directory=self.directory)
 
@@ -120,7 +124,7 @@ class Cloud:
 
     @property
     def world(self) -> Any:
-        made: Any = fakes.FakeWorld()
+        made: Any = fakes.FakeWorld(progress=self.progress)
         made.aws, made.mail = self.aws, self
         return made
 

@@ -121,7 +121,7 @@ def test_a_signed_list_proves_nothing() -> None:
 
 @pytest.mark.parametrize("stage", ["lint", "unit", "integration"])
 def test_a_part_of_a_stage_is_refused_and_the_hint_has_the_command_for_a_part(stage: str) -> None:
-    with pytest.raises(ConfigError, match=f"{stage} takes no options") as caught:
+    with pytest.raises(ConfigError, match=f"{stage} takes no options, but got -k one") as caught:
         evidence.command_of(stage, ("-k", "one"))
     assert f"tests/{stage} -k one" in caught.value.hint
     assert evidence.command_of(stage, ()) == evidence.COMMANDS[stage]
@@ -501,7 +501,11 @@ def test_only_a_deployment_takes_options_and_they_follow_its_command() -> None:
     own = list(evidence.COMMANDS["deploy-e2e"])
     for command, proven in (
         ([*own, "--keep"], True),
+        ([*own, "--site", "sites/production.toml"], True),
         (own, True),
+        ([*own, "-k", "one"], False),
+        ([*own, "--rehearse", "pytest"], False),
+        ([*own, "--keep", 1], False),
         (own[:-1], False),
         (["-x", *own], False),
     ):

@@ -27,6 +27,17 @@ def filled(directory: Path, comments: int = 30, **more: Any) -> FakeHost:
     return made
 
 
+def killed_at(directory: Path, step: str, *, to: str) -> FakeHost:
+    """Return a host whose update was killed at a step and can be resumed."""
+    whole = filled(directory / "whole")
+    run_to_end(lambda: whole.update(to=to))
+    host = filled(directory / "killed", dies_before=whole.actions.index(step))
+    with pytest.raises(Killed):
+        host.update(to=to)
+    host.dies_before = -1
+    return host
+
+
 def has_canary(host: FakeHost) -> bool:
     contents = host.contents()
     kept = (host.paths.live / "canary").exists() or (host.paths.data / ".update/expected.json").exists()
@@ -173,12 +184,7 @@ def test_a_canary_that_cannot_be_removed_is_reported_and_does_not_change_the_out
 
 @pytest.mark.parametrize("step", ["record judge", "record undo", "nginx-away none"])
 def test_a_killed_update_compares_the_data_when_it_is_resumed(tmp_path: Path, step: str) -> None:
-    whole = filled(tmp_path / "whole")
-    run_to_end(lambda: whole.update(to="28.1.1-forgets"))
-    host = filled(tmp_path / "killed", dies_before=whole.actions.index(step))
-    with pytest.raises(Killed):
-        host.update(to="28.1.1-forgets")
-    host.dies_before = -1
+    host = killed_at(tmp_path, step, to="28.1.1-forgets")
     with pytest.raises(RolledBack, match=r"comment: its body changed; public\.comment\.content: 30 became 0"):
         host.resume()
     assert all(host.comments())
@@ -186,12 +192,7 @@ def test_a_killed_update_compares_the_data_when_it_is_resumed(tmp_path: Path, st
 
 
 def test_an_update_that_an_older_ops_began_is_resumed_without_the_comparison(tmp_path: Path) -> None:
-    whole = filled(tmp_path / "whole")
-    whole.update(to="28.1.0")
-    host = filled(tmp_path / "killed", dies_before=whole.actions.index("record judge"))
-    with pytest.raises(Killed):
-        host.update(to="28.1.0")
-    host.dies_before = -1
+    host = killed_at(tmp_path, "record judge", to="28.1.0")
     (host.paths.data / ".update/expected.json").unlink()
     assert host.resume().facts["outcome"] == "updated"
     assert any("began without a count of its data" in line for line in host.progress)
@@ -199,12 +200,7 @@ def test_an_update_that_an_older_ops_began_is_resumed_without_the_comparison(tmp
 
 
 def test_what_another_update_expected_is_not_compared(tmp_path: Path) -> None:
-    whole = filled(tmp_path / "whole")
-    whole.update(to="28.1.0")
-    host = filled(tmp_path / "killed", dies_before=whole.actions.index("record judge"))
-    with pytest.raises(Killed):
-        host.update(to="28.1.0")
-    host.dies_before = -1
+    host = killed_at(tmp_path, "record judge", to="28.1.0")
     kept = host.paths.data / ".update/expected.json"
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"backup": "20200101T000000Z"}))
     assert host.resume().facts["outcome"] == "updated"
