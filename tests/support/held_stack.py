@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ops.world.containers import Containers
 from tests.support.compose_stack import DOMAIN, Stack, git_environment, lay_out, run, wait_until
 
 SERVING = ("postgres", "gitea", "door", "nginx", "haproxy")
@@ -36,8 +37,10 @@ def serving_stack(images: Mapping[str, str], run_id: str, name: str, folder: Pat
 
 
 def hold(stack: Stack, *arguments: str) -> str:
-    """Run `hold` in the container of HAProxy, as `ops` does."""
-    return stack.compose("exec", "-T", "haproxy", "hold", *arguments)
+    """Run `hold` in the container of HAProxy, as `ops` does, and return its output; raises AssertionError when it fails."""
+    ran = Containers().execute(stack.project, "haproxy", ["hold", *arguments])
+    assert ran.code == 0, ran.output
+    return ran.output
 
 
 def waiting(stack: Stack) -> int:
