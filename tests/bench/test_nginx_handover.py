@@ -56,7 +56,7 @@ def nginx_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     other = f"{stack.project}/nginx:next"
     run("docker", "tag", images["NGINX_IMAGE"], other)
     try:
-        stack.compose("up", "--detach", "--wait", "nginx")
+        stack.compose("up", "--detach", "--wait", "nginx", "haproxy")
         mount = ["--volume", f"{answer}:/etc/nginx/conf.d/default.conf:ro"]
         behind = stack.start_beside("behind", "--network-alias", "gitea", *mount)
         while stack.ask("/").status != 200:

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
-_TIMEOUT_SECONDS = 15
+# Longer than a request waits while Gitea is stopped.
+_TIMEOUT_SECONDS = 60
 
 
 @dataclass
@@ -22,7 +23,7 @@ class LoadClients:
 
     Every answer but ``expected`` is a failure. No request is repeated, also not on a kept-alive connection. As a context
     manager it runs until the end of the block; then ``served``, ``failures`` (a count per kind) and ``longest`` (seconds of
-    the slowest request) are final.
+    the slowest request) are final; ``seconds`` has those of every request.
     """
 
     address: str
@@ -36,6 +37,7 @@ class LoadClients:
     served: int = 0
     reused: int = 0
     longest: float = 0.0
+    seconds: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -95,6 +97,7 @@ class LoadClients:
 
     def _count(self, failure: str, reused: bool, seconds: float) -> None:
         self.longest = max(self.longest, seconds)
+        self.seconds.append(seconds)
         if failure:
             self.failures[failure] += 1
         else:
