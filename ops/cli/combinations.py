@@ -72,13 +72,18 @@ def _require_mode(modes: Mapping[str, Collection[str]], given: Collection[str], 
     if not modes:
         return
     mode = _mode(modes, given, values)
-    known = dict.fromkeys(each for options in modes.values() for each in sorted(options)) | dict.fromkeys(modes)
-    for option in known:
-        if option not in given or option == mode or option in modes[mode] or (mode, option) == (_HISTORY, "service"):
+    itself = {mode, "service"} if mode == _HISTORY else {mode}
+    for option in _known(modes):
+        if option not in given or option in itself or option in modes[mode]:
             continue
         if mode:
             raise _without_effect(option, mode)
         raise _needs(option, [each for each, options in modes.items() if option in options])
+
+
+def _known(modes: Mapping[str, Collection[str]]) -> list[str]:
+    """All options that the modes name, and the modes, in a steady order."""
+    return list(dict.fromkeys([each for options in modes.values() for each in sorted(options)] + [*modes]))
 
 
 def _mode(modes: Mapping[str, Collection[str]], given: Collection[str], values: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,17 +49,17 @@ def _action_first(args: Sequence[str] | None, actions: dict[str, argparse.Argume
     """Return the arguments of a verb with its action in front: options were accepted before it, and still are."""
     if not args or not actions or not args[0].startswith("-"):
         return args
-    valued = {
-        option
-        for parser in actions.values()
-        for each in parser._actions
-        if each.nargs != 0
-        for option in each.option_strings
-    }
+    valued = _with_values(actions.values())
     for number, word in enumerate(args):
         if word in actions and args[number - 1] not in valued:
             return [word, *args[:number], *args[number + 1 :]]
     return args
+
+
+def _with_values(parsers: Iterable[argparse.ArgumentParser]) -> frozenset[str]:
+    """The options that take the next word as their value."""
+    taking = (each for parser in parsers for each in parser._actions if each.nargs != 0)
+    return frozenset(option for each in taking for option in each.option_strings)
 
 
 def add_verb(

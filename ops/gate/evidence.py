@@ -333,7 +333,7 @@ def _examine(stage: str, tree: str, proof: Proof, key: bytes, previous: str) -> 
 def _is_command_of(stage: str, command: Any) -> bool:
     own = list(COMMANDS[stage])
     if stage != _WITH_OPTIONS or not isinstance(command, list):
-        return command == own
+        return bool(command == own)
     return command[: len(own)] == own and stage_options.are_valid(command[len(own) :])
 
 

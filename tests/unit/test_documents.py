@@ -16,6 +16,7 @@ from ops.cli import arguments, combinations, reference
 from ops.cli.place import Place
 from ops.config import load
 from ops.gate import evidence, stage_options
+from tests.support import png, sample_report
 
 ROOT = Path(__file__).parents[2]
 NOXFILE = (ROOT / "noxfile.py").read_text()
@@ -147,6 +148,18 @@ def test_every_diagram_is_rendered_from_its_current_source(source: Path) -> None
     drawn = source.with_suffix(".svg").read_text()
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     assert drawn.rstrip().endswith(f"<!-- made from {source.name}, sha256 {digest} -->"), "run docs/diagrams/render"
+
+
+def test_the_screenshot_of_the_report_shows_the_current_page() -> None:
+    made_from = png.source_of((ROOT / "docs/pictures/report.png").read_bytes())
+    assert made_from == sample_report.source(), "run `docs/pictures/render`"
+
+
+def test_the_sample_of_the_report_has_every_stage_proven_and_a_chart_of_a_test_that_exists() -> None:
+    page = sample_report.page()
+    assert "Every stage is proven" in page
+    assert "Restore drill of backup" in page
+    assert sample_report.MEASURED_BY in TESTS
 
 
 def test_the_readme_has_at_most_900_words() -> None:

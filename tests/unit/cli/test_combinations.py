@@ -79,7 +79,7 @@ def test_an_option_without_effect_is_refused_and_both_are_named(
         "gate status",
     ],
 )
-def test_options_that_have_an_effect_together_pass(command: str) -> None:
+def test_options_that_have_an_effect_together_raise_nothing(command: str) -> None:
     combinations.require(arguments.parser().parse_args(command.split()))
 
 

@@ -157,12 +157,11 @@ def test_an_action_s_help_has_its_own_options_alone_and_other_options_are_refuse
     assert _main(*action.split(), "--help") == 0
     shown = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     assert shown == {"--help", "--site", "--json", *own}
-    for foreign in {"--allow-empty-disk", "--dry-run", "--yes", "--begin-anew"} - own:
-        given = ("--at", "2026-11-24") if action == "backup rewind" else ()
-        code = _main(*action.split(), *given, foreign)
+    given = ("--at", "2026-11-24") if action == "backup rewind" else ()
+    for foreign in {"--allow-empty-disk", "--dry-run", "--yes"} - own:
+        assert _main(*action.split(), *given, foreign) == 2
         message = f"error: unrecognized arguments: {foreign}\nnext:  run ops {action} --help\n"
-        if (action, foreign) != ("backup take", "--begin-anew"):
-            assert (code, message in capsys.readouterr().err) == (2, True)
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -170,7 +169,7 @@ def test_an_action_s_help_has_its_own_options_alone_and_other_options_are_refuse
     [
         ("backup --dry-run prune", "backup prune --dry-run"),
         ("backup --at 2026-11-24 --yes rewind", "backup rewind --at 2026-11-24 --yes"),
-        ("backup --begin-anew take", "backup take --begin-anew"),
+        ("backup --allow-empty-disk take", "backup take --allow-empty-disk"),
         ("backup --site list list", "backup list --site list"),
         ("backup --site=list --json list", "backup list --site=list --json"),
         ("secrets --pending set apply", "secrets apply --pending set"),
