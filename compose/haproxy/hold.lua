@@ -11,9 +11,6 @@ local PACE_MILLISECONDS = 100
 -- An entry that was not renewed for so long belongs to a client that has gone. HAProxy does not notice each of them; then
 -- the entry stays until its time is over.
 local STALE_SECONDS = 2
-local PER_ADDRESS = tonumber(os.getenv("SSH_LOGINS_PER_ADDRESS"))
-local PENALTIES = os.getenv("SSH_PENALTIES") == "yes"
-local PER_ADDRESS_AND_MINUTE = 60
 
 -- held: "none", "transfers" or "all".
 local state = { held = "none", ends = 0, away_ends = 0, sentence = "" }
@@ -96,11 +93,6 @@ local function answers(name)
 end
 
 core.register_action("hold_ssh", { "tcp-req" }, function(txn)
-  if PER_ADDRESS and txn.f:sc0_conn_cur() > PER_ADDRESS
-    or PENALTIES and txn.f:sc0_conn_rate() > PER_ADDRESS_AND_MINUTE then
-    txn:set_var("txn.refused", true)
-    return
-  end
   wait(txn, "transfer")
   if state.held ~= "none" and now() < state.away_ends and not answers("ssh") then
     txn:set_var("txn.away", true)

@@ -11,6 +11,12 @@ from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, HOST_SITE_FILE, S
 from ops.config.schema import Site
 
 
+# HAProxy compares numbers: more than any address has.
+_UNLIMITED = 1_000_000
+# With limits.ssh_penalties.
+_PENALIZED_PER_MINUTE = 60
+
+
 def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:
     """Return the value of every variable of infra/variables.tf."""
     return {
@@ -47,8 +53,8 @@ def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]
         "GITEA_TITLE": site.gitea.title,
         "GITEA_SSH_PORT": str(site.gitea.ssh_port),
         "SSH_LOGINS": str(site.limits.ssh_logins),
-        "SSH_LOGINS_PER_ADDRESS": str(site.limits.ssh_logins_per_address or "none"),
-        "SSH_PENALTIES": "yes" if site.limits.ssh_penalties else "no",
+        "SSH_CONNECTIONS_PER_ADDRESS": str(site.limits.ssh_logins_per_address or _UNLIMITED),
+        "SSH_CONNECTIONS_PER_MINUTE": str(_PENALIZED_PER_MINUTE if site.limits.ssh_penalties else _UNLIMITED),
         "HOLD_SECONDS": str(site.web.hold_seconds),
         "UPLOAD_LIMIT_MIB": str(site.gitea.upload_limit_mib),
         "TRANSFER_LIMIT_MIB": str(site.gitea.transfer_limit_mib),

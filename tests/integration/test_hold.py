@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import subprocess
 import threading
@@ -332,7 +333,14 @@ def alone(images: Mapping[str, str], run_id: str) -> Iterator[str]:
     run(
         *("docker", "run", "--detach", "--name", name, "--label", f"{RUN_LABEL}={run_id}", "--memory", "256m"),
         *("--tmpfs", "/run/haproxy:mode=0700,uid=99,gid=99"),
-        *("--env", "HOLD_SECONDS=120", "--env", "SSH_LOGINS_PER_ADDRESS=2", "--env", "SSH_PENALTIES=no"),
+        *(
+            "--env",
+            "HOLD_SECONDS=120",
+            "--env",
+            "SSH_CONNECTIONS_PER_ADDRESS=2",
+            "--env",
+            "SSH_CONNECTIONS_PER_MINUTE=4",
+        ),
         *("--volume", f"{folder / 'haproxy.cfg'}:/usr/local/etc/haproxy/haproxy.cfg:ro"),
         *("--volume", f"{folder / 'hold.lua'}:/usr/local/etc/haproxy/hold.lua:ro"),
         *("--volume", f"{folder / 'hold.sh'}:/usr/local/bin/hold:ro"),
@@ -373,11 +381,24 @@ def test_a_thousand_requests_wait_in_bounded_memory_and_further_ones_are_refused
 
 def test_an_address_has_at_most_so_many_ssh_connections_as_the_site_allows(alone: str) -> None:
     address = (inspect(alone)["NetworkSettings"]["IPAddress"], 2222)
+
+    def is_refused(client: socket.socket) -> bool:
+        readable, _, _ = select.select([client], [], [], 2)
+        return bool(readable)
+
     run("docker", "exec", alone, "hold", "all", "120", NOTICE)
     with contextlib.ExitStack() as opened:
-        clients = [opened.enter_context(socket.create_connection(address, timeout=60)) for _ in range(3)]
-        assert clients[2].recv(1) == b""
+        clients = [opened.enter_context(socket.create_connection(address, timeout=60)) for _ in range(2)]
+        assert not any(map(is_refused, clients))
+        assert is_refused(opened.enter_context(socket.create_connection(address, timeout=60)))
         assert json.loads(run("docker", "exec", alone, "hold", "status"))["waiting"] == 2
+        clients[0].close()
+        wait_until(lambda: json.loads(run("docker", "exec", alone, "hold", "status"))["waiting"] == 1)
+        assert not is_refused(opened.enter_context(socket.create_connection(address, timeout=60)))
+        # The fifth within a minute.
+        clients[1].close()
+        wait_until(lambda: json.loads(run("docker", "exec", alone, "hold", "status"))["waiting"] == 1)
+        assert is_refused(opened.enter_context(socket.create_connection(address, timeout=60)))
 
 
 def test_clients_that_go_away_while_they_wait_are_not_counted_for_longer_than_they_would_have_waited(

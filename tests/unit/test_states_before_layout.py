@@ -692,8 +692,8 @@ NEW_VARIABLES = {
     "HOLD_SECONDS": "30",
     "TRANSFER_LIMIT_MIB": "0",
     "SSH_LOGINS": "200",
-    "SSH_LOGINS_PER_ADDRESS": "none",
-    "SSH_PENALTIES": "no",
+    "SSH_CONNECTIONS_PER_ADDRESS": "1000000",
+    "SSH_CONNECTIONS_PER_MINUTE": "1000000",
 }
 # The images of services that are newer than the old site.
 NEW_IMAGES = {"HAPROXY_IMAGE"}
