@@ -10,7 +10,6 @@ from typing import Any
 from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, HOST_SITE_FILE, SECRETS_DIRECTORY
 from ops.config.schema import Site
 
-
 # HAProxy compares numbers: more than any address has.
 _UNLIMITED = 1_000_000
 # With limits.ssh_penalties.
