@@ -366,12 +366,17 @@ def test_a_thousand_requests_wait_in_bounded_memory_and_further_ones_are_refused
             client.sendall(request)
             return client
 
+        def waits(number: int) -> bool:
+            return int(json.loads(run("docker", "exec", alone, "hold", "status"))["waiting"]) == number
+
         for _ in range(200):
             send(push)
+        wait_until(lambda: waits(200))
         # Closed without an answer, which nginx turns into the page. nginx has read a part of each body.
         assert send(push).recv(1) == b""
         for _ in range(800):
             send(page)
+        wait_until(lambda: waits(1000))
         assert send(page).recv(1) == b""
         state = json.loads(run("docker", "exec", alone, "hold", "status"))
         assert (state["waiting"], state["refused"]) == (1000, 2)
