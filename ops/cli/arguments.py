@@ -12,6 +12,7 @@ from ops.cli.commands import (
     run_deploy,
     run_destroy,
     run_gate,
+    run_haproxy,
     run_health,
     run_nginx,
     run_notify,
@@ -19,6 +20,7 @@ from ops.cli.commands import (
     run_rollback,
     run_secrets,
     run_site,
+    run_stack,
     run_update,
 )
 from ops.cli.place import Place
@@ -51,13 +53,22 @@ def parser() -> argparse.ArgumentParser:
     outside.add_argument("--address", help="probe the site from this machine at this address instead of on the host")
     certs = add_verb_with_actions(verbs, "certs", "issue or renew the TLS certificate", run_certs)
     add_action(certs, "renew", "issue the certificate if it is missing, renew it when it is due", Place.HOST)
-    nginx = add_verb_with_actions(verbs, "nginx", "replace the nginx container without a failed request", run_nginx)
-    add_action(
-        nginx,
-        "replace",
-        "start a container with the current image and configuration, then drain and remove the old one",
-        Place.HOST,
+    for name, title, function in (("nginx", "nginx", run_nginx), ("haproxy", "HAProxy", run_haproxy)):
+        actions = add_verb_with_actions(
+            verbs, name, f"replace the {title} container without a failed request", function
+        )
+        add_action(
+            actions,
+            "replace",
+            "start a container with the current image and configuration, then drain and remove the old one",
+            Place.HOST,
+        )
+    stack = add_verb_with_actions(verbs, "stack", "recreate or stop Gitea while requests wait", run_stack)
+    recreated = add_action(stack, "recreate", "recreate containers with the current settings and images", Place.HOST)
+    recreated.add_argument(
+        "--services", default="gitea", metavar="NAMES", help="the services, separated by commas (default: gitea)"
     )
+    add_action(stack, "stop", "stop Gitea once running transfers have ended", Place.HOST)
     _add_backup(verbs)
     _add_restore(verbs)
     _add_update(verbs)

@@ -18,7 +18,8 @@ from ops.model import Report, Secret
 from ops.restore import drill, restore
 from ops.restore import plan as restore_plan
 from ops.secrets import store
-from ops.stack import accounts, apply_secrets, certs, health, nginx_handover, notify
+from ops.stack import accounts, apply_secrets, certs, handover, health, notify, restart
+from ops.stack.handover import HAPROXY, HandoverStack
 from ops.update import available, history, plan, rollback, update
 from ops.wal import stream
 from ops.world import World
@@ -133,7 +134,21 @@ def run_certs(arguments: argparse.Namespace) -> Report:
 def run_nginx(arguments: argparse.Namespace) -> Report:
     """Replace the running nginx without a failed request."""
     world = _world(arguments)
-    return nginx_handover.replace(world.site, world)
+    return handover.replace(world.site, world)
+
+
+def run_haproxy(arguments: argparse.Namespace) -> Report:
+    """Replace the running HAProxy without a failed request."""
+    world = _world(arguments)
+    return handover.replace(world.site, world, stack=HandoverStack(service=HAPROXY))
+
+
+def run_stack(arguments: argparse.Namespace) -> Report:
+    """Recreate or stop Gitea while requests wait."""
+    world = _world(arguments)
+    if arguments.action == "stop":
+        return restart.stop(world.site, world)
+    return restart.recreate(world.site, world, [name for name in arguments.services.split(",") if name])
 
 
 def run_backup(arguments: argparse.Namespace) -> Report:

@@ -138,6 +138,20 @@ class GiteaSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Web:
+    """How requests and transfers are treated while Gitea is stopped on purpose, in seconds.
+
+    A new request waits up to ``hold_seconds`` for Gitea, then it gets the page of maintenance mode. Before the stop, running
+    clones, pushes and other transfers get ``drain_seconds`` to end; in the window of automatic updates
+    ``window_drain_seconds``.
+    """
+
+    hold_seconds: int = _key(between(10, 120), "give a number of seconds from 10 to 120", 30)
+    drain_seconds: int = _key(between(0, 3600), "give a number of seconds from 0 to 3600", 60)
+    window_drain_seconds: int = _key(between(0, 3600), "give a number of seconds from 0 to 3600", 600)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tls:
     """The issuer of the certificate.
 
@@ -241,11 +255,12 @@ class Update:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The budget, and the limits of git's sshd; 0 means none.
+    """The budget, and the limits of git over ssh; 0 means none.
 
     AWS mails the contact at 80 % of the budget, and when the forecast exceeds it. sshd refuses a connection while
-    ``ssh_logins`` others, or ``ssh_logins_per_address`` from the same address, have not logged in yet. With
-    ``ssh_penalties`` it also refuses an address for some time after wrong keys: all users behind that address.
+    ``ssh_logins`` others have not logged in yet. HAProxy, in front of it, refuses one while ``ssh_logins_per_address`` from
+    the same address are open. With ``ssh_penalties`` it also refuses an address after its 60th connection within a minute:
+    all users behind that address.
     """
 
     monthly_budget_usd: int = _key(between(0, 1_000_000), "give a whole number of US dollars, or 0 for no budget", 0)
@@ -285,6 +300,7 @@ class Site:
     network: Network
     host: Host
     gitea: GiteaSettings
+    web: Web = field(default_factory=Web)
     tls: Tls = field(default_factory=Tls)
     mail: Mail
     backup: Backup

@@ -10,6 +10,11 @@ from typing import Any
 from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, HOST_SITE_FILE, SECRETS_DIRECTORY
 from ops.config.schema import Site
 
+# HAProxy compares numbers: more than any address has.
+_UNLIMITED = 1_000_000
+# With limits.ssh_penalties.
+_PENALIZED_PER_MINUTE = 60
+
 
 def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:
     """Return the value of every variable of infra/variables.tf."""
@@ -47,8 +52,9 @@ def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]
         "GITEA_TITLE": site.gitea.title,
         "GITEA_SSH_PORT": str(site.gitea.ssh_port),
         "SSH_LOGINS": str(site.limits.ssh_logins),
-        "SSH_LOGINS_PER_ADDRESS": str(site.limits.ssh_logins_per_address or "none"),
-        "SSH_PENALTIES": "yes" if site.limits.ssh_penalties else "no",
+        "SSH_CONNECTIONS_PER_ADDRESS": str(site.limits.ssh_logins_per_address or _UNLIMITED),
+        "SSH_CONNECTIONS_PER_MINUTE": str(_PENALIZED_PER_MINUTE if site.limits.ssh_penalties else _UNLIMITED),
+        "HOLD_SECONDS": str(site.web.hold_seconds),
         "UPLOAD_LIMIT_MIB": str(site.gitea.upload_limit_mib),
         "TRANSFER_LIMIT_MIB": str(site.gitea.transfer_limit_mib),
         "MAIL_SENDER": site.mail.sender,
@@ -106,6 +112,7 @@ def ansible_variables(
         "gitea_compose_source": str(compose_source),
         "gitea_environment": compose_environment(site, images),
         "gitea_ports": open_ports(site),
+        "gitea_drain_seconds": site.web.drain_seconds,
         "gitea_acme_ca": Path(site.tls.acme_ca).read_text(encoding="utf-8") if site.tls.acme_ca else "",
         "gitea_data_directory": DATA_DIRECTORY,
         "gitea_secrets_directory": SECRETS_DIRECTORY,

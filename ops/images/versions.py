@@ -11,6 +11,7 @@ from ops.errors import Refused
 
 # Variants of an image, which keep their data elsewhere or in another form. An update never changes the variant.
 _VARIANTS = ("rootless", "alpine", "slim", "perl", "otel", "bookworm", "trixie")
+_EVEN_BRANCHES = frozenset({"nginx", "haproxy"})
 _TAG = re.compile(r"(v?)(\d+(?:\.\d+)*)(?:-([A-Za-z0-9_.-]+))?")
 
 
@@ -78,7 +79,8 @@ def step_between(service: str, current: Release, target: Release) -> VersionStep
 def newer_releases(service: str, current: Release, tags: Iterable[str]) -> tuple[Release, ...]:
     """Return the newer releases among a registry's tags, the newest first: of the same variant and at least as stable.
 
-    nginx's stable branches have an even second number (nginx.org, "download").
+    nginx's stable branches have an even second number (nginx.org, "download"), and so have those of HAProxy that are supported
+    for years (haproxy.org, "Maintained versions").
     """
     found = [each for each in map(release_from, tags) if each and _is_comparable(service, current, each)]
     newer = [each for each in found if is_newer(service, each, current)]
@@ -123,6 +125,6 @@ def _is_comparable(service: str, current: Release, target: Release) -> bool:
     other = (target.prefix, target.suffix, len(target.numbers))
     if one != other:
         return False
-    if service != "nginx" or len(current.numbers) < 2:
+    if service not in _EVEN_BRANCHES or len(current.numbers) < 2:
         return True
     return bool(current.numbers[1] % 2 or not target.numbers[1] % 2)

@@ -28,10 +28,8 @@ def put_in_place(
             maintenance.start()
             _await_gitea(site, world, paths)
     except OpsError as failed:
-        maintenance.free_ssh_port()
         raise _put_back(site, world, paths, failed) from failed
     except BaseException:
-        maintenance.free_ssh_port()
         _swap_back(world, paths)
         raise
 

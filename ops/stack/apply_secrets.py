@@ -21,7 +21,7 @@ from ops.errors import OpsError
 from ops.model import Report
 from ops.secrets import store
 from ops.stack import accounts
-from ops.stack.health import await_healthy
+from ops.stack.restart import restart_gitea
 from ops.world import World
 from ops.world.containers import Service
 
@@ -55,10 +55,9 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
     ):
         changed.append("role gitea")
     restarted = plan_restarts(_write_times(directory), running.values(), written)
-    for service in restarted:
-        world.tell(f"restarting {service}")
-        world.containers.restart(PROJECT, service)
-    await_healthy(world, restarted, seconds=_HEALTHY_SECONDS)
+    if restarted:
+        world.tell(f"restarting {', '.join(restarted)}")
+        restart_gitea(site, world, "It is being restarted with other secrets.", seconds=_HEALTHY_SECONDS)
     if "gitea" in running:
         stage = store.stage_of("admin-password", pending)
         password = world.aws.secret(store.secret_name(site, "admin-password"), stage)

@@ -29,7 +29,7 @@ UNITS = Path("/run/systemd/units")
 _SERVED_SECONDS = 10
 MIN_FREE_BYTES, MIN_FREE_SHARE = 5 * 2**30, 0.1
 DATA, SECRETS = Path(DATA_DIRECTORY, "gitea"), Path(SECRETS_DIRECTORY)
-EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"})
+EXPECTED_SERVICES = frozenset({"diun", "docker-socket-proxy", "door", "gitea", "haproxy", "nginx", "postgres"})
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ops.world import World
 # The registry is asked for the build times of at most this many releases, the newest first.
 _BUILD_TIME_LOOKUPS = 5
 # Helpers first, services with data last: an update of Gitea finds every other service already updated.
-_ORDER = ("docker-socket-proxy", "diun", "certbot", "door", "nginx", "postgres", "gitea")
+_ORDER = ("docker-socket-proxy", "diun", "certbot", "door", "haproxy", "nginx", "postgres", "gitea")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ops.config.schema import Site
 from ops.errors import OpsError
 from ops.images import pins
 from ops.model import Report
-from ops.stack.nginx_handover import NGINX
+from ops.stack.handover import REPLACEABLE
 from ops.timeline_chart import Mark, TimelineChart, to_document
 from ops.update.journal import Pending, Progress, UpdateContext
 from ops.world import World
@@ -40,7 +40,7 @@ def course_of(entry: Mapping[str, Any]) -> TimelineChart:
             marks.append(Mark("Gitea is stopped", round(elapsed, 2)))
         elapsed += seconds
         # An update of nginx does not interrupt the service.
-        if name == last and entry["service"] != NGINX:
+        if name == last and entry["service"] not in REPLACEABLE:
             marks.append(Mark("the service answers", round(elapsed, 2)))
     return TimelineChart(f"{_step_of(entry)}: {entry['outcome']}", steps, tuple(marks))
 

@@ -14,6 +14,7 @@ from ops.config.schema import Site
 from ops.images import pins
 from ops.images.versions import VersionStep
 from ops.stack.maintenance import MaintenanceMode, end_maintenance, maintenance_mode
+from ops.stack.restart import requests_facts
 from ops.step_timer import StepTimer
 from ops.update.plan import PlannedUpdate
 from ops.world import World
@@ -116,6 +117,7 @@ class MaintenanceWindow:
         self._at, self._since, self._interrupted = at, since, since is not None
         self._ends = ExitStack()
         self._mode: MaintenanceMode | None = None
+        self._modes: list[MaintenanceMode] = []
 
     def __enter__(self) -> MaintenanceWindow:
         return self
@@ -130,7 +132,7 @@ class MaintenanceWindow:
     def stop_gitea(self, reason: str, *, drain_seconds: float, at_most: int | None = None) -> None:
         """Start maintenance mode with this reason, then stop Gitea.
 
-        Running pushes get ``drain_seconds`` to end. Gitea gets ``at_most`` seconds to stop by itself (None: Docker's own
+        Running transfers get ``drain_seconds`` to end. Gitea gets ``at_most`` seconds to stop by itself (None: Docker's own
         limit).
         """
         at = self._at
@@ -141,18 +143,20 @@ class MaintenanceWindow:
         self.start_clock()
         mode.stop(at_most=at_most)
 
-    def free_ssh_port(self) -> None:
-        """Free the port of git's ssh, before Gitea's container starts."""
-        if self._mode:
-            self._mode.free_ssh_port()
-
     def end_maintenance_mode(self) -> None:
         """End maintenance mode, whether this run or an interrupted one started it."""
-        self._mode = None
         self._ends.close()
+        if self._mode:
+            self._modes.append(self._mode)
+            self._mode = None
         if self._interrupted:
             end_maintenance(self._at.world, self._at.paths.project)
             self._interrupted = False
+
+    @property
+    def requests(self) -> dict[str, Any]:
+        """What this meant for requests, as ``ops.stack.restart.requests_facts`` returns it."""
+        return requests_facts(self._modes)
 
     def stop_clock(self) -> None:
         """Stop measuring: the service answers again."""

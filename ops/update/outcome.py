@@ -10,6 +10,7 @@ from ops.images import pins
 from ops.images.pins import Pin
 from ops.model import Report
 from ops.stack import notify
+from ops.stack.restart import requests_line
 from ops.timeline_chart import to_document
 from ops.update import data_check, pg_upgrade, steps
 from ops.update.data_check import DataLostError
@@ -40,6 +41,9 @@ def commit(at: UpdateContext, pending: Pending, progress: Progress, pin: Pin, ou
     entry = write_entry(at, pending, progress, outcome, "")
     at.journal.close()
     summary = f"{planned.service} is at {pin.tag}; it was unavailable for {progress.away:.1f} s"
+    if planned.with_data:
+        progress.facts["requests"] = progress.window.requests
+        progress.lines = (*progress.lines, requests_line(progress.window.requests))
     _mail(
         at,
         f"{planned.service} {planned.current.tag} -> {planned.target.tag}: {outcome}",

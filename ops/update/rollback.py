@@ -10,7 +10,7 @@ from ops.config.paths import COMPOSE_DIRECTORY, HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused
 from ops.model import Confirm, Report
-from ops.stack.nginx_handover import NGINX
+from ops.stack.handover import REPLACEABLE
 from ops.step_timer import StepTimer
 from ops.update import steps
 from ops.update.journal import (
@@ -88,7 +88,7 @@ def resume_interrupted(at: UpdateContext) -> Report | None:
         return None
     at.world.tell(f"an update was interrupted: {pending.planned}, after {(pending.steps or ('begin',))[-1]}")
     since = None
-    if pending.away_since and pending.planned.service != NGINX:
+    if pending.away_since and pending.planned.service not in REPLACEABLE:
         since = at.world.clock.monotonic() - (at.world.clock.now() - pending.away_since).total_seconds()
     with MaintenanceWindow(at, since=since) as window:
         return _finish_or_undo(at, pending, Progress(StepTimer(at.world), window))

@@ -11,8 +11,7 @@ from ops.errors import Locked, OpsError
 from ops.images import pins
 from ops.images.pins import Pin
 from ops.stack import apply_secrets, health
-from ops.stack.maintenance import DRAIN_SECONDS
-from ops.stack.nginx_handover import HANDOVER_DRAIN_SECONDS, NETWORK_OWNER, NGINX, NginxStack, image_from, replace_nginx
+from ops.stack.handover import HANDOVER_DRAIN_SECONDS, NETWORK_OWNER, REPLACEABLE, HandoverStack, hand_over, image_from
 from ops.update import available, data_check, pg_upgrade, smoke_test
 from ops.update.journal import DATA, Pending, Progress, Run, UpdateContext, needs_data
 from ops.update.plan import PlannedUpdate
@@ -90,7 +89,7 @@ def go_back(at: UpdateContext, pending: Pending, progress: Progress) -> None:
     with progress.timer.step("back"):
         _start_clock(progress, planned)
         if planned.with_data:
-            _stop_new_version(pending, progress)
+            _stop_new_version(at, pending, progress)
         if pending.with_data:
             at.world.containers.stop(at.paths.project, "postgres")
             for name in DATA:
@@ -154,12 +153,18 @@ def _stop(run: Run) -> None:
     planned = run.pending.planned
     what = "It" if planned.service == "gitea" else "Its database"
     reason = f"{what} is being updated to {_plain_version(planned.target)}."
-    run.progress.window.stop_gitea(reason, drain_seconds=DRAIN_SECONDS)
+    run.progress.window.stop_gitea(reason, drain_seconds=_drain_seconds(run.at, run.pending))
 
 
-def _stop_new_version(pending: Pending, progress: Progress) -> None:
-    # Pushes to a failing version are not drained, and one that hangs is killed soon if its data is discarded.
-    drain = DRAIN_SECONDS if pending.rollback else 0.0
+def _drain_seconds(at: UpdateContext, pending: Pending) -> float:
+    """Return how long running transfers may take to end: longer in the window at night."""
+    return float(at.site.web.window_drain_seconds if pending.automatic else at.site.web.drain_seconds)
+
+
+def _stop_new_version(at: UpdateContext, pending: Pending, progress: Progress) -> None:
+    # What runs on a failing version is not waited for, and one that hangs is killed soon if its data is discarded.
+    failing = "up" in pending.steps and not pending.rollback
+    drain = 0.0 if failing else _drain_seconds(at, pending)
     at_most = _STOP_SECONDS if pending.with_data and not pending.rollback else None
     reason = f"It is being rolled back to {_plain_version(pending.planned.current)}."
     progress.window.stop_gitea(reason, drain_seconds=drain, at_most=at_most)
@@ -203,15 +208,13 @@ def _run_postgres(at: UpdateContext) -> None:
 
 
 def _start_clock(progress: Progress, planned: PlannedUpdate) -> None:
-    """Start measuring the time without the service; replacing nginx does not interrupt it."""
-    if planned.service != NGINX:
+    """Start measuring the time without the service; replacing nginx or HAProxy does not interrupt it."""
+    if planned.service not in REPLACEABLE:
         progress.window.start_clock()
 
 
 def _start_service(at: UpdateContext, progress: Progress, planned: PlannedUpdate) -> None:
     """Run the service by its pin (Gitea, if the updated service has Gitea's data), then end maintenance mode."""
-    if planned.with_data:
-        progress.window.free_ssh_port()
     if planned.service != "certbot":
         _run_by_pin(at, "gitea" if planned.with_data else planned.service)
         _await_healthy(at, "gitea" if planned.with_data else planned.service)
@@ -244,11 +247,11 @@ def _run_by_pin(at: UpdateContext, service: str) -> None:
     dependencies. `compose up --no-deps` leaves a container that the next plain `compose up` recreates, because the hash of
     its settings lacks the dependencies.
     """
-    if service == NGINX and _is_running(at, NGINX):
-        _replace_nginx(at)
+    if service in REPLACEABLE and _is_running(at, service):
+        _hand_over(at, service)
         return
-    # nginx shares the network of the service "door".
-    services = [NETWORK_OWNER, NGINX] if service in {NETWORK_OWNER, NGINX} else [service]
+    # nginx and HAProxy share the network of the service "door".
+    services = [NETWORK_OWNER, *REPLACEABLE] if service in {NETWORK_OWNER, *REPLACEABLE} else [service]
     _compose(at, service, "create", "--pull", "never", *services)
     for each in services:
         at.world.containers.start(at.paths.project, each)
@@ -261,14 +264,14 @@ def _compose(at: UpdateContext, what: str, *arguments: str) -> None:
         raise OpsError(f"{what} cannot be started: {' '.join(done.output.split())[-400:]}")
 
 
-def _replace_nginx(at: UpdateContext) -> None:
-    """Start a second nginx beside the current one and hand over to it, without an outage."""
-    image = image_from((at.compose / SETTINGS).read_text(encoding="utf-8"))
-    stack = NginxStack(at.paths.project, at.compose, lock=at.paths.lock.with_name("nginx.lock"))
+def _hand_over(at: UpdateContext, service: str) -> None:
+    """Start a second container of nginx or HAProxy beside the current one and hand over to it, without an outage."""
+    image = image_from((at.compose / SETTINGS).read_text(encoding="utf-8"), service)
+    stack = HandoverStack(at.paths.project, at.compose, lock=at.paths.lock.with_name("nginx.lock"), service=service)
     began = at.world.clock.monotonic()
     while True:
         try:
-            replace_nginx(at.site, at.world, image, stack=stack)
+            hand_over(at.site, at.world, image, stack=stack)
         except Locked:
             # A deployment replaces nginx, too, without taking the lock of all operations.
             if at.world.clock.monotonic() - began > _HANDOVER_SECONDS:

@@ -21,7 +21,6 @@ from ops.world.postgres import Postgres
 from ops.world.process import Processes
 from ops.world.registry import Registry
 from ops.world.restic import Restic
-from ops.world.ssh_notice import SshNotice
 
 
 @dataclass
@@ -33,7 +32,6 @@ class World:
     clock: Clock = field(default_factory=Clock)
     processes: Processes = field(default_factory=Processes)
     postgres: Postgres = field(default_factory=Postgres)
-    ssh: SshNotice = field(default_factory=SshNotice)
     files: Files = field(default_factory=Files)
 
     @cached_property

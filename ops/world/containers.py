@@ -93,28 +93,20 @@ class Containers:
         argv: Sequence[str],
         user: str = "",
         environment: Mapping[str, str] | None = None,
+        identity: str = "",
     ) -> Ran:
-        """Run a command inside the running container of a service and return its exit code and output, errors included.
+        """Run a command inside the running container of a service, by id if it has several; return exit code and output.
 
         The command line has only the names of ``environment``'s variables, so their values do not show in the process list.
         Raises OpsError when the service has no running container.
         """
         with _translated_errors():
-            container = self._running(project, service)
+            container = self._docker.containers.get(identity) if identity else self._running(project, service)
         # Not docker-py's exec_run, which loses what arrives together with the response's headers.
         variables = [word for name in environment or {} for word in ("--env", name)]
         command = ["docker", "exec", f"--user={user}", *variables, str(container.id), *argv]
         done = Processes().run(command, environment=environment, complete=True)
         return Ran(done.code, done.output)
-
-    def restart(self, project: str, service: str) -> None:
-        """Restart the container of a service, with its own stop time-out.
-
-        Raises OpsError when the service has no running container.
-        """
-        with _translated_errors():
-            container = self._running(project, service)
-            container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 10)
 
     def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
         """Stop the container of a service, with its own stop time-out, but ``at_most`` that many seconds.

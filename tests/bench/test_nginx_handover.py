@@ -14,8 +14,8 @@ from ground import environment
 from ground import image_set as ground_images
 from ground import run_registry as ground_run
 from ops.gate.benchmarks import Figure
-from ops.stack import nginx_handover
-from ops.stack.nginx_handover import NginxStack
+from ops.stack import handover
+from ops.stack.handover import HandoverStack
 from ops.world import World
 from ops.world.https import Https
 from tests.bench.record import record
@@ -56,7 +56,7 @@ def nginx_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     other = f"{stack.project}/nginx:next"
     run("docker", "tag", images["NGINX_IMAGE"], other)
     try:
-        stack.compose("up", "--detach", "--wait", "nginx")
+        stack.compose("up", "--detach", "--wait", "nginx", "haproxy")
         mount = ["--volume", f"{answer}:/etc/nginx/conf.d/default.conf:ro"]
         behind = stack.start_beside("behind", "--network-alias", "gitea", *mount)
         while stack.ask("/").status != 200:
@@ -70,14 +70,14 @@ def nginx_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         lock.close()
 
 
-def _replaced_under_load(stack: Stack, requests: int, replace_nginx: Callable[[str], None]) -> Figures:
+def _replaced_under_load(stack: Stack, requests: int, hand_over: Callable[[str], None]) -> Figures:
     """Replace nginx with each image in turn under load, until the clients have had ``requests`` answers."""
     images = [f"{stack.project}/nginx:next", stack.images["NGINX_IMAGE"]] * (REPLACEMENTS // 2)
     seconds = 0.0
     with LoadClients(stack.address("door", "web"), 443, DOMAIN, stack.trust()) as clients:
         for number, image in enumerate(images, 1):
             began = time.monotonic()
-            replace_nginx(image)
+            hand_over(image)
             seconds += time.monotonic() - began
             clients.await_served(requests * number // REPLACEMENTS)
     return Figures(
@@ -92,13 +92,18 @@ def _replaced_under_load(stack: Stack, requests: int, replace_nginx: Callable[[s
 
 def test_no_request_fails_while_nginx_is_replaced_but_some_fail_when_compose_recreates_it(nginx_stack: Stack) -> None:
     files = (str(COMPOSE / "compose.yaml"), str(nginx_stack.folder / "override.yaml"))
-    options = ("--env-file", str(nginx_stack.folder / ".env"))
-    target = NginxStack(nginx_stack.project, COMPOSE, files, options, nginx_stack.folder / "nginx.lock")
+    target = HandoverStack(
+        nginx_stack.project,
+        COMPOSE,
+        files,
+        nginx_stack.folder / "nginx.lock",
+        environment_file=nginx_stack.folder / ".env",
+    )
     world = World(SITE, print)
     world.https = Https((nginx_stack.folder / "ca.pem").read_text())
 
     def hand_over(image: str) -> None:
-        assert nginx_handover.replace_nginx(SITE, world, image, stack=target, drain_seconds=120).changed
+        assert handover.hand_over(SITE, world, image, stack=target, drain_seconds=120).changed
 
     def recreate(image: str) -> None:
         command = [*target.compose(nginx_stack.project), "up", "--detach", "--wait", "nginx"]

@@ -14,7 +14,7 @@ from testinfra.host import Host
 from tests.support.deployed_site import DeployedSite
 
 _SERVICE = "com.docker.compose.service"
-SERVICES = ("diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres")
+SERVICES = ("diun", "docker-socket-proxy", "door", "gitea", "haproxy", "nginx", "postgres")
 
 
 def test_ops_health_on_the_host_is_green(host: Host) -> None:

@@ -38,7 +38,7 @@ from tests.support.compose_stack import (
     wait_until,
 )
 
-SERVICES = ("postgres", "gitea", "door", "nginx", "diun", "docker-socket-proxy")
+SERVICES = ("postgres", "gitea", "door", "nginx", "haproxy", "diun", "docker-socket-proxy")
 HEADERS = ("Strict-Transport-Security", "X-Frame-Options", "X-Content-Type-Options", "Referrer-Policy")
 CHALLENGE = "/.well-known/acme-challenge/token"
 # Instead of Gitea: returns the headers it received, and sends headers that the proxy sends, too.
@@ -61,13 +61,13 @@ server {
 
 @pytest.fixture(scope="module")
 def bare(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """nginx alone, on a host that never had a certificate."""
+    """nginx and HAProxy alone, on a host that never had a certificate."""
     stack = lay_out(run_id, "front", tmp_path_factory.mktemp("front"), images)
     challenge = stack.folder / "data/acme" / CHALLENGE.lstrip("/")
     challenge.parent.mkdir(parents=True)
     challenge.write_text("proof")
     try:
-        stack.compose("up", "--detach", "--wait", "nginx")
+        stack.compose("up", "--detach", "--wait", "nginx", "haproxy")
         yield stack
     finally:
         stack.remove()
@@ -202,43 +202,41 @@ def test_git_shows_the_maintenance_message(front: Stack, away: Answer) -> None:
     assert "error: 503" in done.stderr
 
 
-PUSHES = ("/a/b.git/info/refs?service=git-receive-pack", "/a/b/git-receive-pack")
-OTHERS = ("/", "/a/b.git/info/refs?service=git-upload-pack", "/a/b/git-upload-pack", "/api/v1/version", "/user/events")
+def test_the_reason_is_on_the_page_while_gitea_does_not_answer_and_refuses_no_request(front: Stack) -> None:
+    set_maintenance(front, "page", "60", "It is being updated to 28.1.0.")
+    try:
+        for path in ("/", "/a/b.git/info/refs?service=git-receive-pack", "/api/v1/version"):
+            page = front.ask(path)
+            assert (page.status, b"It is being updated to 28.1.0." in page.body) == (503, True)
+        assert front.ask("/.well-known/nginx-health").status == 204
+    finally:
+        set_maintenance(front, "none")
+    assert b"It is being restarted or updated." in front.ask("/").body
 
 
-def test_maintenance_refuses_pushes_first_then_all_requests_then_none(echo: Stack) -> None:
-    def statuses() -> dict[str, set[int]]:
-        return {
-            "pushes": {echo.ask(path).status for path in PUSHES},
-            "others": {echo.ask(path).status for path in OTHERS},
-            "nginx itself": {echo.ask("/.well-known/nginx-health").status},
-        }
-
-    set_maintenance(echo, "push", "60", "It is about to be updated.")
-    assert statuses() == {"pushes": {503}, "others": {200}, "nginx itself": {204}}
-    assert b"away for a moment. It is about to be updated. Nothing is lost" in echo.ask(PUSHES[0]).body
-    set_maintenance(echo, "all", "60", "It is being updated to 28.1.0.")
-    assert statuses() == {"pushes": {503}, "others": {503}, "nginx itself": {204}}
-    for path in ("/", PUSHES[0], "/api/v1/version"):
-        assert b"It is being updated to 28.1.0." in echo.ask(path).body
-    set_maintenance(echo, "none")
-    assert statuses() == {"pushes": {200}, "others": {200}, "nginx itself": {204}}
+def test_the_reason_does_not_refuse_a_request_that_gitea_answers(echo: Stack) -> None:
+    set_maintenance(echo, "page", "60", "It is being updated.")
+    try:
+        assert echo.ask("/").status == 200
+    finally:
+        set_maintenance(echo, "none")
 
 
-def test_maintenance_ends_by_itself_after_its_time_limit(echo: Stack) -> None:
-    set_maintenance(echo, "all", "2", "It is being updated.")
-    assert echo.ask("/").status == 503
-    wait_until(lambda: echo.ask("/").status == 200, seconds=10)
+def test_the_reason_ends_by_itself_after_its_time_limit(echo: Stack) -> None:
+    set_maintenance(echo, "page", "2", "It is being updated.")
+    inside = ["exec", "-T", "nginx", "sh", "-c", "test -e /run/away && echo shown"]
+    assert echo.compose(*inside, check=False).strip() == "shown"
+    wait_until(lambda: echo.compose(*inside, check=False).strip() == "", seconds=10)
 
 
 def test_a_maintenance_message_with_markup_is_rejected(echo: Stack) -> None:
     with pytest.raises(AssertionError, match="may contain only letters"):
-        set_maintenance(echo, "all", "60", "<script>alert(1)</script>")
+        set_maintenance(echo, "page", "60", "<script>alert(1)</script>")
     assert echo.ask("/").status == 200
 
 
 def set_maintenance(stack: Stack, *arguments: str) -> None:
-    """Set maintenance mode as `ops` does before it stops Gitea and after its start."""
+    """Show or withdraw the reason as `ops` does before it stops Gitea and after its start."""
     stack.compose("exec", "-T", "nginx", "nginx-away", *arguments)
 
 
@@ -442,7 +440,7 @@ def ssh_repository(stack: Stack, operator: dict[str, str], folder: Path, name: s
         assert stack.ask(path, method="POST", body=json.dumps(requested).encode(), headers=here).status == 201
     options = "-o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
     environment = {**git_environment(stack, operator), "GIT_SSH_COMMAND": f"ssh -i {key} {options}"}
-    url = f"ssh://git@127.0.0.1:{stack.port('gitea', 22)}/operator/{name}.git"
+    url = f"ssh://git@127.0.0.1:{stack.port('door', 2222)}/operator/{name}.git"
     run("git", "init", "--quiet", "--initial-branch=main", str(folder / "work"))
     for command in (("commit", "--quiet", "--allow-empty", "--message=one"), ("push", "--quiet", url, "main")):
         run("git", "-C", str(folder / "work"), *command, env=environment)

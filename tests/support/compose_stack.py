@@ -43,14 +43,17 @@ SECRETS = (
 _OVERRIDES: Mapping[str, Mapping[str, str]] = {
     "postgres": {},
     # A test waits until a hanging Gitea is unhealthy.
-    "gitea": {"ports": '!override ["127.0.0.1::22"]', "healthcheck": "{interval: 1s, timeout: 3s, retries: 3}"},
-    "door": {"ports": '!override ["127.0.0.1::80", "127.0.0.1::443"]'},
+    "gitea": {"healthcheck": "{interval: 1s, timeout: 3s, retries: 3}"},
+    "door": {"ports": '!override ["127.0.0.1::80", "127.0.0.1::443", "127.0.0.1::2222"]'},
     "nginx": {},
+    "haproxy": {},
     "diun": {},
     "docker-socket-proxy": {},
 }
 # On a busy machine a program that answers within a tenth of a second may take several seconds.
 _HEALTH = "{interval: 2s, timeout: 10s, retries: 5}"
+# Longer than a request waits while Gitea is stopped.
+_ANSWER_SECONDS = 60
 _NETWORKS = ("database", "web", "watch", "outside")
 
 
@@ -124,8 +127,8 @@ class Stack:
     ) -> Answer:
         """Return the answer of nginx at its published port for the host `name`; raises OSError on a refused connection."""
         port = self.port("door", 80 if plain else 443)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
-        connection.sock = socket.create_connection(("127.0.0.1", port), timeout=15)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
+        connection.sock = socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_SECONDS)
         if not plain:
             connection.sock = (trust or self.trust()).wrap_socket(connection.sock, server_hostname=name)
         connection.request(method, path, body=body, headers={"Host": name, **(headers or {})})
@@ -277,8 +280,9 @@ def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
         "GITEA_TITLE": "Gitea under test",
         "GITEA_SSH_PORT": "2222",
         "SSH_LOGINS": "200",
-        "SSH_LOGINS_PER_ADDRESS": "none",
-        "SSH_PENALTIES": "no",
+        "HOLD_SECONDS": "30",
+        "SSH_CONNECTIONS_PER_ADDRESS": "1000000",
+        "SSH_CONNECTIONS_PER_MINUTE": "1000000",
         "UPLOAD_LIMIT_MIB": str(UPLOAD_LIMIT_MIB),
         "TRANSFER_LIMIT_MIB": str(TRANSFER_LIMIT_MIB),
         "MAIL_SENDER": "gitea@gitea.test",

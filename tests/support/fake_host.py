@@ -28,6 +28,7 @@ from ops.world.restic import Snapshot, Stored
 from ops.world.restic_locks import LockHolder
 from tests.support import fakes
 from tests.support.fake_gitea import FakeGitea
+from tests.support.fake_proxy import FakeProxy
 
 CANARY = "c" * 40
 FOREVER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -127,10 +128,9 @@ class FakeHost(fakes.FakeWorld):
     nested_subvolumes: tuple[Path, ...] = ()
     mounted: tuple[Path, ...] = ()
     table: tuple[str, ...] | None = None
-    # The state of maintenance mode, its message, and for how many more checks a push runs.
-    maintenance: str = "none"
-    visitor_message: str = ""
+    # For how many more checks a push runs.
     checks_with_a_push: int = 0
+    proxy: FakeProxy = field(init=False)
     # Patterns of paths that this Gitea does not serve, because a feature is switched off, and how long a count takes.
     not_served: list[str] = field(default_factory=list)
     count_seconds: float = 0.0
@@ -156,6 +156,7 @@ class FakeHost(fakes.FakeWorld):
         (self.paths.data / "postgresql/PG_VERSION").write_text("18")
         lines = [f"{_VARIABLES[service]}='{pin}'\n" for service, pin in PINS.items()]
         (self.compose / ".env").write_text("".join(lines))
+        self.proxy = FakeProxy(self._transfers, self.action)
         self.btrfs: Any = self
         self.postgres: Any = self
         self.files = FileAdapter(self)
@@ -210,7 +211,7 @@ class FakeHost(fakes.FakeWorld):
     def serves(self) -> bool:
         """Whether Gitea works and nginx lets users in."""
         healthy = self._nginx_runs() and self._status("/user/login") == 200
-        return healthy and self.maintenance == "none"
+        return healthy and self.proxy.held == "none"
 
     def version(self) -> str:
         """Return the tag of the running Gitea."""
@@ -263,7 +264,7 @@ class FakeHost(fakes.FakeWorld):
         if (self.paths.data / "postgresql").is_dir():
             self._begin_postgres()
         # Maintenance mode is lost with the memory, and Compose keeps one nginx.
-        self.maintenance, self.second_nginx, self.scratch = "none", None, None
+        self.proxy.held, self.second_nginx, self.scratch = "none", None, None
 
     def compose_create(self, service: str) -> None:
         """Do as `compose create` does for one service: recreate it if its image changed."""
@@ -282,8 +283,8 @@ class FakeHost(fakes.FakeWorld):
 
     def _begin(self, service: str) -> None:
         """Do what a container does when it starts."""
-        if service == "nginx":
-            self.maintenance = "none"
+        if service == "haproxy":
+            self.proxy.held = "none"
         if service == "postgres":
             self._begin_postgres()
         if service == "gitea":
@@ -329,8 +330,6 @@ class FakeHost(fakes.FakeWorld):
 
     def _begin_gitea(self) -> None:
         one, gitea = self.stack["gitea"], self._behaviour()
-        sentences = [each for each in self.ssh.events if each.startswith("ssh ")]
-        assert sentences[-1:] in ([], ["ssh is silent"]), "the port of git's ssh is taken"
         one.state, one.since = "running", self.clock.monotonic()
         if gitea.fault == "hang":
             return
@@ -366,7 +365,7 @@ class FakeHost(fakes.FakeWorld):
 
         if not self._nginx_runs():
             raise Unavailable("nginx does not answer")
-        status = 503 if self.maintenance == "all" else self._status(path)
+        status = 503 if self.proxy.held == "all" else self._status(path)
         if status != 200:
             return answer(status)
         if path == "/api/v1/version":
@@ -402,6 +401,8 @@ class FakeHost(fakes.FakeWorld):
         return [("old", self.stack["nginx"]), *([("new", self.second_nginx)] if self.second_nginx else [])]
 
     def members(self, project: str, service: str) -> tuple[Member, ...]:
+        if service == "haproxy":
+            return self.proxy.members if self.stack["haproxy"].state == "running" else ()
         assert service == "nginx"
         return tuple(
             Member(name, one.image, self.image_id(one.image), one.state, "healthy" if one.state == "running" else "")
@@ -466,11 +467,13 @@ class FakeHost(fakes.FakeWorld):
 
     def execute(self, project: str, service: str, argv: Sequence[str], **_: Any) -> Ran:
         self.name(project, service)
-        words = " ".join(argv)
-        if argv[0] == "nginx-away":
+        if service == "nginx":
             self.action(" ".join(argv[:2]))
-            self.maintenance, self.visitor_message = argv[1], argv[-1]
             return Ran(0, "")
+        return self.proxy.execute(argv) if service == "haproxy" else self._execute(argv)
+
+    def _execute(self, argv: Sequence[str]) -> Ran:
+        words = " ".join(argv)
         if argv[0] == "psql":
             if "ALTER ROLE" in words:
                 self.action("alter the role")
@@ -502,8 +505,11 @@ class FakeHost(fakes.FakeWorld):
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         self.name(project, service)
+        return ()
+
+    def _transfers(self) -> tuple[int, ...]:
         self.checks_with_a_push -= 1
-        return ("git receive-pack --stateless-rpc .",) if self.checks_with_a_push >= 0 else ()
+        return (9,) if self.checks_with_a_push >= 0 else ()
 
     def exit_log(self, container: str) -> str:
         return "initdb: invalid locale name" if self.initdb_fails else ""

@@ -18,10 +18,11 @@ from ops.errors import OpsError
 from ops.restore import restore
 from ops.restore.plan import RestoreRequest
 from ops.restore.staging import STAGED
-from ops.world.containers import Ran, Service
+from ops.world.containers import Member, Ran, Service
 from ops.world.https import Answer
 from ops.world.restic import Snapshot
 from tests.support import fakes
+from tests.support.fake_proxy import FakeProxy
 
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)
 REFS = "= a/b.git\nref: refs/heads/main\n0001 refs/heads/main\n"
@@ -62,6 +63,7 @@ class FakeRestoreHost(fakes.FakeWorld):
     refs: Mapping[str, str] = field(default_factory=lambda: {"then": REFS})
     actions: list[str] = field(default_factory=list)
     maintenance_calls: list[str] = field(default_factory=list)
+    proxy: FakeProxy = field(default_factory=FakeProxy)
     dies_before: int = -1
     executed: list[list[str]] = field(default_factory=list)
     # The exit codes of gitea admin regenerate, by what is regenerated.
@@ -128,7 +130,13 @@ class FakeRestoreHost(fakes.FakeWorld):
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         return ()
 
-    def execute(self, project: str, service: str, argv: Sequence[str], user: str = "") -> Ran:
+    def members(self, project: str, service: str) -> tuple[Member, ...]:
+        assert service == "haproxy"
+        return self.proxy.members
+
+    def execute(self, project: str, service: str, argv: Sequence[str], user: str = "", identity: str = "") -> Ran:
+        if service == "haproxy":
+            return self.proxy.execute(argv)
         if service == "gitea":
             assert (user, self.running) == ("git", True)
             self.executed.append(list(argv))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +20,7 @@ from ops.errors import OpsError, Unavailable
 from ops.model import AccountFacts, Secret, SmtpCredentials, UnitRun
 from ops.secrets import store
 from ops.world.aws import CURRENT
-from ops.world.containers import Ran, Service
+from ops.world.containers import Member, Ran, Service
 from ops.world.files import Files
 from ops.world.https import Answer
 from ops.world.journal import Journal
@@ -132,6 +131,7 @@ class FakeContainers:
         argv: Sequence[str],
         user: str = "",
         environment: Mapping[str, str] | None = None,
+        identity: str = "",
     ) -> Ran:
         assert project
         if service not in self.answers:
@@ -145,33 +145,28 @@ class FakeContainers:
     def save(self, reference: str, archive: Path) -> None:
         archive.write_text(reference)
 
-    def restart(self, project: str, service: str) -> None:
+    def members(self, project: str, service: str) -> tuple[Member, ...]:
         assert project
-        if service not in {each.name for each in self.found}:
-            raise OpsError(f"{service} is not running")
+        return (Member(service, f"{service}:1", "sha256:1", "running", "healthy"),) if service in self.answers else ()
+
+    def command_lines(self, project: str, service: str) -> tuple[str, ...]:
+        raise OpsError(f"{service} is not running")
+
+    def stop(self, project: str, service: str, *, at_most: int | None = None) -> None:
+        assert project
+        if service in {each.name for each in self.found}:
+            self._change(service, state="exited", health="")
+
+    def start(self, project: str, service: str) -> None:
+        assert project
         self.restarted.append(service)
         health = "starting" if service in self.never_healthy else "healthy"
-        self.found = tuple(
-            replace(each, health=health, started=datetime.now(UTC)) if each.name == service else each
-            for each in self.found
-        )
+        self._change(service, state="running", health=health, started=datetime.now(UTC))
 
-
-@dataclass
-class FakeSsh:
-    """The ssh notice: ``events`` records each sentence and its end. A port that is not ``free`` serves none."""
-
-    events: list[str] = field(default_factory=list)
-    free: bool = True
-
-    @contextmanager
-    def notice(self, port: int, sentence: str) -> Iterator[bool]:
-        if not self.free:
-            yield False
-            return
-        self.events.append(f"ssh {port}: {sentence}")
-        yield True
-        self.events.append("ssh is silent")
+    def _change(self, service: str, **changes: Any) -> None:
+        if service not in {each.name for each in self.found}:
+            raise OpsError(f"{service} has no container")
+        self.found = tuple(replace(each, **changes) if each.name == service else each for each in self.found)
 
 
 Handler = Callable[[str, str, Mapping[str, str], Any], Answer]
@@ -350,7 +345,6 @@ class FakeWorld:
     mail: FakeMail = field(default_factory=FakeMail)
     processes: FakeProcesses = field(default_factory=FakeProcesses)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
-    ssh: FakeSsh = field(default_factory=FakeSsh)
     btrfs: FakeBtrfs = field(default_factory=FakeBtrfs)
     https: FakeHttps = field(default_factory=FakeHttps)
     progress: list[str] = field(default_factory=list)

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
-_TIMEOUT_SECONDS = 15
+# Longer than a request waits while Gitea is stopped.
+_TIMEOUT_SECONDS = 60
 
 
 @dataclass
@@ -22,7 +23,7 @@ class LoadClients:
 
     Every answer but ``expected`` is a failure. No request is repeated, also not on a kept-alive connection. As a context
     manager it runs until the end of the block; then ``served``, ``failures`` (a count per kind) and ``longest`` (seconds of
-    the slowest request) are final.
+    the slowest request) are final; ``seconds`` has those of every request.
     """
 
     address: str
@@ -36,6 +37,7 @@ class LoadClients:
     served: int = 0
     reused: int = 0
     longest: float = 0.0
+    seconds: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -95,6 +97,7 @@ class LoadClients:
 
     def _count(self, failure: str, reused: bool, seconds: float) -> None:
         self.longest = max(self.longest, seconds)
+        self.seconds.append(seconds)
         if failure:
             self.failures[failure] += 1
         else:
@@ -111,13 +114,19 @@ def connected(address: str, port: int, name: str, trust: ssl.SSLContext) -> http
 
 
 @contextmanager
-def throttled_port(address: str, port: int, bytes_per_second: int) -> Iterator[int]:
-    """Yield a port of this machine that forwards to ``address``, with at most ``bytes_per_second`` in that direction."""
+def throttled_port(address: str, port: int, bytes_per_second: int, answers_per_second: int = 0) -> Iterator[int]:
+    """Yield a port of this machine that forwards to ``address``, with at most ``bytes_per_second`` in that direction.
+
+    ``answers_per_second`` limits the bytes of the other direction; 0 is no limit.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def forward(client: socket.socket) -> None:
             with client, socket.create_connection((address, port)) as server:
-                response = threading.Thread(target=_forward, args=(server, client, 0), daemon=True)
+                if answers_per_second:
+                    # Megabytes in the kernel's buffers would be on their way when the server has sent everything.
+                    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+                response = threading.Thread(target=_forward, args=(server, client, answers_per_second), daemon=True)
                 response.start()
                 _forward(client, server, bytes_per_second)
                 response.join()

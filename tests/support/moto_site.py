@@ -25,6 +25,7 @@ from ops.stack import apply_secrets
 from ops.world.aws import CURRENT, PENDING, Aws
 from ops.world.containers import Ran, Service
 from tests.support import fakes
+from tests.support.fake_proxy import FakeProxy
 
 SITE = fakes.site()
 REGION = "eu-central-1"
@@ -110,7 +111,8 @@ class Cloud:
         pending = arguments[3] if len(arguments) > 2 else ""
         if pending and pending == self.broken:
             raise OpsError("ops secrets apply on the host: gitea: not healthy 180 s after the restart")
-        containers = fakes.FakeContainers(self.services, {"postgres": self._postgres})
+        answers = {"postgres": self._postgres, "nginx": lambda _: Ran(0, ""), "haproxy": FakeProxy().execute}
+        containers = fakes.FakeContainers(self.services, answers)
         world: Any = fakes.FakeWorld(containers=containers, progress=self.progress)
         world.aws = fakes.FakeAws(_values(CURRENT), pending=_values(PENDING))
         return apply_secrets.apply(SITE, world, pending=pending, directory=self.directory)

@@ -24,7 +24,7 @@ from tests.support.restic_formats import EmptyRepository, Key, empty_repository
 
 DRIVER = Path(__file__).with_name("as_on_a_host.py")
 NAME, KEEPER, REPOSITORY = "small", "keeper", "kept"
-_SERVICES = ("postgres", "gitea", "nginx")
+_SERVICES = ("postgres", "gitea", "nginx", "haproxy")
 
 
 @dataclass(frozen=True)

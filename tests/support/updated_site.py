@@ -39,7 +39,7 @@ def visitors(site: DeployedSite, account: Account) -> Iterator[Observed]:
     """Read pages and connect by ssh without a pause during the block."""
     observed, over = Observed(), threading.Event()
     argv = ["ssh", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null"]
-    argv += ["-oConnectTimeout=2", "-p", str(site.ssh_port), f"git@{site.address}"]
+    argv += ["-oConnectTimeout=60", "-p", str(site.ssh_port), f"git@{site.address}"]
 
     def read_pages() -> None:
         while not over.is_set():

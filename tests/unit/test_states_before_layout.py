@@ -135,7 +135,7 @@ def host_at(name: str, directory: Path) -> FakeHost:
             machine.stack[service] = Running(image, condition)
     put_data(machine, found, (state / "files.txt").read_text(encoding="utf-8").split())
     if found.planned.with_data and machine.stack["gitea"].state != "running":
-        machine.maintenance = "all"
+        machine.proxy.held = "all"
     machine.journals[machine.paths.data / ".update/journal"] = [
         dict(each) for each in Journal(state / "journal").records()
     ]
@@ -326,13 +326,17 @@ NEW_KEYS = {
     "gitea": {"transfer_limit_mib": 0},
     "mail": {"manage_identity": True},
     "limits": {"ssh_logins": 200, "ssh_logins_per_address": 0, "ssh_penalties": False},
+    "web": {"hold_seconds": 30, "drain_seconds": 60, "window_drain_seconds": 600},
 }
 NEW_VARIABLES = {
+    "HOLD_SECONDS": "30",
     "TRANSFER_LIMIT_MIB": "0",
     "SSH_LOGINS": "200",
-    "SSH_LOGINS_PER_ADDRESS": "none",
-    "SSH_PENALTIES": "no",
+    "SSH_CONNECTIONS_PER_ADDRESS": "1000000",
+    "SSH_CONNECTIONS_PER_MINUTE": "1000000",
 }
+# The images of services that are newer than the old site.
+NEW_IMAGES = {"HAPROXY_IMAGE"}
 
 
 def test_the_old_site_file_is_read_and_gives_the_same_variables() -> None:
@@ -341,7 +345,7 @@ def test_the_old_site_file_is_read_and_gives_the_same_variables() -> None:
     new = {"manage_mail_identity": True}
     assert tool_variables.terraform_variables(SITE, key) == new | document("operator/state/infra/terraform.tfvars.json")
     kept = document("host/site.json")
-    grown = kept | {section: kept[section] | added for section, added in NEW_KEYS.items()}
+    grown = kept | {section: kept.get(section, {}) | added for section, added in NEW_KEYS.items()}
     assert json.loads(json.dumps(tool_variables.host_document(SITE))) == grown
     assert load.load(KEPT / "host/site.json") == replace(SITE, tls=replace(SITE.tls, acme_ca=""))
     said = dict(line.split("=", 1) for line in text("host/ops.env").splitlines() if "=" in line)
@@ -354,7 +358,7 @@ def test_the_environment_of_the_stack_has_the_same_variables() -> None:
     made = tool_variables.compose_environment(SITE, {})
     assert made.items() <= (kept | NEW_VARIABLES).items()
     assert NEW_VARIABLES.items() <= made.items()
-    assert set(kept) - set(made) == {"COMPOSE_FILE", *pinned(ROOT / "compose")}
+    assert set(kept) - set(made) == {"COMPOSE_FILE", *pinned(ROOT / "compose")} - NEW_IMAGES
 
 
 def test_the_outputs_of_terraform_are_found_and_read(tmp_path: Path) -> None:

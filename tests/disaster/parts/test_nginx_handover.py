@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from ops.errors import Refused
-from ops.stack import maintenance, nginx_handover
-from ops.stack.nginx_handover import NginxStack
+from ops.stack import handover, maintenance
+from ops.stack.handover import HandoverStack
 from ops.world import World
 from ops.world.containers import Containers
 from ops.world.https import Https
 from tests.support import fakes
-from tests.support.compose_stack import COMPOSE, DOMAIN, Answer, Stack, git_environment, run, wait_until
+from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, git_environment, run, wait_until
 from tests.support.load_clients import LoadClients, throttled_port
 
 SITE = replace(fakes.site(), domain=DOMAIN)
@@ -72,11 +70,11 @@ def other_image(stack: Stack) -> Iterator[str]:
     run("docker", "rmi", name)
 
 
-def nginx_stack_of(stack: Stack) -> NginxStack:
+def nginx_stack_of(stack: Stack) -> HandoverStack:
     """Return the stack as the nginx handover addresses it."""
     files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
-    return NginxStack(
-        stack.project, COMPOSE, files, ("--env-file", str(stack.folder / ".env")), stack.folder / "nginx.lock"
+    return HandoverStack(
+        stack.project, COMPOSE, files, stack.folder / "nginx.lock", environment_file=stack.folder / ".env"
     )
 
 
@@ -86,9 +84,9 @@ def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
     endpoint, target = (stack.address("door", "web"), 443), nginx_stack_of(stack)
     clients = LoadClients(*endpoint, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
     with clients, slow_push(stack, operator, tmp_path / "work", "over") as push:
-        forth = nginx_handover.replace_nginx(SITE, world, other_image, stack=target, drain_seconds=60)
+        forth = handover.hand_over(SITE, world, other_image, stack=target, drain_seconds=60)
         assert push.wait(30) == 0, push.stderr and push.stderr.read()
-        back = nginx_handover.replace_nginx(SITE, world, stack.images["NGINX_IMAGE"], stack=target, drain_seconds=60)
+        back = handover.hand_over(SITE, world, stack.images["NGINX_IMAGE"], stack=target, drain_seconds=60)
         clients.await_served(1000, seconds=60)
     assert clients.failures == {}
     assert clients.reused > 100
@@ -105,7 +103,7 @@ def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
 def test_an_image_without_nginx_is_refused_before_visitors_reach_it(stack: Stack, world: World) -> None:
     nginx = stack.container("nginx")
     with pytest.raises(Refused, match="fails its smoke test"):
-        nginx_handover.replace_nginx(SITE, world, stack.images["DOOR_IMAGE"], stack=nginx_stack_of(stack))
+        handover.hand_over(SITE, world, stack.images["DOOR_IMAGE"], stack=nginx_stack_of(stack))
     assert stack.container("nginx") == nginx
     for listed in (["container", "ls", "--all"], ["network", "ls"]):
         assert run("docker", *listed, "--quiet", "--filter", f"name={stack.project}-trial") == ""
@@ -127,33 +125,3 @@ def test_a_new_network_container_is_started_together_with_nginx_and_the_site_ans
         settings.write_text(before)
         stack.compose("up", "--detach", "--wait")
         run("docker", "rmi", name)
-
-
-def test_a_running_push_ends_before_gitea_is_stopped_and_other_clients_get_the_reason(
-    stack: Stack, operator: dict[str, str], world: World, tmp_path: Path
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    site = replace(SITE, gitea=replace(SITE.gitea, ssh_port=port))
-    reason = "It is being updated to 28.2.0."
-    with slow_push(stack, operator, tmp_path / "work", "drained") as push:
-        answers: list[Answer] = []
-        second = threading.Timer(1, lambda: answers.append(stack.ask(PUSHES)))
-        second.start()
-        with maintenance.maintenance_mode(site, world, reason, project=stack.project) as window:
-            assert push.wait(1) == 0, push.stderr and push.stderr.read()
-            window.stop()
-            second.join()
-            assert [(each.status, reason.encode() in each.body) for each in answers] == [(503, True)]
-            page = stack.ask("/")
-            assert (page.status, page.all("Retry-After"), reason.encode() in page.body) == (503, ["30"], True)
-            options = [f"-o{each}" for each in ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")]
-            ssh = ["ssh", *options, "-oBatchMode=yes", "-p", str(port), "git@127.0.0.1"]
-            shown = subprocess.run(ssh, capture_output=True, text=True, check=False, timeout=20)
-            assert f"Gitea is away for a moment. {reason} Try again in a minute." in shown.stderr
-            window.start()
-            wait_until(lambda: stack.inspect("gitea")["State"]["Health"]["Status"] == "healthy")
-    wait_until(lambda: stack.ask("/api/healthz").status == 200)
-    assert has_arrived(stack, operator, tmp_path / "work", "drained")
-    with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", port)):
-        pass

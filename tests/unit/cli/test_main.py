@@ -145,6 +145,9 @@ def test_a_wrong_invocation_ends_with_exit_code_2_and_names_the_help(capsys: pyt
         ("secrets set", {"--yes"}),
         ("certs renew", set()),
         ("nginx replace", set()),
+        ("haproxy replace", set()),
+        ("stack recreate", {"--services"}),
+        ("stack stop", set()),
         ("accounts ensure-admin", set()),
     ],
 )
@@ -179,7 +182,7 @@ def test_options_before_an_action_are_taken_as_behind_it(before: str, after: str
     assert parse(before.split()) == parse(after.split())
 
 
-@pytest.mark.parametrize("verb", ["backup", "secrets", "certs", "nginx", "accounts", "gate"])
+@pytest.mark.parametrize("verb", ["backup", "secrets", "certs", "nginx", "haproxy", "stack", "accounts", "gate"])
 def test_a_verb_without_its_action_is_refused(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for given in ((), ("--json",)):
         assert _main(verb, *given) == 2

@@ -18,7 +18,7 @@ from ops.stack import health
 from tests.support import fakes
 
 ON_HOST = {
-    "health", "certs renew", "nginx replace", "backup take", "backup list", "backup verify", "backup status", "backup stream",
+    "health", "certs renew", "nginx replace", "haproxy replace", "stack recreate", "stack stop", "backup take", "backup list", "backup verify", "backup status", "backup stream",
     "backup unlock", "restore", "update", "rollback", "secrets fetch", "secrets apply", "accounts ensure-admin", "notify",
 }  # fmt: skip
 ON_THE_DEPLOYING_MACHINE = {

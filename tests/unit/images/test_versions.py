@@ -59,6 +59,7 @@ def test_the_size_of_a_step_follows_the_numbering_of_its_project(
         ("gitea", "28.0.0-rootless", "28.1.0 28.1.0-rootless 1.27.3-rootless", "28.1.0-rootless"),
         ("postgres", "18.6", "18 18.5 18.7 18.10 18.7-alpine 18.7-trixie 19.0 19beta3 latest", "19.0 18.10 18.7"),
         ("nginx", "1.30.4", "1.30.5 1.31.6 1.32.0 1.32 stable mainline 1.30.5-alpine 1.33.0", "1.32.0 1.30.5"),
+        ("haproxy", "3.2.26", "3.2.27 3.3.4 3.4.1 3.2 lts 3.2.27-alpine 3.5-dev1", "3.4.1 3.2.27"),
         ("nginx", "1.31.4", "1.30.5 1.31.5 1.32.0", "1.32.0 1.31.5"),
         ("certbot", "v5.8.0", "v5.8.1 v5.10.0 5.11.0 arm64v8-v5.9.0 nightly", "v5.10.0 v5.8.1"),
         ("diun", "4.33.0", "4.33 4.33.1 5.0.0 edge", "5.0.0 4.33.1"),

@@ -28,7 +28,7 @@ OTHER = {name: Part(f"remote-{name}-2", f"local-{name}-2", 1000) for name in man
 def test_a_restored_site_runs_and_the_old_one_is_kept_aside(host: FakeRestoreHost) -> None:
     report = host.ops()
     assert (host.content(), host.running) == ("then", True)
-    assert host.maintenance_calls == ["none", "push", "all", "none"]
+    assert (host.maintenance_calls, host.proxy.held) == (["none", "page", "none"], "none")
     assert host.databases == {"gitea": "then", ASIDE: "now"}
     assert (host.paths.data / ".restore/before/git/repositories/a/b.git/content").read_text() == "now"
     assert report.facts["identity"] == MADE.identity

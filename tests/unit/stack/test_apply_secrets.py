@@ -89,7 +89,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         return Report("accounts", changed, "")
 
     monkeypatch.setattr(accounts, "ensure_admin", ensure_admin)
-    services = tuple(_running(name) for name in ("diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"))
+    services = tuple(
+        _running(name) for name in ("diun", "docker-socket-proxy", "door", "gitea", "haproxy", "nginx", "postgres")
+    )
     containers = fakes.FakeContainers(services, {"postgres": postgres.command})
     world = fakes.FakeWorld(aws=fakes.FakeAws(_values("old")), containers=containers)
     made = Host(tmp_path, postgres, world, administrator)

@@ -279,7 +279,7 @@ STREAM = health.STREAM  # as it is before a test replaces it
 
 
 def test_the_stack_has_these_services() -> None:
-    assert {"diun", "docker-socket-proxy", "door", "gitea", "nginx", "postgres"} == health.EXPECTED_SERVICES
+    assert {"diun", "docker-socket-proxy", "door", "gitea", "haproxy", "nginx", "postgres"} == health.EXPECTED_SERVICES
 
 
 def test_the_probes_read_the_data_disk_and_the_state_file_of_the_stream() -> None:

@@ -1,18 +1,20 @@
-"""Maintenance mode: the order in which requests are refused, and that it ends whatever happens."""
+"""Maintenance mode: running transfers end, new requests wait, and it ends whatever happens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from ops.errors import OpsError
 from ops.stack import maintenance
-from ops.world import ssh_notice
-from ops.world.containers import Ran
+from ops.stack.holding_proxy import RunningRequest, Waited, requests_in
+from ops.stack.maintenance import UnderWay
+from ops.world.containers import Member, Ran, Service
 from tests.support import fakes
+from tests.support.fake_proxy import FakeProxy, session
 
 SITE = fakes.site()
 REASON = "It is being updated to 28.1.0."
@@ -29,6 +31,7 @@ OTHERS = (
     "grep receive-pack",
     "git gc --auto",
 )
+SERV = "/usr/local/bin/gitea --config=/data/gitea/conf/app.ini serv key-12"
 
 
 @pytest.mark.parametrize("line", PUSHES)
@@ -37,113 +40,248 @@ def test_a_push_is_recognized_by_its_process(line: str) -> None:
     assert maintenance.pushes_in([*OTHERS, line]) == 1
 
 
+@pytest.mark.parametrize(("age", "seconds"), [("0s", 0), ("59s", 59), ("1m3s", 63), ("2h5m", 7500), ("1d2h", 93600)])
+def test_the_age_of_a_session_is_read_in_seconds(age: str, seconds: int) -> None:
+    assert requests_in(session("transfers", age)) == (RunningRequest("transfers", seconds),)
+
+
+def test_waiting_requests_and_the_socket_of_the_control_are_not_running_requests() -> None:
+    listed = session("<NONE>", "7s") + session("probe", "1s") + session("gitea", "2s") + session("streams", "9m1s")
+    assert requests_in(listed) == (RunningRequest("gitea", 2), RunningRequest("streams", 541))
+
+
+@pytest.mark.parametrize(
+    ("line", "idle"),
+    [
+        (session("ssh", "20m1s"), 1),
+        (session("ssh", "20m1s", left="57m0s"), 59),
+        (session("ssh", "20m1s", left="57m0s", blocked="58m1s"), 0),
+        (session("ssh", "1s", left="59m"), 0),
+    ],
+)
+def test_an_ssh_connection_is_idle_since_its_last_byte_unless_something_is_left_to_send(line: str, idle: int) -> None:
+    (found,) = requests_in(line)
+    assert (found.backend, found.idle) == ("ssh", idle)
+
+
+def test_event_streams_and_idle_ssh_connections_do_not_count_as_under_way() -> None:
+    idle = [RunningRequest("streams", 900), RunningRequest("ssh", 300, 200), RunningRequest("ssh", 80, 75)]
+    assert maintenance.under_way(idle, OTHERS) == UnderWay()
+    # A command that is silent.
+    assert maintenance.under_way(idle, [*OTHERS, SERV]) == UnderWay(transfers=(80,))
+    active = RunningRequest("ssh", 40, 1)
+    assert maintenance.under_way([*idle, active], OTHERS) == UnderWay(transfers=(40,))
+    assert maintenance.under_way([*idle, active], [*OTHERS, SERV]) == UnderWay(transfers=(40,))
+
+
+def test_a_push_whose_client_has_gone_is_under_way() -> None:
+    assert maintenance.under_way([], [PUSHES[0]]) == UnderWay(others=(0,))
+    assert maintenance.under_way([RunningRequest("transfers", 3)], [PUSHES[0]]) == UnderWay(transfers=(3,))
+
+
 @dataclass
 class FakeStack(fakes.FakeContainers):
-    """nginx and Gitea: ``events`` records their commands in order. During ``busy_looks`` looks a push runs.
-
-    Another push runs only at the look of number ``late_look``.
-    """
+    """nginx, HAProxy and Gitea: ``events`` records their commands in order."""
 
     events: list[str] = field(default_factory=list)
-    busy_looks: int = 0
-    late_look: int = -1
     nginx: Ran | None = field(default_factory=lambda: Ran(0, ""))
+    proxy: FakeProxy = field(default_factory=FakeProxy)
+    gitea: str = "running"
+    unreachable_looks: int = 0
+
+    def members(self, project: str, service: str) -> tuple[Member, ...]:
+        return self.proxy.members
+
+    def services(self, project: str) -> tuple[Service, ...]:
+        return (Service("gitea", "gitea/gitea:28.1.0", self.gitea, "healthy", 0),)
 
     def execute(self, project: str, service: str, argv: Sequence[str], *_: object, **__: object) -> Ran:
-        assert service == "nginx"
+        if service == "haproxy":
+            if argv[1] in {"close", "reachable"}:
+                self.events.append(" ".join(argv))
+            if argv[1] == "reachable":
+                self.unreachable_looks -= 1
+                return Ran(1 if self.unreachable_looks >= 0 else 0, "")
+            return self.proxy.execute(argv)
         if self.nginx is None:
             raise OpsError("nginx is not running")
         self.events.append(" ".join(argv))
         return self.nginx
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
-        self.busy_looks -= 1
-        self.late_look -= 1
-        return (*OTHERS, PUSHES[0]) if self.busy_looks >= 0 or self.late_look == 0 else OTHERS
+        if self.gitea != "running":
+            raise OpsError("gitea is not running")
+        return OTHERS
 
     def stop(self, project: str, service: str, **_: object) -> None:
         self.events.append(f"stop {service}")
+        self.gitea = "exited"
 
     def start(self, project: str, service: str) -> None:
         self.events.append(f"start {service}")
+        self.gitea = "running"
 
 
-def host(**changes: Any) -> tuple[fakes.FakeWorld, list[str]]:
-    stack = FakeStack(**changes)
-    return fakes.FakeWorld(containers=stack, ssh=fakes.FakeSsh(stack.events)), stack.events
+@dataclass
+class Course:
+    """A stack whose transfers have the given ages at a time, in seconds since the beginning."""
+
+    ages: Callable[[float], Sequence[int]] = lambda _: ()
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.stack = FakeStack(**self.changes)
+        self.world: Any = fakes.FakeWorld(containers=self.stack)
+        self.stack.proxy.transfers = lambda: self.ages(self.now)
+        self.stack.proxy.note = lambda event: self.stack.events.append(f"{event} at {self.now:.0f}")
+
+    @property
+    def now(self) -> float:
+        return float(self.world.clock.monotonic())
+
+    @property
+    def events(self) -> list[str]:
+        return self.stack.events
 
 
-def test_pushes_are_refused_then_all_requests_then_ssh_and_all_are_served_again() -> None:
-    world, events = host(busy_looks=3)
-    with maintenance.maintenance_mode(SITE, world, REASON) as mode:  # type: ignore[arg-type]
-        assert mode.drained
+def test_on_a_quiet_site_requests_wait_at_once_and_are_served_when_gitea_is_reachable() -> None:
+    course = Course(changes={"unreachable_looks": 2})
+    course.stack.proxy.waited = 14
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
         mode.stop()
         mode.start()
-    assert events == [
-        f"nginx-away push 900 {REASON}",
-        f"nginx-away all 900 {REASON}",
+    assert course.events == [
+        f"nginx-away page 900 {REASON}",
+        "hold transfers at 0",
+        "hold all at 0",
         "stop gitea",
-        f"ssh 2222: Gitea is away for a moment. {REASON} Try again in a minute.",
-        "ssh is silent",
         "start gitea",
+        *["hold reachable"] * 3,
+        "hold none at 0",
         "nginx-away none",
     ]
-    assert 0.8 <= world.clock.monotonic() < 2
+    assert course.stack.proxy.sentence == f"Gitea is away for a moment. {REASON} Try again in a minute."
+    assert (mode.drained, mode.awaited, mode.waited) == (True, 0, Waited(14, 0, 0.5))
+    assert course.world.progress == ["14 requests waited for Gitea, the longest for 0.5 s"]
 
 
-def test_a_push_that_was_just_accepted_and_has_no_process_yet_is_waited_for() -> None:
-    world, _ = host(late_look=2)
-    with maintenance.maintenance_mode(SITE, world, REASON):  # type: ignore[arg-type]
-        assert world.clock.monotonic() >= 0.6
+def test_a_clone_ends_before_anything_waits() -> None:
+    course = Course(lambda now: [int(now) + 12] if now < 18 else [])
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
+        assert 18 <= course.now < 19
+    assert course.events[1:3] == ["hold transfers at 18", "hold all at 18"]
+    assert (mode.drained, mode.awaited) == (True, 1)
+    assert course.world.progress[:2] == [
+        "waiting for 1 transfer, the oldest has run for 12 s (0 of at most 60 s)",
+        "waiting for 1 transfer, the oldest has run for 17 s (5 of at most 60 s)",
+    ]
 
 
-def test_a_push_that_does_not_end_is_cut_off_after_the_limit_and_reported() -> None:
-    world, events = host(busy_looks=10**6)
-    with maintenance.maintenance_mode(SITE, world, REASON, drain_seconds=10) as mode:  # type: ignore[arg-type]
-        assert not mode.drained
-    assert 10 <= world.clock.monotonic() < 11
-    assert world.progress == ["1 pushes have not ended after 10 s: they are cut off"]
-    assert events[-1] == "nginx-away none"
+def test_on_a_site_that_always_clones_new_transfers_wait_near_the_end_so_that_running_ones_can_end() -> None:
+    def ages(now: float) -> Sequence[int]:
+        # A new clone of 18 seconds every 3 seconds, until they wait.
+        begins = [begin for begin in range(-18, 300, 3) if begin <= now < begin + 18]
+        waits_from = next((float(each.split()[-1]) for each in course.events if "hold transfers" in each), 10**6)
+        return [int(now - begin) for begin in begins if begin <= waits_from]
+
+    course = Course(ages)
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
+        assert 57 <= course.now < 60
+    assert course.events[1] == "hold transfers at 40"
+    assert (mode.drained, mode.awaited) == (True, 6)
 
 
-def test_an_interrupt_ends_maintenance_mode_and_frees_the_ssh_port() -> None:
-    world, events = host()
+def test_transfers_that_wait_too_long_for_a_running_one_go_on_and_the_drain_starts_again() -> None:
+    # It seems to have ended once, and runs again.
+    course = Course(lambda now: [] if now < 0.1 or now > 100 else [int(now)])
+    with maintenance.maintenance_mode(SITE, course.world, REASON, drain_seconds=600) as mode:
+        assert 100 <= course.now < 102
+    held = [each for each in course.events if each.startswith("hold") and " at " in each]
+    assert held == [
+        "hold transfers at 0",
+        "hold none at 20",
+        "hold transfers at 100",
+        "hold all at 100",
+        "hold none at 100",
+    ]
+    assert mode.drained
+
+
+def test_what_does_not_end_is_cut_off_at_the_limit_and_reported() -> None:
+    course = Course(lambda now: [int(now) + 100, int(now) + 3])
+    with maintenance.maintenance_mode(SITE, course.world, REASON, drain_seconds=30) as mode:
+        assert 30 <= course.now < 31
+        assert (mode.drained, mode.cut) == (False, 2)
+    assert course.world.progress[-1] == "not ended after 30 s and cut off: 2 requests"
+
+
+def test_idle_ssh_connections_are_closed_so_that_a_later_command_waits() -> None:
+    course = Course()
+    course.stack.proxy.others = session("ssh", "9m1s", left="57m0s")
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
+        assert course.now < 1
+        assert course.events[-1] == "hold close ssh"
+    assert mode.drained
+
+
+def test_the_last_short_requests_end_after_everything_waits() -> None:
+    course = Course(lambda now: [int(now)] if now < 1.5 else [])
+    site = replace(SITE, web=replace(SITE.web, hold_seconds=10))
+    with maintenance.maintenance_mode(site, course.world, REASON, drain_seconds=0.1) as mode:
+        assert 1.5 <= course.now < 2
+    assert mode.drained
+
+
+def test_without_a_drain_everything_waits_at_once_and_running_requests_are_cut_off() -> None:
+    course = Course(lambda now: [90])
+    with maintenance.maintenance_mode(SITE, course.world, REASON, drain_seconds=0) as mode:
+        assert course.now == 0
+    assert (mode.cut, course.events[1]) == (1, "hold all at 0")
+
+
+def test_a_stopped_gitea_has_nothing_to_drain() -> None:
+    course = Course(lambda now: [90], {"gitea": "exited"})
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
+        assert course.now < 1
+    assert mode.drained
+    assert "hold reachable" not in course.events
+
+
+def test_a_gitea_that_haproxy_does_not_reach_is_reported_and_the_hold_ends() -> None:
+    course = Course(changes={"unreachable_looks": 10**6})
+    with maintenance.maintenance_mode(SITE, course.world, REASON):
+        pass
+    assert course.world.progress == ["HAProxy does not reach Gitea after 10 s"]
+    assert course.stack.proxy.held == "none"
+
+
+def test_an_interrupt_ends_maintenance_mode() -> None:
+    course = Course()
 
     def interrupted() -> None:
-        with maintenance.maintenance_mode(SITE, world, REASON) as mode:  # type: ignore[arg-type]
+        with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
             mode.stop()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert events[-2:] == ["ssh is silent", "nginx-away none"]
+    assert course.events[-2:] == ["hold none at 0", "nginx-away none"]
 
 
 @pytest.mark.parametrize("nginx", [None, Ran(127, "nginx-away: not found")])
 def test_an_nginx_without_the_maintenance_page_is_reported_and_the_block_runs(nginx: Ran | None) -> None:
-    world, events = host(nginx=nginx)
-    with maintenance.maintenance_mode(SITE, world, REASON) as mode:  # type: ignore[arg-type]
+    course = Course(changes={"nginx": nginx})
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
         mode.stop()
-    assert "stop gitea" in events
-    assert all(line.startswith("nginx does not serve the maintenance page: nginx") for line in world.progress)
+    assert "stop gitea" in course.events
+    assert len(course.world.progress) == 2
+    assert all(line.startswith("nginx does not serve the maintenance page: nginx") for line in course.world.progress)
 
 
-def test_an_ssh_port_in_use_is_reported_and_the_block_runs() -> None:
-    world, events = host()
-    world.ssh.free = False
-    with maintenance.maintenance_mode(SITE, world, REASON) as mode:  # type: ignore[arg-type]
+def test_a_site_without_haproxy_is_reported_and_the_block_runs() -> None:
+    course = Course(changes={"proxy": FakeProxy(members=())})
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
         mode.stop()
         mode.start()
-    assert world.progress == ["git's ssh port is in use: its clients see a refused connection instead of the notice"]
-    assert "start gitea" in events
-
-
-@pytest.mark.parametrize("sentence", ["", "x", "Gitea is away.", "a" * 300])
-def test_the_ssh_notice_is_a_valid_packet_of_the_protocol(sentence: str) -> None:
-    sent = ssh_notice.disconnect_message(sentence)
-    version, _, packet = sent.partition(b"\r\n")
-    length, padding = int.from_bytes(packet[:4]), packet[4]
-    assert version == b"SSH-2.0-away"
-    assert (len(packet), len(packet) % 8, padding >= 4) == (4 + length, 0, True)
-    payload = packet[5 : len(packet) - padding]
-    assert payload == b"\x01\0\0\0\x07" + len(sentence).to_bytes(4) + sentence.encode() + bytes(4)
+    assert course.world.progress == ["new requests do not wait, they get the page: haproxy is not running"]
+    assert "start gitea" in course.events

@@ -127,7 +127,7 @@ def test_the_report_says_what_was_compared_and_what_was_not(host: FakeHost) -> N
         "removed": [],
         "shrunk": {"public.session": [500, 0]},
     }
-    (skipped, shrunk) = report.lines
+    (skipped, shrunk, _) = report.lines
     assert skipped.startswith("not in the canary: wiki page: Gitea answers 404")
     assert shrunk == "public.session: 500 became 0"
 

@@ -98,30 +98,30 @@ def test_a_good_update_is_pinned_mailed_and_recorded(host: FakeHost) -> None:
         ("postgres", "18.7", "Its database is being updated to 18.7."),
     ],
 )
-def test_visitors_see_the_reason_while_gitea_is_stopped_and_get_in_before_the_check(
+def test_requests_wait_while_gitea_is_stopped_and_are_served_before_the_check(
     host: FakeHost, service: str, to: str, reason: str
 ) -> None:
-    host.ssh = fakes.FakeSsh(host.actions)
     host.update(service, to)
-    course = [each for each in host.actions if "away" in each or "ssh" in each or each in _COURSE]
+    course = [each for each in host.actions if "away" in each or "hold" in each or each in _COURSE]
     assert course == [
         "record stop",
-        "nginx-away push",
-        "nginx-away all",
+        "nginx-away page",
+        "hold transfers",
+        "hold all",
         "stop gitea",
-        f"ssh 2222: Gitea is away for a moment. {reason} Try again in a minute.",
         "record up",
-        "ssh is silent",
         "start gitea",
+        "hold none",
         "nginx-away none",
         "record judge",
     ]
+    assert host.proxy.sentence == f"Gitea is away for a moment. {reason} Try again in a minute."
 
 
 _COURSE = ("record stop", "stop gitea", "record up", "start gitea", "record judge")
 
 
-def test_a_running_push_may_finish_before_gitea_is_stopped(host: FakeHost) -> None:
+def test_a_running_transfer_may_finish_before_gitea_is_stopped(host: FakeHost) -> None:
     host.checks_with_a_push = 20
     report = host.update(to="28.1.0")
     assert 4 <= report.facts["durations"]["stop"] < 6
@@ -151,17 +151,15 @@ def test_a_version_that_hangs_is_killed_soon_if_its_data_is_discarded(host: Fake
     assert 60 <= entry["away"] < 70
 
 
-def test_visitors_see_the_reason_of_a_rollback_and_get_in_after_it(host: FakeHost) -> None:
+def test_requests_wait_during_a_rollback_with_its_reason_and_are_served_after_it(host: FakeHost) -> None:
     host.update(to="28.1.0")
-    host.ssh = fakes.FakeSsh(host.actions)
     host.actions.clear()
     host.rollback()
     assert (
-        "ssh 2222: Gitea is away for a moment. It is being rolled back to 28.0.1. Try again in a minute."
-        in host.actions
+        host.proxy.sentence == "Gitea is away for a moment. It is being rolled back to 28.0.1. Try again in a minute."
     )
-    assert host.actions.index("nginx-away all") < host.actions.index("stop gitea")
-    assert host.maintenance == "none"
+    assert host.actions.index("hold all") < host.actions.index("stop gitea")
+    assert host.proxy.held == "none"
     assert host.serves()
 
 
@@ -177,15 +175,15 @@ def test_after_a_rollback_the_site_passes_its_own_health_checks(host: FakeHost) 
 def test_the_resuming_run_ends_maintenance_mode_of_a_killed_update(tmp_path: Path) -> None:
     whole = FakeHost(directory=tmp_path / "whole")
     whole.update(to="28.1.0")
-    turned = whole.actions.index("nginx-away all")
-    for number in (turned, turned + 1, whole.actions.index("record up"), whole.actions.index("nginx-away none")):
+    stop = whole.actions.index("stop gitea")
+    for number in (stop - 1, stop, whole.actions.index("record up"), whole.actions.index("hold none")):
         host = FakeHost(directory=tmp_path / str(number), dies_before=number)
         with pytest.raises(Killed):
             host.update(to="28.1.0")
         host.dies_before = -1
-        assert host.maintenance != "none"
+        assert host.proxy.held != "none"
         run_to_end(host.resume)
-        assert host.maintenance == "none"
+        assert host.proxy.held == "none"
         assert_one_version(host, "gitea", "28.1.0")
 
 
@@ -224,7 +222,7 @@ def test_a_stranded_site_does_not_stay_in_maintenance_mode(host: FakeHost) -> No
     host.start = lambda project, service: None  # type: ignore[method-assign]
     with pytest.raises(Stranded):
         host.update(to="28.1.0")
-    assert host.maintenance == "none"
+    assert host.proxy.held == "none"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ops.errors import OpsError, Refused, RolledBack
-from ops.stack import nginx_handover
-from ops.stack.nginx_handover import HandoverPlan, NginxStack, image_from, plan_handover
+from ops.stack import handover
+from ops.stack.handover import HandoverPlan, HandoverStack, image_from, plan_handover
 from ops.world.containers import Member
 from ops.world.https import Answer
 from ops.world.process import Finished
@@ -191,101 +191,103 @@ def host(**changes: Any) -> Any:
 
 
 @pytest.fixture(name="stack")
-def stack_with_its_own_lock(tmp_path: Path) -> NginxStack:
-    return NginxStack(directory=tmp_path, lock=tmp_path / "lock")
+def stack_with_its_own_lock(tmp_path: Path) -> HandoverStack:
+    return HandoverStack(directory=tmp_path, lock=tmp_path / "lock")
 
 
 def images(world: Host) -> list[str]:
     return [each.image for each in world.engine.members_.values()]
 
 
-def test_the_new_nginx_serves_before_the_old_one_ends(stack: NginxStack) -> None:
+def test_the_new_nginx_serves_before_the_old_one_ends(stack: HandoverStack) -> None:
     world = host()
-    done = nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
+    done = handover.hand_over(SITE, world, NEW, stack=stack)
     assert (done.changed, done.cut, images(world)) == (True, False, [NEW])
     assert world.engine.served_without_break
     assert (world.engine.trial, world.engine.cut) == ("", [])
 
 
-def test_an_nginx_that_has_the_image_is_left_alone(stack: NginxStack) -> None:
+def test_an_nginx_that_has_the_image_is_left_alone(stack: HandoverStack) -> None:
     world = host()
-    assert not nginx_handover.replace_nginx(SITE, world, OLD, stack=stack).changed
+    assert not handover.hand_over(SITE, world, OLD, stack=stack).changed
     assert world.engine.steps == 0
 
 
-def test_an_image_that_is_not_on_this_machine_is_refused_before_any_step(stack: NginxStack) -> None:
+def test_an_image_that_is_not_on_this_machine_is_refused_before_any_step(stack: HandoverStack) -> None:
     world = host()
     with pytest.raises(Refused, match="nginx:missing is not on this machine"):
-        nginx_handover.replace_nginx(SITE, world, "nginx:missing", stack=stack)
+        handover.hand_over(SITE, world, "nginx:missing", stack=stack)
     assert world.engine.steps == 0
 
 
-def test_an_image_that_fails_its_smoke_test_never_serves_a_visitor(stack: NginxStack) -> None:
+def test_an_image_that_fails_its_smoke_test_never_serves_a_visitor(stack: HandoverStack) -> None:
     world = host(broken=frozenset({NEW}))
     with pytest.raises(Refused, match=r"nginx:1.30.5 fails its smoke test: .* unhealthy; .*unknown directive"):
-        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
+        handover.hand_over(SITE, world, NEW, stack=stack)
     assert (images(world), world.engine.trial) == ([OLD], "")
 
 
-def test_an_image_through_which_gitea_answers_differently_is_refused(stack: NginxStack) -> None:
+def test_an_image_through_which_gitea_answers_differently_is_refused(stack: HandoverStack) -> None:
     world = host()
     world.statuses[NEW] = 500
     with pytest.raises(
         Refused, match=r"through the new nginx /api/healthz answers 500, through the serving one .* answers 200"
     ):
-        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
+        handover.hand_over(SITE, world, NEW, stack=stack)
     assert images(world) == [OLD]
 
 
-def test_a_new_nginx_that_does_not_become_healthy_is_removed_while_the_old_one_serves(stack: NginxStack) -> None:
+def test_a_new_nginx_that_does_not_become_healthy_is_removed_while_the_old_one_serves(stack: HandoverStack) -> None:
     world = host(broken=frozenset({f"beside {NEW}"}))
     with pytest.raises(RolledBack, match="it is running, unhealthy after 0 s"):
-        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
+        handover.hand_over(SITE, world, NEW, stack=stack)
     assert images(world) == [OLD]
     assert world.engine.served_without_break
 
 
-def test_an_old_nginx_that_does_not_drain_in_time_is_cut_off_and_reported(stack: NginxStack) -> None:
+def test_an_old_nginx_that_does_not_drain_in_time_is_cut_off_and_reported(stack: HandoverStack) -> None:
     world = host(stubborn=True)
-    done = nginx_handover.replace_nginx(SITE, world, NEW, drain_seconds=5, stack=stack)
+    done = handover.hand_over(SITE, world, NEW, drain_seconds=5, stack=stack)
     assert (done.cut, images(world), world.engine.cut) == (True, [NEW], ["1"])
     assert 5 <= done.drain_seconds < 7
 
 
-def test_a_handover_killed_at_any_step_leaves_a_serving_nginx_and_the_next_run_completes_it(stack: NginxStack) -> None:
+def test_a_handover_killed_at_any_step_leaves_a_serving_nginx_and_the_next_run_completes_it(
+    stack: HandoverStack,
+) -> None:
     for dies_before in itertools.count(1):
         world = host(dies_before=dies_before)
         try:
-            nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
+            handover.hand_over(SITE, world, NEW, stack=stack)
         except Killed:
             assert world.engine.serves(), dies_before
         else:
             assert dies_before > 5
             return
         world.engine.dies_before, world.engine.undone = 10**6, False
-        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
+        handover.hand_over(SITE, world, NEW, stack=stack)
         assert images(world) == [NEW], dies_before
         assert world.engine.served_without_break, dies_before
 
 
-def test_without_any_nginx_one_is_started(stack: NginxStack) -> None:
+def test_without_any_nginx_one_is_started(stack: HandoverStack) -> None:
     world = host(members_={})
-    assert nginx_handover.replace_nginx(SITE, world, NEW, stack=stack).changed
+    assert handover.hand_over(SITE, world, NEW, stack=stack).changed
     assert images(world) == [NEW]
 
 
-def test_the_output_of_compose_is_in_the_error(stack: NginxStack) -> None:
+def test_the_output_of_compose_is_in_the_error(stack: HandoverStack) -> None:
     world = host()
     world.engine.compose = lambda argv, image: Finished(1, "no space left")
     with pytest.raises(OpsError, match="no space left"):
-        nginx_handover.replace_nginx(SITE, world, NEW, stack=stack)
+        handover.hand_over(SITE, world, NEW, stack=stack)
     assert images(world) == [OLD]
 
 
-def test_ops_nginx_replaces_the_container_by_one_of_the_same_image_and_reports_the_drain(stack: NginxStack) -> None:
+def test_ops_nginx_replaces_the_container_by_one_of_the_same_image_and_reports_the_drain(stack: HandoverStack) -> None:
     (stack.directory / ".env").write_text(f"NGINX_IMAGE='{OLD}'\n")
     world = host()
-    report = nginx_handover.replace(SITE, world, stack=stack)
+    report = handover.replace(SITE, world, stack=stack)
     assert (report.changed, list(world.engine.members_), images(world)) == (True, ["2"], [OLD])
     assert report.summary == "nginx was replaced; the old one drained in 0 s"
     assert report.facts == {"changed": True, "farewell_seconds": 0.0, "cut": False, "image": OLD}
