@@ -239,7 +239,7 @@ def digest(content: bytes) -> str:
 
 
 def facts_of(statement: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a statement's facts about its stage: stage, command, previous, image_set, started, finished, seconds."""
+    """Return a statement's facts: stage, command, previous, image_set, image_set_reason, started, finished, seconds."""
     return next((dict(each["annotations"]) for each in _described("stage", statement).values()), {})
 
 
@@ -287,6 +287,7 @@ def _stage_descriptor(
         "command": list(circumstances.command),
         "previous": previous,
         "image_set": circumstances.image_set,
+        "image_set_reason": circumstances.image_set_reason,
         "started": circumstances.started,
         "finished": circumstances.finished,
         "seconds": round(sum(case.seconds for case in cases), 1),

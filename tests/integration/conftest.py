@@ -8,6 +8,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from ground import set_choice
+from ops.errors import OpsError
 from tests.support.local_environment import (
     aws_endpoint,
     bench,
@@ -47,6 +49,17 @@ __all__ = [
     "run_id",
     "stack",
 ]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Choose the image set before pytest-xdist starts its processes, so that all of them have the same one."""
+    if session.config.option.collectonly:
+        return
+    try:
+        set_choice.choose()
+    except OpsError as error:
+        raise pytest.UsageError(f"{error.message}; {error.hint}") from error
+
 
 # The longest files first: most of their time is waiting.
 SLOWEST_FIRST = ("test_infra.py", "test_host.py", "test_stack.py", "test_gitea_contract.py", "test_bad_input.py")
