@@ -133,12 +133,12 @@ async def serve(fault: str, version: str) -> None:
     restore_port()
     if fault == "broken":
         migrate(connected())
-    began = time.monotonic()
+    fails, began = FAILS.get(fault), time.monotonic()
     if fault == "dies":
         asyncio.get_running_loop().call_later(AFTER, die)
 
     def answer_to(method: str, path: str) -> tuple[int, str] | None:
-        if FAILS.get(fault, lambda _, __: False)(time.monotonic() - began, path):
+        if fails and fails(time.monotonic() - began, path):
             return 500, "Internal Server Error\n"
         if (method, path) == ("GET", "/api/v1/version"):
             return 200, f'{{"version":"{version}"}}\n'
