@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.errors import OpsError, Refused
-from ops.gate import benchmarks, evidence, image_sets
+from ops.gate import benchmarks, evidence, image_sets, stage_options
 from ops.gate.html_report import page_from
 from ops.model import Circumstances, Report, Verdict
 from ops.world.clock import Clock
@@ -50,12 +50,13 @@ def run(context: GateContext, *, stage: str, options: Sequence[str]) -> Report:
     """Run a stage's command if all earlier stages are proven for this tree, and store evidence if it passes.
 
     deploy-e2e runs the unproven stages first; those that ran on the other image set are among them, unless it deploys a site
-    that its file names. Raises Refused when the stage may not start, ConfigError for options of a
-    stage that takes no options; the report has the command's exit code.
+    that its file names. Raises Refused when the stage may not start, ConfigError for a wrong option or site file, before
+    anything runs; the report has the command's exit code.
     """
     command = evidence.command_of(stage, options)
+    stage_options.require(options, context.root)
     # A site has the images of its own registry.
-    image_set = "" if "--site" in options else context.image_set
+    image_set = "" if any(each.startswith("--site") for each in options) else context.image_set
     if stage == "deploy-e2e" and (
         missing := evidence.missing_before(stage, image_sets.of_image_set(verdicts(context), image_set))
     ):

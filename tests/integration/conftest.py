@@ -10,45 +10,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from ground import set_choice
 from ops.errors import OpsError
-from tests.support.local_environment import (
-    aws_endpoint,
-    bench,
-    built,
-    docker_client,
-    gitea_image,
-    host_image,
-    images_by_variable,
-    in_memory,
-    issuer,
-    mailbox,
-    mirror,
-    operator,
-    ops_image,
-    postgres_image,
-    run_context,
-    run_id,
-    stack,
-)
-
-__all__ = [
-    "aws_endpoint",
-    "bench",
-    "built",
-    "docker_client",
-    "gitea_image",
-    "host_image",
-    "images_by_variable",
-    "in_memory",
-    "issuer",
-    "mailbox",
-    "mirror",
-    "operator",
-    "ops_image",
-    "postgres_image",
-    "run_context",
-    "run_id",
-    "stack",
-]
+from tests.support.local_environment import *  # noqa: F403 - pytest finds fixtures by their names in a conftest
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
