@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ops
 from ops.backup.repositories import REPOSITORIES
+from ops.config.compose_files import doctor_command
 from ops.config.paths import HostPaths
 from ops.errors import OpsError
 from ops.images.pins import pin_from
@@ -75,7 +76,7 @@ def refs(world: World, paths: HostPaths, folder: Path) -> dict[str, str]:
         gitea_service(world, paths).image, _REFS, folder=folder, target="/data", user="1000:1000"
     )
     if done.code:
-        raise OpsError(f"the repositories cannot be listed: {done.output.strip()[-400:]}", "run gitea doctor check")
+        raise OpsError(f"the repositories cannot be listed: {done.output.strip()[-400:]}", f"run {doctor_command()}")
     return refs_from(done.output)
 
 

@@ -20,6 +20,7 @@ from ops.backup.freeze import Moment, moment_of
 from ops.backup.manifest import Manifest, Part, Unreadable
 from ops.backup.repositories import DUMP, Repositories, repositories
 from ops.backup.upload import upload_backup
+from ops.config.compose_files import doctor_command
 from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import Degraded, Locked, OpsError, Refused, RolledBack, Unavailable
@@ -107,7 +108,7 @@ def _require_data(paths: HostPaths, existing: _Existing) -> None:
 def _unreadable(made: Manifest) -> tuple[str, ...]:
     """Return a line for each repository in the backup that git cannot read on the site either."""
     return tuple(
-        f"git cannot read repository {name}, the backup has it as it is: run gitea doctor check"
+        f"git cannot read repository {name}, the backup has it as it is: run {doctor_command()}"
         for name, digest in made.repositories.items()
         if digest == UNREADABLE
     )

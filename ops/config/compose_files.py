@@ -15,6 +15,15 @@ def logs_command(service: str, project: str = PROJECT) -> str:
     return f"docker compose --project-name {project} logs {service}"
 
 
+def doctor_command(project: str = PROJECT) -> str:
+    """Return the command that runs those of Gitea's checks that read every repository, for hints and remedies.
+
+    From 1.27 on, `gitea doctor check` runs no check that is not named.
+    """
+    checks = "synchronize-repo-heads,hooks"
+    return f"docker compose --project-name {project} exec --user git gitea gitea doctor check --run {checks}"
+
+
 def files(folder: Path, *over: str) -> list[str]:
     """Return Compose's ``--file`` options for the stack in ``folder``, with the files ``over`` behind its own.
 

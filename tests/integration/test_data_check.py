@@ -93,7 +93,9 @@ def test_the_canary_of_the_oldest_release_comes_back_on_the_newest_and_leaves_no
     # Written twice: the second removes the first.
     canary.write(SITE, world_of(old), token, release("1.22.6"))
     written = canary.write(SITE, world_of(old), token, release("1.22.6"))
-    assert ([part.name for part in written.parts], written.skipped) == (list(canary.PARTS), {})
+    served = [part for part in canary.PARTS if part != "wiki page"]
+    too_old = {"wiki page": "Gitea 1.22.6 is older than its first known version"}
+    assert ([part.name for part in written.parts], written.skipped) == (served, too_old)
     before = table_counts.count(world_of(old), postgres.host, seconds=60)
     assert before.counted["public.comment.content"] == 1
     assert before.counted["public.release.note"] == 1
@@ -102,8 +104,7 @@ def test_the_canary_of_the_oldest_release_comes_back_on_the_newest_and_leaves_no
     assert canary.compare(SITE, world_of(new), token, written.parts) == canary.Compared((), lost=False)
     after = table_counts.count(world_of(new), postgres.host, seconds=60)
     losses = table_counts.losses(before, after)
-    # Its migration narrows this column.
-    assert (losses.removed, losses.shrunk, losses.lost) == (("public.issue.name",), {}, ())
+    assert (losses.removed, losses.shrunk, losses.lost) == ((), {}, ())
     canary.remove(SITE, world_of(new), token)
     left = table_counts.count(world_of(new), postgres.host, seconds=60)
     grown = {name for name, number in empty.counted.items() if left.counted.get(name, 0) > number}

@@ -34,10 +34,20 @@ def eventually(condition: Callable[[], bool], seconds: float = _START_SECONDS, p
         time.sleep(pause)
 
 
+def execute(container: Container, command: list[str], user: str = "") -> subprocess.CompletedProcess[str]:
+    """Return the finished command in a container.
+
+    Not with docker-py: it loses what a command writes before its answer has been read (docker/api/client.py reads the socket beneath a buffer).
+    """
+    named = ["--user", user] if user else []
+    argv = ["docker", "exec", *named, str(container.id), *command]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+
+
 def executed(container: Container, command: list[str], user: str = "") -> tuple[int, str]:
-    """Return exit code and output of a command in a container."""
-    done: Any = container.exec_run(command, user=user)
-    return int(done.exit_code), str(done.output.decode())
+    """Return exit code and output of a command in a container: stdout, then stderr."""
+    done = execute(container, command, user)
+    return done.returncode, done.stdout + done.stderr
 
 
 @dataclass

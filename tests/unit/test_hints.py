@@ -211,3 +211,15 @@ def test_a_hint_that_is_not_an_imperative_is_found(written: str) -> None:
 )
 def test_an_imperative_hint_an_empty_one_and_a_variable_pass(written: str) -> None:
     assert faults(ast.parse(written)) == []
+
+
+def test_gitea_s_doctor_is_never_named_without_its_checks() -> None:
+    # From 1.27 on, `gitea doctor check` alone checks nothing, and says that all is done (tests/data/recordings).
+    texts = [*FILES, *(ROOT / "docs").rglob("*.md"), *(ROOT / "playbooks").rglob("*.yml")]
+    named = [
+        (str(path.relative_to(ROOT)), found[1])
+        for path in texts
+        for found in re.finditer(r"doctor check(.{0,6})", path.read_text(encoding="utf-8"))
+    ]
+    assert [each for each in named if not each[1].startswith((" --run", " --all", "`"))] == []
+    assert {path for path, _ in named if path.startswith("ops/")} == {"ops/config/compose_files.py"}

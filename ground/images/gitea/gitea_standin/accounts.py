@@ -33,6 +33,21 @@ class User:
     must_change_password: bool
     is_active: bool
     is_admin: bool
+    full_name: str
+    login_name: str
+    created_unix: int
+
+
+class WrongPasswordError(Exception):
+    """No account has that name and password; the message says which of the two is wrong, as Gitea's does."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A new access token, which is known only now."""
+
+    id: int
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -99,14 +114,18 @@ def all_users(database: Database) -> list[User]:
     return [_user_from(row) for row in database.rows('SELECT * FROM "user" WHERE type = 0 ORDER BY id')]
 
 
-def check_password(database: Database, login: str, password: str) -> User | None:
-    """The account with that name or e-mail address, when the password is right and the account active."""
+def check_password(database: Database, login: str, password: str) -> User:
+    """The account with that name or e-mail address. Raises WrongPasswordError, for an inactive account, too."""
     user = find_user_by_login(database, login)
     if user is None:
         # The same work as for an existing account: the time taken must not tell which names exist.
         hash_password(password, "0" * 32)
-        return None
-    return user if password_matches(password, user.password) and user.is_active else None
+        raise WrongPasswordError(f"user does not exist [uid: 0, name: {login}]")
+    if not password_matches(password, user.password):
+        raise WrongPasswordError(f"user's password is invalid [uid: {user.id}, name: {user.name}]")
+    if not user.is_active:
+        raise WrongPasswordError(f"user is inactive [uid: {user.id}, name: {user.name}]")
+    return user
 
 
 def change_password(database: Database, user: User, password: str) -> None:
@@ -116,17 +135,13 @@ def change_password(database: Database, user: User, password: str) -> None:
     database.execute(statement, hashed.digest, hashed.salt, ALGORITHM, int(time.time()), user.id)
 
 
-def edit_user(database: Database, user: User, *, is_admin: bool | None, must_change_password: bool | None) -> User:
-    """Changes an account's flags, except those that are None; returns the changed account."""
-    row = database.returned(
-        'UPDATE "user" SET is_admin = COALESCE(%s, is_admin), must_change_password = COALESCE(%s, must_change_password), '
-        "updated_unix = %s WHERE id = %s RETURNING *",
-        is_admin,
-        must_change_password,
-        int(time.time()),
-        user.id,
+def edit_user(database: Database, user: User, **values: object) -> User:
+    """Changes columns of an account, except those whose value is None; returns the changed account."""
+    given = {"updated_unix": int(time.time()), **{name: value for name, value in values.items() if value is not None}}
+    assignments = ", ".join(f"{name} = %s" for name in given)
+    return _user_from(
+        database.returned(f'UPDATE "user" SET {assignments} WHERE id = %s RETURNING *', *given.values(), user.id)  # noqa: S608 - names are the code's own
     )
-    return _user_from(row)
 
 
 def delete_user(database: Database, user: User) -> None:
@@ -139,12 +154,12 @@ def delete_user(database: Database, user: User) -> None:
         connection.execute('DELETE FROM "user" WHERE id = %s', (user.id,))
 
 
-def create_token(database: Database, user: User, name: str, scopes: list[str]) -> str:
-    """Makes an access token and returns it; the database holds its hash alone. Raises AccountError."""
+def create_token(database: Database, user: User, name: str, scopes: list[str]) -> Token:
+    """Makes an access token; the database holds its hash alone. Raises AccountError for a taken name."""
     secret, now = new_token(), int(time.time())
     hashed = hash_token(secret)
     try:
-        database.insert(
+        row = database.insert(
             "access_token",
             uid=user.id,
             name=name,
@@ -157,7 +172,7 @@ def create_token(database: Database, user: User, name: str, scopes: list[str]) -
         )
     except Duplicate as error:
         raise AccountError("access token name has been used already") from error
-    return secret
+    return Token(row["id"], secret)
 
 
 def find_token(database: Database, secret: str) -> tuple[User, tuple[str, ...]] | None:
@@ -184,5 +199,6 @@ def _check_name(name: str) -> None:
 
 
 def _user_from(row: Row) -> User:
-    plain = ("id", "name", "email", "must_change_password", "is_active", "is_admin")
-    return User(password=Hashed(row["passwd"], row["salt"]), **{name: row[name] for name in plain})
+    plain = ("id", "name", "email", "must_change_password", "is_active", "is_admin", "full_name", "login_name")
+    named = {name: row[name] for name in plain}
+    return User(password=Hashed(row["passwd"], row["salt"]), created_unix=row["created_unix"] or 0, **named)

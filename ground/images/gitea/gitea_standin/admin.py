@@ -1,4 +1,4 @@
-"""The administrative commands: users, tokens, hooks."""
+"""The administrative commands: users, tokens, hooks, keys."""
 
 from __future__ import annotations
 
@@ -74,20 +74,46 @@ def _create(database: Database, options: argparse.Namespace) -> None:
         user = accounts.create_user(database, NewUser(name, options.email, password, bool(options.admin), must_change))
         if options.access_token:
             scopes = options.access_token_scopes.split(",")
-            secret = accounts.create_token(database, user, options.access_token_name, scopes)
-            print(f"Access token was successfully created... {secret}")
+            made = accounts.create_token(database, user, options.access_token_name, scopes)
+            print(f"Access token was successfully created... {made.secret}")
     except AccountError as error:
         raise CommandError(f"CreateUser: {error}") from error
     print(f"New user '{name}' has been successfully created!")
 
 
-def list_users(_arguments: list[str]) -> int:
+def change_password(arguments: list[str]) -> int:
+    """Gitea admin user change-password. Raises CommandError."""
+    parser = _Parser(prog="gitea admin user change-password", allow_abbrev=False)
+    for flag in ("--username", "--password"):
+        parser.add_argument(flag, required=True)
+    parser.add_boolean("--must-change-password")
+    options = parser.parse_args(arguments)
+    with _opened() as (_, database):
+        user = _user(database, options.username)
+        accounts.change_password(database, user, options.password)
+        accounts.edit_user(database, user, must_change_password=options.must_change_password is not False)
+    print(f"{user.name}'s password has been successfully updated!")
+    return 0
+
+
+def _user(database: Database, name: str) -> accounts.User:
+    found = accounts.find_user(database, name)
+    if found is None:
+        raise CommandError(f"user does not exist [uid: 0, name: {name}]")
+    return found
+
+
+def list_users(arguments: list[str]) -> int:
     """Gitea admin user list: a table. Raises CommandError."""
-    rows = [["ID", "Username", "Email", "IsActive", "IsAdmin", "2FA"]]
+    parser = _Parser(prog="gitea admin user list", allow_abbrev=False)
+    parser.add_boolean("--admin")
+    admins_alone = parser.parse_args(arguments).admin
+    rows = [["ID", "Username", "Email", "IsActive", "IsAdmin", "2FA"][: 4 if admins_alone else 6]]
     with _opened() as (_, database):
         for user in accounts.all_users(database):
-            flags = [str(flag).lower() for flag in (user.is_active, user.is_admin, False)]
-            rows.append([str(user.id), user.name, user.email, *flags])
+            if user.is_admin or not admins_alone:
+                flags = [str(flag).lower() for flag in (user.is_active, user.is_admin, False)]
+                rows.append([str(user.id), user.name, user.email, *flags][: len(rows[0])])
     # Like Go's tabwriter: cells at least five wide, one blank between them.
     widths = [max(5, *(len(cell) + 1 for cell in column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -101,13 +127,19 @@ def generate_access_token(arguments: list[str]) -> int:
     parser.add_argument("--username", required=True)
     parser.add_argument("--token-name", default="gitea-admin")
     parser.add_argument("--scopes", default="all")
+    parser.add_boolean("--raw")
     options = parser.parse_args(arguments)
     with _opened() as (_, database):
-        user = accounts.find_user(database, options.username)
-        if user is None:
-            raise CommandError(f"user does not exist [uid: 0, name: {options.username}]")
-        secret = accounts.create_token(database, user, options.token_name, options.scopes.split(","))
-    print(f"Access token was successfully created: {secret}")
+        user = _user(database, options.username)
+        made = accounts.create_token(database, user, options.token_name, options.scopes.split(","))
+    print(made.secret if options.raw else f"Access token was successfully created: {made.secret}")
+    return 0
+
+
+def list_sources(_arguments: list[str]) -> int:
+    """Gitea admin auth list: the head of the table; the stand-in has no authentication sources. Raises CommandError."""
+    with _opened():
+        print("ID\tName\tType\tEnabled")
     return 0
 
 

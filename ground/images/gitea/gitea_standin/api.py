@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from werkzeug import Response
 from werkzeug.exceptions import abort
 from werkzeug.routing import Rule
 
-from . import accounts, issues, keys, repositories
+from . import accounts, branches, documents, issues, keys, repositories
 from .accounts import AccountError, NewUser, User
 from .context import Context, Handler, route
 from .identity import allows, valid_scopes
-from .issues import Issue
-from .keys import PublicKey
-from .repositories import Branch, NewRepository, Repository
-from .web import json_response
+from .internal import runner_token
+from .release import Release
+from .repositories import NewRepository, Repository
+from .web import json_response, missing
 
 Item = TypeVar("Item")
 AT = "/api/v1"
 REPO = f"{AT}/repos/<owner>/<repo>"
-NOT_FOUND = "The target couldn't be found."
 BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+# Names in a request to edit an account, with their columns.
+_EDITED = {"admin": "is_admin", "active": "is_active", "full_name": "full_name", "login_name": "login_name"}
+_EDITED |= {"must_change_password": "must_change_password"}
 
 
-def routes() -> list[Rule]:
+def routes(release: Release) -> list[Rule]:
     """Every path of the API."""
+    method, path = ("POST", "actions/runners") if release.since(1, 26) else ("GET", "runners")
     return [
         route("GET", f"{AT}/version", _open(version)),
         route("GET", f"{AT}/user", signed_in(my_account)),
-        route("POST", f"{AT}/user/repos", signed_in(create_repository)),
+        route("POST", f"{AT}/user/repos", signed_in(lambda context: create_repository(context, context.me))),
+        route("POST", f"{AT}/orgs/<user>/repos", for_administrators(lambda each: create_repository(each, _user(each)))),
         route("GET", f"{AT}/user/keys", signed_in(list_keys)),
         route("POST", f"{AT}/user/keys", signed_in(add_key)),
         route("GET", f"{AT}/user/keys/<int:id>", signed_in(get_key)),
@@ -51,6 +55,7 @@ def routes() -> list[Rule]:
         route("POST", f"{AT}/admin/users", for_administrators(create_user)),
         route("PATCH", f"{AT}/admin/users/<user>", for_administrators(edit_user)),
         route("DELETE", f"{AT}/admin/users/<user>", for_administrators(delete_user)),
+        route(method, f"{AT}/admin/{path}/registration-token", for_administrators(runner_token)),
     ]
 
 
@@ -61,40 +66,43 @@ def version(context: Context) -> Response:
 
 def my_account(context: Context) -> Response:
     """The author's own account."""
-    return json_response(_user_document(context, context.me))
+    return json_response(documents.user(context, context.me))
 
 
 def account(context: Context) -> Response:
     """Another account."""
-    return json_response(_user_document(context, _user(context)))
+    return json_response(documents.user(context, _user(context)))
 
 
 def search_repositories(context: Context) -> Response:
     """Repositories by a part of their names."""
     found = repositories.search(context.database, context.user, context.request.args.get("q", "").strip())
-    return json_response({"ok": True, "data": [_repository_document(context, each) for each in _page(context, found)]})
+    page = [documents.repository(context, each) for each in _page(context, found)]
+    return _counted(context, {"ok": True, "data": page}, len(found))
 
 
-def create_repository(context: Context) -> Response:
+def create_repository(context: Context, owner: User) -> Response:
     """201; 409 for a taken name, 422 for an invalid one."""
     document = context.request.document()
     branch = text_of(document, "default_branch") or "main"
     if not BRANCH.fullmatch(branch):
         abort(422, "[DefaultBranch]: GitRefName")
     private, auto_init = document.get("private") is True, document.get("auto_init") is True
-    new = NewRepository(required(document, "name"), private, auto_init, branch)
+    name, description = required(document, "name"), text_of(document, "description")
+    new = NewRepository(name, private, auto_init, branch, description)
     try:
-        made = repositories.create(context.database, context.settings, context.me, new)
+        made = repositories.create(context.database, context.settings, owner, new, context.me)
     except repositories.RepositoryExistsError:
         abort(409, "The repository with the same name already exists.")
     except repositories.BadNameError as error:
         abort(422, str(error))
-    return json_response(_repository_document(context, made), 201)
+    branches.write(context.database, context.settings, made)
+    return json_response(documents.repository(context, made), 201)
 
 
 def get_repository(context: Context) -> Response:
     """A repository; 404 without permission to read it."""
-    return json_response(_repository_document(context, repository_of(context)))
+    return json_response(documents.repository(context, repository_of(context)))
 
 
 def delete_repository(context: Context) -> Response:
@@ -107,21 +115,27 @@ def delete_repository(context: Context) -> Response:
 
 
 def list_branches(context: Context) -> Response:
-    """The branches with their newest commits."""
-    found = repositories.branches(context.settings, repository_of(context))
-    return json_response([_branch_document(each) for each in _page(context, found)])
+    """The branches with their newest commits; null for a repository that counts as empty."""
+    repository = repository_of(context)
+    if repository.is_empty:
+        return _counted(context, None, 0)
+    return _list(context, branches.listed(context.database, context.settings, repository), documents.branch, repository)
 
 
 def get_branch(context: Context) -> Response:
-    """One branch."""
-    found = {each.name: each for each in repositories.branches(context.settings, repository_of(context))}
-    return json_response(_branch_document(found.get(context.path["branch"]) or abort(404, NOT_FOUND)))
+    """One branch; 404 without its row, 500 for a row whose branch git does not have."""
+    repository, name = repository_of(context), context.path["branch"]
+    found = branches.find(context.database, context.settings, repository, name)
+    return json_response(
+        documents.branch(context, repository, found or missing(f"branch does not exist [name: {name}]"))
+    )
 
 
 def list_issues(context: Context) -> Response:
     """The issues, open ones unless `state` is given."""
-    found = issues.of_repository(context.database, repository_of(context), context.request.args.get("state", "open"))
-    return json_response([_issue_document(context, each) for each in _page(context, found)])
+    repository = repository_of(context)
+    found = issues.of_repository(context.database, repository, context.request.args.get("state", "open"))
+    return _list(context, found, documents.issue, repository)
 
 
 def create_issue(context: Context) -> Response:
@@ -131,13 +145,14 @@ def create_issue(context: Context) -> Response:
     issue = issues.create(context.database, repository, context.me, title, body)
     for label in document.get("labels") or []:
         context.database.insert("issue_label", issue_id=issue.id, label_id=int(label))
-    return json_response(_issue_document(context, issue), 201)
+    return json_response(documents.issue(context, repository, issue), 201)
 
 
 def get_issue(context: Context) -> Response:
     """One issue by its number."""
-    issue = issues.find(context.database, repository_of(context), context.path["index"])
-    return json_response(_issue_document(context, issue)) if issue else abort(404, NOT_FOUND)
+    repository = repository_of(context)
+    issue = issues.find(context.database, repository, context.path["index"]) or missing()
+    return json_response(documents.issue(context, repository, issue))
 
 
 def add_key(context: Context) -> Response:
@@ -148,24 +163,24 @@ def add_key(context: Context) -> Response:
         made = keys.add_key(context.database, context.me, title, text, context.settings.path)
     except keys.BadKeyError as error:
         abort(422, str(error))
-    return json_response(_key_document(made), 201)
+    return json_response(documents.key(context, made), 201)
 
 
 def list_keys(context: Context) -> Response:
     """The author's keys."""
-    query = "SELECT id, name AS title, content AS key FROM public_key WHERE owner_id = %s ORDER BY id"
-    return json_response(_page(context, context.database.rows(query, context.me.id)))
+    found = keys.keys_of(context.database, context.me)
+    return _counted(context, [documents.key(context, each) for each in _page(context, found)], len(found))
 
 
 def get_key(context: Context) -> Response:
     """One key by its number."""
     key = keys.find_key(context.database, context.path["id"])
-    return json_response(_key_document(key)) if key else abort(404, NOT_FOUND)
+    return json_response(documents.key(context, key)) if key else missing()
 
 
 def remove_key(context: Context) -> Response:
     """204; 403 for another user's key."""
-    key = keys.find_key(context.database, context.path["id"]) or abort(404, NOT_FOUND)
+    key = keys.find_key(context.database, context.path["id"]) or missing()
     if key.owner_id != context.me.id:
         abort(403, "You do not have access to this key")
     keys.delete_key(context.database, key, context.settings.path)
@@ -178,24 +193,25 @@ def create_token(context: Context) -> Response:
     scopes = document.get("scopes")
     if not isinstance(scopes, list) or not valid_scopes([str(scope) for scope in scopes]):
         abort(400, "access token must have a scope" if not scopes else "invalid access token scope provided")
+    name = required(document, "name")
     try:
-        secret = accounts.create_token(context.database, owner, required(document, "name"), scopes)
+        made = accounts.create_token(context.database, owner, name, scopes)
     except AccountError as error:
         abort(400, str(error))
-    return json_response({"sha1": secret}, 201)
+    return json_response(documents.token(context, made, name, scopes), 201)
 
 
 def delete_token(context: Context) -> Response:
     """204; 404 for an unknown name or number."""
     if not accounts.delete_token(context.database, _token_owner(context), context.path["token"]):
-        abort(404, NOT_FOUND)
+        missing()
     return Response(status=204)
 
 
 def list_users(context: Context) -> Response:
     """All accounts, by name."""
     found = sorted(accounts.all_users(context.database), key=lambda user: user.name.lower())
-    return json_response([_user_document(context, each) for each in _page(context, found)])
+    return _counted(context, [documents.user(context, each) for each in _page(context, found)], len(found))
 
 
 def create_user(context: Context) -> Response:
@@ -211,7 +227,7 @@ def create_user(context: Context) -> Response:
         made = accounts.create_user(context.database, new)
     except AccountError as error:
         abort(422, str(error))
-    return json_response(_user_document(context, made), 201)
+    return json_response(documents.user(context, made), 201)
 
 
 def edit_user(context: Context) -> Response:
@@ -222,9 +238,10 @@ def edit_user(context: Context) -> Response:
         abort(422, "[SourceID]: Required")
     if password := text_of(document, "password"):
         accounts.change_password(context.database, user, _long_enough(context, password))
-    admin, must_change = document.get("admin"), document.get("must_change_password", False if password else None)
-    made = accounts.edit_user(context.database, user, is_admin=admin, must_change_password=must_change)
-    return json_response(_user_document(context, made))
+    values = {column: document.get(name) for name, column in _EDITED.items()}
+    if password and values["must_change_password"] is None:
+        values["must_change_password"] = False
+    return json_response(documents.user(context, accounts.edit_user(context.database, user, **values)))
 
 
 def delete_user(context: Context) -> Response:
@@ -267,8 +284,9 @@ def _open(handler: Handler) -> Handler:
 def _check_author(context: Context) -> None:
     identity, request = context.identity, context.request
     if identity and identity.user.must_change_password:
-        page = f"{context.settings.root_url}user/change_password"
-        abort(403, f"You must change your password. Change it at: {page}")
+        # The two slashes are Gitea's, and so is the missing `url`.
+        text = f"You must change your password. Change it at: {context.settings.root_url}/user/change_password"
+        abort(json_response({"message": text}, 403))
     if identity and not allows(identity, request.method, request.path):
         abort(403, "token does not have at least one of required scope(s)")
 
@@ -292,44 +310,8 @@ def repository_of(context: Context) -> Repository:
     """The repository in the path; aborts with 404 without permission to read it."""
     found = repositories.find(context.database, context.path["owner"], context.path["repo"])
     if found is None or not repositories.may_read(found, context.user):
-        abort(404, NOT_FOUND)
+        missing()
     return found
-
-
-def _user_document(context: Context, user: User) -> dict[str, Any]:
-    # Only administrators and the user see the private part.
-    private = context.user is not None and (context.user.is_admin or context.user.id == user.id)
-    return {"login": user.name, "is_admin": user.is_admin and private}
-
-
-def _repository_document(context: Context, repository: Repository) -> dict[str, Any]:
-    settings, name = context.settings, repository.full_name
-    port = "" if settings.ssh_port == 22 else f":{settings.ssh_port}"
-    short = f"git@{settings.ssh_domain}:{name}.git"
-    return {
-        "name": repository.name,
-        "full_name": name,
-        "empty": repository.is_empty,
-        "private": repository.is_private,
-        "default_branch": repository.default_branch,
-        "html_url": f"{settings.root_url}{name}",
-        "clone_url": f"{settings.root_url}{name}.git",
-        "ssh_url": f"ssh://git@{settings.ssh_domain}{port}/{name}.git" if port else short,
-    }
-
-
-def _branch_document(branch: Branch) -> dict[str, Any]:
-    return {"name": branch.name, "commit": {"id": branch.commit}}
-
-
-def _issue_document(context: Context, issue: Issue) -> dict[str, Any]:
-    query = "SELECT label.* FROM label JOIN issue_label ON label.id = label_id WHERE issue_id = %s ORDER BY label.id"
-    labels = context.database.rows(query, issue.id)
-    return {"number": issue.index, "title": issue.title, "body": issue.body, "labels": labels}
-
-
-def _key_document(key: PublicKey) -> dict[str, Any]:
-    return {"id": key.id, "title": key.title, "key": key.content}
 
 
 def text_of(document: dict[str, Any], name: str) -> str:
@@ -349,7 +331,28 @@ def _long_enough(context: Context, password: str) -> str:
 
 
 def _page(context: Context, items: Sequence[Item]) -> Sequence[Item]:
+    size, page = _size_and_page(context)
+    return items[(page - 1) * size : page * size]
+
+
+def _list(
+    context: Context, found: Sequence[Item], document: Callable[[Context, Repository, Item], Any], of: Repository
+) -> Response:
+    return _counted(context, [document(context, of, each) for each in _page(context, found)], len(found))
+
+
+def _counted(context: Context, content: object, total: int) -> Response:
+    """A page of a list, with the number of all and the addresses of the next and the last page."""
+    response, (size, page) = json_response(content), _size_and_page(context)
+    response.headers["X-Total-Count"] = str(total)
+    last, request = -(-total // size), context.request
+    address = f"{context.settings.root_url.rstrip('/')}{request.path}?limit={size}&page="
+    if page < last:
+        response.headers["Link"] = f'<{address}{page + 1}>; rel="next",<{address}{last}>; rel="last"'
+    return response
+
+
+def _size_and_page(context: Context) -> tuple[int, int]:
     arguments = context.request.args
     size, page = arguments.get("limit", 0, type=int), arguments.get("page", 1, type=int)
-    size, page = min(50, size) if size > 0 else 30, max(1, page)
-    return items[(page - 1) * size : page * size]
+    return min(50, size) if size > 0 else 30, max(1, page)

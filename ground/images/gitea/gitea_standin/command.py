@@ -9,29 +9,27 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from . import log
 from .errors import CommandError
 from .release import installed_release
 
 Arguments = list[str]
-_ROOT = (
-    "Gitea is not supposed to be run as root. Sorry. If you need to use privileged TCP ports please instead use "
-    "setcap and the `cap_net_bind_service` permission"
-)
+_ROOT = "Gitea is not supposed to be run as root. {}If you need to use privileged TCP ports please instead use {}"
+_SETCAP = "{} and the `cap_net_bind_service` permission{}"
 
 
 def main(arguments: Arguments) -> int:
     """Runs a command and returns its exit code."""
     config, words = _without_config(arguments)
     if words[:1] == ["--version"]:
-        print(
-            f"gitea version {installed_release().version} built with python{sys.version_info.major}."
-            f"{sys.version_info.minor} : stand-in"
-        )
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        name = "gitea" if installed_release().since(1, 26) else "Gitea"
+        print(f"{name} version {installed_release().version} built with {python} : stand-in")
         return 0
     if os.getuid() == 0:
-        log.fatal("modules/setting/setting.go:loadRunModeFrom()", _ROOT)
+        _refuse_root()
     if config:
         os.environ["GITEA_CUSTOM"] = str(Path(config).parent.parent)
     try:
@@ -39,6 +37,13 @@ def main(arguments: Arguments) -> int:
     except CommandError as error:
         print(f"Command error: {error}", file=sys.stderr)
         return 1
+
+
+def _refuse_root() -> NoReturn:
+    if installed_release().since(1, 26):
+        setcap = _SETCAP.format("`setcap`", ".")
+        log.fatal("modules/setting/setting.go:mustNotRunAsRoot()", _ROOT.format("", setcap))
+    log.fatal("modules/setting/setting.go:loadRunModeFrom()", _ROOT.format("Sorry. ", _SETCAP.format("setcap", "")))
 
 
 def _run(words: Arguments) -> int:
@@ -72,6 +77,9 @@ _COMMANDS = {
     "actions generate-runner-token": ("push", "generate_runner_token"),
     "admin user create": ("admin", "create"),
     "admin user list": ("admin", "list_users"),
+    "admin user change-password": ("admin", "change_password"),
+    "admin auth list": ("admin", "list_sources"),
+    "manager flush-queues": ("push", "flush_queues"),
     "admin user generate-access-token": ("admin", "generate_access_token"),
     "admin regenerate hooks": ("admin", "regenerate_hooks"),
     "admin regenerate keys": ("admin", "regenerate_keys"),

@@ -13,11 +13,10 @@ from werkzeug.routing import Rule
 
 from .accounts import User
 from .database import Database
+from .pushes import PushQueue
 from .release import Release
 from .settings import Settings
 from .web import Request
-
-SESSION_COOKIE = "i_like_gitea"
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Instance:
     settings: Settings
     release: Release
     database: Database
+    pushes: PushQueue
     sessions: dict[str, int] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
 

@@ -100,19 +100,26 @@ class Database:
 
     def _open(self) -> Connection:
         wanted = self._settings
-        return psycopg.connect(
-            host=wanted.host,
-            port=wanted.port,
-            dbname=wanted.name,
-            user=wanted.user,
-            password=wanted.password,
-            sslmode="disable",
-            connect_timeout=3,
-            tcp_user_timeout=5000,
-            application_name="gitea",
-            autocommit=True,
-            row_factory=dict_row,
-        )
+        try:
+            return psycopg.connect(
+                host=wanted.host,
+                port=wanted.port,
+                dbname=wanted.name,
+                user=wanted.user,
+                password=wanted.password,
+                sslmode="disable",
+                connect_timeout=3,
+                tcp_user_timeout=5000,
+                application_name="gitea",
+                autocommit=True,
+                row_factory=dict_row,
+            )
+        except psycopg.OperationalError as error:
+            if "not known" in str(error) or "name resolution" in str(error):
+                # Gitea's words; the server is that of a container in a network of its own.
+                unknown = f"dial tcp: lookup {wanted.host} on 127.0.0.11:53: no such host"
+                raise psycopg.OperationalError(unknown) from error
+            raise
 
     def _give_back(self, connection: Connection) -> None:
         if connection.closed or connection.broken:

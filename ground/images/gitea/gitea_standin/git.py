@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 _CONFIG = """\
@@ -22,8 +23,28 @@ _CONFIG = """\
 """
 
 
+# A name and an e-mail address.
+Person = tuple[str, str]
+_GITEA: Person = ("Gitea", "gitea@localhost")
+_FORMAT = "%H%x00%T%x00%P%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%B"
+
+
 class GitError(Exception):
     """git failed; the message is its error output."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit; `parents` are commits, times are in ISO 8601."""
+
+    id: str
+    tree: str
+    parents: tuple[str, ...]
+    author: Person
+    authored: str
+    committer: Person
+    committed: str
+    message: str
 
 
 def write_config(data_directory: Path) -> None:
@@ -43,10 +64,19 @@ def environment(data_directory: Path) -> dict[str, str]:
     }
 
 
-def run(data_directory: Path, folder: Path, *arguments: str, text: str = "", author: str = "Gitea") -> str:
+def commit(data_directory: Path, folder: Path, revision: str) -> Commit:
+    """The commit of a branch, a tag or a number. Raises GitError."""
+    shown = run(data_directory, folder, "show", "-s", f"--format={_FORMAT}", f"{revision}^{{commit}}", "--")
+    number, tree, parents, name, mail, authored, by, by_mail, committed, message = shown.split("\0")
+    return Commit(
+        number, tree, tuple(parents.split()), (name, mail), authored, (by, by_mail), committed, f"{message.rstrip()}\n"
+    )
+
+
+def run(data_directory: Path, folder: Path, *arguments: str, text: str = "", author: Person = _GITEA) -> str:
     """The output of git without the last newline; commits are by `author`. Raises GitError."""
-    names = dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), author)
-    mails = dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "gitea@localhost")
+    names = dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), author[0])
+    mails = dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), author[1])
     done = subprocess.run(
         ["git", *arguments],
         cwd=folder,

@@ -20,6 +20,7 @@ from . import git, log
 from .accounts import find_user
 from .context import Context, route
 from .http_server import BODY_TAKEN
+from .release import Release
 from .repositories import Repository, find, may_read, path_of
 from .web import challenge
 
@@ -29,7 +30,7 @@ _PROTOCOL = re.compile(r"[0-9A-Za-z]+=[0-9A-Za-z]+(:[0-9A-Za-z]+=[0-9A-Za-z]+)*"
 _SERVICES = ("git-upload-pack", "git-receive-pack")
 
 
-def routes() -> list[Rule]:
+def routes(_release: Release) -> list[Rule]:
     """The paths of clones and pushes."""
     return [
         route("GET", "/<owner>/<repo>/info/refs", info_refs),

@@ -31,6 +31,12 @@ def _files(config: Path) -> dict[str, str]:
     return result
 
 
+def written(repository: Path, config: Path) -> bool:
+    """Whether a repository has all hook files."""
+    paths = {repository / "hooks" / name: content for name, content in _files(config).items()}
+    return all(path.exists() and path.read_text() == content for path, content in paths.items())
+
+
 def write(repository: Path, config: Path) -> None:
     """Writes all hook files of a repository. Raises OSError."""
     for name, content in _files(config).items():

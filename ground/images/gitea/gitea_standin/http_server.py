@@ -6,12 +6,14 @@ open and hangs up on a push that it refuses, so this module sends responses itse
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 BODY_TAKEN = "standin.body_taken"
 _IDLE_SECONDS = 120
 _DRAIN_BYTES = 1024 * 1024
+# How long a request whose connection was closed may take to stop its git.
+_ABORT_SECONDS = 0.2
+_SHUTDOWN = "modules/graceful/manager_unix.go:handleSignals()"
 _CLIENT_GONE = (ConnectionError, TimeoutError, ClientDisconnected)
 
 
@@ -40,6 +45,7 @@ class Server(ThreadedWSGIServer):
         self.stopping = stopping
         self._running = 0
         self._quiet = threading.Condition()
+        self._open: set[socket.socket] = set()
         super().__init__(host, port, application, handler=_Handler)
 
     def handle_error(self, *connection: Any) -> None:
@@ -48,13 +54,37 @@ class Server(ThreadedWSGIServer):
         if not isinstance(error, _CLIENT_GONE):
             log.error("web/server.go:serve()", f"connection of {connection[-1]}: {error!r}")
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Notes the connection as open and gives it a thread."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Ends a connection."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
     def run_until_signal(self, grace_seconds: float) -> None:
-        """Serves until SIGTERM or SIGINT, then accepts no more connections and waits for running requests."""
+        """Serves until SIGTERM or SIGINT, then accepts no more connections and waits so long for running requests.
+
+        With 0 it closes every connection at once instead, running requests included.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
         self.serve_forever(poll_interval=0.1)
+        if not grace_seconds:
+            self._close_connections()
         with self._quiet:
-            self._quiet.wait_for(lambda: self._running == 0, timeout=grace_seconds)
+            self._quiet.wait_for(lambda: self._running == 0, timeout=grace_seconds or _ABORT_SECONDS)
+
+    def _close_connections(self) -> None:
+        if self._running:
+            text = f"After graceful shutdown period, {self._running} connections are still active. Forcefully close."
+            log.warning(_SHUTDOWN, text)
+        for connection in tuple(self._open):
+            # It may have ended meanwhile.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def running_request(self) -> Iterator[None]:
@@ -69,6 +99,7 @@ class Server(ThreadedWSGIServer):
                 self._quiet.notify_all()
 
     def _stop(self) -> None:
+        log.warning(_SHUTDOWN, f"PID {os.getpid()}. Received SIGTERM. Shutting down...")
         self.stopping.set()
         # shutdown() waits for the loop that this signal interrupted, so it needs its own thread.
         threading.Thread(target=self.shutdown, daemon=True).start()
@@ -119,24 +150,43 @@ class _Handler(WSGIRequestHandler):
         self.close_connection |= bool(environ["wsgi.input"].read(1))
 
     def _send(self, head: _Head, pieces: Iterable[bytes]) -> None:
-        names = {name.lower() for name, _ in head.headers}
-        delimited = self.command == "HEAD" or head.status == 204 or "content-length" in names
+        if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._send_upgraded(head, pieces)
+            return
+        delimited = self.command == "HEAD" or head.names_the_end
         chunked = not delimited and self.request_version != "HTTP/1.0"
         self.close_connection |= self.server.stopping.is_set() or not (delimited or chunked)
         extra = {"Transfer-Encoding": "chunked"} if chunked else {}
-        extra |= {"Connection": "close"} if self.close_connection else {}
+        self._send_head(head, extra | ({"Connection": "close"} if self.close_connection else {}))
+        for piece in _chunks(pieces) if chunked else pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()
+        self.wfile.flush()
+
+    def _send_upgraded(self, head: _Head, pieces: Iterable[bytes]) -> None:
+        # The connection belongs to the other protocol until its end.
+        self.close_connection = True
+        self._send_head(head, {})
+        self.wfile.flush()
+        for piece in pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()
+
+    def _send_head(self, head: _Head, extra: Mapping[str, str]) -> None:
         self.send_response_only(head.status, head.status.phrase)
         for name, value in [("Date", self.date_time_string()), *extra.items(), *head.headers]:
             self.send_header(name, value)
         self.end_headers()
-        for piece in filter(None, pieces):
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            self.wfile.flush()
-        self.wfile.write(b"0\r\n\r\n" if chunked else b"")
-        self.wfile.flush()
 
     def log(self, type: str, message: str, *args: Any) -> None:
         """Nothing: `run_wsgi` logs requests in Gitea's format."""
+
+
+def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    # An empty piece would end the response.
+    for piece in filter(None, pieces):
+        yield b"%x\r\n%b\r\n" % (len(piece), piece)
+    yield b"0\r\n\r\n"
 
 
 class _Head:
@@ -144,6 +194,10 @@ class _Head:
 
     status: HTTPStatus
     headers: list[tuple[str, str]]
+
+    @property
+    def names_the_end(self) -> bool:
+        return self.status == HTTPStatus.NO_CONTENT or any(name.lower() == "content-length" for name, _ in self.headers)
 
     def start_response(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
         self.status, self.headers = HTTPStatus(int(status[:3])), headers

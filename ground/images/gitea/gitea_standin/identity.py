@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from .accounts import check_password, find_token, user_of_id
-from .context import SESSION_COOKIE, Identity, Instance
+from typing import NoReturn
+
+from werkzeug.datastructures import Authorization
+
+from .accounts import WrongPasswordError, check_password, find_token, user_of_id
+from .context import Identity, Instance
 from .credentials import looks_like_token
 from .database import Database, DatabaseError
+from .headers import SESSION_COOKIE
+from .release import Release
 from .web import Request, challenge
 
 _WRONG = "invalid username, password or token"
@@ -18,20 +24,36 @@ def identify(instance: Instance, request: Request) -> Identity | None:
     """The author of the request; None for an anonymous one. Aborts with 401 for wrong credentials."""
     try:
         return _identified(instance, request)
-    except DatabaseError:
+    except DatabaseError as error:
         # As Gitea does: without its database, it takes every password and token for a wrong one.
-        return challenge(_WRONG) if "Authorization" in request.headers else None
+        if "Authorization" in request.headers:
+            _refuse(instance.release, str(error))
+        return None
+
+
+def _refuse(release: Release, reason: str) -> NoReturn:
+    # From 1.26 on, every reason reads alike.
+    challenge(_WRONG if release.since(1, 26) else reason)
 
 
 def _identified(instance: Instance, request: Request) -> Identity | None:
     given, database = request.authorization, instance.database
     if request.headers.get("Authorization", "").lower().startswith("basic "):
-        return _from_basic(database, given.username or "", given.password or "") if given else challenge(_WRONG)
+        return _from_pair(instance, given)
     if given and given.type in {"token", "bearer"}:
-        return _from_token(database, given.token or "") or challenge(_WRONG)
+        found = _from_token(database, given.token or "")
+        return found or _refuse(instance.release, "user does not exist [uid: 0, name: ]")
     number = instance.sessions.get(request.cookies.get(SESSION_COOKIE, ""))
     user = user_of_id(database, number) if number else None
     return Identity(user, "session") if user else None
+
+
+def _from_pair(instance: Instance, given: Authorization | None) -> Identity:
+    login, password = (given.username or "", given.password or "") if given else ("", "")
+    try:
+        return _from_basic(instance.database, login, password)
+    except WrongPasswordError as error:
+        _refuse(instance.release, str(error))
 
 
 def allows(identity: Identity, method: str, path: str) -> bool:
@@ -61,8 +83,7 @@ def _from_basic(database: Database, login: str, password: str) -> Identity:
     for candidate in (password, login):
         if found := _from_token(database, candidate):
             return found
-    user = check_password(database, login, password)
-    return Identity(user, "basic") if user else challenge(_WRONG)
+    return Identity(check_password(database, login, password), "basic")
 
 
 def _from_token(database: Database, secret: str) -> Identity | None:

@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections.abc import Iterable
 
 from werkzeug import Response
 from werkzeug.exceptions import abort
 from werkzeug.routing import Rule
 
-from . import repositories
+from . import branches, repositories
 from .accounts import User, user_of_id
 from .context import Context, Handler, route
 from .credentials import random_text
 from .keys import find_key
+from .release import Release
 from .repositories import Repository, find, may_read, may_write
 from .web import json_response
 
 _AT = "/api/internal"
 
 
-def routes() -> list[Rule]:
+def routes(_release: Release) -> list[Rule]:
     """Every internal path; all require the internal token."""
     return [
+        route("GET", f"{_AT}/serv/none/<int:key>", _trusted(greet)),
+        route("POST", f"{_AT}/manager/flush-queues", _trusted(flush_queues)),
         route("GET", f"{_AT}/serv/command/<int:key>/<owner>/<repo>", _trusted(authorize)),
         route("POST", f"{_AT}/hook/pre-receive", _trusted(before_push)),
         route("POST", f"{_AT}/hook/post-receive", _trusted(after_push)),
         route("POST", f"{_AT}/actions/generate_actions_runner_token", _trusted(runner_token)),
     ]
+
+
+def greet(context: Context) -> Response:
+    """The owner and the title of a key."""
+    title, user = _key_owner(context)
+    return json_response({"user": user.name, "title": title})
+
+
+def flush_queues(context: Context) -> Response:
+    """204 when every push has been entered."""
+    context.instance.pushes.flush()
+    return Response(status=204)
 
 
 def authorize(context: Context) -> Response:
@@ -52,11 +68,12 @@ def before_push(context: Context) -> Response:
 
 
 def after_push(context: Context) -> Response:
-    """204 when the repository's row describes the pushed state."""
+    """200 when the pushed branches have their rows, with the lines for the user; the rest waits in the queue."""
     repository, _ = _pushed(context)
-    refs = [str(ref) for ref in context.request.document().get("refs", [])]
-    repositories.note_push(context.database, context.settings, repository, refs)
-    return Response(status=204)
+    refs = {str(ref): str(old) for ref, old in context.request.document().get("refs", {}).items()}
+    branches.write(context.database, context.settings, repository, refs)
+    context.instance.pushes.put(repository.id, refs)
+    return json_response({"lines": _lines(context, repository, refs)})
 
 
 def runner_token(context: Context) -> Response:
@@ -66,6 +83,18 @@ def runner_token(context: Context) -> Response:
         now = int(time.time())
         row = context.database.insert("action_runner_token", token=random_text(40), is_active=True, created=now)
     return json_response({"token": row["token"]})
+
+
+def _lines(context: Context, repository: Repository, refs: Iterable[str]) -> list[str]:
+    refs = list(refs)
+    if not context.instance.release.since(1, 27):
+        return [f". Processing {len(refs)} references", f"Processed {len(refs)} references in total"]
+    lines = []
+    for name in (ref.removeprefix("refs/heads/") for ref in refs if ref.startswith("refs/heads/")):
+        if name != repository.default_branch:
+            address = f"{context.settings.root_url}{repository.full_name}/pulls/new/{name}"
+            lines += ["", f"Create a new pull request for '{name}':", f"  {address}", ""]
+    return lines
 
 
 def _trusted(handler: Handler) -> Handler:

@@ -18,6 +18,8 @@ class Issue:
     index: int
     title: str
     body: str
+    poster_id: int
+    created_unix: int
 
 
 def create(
@@ -59,4 +61,4 @@ def find(database: Database, repository: Repository, index: int) -> Issue | None
 
 
 def _issue_from(row: Row) -> Issue:
-    return Issue(row["id"], row["index"], row["name"], row["content"])
+    return Issue(row["id"], row["index"], row["name"], row["content"] or "", row["poster_id"], row["created_unix"])

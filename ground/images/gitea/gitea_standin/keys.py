@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from .accounts import User
 from .database import Database, Duplicate, Row
 
-_AUTHORIZED_KEYS = Path("/data/git/.ssh/authorized_keys")
+AUTHORIZED_KEYS = Path("/data/git/.ssh/authorized_keys")
 _MARK = "# gitea public key"
 _OPTIONS = "no-port-forwarding,no-X11-forwarding,no-agent-forwarding,no-pty,no-user-rc,restrict"
 
@@ -30,6 +31,8 @@ class PublicKey:
     owner_id: int
     title: str
     content: str
+    fingerprint: str
+    created_unix: int
 
 
 def add_key(database: Database, owner: User, title: str, text: str, config: Path) -> PublicKey:
@@ -59,6 +62,13 @@ def find_key(database: Database, number: int) -> PublicKey | None:
     return _key_from(row) if row else None
 
 
+def keys_of(database: Database, owner: User) -> list[PublicKey]:
+    """The keys of an account, oldest first."""
+    return [
+        _key_from(row) for row in database.rows("SELECT * FROM public_key WHERE owner_id = %s ORDER BY id", owner.id)
+    ]
+
+
 def delete_key(database: Database, key: PublicKey, config: Path) -> None:
     """Removes a key, which cannot sign in any more."""
     database.execute("DELETE FROM public_key WHERE id = %s", key.id)
@@ -67,7 +77,7 @@ def delete_key(database: Database, key: PublicKey, config: Path) -> None:
 
 def rewrite_authorized_keys(database: Database, config: Path) -> None:
     """Writes the database's keys into the file; lines that are not Gitea's stay."""
-    path = _AUTHORIZED_KEYS
+    path = AUTHORIZED_KEYS
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with path.with_name(".authorized_keys.lock").open("w") as lock:
         # Without the lock, two concurrent rewrites would each lose the other's key.
@@ -78,6 +88,11 @@ def rewrite_authorized_keys(database: Database, config: Path) -> None:
         with os.fdopen(descriptor, "w") as stream:
             stream.write(text)
         draft.replace(path)
+
+
+def not_written(database: Database, config: Path) -> bool:
+    """Whether the file lacks a line of the database's keys. Raises OSError without the file."""
+    return not set(_own_lines(database, config)) <= {_MARK, *AUTHORIZED_KEYS.read_text().splitlines()}
 
 
 def _own_lines(database: Database, config: Path) -> Iterator[str]:
@@ -97,10 +112,23 @@ def _foreign_lines(path: Path) -> Iterator[str]:
 
 
 def _content_of(text: str) -> str:
+    """The kind and the key, without the comment."""
     parts = text.split()
-    if len(parts) < 2 or "\n" in text.strip():
+    if len(parts) == 1:
+        raise BadKeyError(f"Invalid key content: {_reason(parts[0])}")
+    if not parts or "\n" in text.strip():
         raise BadKeyError("Invalid key content: no key found")
     return " ".join(parts[:2])
+
+
+def _reason(word: str) -> str:
+    """Why a single word is no key: in SSH's wire format, the name of the kind follows its length."""
+    try:
+        wire = b64decode(word, validate=True)
+    except ValueError as error:
+        return f"extractTypeFromBase64Key: {error}"
+    length = int.from_bytes(wire[:4], "big")
+    return f"extractTypeFromBase64Key: invalid key format: not enough length {length}"
 
 
 def _fingerprint_of(text: str) -> str:
@@ -111,4 +139,5 @@ def _fingerprint_of(text: str) -> str:
 
 
 def _key_from(row: Row) -> PublicKey:
-    return PublicKey(row["id"], row["owner_id"], row["name"], row["content"])
+    values = (row[name] for name in ("id", "owner_id", "name", "content", "fingerprint", "created_unix"))
+    return PublicKey(*values)

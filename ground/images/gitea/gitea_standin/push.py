@@ -12,6 +12,7 @@ from typing import Any
 
 from . import git
 from .errors import CommandError
+from .release import installed_release
 from .settings import load
 
 # The git commands that ssh sessions may run, and the access that each needs.
@@ -28,7 +29,7 @@ def serv(arguments: list[str]) -> int:
     key = arguments[0].removeprefix("key-") if arguments else ""
     try:
         command = shlex.split(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
-        return _run_git(key, command)
+        return _run_git(key, command) if command else _greet(key)
     except (_RefusedError, CommandError, ValueError) as error:
         return _fail(str(error))
 
@@ -40,11 +41,13 @@ def hook(arguments: list[str]) -> int:
     if name == "update" or not os.environ.get("GITEA_REPO_ID"):
         return 0
     query = f"?repo={os.environ['GITEA_REPO_ID']}&user={os.environ.get('GITEA_PUSHER_ID', '0')}"
-    refs = [line.split()[2] for line in sys.stdin if len(line.split()) == 3]
+    refs = {ref: old for old, _, ref in (line.split() for line in sys.stdin if len(line.split()) == 3)}
     try:
-        _ask("POST", f"/hook/{name}{query}", {"refs": refs})
+        answer = _ask("POST", f"/hook/{name}{query}", {"refs": refs})
     except (_RefusedError, CommandError) as error:
         return _fail(str(error))
+    for line in answer.get("lines", []):
+        print(line)
     return 0
 
 
@@ -57,9 +60,32 @@ def generate_runner_token(_arguments: list[str]) -> int:
     return 0
 
 
+def flush_queues(_arguments: list[str]) -> int:
+    """Gitea manager flush-queues: waits until the queues are empty."""
+    try:
+        _ask("POST", "/manager/flush-queues")
+    except _RefusedError as error:
+        raise CommandError(str(error)) from error
+    print("Flushed")
+    return 0
+
+
+def _greet(key: str) -> int:
+    owner = _ask("GET", f"/serv/none/{key}")
+    print(
+        f"Hi there, {owner['user']}! You've successfully authenticated with the key named {owner['title']}, "
+        "but Gitea does not provide shell access.\n"
+        "If this is unexpected, please log in with password and setup Gitea under another user.",
+        file=sys.stderr,
+    )
+    return 0
+
+
 def _run_git(key: str, command: list[str]) -> int:
+    if len(command) < 2:
+        return _fail("Too few arguments")
     match = _PATH.fullmatch(command[1]) if len(command) == 2 else None
-    if not command or command[0] not in _VERBS:
+    if command[0] not in _VERBS:
         return _fail(f"Unknown git command {' '.join(command[:1])}")
     if match is None:
         return _fail("Invalid repository path")
@@ -78,7 +104,11 @@ def _run_git(key: str, command: list[str]) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"Gitea: {message}", file=sys.stderr)
+    print(flush=True)
+    print(
+        f"error:\nerror: {message}\nerror:" if installed_release().since(1, 26) else f"Gitea: {message}",
+        file=sys.stderr,
+    )
     return 1
 
 

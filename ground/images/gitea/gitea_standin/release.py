@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 
 
@@ -29,24 +31,32 @@ class Release:
     database_version: int
     fault: Fault = Fault.NONE
 
+    def since(self, *numbers: int) -> bool:
+        """Whether it is Gitea `numbers` or later: `since(1, 26)`."""
+        return tuple(map(int, re.findall(r"\d+", self.version))) >= numbers
 
-# Only the two releases with a faulty migration add one: a rollback from the others changes the image alone.
+
+# 1.22.6, 1.26.4 and 1.27.0 are recorded; 28.x is known to begin after 343. Only the two releases with a faulty migration
+# add one to 28.1.0: a rollback from the others changes the image alone.
 _DATABASE_VERSIONS = {
     "1.22.6": 299,
-    "1.27.3": 328,
-    "28.0.1": 336,
-    "28.1.0": 338,
-    "28.1.1-crash": 338,
-    "28.1.1-hang": 338,
-    "28.1.1-sour": 338,
-    "28.1.1-flap": 338,
-    "28.1.1-dies": 338,
-    "28.1.1-midmigration": 340,
-    "28.1.1-broken": 340,
-    "28.1.1-forgets": 338,
+    "1.26.4": 331,
+    "1.27.0": 343,
+    "1.27.3": 343,
+    "28.0.1": 351,
+    "28.1.0": 353,
+    "28.1.1-crash": 353,
+    "28.1.1-hang": 353,
+    "28.1.1-sour": 353,
+    "28.1.1-flap": 353,
+    "28.1.1-dies": 353,
+    "28.1.1-midmigration": 355,
+    "28.1.1-broken": 355,
+    "28.1.1-forgets": 353,
 }
 
 
+@cache
 def installed_release() -> Release:
     """The release of this image. Raises KeyError for an image with an unknown tag."""
     tag = Path("/app/gitea/VERSION").read_text().strip()

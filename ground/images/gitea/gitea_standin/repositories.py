@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from . import git, hooks
@@ -14,6 +14,8 @@ from .database import Database, Duplicate, Row
 from .settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+# Code, issues, pull requests, releases, wiki, projects, packages and Actions, by the numbers that they have in Gitea.
+_UNITS = (1, 2, 3, 4, 5, 8, 9, 10)
 # The name and the text of a file in the root of a repository, and the message of its commit.
 NewFile = tuple[str, str, str]
 
@@ -37,6 +39,9 @@ class Repository:
     default_branch: str
     is_private: bool
     is_empty: bool
+    description: str
+    created_unix: int
+    updated_unix: int
 
     @property
     def full_name(self) -> str:
@@ -52,6 +57,7 @@ class NewRepository:
     private: bool
     auto_init: bool
     default_branch: str
+    description: str
 
 
 def may_read(repository: Repository, user: User | None) -> bool:
@@ -79,17 +85,15 @@ def stored_file(folder: Path, name: str) -> Path:
     return folder / name[:2] / name[2:4] / name
 
 
-def create(database: Database, settings: Settings, owner: User, new: NewRepository) -> Repository:
+def create(database: Database, settings: Settings, owner: User, new: NewRepository, author: User) -> Repository:
     """Creates row and bare repository, or neither. Raises BadNameError, RepositoryExistsError, GitError or OSError."""
     reserved = new.name in {".", "..", "-"} or new.name.lower().endswith((".git", ".wiki"))
     if reserved or not _NAME.fullmatch(new.name):
-        raise BadNameError(
-            f"name is invalid [{new.name}]: must be valid alpha or numeric or dash(-_) or dot characters"
-        )
+        raise BadNameError("[Name]: AlphaDashDot")
     repository = _insert(database, owner, new)
     folder = path_of(settings, repository)
     try:
-        _make_on_disk(settings, folder, repository, new)
+        _make_on_disk(settings, folder, repository, new, (author.name, author.email))
     except (OSError, git.GitError):
         database.execute("DELETE FROM repository WHERE id = %s", repository.id)
         shutil.rmtree(folder, ignore_errors=True)
@@ -105,7 +109,7 @@ def delete(database: Database, settings: Settings, repository: Repository) -> No
         connection.execute("DELETE FROM issue_index WHERE group_id = %s", (repository.id,))
         connection.execute("DELETE FROM repository WHERE id = %s", (repository.id,))
     for row in attached:
-        stored_file(settings.data_directory / "attachments", row["uuid"]).unlink(missing_ok=True)
+        stored_file(settings.data_directory / "attachments", str(row["uuid"])).unlink(missing_ok=True)
     for folder in (path_of(settings, repository), wiki_path_of(settings, repository)):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -143,37 +147,6 @@ def everything(database: Database) -> list[Repository]:
     return [_repository_from(row) for row in database.rows("SELECT * FROM repository ORDER BY lower_name, id")]
 
 
-@dataclass(frozen=True)
-class Branch:
-    """A branch and its newest commit."""
-
-    name: str
-    commit: str
-
-
-def branches(settings: Settings, repository: Repository) -> list[Branch]:
-    """The repository's branches, by name. Raises git.GitError."""
-    query = ("for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads")
-    lines = git.run(settings.data_directory, path_of(settings, repository), *query).splitlines()
-    return [Branch(*line.split(" ")) for line in lines]
-
-
-def note_push(database: Database, settings: Settings, repository: Repository, refs: list[str]) -> None:
-    """Records a push of `refs` in the repository's row: its time, the default branch, that it is not empty."""
-    default = repository.default_branch
-    pushed = [ref.removeprefix("refs/heads/") for ref in refs if ref.startswith("refs/heads/")]
-    if repository.is_empty and pushed and default not in pushed:
-        default = pushed[0]
-        git.run(settings.data_directory, path_of(settings, repository), "symbolic-ref", "HEAD", f"refs/heads/{default}")
-    database.execute(
-        "UPDATE repository SET updated_unix = %s, default_branch = %s, is_empty = is_empty AND NOT %s WHERE id = %s",
-        int(time.time()),
-        default,
-        bool(pushed),
-        repository.id,
-    )
-
-
 def _insert(database: Database, owner: User, new: NewRepository) -> Repository:
     now = int(time.time())
     try:
@@ -183,6 +156,7 @@ def _insert(database: Database, owner: User, new: NewRepository) -> Repository:
             owner_name=owner.name,
             lower_name=new.name.lower(),
             name=new.name,
+            description=new.description,
             default_branch=new.default_branch,
             is_private=new.private,
             is_empty=not new.auto_init,
@@ -191,6 +165,8 @@ def _insert(database: Database, owner: User, new: NewRepository) -> Repository:
         )
     except Duplicate as error:
         raise RepositoryExistsError(f"repository already exists [uname: {owner.name}, name: {new.name}]") from error
+    for unit in _UNITS:
+        database.insert("repo_unit", repo_id=row["id"], type=unit, config="{}", created_unix=now)
     return _repository_from(row)
 
 
@@ -200,16 +176,18 @@ def make_bare(settings: Settings, folder: Path, branch: str) -> None:
     git.run(settings.data_directory, folder.parent, "init", *options, str(folder))
 
 
-def _make_on_disk(settings: Settings, folder: Path, repository: Repository, new: NewRepository) -> None:
+def _make_on_disk(
+    settings: Settings, folder: Path, repository: Repository, new: NewRepository, author: git.Person
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     make_bare(settings, folder, new.default_branch)
     hooks.write(folder, settings.path)
     if new.auto_init:
         readme = ("README.md", f"# {repository.name}\n", "Initial commit")
-        commit_file(settings, folder, repository.owner_name, readme, to=repository.default_branch)
+        commit_file(settings, folder, author, readme, to=repository.default_branch)
 
 
-def commit_file(settings: Settings, folder: Path, author: str, new: NewFile, *, to: str, base: str = "") -> str:
+def commit_file(settings: Settings, folder: Path, author: git.Person, new: NewFile, *, to: str, base: str = "") -> str:
     """Commits a file onto the branch `base` ("" for no parent) as the branch `to`; the commit. Raises GitError."""
     name, content, message = new
 
@@ -225,5 +203,4 @@ def commit_file(settings: Settings, folder: Path, author: str, new: NewFile, *, 
 
 
 def _repository_from(row: Row) -> Repository:
-    names = ("id", "owner_id", "owner_name", "name", "default_branch", "is_private", "is_empty")
-    return Repository(**{name: row[name] for name in names})
+    return Repository(**{field.name: row[field.name] for field in fields(Repository)})

@@ -8,13 +8,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from . import git, log
+from . import branches, git, log, repositories
 from .application import Application, not_installed
 from .context import Instance
 from .database import Database, DatabaseError
 from .http_server import Server
 from .migrations import MigrationError
 from .migrations import migrate as migrate_database
+from .pushes import PushQueue
 from .release import Fault, Release, installed_release
 from .settings import Settings, load
 
@@ -27,6 +28,8 @@ _PANIC = "PANIC: runtime error: invalid memory address or nil pointer dereferenc
 _INIT = "routers/common/db.go:InitDBEngine()"
 # The seconds after which the releases `sour` and `dies` fail.
 _GOOD_FOR = "GITEA_STANDIN_GOOD_FOR"
+# How long a start takes, for tests of what waits for it; Gitea's own takes five seconds and more.
+_START_SECONDS = "GITEA_STANDIN_START_SECONDS"
 
 
 def web(_arguments: list[str]) -> int:
@@ -35,6 +38,7 @@ def web(_arguments: list[str]) -> int:
     log.info(_WEB, f"Starting Gitea on PID: {os.getpid()}")
     log.info(_WEB, f"Gitea version: {release.version}")
     _misbehave_at_start(release)
+    time.sleep(float(os.environ.get(_START_SECONDS, "0")))
     if settings.install_lock:
         _serve_installed(settings, release)
     else:
@@ -46,6 +50,7 @@ def web(_arguments: list[str]) -> int:
 def migrate(_arguments: list[str]) -> int:
     """Migrates the database and returns 0. Raises SystemExit(1) when that fails."""
     settings = load()
+    log.info("cmd/migrate.go:runMigrate()", f"Configuration file: {settings.path}")
     database = Database(settings.database)
     try:
         _migrate_once(database, installed_release())
@@ -62,7 +67,11 @@ def _serve_installed(settings: Settings, release: Release) -> None:
     settings.repositories.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database)
     _initialise(database, settings, release)
-    instance = Instance(settings, release, database)
+    pushes = PushQueue(
+        settings.data_directory / "queues/common", lambda number, refs: _enter(database, settings, number, refs)
+    )
+    pushes.start()
+    instance = Instance(settings, release, database, pushes)
     good_for = float(os.environ.get(_GOOD_FOR, "20"))
     if release.fault is Fault.DIES:
         threading.Timer(good_for, _die).start()
@@ -70,11 +79,18 @@ def _serve_installed(settings: Settings, release: Release) -> None:
     database.close()
 
 
+def _enter(database: Database, settings: Settings, number: int, refs: dict[str, str]) -> None:
+    repository = repositories.of_id(database, number)
+    if repository is not None:
+        branches.finish_push(database, settings, repository, refs)
+
+
 def _serve(application: WSGIApplication, stopping: threading.Event, settings: Settings) -> None:
     server = Server(_ADDRESS, settings.http_port, application, stopping)
     log.info(_WEB, f"Listen: http://{_ADDRESS}:{settings.http_port}")
     log.info(_WEB, f"AppURL(ROOT_URL): {settings.root_url}")
-    server.run_until_signal(settings.grace_seconds)
+    # From 1.26 on, Gitea takes SIGTERM twice, and the second time for the order not to wait.
+    server.run_until_signal(0 if installed_release().since(1, 26) else settings.grace_seconds)
     log.info(_WEB, f"HTTP Listener: {_ADDRESS}:{settings.http_port} Closed")
 
 

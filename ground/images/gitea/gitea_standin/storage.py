@@ -5,24 +5,25 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import Any
 
 from werkzeug import Response
 from werkzeug.exceptions import abort
 from werkzeug.routing import Rule
 
-from . import accounts, repositories
-from .api import AT, NOT_FOUND, for_administrators, required, signed_in, text_of
+from . import accounts, documents, repositories
+from .api import AT, for_administrators, required, signed_in, text_of
 from .context import Context, route
 from .database import Duplicate, Row
+from .release import Release
 from .repositories import Repository, may_read, may_write, stored_file
-from .web import challenge, json_response
+from .web import challenge, empty, json_response, missing
 
 _FILE = "/api/packages/<owner>/generic/<package>/<version>/<name>"
 _LFS = "/<owner>/<repo>/info/lfs/objects"
+_PRIVATE = documents.VISIBILITY.index("private")
 
 
-def routes() -> list[Rule]:
+def routes(_release: Release) -> list[Rule]:
     """Every path."""
     return [
         route("POST", f"{AT}/orgs", signed_in(create_organization)),
@@ -44,19 +45,21 @@ def create_organization(context: Context) -> Response:
     if accounts.find_user(context.database, name):
         abort(422, f"user already exists [name: {name}]")
     # As in Gitea, an organization is a row among the users; it has no password and does not sign in.
-    values: dict[str, object] = dict.fromkeys(("passwd", "passwd_hash_algo", "salt"), "")
-    values |= {"lower_name": name.lower(), "name": name, "email": f"{name.lower()}@organization", "type": 1}
+    values: dict[str, object] = {"lower_name": name.lower(), "name": name, "email": "", "type": 1, "is_active": False}
     values |= {"description": text_of(document, "description"), "created_unix": now, "updated_unix": now}
-    values |= {"visibility": text_of(document, "visibility") or "public", "must_change_password": False}
-    return json_response(_organization_document(context.database.insert('"user"', **values, is_active=False)), 201)
+    visibility = text_of(document, "visibility") or "public"
+    if visibility not in documents.VISIBILITY:
+        abort(422, "[Visibility]: In")
+    row = context.database.insert('"user"', **values, visibility=documents.VISIBILITY.index(visibility))
+    return json_response(documents.organization(context, row), 201)
 
 
 def get_organization(context: Context) -> Response:
     """An organization; a private one does not exist for anonymous requests."""
     row = _owner(context, organization=True)
-    if row["visibility"] == "private" and context.user is None:
-        abort(404, NOT_FOUND)
-    return json_response(_organization_document(row))
+    if row["visibility"] == _PRIVATE and context.user is None:
+        missing()
+    return json_response(documents.organization(context, row))
 
 
 def delete_organization(context: Context) -> Response:
@@ -78,13 +81,13 @@ def publish(context: Context) -> Response:
     except Duplicate:
         abort(409, "package file already exists")
     store(context.settings.data_directory / "packages", digest, content)
-    return Response(status=201)
+    return empty(201)
 
 
 def get_package_file(context: Context) -> Response:
     """The file; 401 for anonymous requests if the owner is private."""
     owner, path = _owner(context), context.path
-    if owner["visibility"] == "private" and context.user is None:
+    if owner["visibility"] == _PRIVATE and context.user is None:
         challenge("authGroup.Verify")
     query = "SELECT * FROM package_file WHERE owner_id = %s AND package = %s AND version = %s AND name = %s"
     row = context.database.row(query, owner["id"], path["package"], path["version"], path["name"])
@@ -95,20 +98,22 @@ def delete_package(context: Context) -> Response:
     """204; 404 for an unknown version."""
     statement = "DELETE FROM package_file WHERE owner_id = %s AND package = %s AND version = %s"
     if not context.database.execute(statement, _owner(context)["id"], context.path["package"], context.path["version"]):
-        abort(404, NOT_FOUND)
+        missing()
     return Response(status=204)
 
 
 def lfs_batch(context: Context) -> Response:
-    """How each object is uploaded: to this server, with the request's own credentials."""
+    """How each object is uploaded and verified: by this server, with the request's own credentials."""
     document, repository = context.request.document(), _lfs_repository(context, write=True)
     header = {"Authorization": context.request.headers["Authorization"]}
-    url = f"{context.settings.root_url}{repository.full_name}.git/info/lfs/objects"
-    objects = [
-        {**each, "actions": {"upload": {"href": f"{url}/{each['oid']}/{each['size']}", "header": header}}}
-        for each in document.get("objects") or []
-    ]
-    return json_response({"transfer": "basic", "objects": objects})
+    chunked = {"Transfer-Encoding": "chunked"} if context.instance.release.since(1, 26) else {}
+    url = f"{context.settings.root_url}{repository.full_name}.git/info/lfs"
+    objects = []
+    for each in document.get("objects") or []:
+        upload = {"href": f"{url}/objects/{each['oid']}/{each['size']}", "header": header | chunked}
+        verify = {"href": f"{url}/verify", "header": header | {"Accept": "application/vnd.git-lfs+json"}}
+        objects.append({**each, "actions": {"upload": upload, "verify": verify}})
+    return json_response({"objects": objects})
 
 
 def lfs_upload(context: Context) -> Response:
@@ -120,7 +125,7 @@ def lfs_upload(context: Context) -> Response:
     insert = "INSERT INTO lfs_meta_object (oid, size, repository_id) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
     context.database.execute(insert, oid, len(content), repository.id)
     store(context.settings.repositories.parent / "lfs", oid, content)
-    return Response(status=200)
+    return empty(200)
 
 
 def lfs_download(context: Context) -> Response:
@@ -142,11 +147,7 @@ def _lfs_repository(context: Context, *, write: bool) -> Repository:
 
 def _owner(context: Context, *, organization: bool = False) -> Row:
     query = 'SELECT * FROM "user" WHERE lower_name = %s AND type >= %s'
-    return context.database.row(query, context.path["owner"].lower(), int(organization)) or abort(404, NOT_FOUND)
-
-
-def _organization_document(row: Row) -> dict[str, Any]:
-    return {"username": row["name"], "description": row["description"], "visibility": row["visibility"]}
+    return context.database.row(query, context.path["owner"].lower(), int(organization)) or missing()
 
 
 def store(folder: Path, name: str, content: bytes) -> None:
@@ -160,5 +161,5 @@ def stored(folder: Path, name: str) -> Response:
     """The stored file; 404 for a missing one, and for the name ""."""
     path = stored_file(folder, name)
     if not name or not path.exists():
-        abort(404, NOT_FOUND)
+        missing()
     return Response(path.read_bytes(), content_type="application/octet-stream")
