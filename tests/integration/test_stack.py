@@ -204,7 +204,14 @@ def test_git_shows_the_maintenance_message(front: Stack, away: Answer) -> None:
 
 
 PUSHES = ("/a/b.git/info/refs?service=git-receive-pack", "/a/b/git-receive-pack")
-OTHERS = ("/", "/a/b.git/info/refs?service=git-upload-pack", "/a/b/git-upload-pack", "/api/v1/version", "/user/events", "/-/ws")
+OTHERS = (
+    "/",
+    "/a/b.git/info/refs?service=git-upload-pack",
+    "/a/b/git-upload-pack",
+    "/api/v1/version",
+    "/user/events",
+    "/-/ws",
+)
 
 
 def test_maintenance_refuses_pushes_first_then_all_requests_then_none(echo: Stack) -> None:
