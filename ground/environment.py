@@ -51,7 +51,7 @@ def running(
     """Start the test environment for the length of the block, then remove it, also when its start fails half-way.
 
     ``keep`` is called at the end: True leaves everything running until `./noxw -s down`. ``releases`` is False for a site
-    that nobody updates: it has the pinned releases alone.
+    without updates: it has the pinned releases alone.
     """
     client, built = prepare(tell, releases=releases)
     run_context, folder, lock = run_registry.new_run(client, tell)

@@ -92,21 +92,15 @@ Planned = Mapping[str, tuple[Recipe, str]]
 
 def _plan(only: Sequence[str], *, releases: bool) -> tuple[Planned, Planned]:
     """Return recipe and version of each wanted image, by its reference: the set's own images, and the derived releases."""
-    pins = set(pinned().values())
-    own = {
-        reference: (recipe, version)
-        for recipe in image_recipes.recipes()
-        if not only or recipe.name in only
-        for reference, version in recipe.references.items()
-        if releases or not recipe.upstream or reference in pins
-    }
-    if only or not releases:
-        return own, {}
-    return own, {
-        reference: (recipe, version)
-        for recipe in image_recipes.derived()
-        for reference, version in recipe.references.items()
-    }
+    own = _by_reference(each for each in image_recipes.recipes() if not only or each.name in only)
+    if not releases:
+        pins = set(pinned().values())
+        own = {name: planned for name, planned in own.items() if not planned[0].upstream or name in pins}
+    return own, _by_reference(() if only or not releases else image_recipes.derived())
+
+
+def _by_reference(recipes: Iterable[Recipe]) -> Planned:
+    return {reference: (each, version) for each in recipes for reference, version in each.references.items()}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ _TESTS = """
 ## The images of the test environment
 
 `IMAGE_SET` is `auto`, `hermetic` or `upstream`. With `auto`, the default, a run asks a registry once:
-if it has a manifest of every image, the run uses upstream's images, and otherwise the hermetic ones,
-and prints the reason. The other two force a set.
+if it has a manifest of every image, the run uses upstream's images, and otherwise the hermetic
+ones, and prints the reason. The other two force a set.
 
 `GROUND_REGISTRY` is the address of the registry to ask and to pull from, instead of Docker Hub.
 

@@ -55,6 +55,8 @@ def kept(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Kept:
         "number"
     ]
     assert good.api("POST", f"/repos/{repository}/issues/{number}/comments", {"body": "said"}).status_code == 201
+    # The rest of a push waits in a queue for a moment, which the copies of the database would not have.
+    eventually(lambda: good.api("GET", f"/repos/{repository}").json()["empty"] is False)
     good.container.stop(timeout=30)
     return Kept(good.database, volume, repository, head)
 
