@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from ground import image_recipes
 from ground.image_set import ImageSet
+from tests.support.compose_stack import Stack, lay_out
 from tests.support.gitea_contract import ADMIN, Bench, Fleet, Gitea, Postgres, Worktree, eventually, executed
 
 GOOD = image_recipes.pinned()["GITEA_IMAGE"].rpartition(":")[2]
@@ -278,3 +280,26 @@ def test_a_newer_release_is_the_pinned_program_under_another_tag(
             assert made.labels["org.opencontainers.image.version"] == version
             assert made.attrs["Config"]["Entrypoint"] == base.attrs["Config"]["Entrypoint"], reference
             assert made.attrs["Config"]["Cmd"] == base.attrs["Config"]["Cmd"], reference
+
+
+@pytest.fixture
+def stack(images: Mapping[str, str], run_id: str, tmp_path: Path) -> Iterator[Stack]:
+    """The stack's database and Gitea, in an empty folder."""
+    made = lay_out(run_id, "derived", tmp_path, images)
+    yield made
+    made.remove()
+
+
+def test_the_stack_runs_a_derived_release_and_the_good_one_again_on_the_same_data(
+    stack: Stack, gitea_image: Callable[[str], str]
+) -> None:
+    answers = {}
+    for tag in (GOOD, "28.1.1-forgets", GOOD):
+        with (stack.folder / ".env").open("a") as file:
+            file.write(f"GITEA_IMAGE={gitea_image(tag)}\n")
+        stack.compose("up", "--detach", "--wait", "postgres", "gitea")
+        ask = ["exec", "-T", "gitea", "curl", "-fsS", "http://127.0.0.1:3000/api/v1/version"]
+        answers[tag] = json.loads(stack.compose(*ask))["version"]
+        settings = stack.compose("exec", "-T", "gitea", "cat", "/data/gitea/conf/app.ini")
+        assert re.findall(r"^HTTP_PORT\s*=\s*(\S+)", settings, re.MULTILINE) == ["3000"], tag
+    assert answers == {GOOD: GOOD, "28.1.1-forgets": "28.1.1"}
