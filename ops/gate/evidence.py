@@ -288,11 +288,12 @@ def _stage_descriptor(
         "command": list(circumstances.command),
         "previous": previous,
         "image_set": circumstances.image_set,
-        "image_set_reason": circumstances.image_set_reason,
         "started": circumstances.started,
         "finished": circumstances.finished,
         "seconds": round(sum(case.seconds for case in cases), 1),
     }
+    if reason := circumstances.image_set_reason:
+        annotations["image_set_reason"] = reason
     return {"name": f"stage:{stage}", "digest": {"sha256": digest(junit)}, "annotations": annotations}
 
 

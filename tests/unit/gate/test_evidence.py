@@ -182,7 +182,6 @@ def test_a_statement_has_exactly_these_fields() -> None:
                         "command": ["-m", "pytest"],
                         "previous": "00ff",
                         "image_set": "hermetic",
-                        "image_set_reason": "",
                         "started": "2026-11-23T12:00:00+00:00",
                         "finished": "2026-11-23T12:01:00+00:00",
                         "seconds": 1.5,
