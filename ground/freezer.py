@@ -7,6 +7,7 @@ moment leaves it frozen, and no engine thaws it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 # Version 2 has no such folder, and kills frozen processes.
@@ -17,7 +18,9 @@ def thaw_descendants(ancestor: int) -> None:
     """Thaw every frozen cgroup that has a process below the process ``ancestor``."""
     for state in _frozen():
         if any(is_below(process, ancestor, parent_of) for process in _processes(state.parent)):
-            state.write_text("THAWED")
+            # The cgroup of a process that has died meanwhile is gone.
+            with suppress(OSError):
+                state.write_text("THAWED")
 
 
 def is_below(process: int, ancestor: int, parent: Callable[[int], int]) -> bool:
@@ -42,12 +45,12 @@ def _frozen() -> Iterator[Path]:
             # A cgroup whose processes do not stop is FREEZING.
             if state.read_text().strip() != "THAWED":
                 yield state
-        except (FileNotFoundError, OSError):
+        except OSError:
             continue
 
 
 def _processes(cgroup: Path) -> list[int]:
     try:
         return [int(each) for each in (cgroup / "cgroup.procs").read_text().split()]
-    except (FileNotFoundError, OSError):
+    except OSError:
         return []

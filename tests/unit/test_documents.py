@@ -39,6 +39,8 @@ def _code(text: str) -> list[str]:
     return [*blocks, *(span for part in parts[::2] for span in re.findall(r"`([^`]+)`", part))]
 
 
+# To build it takes longer than most of these tests.
+PARSER = arguments.parser()
 _OPS = re.compile(r"(\./noxw -s ops --|sudo ops|(?<=\$ )ops|^ops(?= [a-z])) ([^|#&]*)")
 
 
@@ -59,7 +61,7 @@ def _commands() -> Iterator[tuple[str, str, str]]:
 
 def _is_a_name(words: list[str]) -> bool:
     """Whether the words are only the name of a verb, or of a verb's action."""
-    (verbs,) = (each.choices for each in arguments.parser()._actions if isinstance(each, argparse._SubParsersAction))
+    (verbs,) = (each.choices for each in PARSER._actions if isinstance(each, argparse._SubParsersAction))
     for word in words:
         if word not in verbs:
             return False
@@ -82,7 +84,7 @@ def test_ops_accepts_every_command_in_a_document_in_its_place(
     if words.isupper() or (started_by == "ops" and _is_a_name(words.split())):
         return
     try:
-        parsed = arguments.parser().parse_args(shlex.split(words))
+        parsed = PARSER.parse_args(shlex.split(words))
     except SystemExit:
         pytest.fail(capsys.readouterr().err)
     combinations.require(parsed)

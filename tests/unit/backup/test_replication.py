@@ -83,6 +83,13 @@ def test_a_replica_that_was_switched_on_later_is_red_although_the_newest_backup_
     assert replication.batch_command(SITE) in probe.remedy
 
 
+def test_the_first_missing_object_is_named_with_its_own_status() -> None:
+    found = {"b": "FAILED", "a": "COMPLETED", "c": "PENDING"}
+    assert replication.in_words(SITE, found) == "2 of 3 checked objects are not in eu-west-1: b (FAILED)"
+    assert replication.in_words(SITE, {"b": "PENDING"}).endswith("b (PENDING)")
+    assert replication.in_words(SITE, {"a": "COMPLETED"}) == ""
+
+
 def test_a_replica_with_every_checked_object_is_well() -> None:
     facts = replace(ALL_WELL, replicated=(OLDER.identity, "COMPLETED"), replica=dict.fromkeys(DATES, "COMPLETED"))
     (probe,) = (each for each in status.check(SITE, facts, NOW) if each.name == "elsewhere")

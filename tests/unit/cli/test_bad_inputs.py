@@ -57,9 +57,13 @@ def _no_line(folder: Path, kind: str) -> Path:
     return {"long name": folder / ("x" * 300), "device": Path("/dev/zero")}.get(kind, path)
 
 
+# To build it takes longer than most of these tests.
+PARSER = arguments.parser()
+
+
 def _ended(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
     """Run a verb in its place; return its exit code and the text on stderr, which is a message with a next step."""
-    on_host = arguments.parser().parse_args(argv).place is Place.HOST
+    on_host = PARSER.parse_args(argv).place is Place.HOST
     with pytest.MonkeyPatch().context() as patch:
         patch.setenv("OPS_IMAGE", "gitea-suite/ops:1" if on_host else "")
         with pytest.raises(SystemExit) as ended:
@@ -73,7 +77,7 @@ def _ended(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
 
 
 def test_every_verb_is_fed() -> None:
-    (verbs,) = (each for each in arguments.parser()._actions if each.dest == "command")
+    (verbs,) = (each for each in PARSER._actions if each.dest == "command")
     assert {line.split()[0] for line in VERBS} == set(verbs.choices or ()) - {"gate"}
 
 
