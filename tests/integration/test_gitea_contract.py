@@ -258,6 +258,11 @@ class TestAccounts:
         accepted = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
         assert answer.status == 101
         assert answer.headers["Sec-WebSocket-Accept"] == base64.b64encode(accepted).decode()
+        # It stays open.
+        assert connection.sock
+        connection.sock.settimeout(2)
+        with pytest.raises(TimeoutError):
+            connection.sock.recv(1)
         connection.close()
         assert gitea.get("/-/ws").status_code == 426
 

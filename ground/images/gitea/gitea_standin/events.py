@@ -12,6 +12,7 @@ from werkzeug.exceptions import abort
 from werkzeug.routing import Rule
 
 from .context import Context, route
+from .http_server import UPGRADED
 from .release import Release
 from .web import plain_error
 
@@ -45,7 +46,8 @@ def websocket(context: Context) -> Response:
         abort(403, "request Origin is not authorized for Host")
     accept = b64encode(sha1(f"{key}{_ACCEPT}".encode()).digest()).decode()  # noqa: S324 - RFC 6455
     upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
-    return Response(_until_stopped(context, _WEBSOCKET_PING), 101, upgrade)
+    context.request.environ[UPGRADED] = _until_stopped(context, _WEBSOCKET_PING)
+    return Response(status=101, headers=upgrade)
 
 
 def _pings(context: Context) -> Iterator[bytes]:

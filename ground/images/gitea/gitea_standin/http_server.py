@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # An application sets this key in the environ when it reads the body while the response is already being sent.
 BODY_TAKEN = "standin.body_taken"
+# An application that answers 101 puts here what it sends in the other protocol; werkzeug drops a body of such an answer.
+UPGRADED = "standin.upgraded"
 _IDLE_SECONDS = 120
 _DRAIN_BYTES = 1024 * 1024
 # How long a request whose connection was closed may take to stop its git.
@@ -151,7 +153,7 @@ class _Handler(WSGIRequestHandler):
 
     def _send(self, head: _Head, pieces: Iterable[bytes]) -> None:
         if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
-            self._send_upgraded(head, pieces)
+            self._send_upgraded(head, self.environ[UPGRADED])
             return
         delimited = self.command == "HEAD" or head.names_the_end
         chunked = not delimited and self.request_version != "HTTP/1.0"
