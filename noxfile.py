@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -57,12 +58,14 @@ def mutation(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Test every adapter with real programs on this machine: LocalStack, Docker, Terraform, Ansible, Pebble, a registry."""
+    _choose_images(session)
     _stage(session, "integration", "integration")
 
 
 @nox.session(name="deploy-e2e")
 def deploy_e2e(session: nox.Session) -> None:
     """Deploy a site from nothing and test it from outside; takes -- --rehearse, --keep, --site sites/NAME.toml."""
+    _choose_images(session)
     _stage(session, "deploy-e2e", "integration")
 
 
@@ -76,6 +79,7 @@ def promote(session: nox.Session) -> None:
 @nox.session
 def up(session: nox.Session) -> None:
     """Deploy the local site and leave it running, to look around."""
+    _choose_images(session)
     _install(session, "integration")
     _run(session, "-m", "ground", "up", *session.posargs)
 
@@ -97,6 +101,7 @@ def ops(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, each against a named alternative in the same run; writes reports/bench.json."""
+    _choose_images(session)
     _install(session, "integration")
     _run(session, "-m", "pytest", "tests/bench", "-s", *session.posargs)
 
@@ -116,6 +121,23 @@ def lock(session: nox.Session) -> None:
         _compile(session, "--universal", "--python-version=3.11", "--group", group, "-o", f"requirements/{group}.txt")
     localstack = ("--python-version=3.11", "--python-platform=x86_64-manylinux_2_36", "requirements/localstack.in")
     _compile(session, *localstack, "-o", "requirements/localstack.txt")
+
+
+def _choose_images(session: nox.Session) -> None:
+    """Choose the image set once for all sessions and processes of this run, and pass it on in the environment.
+
+    Without IMAGE_SET, the choice asks a registry: two answers in one run would prove two different things.
+    """
+    if "IMAGE_SET_FOUND" in os.environ:
+        return
+    _install(session, "integration")
+    argv = [f"{session.bin}/python", "-m", "ground", "image-set"]
+    done = subprocess.run(
+        argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, check=False
+    )
+    if done.returncode:
+        sys.exit(done.returncode)
+    os.environ.update(json.loads(done.stdout))
 
 
 def _stage(session: nox.Session, stage: str, group: str) -> None:

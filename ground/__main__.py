@@ -1,9 +1,10 @@
-"""The commands ``python -m ground up|down|deploy-e2e``, called by the nox sessions of the same names."""
+"""The commands ``python -m ground up|down|deploy-e2e|image-set``, called by the nox sessions."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shlex
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import aws, host, image_set, prerequisites, run_registry
+from ground import aws, host, image_set, prerequisites, run_registry, set_choice
 from ground.directions import directions
 from ground.environment import Environment, running
 from ground.image_set import OPS_BASE
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def up(_: argparse.Namespace) -> int:
     """Deploy the local site, leave it running, and print how to reach it, with the administrator's password."""
-    return _with_environment(_LOCAL, keep=True, prints_password=True, then=lambda _: 0)
+    return _with_environment(_LOCAL, keep=True, prints_password=True, releases=False, then=lambda _: 0)
 
 
 def down(_: argparse.Namespace) -> int:
@@ -61,6 +62,12 @@ def down(_: argparse.Namespace) -> int:
         ) from error
     removed = run_registry.remove_leftovers(client, _tell, kept_too=True)
     _tell(f"removed {', '.join(removed)}" if removed else "nothing to remove")
+    return 0
+
+
+def choose_images(_: argparse.Namespace) -> int:
+    """Choose the image set of this run and print the environment variables that pass the choice on, as JSON."""
+    print(json.dumps(set_choice.choose().variables()))
     return 0
 
 
@@ -103,12 +110,18 @@ def deploy_e2e(arguments: argparse.Namespace) -> int:
 
 
 def _with_environment(
-    template: Path, *, keep: bool, then: Callable[[Environment], int], prints_password: bool = False
+    template: Path,
+    *,
+    keep: bool,
+    then: Callable[[Environment], int],
+    prints_password: bool = False,
+    releases: bool = True,
 ) -> int:
     deployed: list[bool] = []
-    with running(template, _tell, keep=lambda: keep and bool(deployed)) as environment:
+    with running(template, _tell, keep=lambda: keep and bool(deployed), releases=releases) as environment:
         images = environment.images
-        evidence.note(image_set=images.name, images=image_set.digests(environment.run_context.client, images))
+        digests = image_set.digests(environment.run_context.client, images)
+        evidence.note(image_set=images.name, reason=images.reason, images=digests)
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=images.local(OPS_BASE))
         code = _deploy(environment.site_file)
         if code:
@@ -169,7 +182,7 @@ def _directions(environment: Environment, *, prints_password: bool) -> str:
         site_file=environment.site_file,
         authorities=environment.authorities,
         inbox=environment.inbox,
-        image_set=environment.images.name,
+        images=environment.images,
         password=aws_adapter.secret(secret_name(site, "admin-password")) if prints_password else None,
     )
 
@@ -179,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up").set_defaults(function=up)
     commands.add_parser("down").set_defaults(function=down)
+    commands.add_parser("image-set").set_defaults(function=choose_images)
     power = commands.add_parser("cut-power")
     power.add_argument("host", help="the host container to kill and start again")
     power.set_defaults(function=cut_power)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ground.image_set import ImageSet
+from ground.set_choice import HERMETIC
 from ops.config.schema import Site
 from ops.model import Secret
 from ops.secrets.store import secret_name
@@ -12,15 +14,15 @@ _STAND_IN = "a stand-in, not Gitea"
 
 
 def directions(
-    site: Site, *, site_file: Path, authorities: Path, inbox: str, image_set: str, password: Secret | None
+    site: Site, *, site_file: Path, authorities: Path, inbox: str, images: ImageSet, password: Secret | None
 ) -> str:
     """Return the directions for a running local site.
 
-    ``authorities`` is the PEM file of the certificate authorities to trust. ``image_set`` is "hermetic" or "upstream".
-    With ``password`` the text contains the administrator's password, otherwise the command that reads it. Print such
-    a text for the local site only, and only to the person who asked for it.
+    ``authorities`` is the PEM file of the certificate authorities to trust. With hermetic images the title and the last words
+    say that the site runs a stand-in for Gitea, and why. With ``password`` the text contains the administrator's password,
+    otherwise the command that reads it. Print such a text for the local site only, and only to the person who asked for it.
     """
-    stand_in = image_set == "hermetic"
+    stand_in = images.name == HERMETIC
     address, domain = site.host.address, site.domain
     return f"""
   {site.gitea.title}{f" ({_STAND_IN})" if stand_in else ""} runs until `./noxw -s down`.
@@ -35,11 +37,13 @@ def directions(
   host           ssh -i {site.host.ssh_key} {site.host.ssh_user}@{address}
   mails          {inbox}
   ops            OPS_SITE={site_file} ./noxw -s ops -- health --address {address}
-{_LAST_WORDS if stand_in else ""}"""
+{_last_words(images.reason) if stand_in else ""}"""
 
 
-_LAST_WORDS = f"""
-  The program behind this address is {_STAND_IN}. With access to Docker Hub, run Gitea: IMAGE_SET=upstream ./noxw -s up
+def _last_words(reason: str) -> str:
+    return f"""
+  Upstream's images are not in use: {reason}.
+  Where a registry has them, ./noxw -s up runs Gitea. The program behind this address is {_STAND_IN}.
 """
 
 

@@ -34,20 +34,26 @@ class Environment:
     inbox: str
 
 
-def prepare(tell: Tell, only: tuple[str, ...] = ()) -> tuple[docker.DockerClient, ImageSet]:
-    """Provide engine, tools, disk space and images; raises Refused or Unavailable with the missing ones."""
+def prepare(tell: Tell, only: tuple[str, ...] = (), *, releases: bool = True) -> tuple[docker.DockerClient, ImageSet]:
+    """Provide engine, tools, disk space and images; raises Refused or Unavailable with the missing ones.
+
+    ``only`` and ``releases`` are those of ``image_set.build``.
+    """
     disk_space.require_space(tell)
     client = prerequisites.ensure(run_registry.CACHE, tell, bases=image_set.makes_bases())
-    return client, image_set.build(client, run_registry.CACHE, tell, only)
+    return client, image_set.build(client, run_registry.CACHE, tell, only, releases=releases)
 
 
 @contextmanager
-def running(template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Environment]:
+def running(
+    template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: False, releases: bool = True
+) -> Iterator[Environment]:
     """Start the test environment for the length of the block, then remove it, also when its start fails half-way.
 
-    ``keep`` is called at the end: True leaves everything running until `./noxw -s down`.
+    ``keep`` is called at the end: True leaves everything running until `./noxw -s down`. ``releases`` is False for a site
+    without updates: it has the pinned releases alone.
     """
-    client, built = prepare(tell)
+    client, built = prepare(tell, releases=releases)
     run_context, folder, lock = run_registry.new_run(client, tell)
     with ExitStack() as undo:
         undo.callback(lock.close)
@@ -117,8 +123,6 @@ def _start_aws(run_context: RunContext, built: ImageSet, zone: str) -> aws.AwsEn
 
 
 def _start_registry(run_context: RunContext, built: ImageSet) -> list[str]:
-    if built.name == "upstream":
-        return []
     published = {image: built.local(image) for image in image_set.published(built)}
     return [registry.start(run_context, built.local("registry"), published)]
 

@@ -1,82 +1,54 @@
-"""The image set: the hermetic images of ground/images, each built once per content, or upstream's images on request."""
+"""The image set: the hermetic images of ground/images, or upstream's images, and the releases that are derived from either."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import tempfile
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import docker
-from docker.errors import APIError, BuildError, ImageNotFound
 
-from ground import base_images
-from ops.errors import ConfigError, OpsError, Unavailable
-from ops.images import pins
-from ops.world import wheels
+from ground import base_images, image_build, image_recipes, set_choice, upstream_images
+from ground.image_recipes import Recipe
+from ground.set_choice import HERMETIC, UPSTREAM, Choice
+from ops.errors import ConfigError
 
 Tell = Callable[[str], None]
 
-IMAGES = Path(__file__).parent / "images"
-# The base image of compose/ops/Dockerfile.
-OPS_BASE = "debian:trixie-slim"
-REPOSITORY = Path(__file__).parents[1]
+IMAGES = image_recipes.IMAGES
+OPS_BASE = image_recipes.OPS_BASE
+pinned = image_recipes.pinned
 _NOTICES = {
-    "hermetic": "image set: hermetic, built here; IMAGE_SET=upstream runs the images that the pins name",
-    "upstream": "image set: upstream, the images that the pins name",
+    HERMETIC: "image set: hermetic, built here, with a stand-in instead of Gitea",
+    UPSTREAM: "image set: upstream, the images that the pins name",
 }
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One folder of ground/images: its Dockerfile, and the upstream tags that its image replaces."""
-
-    name: str
-    folder: Path
-    upstream: str
-    tags: tuple[str, ...]
-    context: tuple[Path, ...] = ()
-    vendored: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def base_arguments(self) -> set[str]:
-        """The build arguments for base images in the Dockerfile."""
-        lines = (self.folder / "Dockerfile").read_text(encoding="utf-8").splitlines()
-        return {line.split()[1] for line in lines if line.startswith("ARG DEBIAN_")}
-
-
-@dataclass(frozen=True)
 class ImageSet:
-    """Local images by the upstream reference that they replace (``gitea/gitea:28.1.0``), or by the name of their folder."""
+    """Local images by the upstream reference that they replace (``gitea/gitea:28.1.0``), or by the name of their folder.
+
+    ``digests`` are the registry's digests of the pulled ones. ``restore`` makes or pulls an image again that the engine has
+    lost since, for example by ``docker image prune``.
+    """
 
     name: str
     references: Mapping[str, str]
+    reason: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    restore: Callable[[str, str], None] = field(default=lambda *_: None, compare=False)
 
     def local(self, wanted: str) -> str:
         """Return the local image for an upstream reference or a folder of ground/images; raises ConfigError for others."""
-        if wanted in self.references:
-            return self.references[wanted]
-        if self.name == "upstream" and ":" in wanted:
-            return wanted
-        raise ConfigError(
-            f"no image of ground/images replaces {wanted}", "set its tag in the image.toml below ground/images"
-        )
-
-
-def recipes() -> tuple[Recipe, ...]:
-    """Return every recipe of ground/images, by name."""
-    return tuple(_recipe(each.parent) for each in sorted(IMAGES.glob("*/image.toml")))
-
-
-def pinned() -> dict[str, str]:
-    """Return the stack's pins from compose/images.env: ``{"GITEA_IMAGE": "gitea/gitea:28.1.0", ...}``."""
-    return pins.pinned(REPOSITORY / "compose")
+        if wanted not in self.references:
+            raise ConfigError(
+                f"no image of ground/images or ground/derived replaces {wanted}", "set its tag in the image.toml there"
+            )
+        local = self.references[wanted]
+        self.restore(wanted, local)
+        return local
 
 
 def published(made: ImageSet) -> tuple[str, ...]:
@@ -85,129 +57,108 @@ def published(made: ImageSet) -> tuple[str, ...]:
     return tuple(each for each in made.references if each.rpartition(":")[0] in names)
 
 
-def choose() -> str:
-    """Return "upstream" if IMAGE_SET is "upstream", else "hermetic".
-
-    It never depends on network access: a test result must have one meaning.
-    """
-    named = os.environ.get("IMAGE_SET", "auto")
-    if named not in ("auto", "hermetic", "upstream"):
-        raise ConfigError(f"IMAGE_SET={named} is not a valid image set", "give auto, hermetic or upstream")
-    return "upstream" if named == "upstream" else "hermetic"
-
-
 def makes_bases() -> bool:
     """Whether this machine makes the Debian base images; without a Debian mirror it pulls them."""
-    return choose() == "hermetic" and base_images.configured_mirror() is not None
+    return set_choice.choose().name == HERMETIC and base_images.configured_mirror() is not None
 
 
-def build(client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[str] = ()) -> ImageSet:
-    """Build the missing images of the chosen set (with ``only``, of these recipes) and return the whole set.
+def build(
+    client: docker.DockerClient, cache: Path, tell: Tell, only: Sequence[str] = (), *, releases: bool = True
+) -> ImageSet:
+    """Build or pull the missing images of the run's set and return the whole set.
 
-    An image's tag is a digest of its build context, so an unchanged folder is never built twice.
+    With ``only``, the images of these folders; without ``releases``, the stack's pins without the further releases that the
+    tests of updates need. An unchanged folder is never built twice, and a digest is never pulled twice.
     """
-    chosen = choose()
-    tell(_NOTICES[chosen])
-    wanted = [each for each in recipes() if _is_wanted(each, chosen, only)]
-    bases = {"DEBIAN_TRIXIE"}.union(*(each.base_arguments for each in wanted))
-    arguments = (base_images.bases if makes_bases() else base_images.upstream_bases)(client, bases, tell)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        built = pool.map(lambda each: dict(_build(client, each, arguments, cache, tell)), wanted)
-        references = {name: reference for part in built for name, reference in part.items()}
-    references[OPS_BASE] = arguments["DEBIAN_TRIXIE"]
-    return ImageSet(chosen, references)
-
-
-def _is_wanted(recipe: Recipe, chosen: str, only: Sequence[str]) -> bool:
-    return (not only or recipe.name in only) and (chosen == "hermetic" or not recipe.upstream)
+    choice = set_choice.choose()
+    tell(f"{_NOTICES[choice.name]} ({choice.reason})")
+    own, derived = _plan(only, releases=releases)
+    source = _Source(client, cache, tell, choice, {**own, **derived})
+    references = source.provide_all(own)
+    references |= source.provide_all(derived)
+    references[OPS_BASE] = source.provide(OPS_BASE)
+    pulled = {each: digest for each, digest in choice.digests.items() if each in references}
+    return ImageSet(choice.name, references, choice.reason, pulled, source.restore)
 
 
 def digests(client: docker.DockerClient, made: ImageSet) -> dict[str, str]:
-    """Return the digest of each image by its reference: the engine's for local builds, the registry's for pins."""
-    to_resolve = set(pinned().values()) if made.name == "upstream" else set()
-    try:
-        resolved = {pin: client.api.inspect_distribution(pin)["Descriptor"]["digest"] for pin in sorted(to_resolve)}
-    except APIError as error:
-        raise Unavailable(
-            f"the registry returned no digest: {error.explanation or error}",
-            "wait and run it again, or set IMAGE_SET=hermetic",
-        ) from error
-    return resolved | {name: client.images.get(reference).id for name, reference in made.references.items()}
+    """Return the digest of each image by its reference: the engine's for local builds, the registry's for pulled ones."""
+    built = (each for each in made.references if each not in made.digests)
+    return {**made.digests, **{name: client.images.get(made.local(name)).id for name in built}}
 
 
-def _recipe(folder: Path) -> Recipe:
-    document = tomllib.loads((folder / "image.toml").read_text(encoding="utf-8"))
-    context = tuple((folder / each).resolve() for each in document.get("context", []))
-    return Recipe(
-        folder.name, folder, document["upstream"], tuple(document.get("tags", [])), context, document.get("vendor", {})
-    )
+Planned = Mapping[str, tuple[Recipe, str]]
 
 
-def _build(
-    client: docker.DockerClient, recipe: Recipe, bases: Mapping[str, str], cache: Path, tell: Tell
-) -> Iterator[tuple[str, str]]:
-    arguments = {name: bases[name] for name in recipe.base_arguments}
-    for version in recipe.tags or ("",):
-        reference = f"hermetic/{recipe.name}:{_content_key(recipe, arguments, version)}"
-        if not _exists(client, reference):
-            tell(f"building {recipe.name} {version}".rstrip())
-            _build_one(client, recipe, reference, {**arguments, "VERSION": version}, cache)
-        yield (f"{recipe.upstream}:{version}" if recipe.upstream else recipe.name), reference
+def _plan(only: Sequence[str], *, releases: bool) -> tuple[Planned, Planned]:
+    """Return recipe and version of each wanted image, by its reference: the set's own images, and the derived releases."""
+    own = _by_reference(each for each in image_recipes.recipes() if not only or each.name in only)
+    if not releases:
+        pins = set(pinned().values())
+        own = {name: planned for name, planned in own.items() if not planned[0].upstream or name in pins}
+    return own, _by_reference(() if only or not releases else image_recipes.derived())
 
 
-def _exists(client: docker.DockerClient, reference: str) -> bool:
-    try:
-        client.images.get(reference)
-    except ImageNotFound:
-        return False
-    return True
+def _by_reference(recipes: Iterable[Recipe]) -> Planned:
+    return {reference: (each, version) for each in recipes for reference, version in each.references.items()}
 
 
-def _build_one(
-    client: docker.DockerClient, recipe: Recipe, reference: str, arguments: dict[str, str], cache: Path
-) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        context = Path(folder) / "context"
-        shutil.copytree(recipe.folder, context, symlinks=True)
-        for extra in recipe.context:
-            _copy(extra, context / extra.name)
-        if recipe.vendored:
-            _place_vendored(recipe, context, cache)
-        try:
-            client.images.build(path=str(context), tag=reference, buildargs=arguments, rm=True)
-        except (BuildError, APIError) as error:
-            raise OpsError(
-                f"building {recipe.name} failed: {error}\n{_log_end(error)}", f"fix {recipe.folder}"
-            ) from error
+@dataclass(frozen=True)
+class _Source:
+    """Where the images of a set come from: each is built, or pulled, if the engine does not have it."""
 
+    client: docker.DockerClient
+    cache: Path
+    tell: Tell
+    choice: Choice
+    planned: Planned
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
-    else:
-        shutil.copy2(source, target)
+    def provide_all(self, references: Iterable[str]) -> dict[str, str]:
+        """Make several images at the same time and return their local names."""
+        wanted = sorted(references)
+        # First, because several images need the same one.
+        self._bases(
+            {each for name in wanted if not self._is_pulled(name) for each in self.planned[name][0].base_arguments}
+        )
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            return dict(zip(wanted, pool.map(self.provide, wanted), strict=True))
 
+    def provide(self, reference: str) -> str:
+        """Make an image, unless the engine has it, and return its local name."""
+        for argument, base in image_recipes.BASES.items():
+            if base == reference:
+                return self._bases({argument})[argument]
+        if self._is_pulled(reference):
+            return self._pull(reference)
+        recipe, version = self.planned[reference]
+        arguments = self._bases(recipe.base_arguments)
+        if recipe.derived:
+            arguments["BASE"] = self.provide(image_recipes.base_of(recipe))
+        local = image_build.local_name(recipe, arguments, version)
+        if not image_build.exists(self.client, local):
+            self.tell(f"building {reference}")
+            # A variable VERSION of the base image would hide a build argument of that name.
+            named = {"DERIVED_VERSION" if recipe.derived else "VERSION": version}
+            image_build.build(self.client, recipe, local, {**arguments, **named}, self.cache)
+        return local
 
-def _place_vendored(recipe: Recipe, context: Path, cache: Path) -> None:
-    requirements = REPOSITORY / recipe.vendored["requirements"]
-    key = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
-    cached = cache / "vendored" / f"{requirements.stem}-{key}"
-    if not cached.is_dir():
-        wheels.vendor(requirements, cached, python_version=recipe.vendored["python"])
-    shutil.copytree(cached, context / recipe.vendored["target"], symlinks=True)
+    def restore(self, reference: str, local: str) -> None:
+        """Make an image again that the engine has lost."""
+        if not image_build.exists(self.client, local):
+            self.tell(f"{reference} is missing in the engine")
+            self.provide(reference)
 
+    def _is_pulled(self, reference: str) -> bool:
+        recipe, _ = self.planned[reference]
+        return self.choice.name == UPSTREAM and bool(recipe.upstream) and not recipe.derived
 
-def _log_end(error: Any) -> str:
-    lines = [str(line.get("stream") or line.get("error") or "") for line in getattr(error, "build_log", [])]
-    return "".join(lines[-25:])
+    def _pull(self, reference: str) -> str:
+        digest = self.choice.digests[reference]
+        upstream_images.provide(self.client, reference, digest, self.cache, self.tell)
+        return upstream_images.local_name(reference, digest)
 
-
-def _content_key(recipe: Recipe, arguments: Mapping[str, str], version: str) -> str:
-    digest = hashlib.sha256(repr((sorted(arguments.items()), version)).encode())
-    requirements = [REPOSITORY / recipe.vendored["requirements"]] if recipe.vendored else []
-    for root in (recipe.folder, *recipe.context, *requirements):
-        for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
-            if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(f"{file.relative_to(root.parent)}\0{file.stat().st_mode & 0o111}\0".encode())
-                digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    def _bases(self, arguments: set[str]) -> dict[str, str]:
+        """Return the local name of each base image, and make or pull the missing ones."""
+        if self.choice.name == UPSTREAM:
+            return {each: self._pull(image_recipes.BASES[each]) for each in sorted(arguments)}
+        return (base_images.bases if makes_bases() else base_images.upstream_bases)(self.client, arguments, self.tell)

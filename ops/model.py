@@ -151,7 +151,8 @@ class Report:
 class Circumstances:
     """The circumstances of a stage: image set, images (reference to digest), tools, times (ISO 8601), command and sites.
 
-    ``sites`` maps the name of each deployed site to its site file's digest.
+    ``sites`` maps the name of each deployed site to its site file's digest. ``image_set_reason`` says why the stage ran on
+    the set: what a registry answered, or which setting named it.
     """
 
     image_set: str = ""
@@ -161,6 +162,7 @@ class Circumstances:
     finished: str = ""
     command: tuple[str, ...] = ()
     sites: Mapping[str, str] = field(default_factory=dict)
+    image_set_reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,17 @@ _ABOUT = (
     "such a program: it is the suite's own Python, with the caller's environment."
 )
 _TESTS = """
+## The images of the test environment
+
+`IMAGE_SET` is `auto`, `hermetic` or `upstream`. With `auto`, the default, a run asks a registry once:
+if it has a manifest of every image, the run uses upstream's images, and otherwise the hermetic
+ones, and prints the reason. The other two force a set.
+
+`GROUND_REGISTRY` is the address of the registry to ask and to pull from, instead of Docker Hub.
+
+`IMAGE_SET_FOUND` is set by the first process of a run for the others: the set, the reason and the
+digests.
+
 ## The number of drawn site files
 
 `tests/integration/test_drawn_sites.py` draws 200 site files and gives each accepted one to Terraform,

@@ -240,7 +240,7 @@ def digest(content: bytes) -> str:
 
 
 def facts_of(statement: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a statement's facts about its stage: stage, command, previous, image_set, started, finished, seconds."""
+    """Return a statement's facts: stage, command, previous, image_set, image_set_reason, started, finished, seconds."""
     return next((dict(each["annotations"]) for each in _described("stage", statement).values()), {})
 
 
@@ -292,6 +292,8 @@ def _stage_descriptor(
         "finished": circumstances.finished,
         "seconds": round(sum(case.seconds for case in cases), 1),
     }
+    if reason := circumstances.image_set_reason:
+        annotations["image_set_reason"] = reason
     return {"name": f"stage:{stage}", "digest": {"sha256": digest(junit)}, "annotations": annotations}
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 from string import Template
+from typing import Any
 
 from ops import timeline_chart
 from ops.gate.benchmarks import Bench, Figure
 from ops.gate.evidence import OF_THE_SITE, facts_of, images_of, sites_of, tools_of
+from ops.gate.image_sets import HERMETIC, UPSTREAM
 from ops.model import Case, Verdict
 
 
@@ -123,7 +125,7 @@ def _mark(case: Case) -> str:
 
 
 def _images(verdicts: Sequence[Verdict]) -> str:
-    sets = [facts_of(verdict.statement).get("image_set", "") for verdict in verdicts]
+    sets = {facts.get("image_set", ""): facts for facts in (facts_of(verdict.statement) for verdict in verdicts)}
     images = {name: digest for verdict in verdicts for name, digest in images_of(verdict.statement).items()}
     if not images:
         return "<p>No stage has evidence about images yet.</p>"
@@ -131,8 +133,13 @@ def _images(verdicts: Sequence[Verdict]) -> str:
         f"<tr><td>{escape(name)}</td><td><code>{escape(digest)}</code></td></tr>"
         for name, digest in sorted(images.items())
     )
-    notes = "".join(f"<p>{_SETS[each]}</p>" for each in _SETS if each in sets)
+    notes = "".join(f"<p>{_SETS[each]}{_why(sets[each])}</p>" for each in _SETS if each in sets)
     return f"{notes}<table>{rows}</table>"
+
+
+def _why(facts: Mapping[str, Any]) -> str:
+    reason = facts.get("image_set_reason", "")
+    return f" Reason: {escape(reason)}." if reason else ""
 
 
 def _tools(verdicts: Sequence[Verdict]) -> str:
@@ -188,8 +195,8 @@ def _measured(figure: Figure) -> str:
 
 
 _SETS = {
-    "upstream": "The <strong>upstream</strong> image set: the pinned images as their publishers release them.",
-    "hermetic": "The <strong>hermetic</strong> image set: images built on this machine from Debian packages, with a stand-in for "
-    "Gitea, instead of the upstream images. Run with <code>IMAGE_SET=upstream</code> to test the upstream images.",
+    UPSTREAM: "The <strong>upstream</strong> image set: the pinned images as their publishers release them.",
+    HERMETIC: "The <strong>hermetic</strong> image set: images built on this machine from Debian packages, with a stand-in for "
+    "Gitea, instead of the upstream images.",
     OF_THE_SITE: "The <strong>site&rsquo;s own</strong> image set: the pinned images from the registry of an external site.",
 }

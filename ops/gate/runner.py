@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.errors import OpsError, Refused
-from ops.gate import benchmarks, evidence, stage_options
+from ops.gate import benchmarks, evidence, image_sets, stage_options
 from ops.gate.html_report import page_from
 from ops.model import Circumstances, Report, Verdict
 from ops.world.clock import Clock
@@ -32,27 +33,37 @@ class GateContext:
     clock: Clock
     tell: Tell
     tools: Callable[[], Mapping[str, str]]
+    # The image set of this run, or "" where none was chosen yet (a run of pytest without nox).
+    image_set: str = ""
 
     @classmethod
     def of(cls, root: Path, tell: Tell) -> GateContext:
         """Return the context of a checkout."""
         git = Git(root)
-        return cls(root, git, Evidence(root / "reports", git.directory()), Processes(), Clock(), tell, versions)
+        kept = Evidence(root / "reports", git.directory())
+        named = os.environ.get("IMAGE_SET", "")
+        image_set = named if named in (image_sets.HERMETIC, image_sets.UPSTREAM) else ""
+        return cls(root, git, kept, Processes(), Clock(), tell, versions, image_set)
 
 
 def run(context: GateContext, *, stage: str, options: Sequence[str]) -> Report:
     """Run a stage's command if all earlier stages are proven for this tree, and store evidence if it passes.
 
-    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for a wrong option
-    or site file, before anything runs; the report has the command's exit code.
+    deploy-e2e runs the unproven stages first; those that ran on the other image set are among them, unless it deploys a site
+    that its file names. Raises Refused when the stage may not start, ConfigError for a wrong option or site file, before
+    anything runs; the report has the command's exit code.
     """
     command = evidence.command_of(stage, options)
     stage_options.require(options, context.root)
-    if stage == "deploy-e2e" and (missing := evidence.missing_before(stage, verdicts(context))):
+    # A site has the images of its own registry.
+    image_set = "" if any(each.startswith("--site") for each in options) else context.image_set
+    if stage == "deploy-e2e" and (
+        missing := evidence.missing_before(stage, image_sets.of_image_set(verdicts(context), image_set))
+    ):
         _run_before(context, missing)
     # Read again, because the earlier stages may have taken minutes.
     changed = context.git.changed_files()
-    evidence.require_start(stage, verdicts(context), changed)
+    evidence.require_start(stage, image_sets.of_image_set(verdicts(context), image_set), changed)
     attempt = _begin(context, stage, command, clean=not changed)
     code = context.processes.passthrough([sys.executable, *command], attempt.environment)
     if code:
@@ -113,7 +124,11 @@ def status(context: GateContext) -> Report:
 
 
 def promote(context: GateContext, *, version: str) -> Report:
-    """Write the release manifest of the proven tree and tag its commit; raises Refused when a stage is unproven."""
+    """Write the release manifest of the proven tree and tag its commit; raises Refused when a stage is unproven.
+
+    ``not_on_upstream`` in the manifest is "" if every stage with images ran on upstream's, and otherwise says which did not
+    and why; the report says it, too.
+    """
     if changed := context.git.changed_files():
         raise Refused(
             f"these files are changed: {', '.join(changed[:5])}", "commit the changes, then run ./noxw -s deploy-e2e"
@@ -123,6 +138,7 @@ def promote(context: GateContext, *, version: str) -> Report:
     proofs = context.evidence.proofs(tree, evidence.STAGES)
     digests = {stage: evidence.digest(proof.envelope) for stage, proof in proofs.items() if proof.envelope}
     manifest = evidence.manifest_from(version, commit, tree, chain, digests, context.clock.now())
+    manifest["not_on_upstream"] = why = image_sets.not_on_upstream(chain)
     tag = f"v{version.removeprefix('v')}"
     if context.git.tag_exists(tag):
         raise Refused(f"tag {tag} already exists", "choose the next version")
@@ -133,7 +149,8 @@ def promote(context: GateContext, *, version: str) -> Report:
     except BaseException:
         context.evidence.drop(path.name)
         raise
-    return Report("gate", True, f"{tag} is promoted; its manifest is {path}", {"manifest": manifest})
+    lines = (f"not proven on upstream's images: {why}",) if why else ()
+    return Report("gate", True, f"{tag} is promoted; its manifest is {path}", {"manifest": manifest}, lines)
 
 
 def verdicts(context: GateContext) -> tuple[Verdict, ...]:

@@ -20,9 +20,16 @@ BENCHMARKS = "bench.json"
 
 
 def note(
-    *, image_set: str = "", images: Mapping[str, str] | None = None, sites: Mapping[str, str] | None = None
+    *,
+    image_set: str = "",
+    reason: str = "",
+    images: Mapping[str, str] | None = None,
+    sites: Mapping[str, str] | None = None,
 ) -> None:
-    """Add images and sites (name to digest) to the note of the running stage. Does nothing outside the gate."""
+    """Add images and sites (name to digest) to the note of the running stage. Does nothing outside the gate.
+
+    ``reason`` says why the stage runs on the image set.
+    """
     if not (named := os.environ.get(NOTE_VARIABLE)):
         return
     path = Path(named)
@@ -31,6 +38,7 @@ def note(
         noted = _noted(path)
         document = {
             "set": image_set or noted["set"],
+            "reason": reason or noted["reason"],
             "images": {**noted["images"], **(images or {})},
             "sites": {**noted["sites"], **(sites or {})},
         }
@@ -90,7 +98,13 @@ class Evidence:
     def circumstances(self, stage: str, given: Circumstances) -> Circumstances:
         """Return the given circumstances of a stage together with its own note."""
         noted = _noted(self.note_path(stage))
-        return replace(given, image_set=noted["set"], images=noted["images"], sites=noted["sites"])
+        return replace(
+            given,
+            image_set=noted["set"],
+            image_set_reason=noted["reason"],
+            images=noted["images"],
+            sites=noted["sites"],
+        )
 
     def measured(self) -> bytes | None:
         """Return the benchmarks' file, or None where no benchmark has run."""
@@ -123,7 +137,7 @@ def _from_hex(text: str) -> bytes:
 
 
 def _noted(path: Path) -> dict[str, Any]:
-    nothing: dict[str, Any] = {"set": "", "images": {}, "sites": {}}
+    nothing: dict[str, Any] = {"set": "", "reason": "", "images": {}, "sites": {}}
     return nothing | (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
 
 

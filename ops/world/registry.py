@@ -43,7 +43,9 @@ class Registry:
             raise OpsError(f"image {image} is not in the registry {self._base}", "correct compose/images.env")
         if not answer.ok:
             raise Unavailable(f"registry {self._base} answers {answer.status_code} for {image}", _LATER)
-        return answer.headers["Docker-Content-Digest"]
+        if not (digest := answer.headers.get("Docker-Content-Digest")):
+            raise Unavailable(f"registry {self._base} gives no digest of {image}", _LATER)
+        return digest
 
     def tags(self, name: str) -> tuple[str, ...]:
         """Return every tag of an image, in the registry's order; raises OpsError when the registry does not have the image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,10 +10,23 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from ground import set_choice
 from ops.deploy import infrastructure
+from ops.errors import OpsError
 from ops.model import Outputs
 from tests.support.local_environment import *  # noqa: F403 - pytest finds fixtures by their names in a conftest
 from tests.support.site_in_aws import KEY, Cloud, cloud_at
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Choose the image set before pytest-xdist starts its processes, so that all of them have the same one."""
+    if session.config.option.collectonly:
+        return
+    try:
+        set_choice.choose()
+    except OpsError as error:
+        raise pytest.UsageError(f"{error.message}; {error.hint}") from error
+
 
 # The longest files first: most of their time is waiting.
 SLOWEST_FIRST = (
@@ -26,8 +40,15 @@ SLOWEST_FIRST = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files in the order above, then all others. Disaster tests are collected together with tests of other folders."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files in the order above, then all others. Disaster tests are collected together with tests of other folders.
+
+    Tests of the stand-in alone, which have the fixture of that name, are left out of a run on upstream's images.
+    """
+    if os.environ.get(set_choice.VARIABLE) == set_choice.UPSTREAM:
+        stand_in = [item for item in items if "stand_in" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=stand_in)
+        items[:] = [item for item in items if item not in stand_in]
     rank = {Path(__file__).with_name(name): number for number, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 

@@ -1,6 +1,6 @@
 """Gitea's operational contract, on which the suite relies. It applies to the real image and to the stand-in.
 
-What differs by version is tested by version. Only `TestBrokenReleases` needs the stand-in: the real image has no such tags.
+What differs by version is tested by version.
 """
 
 from __future__ import annotations
@@ -754,89 +754,3 @@ def _copy_of(postgres: Postgres, gitea: Gitea) -> str:
         "postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{gitea.database}'"
     )
     return postgres.create(gitea.database)
-
-
-class TestBrokenReleases:
-    """The stand-in's tags for broken releases, each with one fault; the real image has no such tags."""
-
-    def test_crash_ends_at_once_and_changes_nothing(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
-        copy = _copy_of(postgres, updated.gitea)
-        before = postgres.version(copy)
-        crash = fleet.start("28.1.1-crash", database=copy)
-        eventually(lambda: crash.status() == "exited", 20)
-        assert "[F] PANIC" in crash.logs()
-        assert postgres.version(copy) == before
-
-    def test_hang_never_listens_and_must_be_killed(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
-        hang = fleet.start("28.1.1-hang", database=_copy_of(postgres, updated.gitea))
-        eventually(lambda: "Starting Gitea" in hang.logs(), 20)
-        time.sleep(1)
-        assert (hang.status(), hang.health()) == ("running", 0)
-        hang.container.stop(timeout=2)
-        hang.container.reload()
-        assert hang.container.attrs["State"]["ExitCode"] == 137
-
-    def test_sour_is_healthy_at_first_and_later_fails_every_request(
-        self, updated: Updated, fleet: Fleet, postgres: Postgres
-    ) -> None:
-        copy = _copy_of(postgres, updated.gitea)
-        sour = fleet.healthy("28.1.1-sour", database=copy, environment={"GITEA_STANDIN_GOOD_FOR": "2"})
-        assert sour.api("GET", "/user").status_code == 200
-        eventually(lambda: sour.health() == 500, 10)
-        assert sour.api("GET", "/user").status_code == 500
-        assert sour.status() == "running"
-
-    def test_flap_alternates_between_healthy_and_failing(
-        self, updated: Updated, fleet: Fleet, postgres: Postgres
-    ) -> None:
-        flap = fleet.healthy("28.1.1-flap", database=_copy_of(postgres, updated.gitea))
-        eventually(lambda: flap.health() == 500, 10)
-        assert flap.api("GET", "/user").status_code == 500
-        eventually(lambda: flap.health() == 200, 10)
-        assert flap.api("GET", "/user").status_code == 200
-        assert flap.status() == "running"
-
-    def test_dies_is_healthy_and_ends_later(self, updated: Updated, fleet: Fleet, postgres: Postgres) -> None:
-        copy = _copy_of(postgres, updated.gitea)
-        dying = fleet.healthy("28.1.1-dies", database=copy, environment={"GITEA_STANDIN_GOOD_FOR": "4"})
-        assert dying.api("GET", "/user").status_code == 200
-        eventually(lambda: dying.status() == "exited", 20)
-        assert "[F] PANIC" in dying.logs()
-
-    def test_midmigration_ends_within_a_migration_and_the_database_is_unusable(
-        self, updated: Updated, fleet: Fleet, postgres: Postgres
-    ) -> None:
-        copy = _copy_of(postgres, updated.gitea)
-        before = postgres.version(copy)
-        dying = fleet.start("28.1.1-midmigration", database=copy)
-        eventually(lambda: dying.status() == "exited", 20)
-        assert "[F] migration[" in dying.logs()
-        assert before < postgres.version(copy)
-        columns = postgres.sql(copy, "SELECT column_name FROM information_schema.columns WHERE table_name = 'issue'")
-        assert "body" in columns.split()
-        assert "body_format" not in columns.split()
-        again = fleet.start("28.1.1-midmigration", database=copy)
-        eventually(lambda: again.status() == "exited" or "failed" in again.logs(), 20)
-        assert again.health() == 0
-
-    def test_broken_migrates_and_is_healthy_but_fails_all_other_requests(
-        self, updated: Updated, fleet: Fleet, postgres: Postgres
-    ) -> None:
-        copy = _copy_of(postgres, updated.gitea)
-        before = postgres.version(copy)
-        broken = fleet.healthy("28.1.1-broken", database=copy)
-        assert before < postgres.version(copy)
-        assert [broken.get(path).status_code for path in ("/", "/api/v1/version", "/user/login")] == [500, 500, 500]
-        assert broken.health() == 200
-
-    def test_forgets_is_well_and_has_emptied_every_comment(
-        self, updated: Updated, fleet: Fleet, postgres: Postgres
-    ) -> None:
-        copy = _copy_of(postgres, updated.gitea)
-        insert = "INSERT INTO comment (type, poster_id, issue_id, content, created_unix, updated_unix)"
-        postgres.sql(copy, f"{insert} VALUES (0, 1, 1, 'said', 0, 0)")
-        before = postgres.version(copy)
-        forgets = fleet.healthy("28.1.1-forgets", database=copy)
-        assert forgets.api("GET", "/user").status_code == 200
-        assert postgres.version(copy) == before
-        assert postgres.sql(copy, "SELECT count(*), max(content) FROM comment") == "1|"

@@ -179,6 +179,7 @@ def test_without_gitea_the_answer_is_the_maintenance_page(away: Answer) -> None:
         ("/v2/", "application/json", '"errors": [{"code": "UNAVAILABLE"'),
         ("/owner/project.git/info/lfs/objects/batch", "application/json", '"message": "Gitea is away for a moment.'),
         ("/user/events", "text/html", "Nothing is lost"),
+        ("/-/ws", "text/html", "Nothing is lost"),
     ],
 )
 def test_the_maintenance_answer_has_a_form_that_each_client_can_show(
@@ -271,8 +272,9 @@ def test_gitea_s_own_errors_are_passed_on(echo: Stack) -> None:
     assert (answer.status, answer.body) == (502, b"from behind")
 
 
-def test_a_websocket_upgrade_reaches_gitea(echo: Stack) -> None:
-    answer = echo.ask("/user/events", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+@pytest.mark.parametrize("path", ["/-/ws", "/other"])
+def test_a_websocket_upgrade_reaches_gitea(echo: Stack, path: str) -> None:
+    answer = echo.ask(path, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
     assert answer.body.split(b"|")[:2] == [b"websocket", b"upgrade"]
 
 

@@ -57,7 +57,7 @@ def built() -> ImageSet:
     with (run_registry.CACHE / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         client, made = environment.prepare(_tell)
-        evidence.note(image_set=made.name, images=image_set.digests(client, made))
+        evidence.note(image_set=made.name, reason=made.reason, images=image_set.digests(client, made))
     return made
 
 

@@ -144,7 +144,9 @@ def database_version(ssh: Ssh) -> str:
     """Return the major version of the running server, and those of the data folder's files: "18 of 18"."""
     query = "SELECT split_part(current_setting($$server_version$$), $$.$$, 1)"
     running = ssh(f"sudo docker exec {POSTGRES} psql -At -U gitea gitea -c '{query}'").stdout.strip()
-    files = ssh("sudo ls /srv/gitea/postgresql").stdout.split()
+    # The image of 17 has a volume for its own folder, data, which stays empty.
+    found = ssh("sudo sh -c 'cd /srv/gitea/postgresql && ls -d */docker'").stdout.split()
+    files = [each.removesuffix("/docker") for each in found]
     return f"{running} of {' and '.join(files)}"
 
 

@@ -30,25 +30,23 @@ settle_settings() {
     : "${POSTGRES_DB:=$POSTGRES_USER}"
 }
 
-# From 18 on the volume is one level higher; data in the old path would silently be ignored.
-refuse_old_layout() {
-    local old=$root_of_data/data
-    if mountpoint -q "$old" 2>/dev/null || [[ -s $old/PG_VERSION ]]; then
-        die "$old holds a mount or a database: in 18 and later mount the volume at $root_of_data"
-    fi
-    # A database of another major version must not be ignored in favour of a new one.
-    [[ ! -s $PGDATA/PG_VERSION ]] || return 0
+# A database of another major version, or in the folder of 17 and earlier, must not be ignored in favour of a new one.
+refuse_old_databases() {
+    [[ ! -s $PGDATA/PG_VERSION && $PGDATA == "$root_of_data/$PG_MAJOR/docker" ]] || return 0
     local other
-    for other in "$root_of_data"/*/docker; do
-        [[ ! -s $other/PG_VERSION ]] || die "$other holds a database of another major version"
+    for other in "$root_of_data" "$root_of_data/data" "$root_of_data"/*/docker; do
+        [[ ! -s $other/PG_VERSION ]] || die "$other holds a database of another major version or layout"
     done
+    if [[ $PG_MAJOR -ge 18 ]] && mountpoint -q "$root_of_data/data" 2>/dev/null; then
+        die "$root_of_data/data is a mount: in 18 and later mount the volume at $root_of_data"
+    fi
 }
 
 prepare_directories() {
     mkdir -p "$PGDATA" /run/postgresql
     chmod 0700 "$PGDATA" || true
     chmod 3775 /run/postgresql || true
-    [[ $(id -u) -ne 0 ]] || find "$root_of_data" /run/postgresql \! -user postgres -exec chown postgres '{}' +
+    [[ $(id -u) -ne 0 ]] || find "$PGDATA" /run/postgresql \! -user postgres -exec chown postgres '{}' +
 }
 
 check_password() {
@@ -121,7 +119,7 @@ become_postgres() { exec gosu postgres "$0" "$@"; }
 
 [[ ${1:-} != -* ]] || set -- postgres "$@"
 if [[ ${1:-} != postgres ]] || prints_and_exits "$@"; then exec "$@"; fi
-refuse_old_layout
+refuse_old_databases
 prepare_directories
 [[ $(id -u) -ne 0 ]] || become_postgres "$@"
 settle_settings

@@ -1,6 +1,6 @@
 """Updates of a deployed site: through every version numbering, and to broken releases, which are rolled back without a trace.
 
-The releases are tags of the test environment's images: of the Gitea stand-in (ground/images/gitea/README.md) and of the others.
+The releases are those of the image set, and the broken ones that are made from them (ground/derived/gitea/README.md).
 """
 
 from __future__ import annotations
@@ -76,11 +76,15 @@ def test_a_site_of_1_22_6_is_updated_step_by_step_to_28_1_0_with_its_data_intact
         ("28.1.1-crash", True),
         ("28.1.1-hang", True),
         ("28.1.1-sour", False),
+        # Its pages, its API and its health are well.
+        ("28.1.1-sourgit", False),
+        ("28.1.1-sourclones", False),
         ("28.1.1-flap", False),
         ("28.1.1-dies", False),
         ("28.1.1-midmigration", True),
         ("28.1.1-broken", True),
-        # It does not change the number in the database, and the image alone would leave every comment empty.
+        # These two do not change the number in the database, and the image alone would leave every comment empty.
+        ("28.1.1-drops", True),
         ("28.1.1-forgets", True),
     ],
 )

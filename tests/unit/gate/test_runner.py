@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -337,3 +337,52 @@ def test_an_invalid_key_is_a_configuration_error(
     monkeypatch.setenv("GATE_KEY", value)
     with pytest.raises(OpsError, match="GATE_KEY is not a key"):
         context.evidence.key()
+
+
+def _on(image_set: str, monkeypatch: pytest.MonkeyPatch, reason: str = "") -> Program:
+    """A stage that passes and notes an image set."""
+    passing = _writes(PASSED)
+
+    def program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        if evidence.NOTE_VARIABLE not in environment:
+            return 0
+        monkeypatch.setenv(evidence.NOTE_VARIABLE, environment[evidence.NOTE_VARIABLE])
+        evidence.note(image_set=image_set, reason=reason, images={"a:1": "sha256:" + "1" * 64})
+        return passing(argv, environment)
+
+    return program
+
+
+def test_a_deployment_runs_the_stages_again_that_ran_on_the_other_image_set(
+    context: GateContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(context, "lint", "unit")
+    context.processes.program = _on("hermetic", monkeypatch)  # type: ignore[attr-defined]
+    _run(context, "integration")
+    upstream = replace(context, image_set="upstream")
+    with pytest.raises(Refused, match="it ran on the hermetic images, and this run is on the upstream ones"):
+        runner.run(upstream, stage="deploy-e2e", options=())
+    assert context.processes.ran[-1] == [str(context.root / "noxw"), "-s", "integration"]  # type: ignore[attr-defined]
+    # A site has the images of its own registry.
+    site = context.root / "sites/production.toml"
+    site.parent.mkdir()
+    site.write_text((Path(__file__).parents[3] / "sites/production.example.toml").read_text())
+    context.processes.program = _on(gate_evidence.OF_THE_SITE, monkeypatch)  # type: ignore[attr-defined]
+    assert runner.run(upstream, stage="deploy-e2e", options=["--site=sites/production.toml"]).exit_code == 0
+
+
+@pytest.mark.parametrize(("image_set", "said"), [("upstream", False), ("hermetic", True)])
+def test_a_promotion_says_whether_the_tree_was_proven_on_upstream_s_images(
+    context: GateContext, monkeypatch: pytest.MonkeyPatch, image_set: str, said: bool
+) -> None:
+    _run(context, "lint", "unit")
+    context.processes.program = _on(image_set, monkeypatch, "Docker Hub answers 429")  # type: ignore[attr-defined]
+    _run(context, "integration", "deploy-e2e")
+    report = runner.promote(context, version="1.2.3")
+    sentence = (
+        "integration and deploy-e2e ran on the hermetic images, with a stand-in for Gitea: Docker Hub answers 429"
+    )
+    assert report.facts["manifest"]["not_on_upstream"] == (sentence if said else "")
+    assert report.lines == ((f"not proven on upstream's images: {sentence}",) if said else ())
+    page = (context.evidence.reports / "index.html").read_text()
+    assert "Reason: Docker Hub answers 429." in page

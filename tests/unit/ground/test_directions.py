@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ground import directions
+from ground.image_set import ImageSet
 from ops.config.schema import Site
 from ops.model import Secret
 from tests.support import fakes
@@ -26,13 +27,16 @@ def site() -> Site:
     )
 
 
-def _printed(site: Site, image_set: str = "hermetic", password: Secret | None = None) -> str:
+HERMETIC = ImageSet("hermetic", {}, "there is no route to Docker Hub")
+
+
+def _printed(site: Site, images: ImageSet = HERMETIC, password: Secret | None = None) -> str:
     return directions.directions(
         site,
         site_file=Path("/run/site.toml"),
         authorities=Path("/run/authorities.pem"),
         inbox="http://10.200.1.15:8025/",
-        image_set=image_set,
+        images=images,
         password=password,
     )
 
@@ -70,8 +74,8 @@ def test_with_hermetic_images_the_first_and_the_last_line_say_that_it_is_a_stand
     lines = _printed(site).strip().splitlines()
     assert "a stand-in, not Gitea" in lines[0]
     assert "a stand-in, not Gitea" in lines[-1]
-    assert "IMAGE_SET=upstream" in lines[-1]
+    assert "Upstream's images are not in use: there is no route to Docker Hub." in lines[-2]
 
 
 def test_with_upstream_images_nothing_says_that_it_is_a_stand_in(site: Site) -> None:
-    assert "stand-in" not in _printed(site, "upstream")
+    assert "stand-in" not in _printed(site, ImageSet("upstream", {}, "Docker Hub has all 16 images"))

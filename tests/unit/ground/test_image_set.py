@@ -1,4 +1,4 @@
-"""The image set depends only on the setting, never on which registry answers."""
+"""The plan of an image set: which images it builds, which it pulls, and what it makes again."""
 
 from __future__ import annotations
 
@@ -6,30 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.errors import APIError, ImageNotFound
+from docker.errors import ImageNotFound
 
-from ground import base_images, image_set, sudo
+from ground import base_images, image_recipes, image_set, sudo, upstream_images
 from ground.image_set import ImageSet
-from ops.errors import ConfigError, Refused, Unavailable
-
-
-@pytest.mark.parametrize(
-    ("named", "chosen"),
-    [(None, "hermetic"), ("auto", "hermetic"), ("hermetic", "hermetic"), ("upstream", "upstream")],
-)
-def test_the_hermetic_set_is_the_default_and_upstream_needs_a_setting(
-    named: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("IMAGE_SET", raising=False)
-    if named:
-        monkeypatch.setenv("IMAGE_SET", named)
-    assert image_set.choose() == chosen
-
-
-def test_an_unknown_set_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMAGE_SET", "some")
-    with pytest.raises(ConfigError, match="IMAGE_SET=some"):
-        image_set.choose()
+from ground.set_choice import Choice
+from ops.errors import ConfigError, Refused
 
 
 @pytest.mark.parametrize(
@@ -46,7 +28,8 @@ def test_base_images_are_built_for_the_hermetic_set_when_a_debian_mirror_is_know
 ) -> None:
     monkeypatch.setattr(base_images, "_APT", tmp_path)
     monkeypatch.setenv("GROUND_DEBIAN_MIRROR", mirror)
-    monkeypatch.setenv("IMAGE_SET", chosen)
+    for name, value in Choice(chosen, "a test").variables().items():
+        monkeypatch.setenv(name, value)
     assert image_set.makes_bases() is made
 
 
@@ -69,18 +52,55 @@ class _WithoutImages:
         raise ImageNotFound(reference)
 
 
-class _Busy:
-    """An engine whose registry throttles it."""
-
-    @property
-    def api(self) -> _Busy:
-        return self
-
-    def inspect_distribution(self, reference: str) -> None:
-        raise APIError(f"429 for {reference}", explanation="toomanyrequests")
+def test_an_image_that_the_engine_has_lost_is_made_again_when_it_is_asked_for() -> None:
+    lost: list[tuple[str, str]] = []
+    made = ImageSet("hermetic", {"nginx:1.30.4": "hermetic/nginx:0af3"}, restore=lambda *names: lost.append(names))
+    assert made.local("nginx:1.30.4") == "hermetic/nginx:0af3"
+    assert lost == [("nginx:1.30.4", "hermetic/nginx:0af3")]
+    with pytest.raises(ConfigError, match=r"replaces nginx:9\.9"):
+        made.local("nginx:9.9")
 
 
-def test_a_throttling_registry_is_unavailable_and_does_not_change_the_set() -> None:
-    engine: Any = _Busy()
-    with pytest.raises(Unavailable, match="toomanyrequests"):
-        image_set.digests(engine, ImageSet("upstream", {}))
+def test_every_pin_and_every_base_of_a_derived_release_has_a_recipe() -> None:
+    known = {reference for recipe in image_recipes.recipes() for reference in recipe.references}
+    assert set(image_recipes.pinned().values()) <= known
+    assert {image_recipes.base_of(recipe) for recipe in image_recipes.derived()} <= known
+
+
+def test_no_derived_release_has_the_tag_of_a_release_that_upstream_has() -> None:
+    own = {reference for recipe in image_recipes.recipes() for reference in recipe.references}
+    made = [reference for recipe in image_recipes.derived() for reference in recipe.references]
+    assert len(made) == len(set(made))
+    assert not own & set(made)
+
+
+def test_the_upstream_set_asks_for_the_pins_the_older_releases_and_the_base_images_alone() -> None:
+    asked = image_recipes.from_registry()
+    assert set(image_recipes.pinned().values()) | {"gitea/gitea:1.22.6", "debian:trixie-slim"} <= set(asked)
+    assert not {each for each in asked if "28.1.1" in each or each in ("host:", "mail:")}
+    # Three base images are enough for the test environment's own.
+    assert sum(each.startswith("debian:") for each in asked) == 3
+
+
+def test_a_set_without_further_releases_has_the_pins_and_the_test_environment_s_own_images() -> None:
+    own, derived = image_set._plan((), releases=False)
+    pins = set(image_recipes.pinned().values())
+    assert {each for each in own if ":" in each} == pins
+    assert {"host", "registry", "localstack"} <= set(own)
+    assert derived == {}
+    every, broken = image_set._plan((), releases=True)
+    assert "gitea/gitea:1.22.6" in every
+    assert "gitea/gitea:28.1.1-crash" in broken
+    assert set(image_set._plan(("mail",), releases=True)[0]) == {"mail"}
+
+
+def test_the_local_name_of_a_pulled_image_has_its_digest() -> None:
+    digest = "sha256:" + "0123456789ab" + "c" * 52
+    assert upstream_images.local_name("gitea/gitea:28.1.0", digest) == "upstream/gitea/gitea:28.1.0-0123456789ab"
+
+
+def test_the_evidence_of_pulled_images_has_the_registry_s_digests() -> None:
+    pulled = {"postgres:18.6": "sha256:" + "ab" * 32}
+    made = ImageSet("upstream", {"postgres:18.6": "upstream/postgres:18.6-abababababab"}, digests=pulled)
+    engine: Any = _WithoutImages()
+    assert image_set.digests(engine, made) == pulled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
@@ -16,27 +15,22 @@ from werkzeug.routing import Map
 from . import api, contents, events, githttp, health, identity, internal, log, pages, storage
 from .context import Context, Handler, Instance
 from .headers import complete
-from .release import Fault
 from .web import Challenge, Missing, Request, empty, json_response, plain_error, text_response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# The flapping release is healthy for the first half of so many seconds and unhealthy for the other half.
-_FLAP_SECONDS = 8.0
 _NO_PAGE = "404 page not found"
 
 
 class Application:
-    """The installed Gitea; the sour release is healthy for the first `good_for` seconds."""
+    """The installed Gitea."""
 
-    def __init__(self, instance: Instance, good_for: float) -> None:
+    def __init__(self, instance: Instance) -> None:
         self._instance = instance
         modules = (health, api, internal, githttp, pages, events, contents, storage)
         routes = [route for module in modules for route in module.routes(instance.release)]
         self._routes = Map(routes, strict_slashes=False, merge_slashes=False).bind("")
-        self._started = time.monotonic()
-        self._good_for = good_for
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The response to a request; raises ConnectionError alone, when the client is gone."""
@@ -44,8 +38,6 @@ class Application:
         return complete(self._instance.release, request, self._response(request))(environ, start_response)
 
     def _response(self, request: Request) -> Response:
-        if self._fails(request):
-            return text_response("Internal Server Error\n", 500)
         try:
             return self._handled(request)
         except HTTPException as failure:
@@ -83,14 +75,6 @@ class Application:
         if request.path.startswith("/api/"):
             return plain_error(_NO_PAGE, 404)
         return abort(404, "Not found.")
-
-    def _fails(self, request: Request) -> bool:
-        fault, running = self._instance.release.fault, time.monotonic() - self._started
-        if fault is Fault.BROKEN:
-            return request.path != "/api/healthz"
-        if fault is Fault.FLAP:
-            return running % _FLAP_SECONDS > _FLAP_SECONDS / 2
-        return fault is Fault.SOUR and running > self._good_for
 
     def _failure(self, request: Request, failure: HTTPException) -> Response:
         if failure.response is not None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from . import log
 from .database import Connection
-from .release import Fault, Release
+from .release import Release
 
-_OLDEST, _NEWEST = 299, 354
+_OLDEST, _NEWEST = 299, 353
 _WHERE = "models/migrations/migrations.go:Migrate()"
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
@@ -71,13 +71,6 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "Add audit event table",
         "CREATE TABLE audit_event (id bigserial PRIMARY KEY, event_type varchar(64), created_unix bigint)",
     ),
-    # After the rename a rollback needs the old database: older releases read `content`.
-    354: (
-        "Move issue content to body",
-        "ALTER TABLE issue RENAME COLUMN content TO body",
-        "ALTER TABLE issue ADD COLUMN body_format varchar(16) NOT NULL DEFAULT 'markdown'",
-        "UPDATE issue SET body_format = 'plain' WHERE body = ''",
-    ),
 }
 _ELSEWHERE = ("Change tables that the stand-in does not have",)
 MIGRATIONS = tuple(
@@ -105,7 +98,7 @@ def current_version(connection: Connection) -> int | None:
 
 
 def migrate(connection: Connection, release: Release) -> None:
-    """Migrates the database to `release`. Raises MigrationError when it is newer, SystemExit when the release crashes."""
+    """Migrates the database to `release`. Raises MigrationError when it is newer."""
     current = current_version(connection)
     if current is None:
         _install(connection, release)
@@ -114,11 +107,9 @@ def migrate(connection: Connection, release: Release) -> None:
         raise MigrationError(_refusal(current, release.database_version))
     for step in _pending(current, release.database_version):
         log.info(_WHERE, f"Migration[{step.number}]: {step.title}")
-        _run(connection, step, release)
+        for statement in step.statements:
+            connection.execute(statement)
         connection.execute("UPDATE version SET version = %s WHERE id = 1", (step.number + 1,))
-    if release.fault is Fault.FORGETS:
-        connection.execute("ALTER TABLE comment DROP COLUMN content")
-        connection.execute("ALTER TABLE comment ADD COLUMN content text")
 
 
 def _install(connection: Connection, release: Release) -> None:
@@ -131,14 +122,6 @@ def _install(connection: Connection, release: Release) -> None:
             for statement in step.statements:
                 connection.execute(statement)
         connection.execute("INSERT INTO version (version) VALUES (%s)", (release.database_version,))
-
-
-def _run(connection: Connection, step: Migration, release: Release) -> None:
-    for done, statement in enumerate(step.statements):
-        last_step = step.number + 1 == release.database_version
-        if release.fault is Fault.MIDMIGRATION and last_step and done > 0:
-            log.fatal(_WHERE, f"migration[{step.number}]: {step.title} failed: runtime error: index out of range [1]")
-        connection.execute(statement)
 
 
 def _refusal(current: int, newest: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from .http_server import Server
 from .migrations import MigrationError
 from .migrations import migrate as migrate_database
 from .pushes import PushQueue
-from .release import Fault, Release, installed_release
+from .release import Release, installed_release
 from .settings import Settings, load
 
 if TYPE_CHECKING:
@@ -24,10 +23,7 @@ if TYPE_CHECKING:
 
 _ADDRESS = "0.0.0.0"
 _WEB = "cmd/web.go:runWeb()"
-_PANIC = "PANIC: runtime error: invalid memory address or nil pointer dereference"
 _INIT = "routers/common/db.go:InitDBEngine()"
-# The seconds after which the releases `sour` and `dies` fail.
-_GOOD_FOR = "GITEA_STANDIN_GOOD_FOR"
 # How long a start takes, for tests of what waits for it; Gitea's own takes five seconds and more.
 _START_SECONDS = "GITEA_STANDIN_START_SECONDS"
 
@@ -37,7 +33,6 @@ def web(_arguments: list[str]) -> int:
     settings, release = load(), installed_release()
     log.info(_WEB, f"Starting Gitea on PID: {os.getpid()}")
     log.info(_WEB, f"Gitea version: {release.version}")
-    _misbehave_at_start(release)
     time.sleep(float(os.environ.get(_START_SECONDS, "0")))
     if settings.install_lock:
         _serve_installed(settings, release)
@@ -72,10 +67,7 @@ def _serve_installed(settings: Settings, release: Release) -> None:
     )
     pushes.start()
     instance = Instance(settings, release, database, pushes)
-    good_for = float(os.environ.get(_GOOD_FOR, "20"))
-    if release.fault is Fault.DIES:
-        threading.Timer(good_for, _die).start()
-    _serve(Application(instance, good_for), instance.stopping, settings)
+    _serve(Application(instance), instance.stopping, settings)
     database.close()
 
 
@@ -116,19 +108,3 @@ def _migrate_once(database: Database, release: Release) -> None:
             migrate_database(connection, release)
     except MigrationError as error:
         log.fatal("models/migrations/migrations.go:Migrate()", f"Migration Error: {error}")
-
-
-def _misbehave_at_start(release: Release) -> None:
-    if release.fault is Fault.CRASH:
-        log.fatal(_WEB, _PANIC)
-    if release.fault is Fault.HANG:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        while True:
-            time.sleep(3600)
-
-
-def _die() -> None:
-    try:
-        log.fatal(_WEB, _PANIC)
-    finally:
-        os._exit(2)

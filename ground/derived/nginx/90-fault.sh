@@ -2,7 +2,7 @@
 # A release with the fault that its tag names. An update to it must be rolled back.
 set -eu
 
-case "$NGINX_VERSION" in
+case "$DERIVED_VERSION" in
     *-crash)
         echo "nginx: [emerg] broken on purpose" >&2
         exit 1
