@@ -95,6 +95,13 @@ def ops(session: nox.Session) -> None:
 
 
 @nox.session
+def terraform(session: nox.Session) -> None:
+    """Run the Terraform of ops; takes -- and Terraform's arguments, for example -- -chdir=infra providers."""
+    _install(session, "integration")
+    _run(session, "-m", "ops.world.terraform_program", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, each against a named alternative in the same run; writes reports/bench.json."""
     _install(session, "integration")
