@@ -67,7 +67,7 @@ class UpdatePreconditions:
     """The state before an update: failing probes, free bytes, the database's size in bytes.
 
     ``can_snapshot`` tells whether the data lies on btrfs. ``drill_overdue`` says why the backups do not count as tested, ""
-    if they do. ``foreign_objects`` are databases and roles other than Gitea's.
+    if they do, ``drill_remedy`` the command against that. ``foreign_objects`` are databases and roles other than Gitea's.
     """
 
     failing: tuple[str, ...]
@@ -76,6 +76,7 @@ class UpdatePreconditions:
     database: int
     can_snapshot: bool
     drill_overdue: str
+    drill_remedy: str = "ops restore --drill"
     foreign_objects: tuple[str, ...] = ()
 
 
@@ -112,7 +113,7 @@ def blockers(
         found += _data_blockers(updates, preconditions)
         if preconditions.drill_overdue and not request.without_drill:
             urgent = "" if request.automatic else "; if the update cannot wait for that: --without-drill"
-            found.append(f"{preconditions.drill_overdue}: ops restore --drill{urgent}")
+            found.append(f"{preconditions.drill_overdue}: {preconditions.drill_remedy}{urgent}")
     return tuple(found)
 
 
@@ -153,7 +154,7 @@ def consequences(updates: Sequence[PlannedUpdate], preconditions: UpdatePrecondi
             if each.needs_pg_upgrade
         ]
         if preconditions.drill_overdue:
-            lines.append(f"warning: {preconditions.drill_overdue} (ops restore --drill)")
+            lines.append(f"warning: {preconditions.drill_overdue} ({preconditions.drill_remedy})")
     lines.append(f"watched: for {site.update.watch_seconds} s each, before the new version is kept")
     return tuple(lines)
 

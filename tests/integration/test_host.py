@@ -26,6 +26,7 @@ from tests.support.ssh_multiplexing import end, one_connection
 
 SSH_OPTIONS = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
 DOOR = image_set.pinned()["DOOR_IMAGE"]
+PULLED_AHEAD, UNAVAILABLE = (DOOR, "mail:1.0"), "nowhere.invalid/none:1"
 STACK = {
     "gitea_compose_source": str(run_registry.REPOSITORY / "compose"),
     "gitea_environment": {"DOMAIN": "git.gitea.test"},
@@ -42,7 +43,7 @@ def machine(
 ) -> Iterator[Machine]:
     """A machine after the first run of the playbook."""
     with bare_machine(docker_client, run_context, host_image, tmp_path_factory.mktemp("host")) as bare:
-        wanted = {"docker_registry_mirrors": [mirror], "docker_images": [DOOR, "mail:1.0", "nowhere.invalid/none:1"]}
+        wanted = {"docker_registry_mirrors": [mirror], "docker_images": [UNAVAILABLE, *PULLED_AHEAD]}
         made = replace(bare, variables=VARIABLES | wanted)
         first = made.play()
         assert first.rc == 0, reasons(first)
@@ -80,10 +81,10 @@ def test_the_engine_uses_the_mirror_and_live_restore(host: Host, mirror: str) ->
     assert info["LiveRestoreEnabled"] is True
 
 
-def test_images_are_pulled_ahead_and_an_unavailable_one_does_not_stop_the_run(
-    host: Host,
-) -> None:
-    host.check_output(f"timeout 60 sh -c 'until docker image inspect {DOOR}; do sleep 0.2; done'")
+def test_images_are_pulled_ahead_and_an_unavailable_one_does_not_stop_the_run(host: Host) -> None:
+    pulled = host.run(f"timeout 60 sh -c 'until docker image inspect {shlex.join(PULLED_AHEAD)}; do sleep 0.2; done'")
+    assert pulled.rc == 0, pulled.stderr
+    assert host.run(f"docker image inspect {UNAVAILABLE}").rc == 1
 
 
 def test_a_paused_container_stops_writing_until_it_is_unpaused(host: Host) -> None:
@@ -236,6 +237,20 @@ def test_the_firewall_does_not_touch_docker_s_tables_and_is_complete_after_a_res
     host.check_output("systemctl restart gitea-suite-firewall")
     assert sorted(host.check_output("nft list tables").splitlines()) == sorted(before.splitlines())
     assert host.check_output("nft list table inet gitea_suite").count("chain ") == 2
+
+
+def test_a_firewall_without_its_rules_names_the_missing_file_and_keeps_the_table(host: Host) -> None:
+    rules, folder, aside = "/etc/gitea-suite/firewall.nft", "/etc/gitea-suite", "/root/aside"
+    # Without the folder, nft ends with 1 and says nothing.
+    host.check_output("mv %s %s", folder, aside)
+    started = host.run("systemctl restart gitea-suite-firewall")
+    invocation = host.check_output("systemctl show --property InvocationID --value gitea-suite-firewall")
+    logged = host.check_output("journalctl --output cat _SYSTEMD_INVOCATION_ID=%s", invocation)
+    chains = host.check_output("nft list table inet gitea_suite").count("chain ")
+    host.check_output("mv %s %s && systemctl restart gitea-suite-firewall", aside, folder)
+    assert started.rc != 0
+    assert any(rules in line and "No such file or directory" in line for line in logged.splitlines()), logged
+    assert chains == 2
 
 
 def test_fail2ban_guards_sshd_and_ignores_the_networks_of_operators(host: Host) -> None:

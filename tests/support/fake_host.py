@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops.backup import records
+from ops.backup import records, take
 from ops.backup.records import Drill
 from ops.config.paths import HostPaths
 from ops.errors import OpsError, RolledBack, Unavailable
@@ -233,6 +233,11 @@ class FakeHost(fakes.FakeWorld):
             self.site(), world, request=requested, confirm=lambda *_: None, paths=self.paths, compose=self.compose
         )
 
+    def back_up(self) -> Report:
+        """Take a backup one minute later."""
+        self.clock.sleep(60)
+        return take.take(self.site(), self._world(), paths=self.paths)
+
     def _world(self) -> Any:
         return self
 
@@ -273,6 +278,10 @@ class FakeHost(fakes.FakeWorld):
         if one.image == image and one.state == "running":
             return
         self.stack[service] = Running(image, since=self.clock.monotonic())
+        self._begin(service)
+
+    def _begin(self, service: str) -> None:
+        """Do what a container does when it starts."""
         if service == "nginx":
             self.maintenance = "none"
         if service == "postgres":
@@ -444,15 +453,9 @@ class FakeHost(fakes.FakeWorld):
 
     def start(self, project: str, service: str) -> None:
         self.action(f"start {service}")
-        if self.stack[service].state == "running":
-            return
-        self.stack[service].state = "running"
-        if service == "nginx":
-            self.maintenance = "none"
-        if service == "postgres":
-            self._begin_postgres()
-        if service == "gitea":
-            self._begin_gitea()
+        if self.stack[service].state != "running":
+            self.stack[service].state = "running"
+            self._begin(service)
 
     def pull(self, name: str, digest: str) -> None:
         self.action(f"pull {name}")

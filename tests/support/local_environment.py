@@ -24,6 +24,27 @@ from tests.support import fakes
 from tests.support.compose_stack import Stack, make_operator, whole_stack
 from tests.support.gitea_contract import Bench, bench_on
 
+# The fixtures: a conftest imports all of them.
+__all__ = [
+    "aws_endpoint",
+    "bench",
+    "built",
+    "docker_client",
+    "gitea_image",
+    "host_image",
+    "images_by_variable",
+    "in_memory",
+    "issuer",
+    "mailbox",
+    "mirror",
+    "operator",
+    "ops_image",
+    "postgres_image",
+    "run_context",
+    "run_id",
+    "stack",
+]
+
 
 def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

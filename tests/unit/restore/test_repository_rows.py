@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ops.errors import Degraded, OpsError
-from ops.model import Secret
 from ops.restore import repository_rows
 from ops.restore.repository_rows import GitRefs, ReleaseRow, Tag
-from ops.stack import accounts
 from tests.support.fake_restore_host import SITE, FakeRestoreHost
 
 OUTPUT = """refs/heads/main
@@ -22,12 +18,6 @@ refs/heads/\ufffd 0003  1700000003
 refs/tags/light 0004  1700000004
 refs/tags/annotated 0005 0001 1700000005
 """
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRestoreHost:
-    monkeypatch.setattr(accounts, "token", lambda site, world: nullcontext(Secret("t")))
-    return FakeRestoreHost(directory=tmp_path)
 
 
 def test_branches_and_tags_are_read_from_git() -> None:
