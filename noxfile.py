@@ -131,6 +131,7 @@ def _stage(session: nox.Session, stage: str, group: str) -> None:
 
 
 def _install(session: nox.Session, group: str) -> None:
+    session.log(f"installing the Python packages of requirements/{group}.txt: about a minute the first time")
     session.install("--require-hashes", "--quiet", "-r", f"requirements/{group}.txt")
 
 
