@@ -296,7 +296,8 @@ def failure_from(verb: str, output: str, by_hand: str) -> OpsError:
     start = output.find("Error:")
     message = output[start:].strip() if start >= 0 else output.strip()[-1500:]
     if "Error acquiring the state lock" in output:
-        held = re.search(r"ID:\s+(\S+)", output)
+        # At the start of a line: the message of S3 has a RequestID before it.
+        held = re.search(r"^\W*ID:\s+(\S+)", output, re.MULTILINE)
         unlock = f"{by_hand} force-unlock {held.group(1) if held else 'ID'}"
         return Locked(
             f"another run holds the Terraform state:\n{message}", f"wait for it; if it was killed, run {unlock}"
