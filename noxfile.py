@@ -99,6 +99,13 @@ def ops(session: nox.Session) -> None:
 
 
 @nox.session
+def terraform(session: nox.Session) -> None:
+    """Run the Terraform of ops; takes -- and Terraform's arguments, for example -- -chdir=infra providers."""
+    _install(session, "integration")
+    _run(session, "-m", "ops.world.terraform_program", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, each against a named alternative in the same run; writes reports/bench.json."""
     _choose_images(session)
@@ -146,6 +153,7 @@ def _stage(session: nox.Session, stage: str, group: str) -> None:
 
 
 def _install(session: nox.Session, group: str) -> None:
+    session.log(f"installing the Python packages of requirements/{group}.txt: about a minute the first time")
     session.install("--require-hashes", "--quiet", "-r", f"requirements/{group}.txt")
 
 

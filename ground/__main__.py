@@ -18,6 +18,7 @@ from ground import aws, host, image_set, prerequisites, run_registry, set_choice
 from ground.directions import directions
 from ground.environment import Environment, running
 from ground.image_set import OPS_BASE
+from ground.outline import Outline
 from ops import report
 from ops.config import load
 from ops.errors import OpsError, Refused, Unavailable
@@ -26,6 +27,7 @@ from ops.images import ops_image
 from ops.images.pins import resolve
 from ops.secrets.store import secret_name
 from ops.world import World, evidence
+from ops.world.clock import Clock
 from ops.world.process import Processes, interrupt_code, signals_unwind
 
 _LOCAL = run_registry.REPOSITORY / "sites/local.toml"
@@ -47,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def up(_: argparse.Namespace) -> int:
     """Deploy the local site, leave it running, and print how to reach it, with the administrator's password."""
-    return _with_environment(_LOCAL, keep=True, prints_password=True, releases=False, then=lambda _: 0)
+    outline = Outline(_tell, Clock())
+    outline.begin()
+    return _with_environment(_LOCAL, keep=True, outline=outline, releases=False, then=lambda _: 0)
 
 
 def down(_: argparse.Namespace) -> int:
@@ -114,23 +118,29 @@ def _with_environment(
     *,
     keep: bool,
     then: Callable[[Environment], int],
-    prints_password: bool = False,
+    outline: Outline | None = None,
     releases: bool = True,
 ) -> int:
+    """Deploy the site into a test environment of its own. With ``outline`` a person follows: the password is printed, too."""
     deployed: list[bool] = []
-    with running(template, _tell, keep=lambda: keep and bool(deployed), releases=releases) as environment:
+    with running(
+        template, _tell, keep=lambda: keep and bool(deployed), outline=outline, releases=releases
+    ) as environment:
         images = environment.images
         digests = image_set.digests(environment.run_context.client, images)
         evidence.note(image_set=images.name, reason=images.reason, images=digests)
         os.environ.update(aws.CREDENTIALS, OPS_BASE_IMAGE=images.local(OPS_BASE))
-        code = _deploy(environment.site_file)
+        with (outline or Outline.silent()).part("site"):
+            code = _deploy(environment.site_file)
         if code:
             return code
         _note_site(template, World(load.load(environment.site_file), _tell))
         deployed.append(True)
         code = then(environment)
         if keep:
-            _tell(_directions(environment, prints_password=prints_password))
+            if outline:
+                outline.end()
+            _tell(_directions(environment, prints_password=outline is not None))
         return code
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,12 +68,20 @@ def configured_mirror() -> str | None:
     if named := os.environ.get("GROUND_DEBIAN_MIRROR"):
         return named
     files = [_APT / "sources.list", *sorted((_APT / "sources.list.d").glob("*"))]
-    for text in (file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()):
-        for address in re.findall(
-            r"^(?:URIs:|deb(?: \[[^]]*\])?)\s+(https?://\S+/debian/?)(?:\s|$)", text, re.MULTILINE
-        ):
-            return str(address)
-    return None
+    texts = (file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
+    addresses = (address for text in texts for address in _addresses(text))
+    return next((address for address in addresses if re.search(r"/debian/?$", address)), None)
+
+
+def _addresses(sources: str) -> Iterator[str]:
+    """The addresses in a file of apt's sources; those of a list of mirrors, as in Debian's images for clouds."""
+    for line in re.findall(r"^(?:URIs:|deb(?: \[[^]]*\])?)\s+(.+)$", sources, re.MULTILINE):
+        for address in line.split():
+            if address.startswith("mirror+file:"):
+                mirrors = Path(address.removeprefix("mirror+file:").replace("//", "", 1))
+                yield from mirrors.read_text(encoding="utf-8").split() if mirrors.is_file() else ()
+            elif address.startswith("http"):
+                yield address
 
 
 def debian_mirror() -> str:

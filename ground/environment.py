@@ -17,6 +17,7 @@ from ground import acme, aws, disk_space, host, image_set, instance_watcher, mai
 from ground.acme import Acme
 from ground.container import RunContext
 from ground.image_set import ImageSet
+from ground.outline import Outline
 from ops.config import load
 
 Tell = Callable[[str], None]
@@ -34,32 +35,43 @@ class Environment:
     inbox: str
 
 
-def prepare(tell: Tell, only: tuple[str, ...] = (), *, releases: bool = True) -> tuple[docker.DockerClient, ImageSet]:
+def prepare(
+    tell: Tell, only: tuple[str, ...] = (), *, releases: bool = True, outline: Outline | None = None
+) -> tuple[docker.DockerClient, ImageSet]:
     """Provide engine, tools, disk space and images; raises Refused or Unavailable with the missing ones.
 
     ``only`` and ``releases`` are those of ``image_set.build``.
     """
+    parts = outline or Outline.silent()
     disk_space.require_space(tell)
-    client = prerequisites.ensure(run_registry.CACHE, tell, bases=image_set.makes_bases())
-    return client, image_set.build(client, run_registry.CACHE, tell, only, releases=releases)
+    with parts.part("prerequisites"):
+        client = prerequisites.ensure(run_registry.CACHE, tell, bases=image_set.makes_bases())
+    with parts.part("images"):
+        return client, image_set.build(client, run_registry.CACHE, tell, only, releases=releases)
 
 
 @contextmanager
 def running(
-    template: Path, tell: Tell, *, keep: Callable[[], bool] = lambda: False, releases: bool = True
+    template: Path,
+    tell: Tell,
+    *,
+    keep: Callable[[], bool] = lambda: False,
+    releases: bool = True,
+    outline: Outline | None = None,
 ) -> Iterator[Environment]:
     """Start the test environment for the length of the block, then remove it, also when its start fails half-way.
 
     ``keep`` is called at the end: True leaves everything running until `./noxw -s down`. ``releases`` is False for a site
-    without updates: it has the pinned releases alone.
+    without updates: it has the pinned releases alone. ``outline`` tells the parts.
     """
-    client, built = prepare(tell, releases=releases)
+    client, built = prepare(tell, releases=releases, outline=outline)
     run_context, folder, lock = run_registry.new_run(client, tell)
     with ExitStack() as undo:
         undo.callback(lock.close)
         undo.callback(lambda: run_registry.keep(folder) if keep() else _remove(client, run_context.run, tell))
         tell(f"starting the test environment {run_context.run} ({built.name} images)")
-        environment = _start(run_context, folder, built, template, tell)
+        with (outline or Outline.silent()).part("environment"):
+            environment = _start(run_context, folder, built, template, tell)
         undo.enter_context(_follow_instance(environment, tell))
         yield environment
 

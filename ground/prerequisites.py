@@ -1,4 +1,4 @@
-"""The prerequisites on this machine: Docker Engine, Compose, Terraform and a few programs. Installs missing ones with apt."""
+"""The prerequisites on this machine: Docker Engine, Compose and a few programs. Installs missing ones with apt."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ground import packages, sudo
 from ground.base_images import configured_mirror, debian_mirror
 from ground.packages import Machine, Missing
 from ops.errors import Refused, Unavailable
+from ops.world import terraform_program
 
 Tell = Callable[[str], None]
 
@@ -27,7 +28,6 @@ class _Denied(Refused):
     """The engine runs, but this user has no access to its socket."""
 
 
-_TERRAFORM_HINT = "install Terraform 1.11 or newer: https://developer.hashicorp.com/terraform/install"
 _PLUGIN = Path("/usr/local/lib/docker/cli-plugins/docker-compose")
 _COMPOSE_HINT = f"install Docker Compose 2 at {_PLUGIN}: https://docs.docker.com/compose/install/linux/"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -43,8 +43,11 @@ def ensure(state: Path, tell: Tell, *, bases: bool = False) -> docker.DockerClie
 
     Installing needs root or sudo; each step is reported through ``tell``. ``bases`` says whether this machine makes Debian
     base images. ``state`` is the folder for the log of an engine started without systemd. Raises Refused, before anything
-    is installed, with all missing prerequisites and the exact command for them.
+    is installed, with all missing prerequisites and the exact command for them; or the error of a missing Terraform, which
+    Python's packages bring.
     """
+    # Raises an error of its own when there is none.
+    terraform_program.command()
     client = _engine()
     machine = _machine(engine_answers=client is not None)
     missing = packages.missing_packages(machine, bases=bases)
@@ -87,23 +90,14 @@ def _available() -> dict[str, str]:
 
 def _require_installable(missing: Missing) -> None:
     """Raise Refused with all missing prerequisites that cannot be installed here."""
-    terraform = [] if shutil.which("terraform") else ["Terraform"]
     obstacle = _obstacle() if missing.names else ""
     if obstacle:
         on = "" if shutil.which("apt-get") else " on Debian or Ubuntu"
         hints = [f"run as root{on}: {missing.command}"] if missing.command else []
         hints += [_COMPOSE_HINT] if missing.compose_by_hand else []
-        hints += [_TERRAFORM_HINT] if terraform else []
-        names = ", ".join([*missing.names, *terraform])
         raise Refused(
-            f"missing prerequisites: {names}; installing them {obstacle}",
+            f"missing prerequisites: {', '.join(missing.names)}; installing them {obstacle}",
             "; then ".join(hints),
-            left_as="nothing was installed",
-        )
-    if terraform:
-        raise Refused(
-            "terraform is not installed, and the distribution does not package it",
-            _TERRAFORM_HINT,
             left_as="nothing was installed",
         )
 

@@ -1,4 +1,4 @@
-"""Write docs/reference/environment.md from the rules: ``python -m ops.cli.environment_reference``."""
+"""Write docs/reference/environment.md from the two tables: ``python -m ops.cli.environment_reference``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,25 @@ import os
 import textwrap
 
 from ops.world.environment import LOCALE, RULES
+from ops.world.variables import VARIABLES
 
-_HEAD = """# The environment of programs that `ops` runs
+_HEAD = """# The environment
 
-Generated from `ops/world/environment.py` by `python -m ops.cli.environment_reference`. Do not edit.
+Generated from `ops/world/variables.py` and `ops/world/environment.py` by
+`python -m ops.cli.environment_reference`. Do not edit.
+
+## The variables that the suite reads
+
+All are optional: the two commands of the [README](../../README.md#quick-start) need none of them.
+
+"""
+_BY_SUITE = """
+The suite sets these for its own processes:
+
+"""
+_PROGRAMS = """
+## The environment of programs that `ops` runs
+
 """
 _ABOUT = (
     "Terraform, Ansible, Docker Compose, restic, git, ssh and every other program that `ops` runs get the variables below from "
@@ -17,32 +32,21 @@ _ABOUT = (
     "that `ops` sets for the program. The first row that matches decides; `*` matches any text. A stage of the gate is not "
     "such a program: it is the suite's own Python, with the caller's environment."
 )
-_TESTS = """
-## The images of the test environment
-
-`IMAGE_SET` is `auto`, `hermetic` or `upstream`. With `auto`, the default, a run asks a registry once:
-if it has a manifest of every image, the run uses upstream's images, and otherwise the hermetic
-ones, and prints the reason. The other two force a set.
-
-`GROUND_REGISTRY` is the address of the registry to ask and to pull from, instead of Docker Hub.
-
-`IMAGE_SET_FOUND` is set by the first process of a run for the others: the set, the reason and the
-digests.
-
-## The number of drawn site files
-
-`tests/integration/test_drawn_sites.py` draws 200 site files and gives each accepted one to Terraform,
-Ansible, Compose and nginx. `DRAWN_SITES` sets another number; each night the gate draws 5,000.
-"""
 
 
 def markdown() -> str:
-    """Return the table of all rules."""
-    rows = "".join(
+    """Return the tables of the variables that the suite reads, and of those that programs get."""
+    rules = "".join(
         f"| {', '.join(f'`{name}`' for name in rule.names)} | {'kept' if rule.kept else 'dropped'} | {rule.reason} |\n"
         for rule in RULES
     )
-    return f"{_HEAD}\n{textwrap.fill(_ABOUT, 100)}\n\n| variable | | reason |\n|---|---|---|\n{rows}{_TESTS}"
+    programs = f"{_PROGRAMS}{textwrap.fill(_ABOUT, 100)}\n\n| variable | | reason |\n|---|---|---|\n{rules}"
+    return f"{_HEAD}{_own(by_suite=False)}{_BY_SUITE}{_own(by_suite=True)}{programs}"
+
+
+def _own(*, by_suite: bool) -> str:
+    rows = (f"| `{each.name}` | {each.meaning} |\n" for each in VARIABLES if each.by_suite is by_suite)
+    return f"| variable | meaning |\n|---|---|\n{''.join(rows)}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from ops.errors import Locked, OpsError, Unavailable
 from ops.model import Change
 from ops.world.process import Finished, Processes
 from ops.world.terraform_mirror import cli_configuration, discover
+from ops.world.terraform_program import command
 
 Tell = Callable[[str], None]
 _SHORT = 80
@@ -154,15 +156,20 @@ class Terraform:
             self._tell(f"terraform: {address}: keeping the resource that an interrupted run created")
 
     def _output(self, *arguments: str) -> str:
-        argv = ["terraform", *arguments]
+        argv = [*command(), *arguments]
         return self._processes.output(argv, directory=self._root, environment=self.environment).output
 
     def _run(self, arguments: list[str], success: tuple[int, ...] = (0,)) -> Finished:
-        argv = ["terraform", *arguments]
+        argv = [*command(), *arguments]
         finished = self._processes.run(argv, directory=self._root, environment=self.environment, tell=self._hear)
         if finished.code not in success:
-            raise failure_from(arguments[0], finished.output)
+            raise failure_from(arguments[0], finished.output, self._by_hand())
         return finished
+
+    def _by_hand(self) -> str:
+        """The command of a person who runs Terraform on this root."""
+        data = shlex.quote(self.environment["TF_DATA_DIR"])
+        return f"TF_DATA_DIR={data} ./noxw -s terraform -- -chdir={shlex.quote(str(self._root))}"
 
     def _hear(self, line: str) -> None:
         if _WORTH_TELLING.match(line):
@@ -281,13 +288,17 @@ def _address(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
     return f"{module}{resource['type']}.{resource['name']}{key}"
 
 
-def failure_from(verb: str, output: str) -> OpsError:
-    """Return the error in Terraform's output, with its own message: Locked, Unavailable or a plain OpsError."""
+def failure_from(verb: str, output: str, by_hand: str) -> OpsError:
+    """Return the error in Terraform's output, with its own message: Locked, Unavailable or a plain OpsError.
+
+    ``by_hand`` is the command that runs Terraform on the same root, for the hint of a lock that a killed run left.
+    """
     start = output.find("Error:")
     message = output[start:].strip() if start >= 0 else output.strip()[-1500:]
     if "Error acquiring the state lock" in output:
-        held = re.search(r"ID:\s+(\S+)", output)
-        unlock = f"terraform -chdir=infra force-unlock {held.group(1) if held else 'ID'}"
+        # At the start of a line: the message of S3 has a RequestID before it.
+        held = re.search(r"^\W*ID:\s+(\S+)", output, re.MULTILINE)
+        unlock = f"{by_hand} force-unlock {held.group(1) if held else 'ID'}"
         return Locked(
             f"another run holds the Terraform state:\n{message}", f"wait for it; if it was killed, run {unlock}"
         )

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from ops.errors import OpsError
+from ops.world import terraform_program
 from ops.world.environment import environment_for
 
 _PACKAGES = (
@@ -30,7 +32,6 @@ _PROGRAMS: Mapping[str, Sequence[str]] = {
     "docker": ("docker", "--version"),
     "docker-compose": ("docker", "compose", "version", "--short"),
     "git": ("git", "--version"),
-    "terraform": ("terraform", "version"),
 }
 # Otherwise Terraform asks its maker for newer versions.
 _QUIET = {"CHECKPOINT_DISABLE": "1"}
@@ -39,6 +40,7 @@ _QUIET = {"CHECKPOINT_DISABLE": "1"}
 def versions() -> dict[str, str]:
     """Return the installed tools, name to version."""
     found = {name: _package(name) for name in _PACKAGES} | {name: _program(argv) for name, argv in _PROGRAMS.items()}
+    found["terraform"] = _terraform()
     return {"python": platform.python_version()} | {name: number for name, number in found.items() if number}
 
 
@@ -46,6 +48,13 @@ def _package(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
+        return ""
+
+
+def _terraform() -> str:
+    try:
+        return _program([*terraform_program.command(), "version"])
+    except OpsError:
         return ""
 
 

@@ -98,10 +98,7 @@ class _User:
             program.write_text(f'#!/bin/sh\necho "{name} $*" >>{self._calls}\n{doing}\nexit {code}\n')
             program.chmod(0o755)
 
-    def lacks(self, name: str) -> None:
-        (self._programs / name).unlink()
-
-    def ensure(self, release: str) -> list[str]:
+    def ensure(self, release: str, **variables: str) -> list[str]:
         """Return the exit code, the message and the hint."""
         done = subprocess.run(
             [sys.executable, "-c", _ENSURE, *release.split(), str(self.folder)],
@@ -109,7 +106,8 @@ class _User:
                 "PATH": str(self._programs),
                 "DOCKER_HOST": f"unix://{self.folder}/nothing.sock",
                 "PYTHONPATH": str(run_registry.REPOSITORY),
-            },
+            }
+            | variables,
             capture_output=True,
             text=True,
             check=False,
@@ -127,12 +125,12 @@ class _User:
 
 @pytest.fixture
 def user() -> Iterator[_User]:
-    """A user with the programs of a new machine and Terraform."""
+    """A user with the programs of a new machine."""
     # Not in the test's own folder, which other users cannot read.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         with_little = _User(Path(folder))
-        with_little.has("git", "ssh", "terraform", "apt-get")
+        with_little.has("git", "ssh", "apt-get")
         yield with_little
 
 
@@ -167,22 +165,11 @@ def test_without_permission_for_sudo_nothing_is_changed(user: _User) -> None:
     assert user.ran == []
 
 
-def test_a_missing_terraform_is_listed_with_the_other_missing_programs(user: _User) -> None:
-    user.lacks("terraform")
-    code, message, hint = user.ensure("ubuntu 24.04")
-    assert code == "4"
-    assert "Docker Engine" in message
-    assert "Terraform" in message
-    assert hint.startswith(f"run as root: {_APT_GET} {_ENGINE}")
-    assert "then install Terraform 1.11 or newer: https://" in hint
-
-
-def test_a_missing_terraform_is_reported_before_docker_is_installed(user: _User) -> None:
+def test_an_ops_terraform_that_is_no_program_is_reported_before_docker_is_installed(user: _User) -> None:
     user.has("sudo")
-    user.lacks("terraform")
-    code, message, hint = user.ensure("debian 13")
-    assert (code, message) == ("4", "terraform is not installed, and the distribution does not package it")
-    assert hint.startswith("install Terraform 1.11 or newer: https://")
+    code, message, hint = user.ensure("debian 13", OPS_TERRAFORM="/nothing/terraform")
+    assert (code, message) == ("2", "OPS_TERRAFORM=/nothing/terraform is not a program")
+    assert hint.startswith("set OPS_TERRAFORM to the path of Terraform 1.11 or newer")
     assert user.ran == []
 
 

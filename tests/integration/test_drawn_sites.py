@@ -28,6 +28,7 @@ from ops.world.ansible import environment
 from ops.world.ansible_variables import as_data
 from ops.world.environment import environment_for
 from ops.world.terraform_mirror import cli_configuration, discover
+from ops.world.terraform_program import command
 from tests.support.compose_stack import self_signed_certificate
 from tests.support.drawn_sites import ROOT, drawn, read_settings, wanted
 
@@ -144,8 +145,8 @@ def test_terraform_s_rules_accept_each_site(sites: list[Site], tmp_path: Path, r
     given = "\n".join(f"  {name} = each.value.{name}" for name in values["0"])
     module = f'module "site" {{\n  source = "./rules"\n  for_each = jsondecode(file("sites.json"))\n{given}\n}}\n'
     (tmp_path / "main.tf").write_text(module)
-    _ran("terraform", "init", "-input=false", folder=tmp_path)
-    assert "No changes" in _ran("terraform", "plan", "-input=false", "-no-color", folder=tmp_path)
+    _ran(*command(), "init", "-input=false", folder=tmp_path)
+    assert "No changes" in _ran(*command(), "plan", "-input=false", "-no-color", folder=tmp_path)
     record_property("site files that Terraform's rules accepted", len(sites))
 
 
@@ -154,7 +155,7 @@ def test_terraform_refuses_a_site_that_breaks_a_rule(sites: list[Site], tmp_path
     shutil.copy(ROOT / "infra/variables.tf", tmp_path)
     (tmp_path / "terraform.tfvars.json").write_text(json.dumps(broken))
     with pytest.raises(AssertionError, match="git_ssh_port: give a port"):
-        _ran("terraform", "plan", "-input=false", "-no-color", folder=tmp_path)
+        _ran(*command(), "plan", "-input=false", "-no-color", folder=tmp_path)
 
 
 def test_terraform_plans_a_sample_on_a_mocked_provider(
@@ -172,9 +173,9 @@ def test_terraform_plans_a_sample_on_a_mocked_provider(
     if mirror := discover():
         (tmp_path / "terraform.rc").write_text(cli_configuration(mirror))
         own["TF_CLI_CONFIG_FILE"] = str(tmp_path / "terraform.rc")
-    _ran("terraform", "init", "-backend=false", "-input=false", folder=infra, own=own)
-    _ran("terraform", "validate", folder=infra, own=own)
-    out = _ran("terraform", "test", "-no-color", "-filter=tests/drawn.tftest.hcl", folder=infra, own=own)
+    _ran(*command(), "init", "-backend=false", "-input=false", folder=infra, own=own)
+    _ran(*command(), "validate", folder=infra, own=own)
+    out = _ran(*command(), "test", "-no-color", "-filter=tests/drawn.tftest.hcl", folder=infra, own=own)
     assert f"{len(chosen)} passed, 0 failed" in out
     record_property("site files that Terraform planned", len(chosen))
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -261,9 +265,25 @@ def test_a_locked_state_exits_8_and_names_the_holder(cloud: Cloud, applied: Outp
     try:
         with pytest.raises(Locked, match="someone@elsewhere") as caught:
             cloud.terraform().apply(cloud.variables(), "-lock-timeout=1s")
+        assert caught.value.exit_code == 8
+        _unlock_by(caught.value.hint, cloud)
+        assert cloud.client("s3").list_objects_v2(Bucket=place["Bucket"], Prefix=place["Key"])["KeyCount"] == 0
     finally:
         cloud.client("s3").delete_object(**place)
-    assert caught.value.exit_code == 8
+
+
+def _unlock_by(hint: str, cloud: Cloud) -> None:
+    """Run the command of the hint as the session `terraform` of noxw does, and agree when it asks."""
+    variable, *run = shlex.split(hint.partition("if it was killed, run ")[2])
+    assert run[:4] == ["./noxw", "-s", "terraform", "--"]
+    name, _, value = variable.partition("=")
+    argv = [sys.executable, "-m", "ops.world.terraform_program", *run[4:]]
+    environment = {**os.environ, **cloud.terraform().environment, name: value}
+    done = subprocess.run(
+        argv, cwd=run_registry.REPOSITORY, env=environment, input="yes\n", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "successfully unlocked" in done.stdout
 
 
 def test_an_unreachable_endpoint_is_reported_within_a_minute(cloud: Cloud, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from ground import run_registry
 from ops.world.terraform_mirror import cli_configuration, discover
+from ops.world.terraform_program import command
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _terraform(infra: Path, *arguments: str, **variables: str) -> subprocess.Com
         configuration = infra.parent / "terraform.rc"
         configuration.write_text(cli_configuration(mirror))
         environment["TF_CLI_CONFIG_FILE"] = str(configuration)
-    argv = ["terraform", *arguments, "-no-color"]
+    argv = [*command(), *arguments, "-no-color"]
     return subprocess.run(argv, cwd=infra, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -14,15 +14,13 @@ import pytest
 
 from ground import prerequisites
 from ops.world.terraform_mirror import cli_configuration, discover
+from ops.world.terraform_program import command
 from tests.support import png
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
 PROGRAMS = Path(sys.executable).parent
-_INSTALL = {
-    "git": "apt-get install git",
-    "terraform": "install Terraform 1.11 or newer; no distribution packages it",
-}
+_INSTALL = {"git": "apt-get install git"}
 
 
 def _files(*patterns: str) -> list[str]:
@@ -129,7 +127,7 @@ def test_zizmor_finds_nothing_in_the_workflows() -> None:
 
 
 def test_terraform_would_format_nothing_differently() -> None:
-    _clean("terraform", "fmt", "-check", "-recursive", "-diff", "infra")
+    _clean(*command(), "fmt", "-check", "-recursive", "-diff", "infra")
 
 
 @pytest.mark.parametrize("root", ["infra", "infra/bootstrap"])
@@ -140,7 +138,7 @@ def test_terraform_finds_the_configuration_valid(root: str, tmp_path: Path) -> N
         configuration.write_text(cli_configuration(mirror))
         environment["TF_CLI_CONFIG_FILE"] = str(configuration)
     _clean(
-        "terraform",
+        *command(),
         f"-chdir={root}",
         "init",
         "-backend=false",
@@ -149,7 +147,7 @@ def test_terraform_finds_the_configuration_valid(root: str, tmp_path: Path) -> N
         "-no-color",
         **environment,
     )
-    _clean("terraform", f"-chdir={root}", "validate", "-no-color", **environment)
+    _clean(*command(), f"-chdir={root}", "validate", "-no-color", **environment)
 
 
 def test_compose_accepts_the_stack_with_all_variables_set() -> None:

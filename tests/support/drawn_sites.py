@@ -19,7 +19,8 @@ from ops.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 # The number of site files that tests/integration/test_drawn_sites.py draws; .gitea/workflows/gate.yaml sets it at night.
-VARIABLE, USUAL = "DRAWN_SITES", 200
+VARIABLE = "DRAWN_SITES"
+USUAL = 200
 _LETTERS, _DIGITS = "abcdefghijklmnopqrstuvwxyz", "0123456789"
 _REGIONS = ("eu-central-1", "us-east-1", "ap-southeast-2", "us-gov-west-1", "cn-north-1")
 

@@ -17,6 +17,7 @@ from ops.config.workspace import Workspace
 from ops.deploy import infrastructure
 from ops.world import World
 from ops.world.terraform import Terraform
+from ops.world.terraform_program import command
 from tests.support import fakes
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJX6cQ0N0gDkDn5iBpJFYKYxNlwM4n0c8mUAW4dEBlvL test"
@@ -49,7 +50,7 @@ class Cloud:
         return document
 
     def show(self, plan: Path) -> dict[str, Any]:
-        argv = ["terraform", "show", "-json", str(plan)]
+        argv = [*command(), "show", "-json", str(plan)]
         environment = os.environ | self.terraform().environment
         done = subprocess.run(
             argv, cwd=run_registry.REPOSITORY / "infra", env=environment, stdout=subprocess.PIPE, check=True

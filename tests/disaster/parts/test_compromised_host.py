@@ -45,6 +45,7 @@ from ops.images.ops_image import OpsImage
 from ops.world import World
 from ops.world.restic import Damaged
 from ops.world.terraform_mirror import cli_configuration, discover
+from ops.world.terraform_program import command
 from tests.support import fakes, misbehaving
 from tests.support.bucket_attacks import ATTACKS, BUCKET, KEYS, LOCK, WHOLE, permitted
 from tests.support.misbehaving import Fault, FaultyProxy
@@ -87,7 +88,7 @@ def policy(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> str:
         environment["TF_CLI_CONFIG_FILE"] = str(root / "terraform.rc")
     for step in (["init"], ["apply", "-auto-approve", "-target=aws_iam_role_policy.host"]):
         done = subprocess.run(
-            ["terraform", *step, "-no-color", "-input=false"],
+            [*command(), *step, "-no-color", "-input=false"],
             cwd=root, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ from ops.deploy import destroy, infrastructure
 from ops.deploy.destroy import DestroyRequest
 from ops.errors import Refused
 from ops.model import Outputs
+from ops.world.terraform_program import command
 from tests.support.bare_machine import Machine, bare_machine, reasons
 from tests.support.site_in_aws import KEY, Cloud, cloud_at
 
@@ -47,7 +48,7 @@ def _interrupt_apply(cloud: Cloud) -> None:
     # for slower resources. Not the instance: an interrupted provider does not record an instance that it is creating.
     targets = ["-target=aws_ebs_volume.data", "-target=aws_network_interface.host"]
     given = [f"-var-file={cloud.variables()}", "-var=ipv6=false", *targets]
-    argv = ["terraform", "apply", "-input=false", "-no-color", "-auto-approve", *given]
+    argv = [*command(), "apply", "-input=false", "-no-color", "-auto-approve", *given]
     environment = os.environ | terraform.environment
     with subprocess.Popen(
         argv,

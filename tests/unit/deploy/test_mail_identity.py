@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_a_deployment_records_a_new_identity_before_it_exists_and_forgets_one_th
     assert list(world.aws.stored) == [ZONE_S]
     mail_identity.forget(_site(), world, BUCKET, terraform, OF_THE_IDENTITY)
     assert world.aws.stored == {}
-    assert empty.ran[-1] == ["terraform", "state", "rm", "-lock-timeout=20s", *OF_THE_IDENTITY]
+    assert empty.ran[-1] == [sys.executable, "state", "rm", "-lock-timeout=20s", *OF_THE_IDENTITY]
 
 
 def test_a_dry_run_shows_no_deletion_of_what_leaves_the_state() -> None:
