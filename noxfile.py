@@ -102,7 +102,7 @@ def ops(session: nox.Session) -> None:
 def terraform(session: nox.Session) -> None:
     """Run the Terraform of ops; takes -- and Terraform's arguments, for example -- -chdir=infra providers."""
     _install(session, "integration")
-    _run(session, "-m", "ops.world.terraform_program", *session.posargs)
+    _run(session, "-m", "ops.cli.terraform", *session.posargs)
 
 
 @nox.session

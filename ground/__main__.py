@@ -27,7 +27,6 @@ from ops.images import ops_image
 from ops.images.pins import resolve
 from ops.secrets.store import secret_name
 from ops.world import World, evidence
-from ops.world.clock import Clock
 from ops.world.process import Processes, interrupt_code, signals_unwind
 
 _LOCAL = run_registry.REPOSITORY / "sites/local.toml"
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def up(_: argparse.Namespace) -> int:
     """Deploy the local site, leave it running, and print how to reach it, with the administrator's password."""
-    outline = Outline(_tell, Clock())
+    outline = Outline(_tell)
     outline.begin()
     return _with_environment(_LOCAL, keep=True, outline=outline, releases=False, then=lambda _: 0)
 

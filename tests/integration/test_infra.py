@@ -277,7 +277,7 @@ def _unlock_by(hint: str, cloud: Cloud) -> None:
     variable, *run = shlex.split(hint.partition("if it was killed, run ")[2])
     assert run[:4] == ["./noxw", "-s", "terraform", "--"]
     name, _, value = variable.partition("=")
-    argv = [sys.executable, "-m", "ops.world.terraform_program", *run[4:]]
+    argv = [sys.executable, "-m", "ops.cli.terraform", *run[4:]]
     environment = {**os.environ, **cloud.terraform().environment, name: value}
     done = subprocess.run(
         argv, cwd=run_registry.REPOSITORY, env=environment, input="yes\n", capture_output=True, text=True, check=False

@@ -22,6 +22,9 @@ class Session:
     def install(self, *arguments: str) -> None:
         """Install nothing."""
 
+    def log(self, *arguments: str) -> None:
+        """Print nothing."""
+
 
 @pytest.fixture(autouse=True)
 def _no_choice(monkeypatch: pytest.MonkeyPatch) -> None:

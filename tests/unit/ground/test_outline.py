@@ -20,7 +20,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def outline(lines: list[str], clock: FakeClock) -> Outline:
-    return Outline(lines.append, clock)
+    return Outline(lines.append, clock.monotonic)
 
 
 def test_the_start_lists_every_part_with_its_time_and_the_sum(outline: Outline, lines: list[str]) -> None:
