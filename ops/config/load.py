@@ -86,6 +86,8 @@ def _build(schema: Any, table: Mapping[str, Any], prefix: str, problems: list[st
     for name, item in fields.items():
         if dataclasses.is_dataclass(types[name]):
             values[name] = _section(types[name], table.get(name, {}), prefix + name, problems)
+        elif "read" in item.metadata:
+            values[name] = item.metadata["read"](table.get(name, {}), prefix + name, problems)
         elif name in table:
             values[name] = _value(table[name], types[name], item, prefix + name, problems)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
