@@ -24,6 +24,7 @@ from ops.cli.commands import (
     run_restore,
     run_rollback,
     run_secrets,
+    run_settings,
     run_site,
     run_update,
 )
@@ -48,7 +49,12 @@ _SECRETS = {
     "apply": "apply the current secrets to the running services",
     "rotate": "give a secret a new value and apply it on the host",
     "rotate-smtp": "make a new access key for SMTP and apply it on the host",
-    "set": "set a secret to a lost site's value, read from standard input",
+    "set": "set a secret to a lost site's value, or setting-NAME to that of a setting, read from standard input",
+}
+_SETTINGS = {
+    "apply": "give Gitea the settings of the site file; it is restarted, tested, and goes back if it does not work with them",
+    "check": "compare Gitea's app.ini with the site file (exit code 3 if they differ)",
+    "resume": "undo an interrupted change of settings",
 }
 _ACCOUNTS = {"ensure-admin": "make sure that the administrator exists and can sign in"}
 
@@ -116,6 +122,9 @@ def parser() -> argparse.ArgumentParser:
     _restore_parser(verbs)
     _update_parser(verbs)
     _secrets_parser(verbs)
+    settings = _verb(verbs, "settings", "apply and check [gitea.settings] of the site file (on the host)", run_settings)
+    _choice(settings, _SETTINGS)
+    settings.add_argument("--dry-run", action="store_true", help="apply: print what would change; change nothing")
     _choice(
         _verb(verbs, "accounts", "create the administrator or reset the password (on the host)", run_accounts),
         _ACCOUNTS,
