@@ -32,9 +32,8 @@ if [ -f "$ini" ] && [ -f "$record" ]; then
                 dropped = 0
             }
             text ~ /^\[/ {
-                section = text
-                sub(/^\[/, "", section)
-                sub(/\][^\]]*$/, "", section)
+                match(text, /^\[.*\]/)
+                section = substr(text, 2, RLENGTH - 2)
                 print
                 next
             }
