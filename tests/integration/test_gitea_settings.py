@@ -185,9 +185,9 @@ class Site:
         )  # fmt: skip
 
     def apply(self, wanted: Mapping[str, Any], title: str = "Gitea under test") -> Report:
-        document = fakes.site_document(update={"watch_seconds": 10, "healthy_minutes": 2})
-        gitea = {**document["gitea"], "title": title, "upload_limit_mib": UPLOAD_LIMIT_MIB, "settings": wanted}
-        site = fakes.site_from(document | {"gitea": gitea})
+        site = fakes.site_with_settings(wanted, title=title, upload_limit_mib=UPLOAD_LIMIT_MIB)
+        # One look instead of a minute's.
+        site = replace(site, update=replace(site.update, watch_seconds=0, healthy_minutes=2))
         return change_settings.apply(site, self.world, paths=self.paths, compose=self.compose)
 
     def ini(self) -> dict[tuple[str, str], str]:
@@ -238,98 +238,81 @@ def site(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPa
             run("docker", "rmi", "--no-prune", f"{stack.project}/{tag}", check=False)
 
 
-@pytest.fixture
-def fresh(site: Site) -> Site:
-    """The site without settings of its own."""
-    site.apply({})
-    site.progress.clear()
-    return site
-
-
-def test_every_kind_of_value_reaches_app_ini_and_leaves_it_again(fresh: Site) -> None:
-    database = fresh.started("postgres")
-    done = fresh.apply({"ui.odd-1_x": ODD, **SIGNED_IN})
+def test_every_kind_of_value_reaches_app_ini_and_leaves_it_again(site: Site) -> None:
+    database = site.started("postgres")
+    done = site.apply({"ui.odd-1_x": ODD, **SIGNED_IN})
     assert (done.changed, len(done.facts["changed"])) == (True, len(ODD) + 1)
-    found = fresh.ini()
+    found = site.ini()
     texts = {"NUMBER": "7", "TRUTH": "false", "LIST": "one,two"}
     assert {key: found["ui.odd-1_x", key] for key in ODD} == {**ODD, **texts}
     assert found["service", "REQUIRE_SIGNIN_VIEW"] == "true"
-    # Defaults of compose.yaml, and what Gitea itself has made.
+    # Defaults of compose.yaml.
     assert (found["service", "DISABLE_REGISTRATION"], found["server", "PROTOCOL"]) == ("true", "http")
-    assert fresh.apply({"ui.odd-1_x": ODD, **SIGNED_IN}).changed is False
-    fresh.apply({"ui.odd-1_x": {"NUMBER": 8}, "service": {"DISABLE_REGISTRATION": False}}, title="'Another' title")
-    left = fresh.ini()
+    given_values = {
+        decoded(name): value for name, value in gitea_settings.environment(site.world, site.stack.project).items()
+    }
+    assert app_ini.kept(given_values["ui.odd-1_x", "LINES", False]) == ODD["LINES"]
+    assert site.apply({"ui.odd-1_x": ODD, **SIGNED_IN}).changed is False
+    site.apply({"ui.odd-1_x": {"NUMBER": 8}, "service": {"DISABLE_REGISTRATION": False}}, title="An 'other' title")
+    left = site.ini()
     assert {each: value for each, value in left.items() if each[0] == "ui.odd-1_x"} == {("ui.odd-1_x", "NUMBER"): "8"}
     assert ("service", "REQUIRE_SIGNIN_VIEW") not in left
-    assert (left["service", "DISABLE_REGISTRATION"], left["DEFAULT", "APP_NAME"]) == ("false", "'Another' title")
-    fresh.apply({})
+    assert (left["service", "DISABLE_REGISTRATION"], left["DEFAULT", "APP_NAME"]) == ("false", "An 'other' title")
+    site.apply({})
     # compose.yaml's own value is back.
-    assert fresh.ini()["service", "DISABLE_REGISTRATION"] == "true"
-    assert fresh.started("postgres") == database
-    kept = (fresh.paths.live / gitea_settings.INI).stat()
+    assert site.ini()["service", "DISABLE_REGISTRATION"] == "true"
+    assert site.started("postgres") == database
+    kept = (site.paths.live / gitea_settings.INI).stat()
     assert (kept.st_mode & 0o777, kept.st_uid) == (0o600, 1000)
 
 
-def test_a_setting_with_which_gitea_does_not_start_is_taken_back(fresh: Site) -> None:
-    fresh.apply(SIGNED_IN)
+def test_a_setting_with_which_gitea_does_not_start_is_taken_back(site: Site) -> None:
+    site.apply(SIGNED_IN)
     with pytest.raises(RolledBack) as failed:
-        fresh.apply({**SIGNED_IN, **NO_CACHE})
+        site.apply({**SIGNED_IN, **NO_CACHE})
     assert "([cache] ADAPTER, [cache] HOST)" in failed.value.message
     assert "cache.Init failed" in failed.value.message
     assert failed.value.left_as == "Gitea runs with the settings of before"
-    found = fresh.ini()
+    found = site.ini()
     assert found["service", "REQUIRE_SIGNIN_VIEW"] == "true"
     assert not [each for each in found if each[0] == "cache"]
-    assert fresh.world.https.request("git.example.org", "", "GET", "/api/healthz").status == 200
-    assert fresh.apply(SIGNED_IN).changed is False
+    assert site.world.https.request("git.example.org", "", "GET", "/api/healthz").status == 200
+    assert site.apply(SIGNED_IN).changed is False
 
 
-def test_a_secret_is_in_app_ini_and_nowhere_else(fresh: Site) -> None:
+def test_a_secret_is_in_app_ini_and_nowhere_else(site: Site) -> None:
     with pytest.raises(Refused, match="setting-imap"):
-        fresh.apply(IMAP)
-    fresh.aws.secrets["test/setting-imap"] = "'pass $word'"
-    done = fresh.apply(IMAP)
-    assert fresh.ini()["email.incoming", "PASSWORD"] == "'pass $word'"
-    environment = json.dumps(fresh.stack.inspect("gitea")["Config"])
-    assert "pass $word" not in f"{done}{fresh.progress}{environment}"
-    assert "pass $word" not in (fresh.compose / settings_file.FILE).read_text()
-    (probe,) = [each for each in _probes(fresh) if each.name == "secrets of Gitea"]
-    assert probe.healthy, probe.seen
+        site.apply(IMAP)
+    site.aws.secrets["test/setting-imap"] = "'pass $word'"
+    done = site.apply(IMAP)
+    assert site.ini()["email.incoming", "PASSWORD"] == "'pass $word'"
+    environment = json.dumps(site.stack.inspect("gitea")["Config"])
+    assert "pass $word" not in f"{done}{site.progress}{environment}"
+    assert "pass $word" not in (site.compose / settings_file.FILE).read_text()
+    assert [probe.name for probe in _probes(site, IMAP) if not probe.healthy] == []
 
 
-def test_an_edited_app_ini_is_noticed_and_made_right(fresh: Site) -> None:
-    fresh.apply(SIGNED_IN)
-    assert all(probe.healthy for probe in _probes(fresh))
-    file = fresh.paths.live / gitea_settings.INI
+def test_an_edited_app_ini_is_noticed_and_made_right(site: Site) -> None:
+    site.apply(SIGNED_IN)
+    assert all(probe.healthy for probe in _probes(site, SIGNED_IN))
+    file = site.paths.live / gitea_settings.INI
     file.write_text(file.read_text().replace("REQUIRE_SIGNIN_VIEW = true", "REQUIRE_SIGNIN_VIEW = false"))
-    (red,) = [probe for probe in _probes(fresh) if not probe.healthy]
+    (red,) = [probe for probe in _probes(site, SIGNED_IN) if not probe.healthy]
     assert (red.name, "[service] REQUIRE_SIGNIN_VIEW" in red.seen) == ("settings of Gitea", True)
-    assert fresh.apply(SIGNED_IN).changed
-    assert all(probe.healthy for probe in _probes(fresh))
+    assert site.apply(SIGNED_IN).changed
+    assert all(probe.healthy for probe in _probes(site, SIGNED_IN))
 
 
-def test_an_owned_setting_reaches_no_host(fresh: Site) -> None:
+def test_an_owned_setting_reaches_no_host(site: Site) -> None:
+    before = (site.compose / settings_file.FILE).read_text()
     with pytest.raises(ConfigError, match="the suite owns this setting"):
-        fresh.apply({"server": {"ROOT_URL": "https://elsewhere.example.org/"}})
-    assert fresh.progress == []
+        site.apply({"server": {"ROOT_URL": "https://elsewhere.example.org/"}})
+    assert (site.compose / settings_file.FILE).read_text() == before
 
 
-def test_the_environment_of_the_container_is_that_of_the_file(fresh: Site) -> None:
-    fresh.apply({"ui.odd-1_x": ODD})
-    found = gitea_settings.environment(fresh.world, fresh.stack.project)
-    own = {
-        setting[1]: value for name, value in found.items() if (setting := decoded(name)) and setting[0] == "ui.odd-1_x"
-    }
-    assert {key: app_ini.kept(value) for key, value in own.items()}["LINES"] == ODD["LINES"]
-
-
-def _probes(site: Site) -> list[Any]:
-    document = fakes.site_document()
-    record = (site.compose / settings_file.FILE).read_text()
-    wanted = IMAP if "imap" in record else SIGNED_IN
-    gitea = {**document["gitea"], "title": "Gitea under test", "upload_limit_mib": UPLOAD_LIMIT_MIB, "settings": wanted}
+def _probes(site: Site, wanted: Mapping[str, Any]) -> list[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(health, "DATA", site.paths.live)
-        # Their files in the stack's own folder.
         patch.setattr(health, "SECRETS", site.paths.secrets)
-        return health._settings(fakes.site_from(document | {"gitea": gitea}), site.world)
+        one = fakes.site_with_settings(wanted, title="Gitea under test", upload_limit_mib=UPLOAD_LIMIT_MIB)
+        return health._settings(one, site.world)
