@@ -119,9 +119,8 @@ def _start_aws(run_context: RunContext, built: ImageSet, zone: str) -> aws.AwsEn
 def _start_registry(run_context: RunContext, built: ImageSet) -> list[str]:
     if built.name == "upstream":
         return []
-    url = registry.start(run_context, built.local("registry"))
-    registry.push(run_context, {image: built.local(image) for image in image_set.published(built)})
-    return [url]
+    published = {image: built.local(image) for image in image_set.published(built)}
+    return [registry.start(run_context, built.local("registry"), published)]
 
 
 def _start_host(run_context: RunContext, built: ImageSet, public_key: str) -> host.HostContainer:

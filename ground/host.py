@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import docker
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
+from ground import freezer
 from ground.container import RUN_LABEL
 from ops.errors import Unavailable
 
@@ -33,9 +34,6 @@ _DATA_VOLUME = "data"
 _BOOT_SECONDS = 60
 _SHUTDOWN_SECONDS = 90
 _JOURNAL = ["journalctl", "--no-pager", "--lines=30", "--output=short-monotonic"]
-
-# The freezer of cgroup version 1; version 2 has no such folder.
-_FREEZER = Path("/sys/fs/cgroup/freezer")
 
 # systemd 257 needs these settings on a machine with cgroup version 1.
 _CGROUP_V1_COMMAND = ["/sbin/init", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1", "systemd.unified_cgroup_hierarchy=0"]
@@ -122,15 +120,13 @@ def cut_power(docker_client: docker.DockerClient, name: str) -> None:
     Raises Unavailable as ``restart`` does.
     """
     container = docker_client.containers.get(name)
-    paused = _output(container, ["docker", "ps", "--quiet", "--no-trunc", "--filter", "status=paused"]).split()
-    kill = threading.Thread(target=container.kill)
-    kill.start()
-    # With cgroup version 1 a frozen process cannot be killed, and the kill of the host waits for it. After a second all other
-    # processes are dead; a thawed one dies at once.
-    kill.join(1)
-    for state in (state for each in paused for state in _FREEZER.glob(f"**/{each}/freezer.state")):
-        state.write_text("THAWED")
-    kill.join()
+    first = int(container.attrs["State"]["Pid"])
+    with ThreadPoolExecutor(1) as pool:
+        kill = pool.submit(container.kill)
+        # After a second all processes but the frozen ones are dead; a thawed one dies at once.
+        while wait([kill], 1).not_done:
+            freezer.thaw_descendants(first)
+        kill.result()
     container.start()
     _await_boot(container)
 

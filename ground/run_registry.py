@@ -18,6 +18,7 @@ import docker
 import tomli_w
 from docker.errors import APIError, NotFound
 
+from ground import freezer
 from ground.container import RUN_LABEL, RunContext
 from ops.errors import Unavailable
 
@@ -97,7 +98,9 @@ def _remove_once(client: docker.DockerClient, run: str) -> list[str]:
             except NotFound:
                 continue
             except APIError:
-                # Another process is removing it, or its user is still being removed.
+                # Another process is removing it, its user is still being removed, or a frozen process of it cannot be killed.
+                if first := each.attrs.get("State", {}).get("Pid"):
+                    freezer.thaw_descendants(first)
                 remaining.append(f"{type(each).__name__.lower()} {each.name}")
     return remaining
 

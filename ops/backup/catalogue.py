@@ -78,6 +78,11 @@ def drill_overdue(site: Site, world: World) -> str:
     return records.check_drills(drills(site, world), site.backup.drill_days, since, world.clock.now())
 
 
+def drill_remedy(site: Site, world: World) -> str:
+    """Return the command for a drill that failed or is overdue (records.drill_remedy)."""
+    return records.drill_remedy(drills(site, world), world.clock.now())
+
+
 def _records(
     site: Site,
     world: World,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +24,11 @@ READ_WITHIN = timedelta(days=SHARES + 2)
 DRILLED_LATER = timedelta(days=1)
 # Each day leaves some 300 snapshots in the bucket.
 PRUNED_WITHIN = timedelta(days=30)
+# Findings of a drill about one repository or the use of the copy; all others say that the backup cannot be restored as it was
+# made.
+_ACCEPTABLE = re.compile(
+    r"git fsck of \S+: |repository \S+ is in the database and not in the data|\S+ cannot be cloned: |\S+ cannot sign in: "
+)
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,20 @@ def check_drills(drills: Sequence[Drill], days: int, since: datetime | None, now
     if last:
         return f"the last drill was {(now - last.began).days} days ago, and backup.drill_days is {days}"
     return "no drill has restored a backup yet"
+
+
+def drill_remedy(drills: Sequence[Drill], now: datetime) -> str:
+    """Return the command for a drill that failed or is overdue; it names ``--accept`` if every finding may be accepted."""
+    last = max(_past(drills, now), key=lambda each: each.began, default=None)
+    findings = last.findings if last else ()
+    if not findings or not all(map(is_acceptable, findings)):
+        return "ops restore --drill"
+    return "ops restore --drill, with --accept if its findings are known and no loss"
+
+
+def is_acceptable(finding: str) -> bool:
+    """Return whether an operator may accept a drill's finding, because it may be as old as the repository."""
+    return _ACCEPTABLE.match(finding) is not None
 
 
 def check_verifications(verifications: Sequence[Verification], since: datetime | None, now: datetime) -> str:

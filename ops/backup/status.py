@@ -104,7 +104,12 @@ def check(site: Site, facts: BackupInventory, now: datetime) -> tuple[Probe, ...
         _repositories(newest, facts),
         check_age(newest.moment, site.backup.rpo_minutes, now),
         Probe("verified", not unverified, unverified or _last(facts.verifications), "run ops backup verify"),
-        Probe("drilled", not drill_overdue, drill_overdue or _last(facts.drills), "run ops restore --drill"),
+        Probe(
+            "drilled",
+            not drill_overdue,
+            drill_overdue or _last(facts.drills),
+            f"run {records.drill_remedy(facts.drills, now)}",
+        ),
         _pruned(facts.last_prune, since, now),
         *_measured(site, facts.drills),
         *_broken(facts),

@@ -328,7 +328,7 @@ def _ready(site: Site, world: World, paths: HostPaths, existing: _Existing) -> R
     both = repositories(site, world, paths)
     # All locks in the local one are stale: this run holds the lock of all operations. A new one gets the remote one's chunker
     # parameters, so that copies are deduplicated.
-    if not both.local.unlock(every=True):
+    if not both.local.remove_all_locks():
         existing.require()
         both.local.make(both.remote if both.remote.exists() else None)
     world.btrfs.remove(paths.snapshot)

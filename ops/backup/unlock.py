@@ -12,6 +12,7 @@ from ops.config.schema import Site
 from ops.errors import Locked, OpsError
 from ops.model import Report
 from ops.world import World
+from ops.world.restic import Restic
 from ops.world.restic_locks import STALE, LockHolder
 
 # Every container of `ops` on a host has this label (playbooks/roles/ops/templates/ops.sh.j2).
@@ -24,15 +25,27 @@ def unlock(site: Site, world: World, *, paths: HostPaths | None = None) -> Repor
     A holder is gone if its lock was not refreshed for half an hour, or if it ran on this host and restic runs in no
     container of ``ops``. Raises Locked with the other holders; their locks stay.
     """
-    found = repositories(site, world, paths or HostPaths()).remote.locks()
-    gone = _gone(world, found)
-    lines = tuple(f"removed: {holder}" for holder in gone.values())
-    for name in gone:
-        world.aws.hide_object(site.backup.bucket, f"{LOCKS}{name}")
-    if held := [holder for name, holder in found.items() if name not in gone]:
+    gone, held = remove_locks_of_killed_runs(site, world, repositories(site, world, paths or HostPaths()).remote)
+    if held:
         raise _held(held, len(gone))
+    lines = tuple(f"removed: {holder}" for holder in gone.values())
     summary = f"{len(gone)} locks of killed runs were removed" if gone else "the repository in the bucket is not locked"
     return Report("backup", bool(gone), summary, {"removed": sorted(gone)}, lines)
+
+
+def remove_locks_of_killed_runs(
+    site: Site, world: World, remote: Restic
+) -> tuple[dict[str, LockHolder], list[LockHolder]]:
+    """Remove the locks of the bucket's repository whose holder is gone; return them by name, and the other holders.
+
+    Not restic's own `unlock`: it takes a holder with this host's name and an unknown process id for gone, but each container
+    has process ids of its own.
+    """
+    found = remote.locks()
+    gone = _gone(world, found)
+    for name in gone:
+        world.aws.hide_object(site.backup.bucket, f"{LOCKS}{name}")
+    return gone, [holder for name, holder in found.items() if name not in gone]
 
 
 def _gone(world: World, found: dict[str, LockHolder]) -> dict[str, LockHolder]:

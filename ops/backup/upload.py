@@ -8,6 +8,7 @@ from dataclasses import replace
 from ops.backup import manifest
 from ops.backup.manifest import Manifest, Part
 from ops.backup.repositories import LOCKS, REMOTE, Repositories, repositories
+from ops.backup.unlock import remove_locks_of_killed_runs
 from ops.config.paths import HostPaths
 from ops.config.schema import Site
 from ops.errors import OpsError
@@ -41,8 +42,7 @@ def upload_pending(
     """
     both = repositories(site, world, paths)
     with timer.step("bucket"):
-        if not (_is_unlocked(site, world) or both.remote.unlock()):
-            both.remote.make(both.local)
+        _require_repository(site, world, both)
     uploaded = {}
     for file in sorted(paths.pending.glob("*.json")):
         try:
@@ -71,10 +71,18 @@ def upload_pending(
     return uploaded
 
 
-def _is_unlocked(site: Site, world: World) -> bool:
-    """Return, without opening it, whether the bucket's repository exists without a lock (restic's design, "Repository Layout")."""
-    exists = bool(world.aws.objects(site.backup.bucket, f"{REMOTE}config"))
-    return exists and not world.aws.objects(site.backup.bucket, LOCKS)
+def _require_repository(site: Site, world: World, both: Repositories) -> None:
+    """Create the bucket's repository if there is none, else remove the locks of killed runs.
+
+    The objects tell both without opening it (restic's design, "Repository Layout"). A lock that stays is waited for by the
+    command that it blocks.
+    """
+    if not world.aws.objects(site.backup.bucket, f"{REMOTE}config"):
+        both.remote.make(both.local)
+    elif world.aws.objects(site.backup.bucket, LOCKS):
+        gone, _ = remove_locks_of_killed_runs(site, world, both.remote)
+        for holder in gone.values():
+            world.tell(f"removed the lock of a killed run: {holder}")
 
 
 def _copied(both: Repositories, parts: Mapping[str, Part]) -> dict[str, Part]:

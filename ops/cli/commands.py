@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ops.backup import status, take, unlock, verify
 from ops.cli import standard_input
 from ops.config import known_settings, load, local_files
 from ops.config.checks import is_host
 from ops.config.gitea_settings import NAME_PREFIX
+from ops.config.workspace import Workspace, state_of
 from ops.errors import ConfigError, Refused
 from ops.model import Report, Secret
 from ops.restore import drill, restore
@@ -82,11 +82,9 @@ def run_destroy(arguments: argparse.Namespace) -> Report:
     return destroy.destroy(world.site, world, workspace=workspace, request=request, confirm=_confirm(arguments))
 
 
-def _workspace(arguments: argparse.Namespace) -> tuple[World, Any]:
-    from ops.config.workspace import Workspace
-
+def _workspace(arguments: argparse.Namespace) -> tuple[World, Workspace]:
     world = _world(arguments)
-    workspace = Workspace(REPOSITORY, Path(arguments.site).resolve().parent / ".state" / world.site.name, CACHE)
+    workspace = Workspace(REPOSITORY, state_of(Path(arguments.site).resolve(), world.site.name), CACHE)
     workspace.require_sound()
     return world, workspace
 
@@ -144,8 +142,6 @@ def run_backup(arguments: argparse.Namespace) -> Report:
     """Run one of the backup verbs."""
     if arguments.action in {"prune", "rewind"}:
         return _run_operator_backup(arguments)
-    if arguments.dry_run or arguments.at:
-        raise ConfigError(f"backup {arguments.action} takes neither --dry-run nor --at", "run ops backup --help")
     world = _world(arguments)
     verbs = {
         "list": status.backups,
@@ -167,8 +163,6 @@ def _run_operator_backup(arguments: argparse.Namespace) -> Report:
     confirm = _confirm(arguments)
     if arguments.action == "prune":
         return prune.prune(world.site, world, workspace=workspace, confirm=confirm, dry_run=arguments.dry_run)
-    if arguments.at is None:
-        raise ConfigError("ops backup rewind needs a time", "pass --at TIME, such as --at 2026-11-24T04:30Z")
     return rewind.rewind(
         world.site, world, workspace=workspace, at=arguments.at, confirm=confirm, dry_run=arguments.dry_run
     )
@@ -181,8 +175,6 @@ def run_restore(arguments: argparse.Namespace) -> Report:
         return restore.resume(world.site, world)
     if arguments.drill:
         return drill.drill(world.site, world, when_due=arguments.when_due, accept=arguments.accept)
-    if arguments.accept:
-        raise ConfigError("--accept belongs to the drill", "run ops restore --drill --accept")
     request = restore_plan.RestoreRequest(
         arguments.backup,
         arguments.at,
@@ -192,7 +184,7 @@ def run_restore(arguments: argparse.Namespace) -> Report:
         arguments.newest_database,
         arguments.full_copy,
     )
-    if arguments.secret_key:
+    if arguments.export_secret_key:
         return restore.keep_secret_key(world.site, world, request=request)
     return restore.restore(world.site, world, request=request, confirm=_confirm(arguments))
 
@@ -271,8 +263,6 @@ def _set_setting(arguments: argparse.Namespace) -> Report:
 
 def run_settings(arguments: argparse.Namespace) -> Report:
     """Apply or check the settings of Gitea."""
-    if arguments.dry_run and arguments.action != "apply":
-        raise ConfigError(f"settings {arguments.action} takes no --dry-run", "run ops settings --help")
     world = _world(arguments)
     if arguments.action == "apply":
         return change_settings.apply(world.site, world, dry_run=arguments.dry_run)

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from ops import report
-from ops.cli import standard_input
+from ops.cli import combinations, place, standard_input
 from ops.cli.arguments import parser
 from ops.errors import OpsError
 from ops.model import Report
@@ -18,13 +18,15 @@ from ops.world.process import interrupt_code, signals_unwind
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one verb and exit with its exit code, which tells the state that the system was left in."""
     standard_input.tolerate()
-    arguments = parser().parse_args(argv)
-    sys.exit(_guarded(arguments))
+    words = sys.argv[1:] if argv is None else argv
+    sys.exit(_guarded(parser().parse_args(words), words))
 
 
-def _guarded(arguments: argparse.Namespace) -> int:
+def _guarded(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     try:
         with signals_unwind():
+            combinations.require(arguments)
+            place.require(arguments, words)
             done: Report = arguments.verb(arguments)
     except OpsError as error:
         if arguments.json:

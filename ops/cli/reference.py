@@ -16,9 +16,12 @@ _HEAD = """# `ops`: verbs, options and exit codes
 
 Generated from the parser by `python -m ops.cli.reference`. Do not edit.
 
-On the host the command is `ops`; elsewhere it is `./noxw -s ops -- VERB`. Every verb takes `--site
-FILE` (default: `$OPS_SITE`) and `--json`: exactly one document on stdout, while progress goes to
-stderr.
+On the host the command is `sudo ops VERB`, on the deploying machine `./noxw -s ops -- VERB`. Each
+verb names its place; in the other one it ends with exit code 2 and the command to run instead.
+
+Every verb takes `--json`: exactly one document on stdout, while progress goes to stderr. Every verb
+but `gate` takes `--site FILE` (default: `$OPS_SITE`). An option without effect in its combination,
+such as `--when-due` without `--drill`, is refused with exit code 2.
 """
 _CODES = """
 ## Exit codes

@@ -10,6 +10,11 @@ from ops.config.regular_files import read_text
 from ops.errors import ConfigError, Refused
 
 
+def state_of(site_file: Path, name: str) -> Path:
+    """Return the folder beside a site file in which the deployments of the site ``name`` keep its state."""
+    return site_file.parent / ".state" / name
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The folders of a deployment: its sources, the state of the site between runs, and a cache."""

@@ -20,6 +20,7 @@ from typing import Any
 from defusedxml import ElementTree
 
 from ops.errors import ConfigError, Refused
+from ops.gate import stage_options
 from ops.model import Case, Circumstances, Proof, Verdict
 
 # The command of each stage, for Python. Only the complete command proves a stage. The disaster tests, which take minutes,
@@ -63,7 +64,7 @@ def command_of(stage: str, options: Sequence[str]) -> tuple[str, ...]:
         complete = f"./noxw -s {stage}"
         part = f".nox/{stage}/bin/python -m pytest tests/{stage} {' '.join(options)}"
         raise ConfigError(
-            f"{stage} takes no options, because a part of it proves nothing",
+            f"{stage} takes no options, but got {' '.join(options)}: a part of it proves nothing",
             f"run {complete}, or for a part without evidence {part}",
         )
     return (*COMMANDS[stage], *options)
@@ -331,7 +332,9 @@ def _examine(stage: str, tree: str, proof: Proof, key: bytes, previous: str) -> 
 
 def _is_command_of(stage: str, command: Any) -> bool:
     own = list(COMMANDS[stage])
-    return command == own or (stage == _WITH_OPTIONS and isinstance(command, list) and command[: len(own)] == own)
+    if stage != _WITH_OPTIONS or not isinstance(command, list):
+        return bool(command == own)
+    return command[: len(own)] == own and stage_options.are_valid(command[len(own) :])
 
 
 def _is_of_this_form(statement: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -67,7 +67,9 @@ def _seconds(verdict: Verdict) -> float:
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
 
 
 def _warning(changed_files: Sequence[str]) -> str:
@@ -97,11 +99,15 @@ def _section(verdict: Verdict) -> str:
         stage=escape(verdict.stage),
         reason=escape(verdict.reason),
         remedy=f"<code>{escape(verdict.remedy)}</code>" if verdict.remedy else "",
-        started=escape(str(facts_of(verdict.statement).get("started", ""))),
+        started=_moment(facts_of(verdict.statement).get("started", "")),
         sites="".join(f"site {escape(name)}" for name in sites_of(verdict.statement)),
         cases="".join(_case(case, top) for case in ordered),
         opened="open" if not verdict.proven or 0 < len(ordered) <= 12 else "",
     )
+
+
+def _moment(text: str) -> str:
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC" if text else ""
 
 
 def _case(case: Case, longest: float) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.errors import OpsError, Refused
-from ops.gate import benchmarks, evidence
+from ops.gate import benchmarks, evidence, stage_options
 from ops.gate.html_report import page_from
 from ops.model import Circumstances, Report, Verdict
 from ops.world.clock import Clock
@@ -43,10 +43,11 @@ class GateContext:
 def run(context: GateContext, *, stage: str, options: Sequence[str]) -> Report:
     """Run a stage's command if all earlier stages are proven for this tree, and store evidence if it passes.
 
-    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for options of a
-    stage that takes no options; the report has the command's exit code.
+    deploy-e2e runs the unproven stages first. Raises Refused when the stage may not start, ConfigError for a wrong option
+    or site file, before anything runs; the report has the command's exit code.
     """
     command = evidence.command_of(stage, options)
+    stage_options.require(options, context.root)
     if stage == "deploy-e2e" and (missing := evidence.missing_before(stage, verdicts(context))):
         _run_before(context, missing)
     # Read again, because the earlier stages may have taken minutes.

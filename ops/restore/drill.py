@@ -16,7 +16,7 @@ from pathlib import Path
 from ops.backup import caches, catalogue, contents, records, witness
 from ops.backup import repositories as backup_repositories
 from ops.backup.manifest import Manifest
-from ops.backup.records import Drill, due, to_json
+from ops.backup.records import Drill, due, is_acceptable, to_json
 from ops.backup.repositories import DUMP, Repositories
 from ops.config import compose_files
 from ops.config.paths import COMPOSE_DIRECTORY, HostPaths
@@ -24,7 +24,7 @@ from ops.config.schema import Site
 from ops.errors import OpsError, Refused
 from ops.model import Report
 from ops.restore import plan, rights, staging
-from ops.restore.drill_checks import FSCK, Checked, compare_rows, fsck_result, is_acceptable, repository_rows
+from ops.restore.drill_checks import FSCK, Checked, compare_rows, fsck_result, repository_rows
 from ops.stack import accounts
 from ops.stack.health import await_healthy
 from ops.step_timer import StepTimer

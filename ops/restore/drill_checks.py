@@ -27,10 +27,6 @@ find . -mindepth 2 -maxdepth 2 -name '*.git' -type d | sort | while read -r each
     head -n {_SHOWN} /tmp/other | sed 's/^/other /'
     echo "more $(($(wc -l </tmp/other) - {_SHOWN}))"
 done"""
-# Findings about one repository or the use of the copy; all others say that the backup cannot be restored as it was made.
-_ACCEPTABLE = re.compile(
-    r"git fsck of \S+: |repository \S+ is in the database and not in the data|\S+ cannot be cloned: |\S+ cannot sign in: "
-)
 _TABLES = ("user", "repository", "repo_unit")
 _CODE_UNIT, _ORGANIZATION, _READY = 1, 1, 0
 
@@ -41,11 +37,6 @@ class Checked:
 
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def is_acceptable(finding: str) -> bool:
-    """Return whether an operator may accept a drill's finding, because it may be as old as the repository."""
-    return _ACCEPTABLE.match(finding) is not None
 
 
 def fsck_result(output: str, rows: Collection[str]) -> Checked:

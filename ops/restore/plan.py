@@ -40,7 +40,9 @@ class RestoreRequest:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The parts of a backup that the restore needs."""
+        """The parts of a backup that the restore needs: one repository needs its data alone."""
+        if self.repository:
+            return ("data",)
         unneeded = ("database",) if self.from_wal or self.newest_database else ()
         return tuple(each for each in manifest.PARTS if each not in unneeded)
 

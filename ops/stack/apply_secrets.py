@@ -55,7 +55,7 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
         (directory / "database-password").read_text(encoding="utf-8"), world
     ):
         changed.append("role gitea")
-    readers = READERS | dict.fromkeys(secrets_of(site.gitea.settings), ("gitea",))
+    readers = {**READERS, **dict.fromkeys(secrets_of(site.gitea.settings), ("gitea",))}
     restarted = plan_restarts(_write_times(directory, readers), running.values(), written, readers)
     for service in restarted:
         world.tell(f"restarting {service}")

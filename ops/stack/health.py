@@ -217,7 +217,12 @@ def check_backups(
         Probe(
             "verification of backups", not unverified, unverified or "passed, or not due yet", "run ops backup verify"
         ),
-        Probe("drill", not drill_overdue, drill_overdue or "passed, or not due yet", "run ops restore --drill"),
+        Probe(
+            "drill",
+            not drill_overdue,
+            drill_overdue or "passed, or not due yet",
+            f"run {backup_records.drill_remedy(records.drills, now)}",
+        ),
     )
 
 

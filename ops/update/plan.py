@@ -68,7 +68,7 @@ class UpdatePreconditions:
     """The state before an update: failing probes, free bytes, the database's size in bytes.
 
     ``can_snapshot`` tells whether the data lies on btrfs. ``drill_overdue`` says why the backups do not count as tested, ""
-    if they do. ``foreign_objects`` are databases and roles other than Gitea's.
+    if they do, ``drill_remedy`` the command against that. ``foreign_objects`` are databases and roles other than Gitea's.
     """
 
     failing: tuple[str, ...]
@@ -77,6 +77,7 @@ class UpdatePreconditions:
     database: int
     can_snapshot: bool
     drill_overdue: str
+    drill_remedy: str = "ops restore --drill"
     foreign_objects: tuple[str, ...] = ()
 
 
@@ -113,7 +114,7 @@ def blockers(
         found += _data_blockers(updates, preconditions)
         if preconditions.drill_overdue and not request.without_drill:
             urgent = "" if request.automatic else "; if the update cannot wait for that: --without-drill"
-            found.append(f"{preconditions.drill_overdue}: ops restore --drill{urgent}")
+            found.append(f"{preconditions.drill_overdue}: {preconditions.drill_remedy}{urgent}")
     return tuple(found)
 
 
@@ -154,7 +155,7 @@ def consequences(updates: Sequence[PlannedUpdate], preconditions: UpdatePrecondi
             if each.needs_pg_upgrade
         ]
         if preconditions.drill_overdue:
-            lines.append(f"warning: {preconditions.drill_overdue} (ops restore --drill)")
+            lines.append(f"warning: {preconditions.drill_overdue} ({preconditions.drill_remedy})")
     for each in updates:
         if each.service == "gitea" and each.current.tag != each.target.tag:
             lines += known_settings.warnings(site.gitea.settings, each.target.release.numbers)

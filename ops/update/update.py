@@ -117,6 +117,7 @@ def _preconditions(at: UpdateContext) -> UpdatePreconditions:
         database=int(size),
         can_snapshot=all(world.btrfs.can_snapshot(paths.data / name) for name in DATA),
         drill_overdue=catalogue.drill_overdue(at.site, world),
+        drill_remedy=catalogue.drill_remedy(at.site, world),
         foreign_objects=foreign_objects,
     )
 

@@ -6,7 +6,7 @@ interruption anywhere, the next run continues by the file names alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,13 +55,21 @@ def state_of(paths: HostPaths) -> Streamed | None:
 
 
 def ship(
-    site: Site, world: World, waiting: Waiting, system: str, key: bytes, shipped: Collection[str] = frozenset()
-) -> str:
-    """Upload the finished files, and return the name of the last segment, or "" without one.
+    site: Site,
+    world: World,
+    waiting: Waiting,
+    system: str,
+    key: bytes,
+    shipped: Collection[str] = frozenset(),
+    on_arrival: Callable[[str, str], None] = lambda *_: None,
+) -> None:
+    """Upload the finished files; ``on_arrival`` gets the system and the name of each that is in the bucket.
 
     ``shipped`` has the files of an interrupted run that are already in the bucket. Raises Unavailable when the bucket is
     unreachable: then the received files wait, encrypted.
     """
+    for name in sorted(shipped):
+        on_arrival(system, name)
     received, encrypted = _names(waiting.received), _names(waiting.encrypted)
     plan = wal_plan.plan_shipping(received, encrypted, shipped)
     for name in plan.drop_received:
@@ -72,27 +80,31 @@ def ship(
         (waiting.received / name).unlink()
     for name in plan.drop_encrypted:
         (waiting.encrypted / name).unlink()
-    last = ""
     for name in sorted(_names(waiting.encrypted)):
         world.aws.write_object(
             site.backup.bucket, segments.key_of(system, name), (waiting.encrypted / name).read_bytes()
         )
+        on_arrival(system, name)
         (waiting.encrypted / name).unlink()
-        last = name if segments.segment_from(name) else last
-    return last
 
 
-def ship_left_behind(site: Site, world: World, paths: HostPaths, key: bytes) -> None:
+def ship_left_behind(
+    site: Site,
+    world: World,
+    paths: HostPaths,
+    key: bytes,
+    on_arrival: Callable[[str, str], None] = lambda *_: None,
+) -> None:
     """Upload the files that an earlier run left, of this database or of a former one, and none of them twice.
 
-    Raises Unavailable when the bucket is unreachable.
+    ``on_arrival`` is called as in ``ship``. Raises Unavailable when the bucket is unreachable.
     """
     for folder in sorted(each for each in paths.wal.iterdir() if each.name.isdigit()):
         waiting = waiting_for(paths, folder.name)
         left = {name for name in [*_names(waiting.received), *_names(waiting.encrypted)] if segments.is_finished(name)}
         uploaded = left.intersection(base_backups.shipped(site, world, folder.name)) if left else set()
         same = {name for name in uploaded if _is_same(site, world, waiting, folder.name, name, key)}
-        ship(site, world, waiting, folder.name, key, same)
+        ship(site, world, waiting, folder.name, key, same, on_arrival)
 
 
 def waiting_for(paths: HostPaths, system: str) -> Waiting:
@@ -132,8 +144,9 @@ def _receive(site: Site, world: World, paths: HostPaths) -> None:
 class _Uploader:
     """Uploads the WAL of a database. While uploads fail, receiving goes on and the received files wait.
 
-    ``first`` is the segment in which this run began to receive. ``last`` is the last uploaded segment, None before the
-    bucket was reachable; ``retry_at`` is the time of the next attempt.
+    ``first`` is the segment in which this run began to receive. ``last`` is the last segment in the bucket, None before the
+    bucket was reachable; ``arrived`` is the last one whose upload this run has seen, also if a later upload failed.
+    ``retry_at`` is the time of the next attempt.
     """
 
     site: Site
@@ -144,24 +157,33 @@ class _Uploader:
     key: bytes
     first: segments.Segment
     last: str | None = None
+    arrived: str = ""
     retry_at: float = 0.0
 
     def upload(self) -> str | None:
-        """Upload the finished files, leftovers first, and return the last uploaded segment; None while uploads fail."""
+        """Upload the finished files, leftovers first, and return the last segment in the bucket; None while uploads fail."""
         if self.world.clock.monotonic() < self.retry_at:
             return None
         try:
             if self.last is None:
-                ship_left_behind(self.site, self.world, self.paths, self.key)
+                ship_left_behind(self.site, self.world, self.paths, self.key, self._note)
                 shipped = base_backups.shipped(self.site, self.world, self.source.system)
                 self.last = segments.last_before(shipped, self.first, self.source.segment_bytes)
-            self.last = ship(self.site, self.world, self.waiting, self.source.system, self.key) or self.last
+            ship(self.site, self.world, self.waiting, self.source.system, self.key, on_arrival=self._note)
         except OpsError as error:
             self.world.tell(f"{error.message}; received WAL waits on this host; trying again")
             _record_trouble(self.paths, error.message)
             self.retry_at = self.world.clock.monotonic() + _RETRY_SECONDS
             return None
+        # The bucket may also have segments of an abandoned history on a later timeline.
+        is_same_timeline = self.last[:8] == self.arrived[:8]
+        self.last = max(self.last, self.arrived) if is_same_timeline else self.arrived or self.last
         return self.last
+
+    def _note(self, system: str, name: str) -> None:
+        segment = segments.segment_from(name, self.source.segment_bytes)
+        if system == self.source.system and segment and segment.timeline == self.source.timeline:
+            self.arrived = max(self.arrived, name)
 
 
 def _poll(uploader: _Uploader, session: Session, coverage: Coverage) -> Coverage:

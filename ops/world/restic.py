@@ -224,15 +224,15 @@ class Restic:
     def _files(self) -> frozenset[Path]:
         return frozenset(each for kind in _ADDED for each in Path(self.repository, kind).rglob("*") if each.is_file())
 
-    def unlock(self, *, every: bool = False) -> bool:
-        """Remove stale locks (not refreshed for half an hour), or ``every`` lock where no other run is possible.
+    def remove_all_locks(self) -> bool:
+        """Remove every lock. Only for a repository that no other run can use at this time.
 
         Returns whether the repository exists, which saves a call of ``exists``: each takes half a second for the key alone.
         A repository in a folder is not opened when it has no lock (restic's design, "Repository Layout").
         """
         if Path(self.repository, "config").is_file() and not any(Path(self.repository).glob("locks/*")):
             return True
-        done = self._run(["unlock", *(["--remove-all"] if every else [])], accept={0, _NO_REPOSITORY})
+        done = self._run(["unlock", "--remove-all"], accept={0, _NO_REPOSITORY})
         return done == 0
 
     def _stored(self, arguments: Sequence[str]) -> Stored:

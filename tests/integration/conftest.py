@@ -8,45 +8,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from tests.support.local_environment import (
-    aws_endpoint,
-    bench,
-    built,
-    docker_client,
-    gitea_image,
-    host_image,
-    images_by_variable,
-    in_memory,
-    issuer,
-    mailbox,
-    mirror,
-    operator,
-    ops_image,
-    postgres_image,
-    run_context,
-    run_id,
-    stack,
-)
-
-__all__ = [
-    "aws_endpoint",
-    "bench",
-    "built",
-    "docker_client",
-    "gitea_image",
-    "host_image",
-    "images_by_variable",
-    "in_memory",
-    "issuer",
-    "mailbox",
-    "mirror",
-    "operator",
-    "ops_image",
-    "postgres_image",
-    "run_context",
-    "run_id",
-    "stack",
-]
+from tests.support.local_environment import *  # noqa: F403 - pytest finds fixtures by their names in a conftest
 
 # The longest files first: most of their time is waiting.
 SLOWEST_FIRST = ("test_infra.py", "test_host.py", "test_stack.py", "test_gitea_contract.py", "test_bad_input.py")

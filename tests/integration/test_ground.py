@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,8 @@ import pytest
 import requests
 from docker.errors import ImageNotFound, NotFound
 
-from ground import base_images, disk_space, prerequisites, run_registry
+from ground import base_images, disk_space, image_set, prerequisites, run_registry
+from ground import registry as ground_registry
 from ground.__main__ import main
 from ground.acme import Acme
 from ground.container import RUN_LABEL, RunContext, create, wait
@@ -32,6 +34,8 @@ from ops.world.registry import Registry
 from tests.support.fakes import FakeRegistry
 from tests.support.misbehaving import CONNECTION_CUT, Fault, faulty_proxy
 
+DOOR = image_set.pinned()["DOOR_IMAGE"]
+
 
 def test_compose_supports_up_with_wait() -> None:
     assert prerequisites.compose_works()
@@ -41,6 +45,45 @@ def test_the_registry_serves_images_under_upstream_s_names(mirror: str) -> None:
     registry = Registry(mirror)
     assert registry.digest("somebody/mail:1.0") == registry.digest("mail:1.0")
     assert registry.digest("mail:1.0").startswith("sha256:")
+
+
+@pytest.fixture
+def other_run(docker_client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunContext]:
+    """A second run at the same time, as of another work tree; its caches are removed with it."""
+    made, _, lock = run_registry.new_run(docker_client, lambda _: None)
+    monkeypatch.setattr(ground_registry, "CACHE_PREFIX", f"{made.run}-cache")
+    yield made
+    run_registry.remove(docker_client, made.run)
+    for each in docker_client.volumes.list(filters={"name": f"{made.run}-cache"}):
+        each.remove()
+    lock.close()
+
+
+def test_two_runs_with_different_images_do_not_set_each_other_s_tags(
+    mirror: str, other_run: RunContext, built: ImageSet
+) -> None:
+    before = Registry(mirror).digest("mail:1.0")
+    url = ground_registry.start(other_run, built.local("registry"), {"mail:1.0": built.local(DOOR)})
+    assert Registry(url).digest("mail:1.0") == Registry(mirror).digest(DOOR) != before
+    assert Registry(mirror).digest("mail:1.0") == before
+
+
+def test_a_start_removes_the_older_caches_and_leaves_one_that_another_run_uses(
+    docker_client: docker.DockerClient, other_run: RunContext, built: ImageSet
+) -> None:
+    oldest = docker_client.volumes.create(f"{other_run.run}-cache-1")
+    create(other_run, "aws", built.local(DOOR), volumes={oldest.name: {"bind": "/cache", "mode": "rw"}})
+    for number in range(2, 5):
+        # Docker records whole seconds.
+        time.sleep(1)
+        docker_client.volumes.create(f"{other_run.run}-cache-{number}")
+    references = {"door:1.0": built.local(DOOR)}
+    ground_registry.start(other_run, built.local("registry"), references)
+    caches = {each.name for each in docker_client.volumes.list(filters={"name": f"{other_run.run}-cache"})}
+    assert caches == {
+        ground_registry.cache_volume(references),
+        *(f"{other_run.run}-cache-{number}" for number in (1, 3, 4)),
+    }
 
 
 def test_an_error_for_a_missing_tag_names_it(mirror: str) -> None:

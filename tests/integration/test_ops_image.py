@@ -41,7 +41,8 @@ def _ops(client: docker.DockerClient, made: OpsImage, *argv: str, site: Path) ->
     container = client.containers.run(
         made.reference,
         list(argv),
-        environment={"OPS_SITE": "/site.json"},
+        # As the wrapper on the host sets it.
+        environment={"OPS_SITE": "/site.json", "OPS_IMAGE": made.reference},
         volumes=volumes,
         network_mode="none",
         detach=True,
@@ -71,6 +72,18 @@ def test_ops_in_the_image_reports_a_missing_engine_as_one_json_document(
 ) -> None:
     code, output = _ops(docker_client, ops_image, "health", "--json", site=site_file)
     assert (code, json.loads(output)["error"]) == (7, "Unavailable")
+
+
+@pytest.mark.parametrize("verb", ["deploy", "backup prune", "secrets rotate metrics-token", "gate status"])
+def test_ops_in_the_image_names_the_deploying_machine_for_a_verb_that_it_cannot_run(
+    verb: str, docker_client: docker.DockerClient, ops_image: OpsImage, site_file: Path
+) -> None:
+    code, output = _ops(docker_client, ops_image, *verb.split(), "--json", site=site_file)
+    document = json.loads(output)
+    assert (code, document["next"]) == (
+        2,
+        f"run ./noxw -s ops -- {verb} --json in the checkout on the deploying machine",
+    )
 
 
 def test_the_image_has_compose_and_no_secret(docker_client: docker.DockerClient, ops_image: OpsImage) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from ground import prerequisites
 from ops.world.terraform_mirror import cli_configuration, discover
+from tests.support import png
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitea-suite"
@@ -25,9 +26,11 @@ _INSTALL = {
 
 
 def _files(*patterns: str) -> list[str]:
-    """The files that match: those in git, and untracked ones that are not ignored."""
+    """The files that match, at least one: those in git, and untracked ones that are not ignored."""
     listed = _output(["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns])
-    return sorted(file for file in set(listed.splitlines()) if (ROOT / file).is_file())
+    found = sorted(file for file in set(listed.splitlines()) if (ROOT / file).is_file())
+    assert found, f"no file matches {patterns}"
+    return found
 
 
 def _output(argv: Sequence[str], **environment: str) -> str:
@@ -164,11 +167,26 @@ def test_compose_accepts_the_stack_with_all_variables_set() -> None:
 
 def test_the_tree_has_no_package_registry_no_machine_specific_path_and_no_lock_file_with_addresses() -> None:
     hosts = ("pypi" + ".org", "python" + "hosted", "deb.debian" + ".org", "registry.npm" + "js", "/opt/tf-" + "plugins")
-    texts = {file: (ROOT / file).read_text(encoding="utf-8") for file in _files()}
+    texts = {file: (ROOT / file).read_text(encoding="utf-8") for file in _files() if not _is_image(file)}
     assert [file for file, text in texts.items() if any(host in text for host in hosts)] == []
     assert [file for file in texts if Path(file).name in ("uv.lock", "poetry.lock", "Pipfile.lock")] == []
     assert [file for file, text in texts.items() if "requirements/" in file and "://" in text] == []
 
 
-def test_every_file_ends_with_a_newline() -> None:
-    assert [file for file in _files() if (content := (ROOT / file).read_bytes()) and not content.endswith(b"\n")] == []
+def _is_image(file: str) -> bool:
+    """Whether a file is one of the screenshots, the only files that are not text."""
+    return file.startswith("docs/pictures/") and file.endswith(".png")
+
+
+def test_every_file_except_a_screenshot_is_text_that_ends_with_a_newline() -> None:
+    contents = {file: (ROOT / file).read_bytes() for file in _files() if not _is_image(file)}
+    assert [file for file, content in contents.items() if content and not content.endswith(b"\n")] == []
+    assert [file for file, content in contents.items() if b"\0" in content] == []
+
+
+def test_every_screenshot_is_a_whole_png_file_below_150_kilobytes_without_foreign_text() -> None:
+    for file in filter(_is_image, _files()):
+        content = (ROOT / file).read_bytes()
+        assert len(content) < 150_000, file
+        # A PNG file may hold any text; this suite's has its source, and no name of a machine or path.
+        assert png.with_source(content, png.source_of(content)) == content, file

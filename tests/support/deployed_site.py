@@ -27,6 +27,21 @@ from testinfra.host import Host
 
 from tests.support.ssh_multiplexing import one_connection
 
+# The fixtures and the order of the tests: a conftest imports all of them.
+__all__ = [
+    "account",
+    "admin",
+    "by_hand",
+    "git",
+    "host",
+    "pytest_collection_modifyitems",
+    "repository",
+    "site",
+    "ssh",
+    "ssh_config",
+    "web",
+]
+
 # A replaced host has another host key.
 _ANY_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 
@@ -38,8 +53,8 @@ LAST = (
 )
 
 
-def sort_interruptions_last(items: list[pytest.Item]) -> None:
-    """Order the tests: those that interrupt the site come last."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that interrupt the site last."""
     items.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
 
 
@@ -253,6 +268,7 @@ def ssh(site: DeployedSite, ssh_config: Path) -> Ssh:
 def head_of(site: DeployedSite, account: Account, repository: str) -> str:
     """Return the head commit of the main branch of an account's repository."""
     answer = account.session.get(f"{site.url}/api/v1/repos/{account.name}/{repository}/branches/main")
+    assert answer.status_code == 200, f"{answer.status_code}: {answer.text[:500]}"
     return str(json.loads(answer.text)["commit"]["id"])
 
 

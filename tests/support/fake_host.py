@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ops.backup import records
+from ops.backup import records, take
 from ops.backup.records import Drill
 from ops.config.paths import HostPaths
 from ops.errors import OpsError, RolledBack, Unavailable
@@ -25,6 +25,7 @@ from ops.world.containers import Member, Ran, Service
 from ops.world.https import Answer
 from ops.world.process import Finished
 from ops.world.restic import Snapshot, Stored
+from ops.world.restic_locks import LockHolder
 from tests.support import fakes
 from tests.support.fake_gitea import FakeGitea
 
@@ -116,8 +117,8 @@ class FakeHost(fakes.FakeWorld):
     bucket_unreachable: bool = False
     missing_digests: frozenset[str] = frozenset()
     full: bool = False
-    # How often stale locks were removed from a repository.
-    lock_removals: int = 0
+    # The holders of the locks of the bucket's repository, by the lock's name.
+    lock_holders: dict[str, LockHolder] = field(default_factory=dict)
     # The folder of the second database server while it runs, and whether a copy of the database loses rows.
     scratch: Path | None = None
     loses_rows: bool = False
@@ -232,6 +233,11 @@ class FakeHost(fakes.FakeWorld):
             self.site(), world, request=requested, confirm=lambda *_: None, paths=self.paths, compose=self.compose
         )
 
+    def back_up(self) -> Report:
+        """Take a backup one minute later."""
+        self.clock.sleep(60)
+        return take.take(self.site(), self._world(), paths=self.paths)
+
     def _world(self) -> Any:
         return self
 
@@ -272,6 +278,10 @@ class FakeHost(fakes.FakeWorld):
         if one.image == image and one.state == "running":
             return
         self.stack[service] = Running(image, since=self.clock.monotonic())
+        self._begin(service)
+
+    def _begin(self, service: str) -> None:
+        """Do what a container does when it starts."""
         if service == "nginx":
             self.maintenance = "none"
         if service == "postgres":
@@ -443,15 +453,9 @@ class FakeHost(fakes.FakeWorld):
 
     def start(self, project: str, service: str) -> None:
         self.action(f"start {service}")
-        if self.stack[service].state == "running":
-            return
-        self.stack[service].state = "running"
-        if service == "nginx":
-            self.maintenance = "none"
-        if service == "postgres":
-            self._begin_postgres()
-        if service == "gitea":
-            self._begin_gitea()
+        if self.stack[service].state != "running":
+            self.stack[service].state = "running"
+            self._begin(service)
 
     def pull(self, name: str, digest: str) -> None:
         self.action(f"pull {name}")
@@ -723,9 +727,16 @@ class Restic:
     def exists(self) -> bool:
         return True
 
-    def unlock(self, **_: Any) -> bool:
-        self.host.lock_removals += 1
+    def remove_all_locks(self) -> bool:
         return True
+
+    def make(self, _: Restic | None) -> None:
+        self.host.bucket["restic/config"] = b""
+
+    def locks(self) -> dict[str, LockHolder]:
+        return {
+            name: each for name, each in self.host.lock_holders.items() if f"restic/locks/{name}" in self.host.bucket
+        }
 
     @contextmanager
     def remove_additions_on_failure(self) -> Iterator[None]:
@@ -793,6 +804,9 @@ class Bucket:
         if self.host.bucket_unreachable:
             raise Unavailable("AWS is out of reach")
         self.host.bucket[key] = content
+
+    def hide_object(self, bucket: str, key: str) -> None:
+        del self.host.bucket[key]
 
     def secret(self, name: str, stage: str = "") -> Any:
         return Secret("p")

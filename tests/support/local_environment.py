@@ -24,6 +24,27 @@ from tests.support import fakes
 from tests.support.compose_stack import Stack, make_operator, whole_stack
 from tests.support.gitea_contract import Bench, bench_on
 
+# The fixtures: a conftest imports all of them.
+__all__ = [
+    "aws_endpoint",
+    "bench",
+    "built",
+    "docker_client",
+    "gitea_image",
+    "host_image",
+    "images_by_variable",
+    "in_memory",
+    "issuer",
+    "mailbox",
+    "mirror",
+    "operator",
+    "ops_image",
+    "postgres_image",
+    "run_context",
+    "run_id",
+    "stack",
+]
+
 
 def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
@@ -59,10 +80,9 @@ def run_context(docker_client: docker.DockerClient) -> Iterator[RunContext]:
 @pytest.fixture(scope="session")
 def mirror(run_context: RunContext, built: ImageSet) -> str:
     """The URL of a registry instead of Docker Hub, with one image under two names and one of the stack."""
-    url = registry.start(run_context, built.local("registry"))
     door, sink = image_set.pinned()["DOOR_IMAGE"], built.local("mail")
-    registry.push(run_context, {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink})
-    return url
+    references = {door: built.local(door), "somebody/mail:1.0": sink, "mail:1.0": sink}
+    return registry.start(run_context, built.local("registry"), references)
 
 
 @pytest.fixture

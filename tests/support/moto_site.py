@@ -71,6 +71,11 @@ class Cloud:
     letters: list[fakes.Letter] = field(default_factory=list)
     verifier: str = ""
     broken: str = ""
+    # The services that run on the host, and the progress lines of both machines.
+    services: tuple[Service, ...] = tuple(
+        Service(name, "image", "running", "healthy", 0) for name in ("postgres", "nginx")
+    )
+    progress: list[str] = field(default_factory=list)
 
     def call(self, client: Any, operation: str, parameters: Any) -> Any:
         return self.cut.through(operation, lambda: CALL(client, operation, parameters))
@@ -105,11 +110,8 @@ class Cloud:
         pending = arguments[3] if len(arguments) > 2 else ""
         if pending and pending == self.broken:
             raise OpsError("ops secrets apply on the host: gitea: not healthy 180 s after the restart")
-        services = (
-            Service("postgres", "image", "running", "healthy", 0),
-            Service("nginx", "image", "running", "healthy", 0),
-        )
-        world: Any = fakes.FakeWorld(containers=fakes.FakeContainers(services, {"postgres": self._postgres}))
+        containers = fakes.FakeContainers(self.services, {"postgres": self._postgres})
+        world: Any = fakes.FakeWorld(containers=containers, progress=self.progress)
         world.aws = fakes.FakeAws(_values(CURRENT), pending=_values(PENDING))
         return apply_secrets.apply(SITE, world, pending=pending, directory=self.directory)
 
@@ -120,7 +122,7 @@ class Cloud:
 
     @property
     def world(self) -> Any:
-        made: Any = fakes.FakeWorld()
+        made: Any = fakes.FakeWorld(progress=self.progress)
         made.aws, made.mail = self.aws, self
         return made
 

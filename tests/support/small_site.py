@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,6 +143,27 @@ class SmallSite:
         return self.shell(
             f"restic {options} --password-file={self.stack.folder}/secrets/restic-password {' '.join(arguments)}"
         )
+
+    @contextmanager
+    def holder_of_a_lock(self) -> Iterator[Callable[[], object]]:
+        """Run restic on the bucket in another container of `ops` with the host's name, and yield a function that kills it."""
+        environment = {**aws.CREDENTIALS, "AWS_DEFAULT_REGION": aws.REGION}
+        options = f"--repo=s3:{self.endpoint}/{self.bucket}/restic --no-cache"
+        script = (
+            f"sleep 600 | restic {options} --password-file={self.stack.folder}/secrets/restic-password backup --stdin"
+        )
+        name = f"{self.stack.project}-holder"
+        run(
+            *("docker", "run", "--detach", "--init", f"--name={name}", "--label=gitea-suite.verb=backup"),
+            f"--network=container:{self.stack.container('door')}",
+            f"--volume={self.stack.folder}:{self.stack.folder}:ro",
+            *(f"--env={variable}={value}" for variable, value in environment.items()),
+            *("--entrypoint=sh", self.image, "-c", script),
+        )
+        try:
+            yield lambda: run("docker", "kill", name)
+        finally:
+            run("docker", "rm", "--force", name)
 
     def packs(self) -> set[str]:
         """Return the paths of all packs in the local repository."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ground.container import RunContext
+from ground import aws
+from ground.container import RUN_LABEL, RunContext
 from ops.images.ops_image import OpsImage
 from tests.support import misbehaving
 from tests.support.compose_stack import lay_out
@@ -20,6 +22,7 @@ from tests.support.misbehaving import Fault, FaultyProxy
 from tests.support.small_site import KEEPER, REPOSITORY, SmallSite, running_small_site
 
 _LARGE = 1_000_000
+_STRANDED = Path(__file__).parents[3] / "docs/runbooks/stranded.md"
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +269,25 @@ def test_a_held_lock_is_reported_and_a_stale_one_does_not_block_backups(
     assert len(site.manifests()) == 2
 
 
+def test_a_backup_leaves_the_lock_of_another_running_container_alone_and_removes_it_once_that_was_killed(
+    site: SmallSite,
+) -> None:
+    with site.holder_of_a_lock() as kill_holder:
+        until(lambda: len(_locks(site)) == 1)
+        (lock,) = _locks(site)
+        # Same host name, and no process of this container has the holder's id: restic's own rule takes the holder for gone.
+        site.take()
+        assert _locks(site) == [lock]
+        refused = site.ops("backup", "unlock")
+        assert (refused.code, _locks(site)) == (8, [lock]), refused
+        kill_holder()
+    assert _locks(site) == [lock]
+    taken = site.ops("backup", "take")
+    assert taken.code == 0, taken
+    assert "removed the lock of a killed run" in taken.progress
+    assert _locks(site) == []
+
+
 def test_a_backup_with_a_truncated_manifest_is_broken_and_falling_back_to_an_older_one_is_reported(
     site: SmallSite,
 ) -> None:
@@ -381,3 +403,93 @@ def test_what_the_restore_of_one_repository_replaced_is_not_in_the_next_backup(s
     assert site.shell(f"ls -A {site.data}/gitea | grep -c restored || true").strip() == "0"
     assert "HEAD" in site.shell(f"ls {site.data}/.restore/repository").split()
     assert site.manifest(site.take())["repositories"] == before
+
+
+def _page(pattern: str) -> list[str]:
+    """The commands of the last resort that begin with a pattern, with the lines that continue them."""
+    text = _STRANDED.read_text().replace("\\\n", " ")
+    return [re.sub(" +", " ", each) for each in re.findall(rf"(?m)^{pattern}.*", text)]
+
+
+def test_the_commands_of_the_last_resort_get_everything_out_of_the_bucket(site: SmallSite) -> None:
+    site.write_issue("to be rescued")
+    parts = site.manifest(site.take())["parts"]
+    values = {name.upper(): part["remote"] for name, part in parts.items()}
+    commands = [
+        re.sub(r"\b(DATABASE|DATA|CONFIGURATION)\b", lambda found: values[found[0]], each) for each in _page("restic ")
+    ]
+    assert len(commands) == 4
+    variables = {
+        "RESTIC_PASSWORD": site.shell(f"cat {site.stack.folder}/secrets/restic-password").strip(),
+        "RESTIC_REPOSITORY": f"s3:{site.endpoint}/{site.bucket}/restic",
+        **aws.CREDENTIALS,
+    }
+    exported = "\n".join(f"export {name}={value}" for name, value in variables.items())
+    rescued = f"{site.data}/rescued"
+    script = f"mkdir {rescued} && cd {rescued}\n{exported}\n" + "\n".join(commands)
+    assert parts["data"]["remote"][:8] in site.shell(script)
+    postgres, gitea = site.stack.container("postgres"), site.stack.container("gitea")
+    # As the page loads the dump, here into the site's own server.
+    (load,) = _page("pg_restore --no-owner")
+    into = load.replace("--dbname gitea gitea.dump", "--username gitea --dbname rescued")
+    site.sql("CREATE DATABASE rescued")
+    site.shell(f"docker exec --interactive {postgres} {into} < {rescued}/gitea.dump")
+    asked = 'psql --username gitea --dbname rescued --tuples-only --command "SELECT name FROM issue"'
+    assert "to be rescued" in site.shell(f"docker exec {postgres} {asked}")
+    site.sql("DROP DATABASE rescued")
+    # As the page clones a repository, with Gitea's git.
+    (clone,) = _page("git clone --mirror")
+    name = f"{KEEPER}/{REPOSITORY}.git"
+    folder = f"{rescued}/data{site.data}/gitea/git/repositories"
+    command = re.sub(r"data/\S+/OWNER/NAME.git", f"/tmp/rescued/{name} /tmp/rescued/clone", clone)
+    inside = f"mkdir /tmp/rescued && tar -x -C /tmp/rescued && {command} && git -C /tmp/rescued/clone fsck && rm -r /tmp/rescued"
+    site.shell(f"tar -c -C {folder} {name} | docker exec --interactive --user git {gitea} sh -ec '{inside}'")
+    assert "SECRET_KEY" in site.shell(f"cat {rescued}/data{site.data}/gitea/gitea/conf/app.ini")
+    assert "small" in site.shell(f"cat $(find {rescued}/configuration -name site.toml)")
+    site.shell(f"rm -r {rescued}")
+
+
+def test_the_commands_of_the_last_resort_read_the_host_s_own_repository(site: SmallSite) -> None:
+    data = site.manifest(site.take())["parts"]["data"]["local"]
+    (command,) = _page("sudo docker run --rm --network none")
+    replaced = {
+        "/srv/gitea/rescued": f"{site.data}/rescued",
+        "/srv/gitea:/srv/gitea": f"{site.data}:{site.data}",
+        "/var/backups/gitea-suite": str(site.backups),
+        "/run/gitea-suite/secrets": f"{site.stack.folder}/secrets",
+        '"$ops_image"': site.image,
+        " DATA ": f" {data} ",
+        "sudo ": "",
+    }
+    for old, new in replaced.items():
+        command = command.replace(old, new)
+    site.shell(command)
+    assert "ref:" in site.shell(
+        f"cat {site.data}/rescued{site.data}/gitea/git/repositories/{KEEPER}/{REPOSITORY}.git/HEAD"
+    )
+    site.shell(f"rm -r {site.data}/rescued")
+
+
+def test_the_commands_of_the_last_resort_make_a_dump_of_the_database_s_files(
+    site: SmallSite, run_context: RunContext
+) -> None:
+    postgres, name = site.stack.container("postgres"), f"{site.stack.project}-rescue"
+    # A copy while nothing writes replaces the snapshot: this data is not on btrfs.
+    copy = f"docker pause {postgres} && cp -a {site.data}/postgresql {site.data}/rescue; docker unpause {postgres}"
+    site.shell(copy)
+    (start,) = _page("sudo docker run --detach --name rescue")
+    start = start.replace("sudo ", "").replace("--name rescue", f"--name {name} --label {RUN_LABEL}={run_context.run}")
+    start = start.replace("/srv/gitea/rescue:", f"{site.data}/rescue:").replace(
+        "IMAGE", site.stack.images["POSTGRES_IMAGE"]
+    )
+    ready, dump = (
+        each.replace("sudo ", "").replace(" rescue ", f" {name} ") for each in _page("sudo docker exec rescue")
+    )
+    site.shell(start)
+    try:
+        until(lambda: "accepting" in site.shell(f"{ready.partition('#')[0]} || true"))
+        site.shell(dump.replace("gitea.dump", f"{site.data}/rescue.dump"))
+        listed = site.shell(f"docker exec --interactive {postgres} pg_restore --list < {site.data}/rescue.dump")
+    finally:
+        site.shell(f"docker rm --force --volumes {name}; rm -rf {site.data}/rescue {site.data}/rescue.dump")
+    assert "TABLE DATA public repository" in listed

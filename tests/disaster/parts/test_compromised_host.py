@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import multiprocessing
@@ -18,7 +19,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -35,21 +35,21 @@ from moto.iam.access_control import IAMPolicy, PermissionResult
 
 from ground import aws, run_registry
 from ground.container import RunContext
-from ops.backup import catalogue, manifest, operator_access, prune, rewind
-from ops.backup.manifest import Manifest, Part
+from ops.backup import catalogue, manifest, prune, rewind
+from ops.backup.manifest import Manifest
 from ops.config.load import site_from
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
 from ops.errors import Locked, OpsError, Refused
 from ops.images.ops_image import OpsImage
 from ops.world import World
-from ops.world.container_processes import ContainerProcesses
-from ops.world.restic import Damaged, Restic
+from ops.world.restic import Damaged
 from ops.world.terraform_mirror import cli_configuration, discover
 from tests.support import fakes, misbehaving
+from tests.support.bucket_attacks import ATTACKS, BUCKET, KEYS, LOCK, WHOLE, permitted
 from tests.support.misbehaving import Fault, FaultyProxy
+from tests.support.vault import Vault
 
-BUCKET = "attacked-gitea-backup"
 HOST = "attacked-host"
 _STAND_INS = f"""
 provider "aws" {{
@@ -95,94 +95,6 @@ def policy(aws_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return json.dumps(found)
 
 
-@dataclass(frozen=True)
-class Attack:
-    """An attack on an object or on the bucket: the IAM action that it needs, and the call.
-
-    ``mapped`` tells whether moto maps the call to the same action; for the others its engine checks the action alone.
-    """
-
-    action: str
-    call: Callable[[Any, str, str], Any]
-    of_bucket: bool = False
-    mapped: bool = True
-
-    def resource(self, key: str) -> str:
-        return f"arn:aws:s3:::{BUCKET}" + ("" if self.of_bucket else f"/{key}")
-
-
-_WHOLE = {"Bucket": BUCKET}
-_EXPIRE = {
-    "Rules": [{"ID": "end", "Status": "Enabled", "Filter": {}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}]
-}
-_DENY = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}],
-}
-_SOON = {"Mode": "GOVERNANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(minutes=1)}
-ATTACKS = {
-    "overwrite": Attack("s3:PutObject", lambda s3, key, _: s3.put_object(**_WHOLE, Key=key, Body=b"garbage" * 99)),
-    "remove": Attack("s3:DeleteObject", lambda s3, key, _: s3.delete_object(**_WHOLE, Key=key)),
-    "delete a version": Attack(
-        "s3:DeleteObjectVersion", lambda s3, key, version: s3.delete_object(**_WHOLE, Key=key, VersionId=version)
-    ),
-    "delete a locked version": Attack(
-        "s3:BypassGovernanceRetention",
-        lambda s3, key, version: s3.delete_object(**_WHOLE, Key=key, VersionId=version, BypassGovernanceRetention=True),
-    ),
-    "shorten a lock": Attack(
-        "s3:PutObjectRetention",
-        lambda s3, key, version: s3.put_object_retention(**_WHOLE, Key=key, VersionId=version, Retention=_SOON),
-        mapped=False,
-    ),
-    "remove the legal hold": Attack(
-        "s3:PutObjectLegalHold",
-        lambda s3, key, _: s3.put_object_legal_hold(**_WHOLE, Key=key, LegalHold={"Status": "OFF"}),
-        mapped=False,
-    ),
-    "suspend versioning": Attack(
-        "s3:PutBucketVersioning",
-        lambda s3, *_: s3.put_bucket_versioning(**_WHOLE, VersioningConfiguration={"Status": "Suspended"}),
-        of_bucket=True,
-    ),
-    "expire old versions": Attack(
-        "s3:PutLifecycleConfiguration",
-        lambda s3, *_: s3.put_bucket_lifecycle_configuration(**_WHOLE, LifecycleConfiguration=_EXPIRE),
-        of_bucket=True,
-    ),
-    "disable object lock": Attack(
-        "s3:PutBucketObjectLockConfiguration",
-        lambda s3, *_: s3.put_object_lock_configuration(**_WHOLE, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}),
-        of_bucket=True, mapped=False,
-    ),
-    "deny everyone": Attack(
-        "s3:PutBucketPolicy", lambda s3, *_: s3.put_bucket_policy(**_WHOLE, Policy=json.dumps(_DENY)), of_bucket=True
-    ),
-    "delete the bucket policy": Attack("s3:DeleteBucketPolicy", lambda s3, *_: s3.delete_bucket_policy(**_WHOLE), of_bucket=True),
-    "make the bucket public": Attack(
-        "s3:PutBucketAcl", lambda s3, *_: s3.put_bucket_acl(**_WHOLE, ACL="public-read-write"), of_bucket=True
-    ),
-    "replicate elsewhere": Attack(
-        "s3:PutReplicationConfiguration",
-        lambda s3, *_: s3.put_bucket_replication(**_WHOLE, ReplicationConfiguration={"Role": "", "Rules": []}),
-        of_bucket=True, mapped=False,
-    ),
-    "delete the bucket": Attack("s3:DeleteBucket", lambda s3, *_: s3.delete_bucket(**_WHOLE), of_bucket=True),
-}  # fmt: skip
-KEYS = ("restic/config", "restic/keys/0a", "restic/index/0b", "restic/snapshots/0c", "restic/data/0d/0d1e", "manifests/20261123T110000Z.json", "verifications/20261123T110000Z.json", "drills/20261123T110000Z.json")  # fmt: skip
-LOCK = "restic/locks/0e"
-
-
-def permitted(policy: str, key: str) -> set[str]:
-    """Return the names of the attacks on an object, or on the bucket, that the policy permits."""
-    evaluator = IAMPolicy(policy)
-    return {
-        name
-        for name, attack in ATTACKS.items()
-        if evaluator.is_action_permitted(attack.action, attack.resource(key)) is PermissionResult.PERMITTED
-    }
-
-
 @pytest.mark.parametrize("key", KEYS)
 def test_the_host_may_overwrite_every_object_but_not_delete_or_reconfigure_anything(policy: str, key: str) -> None:
     assert permitted(policy, key) == {"overwrite"}
@@ -207,8 +119,8 @@ def test_calls_with_the_host_s_credentials_are_allowed_or_denied_as_the_policy_e
     with mock_aws():
         s3, iam = boto3.client("s3", aws.REGION), boto3.client("iam", aws.REGION)
         location = {"LocationConstraint": aws.REGION}
-        s3.create_bucket(**_WHOLE, CreateBucketConfiguration=location, ObjectLockEnabledForBucket=True)
-        versions = {key: s3.put_object(**_WHOLE, Key=key, Body=b"good")["VersionId"] for key in (*KEYS, LOCK)}
+        s3.create_bucket(**WHOLE, CreateBucketConfiguration=location, ObjectLockEnabledForBucket=True)
+        versions = {key: s3.put_object(**WHOLE, Key=key, Body=b"good")["VersionId"] for key in (*KEYS, LOCK)}
         trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}  # fmt: skip
         role = iam.create_role(RoleName=HOST, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
         iam.put_role_policy(RoleName=HOST, PolicyName="site", PolicyDocument=policy)
@@ -221,7 +133,7 @@ def test_calls_with_the_host_s_credentials_are_allowed_or_denied_as_the_policy_e
         for key in (KEYS[0], LOCK):
             expected = permitted(policy, key) & {name for name, attack in ATTACKS.items() if attack.mapped}
             assert _allowed(host, key, versions[key]) == expected
-        assert s3.get_object(**_WHOLE, Key=KEYS[0], VersionId=versions[KEYS[0]])["Body"].read() == b"good"
+        assert s3.get_object(**WHOLE, Key=KEYS[0], VersionId=versions[KEYS[0]])["Body"].read() == b"good"
 
 
 def _allowed(host: Any, key: str, version: str) -> set[str]:
@@ -240,55 +152,6 @@ def _answer(call: Callable[[], Any]) -> str:
     except ClientError as error:
         return str(error.response["Error"]["Code"])
     return "done"
-
-
-@dataclass
-class Vault:
-    """A bucket like the site's, and the operator's machine."""
-
-    site: Site
-    world: World
-    workspace: Workspace
-    image: OpsImage
-    folder: Path
-    made: list[Manifest]
-
-    def client(self) -> Any:
-        return aws.client(self.site.aws.endpoint_url, "s3")
-
-    @property
-    def source(self) -> Path:
-        return self.folder / "source"
-
-    def opened(self) -> Any:
-        return operator_access.open_repository(
-            self.site, self.world, workspace=self.workspace, image=self.image.reference
-        )
-
-    def seeing(self, remote: Restic) -> Restic:
-        """Return the same repository, with this test's folder mounted in the container."""
-        programs = remote.processes
-        assert isinstance(programs, ContainerProcesses)
-        return dataclasses.replace(
-            remote, processes=dataclasses.replace(programs, folders=(*programs.folders, self.folder))
-        )
-
-    def take(self, remote: Restic, moment: datetime) -> Manifest:
-        """Take a backup of the source folder, and write its manifest last."""
-        (self.source / "now").write_text(str(moment))
-        identity = manifest.identity_of(moment)
-        # One restic snapshot serves as all three parts: the bucket does not distinguish them.
-        stored = self.seeing(remote).store([self.source], host="h", tags=[identity, "data"])
-        parts = dict.fromkeys(manifest.PARTS, Part(stored.snapshot, stored.snapshot, stored.size))
-        made = fakes.made(moment, parts=parts)
-        self.world.aws.write_object(self.site.backup.bucket, manifest.key_of(identity), manifest.to_json(made))
-        self.made.append(made)
-        return made
-
-    def whole(self) -> list[str]:
-        with self.opened() as remote:
-            found = catalogue.list_backups_in(self.site, self.world, remote)
-        return [each.identity for each in found if each.manifest]
 
 
 @pytest.fixture(scope="module")
@@ -357,28 +220,26 @@ def test_the_backups_survive_everything_that_the_host_s_role_permits(vault: Vaul
         for name in sorted(permitted(policy, key)):
             ATTACKS[name].call(vault.client(), key, version)
     # It may also write new objects: a false manifest newer than every backup, and a false lock.
-    vault.client().put_object(**_WHOLE, Key="manifests/20991231T000000Z.json", Body=b"{}")
-    vault.client().put_object(**_WHOLE, Key="restic/locks/" + "0" * 64, Body=b"garbage")
+    vault.client().put_object(**WHOLE, Key="manifests/20991231T000000Z.json", Body=b"{}")
+    vault.client().put_object(**WHOLE, Key="restic/locks/" + "0" * 64, Body=b"garbage")
     with pytest.raises(OpsError):
         vault.whole()
     assert kept <= _versions(vault)
 
-    requested = {"workspace": vault.workspace, "at": before_attack}
-    dry_run = rewind.rewind(vault.site, vault.world, **requested, confirm=_confirm, dry_run=True)  # type: ignore[arg-type]
-    assert not dry_run.changed
+    rewound = functools.partial(rewind.rewind, vault.site, vault.world, workspace=vault.workspace, at=before_attack)
+    assert not rewound(confirm=_confirm, dry_run=True).changed
     with pytest.raises(Refused):
-        rewind.rewind(vault.site, vault.world, **requested, confirm=_never)  # type: ignore[arg-type]
+        rewound(confirm=_never)
     # The first rewind is killed in the middle, the second completes.
     steps = rewind.plan_rewind(vault.world.aws_account.history(BUCKET), before_attack)
     for step in steps[: len(steps) // 2]:
         rewind._apply(vault.site, vault.world, step)
-    done = rewind.rewind(vault.site, vault.world, **requested, confirm=_confirm)  # type: ignore[arg-type]
+    done = rewound(confirm=_confirm)
     assert (done.exit_code, done.changed) == (0, True)
     assert done.facts["steps"] == len(steps) - len(steps) // 2
     assert vault.whole() == before
     _restored(vault, vault.made[-1], tmp_path)
-    again = rewind.rewind(vault.site, vault.world, **requested, confirm=_never)  # type: ignore[arg-type]
-    assert not again.changed
+    assert not rewound(confirm=_never).changed
 
 
 def _never(name: str, lines: Sequence[str]) -> None:

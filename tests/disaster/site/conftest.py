@@ -10,34 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.deployed_site import (
-    DeployedSite,
-    account,
-    admin,
-    by_hand,
-    git,
-    host,
-    repository,
-    site,
-    sort_interruptions_last,
-    ssh,
-    ssh_config,
-    web,
-)
-
-__all__ = [
-    "account",
-    "admin",
-    "by_hand",
-    "git",
-    "host",
-    "repository",
-    "site",
-    "ssh",
-    "ssh_config",
-    "web",
-]
-from tests.support.deployed_site import Ssh, aws_client
+from tests.support.deployed_site import *  # noqa: F403 - pytest finds fixtures by their names in a conftest
+from tests.support.deployed_site import DeployedSite, Ssh, aws_client
 
 BACK_SECONDS = 300
 _SITE_FILE = "/etc/gitea-suite/site.json"
@@ -129,8 +103,3 @@ def _stop_and_start(site: DeployedSite) -> None:
     compute.stop_instances(InstanceIds=one, Force=True)
     compute.get_waiter("instance_stopped").wait(InstanceIds=one)
     compute.start_instances(InstanceIds=one)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that interrupt the site last."""
-    sort_interruptions_last(items)

@@ -135,7 +135,7 @@ def _set_the_secret_key_of_the_backup(ssh: Ssh, file: Path | None = None) -> str
     # The restore refuses: the new SECRET_KEY cannot decrypt the backup's encrypted columns.
     refused = ops(ssh, "restore", "--yes", code=4)
     assert "another SECRET_KEY" in str(refused["summary"])
-    kept = ops(ssh, "restore", "--secret-key")["file"]
+    kept = ops(ssh, "restore", "--export-secret-key")["file"]
     key = ssh(f"sudo cat {shlex.quote(kept)}").stdout
     done = _ops("secrets", "set", "gitea-secret-key", "--yes", file=file, given=key)
     assert done.returncode == 0, done.stdout

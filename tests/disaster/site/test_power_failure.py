@@ -22,12 +22,9 @@ def test_a_site_runs_again_after_a_power_failure_while_paused_and_the_next_backu
     assert repository
     before = head_of(site, account, "kept")
     # The database stops answering when Gitea is paused: the snapshot cannot be taken, and the pause lasts.
-    script = f'ops backup take --json 2>&1 | while read -r line; do [ "$line" = "== settle" ] && docker pause {POSTGRES}; done'
-    backing_up = threading.Thread(target=ssh, args=[f"sudo sh -c {shlex.quote(script)}"])
-    backing_up.start()
-    until(lambda: state_of(ssh, GITEA) == "paused", "Gitea is paused")
-    cut_power()
-    backing_up.join()
+    pause = f'[ "$line" = "== settle" ] && docker pause {POSTGRES}'
+    script = f"ops backup take --json 2>&1 | while read -r line; do {pause}; done"
+    _cut_power_during(ssh, cut_power, script, lambda: state_of(ssh, GITEA) == "paused", "Gitea is paused")
     _until_healthy(ssh)
     assert head_of(site, account, "kept") == before
     taken = ops(ssh, "backup", "take")
@@ -143,9 +140,17 @@ def _cut_power_at_step(ssh: Ssh, cut_power: Callable[[], None], step: str, *argu
         f"ops {shlex.join(arguments)} 2>&1 | "
         f'while read -r line; do if [ "$line" = "== {step}" ]; then {pause}; fi; done'
     )
+    begun = "test -e /run/begun"
+    _cut_power_during(ssh, cut_power, script, lambda: ssh(begun).returncode == 0, f"{step} has begun")
+
+
+def _cut_power_during(
+    ssh: Ssh, cut_power: Callable[[], None], script: str, reached: Callable[[], bool], what: str
+) -> None:
+    """Run a shell script on the host as root, and cut the power as soon as it has reached the moment."""
     running = threading.Thread(target=ssh, args=[f"sudo sh -c {shlex.quote(script)}"])
     running.start()
-    until(lambda: ssh("test -e /run/begun").returncode == 0, f"{step} has begun")
+    until(reached, what)
     cut_power()
     running.join()
 

@@ -9,22 +9,12 @@ import pytest
 
 from ops.backup import coverage, take
 from ops.errors import Refused
-from ops.model import Report
-from ops.wal import base_backups
 from tests.support.fake_host import FakeHost
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    # The base backup of the database has tests of its own.
-    monkeypatch.setattr(base_backups, "refresh", lambda *_: None)
+def machine(tmp_path: Path, without_base_backups: None) -> FakeHost:
     return FakeHost(directory=tmp_path)
-
-
-def taken(machine: FakeHost) -> Report:
-    machine.clock.sleep(60)
-    world: Any = machine
-    return take.take(machine.site(), world, paths=machine.paths)
 
 
 def place(machine: FakeHost, name: str, *files: str) -> Path:
@@ -39,7 +29,7 @@ def test_a_subvolume_and_a_mount_with_content_refuse_the_backup_and_are_named(ma
     team, lfs = place(machine, "git/repositories/team", "a.git"), place(machine, "git/lfs", "object")
     machine.nested_subvolumes, machine.mounted = (team,), (lfs,)
     with pytest.raises(Refused) as raised:
-        taken(machine)
+        machine.back_up()
     assert raised.value.exit_code == 4
     assert f"mount {lfs}, subvolume {team}" in raised.value.message
     assert "umount" in raised.value.hint
@@ -57,7 +47,7 @@ def test_a_backup_for_an_update_is_refused_too(machine: FakeHost) -> None:
 def test_an_empty_subvolume_and_an_empty_mount_do_not_refuse_the_backup(machine: FakeHost) -> None:
     machine.nested_subvolumes = (place(machine, "git/repositories/team"),)
     machine.mounted = (place(machine, "git/lfs"), machine.paths.live)
-    assert taken(machine).exit_code == 0
+    assert machine.back_up().exit_code == 0
 
 
 def test_without_btrfs_a_mount_is_read_and_not_refused(machine: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +89,7 @@ def test_a_backup_reports_a_link_that_leaves_the_data_each_time(machine: FakeHos
     (machine.paths.live / "lfs").symlink_to("/mnt/lfs")
     for number in range(2):
         machine.actions.clear()
-        report = taken(machine)
+        report = machine.back_up()
         # The second backup reuses the data of the first, and does not read it again.
         assert ("store data" in machine.actions) == (number == 0)
         assert report.exit_code == 3

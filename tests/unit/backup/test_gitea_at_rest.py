@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from ops.backup import contents, manifest, take
+from ops.backup import contents, manifest
 from ops.errors import OpsError, RolledBack
-from ops.model import Report
-from ops.wal import base_backups
 from ops.world.containers import Containers, Ran, Service
 from tests.support.fake_host import FakeHost
 
@@ -53,22 +51,14 @@ class RealisticHost(FakeHost):
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RealisticHost:
-    # The base backup of the database has tests of its own.
-    monkeypatch.setattr(base_backups, "refresh", lambda *_: None)
+def machine(tmp_path: Path, without_base_backups: None) -> RealisticHost:
     return RealisticHost(directory=tmp_path)
-
-
-def taken(machine: FakeHost) -> Report:
-    machine.clock.sleep(60)
-    world: Any = machine
-    return take.take(machine.site(), world, paths=machine.paths)
 
 
 @pytest.mark.parametrize("state", ["paused", "exited", "created", "dead", "restarting"])
 def test_a_gitea_that_does_not_write_is_backed_up_and_left_as_it_is(machine: RealisticHost, state: str) -> None:
     machine.stack["gitea"].state = state
-    report = taken(machine)
+    report = machine.back_up()
     assert machine.stack["gitea"].state == state
     assert (machine.watched, "freeze" in machine.actions) == (0, False)
     assert report.exit_code == 0
@@ -80,7 +70,7 @@ def test_a_gitea_that_does_not_write_is_backed_up_and_left_as_it_is(machine: Rea
 
 
 def test_a_running_gitea_is_frozen_and_resumed(machine: RealisticHost) -> None:
-    report = taken(machine)
+    report = machine.back_up()
     assert machine.stack["gitea"].state == "running"
     assert (machine.watched, "freeze" in machine.actions) == (1, True)
     assert "gitea" not in report.facts
@@ -92,7 +82,7 @@ def test_no_backup_is_made_when_gitea_is_started_during_the_snapshots(machine: R
     machine.stack["gitea"].state = state
     machine.interferes = True
     with pytest.raises(RolledBack, match=f"Gitea was {state} and is running since the snapshots began") as raised:
-        taken(machine)
+        machine.back_up()
     assert raised.value.hint == "run ops backup take again"
     assert not [each for each in machine.bucket if each.startswith("manifests/")]
 

@@ -159,6 +159,34 @@ def test_a_failed_or_missing_drill_is_reported_before_a_change_of_the_site() -> 
     assert "row counts differ" in catalogue.drill_overdue(fakes.site(), world)
 
 
+@pytest.mark.parametrize(
+    ("drills", "names_accept"),
+    [
+        ([], False),
+        ([drilled(1)], False),
+        ([drilled(1, "git fsck of a/b.git: missing blob")], True),
+        ([drilled(1, "git fsck of a/b.git: missing blob"), drilled(0)], False),
+        ([drilled(2), drilled(1, "a/b.git cannot be cloned: 403", "k cannot sign in: 401")], True),
+        ([drilled(1, "a/b.git cannot be cloned: 403", "table user has 1 rows of 2")], False),
+        ([drilled(1), drilled(-9, "git fsck of a/b.git: missing blob")], False),
+    ],
+    ids=[
+        "no drill",
+        "passed",
+        "acceptable",
+        "passed since",
+        "two",
+        "also one that cannot be accepted",
+        "in the future",
+    ],
+)
+def test_the_remedy_of_a_failed_drill_names_accept_if_all_its_findings_may_be_accepted(
+    drills: list[Drill], names_accept: bool
+) -> None:
+    assert ("--accept" in records.drill_remedy(drills, NOW)) is names_accept
+    assert records.drill_remedy(drills, NOW).startswith("ops restore --drill")
+
+
 def test_a_record_is_stored_as_a_document_with_a_schema_and_sorted_keys() -> None:
     assert records.to_json(verified(0, 3, "a bit")) == (
         b'{\n "began": "2026-11-23T05:30:00+00:00",\n "durations": {\n  "remote": 1.5\n },\n "findings": [\n  "a bit"\n ],\n'
@@ -177,7 +205,8 @@ def test_a_record_is_stored_as_a_document_with_a_schema_and_sorted_keys() -> Non
 
 
 def test_a_drill_s_record_is_read_back_and_a_truncated_one_is_refused() -> None:
-    for each in (drilled(0), dataclasses.replace(drilled(2, "one", "two"), durations={"restore": 2.5})):
+    known = dataclasses.replace(drilled(1), accepted=("an old fault",), notes=("slow",))
+    for each in (drilled(0), known, dataclasses.replace(drilled(2, "one", "two"), durations={"restore": 2.5})):
         assert records.drill_from_json(records.to_json(each)) == each
     with pytest.raises(OpsError, match="a drill's record is truncated"):
         records.drill_from_json(records.to_json(drilled(0))[:-2])

@@ -27,8 +27,10 @@ PACKS = {f"restic/data/00/{number:04}": NOW - timedelta(minutes=15 * number) for
 DATES = {
     "restic/config": NOW - timedelta(days=300),
     "restic/keys/first": NOW - timedelta(days=300),
-    "restic/keys/second": NOW - timedelta(days=200),
+    **{f"restic/keys/{number:02}": NOW - timedelta(days=200) for number in range(20)},
     "restic/index/one": NOW - timedelta(days=2),
+    "restic/index/of-an-hour-ago": NOW - timedelta(hours=1),
+    "restic/snapshots/older": NOW - timedelta(hours=2),
     "restic/locks/one": NOW - timedelta(days=2),
     "restic/snapshots/one": NOW - timedelta(minutes=59),
     "manifests/one.json": NOW - timedelta(hours=2),
@@ -53,7 +55,8 @@ def _statuses() -> dict[str, str]:
 
 def test_config_every_key_and_samples_of_packs_are_judged_and_locks_and_new_objects_are_not() -> None:
     found = _statuses()
-    assert {"restic/config", "restic/keys/first", "restic/keys/second", "restic/index/one"} <= set(found)
+    assert {each for each in DATES if each.startswith("restic/keys/")} <= set(found)
+    assert {"restic/config", "restic/index/one", "restic/index/of-an-hour-ago", "restic/snapshots/older"} <= set(found)
     assert "restic/locks/one" not in found
     assert "restic/snapshots/one" not in found
     packs = [each for each in found if each.startswith("restic/data/")]
@@ -86,8 +89,11 @@ def test_a_replica_with_every_checked_object_is_well() -> None:
     assert probe.healthy
 
 
-@pytest.mark.parametrize("region", ["eu-central-1", "cn-north-1", "us-gov-west-1"])
-def test_the_command_of_batch_replication_is_one_that_aws_accepts(region: str) -> None:
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [("eu-central-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-east-1", "aws")],
+)
+def test_the_command_of_batch_replication_is_one_that_aws_accepts(region: str, partition: str) -> None:
     site = replace(SITE, aws=replace(SITE.aws, region=region))
     program, service, verb, *words = shlex.split(replication.batch_command(site))
     assert (program, service, verb) == ("aws", "s3control", "create-job")
@@ -107,7 +113,14 @@ def test_the_command_of_batch_replication_is_one_that_aws_accepts(region: str) -
     assert options == {}
     model = botocore.session.get_session().get_service_model("s3control").operation_model("CreateJob")
     assert ParamValidator().validate(given, model.input_shape).generate_report() == ""
-    assert given["RoleArn"].endswith(":role/test-replication-batch")
+    assert given["RoleArn"] == f"arn:{partition}:iam::ACCOUNT:role/test-replication-batch"
+    assert (given["AccountId"], given["Report"]) == ("ACCOUNT", {"Enabled": False})
+    assert given["ManifestGenerator"]["S3JobManifestGenerator"] == {
+        "ExpectedBucketOwner": "ACCOUNT",
+        "SourceBucket": f"arn:{partition}:s3:::example-org-gitea-backup",
+        "EnableManifestOutput": False,
+        "Filter": {"EligibleForReplication": True, "ObjectReplicationStatuses": ["NONE", "FAILED"]},
+    }
 
 
 def test_the_status_asks_s3_for_these_objects_only_where_there_is_a_replica(tmp_path: Path) -> None:

@@ -179,6 +179,10 @@ def test_the_status_has_exit_code_3_and_every_finding_with_its_remedy(world: Sit
         each.startswith("RED media: the data and this host's repository are on one disk ->") for each in report.lines
     )
     assert any(each.startswith("ok  age: the newest backup is 10 min old") for each in report.lines)
+    assert "ok  off-site: S3 in eu-central-1" in report.lines
+    assert {"name": "elsewhere", "healthy": True, "seen": "S3 in eu-central-1", "remedy": ""} in report.facts[
+        "findings"
+    ]
 
 
 def checked(facts: BackupInventory, site: schema.Site = SITE) -> dict[str, Probe]:
@@ -206,6 +210,12 @@ def test_each_healthy_probe_shows_its_evidence() -> None:
         "RTO": "the last drill took 60.0 min, 60 min are allowed",
         "RPO": "the last drill would have lost 30.0 min, 30 min are allowed",
     }
+
+
+def test_the_remedy_of_a_failed_drill_names_the_option_that_accepts_its_finding() -> None:
+    failed = Drill(NOW, "one", 1.0, 1.0, ("git fsck of a/b.git: missing blob",))
+    assert "--accept" in checked(replace(ALL_WELL, drills=(failed,)))["drilled"].remedy
+    assert "--accept" not in checked(replace(ALL_WELL, drills=()))["drilled"].remedy
 
 
 def test_a_new_site_needs_no_verification_drill_or_prune_yet() -> None:

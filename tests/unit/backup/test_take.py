@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from ops.backup import contents, manifest, upload
 from ops.backup import take as backup_take
 from ops.errors import OpsError, Refused, Unavailable
 from ops.step_timer import StepTimer
+from ops.world.process import Finished
+from ops.world.restic_locks import LockHolder
 from tests.support import fakes
 from tests.support.fake_host import FakeHost
 
@@ -78,23 +82,31 @@ def test_a_backup_that_cannot_be_uploaded_is_reported_and_does_not_stop_the_othe
     assert f"{damaged}.json if this backup is not needed" in line
 
 
-@pytest.mark.parametrize(
-    ("present", "opened"),
-    [
-        ({"restic/config"}, 1),
-        ({"restic/config", "restic/locks/0af3"}, 2),
-        ({"restic/locks/0af3"}, 2),
-        (set[str](), 2),
-    ],
-    ids=["unlocked", "locked", "a lock without a repository", "empty"],
-)
-def test_the_bucket_s_repository_is_opened_for_unlocking_only_if_it_has_a_lock(
-    machine: FakeHost, present: set[str], opened: int
-) -> None:
-    machine.bucket |= dict.fromkeys(present, b"")
+def test_the_bucket_s_repository_is_created_before_the_first_upload(machine: FakeHost) -> None:
     take(machine)
-    # The host's own repository is always opened.
-    assert machine.lock_removals == opened
+    assert "restic/config" in machine.bucket
+
+
+def test_an_upload_removes_the_locks_of_killed_runs_and_no_other(
+    machine: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.node", lambda: "this-host")
+    now = machine.clock.now()
+    machine.lock_holders = {
+        "dead": LockHolder("another-host", 7, now - timedelta(hours=1), exclusive=False),
+        # restic's own unlock would remove it: no process of this container has this id.
+        "live": LockHolder("this-host", 999_999, now, exclusive=False),
+    }
+    machine.bucket |= dict.fromkeys(("restic/config", "restic/locks/dead", "restic/locks/live"), b"")
+    machine.processes = fakes.FakeProcesses(running_restic)
+    take(machine)
+    assert [key for key in machine.bucket if key.startswith("restic/locks/")] == ["restic/locks/live"]
+    assert any("removed the lock of a killed run" in line and "another-host" in line for line in machine.progress)
+
+
+def running_restic(argv: Sequence[str]) -> Finished:
+    """A container of ``ops`` in which restic runs."""
+    return Finished(0, "0af3\n") if argv[1] == "ps" else Finished(0, "PID COMMAND\n4250 restic check\n")
 
 
 def test_a_new_backup_that_cannot_be_uploaded_fails(machine: FakeHost) -> None:

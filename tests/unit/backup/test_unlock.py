@@ -48,6 +48,7 @@ class Host(fakes.FakeWorld):
             if not self.engine_answers:
                 raise Unavailable("docker is not installed")
             if argv[1] == "ps":
+                assert list(argv) == ["docker", "ps", "--quiet", "--filter", "label=gitea-suite.verb"]
                 return Finished(0, "0af3\n")
             assert list(argv) == ["docker", "top", "0af3", "-eo", "pid,args"]
             return Finished(self.top_code, self.top)
@@ -85,6 +86,7 @@ def test_a_lock_whose_holder_is_gone_is_removed(found: LockHolder, why: str) -> 
     host = Host(found={"a1": found})
     report = run(host)
     assert (report.changed, report.exit_code, report.facts) == (True, 0, {"removed": ["a1"]}), why
+    assert (report.verb, report.summary) == ("backup", "1 locks of killed runs were removed")
     assert host.aws.stored == {}
     assert "process 4242" in report.lines[0]
 
@@ -95,10 +97,18 @@ def test_a_lock_whose_holder_is_gone_is_removed(found: LockHolder, why: str) -> 
         (holder(ELSEWHERE, 29), {}),
         (holder(HERE, 1), {"top": f"{TOP}4250                restic --option s3.bucket-lookup=path check\n"}),
         (holder(HERE, 1), {"top": f"{TOP}4250                /usr/bin/restic check\n"}),
+        (holder(HERE, 1), {"top": "PID                 COMMAND\n4250                restic check\n"}),
         (holder(HERE, 1), {"engine_answers": False}),
         (holder(HERE, 1), {"top": "Error response from daemon: Couldn't find PID field", "top_code": 1}),
     ],
-    ids=["another host", "restic runs here", "by its path", "the engine does not answer", "the engine does not tell"],
+    ids=[
+        "another host",
+        "restic runs here",
+        "by its path",
+        "the only process",
+        "the engine does not answer",
+        "the engine does not tell",
+    ],
 )
 def test_a_lock_whose_holder_may_run_stays_and_the_holder_is_named(found: LockHolder, more: dict[str, Any]) -> None:
     host = Host(found={"a1": found}, **more)
@@ -106,7 +116,13 @@ def test_a_lock_whose_holder_may_run_stays_and_the_holder_is_named(found: LockHo
         run(host)
     assert f"exclusive lock of process 4242 on {found.host}, last refreshed 2026-11-23 11:" in held.value.message
     assert f"from {found.refreshed + timedelta(minutes=30):%H:%M:%S} UTC" in held.value.hint
+    assert held.value.left_as == "nothing was changed"
     assert list(host.aws.stored) == ["restic/locks/a1"]
+
+
+def test_a_column_named_like_restic_or_an_argument_of_that_name_is_no_running_restic() -> None:
+    top = "PID restic\n4230 python3 restic unlock\n"
+    assert run(Host(found={"a1": holder(HERE, 1)}, top=top)).changed
 
 
 def test_a_container_that_ended_meanwhile_runs_no_restic() -> None:

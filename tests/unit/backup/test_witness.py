@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,7 +40,8 @@ class Answers:
 
     def ask(self, statement: str) -> list[list[str]]:
         self.asked.append(statement)
-        return [[each] for each in self.columns] if "information_schema" in statement else [["a/b.git"]]
+        # A row without an owner has no name.
+        return [[each] for each in self.columns] if "information_schema" in statement else [["a/b.git"], [""]]
 
 
 @pytest.fixture
@@ -104,6 +107,7 @@ def test_many_missing_repositories_are_counted() -> None:
     lines = witness.missing_lines([f"a/{number}.git" for number in range(30)], "x")
     assert len(lines) == 21
     assert lines[-1].startswith("10 more repositories")
+    assert len(witness.missing_lines([f"a/{number}.git" for number in range(20)], "x")) == 20
 
 
 @pytest.mark.parametrize(
@@ -128,12 +132,22 @@ def test_a_drop_against_the_backup_before_is_reported(
     assert tuple(found) == reported
 
 
+def test_a_manifest_without_a_count_of_rows_explains_no_drop() -> None:
+    earlier = fakes.made(NOW, repositories=listing(*THIRTEEN), rows={}, missing=())
+    later = fakes.made(NOW + timedelta(hours=1), repositories=listing(*THIRTEEN[:10]), rows={}, missing=())
+    assert witness.check_manifest(later, earlier) == witness.check_manifest(later, earlier, explained=True) != ()
+    assert witness.check_manifest(later, replace(earlier, rows={"repository": 1}), explained=True) == ()
+    assert witness.check_manifest(later, replace(earlier, rows={"repository": 1})) != ()
+    old = fakes.made(NOW, repositories={}, rows={})
+    assert witness.check_manifest(old, None) == ()
+
+
 def test_an_old_manifest_with_fewer_repositories_than_rows_is_reported() -> None:
-    old = fakes.made(NOW, repositories=listing("a/1.git", "a/1.wiki.git"), rows={"repository": 2})
+    old = fakes.made(NOW, repositories=listing("a/1.git", "a/2.git", "a/1.wiki.git"), rows={"repository": 3})
     assert old.missing is None
     (line,) = witness.check_manifest(old, None)
-    assert line.endswith("has 1 repositories, and its database 2")
-    assert witness.check_manifest(replace(old, rows={"repository": 1}), None) == ()
+    assert line.endswith("has 2 repositories, and its database 3")
+    assert witness.check_manifest(replace(old, rows={"repository": 2}), None) == ()
 
 
 def test_a_manifest_keeps_its_missing_repositories_and_links() -> None:
@@ -166,6 +180,30 @@ def test_folders_are_read_without_git(tmp_path: Path) -> None:
     (tmp_path / REPOSITORIES / "e").symlink_to(tmp_path / REPOSITORIES / "a")
     assert [each.name for each in witness.folders(tmp_path)] == ["a/b.git", "a/b.wiki.git", "c/d.git"]
     assert witness.folders(tmp_path / "missing") == ()
+
+
+@pytest.mark.parametrize("name", ["b.git", "HEAD", "config", "refs", "objects", "packed-refs"])
+def test_a_repository_belongs_to_the_user_of_any_file_that_git_reads_refs_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made = tmp_path / REPOSITORIES / "a/b.git"
+    made.mkdir(parents=True)
+    for each in ("HEAD", "config", "refs", "objects", "packed-refs", "description"):
+        (made / each).touch()
+    foreign = made if name == "b.git" else made / name
+    lstat = Path.lstat
+
+    def owned(path: Path) -> Any:
+        return SimpleNamespace(st_uid=7 if path == foreign else witness.OWNER, st_ctime=lstat(path).st_ctime)
+
+    monkeypatch.setattr(Path, "lstat", owned)
+    assert [each.owner for each in witness.folders(tmp_path)] == [7]
+    foreign = made / "description"
+    assert [each.owner for each in witness.folders(tmp_path)] == [witness.OWNER]
+
+
+def test_a_name_outside_of_utf_8_is_printed_with_escapes() -> None:
+    assert witness.printable(os.fsdecode(b"a\xff/\xc3\xa4.git")) == "a\\xff/ä.git"
 
 
 def test_a_folder_with_a_file_of_another_user_belongs_to_that_user(tmp_path: Path) -> None:

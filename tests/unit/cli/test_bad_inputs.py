@@ -14,6 +14,7 @@ import pytest
 import tomli_w
 
 from ops.cli import arguments, main, standard_input
+from ops.cli.place import Place
 from tests.support import fakes
 from tests.support.ssh_keys import pair
 
@@ -21,7 +22,7 @@ VERBS = [
     "site", "deploy", "deploy --dry-run", "deploy --check", "deploy --replace-host", "destroy", "health",
     "health --address 192.0.2.1", "certs renew", "nginx replace", "backup take", "backup list", "backup verify",
     "backup status", "backup stream", "backup prune", "backup rewind --at 2026-11-24T04:30Z", "restore", "restore --dry-run",
-    "restore --drill", "restore --resume", "restore --secret-key", "restore --repository a/b", "update", "update --check",
+    "restore --drill", "restore --resume", "restore --export-secret-key", "restore --repository a/b", "update", "update --check",
     "update history", "update --resume", "rollback", "secrets fetch", "secrets apply", "secrets rotate metrics-token",
     "secrets rotate-smtp", "secrets set restic-password", "secrets set setting-imap", "settings apply", "settings apply --dry-run",
     "settings check", "settings resume", "accounts ensure-admin", "notify subject",
@@ -58,9 +59,12 @@ def _no_line(folder: Path, kind: str) -> Path:
 
 
 def _ended(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
-    """Return the exit code and the text on stderr, after asserting that it is a message with a next step."""
-    with pytest.raises(SystemExit) as ended:
-        main.main([*argv, "--json"])
+    """Run a verb in its place; return its exit code and the text on stderr, which is a message with a next step."""
+    on_host = arguments.parser().parse_args(argv).place is Place.HOST
+    with pytest.MonkeyPatch().context() as patch:
+        patch.setenv("OPS_IMAGE", "gitea-suite/ops:1" if on_host else "")
+        with pytest.raises(SystemExit) as ended:
+            main.main([*argv, "--json"])
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
     document = json.loads(captured.out)

@@ -37,6 +37,7 @@ def _health_ends_with(monkeypatch: pytest.MonkeyPatch, outcome: Report | BaseExc
             raise outcome
         return outcome
 
+    monkeypatch.setenv("OPS_IMAGE", "gitea-suite/ops:1")
     monkeypatch.setattr(health, "health", verb)
     return _main("health", "--site", str(EXAMPLE), "--json")
 
@@ -123,7 +124,72 @@ def test_an_interrupt_ends_with_the_signal_s_exit_code(
 
 def test_a_wrong_invocation_ends_with_exit_code_2_and_names_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert _main("health", "--adress", "1") == 2
-    assert "next:  run ops --help" in capsys.readouterr().err
+    assert "error: unrecognized arguments: --adress 1\nnext:  run ops health --help\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("action", "own"),
+    [
+        ("backup take", {"--allow-empty-disk"}),
+        ("backup list", set()),
+        ("backup verify", set()),
+        ("backup status", set()),
+        ("backup stream", set()),
+        ("backup unlock", set()),
+        ("backup prune", {"--dry-run", "--yes"}),
+        ("backup rewind", {"--at", "--dry-run", "--yes"}),
+        ("secrets fetch", set()),
+        ("secrets apply", {"--pending"}),
+        ("secrets rotate", {"--yes"}),
+        ("secrets rotate-smtp", {"--yes"}),
+        ("secrets set", {"--yes"}),
+        ("certs renew", set()),
+        ("nginx replace", set()),
+        ("accounts ensure-admin", set()),
+    ],
+)
+def test_an_action_s_help_has_its_own_options_alone_and_other_options_are_refused(
+    action: str, own: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _main(*action.split(), "--help") == 0
+    shown = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert shown == {"--help", "--site", "--json", *own}
+    given = ("--at", "2026-11-24") if action == "backup rewind" else ()
+    for foreign in {"--allow-empty-disk", "--dry-run", "--yes"} - own:
+        assert _main(*action.split(), *given, foreign) == 2
+        message = f"error: unrecognized arguments: {foreign}\nnext:  run ops {action} --help\n"
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("backup --dry-run prune", "backup prune --dry-run"),
+        ("backup --at 2026-11-24 --yes rewind", "backup rewind --at 2026-11-24 --yes"),
+        ("backup --allow-empty-disk take", "backup take --allow-empty-disk"),
+        ("backup --site list list", "backup list --site list"),
+        ("backup --site=list --json list", "backup list --site=list --json"),
+        ("secrets --pending set apply", "secrets apply --pending set"),
+        ("secrets --yes rotate metrics-token", "secrets rotate metrics-token --yes"),
+        ("certs --json renew", "certs renew --json"),
+    ],
+)
+def test_options_before_an_action_are_taken_as_behind_it(before: str, after: str) -> None:
+    parse = arguments.parser().parse_args
+    assert parse(before.split()) == parse(after.split())
+
+
+@pytest.mark.parametrize("verb", ["backup", "secrets", "certs", "nginx", "accounts", "gate"])
+def test_a_verb_without_its_action_is_refused(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ((), ("--json",)):
+        assert _main(verb, *given) == 2
+        message = f"error: the following arguments are required: ACTION\nnext:  run ops {verb} --help\n"
+        assert message in capsys.readouterr().err
+
+
+def test_a_rewind_needs_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main("backup", "rewind") == 2
+    assert "the following arguments are required: --at" in capsys.readouterr().err
 
 
 class _Terminal(io.StringIO):
@@ -207,6 +273,7 @@ def test_no_message_has_a_command_with_two_verbs() -> None:
         (["backup", "take"], "--begin-anew", "--allow-empty-disk"),
         (["restore"], "--fetch", "--full-copy"),
         (["restore"], "--from-log", "--from-wal"),
+        (["restore"], "--secret-key", "--export-secret-key"),
     ],
 )
 def test_a_renamed_switch_keeps_its_old_spelling_and_the_help_shows_the_new_one(
@@ -215,10 +282,10 @@ def test_a_renamed_switch_keeps_its_old_spelling_and_the_help_shows_the_new_one(
     parse = arguments.parser().parse_args
     assert parse([*verb, old]) == parse([*verb, new]) != parse(verb)
     with pytest.raises(SystemExit):
-        parse([verb[0], "--help"])
-    shown = capsys.readouterr().out
-    assert new in shown
-    assert old not in shown
+        parse([*verb, "--help"])
+    shown = capsys.readouterr().out.split()
+    assert new in shown or f"[{new}]" in shown
+    assert not {old, f"[{old}]"} & {*shown}
 
 
 def test_an_error_prints_the_state_left_behind_and_the_next_step_on_two_lines() -> None:

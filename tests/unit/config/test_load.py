@@ -225,7 +225,10 @@ def accepts(section: str, key: str, value: object) -> bool:
         ("update", "watch_seconds", 10, 3600),
         ("update", "healthy_minutes", 1, 240),
         ("update", "keep_days", 1, 30),
+        ("gitea", "transfer_limit_mib", 0, 1_048_576),
         ("limits", "monthly_budget_usd", 0, 1_000_000),
+        ("limits", "ssh_logins", 10, 1000),
+        ("limits", "ssh_logins_per_address", 0, 1000),
     ],
 )
 def test_a_number_is_accepted_from_its_lower_to_its_upper_bound(section: str, key: str, low: int, high: int) -> None:
@@ -248,7 +251,12 @@ def test_a_number_is_accepted_from_its_lower_to_its_upper_bound(section: str, ke
         ("aws", "region", ["eu-central-1", "us-gov-west-1"], ["eu-central", "EU-central-1", "eu-central-11", ""]),
         ("aws", "endpoint_url", ["", "http://127.0.0.1:4566", "https://aws"], ["ftp://a", "http://", "127.0.0.1"]),
         ("network", "cidr", ["10.40.0.0/16", "10.40.1.0/24"], ["10.40.0.0/15", "10.40.0.0/25", "10.40.0.0"]),
-        ("network", "admin_cidrs", [[], ["10.0.0.0/8", "203.0.113.7/32"]], [["10.0.0.0/7"], ["10.0.0.0/8", "x"]]),
+        (
+            "network",
+            "admin_cidrs",
+            [[], ["10.0.0.0/8", "203.0.113.7/32"]],
+            [["10.0.0.0/7"], ["10.0.0.0/8", "x"], "10.0.0.0/8"],
+        ),
         ("host", "address", ["", "203.0.113.9"], ["203.0.113", "host.example.org"]),
         ("host", "ssh_user", ["ubuntu", "_a-1", "a" * 32], ["1a", "a" * 33, "A", ""]),
         ("host", "ssh_key", ["keys/test"], [""]),
@@ -382,7 +390,13 @@ def test_the_defaults_of_a_site_file() -> None:
         "others": "minor",
         "hold": (),
     }
-    assert site.limits.monthly_budget_usd == 0
+    assert site.gitea.transfer_limit_mib == 0
+    assert dataclasses.asdict(site.limits) == {
+        "monthly_budget_usd": 0,
+        "ssh_logins": 200,
+        "ssh_logins_per_address": 0,
+        "ssh_penalties": False,
+    }
 
 
 def test_gitea_postgres_and_nginx_have_their_own_policy_and_other_services_share_one() -> None:

@@ -84,6 +84,7 @@ def test_the_small_document_is_valid() -> None:
         ("host.data_gib", 16384, "16369"),
         ("host.registry_mirrors", ["https://mirror.example.org/path"], "without a path"),
         ("host.registry_mirrors", ["https://mirror.example.org?x"], "without a path"),
+        ("host.registry_mirrors", [1], "without a path"),
         ("host.registry_mirrors", ["https://a:b@mirror.example.org"], "without a path"),
         ("host.instance_type", "t4g.medium", "host.ami"),
         ("gitea.title", "", "title"),
@@ -98,6 +99,7 @@ def test_the_small_document_is_valid() -> None:
         ("gitea.title", "x" * 256, "255"),
         ("gitea.admin_username", "a--b", "login name"),
         ("gitea.admin_username", "repo-avatars", "login name"),
+        ("gitea.admin_username", "gitea-actions", "login name"),
         ("gitea.ssh_port", 22, "22"),
         ("gitea.ssh_port", 53, "53"),
         ("tls.acme_directory", "https://", "https URL"),
@@ -151,6 +153,12 @@ def test_a_message_prints_umlauts_as_themselves_and_control_characters_escaped()
     assert 'name = "\\ud800"' in problems(document_with("name", "\ud800"))
 
 
+def test_a_value_is_printed_up_to_its_three_hundredth_character() -> None:
+    # The quotation marks count.
+    assert f'name = "{"A" * 298}": ' in problems(document_with("name", "A" * 298))
+    assert f'name = "{"A" * 299}...: ' in problems(document_with("name", "A" * 299))
+
+
 def test_a_number_too_long_to_print_is_refused() -> None:
     assert "host.root_gib = " in problems(document_with("host.root_gib", 1 << 20000))
 
@@ -158,7 +166,9 @@ def test_a_number_too_long_to_print_is_refused() -> None:
 @pytest.mark.parametrize("port", [465, 2465])
 def test_a_mail_port_that_begins_with_tls_is_refused_for_a_stand_in_too(port: int) -> None:
     mail = {"sender": "gitea@example.org", "smtp_host": "192.0.2.5", "smtp_port": port}
-    assert f"mail.smtp_port = {port}" in problems(fakes.site_document(aws=STAND_IN, mail=mail))
+    message = problems(fakes.site_document(aws=STAND_IN, mail=mail))
+    assert f"mail.smtp_port = {port}" in message
+    assert message.endswith("give the server's port for STARTTLS")
 
 
 def test_a_mail_server_other_than_ses_is_accepted_with_a_stand_in_of_aws_only() -> None:
@@ -166,12 +176,30 @@ def test_a_mail_server_other_than_ses_is_accepted_with_a_stand_in_of_aws_only() 
     message = problems(fakes.site_document(mail=mail))
     assert "is not SES" in message
     assert "credentials" in message
+    assert message.endswith("give email-smtp.eu-central-1.amazonaws.com")
     assert load.site_from(fakes.site_document(aws=STAND_IN, mail=mail)).mail.smtp_host == "smtp.example.com"
 
 
 def test_ses_in_china_is_accepted() -> None:
     mail = {"sender": "gitea@example.org", "smtp_host": "email-smtp.cn-north-1.amazonaws.com.cn"}
     assert load.site_from(fakes.site_document(aws={"region": "cn-north-1"}, mail=mail)).aws.region == "cn-north-1"
+
+
+def test_the_remedy_for_another_mail_server_in_china_is_the_name_of_ses_there() -> None:
+    mail = {"sender": "gitea@example.org", "smtp_host": "smtp.example.com"}
+    message = problems(fakes.site_document(aws={"region": "cn-north-1"}, mail=mail))
+    assert message.endswith("give email-smtp.cn-north-1.amazonaws.com.cn")
+
+
+@pytest.mark.parametrize(("length", "is_refused"), [(200, False), (201, True)])
+def test_a_mail_domain_has_at_most_two_hundred_characters(length: int, is_refused: bool) -> None:
+    zone = f"{LONG}.{LONG}.{LONG}.{'a' * (length - 3 * 64 - 4)}.org"
+    assert len(zone) == length
+    document = document_with("mail.sender", f"g@{zone}", domain=f"git.{zone}", zone=zone)
+    if is_refused:
+        assert "mail.sender" in problems(document)
+    else:
+        assert load.site_from(document)
 
 
 def test_a_mail_domain_too_long_for_its_dkim_records_is_refused() -> None:
@@ -196,6 +224,7 @@ def test_a_mail_domain_too_long_for_its_dkim_records_is_refused() -> None:
             ["http://192.0.2.7:5000/", "https://mirror.example.org", "http://[2001:db8::1]:5000"],
         ),
         ("gitea.ssh_port", 2222),
+        ("network.admin_cidrs", [f"203.0.113.{each}/32" for each in range(50)]),
         ("backup.bucket", "a" * 63),
     ],
 )

@@ -20,14 +20,16 @@ def _page(proofs: dict[str, Proof], changed: tuple[str, ...] = (), benches: tupl
     return page_from(evidence.check_chain(TREE, proofs, KEY), TREE, "c" * 40, changed, NOW, benches)
 
 
-def _lint(name: str = "test_a_push_comes_back", image_set: str = "hermetic") -> Proof:
+def _lint(
+    name: str = "test_a_push_comes_back", image_set: str = "hermetic", finished: str = "2026-11-23T11:01:05+00:00"
+) -> Proof:
     junit = f'<testsuite><testcase classname="a" name="{name}" time="2.5"/></testsuite>'.encode()
     under = Circumstances(
         image_set,
         {"nginx:1.30.4": "sha256:" + "ab" * 32},
         {"python": "3.11"},
         "2026-11-23T11:00:00+00:00",
-        "2026-11-23T11:01:05+00:00",
+        finished,
         evidence.COMMANDS["lint"],
         {"production": "sha256:" + "cd" * 32},
     )
@@ -46,6 +48,7 @@ def test_a_proven_stage_shows_its_tests_times_and_images() -> None:
         "1 of 4 stages are proven",
         "A push comes back",
         "1 min 05 s",
+        "2026-11-23 11:00 UTC",
         "2.50 s",
         "nginx:1.30.4",
         "ab" * 32,
@@ -53,6 +56,11 @@ def test_a_proven_stage_shows_its_tests_times_and_images() -> None:
         "site production",
     ):
         assert shown in page
+
+
+def test_a_whole_number_of_minutes_is_shown_without_seconds() -> None:
+    page = _page({"lint": _lint(finished="2026-11-23T11:55:00+00:00")})
+    assert '<span class="duration">55 min</span>' in page
 
 
 def test_an_external_site_shows_its_own_image_set() -> None:

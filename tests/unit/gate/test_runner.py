@@ -117,6 +117,16 @@ def test_a_stage_runs_only_its_complete_command(context: GateContext) -> None:
     assert gate_evidence.facts_of(runner.verdicts(context)[3].statement)["command"][-1] == "--rehearse"
 
 
+@pytest.mark.parametrize("stage", gate_evidence.STAGES)
+def test_a_narrowed_selection_of_tests_runs_nothing_and_proves_nothing(context: GateContext, stage: str) -> None:
+    for options in (["pytest", "-k", "one"], ["-k", "one"], ["--foo"]):
+        with pytest.raises(ConfigError, match=f"takes no options|{stage} has no option") as caught:
+            runner.run(context, stage=stage, options=options)
+        assert caught.value.exit_code == 2
+    assert context.processes.ran == []  # type: ignore[attr-defined]
+    assert runner.status(context).facts["stages"][0]["proven"] is False
+
+
 def test_a_failed_stage_keeps_its_exit_code_and_deletes_its_old_evidence(context: GateContext) -> None:
     _run(context, "lint")
     context.processes.program = _writes(PASSED, 1)  # type: ignore[attr-defined]

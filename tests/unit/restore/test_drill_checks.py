@@ -91,7 +91,7 @@ def test_folders_without_a_row_are_a_note_and_rows_without_a_folder_a_finding() 
     ],
 )
 def test_only_findings_about_single_repositories_and_use_can_be_accepted(finding: str, acceptable: bool) -> None:
-    assert drill_checks.is_acceptable(finding) is acceptable
+    assert records.is_acceptable(finding) is acceptable
 
 
 def result(*findings: str, durations: dict[str, float] | None = None) -> Drill:

@@ -154,6 +154,13 @@ def test_a_backup_without_its_dump_is_valid_for_a_restore_from_wal() -> None:
     assert manifest.check_backup(WITH_WAL.identity, document, [], RestoreRequest(from_wal=True).needed).manifest is None
 
 
+def test_a_restore_of_one_repository_needs_the_data_of_a_backup_alone() -> None:
+    document, one = manifest.to_json(MADE), RestoreRequest(repository="a/b").needed
+    for name, part in MADE.parts.items():
+        found = manifest.check_backup(MADE.identity, document, [part.remote], one)
+        assert (found.manifest == MADE) is (name == "data")
+
+
 def test_a_base_backup_needs_free_space_beside_the_site() -> None:
     assert plan.blockers(MADE, replace(FACTS, free=2100)) == ()
     (problem,) = plan.blockers(MADE, replace(FACTS, free=2100), base=1)

@@ -187,6 +187,21 @@ def test_a_failing_probe_is_reported_with_its_remedy() -> None:
     assert report.lines == ("RED disk: full -> free space",)
 
 
+def test_the_text_says_free_space_where_the_document_keeps_its_name_for_it() -> None:
+    probes = [Probe(f"room on the {disk} disk", True, "5.0 GiB free, 10%") for disk in ("data", "root")]
+    report = health.check_site([*probes, Probe("git over ssh", True, "a room")])
+    assert report.lines == (
+        "ok  free space on the data disk: 5.0 GiB free, 10%",
+        "ok  free space on the root disk: 5.0 GiB free, 10%",
+        "ok  git over ssh: a room",
+    )
+    assert [each["name"] for each in report.facts["probes"]] == [
+        "room on the data disk",
+        "room on the root disk",
+        "git over ssh",
+    ]
+
+
 LONG_AGO = NOW - timedelta(days=400)
 PASSED = Records((Verification(NOW, "one", 1),), (Drill(NOW, "one", 60.0, 60.0),))
 
@@ -363,6 +378,13 @@ def test_without_a_backup_the_start_of_gitea_counts() -> None:
     assert probes[0].seen == "no backup yet; 30 min may be lost"
     without_drill = health.check_backups(NOW, LONG_AGO, NOW, Records(PASSED.verifications), fakes.site(), NOW)
     assert [probe.healthy for probe in without_drill] == [True, True, True]
+
+
+def test_the_remedy_of_a_failed_drill_names_the_option_that_accepts_its_finding() -> None:
+    failed = Drill(NOW, "one", 1.0, 1.0, ("git fsck of a/b.git: missing blob",))
+    records = Records(PASSED.verifications, (failed,))
+    *_, drill = health.check_backups(NOW, LONG_AGO, NOW, records, fakes.site(), NOW)
+    assert (drill.healthy, "--accept" in drill.remedy) == (False, True)
 
 
 def test_an_overdue_verification_and_drill_are_named() -> None:

@@ -83,6 +83,7 @@ def test_the_command_reads_the_text_from_its_standard_input(
         received.update(subject=subject, text=text)
         return Report("notify", False, "no mail was sent: away", exit_code=3)
 
+    monkeypatch.setenv("OPS_IMAGE", "gitea-suite/ops:1")
     monkeypatch.setattr(notify, "notify", record)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"last words\xc3")))
     example = Path(__file__).parents[3] / "sites/production.example.toml"

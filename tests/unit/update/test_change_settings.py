@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ops.config import app_ini, settings_file
+from ops.config.load import site_from
 from ops.config.schema import Site
 from ops.config.setting_variables import decoded
 from ops.errors import Locked, OpsError, Refused, RolledBack, Stranded
@@ -63,7 +64,7 @@ class Host(FakeHost):
     def with_settings(self, settings: Mapping[str, Any], title: str = "Gitea") -> Site:
         document = fakes.site_document(update={"watch_seconds": self.watched, "healthy_minutes": 1})
         gitea = {**document["gitea"], "title": title, "settings": settings}
-        return fakes.site_from(document | {"gitea": gitea})
+        return site_from(document | {"gitea": gitea})
 
     def apply(self, settings: Mapping[str, Any], *, dry_run: bool = False, title: str = "Gitea") -> Report:
         world: Any = self

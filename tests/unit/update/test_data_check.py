@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ops.errors import OpsError, Refused, RolledBack
-from ops.update import canary
+from ops.images.pins import Pin
+from ops.images.versions import Release, VersionStep
+from ops.step_timer import StepTimer
+from ops.update import canary, data_check
+from ops.update.journal import MaintenanceWindow, Pending, Progress, Run, UpdateContext
+from ops.update.plan import PlannedUpdate
 from ops.world.https import Answer
+from tests.support import fakes
 from tests.support.fake_host import FOREVER, FakeHost, Killed, Session, run_to_end
 
 
@@ -25,6 +32,17 @@ def filled(directory: Path, comments: int = 30, **more: Any) -> FakeHost:
     for number in range(comments):
         assert made.write(f"w{number}")
     return made
+
+
+def killed_at(directory: Path, step: str, *, to: str) -> FakeHost:
+    """Return a host whose update was killed at a step and can be resumed."""
+    whole = filled(directory / "whole")
+    run_to_end(lambda: whole.update(to=to))
+    host = filled(directory / "killed", dies_before=whole.actions.index(step))
+    with pytest.raises(Killed):
+        host.update(to=to)
+    host.dies_before = -1
+    return host
 
 
 def has_canary(host: FakeHost) -> bool:
@@ -173,12 +191,7 @@ def test_a_canary_that_cannot_be_removed_is_reported_and_does_not_change_the_out
 
 @pytest.mark.parametrize("step", ["record judge", "record undo", "nginx-away none"])
 def test_a_killed_update_compares_the_data_when_it_is_resumed(tmp_path: Path, step: str) -> None:
-    whole = filled(tmp_path / "whole")
-    run_to_end(lambda: whole.update(to="28.1.1-forgets"))
-    host = filled(tmp_path / "killed", dies_before=whole.actions.index(step))
-    with pytest.raises(Killed):
-        host.update(to="28.1.1-forgets")
-    host.dies_before = -1
+    host = killed_at(tmp_path, step, to="28.1.1-forgets")
     with pytest.raises(RolledBack, match=r"comment: its body changed; public\.comment\.content: 30 became 0"):
         host.resume()
     assert all(host.comments())
@@ -186,12 +199,7 @@ def test_a_killed_update_compares_the_data_when_it_is_resumed(tmp_path: Path, st
 
 
 def test_an_update_that_an_older_ops_began_is_resumed_without_the_comparison(tmp_path: Path) -> None:
-    whole = filled(tmp_path / "whole")
-    whole.update(to="28.1.0")
-    host = filled(tmp_path / "killed", dies_before=whole.actions.index("record judge"))
-    with pytest.raises(Killed):
-        host.update(to="28.1.0")
-    host.dies_before = -1
+    host = killed_at(tmp_path, "record judge", to="28.1.0")
     (host.paths.data / ".update/expected.json").unlink()
     assert host.resume().facts["outcome"] == "updated"
     assert any("began without a count of its data" in line for line in host.progress)
@@ -199,12 +207,7 @@ def test_an_update_that_an_older_ops_began_is_resumed_without_the_comparison(tmp
 
 
 def test_what_another_update_expected_is_not_compared(tmp_path: Path) -> None:
-    whole = filled(tmp_path / "whole")
-    whole.update(to="28.1.0")
-    host = filled(tmp_path / "killed", dies_before=whole.actions.index("record judge"))
-    with pytest.raises(Killed):
-        host.update(to="28.1.0")
-    host.dies_before = -1
+    host = killed_at(tmp_path, "record judge", to="28.1.0")
     kept = host.paths.data / ".update/expected.json"
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"backup": "20200101T000000Z"}))
     assert host.resume().facts["outcome"] == "updated"
@@ -235,3 +238,146 @@ def test_the_journal_of_an_update_keeps_its_fields(host: FakeHost) -> None:
         "to",
     ]
     assert begin["canary"] == "c" * 40
+
+
+BACKUP = "20261123T110000Z"
+GITEA = PlannedUpdate(
+    "gitea", Pin("gitea/gitea", "28.0.1", "sha256:0"), Pin("gitea/gitea", "28.1.0", "sha256:1"), VersionStep.MINOR
+)
+POSTGRES = PlannedUpdate(
+    "postgres", Pin("postgres", "18.6", "sha256:0"), Pin("postgres", "18.7", "sha256:1"), VersionStep.MINOR
+)
+NGINX = PlannedUpdate(
+    "nginx", Pin("nginx", "1.30.4", "sha256:0"), Pin("nginx", "1.30.5", "sha256:1"), VersionStep.PATCH
+)
+PENDING = Pending(GITEA, fakes.FakeClock().now(), BACKUP, 336, "c" * 40, False, steps=("stop", "picture", "pin", "up"))
+
+
+def context(host: FakeHost) -> UpdateContext:
+    world: Any = host
+    return UpdateContext(host.site(), world, host.paths, host.compose)
+
+
+def run_of(host: FakeHost, pending: Pending = PENDING) -> Run:
+    at = context(host)
+    return Run(at, pending, Progress(StepTimer(at.world), MaintenanceWindow(at)))
+
+
+def forget_comments(host: FakeHost) -> None:
+    """Empty every comment, as a broken release does."""
+    host._write_database(host._database() | {"comments": [""] * 30})
+
+
+@pytest.mark.parametrize(("planned", "release"), [(replace(GITEA, current=Pin("gitea/gitea", "1.27.3", "")), (1, 27, 3)), (POSTGRES, (28, 0, 1))])  # fmt: skip
+def test_the_running_gitea_decides_which_parts_the_canary_has(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, planned: PlannedUpdate, release: tuple[int, ...]
+) -> None:
+    asked = []
+
+    def write(site: Any, world: Any, token: Any, running: Release) -> canary.Written:
+        asked.append(running.numbers)
+        return canary.Written("c" * 40, ())
+
+    monkeypatch.setattr(canary, "write", write)
+    assert data_check.prepare(context(host), planned, BACKUP, ()) == "c" * 40
+    assert asked == [release]
+
+
+def test_only_root_may_enter_the_folder_with_the_expected_data(host: FakeHost) -> None:
+    data_check.prepare(context(host), GITEA, BACKUP, ())
+    assert (host.paths.data / ".update").stat().st_mode & 0o777 == 0o700
+    assert not [line for line in host.progress if "are not compared" in line]
+
+
+def test_a_refused_canary_is_removed_and_a_failure_to_remove_it_does_not_hide_the_reason(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = []
+
+    def refuse(*_: object) -> canary.Written:
+        raise OpsError("Gitea answers 500 to the creation of keeper/ops-canary")
+
+    def remove(*_: object) -> None:
+        removed.append(True)
+        raise OpsError("Gitea answers 500 to the removal")
+
+    monkeypatch.setattr(canary, "write", refuse)
+    monkeypatch.setattr(canary, "remove", remove)
+    with pytest.raises(OpsError, match="creation of keeper/ops-canary"):
+        data_check.prepare(context(host), GITEA, BACKUP, ())
+    assert removed == [True]
+    assert not (host.paths.data / ".update/expected.json").exists()
+
+
+def test_a_part_that_is_only_not_served_is_a_finding_and_no_loss(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_check.prepare(context(host), GITEA, BACKUP, ())
+    answer = ("wiki page: Gitea answers 500",)
+    monkeypatch.setattr(canary, "compare", lambda *_: canary.Compared(answer, lost=False))
+    run = run_of(host)
+    run.progress.lines, run.progress.facts = ("before",), {"outcome": "updated"}
+    assert data_check.findings(run) == answer
+    # The comparison adds to the report.
+    assert run.progress.lines == ("before",)
+    assert sorted(run.progress.facts) == ["canary", "outcome", "tables"]
+
+
+def test_lost_data_is_named_with_the_options_that_accept_it(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_check.prepare(context(host), GITEA, BACKUP, ())
+    answer = ("release file: its content differs: 3 bytes",)
+    monkeypatch.setattr(canary, "compare", lambda *_: canary.Compared(answer, lost=True))
+    forget_comments(host)
+    with pytest.raises(data_check.DataLostError) as caught:
+        data_check.findings(run_of(host))
+    assert caught.value.message == (
+        "28.1.0 lost data: release file: its content differs: 3 bytes; public.comment.content: 30 became 0; "
+        "if its release notes say so: --accept-loss canary.release-file --accept-loss comment.content"
+    )
+
+
+def test_the_expected_data_of_another_update_is_not_compared(host: FakeHost) -> None:
+    data_check.prepare(context(host), GITEA, BACKUP, ())
+    forget_comments(host)
+    another = replace(PENDING, backup="20200101T000000Z")
+    assert data_check.findings(run_of(host, another)) == ()
+    assert "this update began without a count of its data: only the canary's commit is compared" in host.progress
+    assert not data_check.has_lost_rows(context(host), another)
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds", "lost"),
+    [
+        (("stop", "picture", "pin", "up"), 0, True),
+        (("stop", "picture", "pin"), 0, False),
+        # The comments are counted after two other tables.
+        (("stop", "picture", "pin", "up"), 7.4, True),
+        (("stop", "picture", "pin", "up"), 7.6, False),
+    ],
+)
+def test_only_a_started_version_can_have_lost_rows_and_they_are_counted_within_15_seconds(
+    host: FakeHost, steps: tuple[str, ...], seconds: float, lost: bool
+) -> None:
+    data_check.prepare(context(host), GITEA, BACKUP, ())
+    forget_comments(host)
+    host.count_seconds = seconds
+    assert data_check.has_lost_rows(context(host), replace(PENDING, steps=steps)) is lost
+
+
+def test_a_database_that_cannot_be_counted_has_not_lost_rows(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_check.prepare(context(host), GITEA, BACKUP, ())
+
+    def broken(*_: object) -> list[list[str]]:
+        raise OpsError("the database does not answer")
+
+    monkeypatch.setattr(Session, "_counts", broken)
+    assert not data_check.has_lost_rows(context(host), PENDING)
+
+
+@pytest.mark.parametrize("pending", [replace(PENDING, planned=NGINX), replace(PENDING, canary="")])
+def test_an_update_without_a_canary_leaves_that_of_another_one(host: FakeHost, pending: Pending) -> None:
+    data_check.prepare(context(host), GITEA, BACKUP, ())
+    data_check.clean(context(host), pending)
+    assert has_canary(host)
+    data_check.clean(context(host), PENDING)
+    assert not has_canary(host)

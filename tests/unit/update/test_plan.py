@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from ops.backup import catalogue, records
+from ops.backup.records import Drill
 from ops.errors import Refused, Unavailable
 from ops.images import pins
 from ops.images.pins import Pin
@@ -137,6 +140,21 @@ def test_an_operator_may_skip_the_drill_explicitly_and_gets_a_warning() -> None:
     assert any("warning: " in line for line in plan.consequences([GITEA], facts, SITE))
     assert not any("warning: " in line for line in plan.consequences([GITEA], FACTS, SITE))
     assert plan.blockers([NGINX], dataclasses.replace(facts, can_snapshot=False), UpdateRequest()) == ()
+
+
+def test_the_blocker_and_the_warning_of_a_known_finding_name_the_option_that_accepts_it() -> None:
+    found = Drill(datetime(2026, 11, 23, tzinfo=UTC), "x", 1.0, 1.0, ("git fsck of a/b.git: missing blob",))
+    aws = fakes.FakeAws(stored={"drills/20261123T000000Z.json": records.to_json(found)})
+    world: Any = fakes.FakeWorld(aws=aws, clock=fakes.FakeClock(found.began))
+    facts = dataclasses.replace(
+        FACTS, drill_overdue=catalogue.drill_overdue(SITE, world), drill_remedy=catalogue.drill_remedy(SITE, world)
+    )
+    remedy = "ops restore --drill, with --accept if its findings are known and no loss"
+    (problem,) = plan.blockers([GITEA], facts, UpdateRequest(automatic=True))
+    assert problem == f"the drill of 2026-11-23 00:00 UTC failed: git fsck of a/b.git: missing blob: {remedy}"
+    (asked,) = plan.blockers([GITEA], facts, UpdateRequest("gitea"))
+    assert asked == f"{problem}; if the update cannot wait for that: --without-drill"
+    assert any(line.endswith(f"missing blob ({remedy})") for line in plan.consequences([GITEA], facts, SITE))
 
 
 def test_a_request_has_every_flag_off_by_default() -> None:

@@ -88,11 +88,18 @@ def content(host: Host) -> dict[str, bytes]:
 
 def test_finished_segments_are_uploaded_and_the_partial_one_waits(waiting: Waiting) -> None:
     host = Host()
-    assert stream.ship(SITE, host, waiting, SYSTEM, KEY) == NAMES[-1]  # type: ignore[arg-type]
+    arrived: list[tuple[str, str]] = []
+
+    def note(system: str, name: str) -> None:
+        arrived.append((system, name))
+
+    stream.ship(SITE, host, waiting, SYSTEM, KEY, on_arrival=note)  # type: ignore[arg-type]
+    assert arrived == [(SYSTEM, name) for name in NAMES]
     assert content(host) == {name: bytes([number]) * 1000 for number, name in enumerate(NAMES)}
     assert [each.name for each in waiting.received.iterdir()] == [f"{Segment(4, 1).name()}.partial"]
     assert list(waiting.encrypted.iterdir()) == []
-    assert stream.ship(SITE, host, waiting, SYSTEM, KEY) == ""  # type: ignore[arg-type]
+    stream.ship(SITE, host, waiting, SYSTEM, KEY, on_arrival=note)  # type: ignore[arg-type]
+    assert len(arrived) == 3
     assert len(host.aws.uploads) == 3
 
 
@@ -204,6 +211,49 @@ def test_receiving_continues_while_the_bucket_is_unreachable_and_all_files_arriv
     (waiting.received / Segment(4, 1).name()).write_bytes(b"four")
     assert uploader.upload() is None
     assert uploader.last == NAMES[-1]
+
+
+def uploader_from(host: Any, paths: HostPaths, waiting: Waiting, first: Segment) -> stream._Uploader:
+    """The uploads of a run that began to receive in segment ``first``."""
+    return stream._Uploader(SITE, host, paths, WalSource(SYSTEM, 1, segments.SEGMENT_BYTES), waiting, KEY, first)
+
+
+def test_a_segment_that_ends_before_the_first_upload_counts_as_uploaded(waiting: Waiting, paths: HostPaths) -> None:
+    # A slow host: the run began in the third segment, which was switched and received before the leftovers were uploaded.
+    assert uploader_from(Host(), paths, waiting, Segment(3, 1)).upload() == NAMES[2]
+
+
+def test_a_segment_that_was_uploaded_before_an_upload_failed_counts_as_uploaded(
+    waiting: Waiting, paths: HostPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host()
+    uploader = uploader_from(host, paths, waiting, Segment(3, 1))
+    listed, complete = 0, host.aws.objects
+
+    def failing_at_the_second_listing(bucket: str, prefix: str, *, after: str = "") -> tuple[str, ...]:
+        nonlocal listed
+        listed += 1
+        if listed == 2:
+            raise Unavailable("the bucket is unreachable")
+        found: tuple[str, ...] = complete(bucket, prefix, after=after)
+        return found
+
+    monkeypatch.setattr(host.aws, "objects", failing_at_the_second_listing)
+    assert uploader.upload() is None
+    assert sorted(content(host)) == NAMES
+    host.clock.sleep(10)
+    assert uploader.upload() == NAMES[2]
+
+
+def test_segments_of_an_abandoned_history_in_the_bucket_do_not_count_as_uploaded(
+    waiting: Waiting, paths: HostPaths
+) -> None:
+    host = Host()
+    for abandoned in (Segment(9, 1), Segment(2, 7)):
+        host.aws.content[segments.key_of(SYSTEM, abandoned.name())] = b"of an abandoned history"
+    assert uploader_from(host, paths, waiting, Segment(3, 1)).upload() == NAMES[2]
+    for name in (Segment(9, 1).name(), Segment(2, 7).name()):
+        assert host.aws.content[segments.key_of(SYSTEM, name)] == b"of an abandoned history"
 
 
 def test_a_stream_without_a_database_retries_and_records_the_error(

@@ -38,14 +38,14 @@ def repository(folder: Path, asked: Asked) -> Restic:
     [(["config"], []), (["config", "locks/0af3"], ["unlock"]), (["locks/0af3"], ["unlock"]), ([], ["unlock"])],
     ids=["at rest", "locked", "a lock and no repository", "nothing"],
 )
-def test_unlock_opens_a_repository_in_a_folder_only_when_it_has_a_lock(
+def test_removing_all_locks_opens_a_repository_in_a_folder_only_when_it_has_a_lock(
     tmp_path: Path, files: list[str], verbs: list[str]
 ) -> None:
     (tmp_path / "locks").mkdir()
     for each in files:
         (tmp_path / each).touch()
     asked = Asked()
-    assert repository(tmp_path, asked).unlock(every=True)
+    assert repository(tmp_path, asked).remove_all_locks()
     assert asked.verbs == verbs
 
 
