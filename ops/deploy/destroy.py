@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ops.backup import catalogue, manifest
-from ops.config.gitea_settings import NAME_PREFIX
+from ops.config.gitea_settings import NAME_PREFIX, secrets_of
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
 from ops.deploy import infrastructure, mail_identity, orphaned_instance
@@ -124,11 +124,12 @@ def blockers(losses: Losses, request: DestroyRequest) -> tuple[str, ...]:
 
 def in_words(site: Site, losses: Losses, request: DestroyRequest) -> tuple[str, ...]:
     """Return the lines on losses that the operator reads before confirming."""
+    secrets = ", ".join(("the secrets that decrypt them", *secrets_of(site.gitea.settings)))
     stored = f"{losses.backups.versions} versions of backups, {losses.backups.size / 2**30:.1f} GiB"
     return (
         f"{losses.resources} resources in AWS are destroyed: host, network, records",
         f"lost: the data disk of {losses.data_gib} GiB with every repository, issue and account of {site.domain}",
-        f"{'lost' if request.with_backups else 'kept'}: {stored} in {site.backup.bucket}, and the secrets that decrypt them",
+        f"{'lost' if request.with_backups else 'kept'}: {stored} in {site.backup.bucket}, and {secrets}",
     )
 
 
