@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from ops.config import settings_file
@@ -147,8 +148,10 @@ def _change(at: UpdateContext, wanted: str, changed: tuple[str, ...]) -> Report:
 
 
 @contextmanager
-def _restarting(at: UpdateContext) -> Iterator[MaintenanceMode]:
-    with maintenance_mode(at.site, at.world, _REASON, project=at.paths.project) as mode:
+def _restarting(at: UpdateContext, *, failing: bool = False) -> Iterator[MaintenanceMode]:
+    maintenance = partial(maintenance_mode, at.site, at.world, _REASON, project=at.paths.project)
+    # What runs on a failing Gitea is not waited for.
+    with maintenance(drain_seconds=0.0) if failing else maintenance() as mode:
         mode.stop()
         yield mode
     steps.await_reachable(at)
@@ -182,7 +185,7 @@ def _go_back(at: UpdateContext, names: str, why: str) -> OpsError:
     """Start Gitea with the settings of before and return the error to raise: RolledBack, or Stranded if that failed, too."""
     at.world.tell(f"going back to the settings of before: {why}")
     try:
-        _put_back(at)
+        _put_back(at, failing=True)
     except OpsError as again:
         return Stranded(
             f"Gitea does not work with the changed settings ({names}): {why}; and not with those of before: {again.message}",
@@ -204,7 +207,7 @@ def _resume(at: UpdateContext) -> tuple[str, ...]:
     changed = settings_file.changed_settings(before.read_text(encoding="utf-8"), _text(at))
     at.world.tell(f"a change of settings was interrupted, it is undone: {', '.join(changed)}")
     if _gitea_runs(at):
-        _put_back(at)
+        _put_back(at, failing=False)
     else:
         # Whoever starts Gitea reads the file.
         at.world.files.write(at.compose / settings_file.FILE, before.read_bytes())
@@ -214,12 +217,12 @@ def _resume(at: UpdateContext) -> tuple[str, ...]:
     return changed or _UNNAMED
 
 
-def _put_back(at: UpdateContext) -> None:
+def _put_back(at: UpdateContext, *, failing: bool) -> None:
     before = at.compose / BEFORE
     if not before.is_file():
         # Nothing was written yet.
         return
-    with _restarting(at) as mode:
+    with _restarting(at, failing=failing) as mode:
         _start_with(at, mode, before.read_text(encoding="utf-8"))
     at.world.files.remove(before)
 
