@@ -54,13 +54,11 @@ def from_sheet(text: str) -> Sections:
     sections: list[str] = []
     for line in text.splitlines():
         if line.startswith("#"):
-            named = _SHEET_SECTION.fullmatch(line)
-            sections = [_section(each) for each in re.findall(r"[^`]+", named[1]) if _is_section(each)] if named else []
-            found |= {each: set() for each in sections if each not in found}
-        elif key := _SHEET_KEY.fullmatch(line):
-            names = {each.replace("\\", "") for each in key.groups() if each}
+            sections = _sheet_sections(line)
             for section in sections:
-                found[section] |= {each for each in names if each == each.upper() or each.startswith("logger.")}
+                found.setdefault(section, set())
+        for section in sections:
+            found[section] |= _sheet_keys(line)
     return _with_free(found)
 
 
@@ -87,6 +85,17 @@ def as_text(version: str, sources: Iterable[str], sections: Sections) -> str:
 def _section(name: str) -> str:
     name = name.strip().lower() if name != DEFAULT else name
     return next((pattern for form, pattern in _CHOSEN if form.fullmatch(name)), name)
+
+
+def _sheet_sections(heading: str) -> list[str]:
+    named = _SHEET_SECTION.fullmatch(heading)
+    return [_section(each) for each in re.findall(r"[^`]+", named[1]) if _is_section(each)] if named else []
+
+
+def _sheet_keys(line: str) -> set[str]:
+    key = _SHEET_KEY.fullmatch(line)
+    names = {each.replace("\\", "") for each in key.groups() if each} if key else set()
+    return {each for each in names if each == each.upper() or each.startswith("logger.")}
 
 
 def _is_section(text: str) -> bool:

@@ -34,14 +34,17 @@ class SettingList:
         inside = sorted({each for keys in self._keys(section) for each in keys})
         if near := difflib.get_close_matches(key.upper(), inside, n=1, cutoff=0.6):
             return f"{section}.{near[0]}"
-        elsewhere = [
-            f"{name}.{each}" for name, keys in self.sections.items() for each in sorted(keys) if ANY not in name
-        ]
+        elsewhere = list(self._names())
         same = [name for name in elsewhere if name.rpartition(".")[2] == key.upper()]
         if same:
             return max(same, key=lambda name: difflib.SequenceMatcher(None, section, name.rpartition(".")[0]).ratio())
         near = difflib.get_close_matches(f"{section}.{key.upper()}", elsewhere, n=1, cutoff=0.75)
         return near[0] if near else ""
+
+    def _names(self) -> Iterator[str]:
+        for section, keys in self.sections.items():
+            if ANY not in section:
+                yield from (f"{section}.{each}" for each in sorted(keys))
 
     def _keys(self, section: str) -> Iterator[frozenset[str]]:
         name = section

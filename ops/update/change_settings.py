@@ -209,7 +209,7 @@ def _resume(at: UpdateContext) -> tuple[str, ...]:
     if _gitea_runs(at):
         _put_back(at, failing=False)
     else:
-        # Whoever starts Gitea reads the file.
+        # The next start of Gitea reads the file.
         at.world.files.write(at.compose / settings_file.FILE, before.read_bytes())
         at.world.files.remove(before)
     # That of the run that was interrupted.

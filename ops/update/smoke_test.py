@@ -38,14 +38,7 @@ def use(site: Site, world: World, *, project: str, release: Release, canary: str
     ``canary`` is the canary repository's commit from before the update; without one, nothing is cloned. All requests but the
     clone go through nginx.
     """
-    findings = []
-    page = world.https.request(site.domain, LOCALHOST, "GET", "/user/login")
-    if page.status != 200:
-        findings.append(f"the sign-in page answers {page.status}")
-    version = world.https.request(site.domain, LOCALHOST, "GET", "/api/v1/version")
-    expected = ".".join(map(str, release.numbers))
-    if version.status != 200 or not str(version.json().get("version", "")).startswith(expected):
-        findings.append(f"/api/v1/version answers {version.status} without version {expected}")
+    findings = _look(site, world, release)
     if findings:
         return tuple(findings)
     with accounts.token(site, world) as token:
@@ -59,6 +52,19 @@ def use(site: Site, world: World, *, project: str, release: Release, canary: str
         if canary and not findings:
             findings += _clone(site, world, project, token, canary)
     return tuple(findings)
+
+
+def _look(site: Site, world: World, release: Release) -> list[str]:
+    """Read what every visitor may read, and return each finding."""
+    findings = []
+    page = world.https.request(site.domain, LOCALHOST, "GET", "/user/login")
+    if page.status != 200:
+        findings.append(f"the sign-in page answers {page.status}")
+    version = world.https.request(site.domain, LOCALHOST, "GET", "/api/v1/version")
+    expected = ".".join(map(str, release.numbers))
+    if version.status != 200 or not str(version.json().get("version", "")).startswith(expected):
+        findings.append(f"/api/v1/version answers {version.status} without version {expected}")
+    return findings
 
 
 def watch(site: Site, world: World, *, project: str, service: str, seconds: int) -> tuple[str, ...]:

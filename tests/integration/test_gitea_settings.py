@@ -236,7 +236,7 @@ def site(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPa
         patch.setattr(health, "EXPECTED_SERVICES", frozenset({"gitea", "postgres"}))
         for module in (accounts, health):
             patch.setattr(module, "PROJECT", stack.project)
-        # The containers' users read the files, whoever runs the tests.
+        # The containers' users read the files, as any user runs the tests.
         readable = {name: replace(each, mode=0o444) for name, each in store.PERMISSIONS.items()}
         patch.setattr(store, "PERMISSIONS", readable)
         try:

@@ -15,7 +15,7 @@ _DELIMITER = re.compile("[=:]")
 
 
 def parse(text: str) -> Sections:
-    """Section name ("" for the top) to key to value; a line that is none of these is ignored."""
+    """Section name ("" for the top) to key to value; any other line is ignored."""
     sections: Sections = {"": {}}
     current, lines = sections[""], iter(_LINES.findall(text))
     for raw in lines:
