@@ -14,6 +14,11 @@ resource "aws_iam_role" "host" {
   assume_role_policy = data.aws_iam_policy_document.host_is_ec2.json
 }
 
+locals {
+  # An operator stores these with `ops secrets set`: the values of settings of Gitea, which Terraform does not know.
+  setting_secrets = "arn:${data.aws_partition.current.partition}:secretsmanager:${var.region}:${data.aws_caller_identity.current.account_id}:secret:${var.name}/setting-*"
+}
+
 data "aws_iam_policy_document" "host" {
   statement {
     sid       = "FindBackups"
@@ -38,7 +43,7 @@ data "aws_iam_policy_document" "host" {
   statement {
     sid       = "ReadOwnSecrets"
     actions   = ["secretsmanager:GetSecretValue"]
-    resources = concat(module.secrets.arns, [aws_secretsmanager_secret.smtp.arn])
+    resources = concat(module.secrets.arns, [aws_secretsmanager_secret.smtp.arn, local.setting_secrets])
   }
 }
 

@@ -138,7 +138,7 @@ run "a_site_with_the_defaults" {
   }
 
   assert {
-    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if statement.sid == "ReadOwnSecrets"])) == toset(concat(module.secrets.arns, [aws_secretsmanager_secret.smtp.arn]))
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.host.statement : statement.resources if statement.sid == "ReadOwnSecrets"])) == toset(concat(module.secrets.arns, [aws_secretsmanager_secret.smtp.arn, local.setting_secrets])) && endswith(local.setting_secrets, ":secret:${var.name}/setting-*")
     error_message = "the host may read other secrets than its own, or not all of its own"
   }
 

@@ -19,6 +19,7 @@ from ops.cli.commands import (
     run_restore,
     run_rollback,
     run_secrets,
+    run_settings,
     run_site,
     run_stack,
     run_update,
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     _add_restore(verbs)
     _add_update(verbs)
     _add_secrets(verbs)
+    _add_settings(verbs)
     accounts = add_verb_with_actions(verbs, "accounts", "create the administrator or reset the password", run_accounts)
     add_action(accounts, "ensure-admin", "make sure that the administrator exists and can sign in", Place.HOST)
     notice = add_verb(verbs, "notify", "mail the text on standard input to the site's contact", run_notify, Place.HOST)
@@ -232,11 +234,25 @@ def _add_secrets(verbs: Verbs) -> None:
     rotate_smtp = add_action(
         actions, "rotate-smtp", "make a new access key for SMTP and apply it on the host", of_operator
     )
-    adopt = add_action(actions, "set", "set a secret to a lost site's value, read from standard input", of_operator)
+    set_to = "set a secret to a lost site's value, or setting-NAME to that of a setting, read from standard input"
+    adopt = add_action(actions, "set", set_to, of_operator)
     rotate.add_argument("name", nargs="?", default="", help="the secret to rotate")
     adopt.add_argument("name", nargs="?", default="", help="the secret to set")
     for each in (rotate, rotate_smtp, adopt):
         add_consent(each)
+
+
+def _add_settings(verbs: Verbs) -> None:
+    actions = add_verb_with_actions(
+        verbs, "settings", "apply and check [gitea.settings] of the site file", run_settings
+    )
+    summary = (
+        "give Gitea the settings of the site file: it is restarted and tested, and goes back if it fails with them"
+    )
+    apply = add_action(actions, "apply", summary, Place.HOST)
+    apply.add_argument("--dry-run", action="store_true", help="print what would change; change nothing")
+    add_action(actions, "check", "compare Gitea's app.ini with the site file; exit code 3 if they differ", Place.HOST)
+    add_action(actions, "resume", "undo an interrupted change of settings", Place.HOST)
 
 
 def _add_gate(verbs: Verbs) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ops.backup import status, take, unlock, verify
 from ops.cli import standard_input
-from ops.config import load, local_files
+from ops.config import known_settings, load, local_files
 from ops.config.checks import is_host
+from ops.config.gitea_settings import NAME_PREFIX
 from ops.config.workspace import Workspace, state_of
 from ops.errors import ConfigError, Refused
 from ops.model import Report, Secret
@@ -20,7 +21,7 @@ from ops.restore import plan as restore_plan
 from ops.secrets import store
 from ops.stack import accounts, apply_secrets, certs, handover, health, notify, restart
 from ops.stack.handover import HAPROXY, HandoverStack
-from ops.update import available, history, plan, rollback, update
+from ops.update import available, change_settings, history, plan, rollback, update
 from ops.wal import stream
 from ops.world import World
 from ops.world.host_ops import HostOps
@@ -49,6 +50,7 @@ def run_site(arguments: argparse.Namespace) -> Report:
         changed=False,
         summary=f"{site.name}: https://{site.domain}/ in {site.aws.region}",
         facts={"name": site.name},
+        lines=known_settings.warnings(site.gitea.settings),
     )
 
 
@@ -247,6 +249,8 @@ def _rotate(arguments: argparse.Namespace) -> Report:
 
     name = store.SMTP if arguments.action == "rotate-smtp" else arguments.name
     is_set = arguments.action == "set"
+    if is_set and name.startswith(NAME_PREFIX):
+        return _set_setting(arguments)
     (rotate.require_adoptable if is_set else rotate.require_rotatable)(name)
     world, workspace = _workspace(arguments)
     host = HostOps(deploy_host.connection_of(world.site, workspace), world.processes)
@@ -256,6 +260,29 @@ def _rotate(arguments: argparse.Namespace) -> Report:
         return rotate.adopt(world.site, world, host, name=name, value=value, lock=workspace.lock)
     _confirm(arguments)(world.site.name, [rotate.CONSEQUENCES[name]])
     return rotate.rotate(world.site, world, host, name=name, lock=workspace.lock)
+
+
+def _set_setting(arguments: argparse.Namespace) -> Report:
+    from ops.deploy import host as deploy_host
+    from ops.secrets import setting_secrets
+
+    world, workspace = _workspace(arguments)
+    setting_secrets.require_named(world.site, arguments.name)
+    value = Secret(standard_input.one_line(f"the value of {arguments.name}"))
+    host = None
+    if workspace.outputs.is_file():
+        host = HostOps(deploy_host.connection_of(world.site, workspace), world.processes)
+        _confirm(arguments)(world.site.name, [setting_secrets.CONSEQUENCE])
+    return setting_secrets.set_value(world.site, world, host, name=arguments.name, value=value, lock=workspace.lock)
+
+
+def run_settings(arguments: argparse.Namespace) -> Report:
+    """Apply or check the settings of Gitea."""
+    world = _world(arguments)
+    if arguments.action == "apply":
+        return change_settings.apply(world.site, world, dry_run=arguments.dry_run)
+    verbs = {"check": change_settings.check, "resume": change_settings.resume}
+    return verbs[arguments.action](world.site, world)
 
 
 def run_accounts(arguments: argparse.Namespace) -> Report:

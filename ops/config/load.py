@@ -86,11 +86,17 @@ def _build(schema: Any, table: Mapping[str, Any], prefix: str, problems: list[st
     for name, item in fields.items():
         if dataclasses.is_dataclass(types[name]):
             values[name] = _section(types[name], table.get(name, {}), prefix + name, problems)
+        elif "read" in item.metadata:
+            values[name] = item.metadata["read"](table.get(name, {}), prefix + name, problems)
         elif name in table:
             values[name] = _value(table[name], types[name], item, prefix + name, problems)
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+        elif not _has_default(item):
             problems.append(f"{prefix}{name} is missing: {item.metadata['remedy']}")
     return None if len(problems) > before else schema(**values)
+
+
+def _has_default(item: dataclasses.Field[Any]) -> bool:
+    return item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
 
 
 @functools.cache  # reading the annotations compiles each of them

@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from ops.config import checks
+from ops.config import checks, gitea_settings
 from ops.config.checks import Check, Explain, anything, between, each, is_url, matches, one_of, or_empty
+from ops.config.gitea_settings import Sections
 
 SCHEMA = 1
 _NAME = re.compile(r"(?!sg-)[a-z][a-z0-9-]{0,19}[a-z0-9]")
@@ -115,7 +116,7 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class GiteaSettings:
-    """Gitea's own settings.
+    """Gitea's own settings. ``settings`` are those of its app.ini that the suite has no key for.
 
     ``upload_limit_mib`` limits each request of browsers and of the API, ``transfer_limit_mib`` each push, LFS object, package,
     layer of a container image and artifact; 0 is no limit.
@@ -135,6 +136,7 @@ class GiteaSettings:
     )
     upload_limit_mib: int = _key(between(1, 4096), "give a size in MiB from 1 to 4096", 512)
     transfer_limit_mib: int = _key(between(0, 1024 * 1024), "give a size in MiB to 1048576, or 0 for no limit", 0)
+    settings: Sections = field(default_factory=dict, metadata={"read": gitea_settings.read})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,6 @@ def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]
     return {
         "DOMAIN": site.domain,
         "CONTACT": site.contact,
-        "GITEA_TITLE": site.gitea.title,
         "GITEA_SSH_PORT": str(site.gitea.ssh_port),
         "SSH_LOGINS": str(site.limits.ssh_logins),
         "SSH_CONNECTIONS_PER_ADDRESS": str(site.limits.ssh_logins_per_address or _UNLIMITED),

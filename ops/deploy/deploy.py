@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ops.config import known_settings
+from ops.config.gitea_settings import secrets_of
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
 from ops.deploy import cost, infrastructure, interruptions, preflight
@@ -19,8 +21,10 @@ from ops.deploy.infrastructure import (
     write_variables,
 )
 from ops.errors import Degraded
+from ops.images import pins
+from ops.images.versions import release_from
 from ops.model import Change, Confirm, Report
-from ops.secrets import rotate
+from ops.secrets import rotate, setting_secrets
 from ops.secrets.store import NAMES, REPLICATED
 from ops.stack import health
 from ops.step_timer import StepTimer
@@ -50,6 +54,7 @@ def deploy(
     """
     key = public_key(Path(site.host.ssh_key).expanduser())
     require_session_manager(site, world, session_manager=session_manager)
+    setting_secrets.require(site, world)
     options, agreed = [], frozenset[str]()
     if replace_host:
         confirm(site.name, REPLACED)
@@ -83,7 +88,7 @@ def _deploy(
     timer = StepTimer(world)
     with timer.step("images"):
         material = material_of(site, world, workspace)
-        for line in material.waiting:
+        for line in (*material.waiting, *_unknown_settings(site, material.pins)):
             world.tell(line)
     with timer.step("infrastructure"):
         outputs, built = apply_infrastructure(site, world, workspace, key, options, agree=agree)
@@ -132,7 +137,8 @@ def dry_run(site: Site, world: World, *, workspace: Workspace) -> Report:
     else:
         unknown = preflight.require(site, world, buckets=(state_bucket(site), site.backup.bucket))
         changes = first_changes(site, world, workspace, variables)
-    charges = cost.monthly(site, secrets=len(NAMES) + (len(REPLICATED) if site.backup.replica_region else 0))
+    replicated = len(REPLICATED) if site.backup.replica_region else 0
+    charges = cost.monthly(site, secrets=len(NAMES) + len(secrets_of(site.gitea.settings)) + replicated)
     lines = [
         f"{each.action:8} {each.address}" + "".join(f"\n{'':11}{one}" for one in each.differences) for each in changes
     ]
@@ -143,8 +149,15 @@ def dry_run(site: Site, world: World, *, workspace: Workspace) -> Report:
         "not_checked": list(unknown),
     }
     summary = f"{len(changes)} resource(s) would change" if changes else "nothing to do in AWS"
-    all_lines = (*lines, *(f"not checked: {each}" for each in unknown), *cost.as_lines(charges))
+    unknown_settings = _unknown_settings(site, pins.pinned(workspace.repository / "compose"))
+    all_lines = (*lines, *unknown_settings, *(f"not checked: {each}" for each in unknown), *cost.as_lines(charges))
     return Report("deploy", changed=False, summary=summary, facts=facts, lines=all_lines)
+
+
+def _unknown_settings(site: Site, images: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a warning for each setting that the version of Gitea in ``images`` does not document."""
+    release = release_from(images["GITEA_IMAGE"].partition("@")[0].rpartition(":")[2])
+    return known_settings.warnings(site.gitea.settings, release.numbers if release else None)
 
 
 def _step_times(timer: StepTimer) -> tuple[str, ...]:

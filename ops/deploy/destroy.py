@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from ops.backup import catalogue, manifest
+from ops.config.gitea_settings import NAME_PREFIX, secrets_of
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
 from ops.deploy import infrastructure, mail_identity, orphaned_instance
 from ops.errors import Refused
 from ops.model import BucketContents, Confirm, Report
+from ops.secrets.store import secret_name
 from ops.world import World
 from ops.world.lock import exclusive
 from ops.world.terraform import resources_from, with_override
@@ -122,11 +124,12 @@ def blockers(losses: Losses, request: DestroyRequest) -> tuple[str, ...]:
 
 def in_words(site: Site, losses: Losses, request: DestroyRequest) -> tuple[str, ...]:
     """Return the lines on losses that the operator reads before confirming."""
+    secrets = ", ".join(("the secrets that decrypt them", *secrets_of(site.gitea.settings)))
     stored = f"{losses.backups.versions} versions of backups, {losses.backups.size / 2**30:.1f} GiB"
     return (
         f"{losses.resources} resources in AWS are destroyed: host, network, records",
         f"lost: the data disk of {losses.data_gib} GiB with every repository, issue and account of {site.domain}",
-        f"{'lost' if request.with_backups else 'kept'}: {stored} in {site.backup.bucket}, and the secrets that decrypt them",
+        f"{'lost' if request.with_backups else 'kept'}: {stored} in {site.backup.bucket}, and {secrets}",
     )
 
 
@@ -155,6 +158,7 @@ def _forget(site: Site, world: World, workspace: Workspace, request: DestroyRequ
     for path in (workspace.outputs, workspace.known_hosts):
         path.unlink(missing_ok=True)
     if request.with_backups:
+        world.aws_account.delete_secrets(secret_name(site, NAME_PREFIX))
         world.aws_account.empty(infrastructure.state_bucket(site), world.tell)
         world.aws_account.delete_bucket(infrastructure.state_bucket(site))
         shutil.rmtree(workspace.state / "bootstrap", ignore_errors=True)

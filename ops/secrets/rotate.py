@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.config.gitea_settings import NAME_PREFIX
 from ops.config.schema import Site
 from ops.errors import ConfigError, Degraded, OpsError, Refused, RolledBack, Stranded
 from ops.model import AccessKey, Report, Secret, SmtpCredentials
@@ -73,9 +74,9 @@ def rotate(site: Site, world: World, host: HostOps, *, name: str, lock: Path) ->
     if name == SMTP:
         return rotate_smtp(site, world, host, lock=lock)
     with exclusive(lock, world.clock.now()):
-        _apply_current(world, host)
+        apply_current(world, host)
         value = value_like(world.aws.secret(secret_name(site, name)))
-        _apply_new(site, world, host, name, value)
+        apply_new(site, world, host, name, value)
     return Report("secrets", True, f"{name} has a new value, which is in use", {"name": name})
 
 
@@ -85,6 +86,12 @@ def require_rotatable(name: str) -> None:
         raise Refused(
             f"{name} cannot be rotated: {_FIXED[name]}",
             f"choose another secret: {', '.join(CONSEQUENCES)}",
+            left_as="nothing was changed",
+        )
+    if name.startswith(NAME_PREFIX):
+        raise Refused(
+            f"{name} is the value of a setting of Gitea, which another system has, too",
+            f"run ops secrets set {name} with the new value on standard input",
             left_as="nothing was changed",
         )
     if not name:
@@ -103,10 +110,10 @@ def adopt(site: Site, world: World, host: HostOps, *, name: str, value: Secret, 
     if value.reveal().split() != [value.reveal()]:
         raise ConfigError("the value is not a secret of one word", "give the secret on standard input, as one line")
     with exclusive(lock, world.clock.now()):
-        _apply_current(world, host)
+        apply_current(world, host)
         if world.aws.secret(secret_name(site, name)) == value:
             return Report("secrets", False, f"{name} has that value already", {"name": name})
-        _apply_new(site, world, host, name, value)
+        apply_new(site, world, host, name, value)
     return Report("secrets", True, f"{name} has the given value, which is in use", {"name": name})
 
 
@@ -134,7 +141,7 @@ def rotate_smtp(site: Site, world: World, host: HostOps, *, lock: Path) -> Repor
     Raises what ``rotate`` raises, and Degraded when the new key is in use but the old key could not be deleted.
     """
     with exclusive(lock, world.clock.now()):
-        _apply_current(world, host)
+        apply_current(world, host)
         current = _current_credentials(site, world)
         made = _new_key(site, world, current)
         try:
@@ -146,7 +153,7 @@ def rotate_smtp(site: Site, world: World, host: HostOps, *, lock: Path) -> Repor
                 error.hint,
                 left_as="the old key is in use",
             ) from error
-        _apply_new(site, world, host, SMTP, document_of(made.credentials))
+        apply_new(site, world, host, SMTP, document_of(made.credentials))
         _retire(
             site,
             world,
@@ -211,7 +218,8 @@ def document_of(credentials: SmtpCredentials) -> Secret:
     return Secret(json.dumps({"username": credentials.username, "password": credentials.password.reveal()}))
 
 
-def _apply_current(world: World, host: HostOps) -> None:
+def apply_current(world: World, host: HostOps) -> None:
+    """Have the host apply the current secrets: a run that was cut off may have left another value in use."""
     world.tell("host: applying the current secrets")
     host.ops("secrets", "apply")
 
@@ -258,7 +266,8 @@ def _send_test_mail(site: Site, world: World, credentials: SmtpCredentials) -> N
             return
 
 
-def _apply_new(site: Site, world: World, host: HostOps, name: str, value: Secret) -> None:
+def apply_new(site: Site, world: World, host: HostOps, name: str, value: Secret) -> None:
+    """Store a value as pending, have the host apply it, and make it the current one; raises what ``rotate`` raises."""
     version = world.aws.put_pending_secret(secret_name(site, name), value)
     try:
         world.tell(f"host: applying the new value of {name}")

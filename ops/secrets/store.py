@@ -7,10 +7,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.config import app_ini
 from ops.config.checks import is_line
+from ops.config.gitea_settings import NAME_PREFIX, secrets_of
 from ops.config.paths import SECRETS_DIRECTORY
 from ops.config.schema import Site
-from ops.errors import Refused
+from ops.errors import OpsError, Refused, Unavailable
 from ops.model import Report, Secret, SmtpCredentials
 from ops.world import World
 from ops.world.aws import CURRENT, PENDING
@@ -58,6 +60,11 @@ NAMES = (
 REPLICATED = ("gitea-secret-key", "restic-password")
 
 
+def permissions(site: Site) -> dict[str, FilePermissions]:
+    """Return the owner, group and mode of each secret's file, those of the site's own settings of Gitea included."""
+    return PERMISSIONS | dict.fromkeys(secrets_of(site.gitea.settings), PERMISSIONS["metrics-token"])
+
+
 def secret_name(site: Site, short: str) -> str:
     """Return the full name of a secret in Secrets Manager."""
     return f"{site.name}/{short}"
@@ -101,15 +108,42 @@ def fetch(site: Site, world: World, *, pending: str = "", directory: Path = Path
     All values are read before the first file is written, so that a failure leaves the old files complete. For the secret
     named ``pending`` it is the pending value, else the current one.
     """
+    files = permissions(site)
     values = {
-        short: world.aws.secret(secret_name(site, short), stage_of(short, pending))
-        for short in PERMISSIONS
-        if not short.startswith("smtp-")
+        short: _value(site, world, short, stage_of(short, pending)) for short in files if not short.startswith("smtp-")
     }
     credentials = credentials_from(world.aws.secret(secret_name(site, SMTP), stage_of(SMTP, pending)))
     values |= {"smtp-username": Secret(credentials.username), "smtp-password": credentials.password}
-    changed = [short for short, value in values.items() if _write(directory / short, value, PERMISSIONS[short])]
+    changed = [short for short, value in values.items() if _write(directory / short, value, files[short])]
     return Report("secrets", bool(changed), f"{len(values)} secret files are up to date", {"written": changed})
+
+
+def _value(site: Site, world: World, short: str, stage: str) -> Secret:
+    if not short.startswith(NAME_PREFIX):
+        return world.aws.secret(secret_name(site, short), stage)
+    try:
+        value = world.aws.secret(secret_name(site, short), stage)
+    except Unavailable:
+        raise
+    except OpsError as error:
+        raise Refused(
+            f"a setting of Gitea takes its value from the secret {short}, which cannot be read: {error.message}",
+            f"run ops secrets set {short} on the deploying machine, then run ops deploy",
+            left_as="no secret file was changed",
+        ) from error
+    return Secret(as_setting(value, short))
+
+
+def as_setting(value: Secret, short: str) -> str:
+    """Return the text that Gitea's start has to be given for a secret's value; raises Refused for one that app.ini cannot keep."""
+    try:
+        return app_ini.given(value.reveal())
+    except app_ini.NotKeptError as error:
+        raise Refused(
+            f"Gitea's app.ini cannot keep the value of {short}: {error}",
+            f"run ops secrets set {short} with another value",
+            left_as="no secret file was changed",
+        ) from error
 
 
 def stage_of(short: str, pending: str) -> str:

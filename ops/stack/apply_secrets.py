@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.config.compose_files import logs_command
+from ops.config.gitea_settings import secrets_of
 from ops.config.paths import PROJECT, SECRETS_DIRECTORY
 from ops.config.schema import Site
 from ops.errors import OpsError
@@ -54,7 +55,8 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
         (directory / "database-password").read_text(encoding="utf-8"), world
     ):
         changed.append("role gitea")
-    restarted = plan_restarts(_write_times(directory), running.values(), written)
+    readers = {**READERS, **dict.fromkeys(secrets_of(site.gitea.settings), ("gitea",))}
+    restarted = plan_restarts(_write_times(directory, readers), running.values(), written, readers)
     if restarted:
         world.tell(f"restarting {', '.join(restarted)}")
         restart_gitea(site, world, "It is being restarted with other secrets.", seconds=_HEALTHY_SECONDS)
@@ -69,16 +71,21 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
 
 
 def plan_restarts(
-    written: Mapping[str, datetime], services: Iterable[Service], changed: Collection[str] = ()
+    written: Mapping[str, datetime],
+    services: Iterable[Service],
+    changed: Collection[str] = (),
+    read_by: Mapping[str, tuple[str, ...]] = READERS,
 ) -> tuple[str, ...]:
     """Return the services that started before one of their files was written, and the readers of the ``changed`` files.
 
+    ``read_by`` has the services that read each file.
+
     The times alone are not enough: the clock may have been set back since a service started.
     """
-    readers = {reader for file in changed for reader in READERS.get(file, ())}
+    readers = {reader for file in changed for reader in read_by.get(file, ())}
     newest: dict[str, datetime] = {}
     for file, moment in written.items():
-        for reader in READERS[file]:
+        for reader in read_by[file]:
             newest[reader] = max(moment, newest.get(reader, moment))
     return tuple(
         sorted(
@@ -126,8 +133,8 @@ def _sql(world: World, statement: str) -> str:
     return ran.output.strip()
 
 
-def _write_times(directory: Path) -> dict[str, datetime]:
-    files = {name: directory / name for name in READERS}
+def _write_times(directory: Path, names: Iterable[str]) -> dict[str, datetime]:
+    files = {name: directory / name for name in names}
     return {name: datetime.fromtimestamp(file.stat().st_mtime, UTC) for name, file in files.items() if file.is_file()}
 
 

@@ -15,7 +15,7 @@ from ops.config.schema import Site
 from ops.errors import OpsError
 from ops.model import CLOCK_DRIFT, Probe, Report, UnitRun
 from ops.report import line
-from ops.stack import secrets_in_use
+from ops.stack import gitea_settings, secrets_in_use
 from ops.wal import segments
 from ops.world import World
 from ops.world.containers import FROZEN_SECONDS, NEVER, Service
@@ -46,7 +46,7 @@ def health(site: Site, world: World) -> Report:
     While the site is frozen for a backup, the probes wait until it runs again. Exit code 3 when a probe fails.
     """
     services = _unpaused_services(world)
-    own = [*check_services(services), *_data_disk(world), *_free_space(world), *_secrets()]
+    own = [*check_services(services), *_data_disk(world), *_free_space(world), *_settings(site, world)]
     on_host = [*own, _wal_stream(world), _units(world)]
     return check_site([*on_host, *_outside(site, world, LOCALHOST), *_backups(site, world, services)])
 
@@ -165,13 +165,23 @@ def check_free_space(name: str, free: int, share: float) -> Probe:
     )
 
 
-def _secrets() -> list[Probe]:
-    """Return the probe of Gitea's secrets; none before Gitea's first start."""
-    if not (DATA / "gitea/conf/app.ini").is_file():
+def _settings(site: Site, world: World) -> list[Probe]:
+    """Return the probes of Gitea's secrets and settings; none before Gitea's first start."""
+    if not (DATA / gitea_settings.INI).is_file():
         return []
-    missing = secrets_in_use.not_in_use(DATA, SECRETS)
+    return [_secrets(site), _attempt("settings of Gitea", lambda: _other_settings(site, world))]
+
+
+def _secrets(site: Site) -> Probe:
+    missing = secrets_in_use.not_in_use(DATA, SECRETS, site.gitea.settings)
     seen = f"Gitea does not use {', '.join(missing)}" if missing else "in use"
-    return [Probe("secrets of Gitea", not missing, seen, secrets_in_use.REMEDY)]
+    return Probe("secrets of Gitea", not missing, seen, secrets_in_use.REMEDY)
+
+
+def _other_settings(site: Site, world: World) -> Probe:
+    differing = gitea_settings.differences(site, gitea_settings.environment(world, PROJECT), DATA)
+    seen = f"app.ini differs from the site file: {', '.join(differing)}" if differing else "as in the site file"
+    return Probe("settings of Gitea", not differing, seen, gitea_settings.REMEDY)
 
 
 def _wal_stream(world: World) -> Probe:

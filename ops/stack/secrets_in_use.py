@@ -6,11 +6,13 @@ Gitea ignores a secret that it cannot read and starts: without a SECRET_KEY it e
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import hmac
 from collections.abc import Mapping
 from pathlib import Path
+
+from ops.config import app_ini
+from ops.config.gitea_settings import Sections, each_of, secret_of
 
 # Section and key of app.ini, by the secret's file.
 _KEYS: Mapping[str, tuple[str, str]] = {
@@ -21,40 +23,44 @@ _KEYS: Mapping[str, tuple[str, str]] = {
 REMEDY = "run ops secrets fetch, then systemctl restart gitea-suite"
 
 
-def not_in_use(data: Path, secrets: Path) -> tuple[str, ...]:
+def not_in_use(data: Path, secrets: Path, settings: Sections | None = None) -> tuple[str, ...]:
     """Return the secrets of a folder that the app.ini in Gitea's data does not have; () while there is no app.ini.
 
-    Gitea writes app.ini at each start from its environment. An unreadable file of a secret counts as not in use.
+    ``settings`` are the site's own, which may take values from further secrets. Gitea writes app.ini at each start from its
+    environment. An unreadable file of a secret counts as not in use.
     """
     try:
         ini = (data / "gitea/conf/app.ini").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ()
-    parser = parse(ini)
-    return tuple(
+    found = parse(ini)
+    keys = [*_KEYS.items(), *((secret_of(value), (one, key)) for one, key, value in each_of(settings or {}))]
+    missing = (
         name
-        for name, (section, key) in _KEYS.items()
-        if not hmac.compare_digest(_digest(value_of(parser, section, key)), _digest(_content(secrets / name)))
+        for name, (section, key) in keys
+        if name and not hmac.compare_digest(_digest(value_of(found, section, key)), _digest(_content(secrets / name)))
     )
+    return tuple(dict.fromkeys(missing))
 
 
-def parse(ini: str) -> configparser.RawConfigParser:
-    """Return the settings of an app.ini."""
-    # The lines before the first section are the application's own, such as APP_NAME.
-    parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
-    parser.read_string(f"[DEFAULT]\n{ini}")
-    return parser
+def parse(ini: str) -> app_ini.Settings:
+    """Return the settings of an app.ini; none of a damaged one."""
+    try:
+        return app_ini.parse(ini)
+    except app_ini.NotKeptError:
+        return {}
 
 
-def value_of(parser: configparser.RawConfigParser, section: str, key: str) -> str:
+def value_of(found: app_ini.Settings, section: str, key: str) -> str:
     """Return a setting without its quotes, "" if it is missing."""
-    return (parser.get(section, key, fallback="") or "").strip('`"')
+    return found.get((section, key), "")
 
 
 def _content(file: Path) -> str:
     try:
         # Gitea removes the end of the line, too. No value equals one that cannot be read.
-        return file.read_text(encoding="utf-8").rstrip("\r\n") or "empty"
+        content = file.read_text(encoding="utf-8").rstrip("\r\n")
+        return app_ini.kept(content) or "empty"
     except OSError:
         return "unreadable"
 

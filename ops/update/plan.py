@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ops.config import known_settings
 from ops.config.schema import Site
 from ops.errors import OpsError, Refused, Unavailable
 from ops.images import versions
@@ -155,6 +156,9 @@ def consequences(updates: Sequence[PlannedUpdate], preconditions: UpdatePrecondi
         ]
         if preconditions.drill_overdue:
             lines.append(f"warning: {preconditions.drill_overdue} ({preconditions.drill_remedy})")
+    for each in updates:
+        if each.service == "gitea" and each.current.tag != each.target.tag:
+            lines += known_settings.warnings(site.gitea.settings, each.target.release.numbers)
     lines.append(f"watched: for {site.update.watch_seconds} s each, before the new version is kept")
     return tuple(lines)
 

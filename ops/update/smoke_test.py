@@ -35,8 +35,27 @@ class SiteCheck:
 def use(site: Site, world: World, *, project: str, release: Release, canary: str) -> tuple[str, ...]:
     """Use the site as a person does and return each finding: the sign-in page, a token, reading, cloning.
 
-    ``canary`` is the canary repository's commit from before the update. All requests but the clone go through nginx.
+    ``canary`` is the canary repository's commit from before the update; without one, nothing is cloned. All requests but the
+    clone go through nginx.
     """
+    findings = _look(site, world, release)
+    if findings:
+        return tuple(findings)
+    with accounts.token(site, world) as token:
+        branch = [f"{_canary(site)}/branches/main"] if canary else []
+        for path in ("/api/v1/user", "/api/v1/repos/search?limit=1", *branch):
+            answer = _ask(site, world, token, path)
+            if answer.status == 401 and not accounts.database_answers(site, world):
+                findings.append(f"{path.partition('?')[0]} answers 401, because Gitea's database does not answer")
+            elif answer.status != 200:
+                findings.append(f"{path.partition('?')[0]} answers {answer.status} to the administrator")
+        if canary and not findings:
+            findings += _clone(site, world, project, token, canary)
+    return tuple(findings)
+
+
+def _look(site: Site, world: World, release: Release) -> list[str]:
+    """Read what every visitor may read, and return each finding."""
     findings = []
     page = world.https.request(site.domain, LOCALHOST, "GET", "/user/login")
     if page.status != 200:
@@ -45,18 +64,7 @@ def use(site: Site, world: World, *, project: str, release: Release, canary: str
     expected = ".".join(map(str, release.numbers))
     if version.status != 200 or not str(version.json().get("version", "")).startswith(expected):
         findings.append(f"/api/v1/version answers {version.status} without version {expected}")
-    if findings:
-        return tuple(findings)
-    with accounts.token(site, world) as token:
-        for path in ("/api/v1/user", "/api/v1/repos/search?limit=1", f"{_canary(site)}/branches/main"):
-            answer = _ask(site, world, token, path)
-            if answer.status == 401 and not accounts.database_answers(site, world):
-                findings.append(f"{path.partition('?')[0]} answers 401, because Gitea's database does not answer")
-            elif answer.status != 200:
-                findings.append(f"{path.partition('?')[0]} answers {answer.status} to the administrator")
-        if not findings:
-            findings += _clone(site, world, project, token, canary)
-    return tuple(findings)
+    return findings
 
 
 def watch(site: Site, world: World, *, project: str, service: str, seconds: int) -> tuple[str, ...]:

@@ -61,6 +61,16 @@ def check_new_version(run: Run) -> None:
         raise OpsError("; ".join(findings))
 
 
+def run_gitea(at: UpdateContext, start: Callable[[], None]) -> None:
+    """Create Gitea's container by the present files of the stack, start it, and wait until it is healthy.
+
+    Raises OpsError when it does not become healthy within ``healthy_minutes``, or ends.
+    """
+    _compose(at, "gitea", "create", "--pull", "never", "gitea")
+    start()
+    _await_healthy(at, "gitea")
+
+
 def run_step(run: Run, name: str, function: StepFunction) -> None:
     """Record one step in the journal, then run it."""
     run.at.journal.append({"step": name, "at": run.at.world.clock.now().isoformat()})
@@ -220,11 +230,11 @@ def _start_service(at: UpdateContext, progress: Progress, planned: PlannedUpdate
         _await_healthy(at, "gitea" if planned.with_data else planned.service)
     progress.window.end_maintenance_mode()
     if planned.with_data:
-        _await_reachable(at)
+        await_reachable(at)
     progress.window.stop_clock()
 
 
-def _await_reachable(at: UpdateContext) -> None:
+def await_reachable(at: UpdateContext) -> None:
     """Wait until nginx, if it runs, has found the new container of a healthy Gitea."""
     began = at.world.clock.monotonic()
     while _is_running(at, "nginx") and not _is_reachable(at):

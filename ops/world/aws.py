@@ -50,6 +50,16 @@ class Aws:
         stages = described.get("VersionIdsToStages") or {}
         return {stage: version for version, labels in stages.items() for stage in labels}
 
+    def ensure_secret(self, name: str, site: str) -> None:
+        """Make an empty secret for a site unless there is one of that name."""
+        with _translated_errors(f"secret {name}"):
+            client = self._client("secretsmanager")
+            tags = [{"Key": "Site", "Value": site}, {"Key": "Project", "Value": "gitea-suite"}]
+            try:
+                client.create_secret(Name=name, Description=f"Gitea site {site}: a setting of Gitea", Tags=tags)
+            except client.exceptions.ResourceExistsException:
+                return
+
     def put_pending_secret(self, name: str, value: Secret) -> str:
         """Store a value as pending beside the current one and return its version. AWS makes a secret's first version current at once."""
         with _translated_errors(f"secret {name}"):

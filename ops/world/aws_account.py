@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ops.config.gitea_settings import NAME_PREFIX
 from ops.errors import OpsError, Unavailable
 from ops.model import AccountFacts, BucketContents, ObjectVersion
 from ops.world import bucket_settings
@@ -164,6 +165,15 @@ class AwsAccount:
                     "check what the bucket contains, then run the command again",
                 ) from error
 
+    def delete_secrets(self, prefix: str) -> tuple[str, ...]:
+        """Delete the secrets whose names begin with ``prefix`` at once, and return their names."""
+        client = self._client("secretsmanager")
+        found: list[dict[str, Any]] = self._answered(f"secrets {prefix}*", lambda: self._secrets(prefix))
+        for each in found:
+            request = {"SecretId": each["Name"], "ForceDeleteWithoutRecovery": True}
+            self._answered(f"secret {each['Name']}", functools.partial(client.delete_secret, **request))
+        return tuple(each["Name"] for each in found)
+
     def _identity(self) -> str:
         try:
             return str(self._client("sts").get_caller_identity()["Arn"])
@@ -249,9 +259,11 @@ class AwsAccount:
     def _namesakes(self, name: str) -> list[str]:
         chosen = [{"Name": "tag:Site", "Values": [name]}, {"Name": "instance-state-name", "Values": _ALIVE}]
         found = [f"instance {each['InstanceId']}" for each in self._instances(chosen)]
+        # The secrets of settings are stored before the first deployment.
         found += [
             f"secret {each['Name']}" + (" (being deleted)" if "DeletedDate" in each else "")
             for each in self._secrets(f"{name}/")
+            if not each["Name"].startswith(f"{name}/{NAME_PREFIX}")
         ]
         try:
             found.append(f"role {self._client('iam').get_role(RoleName=f'{name}-host')['Role']['RoleName']}")

@@ -66,6 +66,8 @@ def test_existing_resources_of_the_site_are_found(account: AwsAccount) -> None:
     _client("iam").create_role(RoleName="test-host", AssumeRolePolicyDocument="{}")
     _client("secretsmanager").create_secret(Name="test/admin-password", SecretString="a")
     _client("secretsmanager").create_secret(Name="testimony/unrelated", SecretString="a")
+    # Stored by the operator before the first deployment.
+    _client("secretsmanager").create_secret(Name="test/setting-imap", SecretString="a")
     _client("secretsmanager").create_secret(Name="test/old", SecretString="a")
     _client("secretsmanager").delete_secret(SecretId="test/old")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "Site", "Value": "test"}]}]

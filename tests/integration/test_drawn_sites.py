@@ -20,8 +20,11 @@ import jinja2
 import pytest
 
 from ground.container import RUN_LABEL
+from ops.config import app_ini, settings_file
+from ops.config.gitea_settings import secret_of
 from ops.config.load import site_from
 from ops.config.schema import Site
+from ops.config.setting_variables import variable
 from ops.config.tool_variables import ansible_variables, compose_environment, host_document, terraform_variables
 from ops.images import pins
 from ops.world.ansible import environment
@@ -117,20 +120,25 @@ def test_compose_takes_each_env_file_and_reads_each_value_byte_for_byte(
     echo = {"image": "x", "environment": {name: f"${{{name}}}" for name in names}}
     (tmp_path / "echo.yaml").write_text(json.dumps({"services": {"echo": echo}}))
     files = ["--file", str(COMPOSE / "compose.yaml"), "--file", str(tmp_path / "echo.yaml")]
+    assert sum(bool(site.gitea.settings) for site in sites) > len(sites) // 20
 
     def check(number: int) -> None:
-        env_file = tmp_path / f"{number}.env"
+        env_file, own = tmp_path / f"{number}.env", tmp_path / f"{number}.json"
+        own.write_text(settings_file.compose_file(sites[number], "/run/s"), encoding="utf-8")
         lines = settings[number].split("\n")
         env_file.write_text("\n".join(line for line in lines if not line.startswith("COMPOSE_FILE=")), encoding="utf-8")
-        argv = ["docker", "compose", *files, "--env-file", str(env_file), "config", "--format", "json"]
+        given = ["--file", str(own), "--env-file", str(env_file)]
+        argv = ["docker", "compose", *files, *given, "config", "--format", "json"]
         config = json.loads(_ran(*argv, folder=tmp_path))
         # `config` writes each $ twice, so that it can be read again.
         found = {name: value.replace("$$", "$") for name, value in config["services"]["echo"]["environment"].items()}
         assert found == compose_environment(sites[number], IMAGES)
-        assert (
-            config["services"]["gitea"]["environment"]["GITEA____APP_NAME"].replace("$$", "$")
-            == sites[number].gitea.title
-        )
+        gitea = config["services"]["gitea"]["environment"]
+        for (section, key), value in settings_file.chosen(sites[number]).items():
+            text = gitea[variable(section, key, from_file=bool(secret_of(value)))]
+            assert text == (
+                f"/run/secrets/{secret_of(value)}" if secret_of(value) else app_ini.given(value).replace("$", "$$")
+            )
 
     with ThreadPoolExecutor(2) as pool:
         assert len(list(pool.map(check, range(len(sites))))) == len(sites)

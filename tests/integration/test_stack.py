@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from ground.container import RUN_LABEL
+from ops.config import settings_file
 from ops.images.versions import release_from
 from ops.model import Secret
 from ops.update import canary
@@ -592,6 +593,7 @@ def test_a_missing_setting_stops_compose_with_its_name(stack: Stack, tmp_path: P
     settings = (stack.folder / ".env").read_text().replace(f"DOMAIN={DOMAIN}", "DOMAIN=")
     (tmp_path / ".env").write_text(settings)
     (tmp_path / "override.yaml").write_text("services: {}\n")
+    (tmp_path / settings_file.FILE).write_text("{}\n")
     with pytest.raises(AssertionError, match=r"DOMAIN.*host name of the site"):
         replace(stack, folder=tmp_path).compose("config", "--quiet")
 

@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ground.container import RUN_LABEL
+from ops.config import settings_file
+from tests.support import fakes
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 DOMAIN = "git.gitea.test"
@@ -81,7 +83,9 @@ class Stack:
 
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Return the output of `docker compose`; raises AssertionError with both output streams when it fails."""
-        files = ["--file", str(COMPOSE / "compose.yaml"), "--file", str(self.folder / "override.yaml")]
+        names = ("override.yaml", settings_file.FILE)
+        files = ["--file", str(COMPOSE / "compose.yaml")]
+        files += [part for name in names for part in ("--file", str(self.folder / name))]
         where = ["--project-name", self.project, "--env-file", str(self.folder / ".env")]
         return run("docker", "compose", *files, *where, *arguments, check=check)
 
@@ -244,6 +248,8 @@ def lay_out(run_id: str, name: str, folder: Path, images: Mapping[str, str]) -> 
         write_secret(folder / "secrets" / each)
     (folder / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings(folder, images).items()))
     (folder / "override.yaml").write_text(override(run_id))
+    site = fakes.site_with_settings({}, title="Gitea under test", upload_limit_mib=UPLOAD_LIMIT_MIB)
+    (folder / settings_file.FILE).write_text(settings_file.compose_file(site, str(folder / "secrets")))
     return Stack(run_id, f"{run_id}-{name}", folder, images)
 
 
@@ -277,7 +283,6 @@ def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
     return {
         "DOMAIN": DOMAIN,
         "CONTACT": "operator@gitea.test",
-        "GITEA_TITLE": "Gitea under test",
         "GITEA_SSH_PORT": "2222",
         "SSH_LOGINS": "200",
         "HOLD_SECONDS": "30",

@@ -97,6 +97,17 @@ def _email(domain: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 _TITLES = _line() | _line("\\'\"$%{}#`! ab\u6570\U0001f600&;|~\u200d", 30) | st.sampled_from(
     ["Team \\o/ \\", "{{ 7*7 }} $HOME 100% O'Brien 数据 #1", "${DOMAIN}", "$$", "{% raw %}", "{# x #}", "\\", "\\'", '\\"', "'", "%s"]
 )  # fmt: skip
+# Settings of Gitea that the suite does not own, with values of every kind.
+_SETTINGS = st.dictionaries(
+    st.sampled_from(["ui", "cron.update_mirrors", "repository.pull-request", "DEFAULT"]),
+    st.dictionaries(
+        st.text("ABC_x.", min_size=1, max_size=6).map(lambda key: f"K{key}"),
+        _TITLES | st.text("\\'\"$%{}()#`; \nab\u6570\u2028", max_size=20) | st.booleans() | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False) | st.lists(_label(), max_size=3) | st.just("secret:imap"),
+        max_size=3,
+    ),
+    max_size=3,
+)  # fmt: skip
 _TIME = st.integers(0, 1439).map(lambda minute: f"{minute // 60:02}:{minute % 60:02}")
 
 
@@ -163,6 +174,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
                         "ssh_port": st.integers(1, 65535),
                         "upload_limit_mib": st.integers(1, 4096),
                         "transfer_limit_mib": st.integers(0, 2**20),
+                        "settings": _SETTINGS,
                     }
                 )
             ),

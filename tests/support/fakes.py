@@ -376,6 +376,12 @@ def site_document(**changes: Any) -> dict[str, Any]:
     return document | changes
 
 
+def site_with_settings(settings: Mapping[str, Any], **gitea: Any) -> Site:
+    """Return the small valid site with these settings of app.ini; ``gitea`` are further keys of [gitea]."""
+    document = site_document()
+    return site_from(document | {"gitea": {**document["gitea"], **gitea, "settings": settings}})
+
+
 def site(**changes: Any) -> Site:
     """Return the small valid site."""
     return site_from(site_document(**changes)) if changes else _site()

@@ -28,7 +28,7 @@ VERBS = frozenset(
 _COMMAND = re.compile(
     r"\./noxw|\bsystemctl\b|\bapt-get\b|\bsudo\b|\bdocker (compose|exec|logs|ps|run)\b|\baws (ec2|s3|sso|sts)\b"
     r"|\bgit (commit|checkout|config|push)\b|\bops (accounts|backup|certs|deploy|destroy|gate|health|nginx|notify|restore"
-    r"|rollback|secrets|site|update)\b"
+    r"|rollback|secrets|settings|site|update)\b"
 )
 _STATE = re.compile(r"\bnothing (was|is) (changed|touched|lost|restored)\b|\bis (unchanged|untouched|back)\b")
 # The positions of OpsError's hint and of Probe's remedy among the arguments.

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.config import load, tool_variables, workspace
+from ops.config import load, settings_file, tool_variables, workspace
 from ops.deploy import host, infrastructure
 from ops.errors import RolledBack
 from ops.gate import evidence
@@ -323,7 +323,7 @@ def world_with_buckets() -> Any:
 
 # Keys and variables that are newer than the old site, with the values that it gets.
 NEW_KEYS = {
-    "gitea": {"transfer_limit_mib": 0},
+    "gitea": {"transfer_limit_mib": 0, "settings": {}},
     "mail": {"manage_identity": True},
     "limits": {"ssh_logins": 200, "ssh_logins_per_address": 0, "ssh_penalties": False},
     "web": {"hold_seconds": 30, "drain_seconds": 60, "window_drain_seconds": 600},
@@ -358,7 +358,9 @@ def test_the_environment_of_the_stack_has_the_same_variables() -> None:
     made = tool_variables.compose_environment(SITE, {})
     assert made.items() <= (kept | NEW_VARIABLES).items()
     assert NEW_VARIABLES.items() <= made.items()
-    assert set(kept) - set(made) == {"COMPOSE_FILE", *pinned(ROOT / "compose")} - NEW_IMAGES
+    # The title is in gitea-settings.json now, with the site's other settings of Gitea.
+    assert set(kept) - set(made) == {"COMPOSE_FILE", "GITEA_TITLE", *pinned(ROOT / "compose")} - NEW_IMAGES
+    assert kept["GITEA_TITLE"] == settings_file.chosen(SITE)["DEFAULT", "APP_NAME"]
 
 
 def test_the_outputs_of_terraform_are_found_and_read(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ops.backup import manifest, repositories
 from ops.config.paths import COMPOSE_DIRECTORY, PROJECT, SECRETS_DIRECTORY, HostPaths
 from ops.restore.staging import ASIDE, staging_of
 from ops.secrets import store
+from ops.update.change_settings import BEFORE
 from ops.update.journal import DATA, UpdateContext
 from ops.world import postgres, restic
 from tests.support import fakes
@@ -39,7 +40,12 @@ def test_every_path_on_the_host_is_one_of_the_code() -> None:
         *(PATHS.data, PATHS.live, PATHS.local, PATHS.local.parent, PATHS.newest, PATHS.secrets),
         *(PATHS.secrets / "restic-password", PATHS.live / "gitea/conf/app.ini", *PATHS.configuration),
         *(PATHS.data / DATA[1], UPDATE.folder, UPDATE.snapshots, UPDATE.set_aside, UPDATE.snapshots / DATA[1]),
-        *(staging_of(PATHS).aside, COMPOSE_DIRECTORY / ".env", *(Path(each["dest"]) for each in files)),
+        *(
+            staging_of(PATHS).aside,
+            COMPOSE_DIRECTORY / ".env",
+            COMPOSE_DIRECTORY / BEFORE,
+            *(Path(each["dest"]) for each in files),
+        ),
     }
     named = set(re.findall(r"(?<![\w.])/(?:srv|var/backups|run|opt|usr)(?:/[\w.-]+)+", PAGE))
     assert len(named) > 10

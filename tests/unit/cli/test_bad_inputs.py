@@ -24,7 +24,8 @@ VERBS = [
     "backup status", "backup stream", "backup prune", "backup rewind --at 2026-11-24T04:30Z", "restore", "restore --dry-run",
     "restore --drill", "restore --resume", "restore --export-secret-key", "restore --repository a/b", "update", "update --check",
     "update history", "update --resume", "rollback", "secrets fetch", "secrets apply", "secrets rotate metrics-token",
-    "secrets rotate-smtp", "secrets set restic-password", "accounts ensure-admin", "notify subject",
+    "secrets rotate-smtp", "secrets set restic-password", "secrets set setting-imap", "settings apply", "settings apply --dry-run",
+    "settings check", "settings resume", "accounts ensure-admin", "notify subject",
 ]  # fmt: skip
 FILES = ["missing", "below a file", "loop", "long name", "folder", "pipe", "device", "empty", "huge", "latin", "utf-16",
          "mark", "nested", "numbers", "binary"]  # fmt: skip

@@ -16,8 +16,9 @@ from ops import report
 from ops.cli import arguments, main
 from ops.deploy import deploy
 from ops.errors import ConfigError, Degraded, Locked, OpsError, Refused, RolledBack, Stranded, Unavailable
-from ops.model import Change, Report
+from ops.model import Change, Report, Secret
 from ops.secrets import rotate as secrets_rotate
+from ops.secrets import setting_secrets
 from ops.stack import health
 from ops.world.process import Terminated, interrupt_code
 from tests.support import fakes, ssh_keys
@@ -45,6 +46,17 @@ def _health_ends_with(monkeypatch: pytest.MonkeyPatch, outcome: Report | BaseExc
 def test_a_valid_site_file_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert _main("site", "--site", str(EXAMPLE)) == 0
     assert capsys.readouterr().out == "production: https://git.example.org/ in eu-central-1\n"
+
+
+def test_a_setting_that_no_version_of_gitea_documents_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "site.toml"
+    key = f"{EXAMPLE.read_text()}\n[gitea.settings.ui]\nEXPLORE_PAGNG_NUM = 5\n"
+    file.write_text(key)
+    assert _main("site", "--site", str(file)) == 0
+    warning = "warning: gitea.settings.ui.EXPLORE_PAGNG_NUM: Gitea 1.27 does not document it"
+    assert f"{warning}; did you mean gitea.settings.ui.EXPLORE_PAGING_NUM?" in capsys.readouterr().out
 
 
 def test_json_output_is_exactly_one_document(capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,6 +252,37 @@ def test_a_rotation_without_confirmation_changes_nothing(
 
 def test_a_rotation_with_yes_needs_no_confirmation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert _rotation_ends(monkeypatch, tmp_path, io.StringIO(), "--yes") == (0, ["metrics-token"])
+
+
+@pytest.mark.parametrize(("deployed", "more"), [(False, []), (True, ["--yes"])])
+def test_a_setting_s_secret_is_read_from_standard_input_and_asks_on_a_deployed_site(
+    deployed: bool, more: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = fakes.site_document(host={"ssh_key": "k", "address": "192.0.2.9"})
+    document["gitea"]["settings"] = {"email.incoming": {"PASSWORD": "secret:imap"}}
+    (tmp_path / "site.json").write_text(json.dumps(document))
+    if deployed:
+        outputs = {
+            "public_address": "",
+            "instance_id": "",
+            "data_volume_id": "",
+            "backup_bucket": "",
+            "secret_names": {},
+        }
+        (tmp_path / ".state/test").mkdir(parents=True)
+        (tmp_path / ".state/test/outputs.json").write_text(json.dumps(outputs))
+    stored: list[tuple[str, str, bool]] = []
+
+    def set_value(_: object, __: object, host: object, *, name: str, value: Secret, lock: Path) -> Report:
+        assert lock == tmp_path / ".state/test/deploy.lock"
+        stored.append((name, value.reveal(), host is not None))
+        return Report("secrets", True, "done")
+
+    monkeypatch.setattr(setting_secrets, "set_value", set_value)
+    monkeypatch.setattr("sys.stdin", io.StringIO("the password\n"))
+    assert _main("secrets", "set", "setting-imap", "--site", str(tmp_path / "site.json"), *more) == 0
+    assert stored == [("setting-imap", "the password", deployed)]
+    assert ("Gitea is restarted with the new value" in capsys.readouterr().err) is deployed
 
 
 @pytest.mark.parametrize(("name", "code"), [("gitea-secret-key", 4), ("no-such-secret", 2), ("", 2)])

@@ -19,7 +19,8 @@ from tests.support import fakes
 
 ON_HOST = {
     "health", "certs renew", "nginx replace", "haproxy replace", "stack recreate", "stack stop", "backup take", "backup list", "backup verify", "backup status", "backup stream",
-    "backup unlock", "restore", "update", "rollback", "secrets fetch", "secrets apply", "accounts ensure-admin", "notify",
+    "backup unlock", "restore", "update", "rollback", "secrets fetch", "secrets apply", "settings apply",
+    "settings check", "settings resume", "accounts ensure-admin", "notify",
 }  # fmt: skip
 ON_THE_DEPLOYING_MACHINE = {
     "deploy", "destroy", "backup prune", "backup rewind", "secrets rotate", "secrets rotate-smtp", "secrets set",

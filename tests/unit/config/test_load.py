@@ -259,4 +259,4 @@ def test_the_example_names_every_key_of_a_site_file() -> None:
     sections = [section for section in vars(site).values() if dataclasses.is_dataclass(section)]
     keys = [field.name for section in sections for field in dataclasses.fields(section)]
     assert len(keys) > 40
-    assert [key for key in keys if not re.search(rf"^(# )?{key} = ", text, re.MULTILINE)] == []
+    assert [key for key in keys if not re.search(rf"^(# )?({key} = |\[\w+\.{key}\.)", text, re.MULTILINE)] == []

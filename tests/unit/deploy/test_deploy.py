@@ -6,12 +6,13 @@ import json
 import shlex
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from ops.config.workspace import Workspace
-from ops.deploy import host, infrastructure
-from ops.errors import Refused
+from ops.deploy import deploy, host, infrastructure
+from ops.errors import OpsError, Refused
 from ops.images import pins
 from ops.images.pins import Pin
 from ops.model import Outputs
@@ -107,6 +108,26 @@ def test_an_operator_with_a_new_address_can_connect_through_session_manager(
 def test_an_open_ssh_port_without_session_manager_s_programs_raises_nothing() -> None:
     world: Any = fakes.FakeWorld()
     host.require_session_manager(fakes.site(), world)
+
+
+@pytest.mark.parametrize("tag", ["1.22.6", "28.1.0", "latest"])
+def test_a_deployment_warns_of_settings_that_its_gitea_does_not_document(tag: str) -> None:
+    site = fakes.site_with_settings({"ui": {"EXPLORE_PAGNG_NUM": 5}, "service": {"DISABLE_REGISTRATION": True}})
+    (line,) = deploy._unknown_settings(site, {"GITEA_IMAGE": f"gitea/gitea:{tag}@sha256:1"})
+    version = "1.22" if tag == "1.22.6" else "1.27"
+    assert line.startswith(f"warning: gitea.settings.ui.EXPLORE_PAGNG_NUM: Gitea {version} does not document it")
+
+
+def test_a_deployment_without_a_setting_s_secret_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = fakes.site_with_settings({"email.incoming": {"PASSWORD": "secret:imap"}})
+    world: Any = fakes.FakeWorld()
+    monkeypatch.setattr(deploy, "public_key", lambda _: "ssh-ed25519 AAAA")
+    monkeypatch.setattr(world.aws, "secret_stages", mock.Mock(side_effect=OpsError("no such secret")), raising=False)
+    with pytest.raises(Refused, match="secrets that have none: setting-imap") as refused:
+        deploy.deploy(site, world, workspace=Workspace(tmp_path, tmp_path, tmp_path), confirm=mock.Mock())
+    assert refused.value.left_as == "nothing was changed"
 
 
 @pytest.mark.parametrize("bucket", ["abc", "a" * 63])

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -68,6 +69,23 @@ def test_the_operator_reads_the_losses_before_confirming(with_backups: bool, wor
     lines = destroy.in_words(fakes.site(), LOSSES, DestroyRequest(with_backups=with_backups))
     assert "lost: the data disk of 50 GiB with every repository, issue and account of git.example.org" in lines
     assert any(line.startswith(f"{word}: 12 versions of backups, 3.0 GiB in example-org") for line in lines)
+
+
+def test_the_secrets_of_settings_are_lost_with_the_backups() -> None:
+    site = fakes.site_with_settings({"email.incoming": {"PASSWORD": "secret:imap"}})
+    *_, stored = destroy.in_words(site, LOSSES, DestroyRequest(with_backups=True))
+    assert stored.endswith("and the secrets that decrypt them, setting-imap")
+
+
+@pytest.mark.parametrize(("with_backups", "deleted"), [(True, ["test/setting-"]), (False, [])])
+def test_the_secrets_of_settings_are_deleted_with_the_backups(
+    tmp_path: Path, with_backups: bool, deleted: list[str]
+) -> None:
+    world: Any = fakes.FakeWorld()
+    account, found = mock.Mock(), Workspace(tmp_path, tmp_path, tmp_path)
+    world.aws_account = account
+    destroy._forget(fakes.site(), world, found, DestroyRequest(with_backups=with_backups))
+    assert [call.args[0] for call in account.delete_secrets.call_args_list] == deleted
 
 
 def test_destroying_a_site_that_does_not_exist_changes_nothing_and_asks_nothing(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from ops.errors import OpsError
+from ops.config import app_ini
+from ops.errors import OpsError, Refused
 from ops.model import Secret
 from ops.secrets import store
 from ops.world.aws import Aws
@@ -56,6 +58,32 @@ def test_a_second_fetch_changes_nothing_and_a_new_value_keeps_the_mounted_file(t
     (tmp_path / "metrics-token").chmod(0o600)
     assert _fetch(_world("another"), tmp_path) is True
     assert (tmp_path / "metrics-token").stat().st_ino == file
+
+
+IMAP = {"email.incoming": {"PASSWORD": "secret:imap"}}
+
+
+def test_the_secret_of_a_setting_is_a_file_with_the_text_that_gitea_s_start_needs(tmp_path: Path) -> None:
+    world: Any = _world()
+    world.aws.secrets["test/setting-imap"] = '"in marks"'
+    store.fetch(fakes.site_with_settings(IMAP), world, directory=tmp_path)
+    file = tmp_path / "setting-imap"
+    assert app_ini.kept(file.read_text()) == '"in marks"'
+    assert file.stat().st_mode & 0o7777 == store.PERMISSIONS["metrics-token"].mode
+    assert not (tmp_path / "imap").exists()
+
+
+@pytest.mark.parametrize("value", [None, "bell\a"])
+def test_a_missing_or_unusable_secret_of_a_setting_is_named_with_its_remedy(tmp_path: Path, value: str | None) -> None:
+    world: Any = _world()
+    if value:
+        world.aws.secrets["test/setting-imap"] = value
+    with pytest.raises(Refused, match="setting-imap") as refused:
+        store.fetch(fakes.site_with_settings(IMAP), world, directory=tmp_path)
+    assert "run ops secrets set setting-imap" in refused.value.hint
+    assert refused.value.left_as == "no secret file was changed"
+    assert "bell" not in f"{refused.value}{refused.value.hint}"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_secret_that_cannot_be_read_leaves_all_old_files_in_place(tmp_path: Path) -> None:

@@ -228,3 +228,12 @@ def test_a_verifier_made_by_postgresql_accepts_its_password() -> None:
     assert apply_secrets.verifier_accepts(PENCIL, "pencil")
     assert not apply_secrets.verifier_accepts(PENCIL, "Pencil")
     assert not apply_secrets.verifier_accepts(PENCIL.replace("$4096:", "$4095:"), "pencil")
+
+
+def test_gitea_restarts_for_the_secret_of_one_of_its_settings() -> None:
+    services = [_running("gitea"), _running("diun")]
+    written = {"setting-imap": NOW}
+    read_by = {**apply_secrets.READERS, "setting-imap": ("gitea",)}
+    assert apply_secrets.plan_restarts(written, services, (), read_by) == ("gitea",)
+    assert apply_secrets.plan_restarts({}, services, ["setting-imap"], read_by) == ("gitea",)
+    assert apply_secrets.plan_restarts({"setting-imap": NOW - timedelta(hours=1)}, services, (), read_by) == ()

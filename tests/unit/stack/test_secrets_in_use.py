@@ -9,6 +9,7 @@ import pytest
 
 from ops.errors import Degraded
 from ops.stack import accounts, health, secrets_in_use
+from tests.support import fakes
 from tests.support.fake_restore_host import FakeRestoreHost
 
 SECRETS = {"gitea-secret-key": "k", "gitea-internal-token": "token", "gitea-jwt-secret": "jwt"}
@@ -62,13 +63,37 @@ def test_the_health_of_a_site_whose_gitea_ignored_a_secret_is_red(
 ) -> None:
     monkeypatch.setattr(health, "DATA", tmp_path / "data")
     monkeypatch.setattr(health, "SECRETS", tmp_path / "secrets")
-    assert health._secrets() == []
+    world: Any = fakes.FakeWorld()
+    assert health._settings(fakes.site(), world) == []
     write(tmp_path / "data", tmp_path / "secrets")
-    (probe,) = health._secrets()
-    assert (probe.healthy, probe.seen) == (True, "in use")
+    probe, _ = health._settings(fakes.site(), world)
+    assert (probe.name, probe.healthy, probe.seen) == ("secrets of Gitea", True, "in use")
     write(tmp_path / "data", tmp_path / "secrets", INI.replace("SECRET_KEY = k", "SECRET_KEY ="))
-    (probe,) = health._secrets()
+    probe, _ = health._settings(fakes.site(), world)
     assert (probe.healthy, probe.seen) == (False, "Gitea does not use gitea-secret-key")
+
+
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [
+        ("PASSWORD = imap's", ()),
+        ('PASSWORD = """\'imap\'"""', ("setting-imap",)),
+        ("PASSWORD =", ("setting-imap",)),
+        ("", ("setting-imap",)),
+    ],
+)
+def test_a_setting_s_secret_that_app_ini_does_not_have_is_named(
+    tmp_path: Path, line: str, missing: tuple[str, ...]
+) -> None:
+    write(tmp_path / "data", tmp_path / "secrets", f"{INI}[email.incoming]\n{line}\n")
+    (tmp_path / "secrets/setting-imap").write_text("imap's")
+    settings = {"email.incoming": {"PASSWORD": "secret:imap", "USERNAME": "gitea"}}
+    assert secrets_in_use.not_in_use(tmp_path / "data", tmp_path / "secrets", settings) == missing
+
+
+def test_a_damaged_app_ini_has_no_secret(tmp_path: Path) -> None:
+    write(tmp_path / "data", tmp_path / "secrets", f'{INI}[ui]\nA = """begin\n')
+    assert secrets_in_use.not_in_use(tmp_path / "data", tmp_path / "secrets") == NAMES
 
 
 @pytest.mark.parametrize("ignored", [True, False])

@@ -227,6 +227,14 @@ def test_a_blocker_states_the_free_and_the_required_space() -> None:
     assert migration.startswith("1.0 GiB are free on the data disk, a migration may need 3.2 GiB")
 
 
+def test_the_consequences_name_the_settings_that_the_new_version_does_not_document() -> None:
+    site = fakes.site_with_settings({"service": {"DISABLE_REGISTRATON": True}})
+    newer = dataclasses.replace(GITEA, target=Pin("gitea/gitea", "1.26.1", "sha256:1"))
+    (line,) = (each for each in plan.consequences([newer, NGINX], FACTS, site) if "warning: " in each)
+    assert line.startswith("warning: gitea.settings.service.DISABLE_REGISTRATON: Gitea 1.26 does not document it")
+    assert not any("warning: " in each for each in plan.consequences([NGINX], FACTS, site))
+
+
 def test_the_consequences_name_a_database_copy_only_for_a_major_version_of_postgresql() -> None:
     overdue = dataclasses.replace(FACTS, drill_overdue="no drill was ever passed")
 

@@ -112,6 +112,17 @@ def _bucket(name: str, lock_days: int = 0) -> str:
     return name
 
 
+def test_the_secrets_of_settings_are_deleted_at_once_and_no_others(account: AwsAccount) -> None:
+    vault = _client("secretsmanager")
+    for name in ("lost/setting-imap", "lost/setting-ldap", "lost/metrics-token", "other/setting-imap"):
+        vault.create_secret(Name=name, SecretString="a")
+    assert set(account.delete_secrets("lost/setting-")) == {"lost/setting-imap", "lost/setting-ldap"}
+    left = {each["Name"] for each in vault.list_secrets(IncludePlannedDeletion=True)["SecretList"]}
+    assert left >= {"lost/metrics-token", "other/setting-imap"}
+    assert not left & {"lost/setting-imap", "lost/setting-ldap"}
+    assert account.delete_secrets("lost/setting-") == ()
+
+
 def test_a_lock_holds_from_the_newest_version_on(account: AwsAccount) -> None:
     ends = account.contents(_bucket("locked", lock_days=7)).locked_until
     assert ends

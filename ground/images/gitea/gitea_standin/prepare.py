@@ -15,8 +15,8 @@ from .settings import Keys, config_path
 
 _OWNED = (Path("/data/gitea"), Path("/data/git"))
 # GITEA__section__KEY and GITEA__section__KEY__FILE are settings of app.ini.
-_NAME = re.compile(r"GITEA__(?P<section>.*?)__(?P<key>.+?)(?P<file>__FILE)?")
-_ESCAPED = re.compile(r"_0X([0-9A-Fa-f]{2})_")
+_PREFIX, _FILE = "GITEA__", "__FILE"
+_ESCAPED = re.compile(r"_0[xX]((?:[0-9A-Fa-f]{2})+)_")
 _TEMPLATE: Sections = {
     "": {"APP_NAME": "Gitea: Git with a cup of tea", "RUN_MODE": "prod", "RUN_USER": "git"},
     "repository": {"ROOT": "/data/git/repositories"},
@@ -56,22 +56,42 @@ def _with_environment(sections: Sections, environ: Mapping[str, str]) -> Section
 def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Section, key and value of every variable of that form. As in Gitea, a __FILE that cannot be read is logged and skipped."""
     for name, value in sorted(environ.items()):
-        if match := _NAME.fullmatch(name):
-            try:
-                content = _file_content(value) if match["file"] else value
-            except OSError as error:
-                log.error("modules/setting/config_env.go:EnvironmentToConfig()", f"unable to read {name}: {error}")
-                continue
-            yield _decoded(match["section"]).lower(), _decoded(match["key"]), content
+        if not name.startswith(_PREFIX):
+            continue
+        from_file = name.endswith(_FILE)
+        section, key = _decoded(name.removesuffix(_FILE)[len(_PREFIX) :])
+        if not key:
+            continue
+        try:
+            content = _file_content(value) if from_file else value
+        except OSError as error:
+            log.error("modules/setting/config_env.go:EnvironmentToConfig()", f"unable to read {name}: {error}")
+            continue
+        yield section.lower(), key, content
 
 
-def _decoded(name: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name)
+def _decoded(encoded: str) -> tuple[str, str]:
+    """Section and key. The first __ that is no part of an escape separates them (decodeEnvSectionKey)."""
+    section, key, in_key, last = "", "", False, 0
+    for found in [*_ESCAPED.finditer(encoded), None]:
+        text = encoded[last : found.start() if found else None]
+        if not in_key and "__" in text:
+            before, _, after = text.partition("__")
+            section, key, in_key = section + before, after, True
+        elif in_key:
+            key += text
+        else:
+            section += text
+        if found:
+            letters = bytes.fromhex(found[1]).decode("utf-8", "replace")
+            section, key, last = section + letters * (not in_key), key + letters * in_key, found.end()
+    return section, key
 
 
 def _file_content(path: str) -> str:
-    # Editors and `echo` end a file with a newline that is not part of the secret.
-    return Path(path).read_text().rstrip("\r\n")
+    # Editors and `echo` end a file with a newline that is not part of the secret. Gitea takes one off.
+    content = Path(path).read_bytes().decode()
+    return content[:-2] if content.endswith("\r\n") else content.removesuffix("\n")
 
 
 def _with_secrets(sections: Sections) -> Sections:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from . import branches, git, log, repositories
 from .application import Application, not_installed
@@ -58,6 +60,7 @@ def _serve_installed(settings: Settings, release: Release) -> None:
     log.info(_WEB, "Global init")
     if settings.database.kind != "postgres":
         log.fatal(_INIT, f"this stand-in supports PostgreSQL only, DB_TYPE is {settings.database.kind}")
+    _require_cache(settings.cache)
     git.write_config(settings.data_directory)
     settings.repositories.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database)
@@ -75,6 +78,17 @@ def _enter(database: Database, settings: Settings, number: int, refs: dict[str, 
     repository = repositories.of_id(database, number)
     if repository is not None:
         branches.finish_push(database, settings, repository, refs)
+
+
+def _require_cache(address: str) -> None:
+    """Ends Gitea when its cache server does not answer, as Gitea does. It is not used."""
+    if not address:
+        return
+    url = urlsplit(address if "://" in address else f"redis://{address}")
+    try:
+        socket.create_connection((url.hostname or "", url.port or 6379), timeout=3).close()
+    except OSError as error:
+        log.fatal("routers/init.go:mustInit()", f"code.gitea.io/gitea/modules/cache.Init failed: dial tcp: {error}")
 
 
 def _serve(application: WSGIApplication, stopping: threading.Event, settings: Settings) -> None:

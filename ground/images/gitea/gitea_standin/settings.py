@@ -41,7 +41,7 @@ class MailSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """The content of app.ini; secrets are not in its repr."""
+    """The content of app.ini; secrets are not in its repr. ``cache`` is the address of a cache server, "" for none."""
 
     path: Path
     app_name: str
@@ -57,6 +57,7 @@ class Settings:
     metrics_enabled: bool
     metrics_token: str = field(repr=False)
     grace_seconds: float
+    cache: str
     database: DatabaseSettings
     mail: MailSettings
 
@@ -93,6 +94,7 @@ def load() -> Settings:
         metrics_enabled=keys.truth("metrics", "ENABLED"),
         metrics_token=keys.text("metrics", "TOKEN", ""),
         grace_seconds=keys.seconds("server", "GRACEFUL_HAMMER_TIME", 60.0),
+        cache=keys.text("cache", "HOST", "") if keys.text("cache", "ADAPTER", "memory") != "memory" else "",
         database=_database_from(keys),
         mail=_mail_from(keys),
     )
