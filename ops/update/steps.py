@@ -67,6 +67,7 @@ def run_gitea(at: UpdateContext, start: Callable[[], None]) -> None:
     Raises OpsError when it does not become healthy within ``healthy_minutes``, or ends.
     """
     _compose(at, "gitea", "create", "--pull", "never", "gitea")
+    _start_database(at)
     start()
     _await_healthy(at, "gitea")
 
@@ -263,8 +264,17 @@ def _run_by_pin(at: UpdateContext, service: str) -> None:
     # nginx and HAProxy share the network of the service "door".
     services = [NETWORK_OWNER, *REPLACEABLE] if service in {NETWORK_OWNER, *REPLACEABLE} else [service]
     _compose(at, service, "create", "--pull", "never", *services)
+    if service == "gitea":
+        _start_database(at)
     for each in services:
         at.world.containers.start(at.paths.project, each)
+
+
+def _start_database(at: UpdateContext) -> None:
+    """Start PostgreSQL if Compose has made its container again together with Gitea's: after that it does not run."""
+    if not _is_running(at, "postgres"):
+        at.world.containers.start(at.paths.project, "postgres")
+        _await_healthy(at, "postgres")
 
 
 def _compose(at: UpdateContext, what: str, *arguments: str) -> None:

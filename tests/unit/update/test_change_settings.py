@@ -49,6 +49,8 @@ class Host(FakeHost):
 
     given: dict[str, str]
     watched: int = 30
+    # Whether PostgreSQL's container has to be made again, too, as after a deployment that was interrupted.
+    database_changed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,6 +92,9 @@ class Host(FakeHost):
         super().compose_create(service)
         if service == "gitea" and self.given != self._file():
             self.given, self.stack["gitea"].state = self._file(), "created"
+        if service == "gitea" and self.database_changed:
+            # Compose stops a dependency, makes its container again, and does not start it.
+            self.database_changed, self.stack["postgres"].state = False, "created"
 
     def _begin_gitea(self) -> None:
         super()._begin_gitea()
@@ -157,6 +162,13 @@ def test_a_new_setting_restarts_gitea_alone_and_reaches_app_ini(host: Host) -> N
     assert restarts(host) == ["stop gitea", "start gitea"]
     assert_as_before(host, SIGNED_IN)
     assert host.contents().documents == {}
+
+
+def test_a_database_that_compose_makes_again_with_gitea_is_started(host: Host) -> None:
+    host.database_changed = True
+    assert host.apply(SIGNED_IN).changed
+    assert restarts(host) == ["stop gitea", "start postgres", "start gitea"]
+    assert_as_before(host, SIGNED_IN)
 
 
 def test_a_changed_title_goes_the_same_way(host: Host) -> None:
