@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -127,10 +127,21 @@ def _change(at: UpdateContext, wanted: str, changed: tuple[str, ...]) -> Report:
     try:
         at.world.files.write(at.compose / BEFORE, _text(at).encode())
         with _restarting(at) as mode:
-            _start_with(at, mode, wanted)
+            mode.stop()
+            try:
+                _start_with(at, mode, wanted)
+            except OpsError as failed:
+                # The waiting requests go on waiting.
+                raise _go_back(at, names, failed.message, mode) from failed
         away = at.world.clock.monotonic() - began
         if findings := _findings(at, commit):
             raise OpsError("; ".join(findings))
+    except RolledBack:
+        # Not before the end of maintenance mode, which the next run would otherwise not end.
+        at.world.files.remove(at.compose / BEFORE)
+        raise
+    except Stranded:
+        raise
     except OpsError as failed:
         raise _go_back(at, names, failed.message) from failed
     except BaseException:
@@ -152,7 +163,6 @@ def _restarting(at: UpdateContext, *, failing: bool = False) -> Iterator[Mainten
     maintenance = partial(maintenance_mode, at.site, at.world, _REASON, project=at.paths.project)
     # What runs on a failing Gitea is not waited for.
     with maintenance(drain_seconds=0.0) if failing else maintenance() as mode:
-        mode.stop()
         yield mode
     steps.await_reachable(at)
 
@@ -181,11 +191,15 @@ def _findings(at: UpdateContext, commit: str) -> tuple[str, ...]:
     )
 
 
-def _go_back(at: UpdateContext, names: str, why: str) -> OpsError:
-    """Start Gitea with the settings of before and return the error to raise: RolledBack, or Stranded if that failed, too."""
+def _go_back(at: UpdateContext, names: str, why: str, mode: MaintenanceMode | None = None) -> OpsError:
+    """Start Gitea with the settings of before and return the error to raise: RolledBack, or Stranded if that failed, too.
+
+    ``mode`` is the maintenance mode that lasts; its caller removes the file of before. Without it, this is in a maintenance
+    mode of its own.
+    """
     at.world.tell(f"going back to the settings of before: {why}")
     try:
-        _put_back(at, failing=True)
+        _put_back(at, failing=True, mode=mode)
     except OpsError as again:
         return Stranded(
             f"Gitea does not work with the changed settings ({names}): {why}; and not with those of before: {again.message}",
@@ -217,14 +231,16 @@ def _resume(at: UpdateContext) -> tuple[str, ...]:
     return changed or _UNNAMED
 
 
-def _put_back(at: UpdateContext, *, failing: bool) -> None:
+def _put_back(at: UpdateContext, *, failing: bool, mode: MaintenanceMode | None = None) -> None:
     before = at.compose / BEFORE
     if not before.is_file():
         # Nothing was written yet.
         return
-    with _restarting(at, failing=failing) as mode:
-        _start_with(at, mode, before.read_text(encoding="utf-8"))
-    at.world.files.remove(before)
+    with nullcontext(mode) if mode else _restarting(at, failing=failing) as during:
+        during.stop()
+        _start_with(at, during, before.read_text(encoding="utf-8"))
+    if not mode:
+        at.world.files.remove(before)
 
 
 def _text(at: UpdateContext) -> str:

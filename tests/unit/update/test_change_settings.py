@@ -221,6 +221,14 @@ def test_a_setting_that_gitea_does_not_work_with_is_taken_back(
     assert not [each for each in host.ini() if each[0] in settings]
 
 
+def test_requests_wait_until_gitea_runs_with_the_settings_of_before(host: Host) -> None:
+    with pytest.raises(RolledBack):
+        host.apply(CRASHES)
+    course = [each for each in host.actions if "hold" in each or each in {"stop gitea", "start gitea"}]
+    twice = ["stop gitea", "start gitea"] * 2
+    assert course == ["hold transfers", "hold all", *twice, "hold none"]
+
+
 def test_a_gitea_that_does_not_go_back_is_stranded(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     run = host.run
     monkeypatch.setattr(
