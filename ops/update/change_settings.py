@@ -86,7 +86,10 @@ def resume(site: Site, world: World, *, paths: HostPaths | None = None, compose:
     at = UpdateContext(site, world, paths or HostPaths(), compose)
     with _locked(at, "ops settings resume"):
         undone = _resume(at)
+        runs = _gitea_runs(at)
     summary = f"an interrupted change was undone: {', '.join(undone)}" if undone else "no change was interrupted"
+    if undone and not runs:
+        summary += "; Gitea does not run, and gets the settings of before at its next start"
     return Report(VERB, bool(undone), summary, {"changed": list(undone)})
 
 
@@ -220,8 +223,10 @@ def _resume(at: UpdateContext) -> tuple[str, ...]:
         return ()
     changed = settings_file.changed_settings(before.read_text(encoding="utf-8"), _text(at))
     at.world.tell(f"a change of settings was interrupted, it is undone: {', '.join(changed)}")
-    if _gitea_runs(at):
-        _put_back(at, failing=False)
+    state = _gitea_state(at)
+    # The engine restarts a Gitea that ends at its start, with the settings that its container was made with.
+    if state in {"running", "restarting"}:
+        _put_back(at, failing=state == "restarting")
     else:
         # The next start of Gitea reads the file.
         at.world.files.write(at.compose / settings_file.FILE, before.read_bytes())
@@ -249,8 +254,13 @@ def _text(at: UpdateContext) -> str:
 
 
 def _gitea_runs(at: UpdateContext) -> bool:
+    return _gitea_state(at) == "running"
+
+
+def _gitea_state(at: UpdateContext) -> str:
+    """Return the engine's state of Gitea's container; "" without one."""
     found = at.world.containers.services(at.paths.project)
-    return any((each.name, each.state) == ("gitea", "running") for each in found)
+    return next((each.state for each in found if each.name == "gitea"), "")
 
 
 def _write_canary(at: UpdateContext) -> str:

@@ -243,6 +243,24 @@ def test_a_gitea_that_does_not_go_back_is_stranded(host: Host, monkeypatch: pyte
     assert_as_before(host)
 
 
+def test_a_gitea_that_restarts_again_and_again_is_started_with_the_settings_of_before(host: Host) -> None:
+    (host.compose / change_settings.BEFORE).write_text(host.wanted({}))
+    (host.compose / settings_file.FILE).write_text(host.wanted(CRASHES))
+    host.given, host.stack["gitea"].state = host._file(), "restarting"
+    assert host.resume_settings().changed
+    assert restarts(host) == ["stop gitea", "start gitea"]
+    assert_as_before(host)
+
+
+def test_the_undo_on_a_stopped_gitea_says_that_it_does_not_run(host: Host) -> None:
+    (host.compose / change_settings.BEFORE).write_text(host.wanted({}))
+    host.stack["gitea"].state = "exited"
+    done = host.resume_settings()
+    assert done.changed
+    assert done.summary.endswith("; Gitea does not run, and gets the settings of before at its next start")
+    assert restarts(host) == []
+
+
 def test_a_secret_reaches_app_ini_and_no_message(host: Host) -> None:
     done = host.apply(WITH_SECRET)
     assert host.ini()["email.incoming", "PASSWORD"] == "imap's password"
