@@ -20,6 +20,7 @@ from ops.images.pins import Pin
 from ops.model import Outputs
 from ops.world import World
 from ops.world.ansible import Played, play
+from ops.world.playbook_watch import REMOTE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def host(
         check=check,
         # Without a stored host key the machine is new, and may still boot.
         boot_seconds=20 if workspace.known_hosts.exists() else 240,
+        # Before Gitea stops, running transfers end: the host has no event meanwhile.
+        silence_seconds=REMOTE_SECONDS + site.web.drain_seconds,
     )
 
 

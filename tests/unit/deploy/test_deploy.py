@@ -14,8 +14,10 @@ from ops.config.workspace import Workspace
 from ops.deploy import deploy, host, infrastructure
 from ops.errors import OpsError, Refused
 from ops.images import pins
+from ops.images.ops_image import OpsImage
 from ops.images.pins import Pin
 from ops.model import Outputs
+from ops.world.playbook_watch import REMOTE_SECONDS
 from tests.support import fakes
 
 OUTPUTS = {
@@ -42,6 +44,20 @@ def test_an_incomplete_key_pair_is_refused_with_the_command_that_makes_one(
     with pytest.raises(Refused) as caught:
         infrastructure.public_key(tmp_path / "key")
     assert caught.value.hint == f"run ssh-keygen -t ed25519 -f {tmp_path / 'key'}"
+
+
+def test_a_silent_task_may_last_as_long_as_the_drain_of_transfers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: dict[str, Any] = {}
+    monkeypatch.setattr(host, "play", lambda *_, **more: played.update(more))
+    site = fakes.site(web={"drain_seconds": 3600})
+    images = {f"{name}_IMAGE": f"{name.lower()}:1" for name in ("GITEA", "POSTGRES")}
+    material = host.Material(images, OpsImage("ops:1", "sha256:1", tmp_path / "ops.tar.gz"))
+    outputs, folders = infrastructure.outputs_from(OUTPUTS), Workspace(tmp_path, tmp_path / "state", tmp_path / "cache")
+    host.host(site, fakes.FakeWorld(), folders, outputs, material)  # type: ignore[arg-type]
+    # The drain, then Gitea's start and its watch.
+    assert played["silence_seconds"] == 3600 + REMOTE_SECONDS
 
 
 def test_the_address_in_the_site_file_takes_precedence_over_the_elastic_ip(tmp_path: Path) -> None:
