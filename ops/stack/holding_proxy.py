@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ops.config.compose_files import logs_command
 from ops.errors import OpsError
@@ -67,7 +68,7 @@ class HoldingProxy:
 
     def release(self) -> Waited:
         """End the hold, and return what it let wait."""
-        states = [json.loads(output) for output in self._run("hold", "none")]
+        states = [self._state(output) for output in self._run("hold", "none")]
         return Waited(
             sum(each["served"] + each["waiting"] for each in states),
             sum(each["refused"] for each in states),
@@ -85,6 +86,12 @@ class HoldingProxy:
     def reaches_gitea(self) -> bool:
         """Whether new requests and ssh connections reach a healthy Gitea. A HAProxy that was replaced takes no new ones."""
         return any(self._execute(each, "reachable")[0] == 0 for each in self._members())
+
+    def _state(self, output: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(output))
+        except ValueError as error:
+            raise OpsError(f"HAProxy does not tell its state: {output.strip()}", f"look at {self._logs}") from error
 
     def _run(self, *argv: str) -> tuple[str, ...]:
         outputs = []

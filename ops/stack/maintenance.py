@@ -65,7 +65,7 @@ class MaintenanceMode:
 
     def __init__(self, site: Site, world: World, project: str, reason: str) -> None:
         self._hold_seconds, self._world, self._project, self._reason = site.web.hold_seconds, world, project, reason
-        self._proxy: HoldingProxy | None = HoldingProxy(world, project)
+        self._proxy, self._holds = HoldingProxy(world, project), True
         self.awaited = self.cut = 0
         self.waited = Waited()
 
@@ -84,19 +84,20 @@ class MaintenanceMode:
 
     def drain(self, seconds: float) -> None:
         """Let running transfers end within ``seconds``, then hold every new request, and let the last short ones end."""
-        if not self._proxy:
-            return
         try:
             if seconds:
                 self._await_transfers(self._proxy, seconds)
             self._hold_all(self._proxy, seconds)
         except OpsError as error:
-            self._proxy = None
+            self._holds = False
             self._world.tell(f"new requests do not wait, they get the page: {error.message}")
 
     def release(self) -> None:
         """End the hold: the waiting requests go on to Gitea, or, if it does not run, get the page."""
-        if not self._proxy:
+        if not self._holds:
+            # It may have begun before the error.
+            with suppress(OpsError):
+                self._release(self._proxy)
             return
         try:
             self._await_reachable(self._proxy)

@@ -285,3 +285,35 @@ def test_a_site_without_haproxy_is_reported_and_the_block_runs() -> None:
         mode.start()
     assert course.world.progress == ["new requests do not wait, they get the page: haproxy is not running"]
     assert "start gitea" in course.events
+
+
+@dataclass
+class FailingProxy(FakeProxy):
+    """HAProxy whose ``failing`` command prints ``output`` and ends with ``code``."""
+
+    failing: str = ""
+    code: int = 0
+    output: str = "Can't find the target PID matching the prefix '@1'"
+
+    def execute(self, argv: Sequence[str]) -> Ran:
+        return Ran(self.code, self.output) if argv[1] == self.failing else super().execute(argv)
+
+
+def test_a_hold_that_was_begun_ends_although_haproxy_failed_during_the_drain() -> None:
+    course = Course(changes={"proxy": FailingProxy(failing="sessions", code=1)})
+    # It fails when it is asked for the running requests again.
+    course.stack.proxy.held = "transfers"
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
+        mode.stop()
+    assert course.world.progress[0].startswith("new requests do not wait, they get the page: HAProxy refuses")
+    assert course.stack.proxy.held == "none"
+
+
+def test_a_haproxy_that_ends_while_the_hold_is_released_is_reported() -> None:
+    course = Course(changes={"proxy": FailingProxy(failing="none")})
+    with maintenance.maintenance_mode(SITE, course.world, REASON):
+        pass
+    assert course.world.progress == [
+        "the hold on new requests ends by itself: HAProxy does not tell its state: Can't find the target PID matching the prefix "
+        "'@1'"
+    ]
