@@ -29,6 +29,7 @@ from tests.support.compose_stack import (
     make_operator,
     run,
     wait_until,
+    write_title,
 )
 from tests.support.held_stack import (
     SERVING,
@@ -200,17 +201,15 @@ def test_ssh_connections_wait_and_are_served_and_a_running_clone_over_ssh_ends_b
 
 def handover_stack(stack: Stack, service: str = "nginx") -> HandoverStack:
     """Return the stack as `ops` addresses it to replace or recreate a service."""
-    files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
     settings = stack.folder / ".env"
-    return HandoverStack(stack.project, COMPOSE, files, stack.folder / "lock", service, environment_file=settings)
+    return HandoverStack(stack.project, COMPOSE, stack.files, stack.folder / "lock", service, environment_file=settings)
 
 
 def test_gitea_is_recreated_with_a_changed_title_while_requests_wait_and_compose_has_nothing_left_to_do(
     served: Stack, world: World
 ) -> None:
     before = {each: served.container(each) for each in SERVING}
-    settings = served.folder / ".env"
-    settings.write_text(settings.read_text().replace("GITEA_TITLE=Gitea under test", "GITEA_TITLE=Another title"))
+    write_title(served.folder, "Another title")
     endpoint = (served.address("door", "web"), 443)
     with LoadClients(*endpoint, DOMAIN, served.trust(), "/api/healthz", fresh=2, kept=2) as clients:
         clients.await_served(20)
