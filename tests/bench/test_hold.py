@@ -23,7 +23,7 @@ from ops.world import World
 from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.support import fakes
-from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, git_environment, make_operator
+from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, git_environment, make_operator, write_title
 from tests.support.held_stack import SERVING, commit, git, make_repository, serving_stack
 from tests.support.load_clients import LoadClients, throttled_port
 
@@ -100,20 +100,20 @@ def test_no_request_fails_and_no_transfer_is_cut_while_gitea_is_recreated_but_so
     target = HandoverStack(
         served.project,
         COMPOSE,
-        (str(COMPOSE / "compose.yaml"), str(served.folder / "override.yaml")),
+        served.files,
         served.folder / "lock",
         environment_file=served.folder / ".env",
     )
     reports: list[Mapping[str, Any]] = []
 
     def ours() -> float:
-        _change_title(served, "ours")
+        write_title(served.folder, "ours")
         facts = restart.recreate(SITE, world, ["gitea"], stack=target).facts
         reports.append(facts)
         return float(facts["away"])
 
     def theirs() -> float:
-        _change_title(served, "theirs")
+        write_title(served.folder, "theirs")
         began = time.monotonic()
         served.compose("up", "--detach", "--wait", *SERVING)
         return time.monotonic() - began
@@ -189,12 +189,6 @@ def _push_loop(
         # Another 50 MB for the next one.
         (work / "large.bin").write_bytes(secrets.token_bytes(PUSHED))
         git(environment, "commit", "--quiet", "--all", "--amend", "--message", f"round {round_}", cwd=work)
-
-
-def _change_title(stack: Stack, title: str) -> None:
-    settings = stack.folder / ".env"
-    lines = [line for line in settings.read_text().splitlines() if not line.startswith("GITEA_TITLE=")]
-    settings.write_text("\n".join([*lines, f"GITEA_TITLE={title}", ""]))
 
 
 def _record(held: Figures, alone: Figures, reports: list[Mapping[str, Any]]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import select
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -29,6 +30,7 @@ from tests.support.compose_stack import (
     make_operator,
     run,
     wait_until,
+    write_title,
 )
 from tests.support.held_stack import (
     SERVING,
@@ -200,17 +202,15 @@ def test_ssh_connections_wait_and_are_served_and_a_running_clone_over_ssh_ends_b
 
 def handover_stack(stack: Stack, service: str = "nginx") -> HandoverStack:
     """Return the stack as `ops` addresses it to replace or recreate a service."""
-    files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
     settings = stack.folder / ".env"
-    return HandoverStack(stack.project, COMPOSE, files, stack.folder / "lock", service, environment_file=settings)
+    return HandoverStack(stack.project, COMPOSE, stack.files, stack.folder / "lock", service, environment_file=settings)
 
 
 def test_gitea_is_recreated_with_a_changed_title_while_requests_wait_and_compose_has_nothing_left_to_do(
     served: Stack, world: World
 ) -> None:
     before = {each: served.container(each) for each in SERVING}
-    settings = served.folder / ".env"
-    settings.write_text(settings.read_text().replace("GITEA_TITLE=Gitea under test", "GITEA_TITLE=Another title"))
+    write_title(served.folder, "Another title")
     endpoint = (served.address("door", "web"), 443)
     with LoadClients(*endpoint, DOMAIN, served.trust(), "/api/healthz", fresh=2, kept=2) as clients:
         clients.await_served(20)
@@ -265,17 +265,10 @@ def test_stopping_the_stack_lets_a_clone_end_and_says_so(
     wait_until(lambda: served.ask("/api/healthz").status == 200)
 
 
-def test_an_event_stream_is_closed_and_does_not_delay_the_stop(
+def test_an_event_stream_is_closed_does_not_delay_the_stop_and_opens_again_after_it(
     served: Stack, login: dict[str, str], world: World
 ) -> None:
-    port = served.port("door", 443)
-    with (
-        socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
-        served.trust().wrap_socket(plain, server_hostname=DOMAIN) as stream,
-    ):
-        head = f"GET /user/events HTTP/1.1\r\nHost: {DOMAIN}\r\nAuthorization: {login['Authorization']}\r\n\r\n"
-        stream.sendall(head.encode())
-        wait_until(lambda: "be=streams" in hold(served, "sessions"))
+    with _event_stream(served, login) as stream:
         time.sleep(2.5)
         began = time.monotonic()
         with maintenance.maintenance_mode(SITE, world, REASON, project=served.project) as mode:
@@ -284,6 +277,29 @@ def test_an_event_stream_is_closed_and_does_not_delay_the_stop(
             while stream.recv(65536):
                 pass
     assert mode.awaited == 0
+    with _event_stream(served, login):
+        pass
+
+
+@contextlib.contextmanager
+def _event_stream(stack: Stack, login: Mapping[str, str]) -> Iterator[ssl.SSLSocket]:
+    """Open the notifications of a signed-in page: an event stream up to Gitea 1.27, a WebSocket from 28 on (RFC 6455)."""
+    version = json.loads(stack.ask("/api/v1/version").body)["version"]
+    handshake = [
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {'A' * 22}==",
+    ]
+    path, more = ("/-/ws", handshake) if int(version.split(".")[0]) >= 28 else ("/user/events", [])
+    lines = [f"GET {path} HTTP/1.1", f"Host: {DOMAIN}", f"Authorization: {login['Authorization']}", *more]
+    with (
+        socket.create_connection(("127.0.0.1", stack.port("door", 443)), timeout=20) as plain,
+        stack.trust().wrap_socket(plain, server_hostname=DOMAIN) as stream,
+    ):
+        stream.sendall("\r\n".join([*lines, "", ""]).encode())
+        wait_until(lambda: "be=streams" in hold(stack, "sessions"))
+        yield stream
 
 
 def test_after_the_limit_there_is_the_page_and_over_ssh_the_notice_both_with_the_reason(

@@ -60,7 +60,10 @@ def test_the_host_s_role_is_limited_to_the_site_s_resources_and_cannot_delete_ba
     secrets = cloud.client("secretsmanager")
     owned = {secrets.describe_secret(SecretId=name)["ARN"] for name in applied.secret_names.values()}
     bucket = f"arn:aws:s3:::{applied.backup_bucket}"
-    assert bound == {bucket, f"{bucket}/*", f"{bucket}/restic/locks/*"} | owned
+    # Those that the site file's settings of Gitea name.
+    (setting_secrets,) = {each for each in bound if each.endswith("*") and ":secret:" in each}
+    assert setting_secrets.endswith(":secret:test/setting-*")
+    assert bound == {bucket, f"{bucket}/*", f"{bucket}/restic/locks/*", setting_secrets} | owned
     ends = [_as_list(each["Resource"]) for each in statements if "s3:DeleteObject" in _as_list(each["Action"])]
     assert ends == [[f"{bucket}/restic/locks/*"]]
     assert not {

@@ -81,11 +81,15 @@ class Stack:
     folder: Path
     images: Mapping[str, str]
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of its Compose files."""
+        own = ("override.yaml", settings_file.FILE)
+        return (str(COMPOSE / "compose.yaml"), *(str(self.folder / name) for name in own))
+
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Return the output of `docker compose`; raises AssertionError with both output streams when it fails."""
-        names = ("override.yaml", settings_file.FILE)
-        files = ["--file", str(COMPOSE / "compose.yaml")]
-        files += [part for name in names for part in ("--file", str(self.folder / name))]
+        files = [part for name in self.files for part in ("--file", name)]
         where = ["--project-name", self.project, "--env-file", str(self.folder / ".env")]
         return run("docker", "compose", *files, *where, *arguments, check=check)
 
@@ -248,8 +252,7 @@ def lay_out(run_id: str, name: str, folder: Path, images: Mapping[str, str]) -> 
         write_secret(folder / "secrets" / each)
     (folder / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings(folder, images).items()))
     (folder / "override.yaml").write_text(override(run_id))
-    site = fakes.site_with_settings({}, title="Gitea under test", upload_limit_mib=UPLOAD_LIMIT_MIB)
-    (folder / settings_file.FILE).write_text(settings_file.compose_file(site, str(folder / "secrets")))
+    write_title(folder, "Gitea under test")
     return Stack(run_id, f"{run_id}-{name}", folder, images)
 
 
@@ -276,6 +279,12 @@ def write_secret(path: Path) -> None:
         path.chmod(0o440)
     else:
         path.chmod(0o444)
+
+
+def write_title(folder: Path, title: str) -> None:
+    """Write the settings that Gitea's next container gets, with this title, in the stack's folder."""
+    site = fakes.site_with_settings({}, title=title, upload_limit_mib=UPLOAD_LIMIT_MIB)
+    (folder / settings_file.FILE).write_text(settings_file.compose_file(site, str(folder / "secrets")))
 
 
 def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:

@@ -67,6 +67,7 @@ def _ended(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
     on_host = PARSER.parse_args(argv).place is Place.HOST
     with pytest.MonkeyPatch().context() as patch:
         patch.setenv("OPS_IMAGE", "gitea-suite/ops:1" if on_host else "")
+        patch.setattr(main, "parser", lambda: PARSER)
         with pytest.raises(SystemExit) as ended:
             main.main([*argv, "--json"])
     captured = capsys.readouterr()

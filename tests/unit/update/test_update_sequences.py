@@ -124,4 +124,4 @@ class SequencesInMemory(Sequences):
 
 
 TestSite = SequencesInMemory.TestCase
-TestSite.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+TestSite.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
