@@ -17,7 +17,7 @@ from ops.stack.holding_proxy import OTHERS, SSH, TRANSFERS, HoldingProxy, Runnin
 from ops.world import World
 
 GITEA, NGINX = "gitea", "nginx"
-# nginx forgets the reason on its page after this time, in case this process dies before.
+# nginx forgets the reason on its page so long after the drain, in case this process dies before.
 _LIMIT_SECONDS = 900
 _PACE_SECONDS = 0.25
 _TELL_SECONDS = 5.0
@@ -199,11 +199,12 @@ def maintenance_mode(
     """
     assert _PLAIN.fullmatch(reason), reason
     mode = MaintenanceMode(site, world, project, reason)
+    seconds = site.web.drain_seconds if drain_seconds is None else drain_seconds
     with ExitStack() as undo:
         undo.callback(_show_reason, world, project, "")
-        _show_reason(world, project, reason)
+        _show_reason(world, project, reason, seconds=_LIMIT_SECONDS + int(seconds))
         undo.callback(mode.release)
-        mode.drain(site.web.drain_seconds if drain_seconds is None else drain_seconds)
+        mode.drain(seconds)
         yield mode
 
 
@@ -263,9 +264,9 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _show_reason(world: World, project: str, reason: str) -> None:
-    """Have nginx show the reason on its page; without one, the general sentence."""
-    argv = ["nginx-away", "page", str(_LIMIT_SECONDS), reason] if reason else ["nginx-away", "none"]
+def _show_reason(world: World, project: str, reason: str, *, seconds: int = _LIMIT_SECONDS) -> None:
+    """Have nginx show the reason on its page for at most ``seconds``; without one, the general sentence."""
+    argv = ["nginx-away", "page", str(seconds), reason] if reason else ["nginx-away", "none"]
     try:
         ran = world.containers.execute(project, NGINX, argv)
     except OpsError as error:

@@ -151,7 +151,7 @@ def test_on_a_quiet_site_requests_wait_at_once_and_are_served_when_gitea_is_reac
         mode.stop()
         mode.start()
     assert course.events == [
-        f"nginx-away page 900 {REASON}",
+        f"nginx-away page 960 {REASON}",
         "hold transfers at 0",
         "hold all at 0",
         "stop gitea",
@@ -285,6 +285,14 @@ def test_a_site_without_haproxy_is_reported_and_the_block_runs() -> None:
         mode.start()
     assert course.world.progress == ["new requests do not wait, they get the page: haproxy is not running"]
     assert "start gitea" in course.events
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(None, 960), (3600, 4500), (0, 900)])
+def test_nginx_forgets_the_reason_later_than_the_drain_can_end(seconds: int | None, limit: int) -> None:
+    course = Course()
+    with maintenance.maintenance_mode(SITE, course.world, REASON, drain_seconds=seconds):
+        pass
+    assert course.events[0] == f"nginx-away page {limit} {REASON}"
 
 
 @dataclass

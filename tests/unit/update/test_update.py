@@ -121,6 +121,14 @@ def test_requests_wait_while_gitea_is_stopped_and_are_served_before_the_check(
 _COURSE = ("record stop", "stop gitea", "record up", "start gitea", "record judge")
 
 
+def test_requests_wait_until_the_old_version_runs_again(host: FakeHost) -> None:
+    with pytest.raises(RolledBack):
+        host.update(to="28.1.1-crash")
+    course = [each for each in host.actions if "hold" in each or each in {"stop gitea", "start gitea"}]
+    twice = ["stop gitea", "start gitea"] * 2
+    assert course == ["hold transfers", "hold all", *twice, "hold none"]
+
+
 def test_a_running_transfer_may_finish_before_gitea_is_stopped(host: FakeHost) -> None:
     host.checks_with_a_push = 20
     report = host.update(to="28.1.0")
