@@ -137,7 +137,10 @@ class BucketContents:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a verb. ``facts`` is JSON-ready; ``lines`` is the same as text."""
+    """The result of a verb. ``facts`` is JSON-ready; ``lines`` is the same as text.
+
+    Raises ValueError for a fact with the name of a key that every report has: the playbook reads ``changed``.
+    """
 
     verb: str
     changed: bool
@@ -145,6 +148,10 @@ class Report:
     facts: Mapping[str, Any] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
     exit_code: int = 0
+
+    def __post_init__(self) -> None:
+        if taken := {"verb", "ok", "changed", "exit_code", "summary"}.intersection(self.facts):
+            raise ValueError(f"facts named as keys of every report: {', '.join(sorted(taken))}")
 
 
 @dataclass(frozen=True)

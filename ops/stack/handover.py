@@ -141,7 +141,7 @@ def replace(site: Site, world: World, *, stack: HandoverStack | None = None) -> 
         _compose(world, stack, [*stack.compose(stack.project), "pull", "--quiet", stack.service], image)
     done = hand_over(site, world, image, stack=stack, force_recreate=True)
     cut = "; requests still open then were cut off" if done.cut else ""
-    facts = {"changed": done.changed, "farewell_seconds": done.drain_seconds, "cut": done.cut, "image": image}
+    facts = {"farewell_seconds": done.drain_seconds, "cut": done.cut, "image": image}
     return Report(
         stack.service,
         done.changed,

@@ -90,7 +90,7 @@ def resume(site: Site, world: World, *, paths: HostPaths | None = None, compose:
     summary = f"an interrupted change was undone: {', '.join(undone)}" if undone else "no change was interrupted"
     if undone and not runs:
         summary += "; Gitea does not run, and gets the settings of before at its next start"
-    return Report(VERB, bool(undone), summary, {"changed": list(undone)})
+    return Report(VERB, bool(undone), summary, {"settings": list(undone)})
 
 
 @contextmanager
@@ -112,14 +112,14 @@ def _locked(at: UpdateContext, verb: str) -> Iterator[None]:
 def _plan(at: UpdateContext, wanted: str) -> Report:
     changed = settings_file.changed_settings(_text(at), wanted)
     summary = f"would change {', '.join(changed)}" if changed else "nothing would change"
-    return Report(VERB, _text(at) != wanted, summary, {"changed": list(changed)}, changed)
+    return Report(VERB, _text(at) != wanted, summary, {"settings": list(changed)}, changed)
 
 
 def _write_only(at: UpdateContext, current: str, wanted: str, changed: tuple[str, ...]) -> Report:
     if current == wanted:
         return Report(VERB, False, "the settings of the site file are in place; Gitea does not run")
     at.world.files.write(at.compose / settings_file.FILE, wanted.encode())
-    return Report(VERB, True, "Gitea does not run; it gets the settings at its next start", {"changed": list(changed)})
+    return Report(VERB, True, "Gitea does not run; it gets the settings at its next start", {"settings": list(changed)})
 
 
 def _change(at: UpdateContext, wanted: str, changed: tuple[str, ...]) -> Report:
@@ -157,7 +157,7 @@ def _change(at: UpdateContext, wanted: str, changed: tuple[str, ...]) -> Report:
         VERB,
         True,
         f"Gitea runs with the changed settings ({names}); it was restarted within {away:.1f} s",
-        {"changed": list(changed), "away": round(away, 2)},
+        {"settings": list(changed), "away": round(away, 2)},
     )
 
 

@@ -250,7 +250,7 @@ def site(images: Mapping[str, str], run_id: str, tmp_path_factory: pytest.TempPa
 def test_every_kind_of_value_reaches_app_ini_and_leaves_it_again(site: Site) -> None:
     database = site.started("postgres")
     done = site.apply({"ui.odd-1_x": ODD, **SIGNED_IN})
-    assert (done.changed, len(done.facts["changed"])) == (True, len(ODD) + 1)
+    assert (done.changed, len(done.facts["settings"])) == (True, len(ODD) + 1)
     found = site.ini()
     texts = {"NUMBER": "7", "TRUTH": "false", "LIST": "one,two"}
     assert {key: found["ui.odd-1_x", key] for key in ODD} == {**ODD, **texts}

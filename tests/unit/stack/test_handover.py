@@ -290,4 +290,4 @@ def test_ops_nginx_replaces_the_container_by_one_of_the_same_image_and_reports_t
     report = handover.replace(SITE, world, stack=stack)
     assert (report.changed, list(world.engine.members_), images(world)) == (True, ["2"], [OLD])
     assert report.summary == "nginx was replaced; the old one drained in 0 s"
-    assert report.facts == {"changed": True, "farewell_seconds": 0.0, "cut": False, "image": OLD}
+    assert report.facts == {"farewell_seconds": 0.0, "cut": False, "image": OLD}

@@ -156,7 +156,7 @@ def assert_as_before(host: Host, settings: Mapping[str, Any] | None = None) -> N
 
 def test_a_new_setting_restarts_gitea_alone_and_reaches_app_ini(host: Host) -> None:
     done = host.apply(SIGNED_IN)
-    assert (done.changed, done.facts["changed"]) == (True, ["[service] REQUIRE_SIGNIN_VIEW"])
+    assert (done.changed, done.facts["settings"]) == (True, ["[service] REQUIRE_SIGNIN_VIEW"])
     assert "Gitea runs with the changed settings ([service] REQUIRE_SIGNIN_VIEW)" in done.summary
     assert host.ini()["service", "REQUIRE_SIGNIN_VIEW"] == "true"
     assert restarts(host) == ["stop gitea", "start gitea"]
@@ -172,7 +172,7 @@ def test_a_database_that_compose_makes_again_with_gitea_is_started(host: Host) -
 
 
 def test_a_changed_title_goes_the_same_way(host: Host) -> None:
-    assert host.apply({}, title="A new title").facts["changed"] == ["APP_NAME"]
+    assert host.apply({}, title="A new title").facts["settings"] == ["APP_NAME"]
     assert host.ini()["DEFAULT", "APP_NAME"] == "A new title"
 
 
@@ -185,7 +185,7 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
 
 def test_a_removed_setting_leaves_app_ini(host: Host) -> None:
     host.apply(SIGNED_IN)
-    assert host.apply({}).facts["changed"] == ["[service] REQUIRE_SIGNIN_VIEW"]
+    assert host.apply({}).facts["settings"] == ["[service] REQUIRE_SIGNIN_VIEW"]
     assert ("service", "REQUIRE_SIGNIN_VIEW") not in host.ini()
 
 
@@ -193,7 +193,7 @@ def test_an_edited_app_ini_is_made_as_the_site_file_has_it(host: Host) -> None:
     host.apply(SIGNED_IN)
     file = host.paths.live / gitea_settings.INI
     file.write_text(file.read_text().replace("REQUIRE_SIGNIN_VIEW = true", "REQUIRE_SIGNIN_VIEW = false"))
-    assert host.apply(SIGNED_IN).facts["changed"] == ["[service] REQUIRE_SIGNIN_VIEW"]
+    assert host.apply(SIGNED_IN).facts["settings"] == ["[service] REQUIRE_SIGNIN_VIEW"]
     assert host.ini()["service", "REQUIRE_SIGNIN_VIEW"] == "true"
 
 
@@ -286,7 +286,7 @@ def test_a_missing_secret_is_refused_before_anything_is_changed(host: Host, monk
 def test_a_gitea_that_does_not_run_gets_the_settings_at_its_next_start(host: Host) -> None:
     host.stack["gitea"].state = "exited"
     done = host.apply(SIGNED_IN)
-    assert (done.changed, done.facts["changed"]) == (True, ["[service] REQUIRE_SIGNIN_VIEW"])
+    assert (done.changed, done.facts["settings"]) == (True, ["[service] REQUIRE_SIGNIN_VIEW"])
     assert (host.compose / settings_file.FILE).read_text() == host.wanted(SIGNED_IN)
     assert restarts(host) == []
     assert not host.apply(SIGNED_IN).changed
@@ -295,7 +295,7 @@ def test_a_gitea_that_does_not_run_gets_the_settings_at_its_next_start(host: Hos
 def test_the_first_deployment_writes_the_file(host: Host) -> None:
     (host.compose / settings_file.FILE).unlink()
     host.stack["gitea"].state = "exited"
-    assert "APP_NAME" in host.apply({}).facts["changed"]
+    assert "APP_NAME" in host.apply({}).facts["settings"]
 
 
 def test_a_dry_run_names_the_changes_and_makes_none(host: Host) -> None:
