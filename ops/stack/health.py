@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -99,13 +100,21 @@ def check_site(probes: Iterable[Probe]) -> Report:
     return Report("health", False, summary, facts, tuple(line(probe) for probe in seen), 0 if healthy else 3)
 
 
-def check_services(services: Iterable[Service]) -> tuple[Probe, ...]:
-    """Return a probe for each service that should run. It fails when missing, stopped, or unhealthy by its own check.
+def services_of(compose: Path) -> frozenset[str]:
+    """Return the services that should run from a Compose folder: an earlier release's compose.yaml lacks some of them."""
+    file = compose / "compose.yaml"
+    if not file.is_file():
+        return EXPECTED_SERVICES
+    return EXPECTED_SERVICES.intersection(re.findall(r"^  ([a-z-]+):$", file.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def check_services(services: Iterable[Service], expected: Collection[str] = EXPECTED_SERVICES) -> tuple[Probe, ...]:
+    """Return a probe for each service that should run, those ``expected``. It fails when missing, stopped, or unhealthy by its own check.
 
     During a handover two nginx containers run, and one healthy one is enough.
     """
     found = {service.name: service for service in sorted(services, key=_is_healthy)}
-    return tuple(_service_probe(name, found.get(name)) for name in sorted(EXPECTED_SERVICES))
+    return tuple(_service_probe(name, found.get(name)) for name in sorted(expected))
 
 
 def check_certificate(ends: datetime, now: datetime) -> Probe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ops.config.paths import LOCALHOST
@@ -105,13 +105,15 @@ def _check_site(site: Site, world: World, project: str, service: str) -> SiteChe
     return SiteCheck(healthy, ", ".join(f"{path} answers {status}" for path, status in seen.items()), restarts)
 
 
-def failing_probes(site: Site, world: World, *, project: str) -> tuple[str, ...]:
-    """Return each failing probe of the containers and of the site as its users see it.
+def failing_probes(
+    site: Site, world: World, *, project: str, services: Collection[str] = health.EXPECTED_SERVICES
+) -> tuple[str, ...]:
+    """Return each failing probe of the containers of ``services`` and of the site as its users see it.
 
     The probe of the backups' age is left out: it says nothing about a version, and each update takes a backup first.
     """
     seen = health.health_from_outside(site, world, address=LOCALHOST).facts["probes"]
-    probes = [*map(vars, health.check_services(world.containers.services(project))), *seen]
+    probes = [*map(vars, health.check_services(world.containers.services(project), services)), *seen]
     return tuple(f"{each['name']}: {each['seen']}" for each in probes if not each["healthy"])
 
 

@@ -82,7 +82,7 @@ def run_step(run: Run, name: str, function: StepFunction) -> None:
 def start_stack(at: UpdateContext) -> None:
     """Start the whole stack, which the check of a new version needs: after a boot nothing runs yet."""
     _compose(at, "the stack", "up", "--detach", "--pull", "never")
-    others = health.EXPECTED_SERVICES - {"gitea"}
+    others = health.services_of(at.compose) - {"gitea"}
     health.await_healthy(at.world, others, project=at.paths.project, seconds=60 * at.site.update.healthy_minutes)
 
 
@@ -156,7 +156,7 @@ def _test_and_watch(run: Run) -> tuple[str, ...]:
     return (
         findings
         or smoke_test.watch(site, at.world, project=project, service=planned.service, seconds=seconds)
-        or smoke_test.failing_probes(site, at.world, project=project)
+        or smoke_test.failing_probes(site, at.world, project=project, services=health.services_of(at.compose))
     )
 
 

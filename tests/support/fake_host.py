@@ -402,7 +402,8 @@ class FakeHost(fakes.FakeWorld):
 
     def members(self, project: str, service: str) -> tuple[Member, ...]:
         if service == "haproxy":
-            return self.proxy.members if self.stack["haproxy"].state == "running" else ()
+            one = self.stack.get("haproxy")
+            return self.proxy.members if one and one.state == "running" else ()
         assert service == "nginx"
         return tuple(
             Member(name, one.image, self.image_id(one.image), one.state, "healthy" if one.state == "running" else "")

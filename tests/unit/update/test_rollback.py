@@ -10,7 +10,7 @@ import pytest
 
 from ops.errors import OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.images import pins
-from tests.support.fake_host import FakeHost
+from tests.support.fake_host import FakeHost, Killed
 
 
 def test_a_rollback_restores_the_old_data_and_keeps_the_newer_data_aside(host: FakeHost) -> None:
@@ -38,6 +38,23 @@ def test_snapshots_for_a_rollback_are_removed_when_they_are_old(host: FakeHost) 
     assert not (host.paths.data / ".update/before/gitea").exists()
     with pytest.raises(Refused, match="no snapshot to roll back to"):
         host.rollback()
+
+
+def test_an_update_that_an_earlier_release_began_is_finished_on_its_stack(host: FakeHost, tmp_path: Path) -> None:
+    whole = FakeHost(directory=tmp_path / "whole")
+    whole.update(to="28.1.0")
+    host.dies_before = whole.actions.index("record judge") + 1
+    with pytest.raises(Killed):
+        host.update(to="28.1.0")
+    host.dies_before = -1
+    # That release had no HAProxy.
+    (host.compose / "compose.yaml").write_text(
+        "services:\n  gitea:\n  nginx:\n  door:\n  postgres:\n  diun:\n  docker-socket-proxy:\n"
+    )
+    del host.stack["haproxy"]
+    host.proxy.members = ()
+    assert host.resume().facts["outcome"] == "updated"
+    assert host.version() == "28.1.0"
 
 
 def test_the_timer_removes_old_snapshots_on_a_host_that_never_boots(host: FakeHost) -> None:
