@@ -10,6 +10,7 @@ import pytest
 
 from ops.errors import OpsError, Refused, RolledBack, Stranded, Unavailable
 from ops.images import pins
+from ops.stack.health import EXPECTED_SERVICES
 from tests.support.fake_host import FakeHost, Killed
 
 
@@ -48,9 +49,8 @@ def test_an_update_that_an_earlier_release_began_is_finished_on_its_stack(host: 
         host.update(to="28.1.0")
     host.dies_before = -1
     # That release had no HAProxy.
-    (host.compose / "compose.yaml").write_text(
-        "services:\n  gitea:\n  nginx:\n  door:\n  postgres:\n  diun:\n  docker-socket-proxy:\n"
-    )
+    earlier = "".join(f"  {each}:\n" for each in EXPECTED_SERVICES - {"haproxy"})
+    (host.compose / "compose.yaml").write_text(f"services:\n{earlier}")
     del host.stack["haproxy"]
     host.proxy.members = ()
     assert host.resume().facts["outcome"] == "updated"
