@@ -108,13 +108,15 @@ def services_of(compose: Path) -> frozenset[str]:
     return EXPECTED_SERVICES.intersection(re.findall(r"^  ([a-z-]+):$", file.read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def check_services(services: Iterable[Service], expected: Collection[str] = EXPECTED_SERVICES) -> tuple[Probe, ...]:
-    """Return a probe for each service that should run, those ``expected``. It fails when missing, stopped, or unhealthy by its own check.
+def check_services(services: Iterable[Service], expected: Collection[str] | None = None) -> tuple[Probe, ...]:
+    """Return a probe for each service that should run, those ``expected`` (None: all).
 
-    During a handover two nginx containers run, and one healthy one is enough.
+    It fails when the service is missing, stopped, or unhealthy by its own check. During a handover two nginx containers run, and one healthy one is enough.
     """
     found = {service.name: service for service in sorted(services, key=_is_healthy)}
-    return tuple(_service_probe(name, found.get(name)) for name in sorted(expected))
+    return tuple(
+        _service_probe(name, found.get(name)) for name in sorted(EXPECTED_SERVICES if expected is None else expected)
+    )
 
 
 def check_certificate(ends: datetime, now: datetime) -> Probe:

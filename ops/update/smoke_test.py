@@ -106,9 +106,9 @@ def _check_site(site: Site, world: World, project: str, service: str) -> SiteChe
 
 
 def failing_probes(
-    site: Site, world: World, *, project: str, services: Collection[str] = health.EXPECTED_SERVICES
+    site: Site, world: World, *, project: str, services: Collection[str] | None = None
 ) -> tuple[str, ...]:
-    """Return each failing probe of the containers of ``services`` and of the site as its users see it.
+    """Return each failing probe of the containers of ``services`` (None: all) and of the site as its users see it.
 
     The probe of the backups' age is left out: it says nothing about a version, and each update takes a backup first.
     """
