@@ -111,7 +111,8 @@ def services_of(compose: Path) -> frozenset[str]:
 def check_services(services: Iterable[Service], expected: Collection[str] | None = None) -> tuple[Probe, ...]:
     """Return a probe for each service that should run, those ``expected`` (None: all).
 
-    It fails when the service is missing, stopped, or unhealthy by its own check. During a handover two nginx containers run, and one healthy one is enough.
+    It fails when the service is missing, stopped, or unhealthy by its own check. During a handover two nginx containers run,
+    and one healthy one is enough.
     """
     found = {service.name: service for service in sorted(services, key=_is_healthy)}
     return tuple(
