@@ -1,4 +1,4 @@
-"""Nobody is cut while Gitea is stopped on purpose: under load during an update and a changed setting, and in a reboot."""
+"""No request is cut while Gitea is stopped on purpose: under load during an update and a changed setting, and in a reboot."""
 
 from __future__ import annotations
 
