@@ -121,9 +121,11 @@ def _frozen(world: World, paths: HostPaths) -> Iterator[_Pause]:
         world.containers.freeze(gitea)
         yield pause
     finally:
-        held = world.containers.thaw(gitea)
-        pause.seconds = world.clock.monotonic() - began
-        world.containers.stop_watchdog(watchdog)
+        try:
+            held = world.containers.thaw(gitea, watchdog)
+        finally:
+            pause.seconds = world.clock.monotonic() - began
+            world.containers.stop_watchdog(watchdog)
     if not held:
         raise OpsError(
             f"Gitea was frozen for more than {FROZEN_SECONDS:.0f} s and the watchdog resumed it: no backup was made",

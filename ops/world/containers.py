@@ -18,13 +18,11 @@ from requests import RequestException
 
 from ops.errors import OpsError, Unavailable
 from ops.model import UnitRun
-from ops.world import container_script, unit_runs
+from ops.world import container_script, pauses, unit_runs
 from ops.world.process import Processes
 
 _COMPOSE_PROJECT = "com.docker.compose.project"
 _COMPOSE_SERVICE = "com.docker.compose.service"
-# On a busy machine with control groups version 1, runc fails while a process is being created, and thaws what it froze.
-_FREEZES = 5
 # The longest that a write may wait. After that the site is thawed and the backup fails.
 FROZEN_SECONDS = 5.0
 # The engine's state of a container that runs and is not paused.
@@ -201,49 +199,30 @@ class Containers:
             return str(found.logs(tail=20).decode("utf-8", "replace")) or "it logged nothing"
 
     def start_watchdog(self, container: str, *, watchdog_image: str, seconds: float) -> str:
-        """Start a container that thaws a frozen container after so many seconds, even if the process that froze it was killed.
+        """Start a container that resumes a paused container after so many seconds, even if the process that paused it was killed.
 
         ``watchdog_image`` is an image with a shell and Docker's client; returns the id of its container.
         """
-        script = f"echo on duty; sleep {seconds}; docker unpause {container}"
         with _translated_errors():
-            watch = self._docker.containers.run(
-                watchdog_image,
-                ["-c", script],
-                entrypoint=["sh"],
-                init=True,
-                detach=True,
-                remove=True,
-                network_mode="none",
-                volumes={"/var/run/docker.sock": {"bind": "/var/run/docker.sock", "mode": "rw"}},
-            )
-            next(iter(watch.logs(stream=True, follow=True)))
-        return str(watch.id)
+            return pauses.start_watchdog(self._docker, container, image=watchdog_image, seconds=seconds)
 
     def freeze(self, container: str) -> None:
         """Suspend every process of a container."""
         with _translated_errors():
-            for attempt in range(_FREEZES):
-                try:
-                    self._docker.api.pause(container)
-                except APIError as error:
-                    if "unable to freeze" not in str(error.explanation) or attempt == _FREEZES - 1:
-                        raise
-                else:
-                    return
+            pauses.pause(self._docker, container)
 
-    def thaw(self, container: str) -> bool:
-        """Thaw a frozen container, and return whether it was frozen until now."""
+    def thaw(self, container: str, watchdog: str) -> bool:
+        """Resume a paused container, and return whether it was paused until now.
+
+        Raises OpsError when the engine did not answer and the watchdog resumed the container past it.
+        """
         with _translated_errors():
-            still = bool(self._docker.containers.get(container).attrs["State"]["Paused"])
-            if still:
-                self._docker.api.unpause(container)
-        return still
+            return pauses.resume(self._docker, container, watchdog)
 
-    def stop_watchdog(self, watch: str) -> None:
+    def stop_watchdog(self, watchdog: str) -> None:
         """Stop a watchdog; one that has already ended is not an error."""
         with _translated_errors(), suppress(APIError):
-            self._docker.api.kill(watch)
+            self._docker.api.kill(watchdog)
 
     def discard(self, container: str) -> None:
         """Stop and remove the container of that name; a name without a container is not an error."""

@@ -542,7 +542,7 @@ def test_gitea_is_reported_healthy_right_after_a_pause_for_a_backup(stack: Stack
 
     wait_until(lambda: health() == "healthy")
     containers.freeze(gitea)
-    assert containers.thaw(gitea)
+    assert containers.thaw(gitea, "")
     # The engine reports this until its next health check.
     assert stack.inspect("gitea")["State"]["Health"]["Status"] == "unhealthy"
     assert health() == "healthy"

@@ -501,7 +501,7 @@ class FakeHost(fakes.FakeWorld):
     def freeze(self, container: str) -> None:
         self.action("freeze")
 
-    def thaw(self, container: str) -> bool:
+    def thaw(self, container: str, watchdog: str) -> bool:
         return True
 
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ variable "name" {{
   default = "attacked"
 }}
 data "aws_partition" "current" {{}}
+data "aws_caller_identity" "current" {{}}
 resource "aws_secretsmanager_secret" "smtp" {{
   name = "attacked/smtp-credentials"
 }}

@@ -27,7 +27,7 @@ class RealisticHost(FakeHost):
         super().freeze(container)
         self.stack["gitea"].state = "paused"
 
-    def thaw(self, container: str) -> bool:
+    def thaw(self, container: str, watchdog: str) -> bool:
         self.stack["gitea"].state = "running"
         return True
 

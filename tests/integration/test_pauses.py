@@ -1,0 +1,91 @@
+"""A paused container is resumed, also when the engine waits for ever for a command that it was about to start in it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import docker
+import pytest
+from docker.errors import APIError
+from docker.models.containers import Container
+from requests.exceptions import ReadTimeout
+
+from ground.container import RUN_LABEL, RunContext
+from ground.image_set import ImageSet
+from ops.errors import OpsError
+from ops.images.ops_image import OpsImage
+from ops.world.containers import Containers
+
+_CYCLES = 300
+
+
+@pytest.fixture
+def container(run_context: RunContext, built: ImageSet, docker_client: docker.DockerClient) -> Iterator[Container]:
+    """A running container."""
+    labels = {RUN_LABEL: run_context.run}
+    made = docker_client.containers.run(built.local("mail"), ["sleep", "600"], labels=labels, detach=True, init=True)
+    yield made
+    made.remove(force=True, v=True)
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["ops waits", "ops was killed"])
+def test_a_container_that_the_engine_cannot_resume_is_resumed_past_it(
+    container: Container, ops_image: OpsImage, is_killed: bool
+) -> None:
+    name, containers = str(container.name), Containers()
+    seconds = 2.0 if is_killed else 300.0
+    hangs = _paused_for_ever(name)
+    began = time.monotonic()
+    watchdog = containers.start_watchdog(name, watchdog_image=ops_image.reference, seconds=seconds)
+    if is_killed:
+        while _is_running(watchdog):
+            assert time.monotonic() - began < 30
+            time.sleep(0.1)
+    elif hangs:
+        with pytest.raises(OpsError, match="it was resumed past the engine"):
+            containers.thaw(name, watchdog)
+    else:
+        containers.freeze(name)
+        assert containers.thaw(name, watchdog) is True
+        containers.stop_watchdog(watchdog)
+    container.reload()
+    assert container.status == "running"
+    assert container.exec_run(["true"]).exit_code == 0
+    # The engine pauses and resumes it as before.
+    container.pause()
+    container.unpause()
+
+
+def _paused_for_ever(name: str) -> bool:
+    """Pause a container at the moment in which a command begins in it; returns whether the engine then hangs."""
+    over, client = threading.Event(), docker.from_env(timeout=3)
+    commands = [threading.Thread(target=_run_commands, args=(name, over), daemon=True) for _ in range(3)]
+    for each in commands:
+        each.start()
+    try:
+        for _ in range(_CYCLES):
+            with suppress(APIError):
+                # The runtime may fail to freeze a container while it starts a process.
+                client.api.pause(name)
+                client.api.unpause(name)
+        # This engine does not have the fault.
+        return False
+    except ReadTimeout:
+        return True
+    finally:
+        over.set()
+
+
+def _run_commands(name: str, over: threading.Event) -> None:
+    client = docker.from_env(timeout=60)
+    while not over.is_set():
+        # Not in a paused container.
+        with suppress(APIError, ReadTimeout):
+            client.api.exec_start(client.api.exec_create(name, ["true"])["Id"], detach=True)
+
+
+def _is_running(identity: str) -> bool:
+    return any(each["Id"] == identity for each in docker.from_env().api.containers())
