@@ -59,6 +59,9 @@ provider "aws" {{
 variable "name" {{
   default = "attacked"
 }}
+variable "region" {{
+  default = "{aws.REGION}"
+}}
 data "aws_partition" "current" {{}}
 data "aws_caller_identity" "current" {{}}
 resource "aws_secretsmanager_secret" "smtp" {{
