@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from ground import environment, image_set, registry
+from ground.container import RunContext
 from tests.disaster.site.conftest import change, reset_site, script_for_gitea
 from tests.disaster.site.test_killed_backup_and_restore import kill_at_step
 from tests.support import deployed_site as e2e
@@ -81,9 +83,18 @@ def old_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldSite]:
                 patch.setenv(name, value)
         file = Path(said["site"])
         document = tomllib.loads(file.read_text(encoding="utf-8"))
+        _offer_new_images(file.parent.name)
         password = e2e.secret_of(document, "admin-password")
         site = DeployedSite(document, document["host"]["address"], said["authorities"], "keeper", password)
         yield OldSite(file, site, _ssh(site))
+
+
+def _offer_new_images(run: str) -> None:
+    """Push the images of services that the old code did not have to its registry, as upstream's registry has them."""
+    client, built = environment.prepare(print)
+    context = RunContext(client, network=f"{run}-network", subnet="", run=run)
+    image = image_set.pinned()["HAPROXY_IMAGE"]
+    registry.push(context, {image: built.local(image)})
 
 
 @pytest.mark.timeout(5400)
