@@ -71,7 +71,7 @@ def test_two_runs_with_different_images_do_not_set_each_other_s_tags(
 def test_a_container_without_an_address_takes_none_of_a_host_that_is_switched_off(
     docker_client: docker.DockerClient, other_run: RunContext, built: ImageSet
 ) -> None:
-    create(other_run, "host", built.local("mail")).kill()
+    create(other_run, "host", built.local(DOOR), command=["sleep", "60"]).kill()
     labels = {RUN_LABEL: other_run.run}
     options: dict[str, Any] = {"network": other_run.network, "detach": True, "labels": labels}
     started = [docker_client.containers.run(built.local(DOOR), ["sleep", "60"], **options) for _ in range(20)]

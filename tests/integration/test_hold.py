@@ -406,13 +406,22 @@ def is_refused(client: socket.socket) -> bool:
     return bool(readable)
 
 
+def _is_refused_at(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=60) as client:
+            return is_refused(client)
+    except ConnectionResetError:
+        # The refusal was there before the client knew that it was connected.
+        return True
+
+
 def test_an_address_has_at_most_so_many_ssh_connections_as_the_site_allows(alone: str) -> None:
     address = (inspect(alone)["NetworkSettings"]["IPAddress"], 2222)
     run("docker", "exec", alone, "hold", "all", "120", NOTICE)
     with contextlib.ExitStack() as opened:
         clients = [opened.enter_context(socket.create_connection(address, timeout=60)) for _ in range(2)]
         assert not any(map(is_refused, clients))
-        assert is_refused(opened.enter_context(socket.create_connection(address, timeout=60)))
+        assert _is_refused_at(address)
         assert json.loads(run("docker", "exec", alone, "hold", "status"))["waiting"] == 2
 
 
@@ -424,7 +433,7 @@ def test_an_address_has_at_most_so_many_new_ssh_connections_in_a_minute_as_the_s
             assert opened.enter_context(socket.create_connection(address, timeout=60)).recv(1) == b""
         run("docker", "exec", alone, "hold", "all", "120", NOTICE)
         assert not is_refused(opened.enter_context(socket.create_connection(address, timeout=60)))
-        assert is_refused(opened.enter_context(socket.create_connection(address, timeout=60)))
+        assert _is_refused_at(address)
 
 
 def test_clients_that_go_away_while_they_wait_are_not_counted_for_longer_than_they_would_have_waited(
