@@ -11,7 +11,7 @@ from ops.config.schema import Site
 from ops.errors import OpsError
 from ops.model import Report
 from ops.stack import handover
-from ops.stack.handover import NETWORK_OWNER, REPLACEABLE, HandoverStack
+from ops.stack.handover import HAPROXY, NETWORK_OWNER, REPLACEABLE, HandoverStack
 from ops.stack.health import await_healthy
 from ops.stack.maintenance import GITEA, MaintenanceMode, maintenance_mode
 from ops.world import World
@@ -34,8 +34,8 @@ def recreate(site: Site, world: World, services: Collection[str], *, stack: Hand
     """Recreate the containers of these services, as far as they run, without a cut request.
 
     Requests wait while Gitea or PostgreSQL is recreated by Compose; nginx and HAProxy are replaced by a second container,
-    unless the service that holds their ports is to be recreated. All else, and everything while Gitea does not run, is left to
-    Compose. Raises OpsError when Compose fails or a service does not become healthy in time.
+    unless the service that holds their ports is to be recreated. All else is left to Compose, and so is everything while Gitea
+    does not run, or HAProxy: on the site of an earlier release the new nginx would not find it. Raises OpsError when Compose fails or a service does not become healthy in time.
     """
     stack = stack or HandoverStack()
     running = _running(world, stack, services)
@@ -53,9 +53,9 @@ def recreate(site: Site, world: World, services: Collection[str], *, stack: Hand
 
 
 def _running(world: World, stack: HandoverStack, services: Collection[str]) -> set[str]:
-    """Return those of the services that run; none of them while Gitea does not run."""
+    """Return those of the services that run; none of them while Gitea does not run, or on a site that is still without HAProxy."""
     running = {each.name for each in world.containers.services(stack.project) if each.state == "running"}
-    return running.intersection(services) if GITEA in running else set()
+    return running.intersection(services) if {GITEA, HAPROXY} <= running else set()
 
 
 def _recreate(site: Site, world: World, stack: HandoverStack, services: Sequence[str]) -> dict[str, Any]:

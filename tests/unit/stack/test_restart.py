@@ -122,6 +122,14 @@ def test_gitea_is_recreated_by_compose_while_requests_wait(world: Any, engine: E
     assert report.summary.startswith("recreated gitea; Gitea was away for ")
 
 
+def test_on_the_site_of_a_release_without_haproxy_everything_is_left_to_compose(
+    world: Any, engine: Engine, stack: HandoverStack
+) -> None:
+    engine.found = tuple(each for each in engine.found if each.name != "haproxy")
+    report = restart.recreate(SITE, world, ["gitea", "nginx"], stack=stack)
+    assert (report.changed, engine.events) == (False, [])
+
+
 def test_the_database_is_recreated_before_gitea_starts_again(world: Any, engine: Engine, stack: HandoverStack) -> None:
     restart.recreate(SITE, world, ["postgres"], stack=stack)
     assert engine.events[2:-1] == [
