@@ -35,7 +35,8 @@ def recreate(site: Site, world: World, services: Collection[str], *, stack: Hand
 
     Requests wait while Gitea or PostgreSQL is recreated by Compose; nginx and HAProxy are replaced by a second container,
     unless the service that holds their ports is to be recreated. All else is left to Compose, and so is everything while Gitea
-    does not run, or HAProxy: on the site of an earlier release the new nginx would not find it. Raises OpsError when Compose fails or a service does not become healthy in time.
+    does not run, or HAProxy: on the site of an earlier release the new nginx would not find it. Raises OpsError when Compose
+    fails or a service does not become healthy in time.
     """
     stack = stack or HandoverStack()
     running = _running(world, stack, services)
