@@ -132,7 +132,7 @@ def _change(at: UpdateContext, wanted: str, changed: tuple[str, ...]) -> Report:
         with _restarting(at) as mode:
             mode.stop()
             try:
-                _start_with(at, mode, wanted)
+                _start_with(at, wanted)
             except OpsError as failed:
                 # The waiting requests go on waiting.
                 raise _go_back(at, names, failed.message, mode) from failed
@@ -170,11 +170,11 @@ def _restarting(at: UpdateContext, *, failing: bool = False) -> Iterator[Mainten
     steps.await_reachable(at)
 
 
-def _start_with(at: UpdateContext, mode: MaintenanceMode, text: str) -> None:
+def _start_with(at: UpdateContext, text: str) -> None:
     """Write the settings and start the stopped Gitea with them; raises OpsError with the reason when it does not run."""
     at.world.files.write(at.compose / settings_file.FILE, text.encode())
     try:
-        steps.run_gitea(at, mode.start)
+        steps.run_gitea(at)
     except OpsError as error:
         # A container that is made again has no log of this one.
         error.message = ": ".join(part for part in (error.message, _last_words(at)) if part)
@@ -243,7 +243,7 @@ def _put_back(at: UpdateContext, *, failing: bool, mode: MaintenanceMode | None 
         return
     with nullcontext(mode) if mode else _restarting(at, failing=failing) as during:
         during.stop()
-        _start_with(at, during, before.read_text(encoding="utf-8"))
+        _start_with(at, before.read_text(encoding="utf-8"))
     if not mode:
         at.world.files.remove(before)
 

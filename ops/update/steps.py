@@ -61,14 +61,12 @@ def check_new_version(run: Run) -> None:
         raise OpsError("; ".join(findings))
 
 
-def run_gitea(at: UpdateContext, start: Callable[[], None]) -> None:
-    """Create Gitea's container by the present files of the stack, start it, and wait until it is healthy.
+def run_gitea(at: UpdateContext) -> None:
+    """Run Gitea by the present files of the stack, and wait until it is healthy.
 
     Raises OpsError when it does not become healthy within ``healthy_minutes``, or ends.
     """
-    _compose(at, "gitea", "create", "--pull", "never", "gitea")
-    _start_database(at)
-    start()
+    _run_by_pin(at, "gitea")
     _await_healthy(at, "gitea")
 
 
