@@ -113,7 +113,7 @@ def keep_secret_key(site: Site, world: World, *, request: RestoreRequest, paths:
     both = repositories.repositories(site, world, paths)
     chosen = choose(list_backups(site, world, both), request.identity, request.at)
     source, snapshots = sources_of(chosen, both)[0]
-    app_ini = f"{folder_of(source, snapshots['data'])}/gitea/conf/app.ini"
+    app_ini = f"{folder_of(source, snapshots['data'])}/{secrets_in_use.INI}"
     key = secret_key_from(source.read(snapshots["data"], app_ini))
     if hashlib.sha256(key.reveal().encode()).hexdigest() != chosen.secret_key:
         raise OpsError(
@@ -132,7 +132,7 @@ def keep_secret_key(site: Site, world: World, *, request: RestoreRequest, paths:
 
 def secret_key_from(ini: str) -> Secret:
     """Return the SECRET_KEY of an app.ini; raises OpsError if it has none."""
-    key = secrets_in_use.value_of(secrets_in_use.parse(ini), "security", "SECRET_KEY")
+    key = secrets_in_use.parse(ini).get(("security", "SECRET_KEY"), "")
     if not key:
         raise OpsError("the backup's app.ini has no SECRET_KEY", "choose another backup: ops backup list")
     return Secret(key)

@@ -15,9 +15,10 @@ from ops.config.schema import Site
 from ops.config.setting_variables import decoded, variable
 from ops.config.settings_file import RECORD, setting_name
 from ops.stack import secrets_in_use
+from ops.stack.secrets_in_use import INI
 from ops.world import World
 
-INI, SET_BEFORE = Path("gitea/conf/app.ini"), Path("gitea/conf/.site-settings")
+SET_BEFORE = Path("gitea/conf/.site-settings")
 REMEDY = "run ops settings apply"
 
 

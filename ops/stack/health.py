@@ -179,7 +179,7 @@ def check_free_space(name: str, free: int, share: float) -> Probe:
 
 def _settings(site: Site, world: World) -> list[Probe]:
     """Return the probes of Gitea's secrets and settings; none before Gitea's first start."""
-    if not (DATA / gitea_settings.INI).is_file():
+    if not (DATA / secrets_in_use.INI).is_file():
         return []
     return [_secrets(site), _attempt("settings of Gitea", lambda: _other_settings(site, world))]
 

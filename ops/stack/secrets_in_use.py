@@ -20,6 +20,7 @@ _KEYS: Mapping[str, tuple[str, str]] = {
     "gitea-internal-token": ("security", "INTERNAL_TOKEN"),
     "gitea-jwt-secret": ("oauth2", "JWT_SECRET"),
 }
+INI = Path("gitea/conf/app.ini")
 REMEDY = "run ops secrets fetch, then systemctl restart gitea-suite"
 
 
@@ -30,7 +31,7 @@ def not_in_use(data: Path, secrets: Path, settings: Sections | None = None) -> t
     environment. An unreadable file of a secret counts as not in use.
     """
     try:
-        ini = (data / "gitea/conf/app.ini").read_text(encoding="utf-8", errors="replace")
+        ini = (data / INI).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ()
     found = parse(ini)
@@ -38,7 +39,7 @@ def not_in_use(data: Path, secrets: Path, settings: Sections | None = None) -> t
     missing = (
         name
         for name, (section, key) in keys
-        if name and not hmac.compare_digest(_digest(value_of(found, section, key)), _digest(_content(secrets / name)))
+        if name and not hmac.compare_digest(_digest(found.get((section, key), "")), _digest(_content(secrets / name)))
     )
     return tuple(dict.fromkeys(missing))
 
@@ -49,11 +50,6 @@ def parse(ini: str) -> app_ini.Settings:
         return app_ini.parse(ini)
     except app_ini.NotKeptError:
         return {}
-
-
-def value_of(found: app_ini.Settings, section: str, key: str) -> str:
-    """Return a setting without its quotes, "" if it is missing."""
-    return found.get((section, key), "")
 
 
 def _content(file: Path) -> str:

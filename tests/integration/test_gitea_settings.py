@@ -27,6 +27,7 @@ from ops.images import pins
 from ops.model import Report
 from ops.secrets import store
 from ops.stack import accounts, gitea_settings, health
+from ops.stack.secrets_in_use import INI
 from ops.update import change_settings
 from ops.world.containers import Containers
 from ops.world.files import Files
@@ -200,7 +201,7 @@ class Site:
         return change_settings.apply(site, self.world, paths=self.paths, compose=self.compose)
 
     def ini(self) -> dict[tuple[str, str], str]:
-        return app_ini.parse((self.paths.live / gitea_settings.INI).read_text())
+        return app_ini.parse((self.paths.live / INI).read_text())
 
     def started(self, service: str) -> str:
         return str(self.stack.inspect(service)["State"]["StartedAt"])
@@ -271,7 +272,7 @@ def test_every_kind_of_value_reaches_app_ini_and_leaves_it_again(site: Site) -> 
     # compose.yaml's own value is back.
     assert site.ini()["service", "DISABLE_REGISTRATION"] == "true"
     assert site.started("postgres") == database
-    kept = (site.paths.live / gitea_settings.INI).stat()
+    kept = (site.paths.live / INI).stat()
     assert (kept.st_mode & 0o777, kept.st_uid) == (0o600, 1000)
 
 
@@ -304,7 +305,7 @@ def test_a_secret_is_in_app_ini_and_nowhere_else(site: Site) -> None:
 def test_an_edited_app_ini_is_noticed_and_made_right(site: Site) -> None:
     site.apply(SIGNED_IN)
     assert all(probe.healthy for probe in _probes(site, SIGNED_IN))
-    file = site.paths.live / gitea_settings.INI
+    file = site.paths.live / INI
     file.write_text(file.read_text().replace("REQUIRE_SIGNIN_VIEW = true", "REQUIRE_SIGNIN_VIEW = false"))
     (red,) = [probe for probe in _probes(site, SIGNED_IN) if not probe.healthy]
     assert (red.name, "[service] REQUIRE_SIGNIN_VIEW" in red.seen) == ("settings of Gitea", True)

@@ -12,6 +12,7 @@ from ops.config import app_ini, settings_file
 from ops.config.schema import Site
 from ops.config.setting_variables import decoded
 from ops.stack import gitea_settings, health
+from ops.stack.secrets_in_use import INI
 from ops.world.containers import Ran
 from tests.support import fakes
 
@@ -42,12 +43,12 @@ def start(data: Path, given: dict[str, str]) -> None:
         if (setting := decoded(name)) and not setting[2]
     ]
     (data / "gitea/conf").mkdir(parents=True, exist_ok=True)
-    (data / gitea_settings.INI).write_text("".join(lines))
+    (data / INI).write_text("".join(lines))
     (data / gitea_settings.SET_BEFORE).write_text(f"{given[settings_file.RECORD]}\n")
 
 
 def edit(data: Path, old: str, new: str) -> None:
-    file = data / gitea_settings.INI
+    file = data / INI
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
 
@@ -102,7 +103,7 @@ def test_a_setting_that_the_start_did_not_remove_is_named(tmp_path: Path) -> Non
 
 def test_a_damaged_app_ini_differs_in_every_setting(tmp_path: Path) -> None:
     start(tmp_path, environment(SITE))
-    (tmp_path / gitea_settings.INI).write_text('A = """begin\n')
+    (tmp_path / INI).write_text('A = """begin\n')
     assert "[server] ROOT_URL" in gitea_settings.differences(SITE, environment(SITE), tmp_path)
 
 

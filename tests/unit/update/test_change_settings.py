@@ -16,6 +16,7 @@ from ops.config.setting_variables import decoded
 from ops.errors import Locked, OpsError, Refused, RolledBack, Stranded
 from ops.model import Report, Secret
 from ops.stack import gitea_settings
+from ops.stack.secrets_in_use import INI
 from ops.update import change_settings
 from ops.world.containers import Ran
 from ops.world.lock import exclusive
@@ -78,7 +79,7 @@ class Host(FakeHost):
         return change_settings.resume(self.with_settings({}), world, paths=self.paths, compose=self.compose)
 
     def ini(self) -> dict[tuple[str, str], str]:
-        return app_ini.parse((self.paths.live / gitea_settings.INI).read_text())
+        return app_ini.parse((self.paths.live / INI).read_text())
 
     def wanted(self, settings: Mapping[str, Any]) -> str:
         return settings_file.compose_file(fakes.site_with_settings(settings), str(self.paths.secrets))
@@ -103,7 +104,7 @@ class Host(FakeHost):
             self.stack["gitea"].state = "exited"
 
     def _write_ini(self) -> None:
-        found = self.ini() if (self.paths.live / gitea_settings.INI).exists() else {}
+        found = self.ini() if (self.paths.live / INI).exists() else {}
         record = self.paths.live / gitea_settings.SET_BEFORE
         before = {tuple(line.split(" ")) for line in (record.read_text().split("\n") if record.exists() else [])}
         found = {each: value for each, value in found.items() if each not in before}
@@ -114,7 +115,7 @@ class Host(FakeHost):
                 found[setting[:2]] = app_ini.kept(file.read_text() if setting[2] else value) or ""
         record.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"[{section}]\n{key} = {app_ini.written(value)}\n" for (section, key), value in found.items()]
-        (self.paths.live / gitea_settings.INI).write_text("".join(lines))
+        (self.paths.live / INI).write_text("".join(lines))
         record.write_text(f"{self.given.get(settings_file.RECORD, '')}\n")
 
     def _status(self, path: str) -> int:
@@ -191,7 +192,7 @@ def test_a_removed_setting_leaves_app_ini(host: Host) -> None:
 
 def test_an_edited_app_ini_is_made_as_the_site_file_has_it(host: Host) -> None:
     host.apply(SIGNED_IN)
-    file = host.paths.live / gitea_settings.INI
+    file = host.paths.live / INI
     file.write_text(file.read_text().replace("REQUIRE_SIGNIN_VIEW = true", "REQUIRE_SIGNIN_VIEW = false"))
     assert host.apply(SIGNED_IN).facts["settings"] == ["[service] REQUIRE_SIGNIN_VIEW"]
     assert host.ini()["service", "REQUIRE_SIGNIN_VIEW"] == "true"
