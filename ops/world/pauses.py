@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 from requests.exceptions import ReadTimeout
 
 from ops.errors import OpsError
@@ -111,7 +111,8 @@ def resume(client: docker.DockerClient, container: str, watchdog: str) -> bool:
 
 
 def _resume_past_the_engine(client: docker.DockerClient, watchdog: str) -> None:
-    with suppress(NotFound):
+    # One that has ended has resumed it.
+    with suppress(APIError):
         client.api.kill(watchdog, signal="SIGUSR1")
         client.api.wait(watchdog, timeout=_PAST_THE_ENGINE_SECONDS)
 
