@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,13 @@ import pytest
 from ground import environment, image_set, run_registry
 from ops.gate.benchmarks import Figure
 from ops.stack import restart
-from ops.stack.handover import HandoverStack
 from ops.world import World
 from tests.bench.host import percentile
 from tests.bench.record import record
 from tests.support import fakes
-from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, git_environment, make_operator, write_title
+from tests.support.compose_stack import DOMAIN, Stack, git_environment, make_operator, write_title
 from tests.support.held_stack import SERVING, commit, git, make_repository, serving_stack
-from tests.support.load_clients import LoadClients, throttled_port
+from tests.support.load_clients import LoadClients, Transfers, throttled_port
 
 pytestmark = pytest.mark.timeout(30 * 60)
 
@@ -38,23 +37,6 @@ PUSHED, PUSHERS = 50 * MIB, 1
 MARGIN_SECONDS = 1.0
 # Gitea's own start takes five seconds and more.
 START_SECONDS = "5"
-
-
-@dataclass
-class Transfers:
-    """Clones and pushes that run in a loop: how many ended, the errors of those that failed, and the seconds of each."""
-
-    ended: int = 0
-    errors: list[str] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count(self, seconds: float, error: str) -> None:
-        with self._lock:
-            self.ended += 1
-            self.seconds.append(round(seconds, 1))
-            if error:
-                self.errors.append(error[-300:])
 
 
 @dataclass(frozen=True)
@@ -97,18 +79,11 @@ def test_no_request_fails_and_no_transfer_is_cut_while_gitea_is_recreated_but_so
     settings = commit(served, login, work, CLONED)
     assert git(settings, "push", "--quiet", address, "main", cwd=work).returncode == 0
     world = World(SITE, print)
-    target = HandoverStack(
-        served.project,
-        COMPOSE,
-        served.files,
-        served.folder / "lock",
-        environment_file=served.folder / ".env",
-    )
     reports: list[Mapping[str, Any]] = []
 
     def ours() -> float:
         write_title(served.folder, "ours")
-        facts = restart.recreate(SITE, world, ["gitea"], stack=target).facts
+        facts = restart.recreate(SITE, world, ["gitea"], stack=served.handover()).facts
         reports.append(facts)
         return float(facts["away"])
 
@@ -153,7 +128,7 @@ def _under_load(
         clients.served + clients.failures.total(),
         clients.failures.total(),
         dict(clients.failures),
-        transfers.ended,
+        transfers.ended.total(),
         len(transfers.errors),
         round(away, 1),
         round(percentile(clients.seconds, 0.99), 2),
@@ -168,10 +143,9 @@ def _clone_loop(
     with throttled_port(stack.address("door", "web"), 443, 0, CLONE_RATE) as port:
         environment = git_environment(stack, login, port)
         while not over.is_set():
-            began = time.monotonic()
-            into = folder / f"clone-{number}-{began}"
+            into = folder / f"clone-{number}-{time.monotonic()}"
             done = git(environment, "clone", "--quiet", f"https://{DOMAIN}:{port}/operator/large.git", str(into))
-            transfers.count(time.monotonic() - began, done.stderr if done.returncode else "")
+            transfers.count("clone", done)
 
 
 def _push_loop(
@@ -183,9 +157,8 @@ def _push_loop(
     round_ = 0
     while not over.is_set():
         round_ += 1
-        began = time.monotonic()
         done = git(environment, "push", "--quiet", address, f"main:refs/heads/round-{round_}", cwd=work)
-        transfers.count(time.monotonic() - began, done.stderr if done.returncode else "")
+        transfers.count("push", done)
         # Another 50 MB for the next one.
         (work / "large.bin").write_bytes(secrets.token_bytes(PUSHED))
         git(environment, "commit", "--quiet", "--all", "--amend", "--message", f"round {round_}", cwd=work)

@@ -15,7 +15,6 @@ from ground import image_set as ground_images
 from ground import run_registry as ground_run
 from ops.gate.benchmarks import Figure
 from ops.stack import handover
-from ops.stack.handover import HandoverStack
 from ops.world import World
 from ops.world.https import Https
 from tests.bench.record import record
@@ -91,14 +90,7 @@ def _replaced_under_load(stack: Stack, requests: int, hand_over: Callable[[str],
 
 
 def test_no_request_fails_while_nginx_is_replaced_but_some_fail_when_compose_recreates_it(nginx_stack: Stack) -> None:
-    files = (str(COMPOSE / "compose.yaml"), str(nginx_stack.folder / "override.yaml"))
-    target = HandoverStack(
-        nginx_stack.project,
-        COMPOSE,
-        files,
-        nginx_stack.folder / "nginx.lock",
-        environment_file=nginx_stack.folder / ".env",
-    )
+    target = nginx_stack.handover()
     world = World(SITE, print)
     world.https = Https((nginx_stack.folder / "ca.pem").read_text())
 

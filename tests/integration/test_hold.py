@@ -18,7 +18,6 @@ import pytest
 
 from ground.container import RUN_LABEL
 from ops.stack import handover, maintenance, restart
-from ops.stack.handover import HandoverStack
 from ops.world import World
 from tests.support import fakes
 from tests.support.compose_stack import (
@@ -124,7 +123,7 @@ def test_a_page_a_post_and_a_push_during_a_stop_are_served_after_it(
         wait_until(lambda: is_healthy(served))
         away = time.monotonic() - began
     assert (page.value(), post.value()) == (200, 201)
-    assert push.value().returncode == 0  # type: ignore[attr-defined]
+    assert push.value().returncode == 0
     assert page.seconds > away
     assert (mode.drained, mode.waited.requests >= 3, mode.waited.refused) == (True, True, 0)
     assert [each["body"] for each in json.loads(served.ask(issues, headers=login).body)] == ["x" * 5000]
@@ -187,7 +186,7 @@ def test_ssh_connections_wait_and_are_served_and_a_running_clone_over_ssh_ends_b
         time.sleep(3)
         with maintenance.maintenance_mode(SITE, world, REASON, project=served.project) as mode:
             done = running.value(15)
-            assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
+            assert done.returncode == 0, done.stderr
             later = Background(lambda: git(environment, "ls-remote", url, "refs/heads/main"))
             wait_until(lambda: waiting(served) == 1)
             mode.stop()
@@ -195,15 +194,9 @@ def test_ssh_connections_wait_and_are_served_and_a_running_clone_over_ssh_ends_b
             mode.start()
             wait_until(lambda: is_healthy(served))
     listed = later.value()
-    assert listed.returncode == 0, listed.stderr  # type: ignore[attr-defined]
+    assert listed.returncode == 0, listed.stderr
     assert later.seconds > 2
     assert (mode.drained, mode.awaited) == (True, 1)
-
-
-def handover_stack(stack: Stack, service: str = "nginx") -> HandoverStack:
-    """Return the stack as `ops` addresses it to replace or recreate a service."""
-    settings = stack.folder / ".env"
-    return HandoverStack(stack.project, COMPOSE, stack.files, stack.folder / "lock", service, environment_file=settings)
 
 
 def test_gitea_is_recreated_with_a_changed_title_while_requests_wait_and_compose_has_nothing_left_to_do(
@@ -214,7 +207,7 @@ def test_gitea_is_recreated_with_a_changed_title_while_requests_wait_and_compose
     endpoint = (served.address("door", "web"), 443)
     with LoadClients(*endpoint, DOMAIN, served.trust(), "/api/healthz", fresh=2, kept=2) as clients:
         clients.await_served(20)
-        report = restart.recreate(SITE, world, ["gitea", "diun"], stack=handover_stack(served))
+        report = restart.recreate(SITE, world, ["gitea", "diun"], stack=served.handover())
         clients.await_served(clients.served + 20)
     assert clients.failures == {}
     assert (report.facts["recreated"], report.facts["cut"], report.facts["waited"] >= 4) == (["gitea"], 0, True)
@@ -239,11 +232,11 @@ def test_haproxy_is_replaced_while_a_clone_over_https_and_one_over_ssh_run(
             LoadClients(*endpoint, DOMAIN, served.trust(), "/api/healthz", fresh=2, kept=2) as clients,
         ):
             clients.await_served(20)
-            report = handover.replace(SITE, world, stack=handover_stack(served, "haproxy"))
+            report = handover.replace(SITE, world, stack=served.handover("haproxy"))
             clients.await_served(clients.served + 20)
             assert clone.wait(20) == 0, clone.stderr and clone.stderr.read()
         done = over_ssh.value(30)
-        assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
+        assert done.returncode == 0, done.stderr
     assert clients.failures == {}
     assert (report.changed, report.facts["cut"]) == (True, False)
     assert served.container("haproxy") not in {before, ""}
@@ -315,15 +308,15 @@ def test_after_the_limit_there_is_the_page_and_over_ssh_the_notice_both_with_the
         mode.stop()
         page, notice = Background(lambda: served.ask("/api/v1/version")), Background(login_over_ssh)
         answer = page.value()
-        assert (answer.status, answer.all("Retry-After")) == (503, ["30"])  # type: ignore[attr-defined]
-        assert REASON.encode() in answer.body  # type: ignore[attr-defined]
+        assert (answer.status, answer.all("Retry-After")) == (503, ["30"])
+        assert REASON.encode() in answer.body
         assert HOLD_SECONDS <= page.seconds < HOLD_SECONDS + 5
         assert NOTICE in str(notice.value())
         assert HOLD_SECONDS <= notice.seconds < HOLD_SECONDS + 5
         # As after a run that was killed: the hold has ended, and there is nothing to wait for.
         hold(served, "all", "0", NOTICE)
         page, notice = Background(lambda: served.ask("/")), Background(login_over_ssh)
-        assert page.value().status == 503  # type: ignore[attr-defined]
+        assert page.value().status == 503
         assert NOTICE in str(notice.value())
         assert max(page.seconds, notice.seconds) < 10
         mode.start()

@@ -26,6 +26,7 @@ from cryptography.x509.oid import NameOID
 
 from ground.container import RUN_LABEL
 from ops.config import settings_file
+from ops.stack.handover import NGINX, HandoverStack
 from tests.support import fakes
 
 COMPOSE = Path(__file__).parents[2] / "compose"
@@ -86,6 +87,13 @@ class Stack:
         """The paths of its Compose files."""
         own = ("override.yaml", settings_file.FILE)
         return (str(COMPOSE / "compose.yaml"), *(str(self.folder / name) for name in own))
+
+    def handover(self, service: str = NGINX) -> HandoverStack:
+        """Return the stack as `ops` addresses it to replace or recreate a service."""
+        settings = self.folder / ".env"
+        return HandoverStack(
+            self.project, COMPOSE, self.files, self.folder / "lock", service, environment_file=settings
+        )
 
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Return the output of `docker compose`; raises AssertionError with both output streams when it fails."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from ops.world.containers import Containers
 from tests.support.compose_stack import DOMAIN, Stack, git_environment, lay_out, run, wait_until
@@ -48,12 +49,15 @@ def waiting(stack: Stack) -> int:
     return int(json.loads(hold(stack, "status"))["waiting"])
 
 
+T = TypeVar("T")
+
+
 @dataclass
-class Background:
+class Background(Generic[T]):
     """A call in a thread of its own: its result or error, and the seconds that it took."""
 
-    call: Callable[[], object]
-    result: object = None
+    call: Callable[[], T]
+    results: list[T] = field(default_factory=list)
     error: Exception | None = None
     seconds: float = 0.0
     thread: threading.Thread = field(init=False)
@@ -65,18 +69,18 @@ class Background:
     def _run(self) -> None:
         began = time.monotonic()
         try:
-            self.result = self.call()
+            self.results.append(self.call())
         except Exception as error:
             self.error = error
         self.seconds = time.monotonic() - began
 
-    def value(self, seconds: float = 60) -> object:
+    def value(self, seconds: float = 60) -> T:
         """Wait for the end and return the result; raises the call's error."""
         self.thread.join(seconds)
         assert not self.thread.is_alive(), f"still running after {seconds:g} s"
         if self.error:
             raise self.error
-        return self.result
+        return self.results[0]
 
 
 def make_repository(stack: Stack, operator: Mapping[str, str], name: str) -> str:

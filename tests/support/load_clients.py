@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,22 @@ from types import TracebackType
 
 # Longer than a request waits while Gitea is stopped.
 _TIMEOUT_SECONDS = 60
+
+
+@dataclass
+class Transfers:
+    """Clones and pushes that run in loops: how many ended, by kind, and the errors of those that failed."""
+
+    ended: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, kind: str, done: subprocess.CompletedProcess[str]) -> None:
+        """Count a transfer that ended."""
+        with self._lock:
+            self.ended[kind] += 1
+            if done.returncode:
+                self.errors.append(f"{kind}: {done.stderr[-300:]}")
 
 
 @dataclass

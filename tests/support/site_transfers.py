@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.deployed_site import Account, DeployedSite, Git, new_repository
-from tests.support.load_clients import throttled_port
+from tests.support.load_clients import Transfers, throttled_port
 
 MIB = 1024 * 1024
 # A clone of so many bytes at such a rate takes 20 s.
 _CLONED, _RATE, _PUSHED = 40 * MIB, 2 * MIB, 50 * MIB
 _CLONERS = 2
-
-
-@dataclass
-class Transfers:
-    """How many transfers ended, by kind (clone, push), and the errors of those that failed."""
-
-    ended: Counter[str] = field(default_factory=Counter)
-    errors: list[str] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count(self, kind: str, done: subprocess.CompletedProcess[str]) -> None:
-        """Count a transfer that ended."""
-        with self._lock:
-            self.ended[kind] += 1
-            if done.returncode:
-                self.errors.append(f"{kind}: {done.stderr[-300:]}")
 
 
 @contextmanager

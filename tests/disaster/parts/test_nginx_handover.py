@@ -15,12 +15,11 @@ import pytest
 
 from ops.errors import Refused
 from ops.stack import handover, maintenance
-from ops.stack.handover import HandoverStack
 from ops.world import World
 from ops.world.containers import Containers
 from ops.world.https import Https
 from tests.support import fakes
-from tests.support.compose_stack import COMPOSE, DOMAIN, Stack, git_environment, run, wait_until
+from tests.support.compose_stack import DOMAIN, Stack, git_environment, run, wait_until
 from tests.support.load_clients import LoadClients, throttled_port
 
 SITE = replace(fakes.site(), domain=DOMAIN)
@@ -70,18 +69,10 @@ def other_image(stack: Stack) -> Iterator[str]:
     run("docker", "rmi", name)
 
 
-def nginx_stack_of(stack: Stack) -> HandoverStack:
-    """Return the stack as the nginx handover addresses it."""
-    files = (str(COMPOSE / "compose.yaml"), str(stack.folder / "override.yaml"))
-    return HandoverStack(
-        stack.project, COMPOSE, files, stack.folder / "nginx.lock", environment_file=stack.folder / ".env"
-    )
-
-
 def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
     stack: Stack, operator: dict[str, str], world: World, other_image: str, tmp_path: Path
 ) -> None:
-    endpoint, target = (stack.address("door", "web"), 443), nginx_stack_of(stack)
+    endpoint, target = (stack.address("door", "web"), 443), stack.handover()
     clients = LoadClients(*endpoint, DOMAIN, stack.trust(), "/.well-known/nginx-health", 204, fresh=3, kept=3)
     with clients, slow_push(stack, operator, tmp_path / "work", "over") as push:
         forth = handover.hand_over(SITE, world, other_image, stack=target, drain_seconds=60)
@@ -103,7 +94,7 @@ def test_nginx_is_replaced_under_load_during_a_push_without_a_failed_request(
 def test_an_image_without_nginx_is_refused_before_visitors_reach_it(stack: Stack, world: World) -> None:
     nginx = stack.container("nginx")
     with pytest.raises(Refused, match="fails its smoke test"):
-        handover.hand_over(SITE, world, stack.images["DOOR_IMAGE"], stack=nginx_stack_of(stack))
+        handover.hand_over(SITE, world, stack.images["DOOR_IMAGE"], stack=stack.handover())
     assert stack.container("nginx") == nginx
     for listed in (["container", "ls", "--all"], ["network", "ls"]):
         assert run("docker", *listed, "--quiet", "--filter", f"name={stack.project}-trial") == ""

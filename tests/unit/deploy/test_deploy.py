@@ -55,7 +55,7 @@ def test_a_silent_task_may_last_as_long_as_the_drain_of_transfers(
     images = {f"{name}_IMAGE": f"{name.lower()}:1" for name in ("GITEA", "POSTGRES")}
     material = host.Material(images, OpsImage("ops:1", "sha256:1", tmp_path / "ops.tar.gz"))
     outputs, folders = infrastructure.outputs_from(OUTPUTS), Workspace(tmp_path, tmp_path / "state", tmp_path / "cache")
-    host.host(site, fakes.FakeWorld(), folders, outputs, material)  # type: ignore[arg-type]
+    host.host(site, fakes.FakeWorld(), folders, outputs, material)  # type: ignore[arg-type] # a world in memory
     # The drain, then Gitea's start and its watch.
     assert played["silence_seconds"] == 3600 + REMOTE_SECONDS
 
