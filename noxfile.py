@@ -58,15 +58,13 @@ def mutation(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Test every adapter with real programs on this machine: LocalStack, Docker, Terraform, Ansible, Pebble, a registry."""
-    _choose_images(session)
-    _stage(session, "integration", "integration")
+    _stage(session, "integration", "integration", chooses_images=True)
 
 
 @nox.session(name="deploy-e2e")
 def deploy_e2e(session: nox.Session) -> None:
     """Deploy a site from nothing and test it from outside; takes -- --rehearse, --keep, --site sites/NAME.toml."""
-    _choose_images(session)
-    _stage(session, "deploy-e2e", "integration")
+    _stage(session, "deploy-e2e", "integration", chooses_images=True)
 
 
 @nox.session
@@ -79,8 +77,8 @@ def promote(session: nox.Session) -> None:
 @nox.session
 def up(session: nox.Session) -> None:
     """Deploy the local site and leave it running, to look around."""
-    _choose_images(session)
     _install(session, "integration")
+    _choose_images(session)
     _run(session, "-m", "ground", "up", *session.posargs)
 
 
@@ -108,8 +106,8 @@ def terraform(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, each against a named alternative in the same run; writes reports/bench.json."""
-    _choose_images(session)
     _install(session, "integration")
+    _choose_images(session)
     _run(session, "-m", "pytest", "tests/bench", "-s", *session.posargs)
 
 
@@ -133,11 +131,11 @@ def lock(session: nox.Session) -> None:
 def _choose_images(session: nox.Session) -> None:
     """Choose the image set once for all sessions and processes of this run, and pass it on in the environment.
 
-    Without IMAGE_SET, the choice asks a registry: two answers in one run would prove two different things.
+    Without IMAGE_SET, the choice asks a registry: two answers in one run would prove two different things. It needs the packages
+    of the group integration.
     """
     if "IMAGE_SET_FOUND" in os.environ:
         return
-    _install(session, "integration")
     argv = [f"{session.bin}/python", "-m", "ground", "image-set"]
     done = subprocess.run(
         argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, check=False
@@ -147,8 +145,10 @@ def _choose_images(session: nox.Session) -> None:
     os.environ.update(json.loads(done.stdout))
 
 
-def _stage(session: nox.Session, stage: str, group: str) -> None:
+def _stage(session: nox.Session, stage: str, group: str, *, chooses_images: bool = False) -> None:
     _install(session, group)
+    if chooses_images:
+        _choose_images(session)
     _run(session, "-m", "ops", "gate", "run", stage, "--", *session.posargs)
 
 
