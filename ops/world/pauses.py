@@ -3,10 +3,14 @@
 An engine that pauses a container while it starts a command in it, such as a health check, waits for that command for ever
 (moby 20.10: ContainerExecStart holds the lock that inspect and unpause need, and the frozen command never ends its output).
 The container then stays paused until its control group is thawed past the engine.
+
+An engine also learns late, from an event of the runtime, that a container was paused: after it has resumed it, it may count it
+as paused for a moment. It then refuses to pause it, and the runtime refuses to resume what is not frozen.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 
 import docker
@@ -16,7 +20,9 @@ from requests.exceptions import ReadTimeout
 from ops.errors import OpsError
 
 # On a busy machine with control groups version 1, runc fails while a process is being created, and thaws what it froze.
-_TRIES = 5
+_PASSING = ("unable to freeze", "already paused")
+_TRIES = 10
+_BETWEEN_TRIES_SECONDS = 0.1
 # An engine that is well resumes a container within milliseconds.
 _ANSWER_SECONDS = 2
 _PAST_THE_ENGINE_SECONDS = 60
@@ -75,13 +81,14 @@ def start_watchdog(client: docker.DockerClient, container: str, *, image: str, s
 
 
 def pause(client: docker.DockerClient, container: str) -> None:
-    """Suspend every process of a container."""
+    """Suspend every process of a container; raises APIError when it is paused already, and stays so for a second."""
     for attempt in range(_TRIES):
         try:
             client.api.pause(container)
         except APIError as error:
-            if "unable to freeze" not in str(error.explanation) or attempt == _TRIES - 1:
+            if attempt == _TRIES - 1 or not any(words in str(error.explanation) for words in _PASSING):
                 raise
+            time.sleep(_BETWEEN_TRIES_SECONDS)
         else:
             return
 
@@ -89,8 +96,23 @@ def pause(client: docker.DockerClient, container: str) -> None:
 def resume(client: docker.DockerClient, container: str, watchdog: str) -> bool:
     """Resume a paused container and return whether it was paused until now.
 
-    Raises OpsError when the engine did not answer and the watchdog resumed the container.
+    Raises OpsError when the engine did not resume it and the watchdog did.
     """
+    try:
+        return _unpause(container)
+    except ReadTimeout as error:
+        cause: Exception = error
+        refusal = f"the Docker engine did not resume {container} within {_ANSWER_SECONDS} s"
+    except APIError as error:
+        cause = error
+        refusal = f"the Docker engine refuses to resume {container} ({error.explanation})"
+    _resume_past_the_engine(client, watchdog)
+    raise OpsError(
+        f"{refusal}; it was resumed past the engine", "run the command again", left_as=f"{container} runs"
+    ) from cause
+
+
+def _unpause(container: str) -> bool:
     impatient = docker.from_env(timeout=_ANSWER_SECONDS)
     try:
         impatient.api.unpause(container)
@@ -98,13 +120,6 @@ def resume(client: docker.DockerClient, container: str, watchdog: str) -> bool:
         if "is not paused" not in str(error.explanation):
             raise
         return False
-    except ReadTimeout as silent:
-        _resume_past_the_engine(client, watchdog)
-        raise OpsError(
-            f"the Docker engine did not resume {container} within {_ANSWER_SECONDS} s; it was resumed past the engine",
-            "run the command again",
-            left_as=f"{container} runs",
-        ) from silent
     finally:
         impatient.close()
     return True
