@@ -161,11 +161,12 @@ class MaintenanceMode:
             proxy.close(SSH)
 
     def _under_way(self, requests: Iterable[RunningRequest]) -> UnderWay:
-        try:
-            processes = self._world.containers.command_lines(self._project, GITEA)
-        except OpsError:
-            # Without a running Gitea nothing is under way.
+        if not self._gitea_runs():
             return UnderWay()
+        processes: tuple[str, ...] = ()
+        # HAProxy's sessions tell of nearly everything that is under way.
+        with suppress(OpsError):
+            processes = self._world.containers.command_lines(self._project, GITEA)
         return under_way(requests, processes)
 
     def _await_reachable(self, proxy: HoldingProxy) -> None:

@@ -9,16 +9,20 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 import tomli_w
 
+from ops.config import app_ini
+from ops.config.paths import HostPaths
+from ops.stack.secrets_in_use import INI
 from tests.bench.host import percentile
 from tests.support.deployed_site import Account, DeployedSite, Git, Ssh, ops, session_for, until
 from tests.support.load_clients import LoadClients
 from tests.support.site_transfers import slow_clone, transfers
-from tests.support.updated_site import deploy, version_of
+from tests.support.updated_site import GITEA, POSTGRES, deploy, version_of
 
 Record = Callable[[str, object], None]
 REQUESTS = 20_000
@@ -59,28 +63,63 @@ def test_an_update_under_load_fails_no_request_and_cuts_no_clone_and_no_push(
     assert waited <= done["away"] + MARGIN_SECONDS
 
 
-@pytest.mark.usefixtures("by_hand")
-def test_a_deployment_with_a_changed_title_fails_no_request(
-    site: DeployedSite, ssh: Ssh, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def deploy_with(by_hand: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """Deploy the site with values of the table `gitea`, and return the exit code; without values, the original site."""
     original = Path(os.environ["E2E_SITE"])
     document = tomllib.loads(original.read_text())
-    document["gitea"]["title"] = "Another title"
-    changed = original.with_name("changed-title.toml")
-    changed.write_text(tomli_w.dumps(document))
-    try:
-        with _load(site) as clients:
-            monkeypatch.setenv("E2E_SITE", str(changed))
-            assert deploy("--yes").returncode == 0
-            assert "Another title" in session_for(site).get(f"{site.url}/user/login").text
-            monkeypatch.setenv("E2E_SITE", str(original))
-            assert deploy("--yes").returncode == 0
-        assert clients.failures == {}
-        assert clients.longest > 1, "no request came while Gitea was restarted"
-        assert "Another title" not in session_for(site).get(f"{site.url}/user/login").text
-    finally:
-        changed.unlink()
+    changed, given = original.with_name("changed.toml"), [False]
+
+    def deployed(**values: Any) -> int:
+        changed.write_text(tomli_w.dumps({**document, "gitea": {**document["gitea"], **values}}))
+        monkeypatch.setenv("E2E_SITE", str(changed if values else original))
+        given.append(bool(values))
+        return deploy("--yes").returncode
+
+    yield deployed
+    changed.unlink(missing_ok=True)
+    if given[-1]:
+        deployed()
+
+
+def test_a_deployment_with_a_changed_title_fails_no_request(
+    site: DeployedSite, ssh: Ssh, deploy_with: Callable[..., int]
+) -> None:
+    with _load(site) as clients:
+        assert deploy_with(title="Another title") == 0
+        assert "Another title" in session_for(site).get(f"{site.url}/user/login").text
+        assert deploy_with() == 0
+    assert clients.failures == {}
+    assert clients.longest > 1, "no request came while Gitea was restarted"
+    assert "Another title" not in session_for(site).get(f"{site.url}/user/login").text
     assert ssh("sudo ops health --json").returncode == 0
+
+
+def test_a_deployment_changes_settings_of_gitea_and_takes_back_what_gitea_does_not_start_with(
+    site: DeployedSite, ssh: Ssh, deploy_with: Callable[..., int]
+) -> None:
+    page = {"ui": {"EXPLORE_PAGING_NUM": 7}}
+    database = _started(ssh, POSTGRES)
+    with _load(site) as clients:
+        assert deploy_with(settings=page) == 0
+        assert _app_ini(ssh)["ui", "EXPLORE_PAGING_NUM"] == "7"
+        gitea = _started(ssh, GITEA)
+        assert deploy_with(settings={**page, "cache": {"ADAPTER": "redis", "HOST": "redis://127.0.0.1:1/0"}}) == 5
+        found = _app_ini(ssh)
+        assert (found["ui", "EXPLORE_PAGING_NUM"], ("cache", "ADAPTER") in found) == ("7", False)
+        assert _started(ssh, GITEA) != gitea
+        assert deploy_with() == 0
+    assert ("ui", "EXPLORE_PAGING_NUM") not in _app_ini(ssh)
+    assert (clients.failures, _started(ssh, POSTGRES)) == ({}, database)
+    assert ssh("sudo ops health --json").returncode == 0
+
+
+def _started(ssh: Ssh, container: str) -> str:
+    return ssh(f"sudo docker inspect --format '{{{{.State.StartedAt}}}}' {container}").stdout
+
+
+def _app_ini(ssh: Ssh) -> app_ini.Settings:
+    return app_ini.parse(ssh(f"sudo cat {HostPaths().live / INI}").stdout)
 
 
 @pytest.mark.usefixtures("by_hand")

@@ -88,6 +88,7 @@ class FakeStack(fakes.FakeContainers):
     proxy: FakeProxy = field(default_factory=FakeProxy)
     gitea: str = "running"
     unreachable_looks: int = 0
+    lists_processes: bool = True
 
     def members(self, project: str, service: str) -> tuple[Member, ...]:
         return self.proxy.members
@@ -111,6 +112,8 @@ class FakeStack(fakes.FakeContainers):
     def command_lines(self, project: str, service: str) -> tuple[str, ...]:
         if self.gitea != "running":
             raise OpsError("gitea is not running")
+        if not self.lists_processes:
+            raise OpsError("Docker refuses: the engine is busy")
         return OTHERS
 
     def stop(self, project: str, service: str, **_: object) -> None:
@@ -245,6 +248,13 @@ def test_a_stopped_gitea_has_nothing_to_drain() -> None:
         assert course.now < 1
     assert mode.drained
     assert "hold reachable" not in course.events
+
+
+def test_transfers_are_waited_for_although_the_engine_does_not_list_giteas_processes() -> None:
+    course = Course(lambda now: [int(now) + 12] if now < 18 else [], {"lists_processes": False})
+    with maintenance.maintenance_mode(SITE, course.world, REASON) as mode:
+        assert 18 <= course.now < 19
+    assert (mode.drained, mode.awaited) == (True, 1)
 
 
 def test_a_gitea_that_haproxy_does_not_reach_is_reported_and_the_hold_ends() -> None:
