@@ -27,19 +27,21 @@ class FilePermissions:
     mode: int = 0o400
 
 
-_ROOT, _GITEA, _POSTGRES = 0, 1000, 999
+_ROOT, _GITEA, _POSTGRES, _NOBODY = 0, 1000, 999, 65534
 
-# The users inside the official images: gitea/gitea runs as 1000, postgres as 999. Files that two services read as root when
-# they start belong to root: Gitea's entry point may read any file, but Diun must obey owner and mode.
+# The users inside the official images: gitea/gitea runs as 1000, postgres as 999, Prometheus and Alertmanager as 65534. Files
+# that services read as root when they start belong to root: Gitea's entry point may read any file, but Diun must obey owner
+# and mode.
 PERMISSIONS = {
     "database-password": FilePermissions(_GITEA, _POSTGRES, 0o440),
     "gitea-secret-key": FilePermissions(_GITEA, _GITEA),
     "gitea-internal-token": FilePermissions(_GITEA, _GITEA),
     "gitea-jwt-secret": FilePermissions(_GITEA, _GITEA),
-    "metrics-token": FilePermissions(_GITEA, _GITEA),
+    "metrics-token": FilePermissions(_GITEA, _NOBODY, 0o440),
+    "monitoring-password": FilePermissions(_NOBODY, _NOBODY),
     "restic-password": FilePermissions(_ROOT, _ROOT),
-    "smtp-username": FilePermissions(_ROOT, _ROOT),
-    "smtp-password": FilePermissions(_ROOT, _ROOT),
+    "smtp-username": FilePermissions(_ROOT, _NOBODY, 0o440),
+    "smtp-password": FilePermissions(_ROOT, _NOBODY, 0o440),
 }
 
 SMTP = "smtp-credentials"
@@ -52,6 +54,7 @@ NAMES = (
     "gitea-jwt-secret",
     "gitea-secret-key",
     "metrics-token",
+    "monitoring-password",
     "restic-password",
     SMTP,
 )
@@ -62,7 +65,10 @@ REPLICATED = ("gitea-secret-key", "restic-password")
 
 def permissions(site: Site) -> dict[str, FilePermissions]:
     """Return the owner, group and mode of each secret's file, those of the site's own settings of Gitea included."""
-    return PERMISSIONS | dict.fromkeys(secrets_of(site.gitea.settings), PERMISSIONS["metrics-token"])
+    files = PERMISSIONS | dict.fromkeys(secrets_of(site.gitea.settings), PERMISSIONS["gitea-jwt-secret"])
+    if not site.monitoring.enabled:
+        del files["monitoring-password"]
+    return files
 
 
 def secret_name(site: Site, short: str) -> str:
