@@ -60,9 +60,14 @@ class Sample:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+def are_wanted(site: Site) -> bool:
+    """Whether the site has monitoring, and the folder for metrics, which a deployment makes."""
+    return site.monitoring.enabled and FOLDER.is_dir()
+
+
 def write(site: Site, world: World, writer: str, samples: Iterable[Sample]) -> None:
     """Replace the file of a writer. Does nothing without monitoring; a failure is reported and is not an error."""
-    if not site.monitoring.enabled or not FOLDER.is_dir():
+    if not are_wanted(site):
         return
     try:
         world.files.write(FOLDER / f"{writer}.prom", text(samples).encode())

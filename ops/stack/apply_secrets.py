@@ -154,7 +154,10 @@ def ensure_monitoring_role(site: Site, world: World, directory: Path) -> bool:
         if exists:
             _sql(world, "DROP ROLE monitoring")
         return exists
-    password = (directory / "monitoring-password").read_text(encoding="utf-8")
+    file = directory / "monitoring-password"
+    if not file.is_file():
+        return False
+    password = file.read_text(encoding="utf-8")
     if exists and verifier_accepts(
         _sql(world, "SELECT rolpassword FROM pg_authid WHERE rolname = 'monitoring'"), password
     ):

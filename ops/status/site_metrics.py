@@ -24,7 +24,7 @@ _MINUTE, _DAY = 60, 86400
 
 def refresh(site: Site, world: World, *, paths: HostPaths | None = None) -> None:
     """Write the metrics of backups and updates. A source that cannot be read leaves its metrics out, and is reported."""
-    if not site.monitoring.enabled:
+    if not metrics.are_wanted(site):
         return
     samples: list[Sample] = []
     for source in (_backups, _drills, _verifications, _wal, _prunes, _updates):
@@ -37,6 +37,8 @@ def refresh(site: Site, world: World, *, paths: HostPaths | None = None) -> None
 
 def write_health(site: Site, world: World, report: Report) -> None:
     """Write the metrics of a report of `ops health`."""
+    if not metrics.are_wanted(site):
+        return
     checks: list[dict[str, Any]] = report.facts["probes"]
     samples = [Sample("health_check", float(each["healthy"]), {"check": each["name"]}) for each in checks]
     samples.append(Sample("health_last_run_timestamp_seconds", world.clock.now().timestamp()))
