@@ -10,8 +10,8 @@ _HEAD = """# The metrics that ops writes
 
 Generated from `ops/metrics.py` by `python -m ops.cli.metrics_reference`. Do not edit.
 
-All are gauges; times are in seconds since 1970. A metric whose source cannot be read is absent. What
-the exporters tell (disks, the certificate, the database, requests) is not repeated here.
+All are gauges; times are in seconds since 1970. A metric whose source cannot be read is absent.
+What the exporters tell (disks, the certificate, the database, requests) is not repeated here.
 
 | metric | labels | meaning |
 |---|---|---|

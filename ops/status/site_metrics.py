@@ -1,4 +1,4 @@
-"""The metrics of backups, updates and health, made anew from the records that `ops backup status` and `ops health` read."""
+"""The metrics of backups, updates and health, made again from the records that `ops backup status` and `ops health` read."""
 
 from __future__ import annotations
 
