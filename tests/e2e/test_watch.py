@@ -14,7 +14,7 @@ from tests.support.deployed_site import DeployedSite, Ssh, ops, until
 
 JOBS = frozenset(
     {
-        "alertmanager", "blackbox", "blackbox-git", "blackbox-https", "blackbox-smtp", "blackbox-ssh", "gitea", "haproxy",
+        "alertmanager", "blackbox", "blackbox-certificate", "blackbox-git", "blackbox-https", "blackbox-smtp", "blackbox-ssh", "gitea", "haproxy",
         "nginx", "node", "postgres", "prometheus",
     }
 )  # fmt: skip
