@@ -1,4 +1,4 @@
-"""A table of faults that a rehearsal injected: the alerts that each rang, and the seconds until they and their end were told."""
+"""A table of the faults of a rehearsal: the alerts that each rang, and the seconds until the alarm and its end arrived."""
 
 from __future__ import annotations
 
