@@ -103,7 +103,7 @@ for each in kept:
     each.sendall(struct.pack("!i", len(body) + 4) + body)
 time.sleep(300)"""
 _DEADLOCK = (
-    "for i in $(seq 12); do "
+    "for i in $(seq 24); do "
     "psql -q -U gitea gitea -c \"SET deadlock_timeout = '50ms'; BEGIN; SELECT pg_advisory_xact_lock($i, 1), pg_sleep(1); "
     'SELECT pg_advisory_xact_lock($i, 2)" & '
     "psql -q -U gitea gitea -c \"SET deadlock_timeout = '50ms'; BEGIN; SELECT pg_advisory_xact_lock($i, 2), pg_sleep(1); "
