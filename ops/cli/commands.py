@@ -35,10 +35,11 @@ def _world(arguments: argparse.Namespace) -> World:
         raise ConfigError("no site file was given", "pass --site sites/production.toml, or set OPS_SITE")
     site = load.load(Path(arguments.site))
     local_files.require(site)
-    return World(site, tell=_tell)
+    return World(site, tell=tell)
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
+    """Print a line of progress to standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -95,7 +96,7 @@ def _confirm(arguments: argparse.Namespace) -> Callable[[str, Sequence[str]], No
 
     def ask(name: str, losses: Sequence[str]) -> None:
         for line in losses:
-            _tell(line)
+            tell(line)
         if arguments.yes:
             return
         if not sys.stdin.isatty():
@@ -302,7 +303,7 @@ def run_gate(arguments: argparse.Namespace) -> Report:
     # Only in a checkout, like deploy.
     from ops.gate import runner
 
-    context = runner.GateContext.of(REPOSITORY, _tell)
+    context = runner.GateContext.of(REPOSITORY, tell)
     if arguments.action == "run":
         return runner.run(context, stage=arguments.stage, options=arguments.options)
     if arguments.action == "promote":

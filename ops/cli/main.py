@@ -8,10 +8,9 @@ import traceback
 from collections.abc import Sequence
 
 from ops import report
-from ops.cli import combinations, place, standard_input
+from ops.cli import combinations, place, standard_input, with_metrics
 from ops.cli.arguments import parser
 from ops.errors import OpsError
-from ops.model import Report
 from ops.world.process import interrupt_code, signals_unwind
 
 
@@ -27,7 +26,7 @@ def _guarded(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         with signals_unwind():
             combinations.require(arguments)
             place.require(arguments, words)
-            done: Report = arguments.verb(arguments)
+            done = with_metrics.run(arguments)
     except OpsError as error:
         if arguments.json:
             print(report.failure_as_json(arguments.command, error))

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from ops.config.monitoring_files import METRICS_MIB_PER_DAY, METRICS_SHARE, metrics_mib
 from ops.config.regular_files import read_text
 from ops.config.schema import ROOT_BESIDE_BACKUPS, SES_HOST, SSH, Site
 from ops.errors import ConfigError
@@ -143,7 +144,7 @@ def _unknown(key: str, fields: Mapping[str, Any], prefix: str) -> str:
 
 
 def _contradictions(site: Site) -> list[str]:
-    return [*_of_names(site), *_of_mail(site), *_of_backups(site), *_of_the_host(site)]
+    return [*_of_names(site), *_of_mail(site), *_of_backups(site), *_of_the_host(site), *_of_monitoring(site)]
 
 
 def _of_names(site: Site) -> Iterator[str]:
@@ -228,3 +229,13 @@ def _of_the_host(site: Site) -> Iterator[str]:
         )
     if site.gitea.ssh_port == site.host.ssh_port:
         yield f"gitea.ssh_port = {site.gitea.ssh_port} is the host's own ssh port: give another port"
+
+
+def _of_monitoring(site: Site) -> Iterator[str]:
+    needed, room = metrics_mib(site.monitoring.retention_days), site.host.data_gib * 1024 // METRICS_SHARE
+    if needed > room:
+        days = room // METRICS_MIB_PER_DAY
+        yield (
+            f"monitoring.retention_days = {site.monitoring.retention_days} needs about {needed} MiB, and metrics may take "
+            f"{room} MiB, a twentieth of host.data_gib = {site.host.data_gib}: give {days} or less, or a larger disk"
+        )

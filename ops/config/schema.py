@@ -274,6 +274,30 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Monitoring:
+    """The watch on the host: Prometheus, its exporters and Alertmanager, and where alarms go.
+
+    Alarms go by mail to ``contacts`` (none: the site's contact), and to ``webhook_url``: as Alertmanager's own JSON, or in the
+    form of Slack. ``heartbeat_url`` gets a request each minute as long as the watch works. The thresholds of rules follow.
+    """
+
+    enabled: bool = _key(anything, "give true or false", True)
+    retention_days: int = _key(between(1, 400), "give a number of days from 1 to 400", 15)
+    contacts: tuple[str, ...] = _key(
+        each(checks.is_email, 10), 'give at most 10 e-mail addresses, such as ["operator@example.org"]', []
+    )
+    webhook_url: str = _key(or_empty(is_url("http", "https")), "give an http or https URL, or leave the key out", "")
+    webhook_format: str = _key(one_of("alertmanager", "slack"), 'give "alertmanager" or "slack"', "alertmanager")
+    heartbeat_url: str = _key(or_empty(is_url("http", "https")), "give an http or https URL, or leave the key out", "")
+    interval_seconds: int = _key(between(1, 300), "give a number of seconds from 1 to 300", 60)
+    group_wait_seconds: int = _key(between(1, 600), "give a number of seconds from 1 to 600", 30)
+    disk_free_percent: int = _key(between(1, 50), "give a percentage from 1 to 50", 10)
+    certificate_days: int = _key(between(1, 60), "give a number of days from 1 to 60", 10)
+    error_percent: int = _key(between(1, 100), "give a percentage from 1 to 100", 5)
+    latency_seconds: int = _key(between(1, 60), "give a number of seconds from 1 to 60", 5)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """One complete, valid site."""
 
@@ -308,3 +332,4 @@ class Site:
     backup: Backup
     update: Update = field(default_factory=Update)
     limits: Limits = field(default_factory=Limits)
+    monitoring: Monitoring = field(default_factory=Monitoring)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ops.config import monitoring_files
 from ops.config.paths import BACKUP_DIRECTORY, DATA_DIRECTORY, HOST_SITE_FILE, SECRETS_DIRECTORY
 from ops.config.schema import Site
 
@@ -45,7 +47,7 @@ def terraform_variables(site: Site, ssh_public_key: str) -> dict[str, Any]:
 
 
 def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]:
-    """Return every variable of compose/compose.yaml; ``images`` maps a variable such as GITEA_IMAGE to a pinned reference."""
+    """Return every variable of the site's Compose files; ``images`` maps a variable such as GITEA_IMAGE to a pinned reference."""
     return {
         "DOMAIN": site.domain,
         "CONTACT": site.contact,
@@ -62,6 +64,7 @@ def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]
         "ACME_DIRECTORY": site.tls.acme_directory,
         "DATA_DIRECTORY": DATA_DIRECTORY,
         "SECRETS_DIRECTORY": SECRETS_DIRECTORY,
+        **(monitoring_files.compose_variables(site) if site.monitoring.enabled else {}),
         **images,
     }
 
@@ -110,6 +113,11 @@ def ansible_variables(
         "docker_images": sorted(images.values()),
         "gitea_compose_source": str(compose_source),
         "gitea_environment": compose_environment(site, images),
+        "gitea_monitoring": site.monitoring.enabled,
+        "gitea_generated": {
+            path: base64.b64encode(text.encode()).decode()
+            for path, text in monitoring_files.files(site, compose_source).items()
+        },
         "gitea_ports": open_ports(site),
         "gitea_drain_seconds": site.web.drain_seconds,
         "gitea_acme_ca": Path(site.tls.acme_ca).read_text(encoding="utf-8") if site.tls.acme_ca else "",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ops.config import tool_variables
+from ops.config import monitoring_files, tool_variables
 from ops.config.schema import Site
 from ops.config.workspace import Workspace
 from ops.deploy.infrastructure import outputs_from, state_bucket
@@ -42,10 +42,17 @@ def material_of(site: Site, world: World, workspace: Workspace) -> Material:
 
     An image that an update has installed on the host stays.
     """
-    shipped, updated = pins.pinned(workspace.repository / "compose"), update_pins(site, world)
+    shipped, updated = _shipped(site, workspace), update_pins(site, world)
     resolved = pins.resolve(pins.deployed(shipped, updated), world.registry)
     made = ops_image.ensure(workspace.repository, workspace.cache, world)
     return Material(resolved, made, pins.waiting(shipped, updated), updated)
+
+
+def _shipped(site: Site, workspace: Workspace) -> dict[str, str]:
+    """Return the suite's images of the services that the site has."""
+    without = () if site.monitoring.enabled else monitoring_files.SERVICES
+    every = pins.pinned(workspace.repository / "compose")
+    return {variable: image for variable, image in every.items() if pins.service_of(variable) not in without}
 
 
 def update_pins(site: Site, world: World) -> dict[str, Pin]:

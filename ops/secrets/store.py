@@ -27,22 +27,29 @@ class FilePermissions:
     mode: int = 0o400
 
 
-_ROOT, _GITEA, _POSTGRES = 0, 1000, 999
+_ROOT, _GITEA, _POSTGRES, _NOBODY = 0, 1000, 999, 65534
 
-# The users inside the official images: gitea/gitea runs as 1000, postgres as 999. Files that two services read as root when
-# they start belong to root: Gitea's entry point may read any file, but Diun must obey owner and mode.
+# The users inside the official images: gitea/gitea runs as 1000, postgres as 999, Prometheus and Alertmanager as 65534. Files
+# that services read as root when they start belong to root: Gitea's entry point may read any file, but Diun must obey owner
+# and mode.
 PERMISSIONS = {
     "database-password": FilePermissions(_GITEA, _POSTGRES, 0o440),
     "gitea-secret-key": FilePermissions(_GITEA, _GITEA),
     "gitea-internal-token": FilePermissions(_GITEA, _GITEA),
     "gitea-jwt-secret": FilePermissions(_GITEA, _GITEA),
-    "metrics-token": FilePermissions(_GITEA, _GITEA),
+    "metrics-token": FilePermissions(_GITEA, _NOBODY, 0o440),
+    "monitoring-password": FilePermissions(_NOBODY, _NOBODY),
     "restic-password": FilePermissions(_ROOT, _ROOT),
-    "smtp-username": FilePermissions(_ROOT, _ROOT),
-    "smtp-password": FilePermissions(_ROOT, _ROOT),
+    "smtp-username": FilePermissions(_ROOT, _NOBODY, 0o440),
+    "smtp-password": FilePermissions(_ROOT, _NOBODY, 0o440),
 }
 
 SMTP = "smtp-credentials"
+
+# AWS's answers about a secret that does not exist, or that the host's role of an earlier suite may not read.
+_MISSING = ("ResourceNotFoundException", "AccessDeniedException")
+# Secrets that sites of earlier suites do not have before they are deployed again.
+_NEW = frozenset({"monitoring-password"})
 
 # The site's secrets in Secrets Manager.
 NAMES = (
@@ -52,6 +59,7 @@ NAMES = (
     "gitea-jwt-secret",
     "gitea-secret-key",
     "metrics-token",
+    "monitoring-password",
     "restic-password",
     SMTP,
 )
@@ -62,7 +70,10 @@ REPLICATED = ("gitea-secret-key", "restic-password")
 
 def permissions(site: Site) -> dict[str, FilePermissions]:
     """Return the owner, group and mode of each secret's file, those of the site's own settings of Gitea included."""
-    return PERMISSIONS | dict.fromkeys(secrets_of(site.gitea.settings), PERMISSIONS["metrics-token"])
+    files = PERMISSIONS | dict.fromkeys(secrets_of(site.gitea.settings), PERMISSIONS["gitea-jwt-secret"])
+    if not site.monitoring.enabled:
+        del files["monitoring-password"]
+    return files
 
 
 def secret_name(site: Site, short: str) -> str:
@@ -109,13 +120,24 @@ def fetch(site: Site, world: World, *, pending: str = "", directory: Path = Path
     named ``pending`` it is the pending value, else the current one.
     """
     files = permissions(site)
-    values = {
-        short: _value(site, world, short, stage_of(short, pending)) for short in files if not short.startswith("smtp-")
-    }
+    names = [short for short in files if not short.startswith("smtp-")]
+    values = {short: _value(site, world, short, stage_of(short, pending)) for short in names if short not in _NEW}
+    values |= {short: value for short in _NEW.intersection(names) if (value := _new_value(site, world, short, pending))}
     credentials = credentials_from(world.aws.secret(secret_name(site, SMTP), stage_of(SMTP, pending)))
     values |= {"smtp-username": Secret(credentials.username), "smtp-password": credentials.password}
     changed = [short for short, value in values.items() if _write(directory / short, value, files[short])]
     return Report("secrets", bool(changed), f"{len(values)} secret files are up to date", {"written": changed})
+
+
+def _new_value(site: Site, world: World, short: str, pending: str) -> Secret | None:
+    """Return the value of a secret that the site of an earlier suite lacks until it is deployed, None without one."""
+    try:
+        return _value(site, world, short, stage_of(short, pending))
+    except OpsError as error:
+        if not any(reason in error.message for reason in _MISSING):
+            raise
+        world.tell(f"{short} is missing until the next ops deploy: {error.message}")
+        return None
 
 
 def _value(site: Site, world: World, short: str, stage: str) -> Secret:

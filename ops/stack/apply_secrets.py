@@ -22,6 +22,7 @@ from ops.errors import OpsError
 from ops.model import Report
 from ops.secrets import store
 from ops.stack import accounts
+from ops.stack.maintenance import GITEA
 from ops.stack.restart import restart_gitea
 from ops.world import World
 from ops.world.containers import Service
@@ -33,10 +34,11 @@ READERS: Mapping[str, tuple[str, ...]] = {
     "gitea-secret-key": ("gitea",),
     "gitea-internal-token": ("gitea",),
     "gitea-jwt-secret": ("gitea",),
-    "metrics-token": ("gitea",),
+    "metrics-token": ("gitea", "prometheus"),
+    "monitoring-password": ("postgres-exporter",),
     "restic-password": (),
-    "smtp-username": ("gitea",),
-    "smtp-password": ("gitea",),
+    "smtp-username": ("gitea", "alertmanager"),
+    "smtp-password": ("gitea", "alertmanager"),
 }
 _HEALTHY_SECONDS = 180
 _ITERATIONS = 4096
@@ -51,15 +53,13 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
     running = {service.name: service for service in world.containers.services(PROJECT) if service.state == "running"}
     changed = list(written)
     # The file first: Gitea reads it at its next start, and by then the database accepts it, too.
-    if "postgres" in running and ensure_database_password(
-        (directory / "database-password").read_text(encoding="utf-8"), world
-    ):
-        changed.append("role gitea")
+    if "postgres" in running:
+        changed += _roles(site, world, directory)
     readers = {**READERS, **dict.fromkeys(secrets_of(site.gitea.settings), ("gitea",))}
     restarted = plan_restarts(_write_times(directory, readers), running.values(), written, readers)
     if restarted:
         world.tell(f"restarting {', '.join(restarted)}")
-        restart_gitea(site, world, "It is being restarted with other secrets.", seconds=_HEALTHY_SECONDS)
+        _restart(site, world, restarted)
     if "gitea" in running:
         stage = store.stage_of("admin-password", pending)
         password = world.aws.secret(store.secret_name(site, "admin-password"), stage)
@@ -68,6 +68,25 @@ def apply(site: Site, world: World, *, pending: str = "", directory: Path = Path
     summary = f"applied: {', '.join(changed)}" if changed else "the secrets are in use"
     facts = {"written": written, "restarted": list(restarted)}
     return Report("secrets", bool(changed or restarted), summary, facts)
+
+
+def _roles(site: Site, world: World, directory: Path) -> list[str]:
+    """Give the database's roles their passwords, and return those that were altered."""
+    changed = []
+    if ensure_database_password((directory / "database-password").read_text(encoding="utf-8"), world):
+        changed.append("role gitea")
+    if ensure_monitoring_role(site, world, directory):
+        changed.append("role monitoring")
+    return changed
+
+
+def _restart(site: Site, world: World, services: Iterable[str]) -> None:
+    for service in services:
+        if service == GITEA:
+            restart_gitea(site, world, "It is being restarted with other secrets.", seconds=_HEALTHY_SECONDS)
+        else:
+            world.containers.stop(PROJECT, service)
+            world.containers.start(PROJECT, service)
 
 
 def plan_restarts(
@@ -122,6 +141,31 @@ def ensure_database_password(password: str, world: World) -> bool:
         return False
     # The verifier and not the password: 40 random characters cannot be guessed from it.
     _sql(world, f"ALTER ROLE gitea PASSWORD '{verifier_of(password, randomness.token_bytes(16))}'")
+    return True
+
+
+def ensure_monitoring_role(site: Site, world: World, directory: Path) -> bool:
+    """Ensure that the role of the PostgreSQL exporter exists, reads statistics alone, and accepts its password.
+
+    Without monitoring it is removed. Returns whether something was changed; raises OpsError when the server refuses.
+    """
+    exists = _sql(world, "SELECT count(*) FROM pg_roles WHERE rolname = 'monitoring'") == "1"
+    if not site.monitoring.enabled:
+        if exists:
+            _sql(world, "DROP ROLE monitoring")
+        return exists
+    file = directory / "monitoring-password"
+    if not file.is_file():
+        return False
+    password = file.read_text(encoding="utf-8")
+    if exists and verifier_accepts(
+        _sql(world, "SELECT rolpassword FROM pg_authid WHERE rolname = 'monitoring'"), password
+    ):
+        return False
+    if not exists:
+        # The exporter has one connection, and one more while a scrape takes long.
+        _sql(world, "CREATE ROLE monitoring LOGIN CONNECTION LIMIT 5 IN ROLE pg_monitor")
+    _sql(world, f"ALTER ROLE monitoring PASSWORD '{verifier_of(password, randomness.token_bytes(16))}'")
     return True
 
 

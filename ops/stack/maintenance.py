@@ -10,13 +10,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
+from ops import metrics
 from ops.config.paths import PROJECT
 from ops.config.schema import Site
 from ops.errors import OpsError
+from ops.metrics import Sample
 from ops.stack.holding_proxy import OTHERS, SSH, TRANSFERS, HoldingProxy, RunningRequest, Waited
 from ops.world import World
 
 GITEA, NGINX = "gitea", "nginx"
+# The writer of the metric that silences alarms meanwhile.
+_METRICS = "maintenance"
 # nginx forgets the reason on its page so long after the drain, in case this process dies before.
 _LIMIT_SECONDS = 900
 _PACE_SECONDS = 0.25
@@ -202,6 +206,10 @@ def maintenance_mode(
     mode = MaintenanceMode(site, world, project, reason)
     seconds = site.web.drain_seconds if drain_seconds is None else drain_seconds
     with ExitStack() as undo:
+        undo.callback(metrics.remove, world, _METRICS)
+        limit = world.clock.now().timestamp() + _LIMIT_SECONDS + seconds
+        away = Sample("maintenance_until_timestamp_seconds", limit, {"operation": "Gitea is stopped on purpose"})
+        metrics.write(site, world, _METRICS, [away])
         undo.callback(_show_reason, world, project, "")
         _show_reason(world, project, reason, seconds=_LIMIT_SECONDS + int(seconds))
         undo.callback(mode.release)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ops.config import monitoring_files
 from ops.config.compose_files import SETTINGS
 from ops.config.paths import COMPOSE_DIRECTORY
 from ops.config.schema import Site
@@ -24,7 +25,17 @@ from ops.world import World
 # The registry is asked for the build times of at most this many releases, the newest first.
 _BUILD_TIME_LOOKUPS = 5
 # Helpers first, services with data last: an update of Gitea finds every other service already updated.
-_ORDER = ("docker-socket-proxy", "diun", "certbot", "door", "haproxy", "nginx", "postgres", "gitea")
+_ORDER = (
+    *monitoring_files.SERVICES,
+    "docker-socket-proxy",
+    "diun",
+    "certbot",
+    "door",
+    "haproxy",
+    "nginx",
+    "postgres",
+    "gitea",
+)
 
 
 @dataclass(frozen=True)

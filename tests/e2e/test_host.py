@@ -11,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from testinfra.host import Host
 
+from ops.config import monitoring_files
 from tests.support.deployed_site import DeployedSite
 
 _SERVICE = "com.docker.compose.service"
-SERVICES = ("diun", "docker-socket-proxy", "door", "gitea", "haproxy", "nginx", "postgres")
+SERVICES = (
+    "diun", "docker-socket-proxy", "door", "gitea", "haproxy", "nginx", "postgres", *monitoring_files.SERVICES,
+)  # fmt: skip
 
 
 def test_ops_health_on_the_host_is_green(host: Host) -> None:
@@ -43,7 +46,9 @@ def test_only_the_site_s_own_ports_are_open(site: DeployedSite) -> None:
     for port in (80, 443, site.ssh_port):
         socket.create_connection((site.address, port), timeout=5).close()
     with ThreadPoolExecutor() as pool:
-        assert not any(pool.map(lambda port: _answers(site.address, port), (2375, 3000, 5432)))
+        assert not any(
+            pool.map(lambda port: _answers(site.address, port), (2375, 3000, 5432, 8080, 8405, 9090, 9093, 9100))
+        )
 
 
 def _answers(address: str, port: int) -> bool:

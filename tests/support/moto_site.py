@@ -118,6 +118,8 @@ class Cloud:
         return apply_secrets.apply(SITE, world, pending=pending, directory=self.directory)
 
     def _postgres(self, argv: Any) -> Ran:
+        if "monitoring" in argv[-1]:
+            return Ran(0, "")
         if argv[-1].startswith("ALTER ROLE"):
             self.verifier = argv[-1].split("'")[1]
         return Ran(0, self.verifier)

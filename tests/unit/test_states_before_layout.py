@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.config import load, settings_file, tool_variables, workspace
+from ops.config import load, monitoring_files, settings_file, tool_variables, workspace
 from ops.deploy import host, infrastructure
 from ops.errors import RolledBack
 from ops.gate import evidence
 from ops.images import pins
-from ops.images.pins import pinned
+from ops.images.pins import pinned, variable_of
 from ops.model import Circumstances
 from ops.update.journal import Pending, pending_from
 from ops.world.journal import Journal
@@ -327,6 +327,20 @@ NEW_KEYS = {
     "mail": {"manage_identity": True},
     "limits": {"ssh_logins": 200, "ssh_logins_per_address": 0, "ssh_penalties": False},
     "web": {"hold_seconds": 30, "drain_seconds": 60, "window_drain_seconds": 600},
+    "monitoring": {
+        "enabled": True,
+        "retention_days": 15,
+        "contacts": [],
+        "webhook_url": "",
+        "webhook_format": "alertmanager",
+        "heartbeat_url": "",
+        "interval_seconds": 60,
+        "group_wait_seconds": 30,
+        "disk_free_percent": 10,
+        "certificate_days": 10,
+        "error_percent": 5,
+        "latency_seconds": 5,
+    },
 }
 NEW_VARIABLES = {
     "HOLD_SECONDS": "30",
@@ -334,9 +348,11 @@ NEW_VARIABLES = {
     "SSH_LOGINS": "200",
     "SSH_CONNECTIONS_PER_ADDRESS": "1000000",
     "SSH_CONNECTIONS_PER_MINUTE": "1000000",
+    "METRICS_DAYS": "15",
+    "METRICS_MIB": "2560",
 }
 # The images of services that are newer than the old site.
-NEW_IMAGES = {"HAPROXY_IMAGE"}
+NEW_IMAGES = {"HAPROXY_IMAGE", *map(variable_of, monitoring_files.SERVICES)}
 
 
 def test_the_old_site_file_is_read_and_gives_the_same_variables() -> None:

@@ -32,7 +32,8 @@ def test_terraform_makes_exactly_the_secrets_of_the_store() -> None:
 
 def test_compose_s_variables_are_exactly_those_derived_from_the_site() -> None:
     # A variable with a default in the file is for a single run.
-    asked = set(re.findall(r"(?<!\$)\$\{(\w+)(?!\w|:-)", (ROOT / "compose/compose.yaml").read_text()))
+    files = "".join((ROOT / "compose" / each).read_text() for each in ("compose.yaml", "monitoring.yaml"))
+    asked = set(re.findall(r"(?<!\$)\$\{(\w+)(?!\w|:-)", files))
     given = tool_variables.compose_environment(fakes.site(), pins.pinned(ROOT / "compose"))
     assert set(given) == asked
     assert all(given.values())

@@ -21,7 +21,7 @@ SOCKET_PROXY_IMAGE='tecnativa/docker-socket-proxy:v0.5.0'
 
 
 def test_each_shipped_pin_belongs_to_a_service_and_has_a_release() -> None:
-    compose = (ROOT / "compose/compose.yaml").read_text()
+    compose = "".join((ROOT / "compose" / each).read_text() for each in ("compose.yaml", "monitoring.yaml"))
     for variable, reference in pins.pinned(ROOT / "compose").items():
         service = pins.service_of(variable)
         assert f"\n  {service}:\n" in compose, variable

@@ -69,8 +69,19 @@ def test_the_secret_of_a_setting_is_a_file_with_the_text_that_gitea_s_start_need
     store.fetch(fakes.site_with_settings(IMAP), world, directory=tmp_path)
     file = tmp_path / "setting-imap"
     assert app_ini.kept(file.read_text()) == '"in marks"'
-    assert file.stat().st_mode & 0o7777 == store.PERMISSIONS["metrics-token"].mode
+    assert file.stat().st_mode & 0o7777 == store.PERMISSIONS["gitea-jwt-secret"].mode
     assert not (tmp_path / "imap").exists()
+
+
+def test_a_secret_that_comes_with_the_next_deployment_may_be_missing_until_then(tmp_path: Path) -> None:
+    world: Any = _world()
+    del world.aws.secrets["test/monitoring-password"]
+    written = store.fetch(fakes.site(), world, directory=tmp_path).facts["written"]
+    assert "monitoring-password" not in written
+    assert "restic-password" in written
+    assert world.progress == [
+        "monitoring-password is missing until the next ops deploy: secret test/monitoring-password: AWS says ResourceNotFoundException"
+    ]
 
 
 @pytest.mark.parametrize("value", [None, "bell\a"])

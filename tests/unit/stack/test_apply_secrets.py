@@ -32,18 +32,32 @@ PENCIL = (
 
 @dataclass
 class Postgres:
-    """A PostgreSQL with one role and its verifier."""
+    """A PostgreSQL with the verifiers of two roles, Gitea's and the exporter's."""
 
     verifier: str = ""
+    monitoring: str = ""
     statements: list[str] = field(default_factory=list)
 
     def command(self, argv: Sequence[str]) -> Ran:
         statement = argv[-1]
         self.statements.append(statement)
+        if "monitoring" in statement:
+            return Ran(0, f"{self._monitoring(statement)}\n")
         if altered := re.fullmatch(r"ALTER ROLE gitea PASSWORD '(.+)'", statement):
             self.verifier = altered[1]
             return Ran(0, "ALTER ROLE\n")
         return Ran(0, f"{self.verifier}\n")
+
+    def _monitoring(self, statement: str) -> str:
+        if altered := re.fullmatch(r"ALTER ROLE monitoring PASSWORD '(.+)'", statement):
+            self.monitoring = altered[1]
+        elif statement == "CREATE ROLE monitoring LOGIN CONNECTION LIMIT 5 IN ROLE pg_monitor":
+            self.monitoring = self.monitoring or "new"
+        elif statement == "DROP ROLE monitoring":
+            self.monitoring = ""
+        elif "count(*)" in statement:
+            return str(int(bool(self.monitoring)))
+        return self.monitoring
 
     def accepts(self, password: str) -> bool:
         return apply_secrets.verifier_accepts(self.verifier, password)
@@ -206,9 +220,10 @@ def test_an_error_quotes_the_output_of_postgresql(host: Host) -> None:
 
 
 def test_every_service_that_mounts_a_secret_is_listed_as_its_reader() -> None:
-    compose = yaml.safe_load((Path(__file__).parents[3] / "compose/compose.yaml").read_text())
-    mounted: Mapping[str, set[str]] = {name: set() for name in compose["secrets"]}
-    for service, settings in compose["services"].items():
+    files = [Path(__file__).parents[3] / "compose" / each for each in ("compose.yaml", "monitoring.yaml")]
+    documents = [yaml.safe_load(each.read_text()) for each in files]
+    mounted: Mapping[str, set[str]] = {name: set() for each in documents for name in each["secrets"]}
+    for service, settings in (item for each in documents for item in each["services"].items()):
         for name in settings.get("secrets", []):
             mounted[name].add(service)
     # The role of the database is altered instead of its server restarted, and Diun reads its files at each mail.
@@ -237,3 +252,21 @@ def test_gitea_restarts_for_the_secret_of_one_of_its_settings() -> None:
     assert apply_secrets.plan_restarts(written, services, (), read_by) == ("gitea",)
     assert apply_secrets.plan_restarts({}, services, ["setting-imap"], read_by) == ("gitea",)
     assert apply_secrets.plan_restarts({"setting-imap": NOW - timedelta(hours=1)}, services, (), read_by) == ()
+
+
+def test_the_exporter_s_role_is_made_gets_new_passwords_and_goes_with_monitoring(host: Host) -> None:
+    host.postgres.monitoring = ""
+    host.apply()
+    made = [each for each in host.postgres.statements if "ROLE monitoring" in each]
+    assert made[0] == "CREATE ROLE monitoring LOGIN CONNECTION LIMIT 5 IN ROLE pg_monitor"
+    assert apply_secrets.verifier_accepts(host.postgres.monitoring, "old-monitoring-password")
+    without = fakes.site(monitoring={"enabled": False})
+    report = apply_secrets.apply(without, host.world, directory=host.directory)  # type: ignore[arg-type]
+    assert (host.postgres.monitoring, report.summary) == ("", "applied: role monitoring")
+
+
+def test_other_readers_than_gitea_are_restarted_alone(host: Host) -> None:
+    host.world.containers.found = (*host.world.containers.found, _running("postgres-exporter"))
+    host.world.aws.secrets["test/monitoring-password"] = "new"
+    assert host.apply().facts["restarted"] == ["postgres-exporter"]
+    assert host.world.containers.restarted == ["postgres-exporter"]

@@ -1,0 +1,1 @@
+"""What the site is like now, from all its records: the metrics that `ops` writes for Prometheus."""
