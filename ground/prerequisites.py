@@ -15,8 +15,8 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ground import packages, sudo
-from ground.base_images import configured_mirror, debian_mirror
+from ground import debian_program, packages, sudo
+from ground.base_images import configured_mirror
 from ground.packages import Machine, Missing
 from ops.errors import Refused, Unavailable
 from ops.world import terraform_program
@@ -30,7 +30,7 @@ class _Denied(Refused):
 
 _PLUGIN = Path("/usr/local/lib/docker/cli-plugins/docker-compose")
 _COMPOSE_HINT = f"install Docker Compose 2 at {_PLUGIN}: https://docs.docker.com/compose/install/linux/"
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_KEYRING = debian_program.KEYRING
 _ENGINE_START_SECONDS = 60
 # On a new machine, apt's automatic first run holds the locks for minutes.
 _APT_LOCK_SECONDS = 300
@@ -204,17 +204,9 @@ def _unpack_compose(tell: Tell) -> None:
     """Install the binary from Debian trixie's package, which is one static Go program; Debian 12 packages Compose 1 only."""
     tell("installing docker compose from Debian trixie's package (this release packages version 1 only)")
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        (root / "lists" / "partial").mkdir(parents=True)
-        (root / "sources.list").write_text(f"deb [signed-by={_KEYRING}] {debian_mirror()} trixie main\n")
-        options = [f"-oDir::Etc::SourceList={root}/sources.list", "-oDir::Etc::SourceParts=/dev/null"]
-        options += [f"-oDir::State::Lists={root}/lists", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache="]
-        options += ["-oAPT::Sandbox::User=root", "-oAcquire::Check-Valid-Until=false", "-q"]
-        _checked(["apt-get", *options, "update"])
-        _checked(["apt-get", *options, "download", "docker-compose"], directory=root)
-        (package,) = root.glob("docker-compose_*.deb")
-        _checked(["dpkg-deb", "--extract", str(package), str(root / "unpacked")])
-        binary = root / "unpacked/usr/libexec/docker/cli-plugins/docker-compose"
+        binary = debian_program.unpack(
+            "docker-compose", "trixie", "usr/libexec/docker/cli-plugins/docker-compose", Path(folder)
+        )
         _as_root(["install", "-D", "--mode=755", str(binary), str(_PLUGIN)])
 
 
@@ -240,25 +232,12 @@ def _install(wanted: Sequence[str], tell: Tell) -> None:
 
 def _as_root(argv: Sequence[str]) -> None:
     _require_root(argv)
-    _checked(sudo.as_root(argv))
+    debian_program.checked(sudo.as_root(argv))
 
 
 def _require_root(argv: Sequence[str]) -> None:
     if why := sudo.obstacle():
         raise Refused(f"this {why}", f"run as root: {' '.join(argv)}")
-
-
-def _checked(argv: Sequence[str], directory: Path | None = None) -> None:
-    try:
-        done = subprocess.run(
-            argv, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-    except FileNotFoundError as error:
-        raise Refused(
-            f"{argv[0]} is not installed on this machine", f"run on Debian or Ubuntu: {' '.join(argv)}"
-        ) from error
-    if done.returncode:
-        raise Unavailable(f"{' '.join(argv)} failed:\n{done.stdout[-2000:]}", f"run it by hand: {' '.join(argv)}")
 
 
 def _quiet(argv: Sequence[str]) -> bool:

@@ -24,7 +24,8 @@ RULES = Path("prometheus/rules")
 _GITEA_SECONDS = 60
 _USUAL_INTERVAL = 60
 _TRUST_STORE = "/etc/ssl/certs/ca-certificates.crt"
-_FOR = re.compile(r"^(\s+for: )(\d+)([smhd])$", re.MULTILINE)
+# The times of ``for``, of ranges and of offsets.
+_TIME = re.compile(r"(^\s+for: |\[|\boffset )(\d+)([smhd])(?=]|\s|$)", re.MULTILINE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _THRESHOLD = re.compile(r"<<([a-z_]+)>>")
 _MOST_TOLD = "4h"
@@ -62,10 +63,14 @@ def compose_variables(site: Site) -> dict[str, str]:
 
 
 def rules_for(site: Site, text: str) -> str:
-    """Return a file of rules with the site's thresholds, and the times of ``for`` in proportion to the interval."""
+    """Return a file of rules with the site's thresholds.
+
+    The times of ``for``, ranges and offsets are in proportion to the interval if it is shorter than a minute, so that a range
+    has as many samples. Other times are facts of the site, such as the greatest age of a backup.
+    """
     known = vars(site.monitoring)
     thresholds = _THRESHOLD.sub(lambda found: str(known[found[1]]), text)
-    return _FOR.sub(lambda found: f"{found[1]}{_scaled(site, int(found[2]) * _SECONDS[found[3]])}s", thresholds)
+    return _TIME.sub(lambda found: f"{found[1]}{_scaled(site, int(found[2]) * _SECONDS[found[3]])}s", thresholds)
 
 
 def _scaled(site: Site, seconds: int) -> int:
@@ -87,6 +92,7 @@ def prometheus(site: Site) -> dict[str, Any]:
     }
     probes = {
         "blackbox-https": ("https", "https://door/api/healthz"),
+        "blackbox-certificate": ("certificate", "https://door/api/healthz"),
         "blackbox-git": ("git", "https://door/gitea-suite/probe.git/info/refs?service=git-upload-pack"),
         "blackbox-ssh": ("ssh", "door:2222"),
         "blackbox-smtp": ("smtp", f"{site.mail.smtp_host}:{site.mail.smtp_port}"),
@@ -134,6 +140,7 @@ def _probe_job(site: Site, job: str, module: str, target: str) -> dict[str, Any]
 def blackbox(site: Site) -> dict[str, Any]:
     """Return blackbox.yml. The probes go to the service with the site's ports, under the site's name."""
     tls = {"ca_file": _TRUST_STORE, "server_name": site.domain}
+    untrusting = {"insecure_skip_verify": True, "server_name": site.domain}
     https = {"preferred_ip_protocol": "ip4", "follow_redirects": False, "tls_config": tls, "fail_if_not_ssl": True}
 
     def banner(pattern: str) -> dict[str, Any]:
@@ -147,6 +154,12 @@ def blackbox(site: Site) -> dict[str, Any]:
         "modules": {
             # While Gitea is stopped on purpose a request waits.
             "https": {"prober": "http", "timeout": "9s", "http": https},
+            # Whatever the certificate is, and whatever the answer: it reads the certificate's end.
+            "certificate": {
+                "prober": "http",
+                "timeout": "9s",
+                "http": {**https, "tls_config": untrusting, "valid_status_codes": [200, 424, 500, 502, 503, 504]},
+            },
             # Gitea asks for a password before it says whether the repository exists.
             "git": {"prober": "http", "timeout": "9s", "http": {**https, "valid_status_codes": [200, 401, 404]}},
             "ssh": banner("^SSH-2.0-"),
@@ -177,6 +190,8 @@ def alertmanager(site: Site) -> dict[str, Any]:
             "repeat_interval": every,
         }
     )
+    # Maintenance, which only silences others.
+    routes.append({"receiver": "nobody", "matchers": ["severity=none"]})
     routes.append(
         {"receiver": "daily", "matchers": ["severity=info"], "group_by": ["severity"], "repeat_interval": _DAILY}
     )
@@ -219,12 +234,25 @@ def _webhook(site: Site) -> dict[str, Any]:
 
 
 def _inhibitions() -> list[dict[str, Any]]:
-    """Return what silences what: a cause silences its consequences, and work on purpose what it causes."""
+    """Return what silences what: a cause silences what follows from it, and work on purpose what it causes.
+
+    The label ``needs`` of a rule names the nearest cause. A cause farther away silences it, too.
+    """
+
+    def silence(cause: str, *consequences: str) -> dict[str, Any]:
+        return {"source_matchers": [f"alertname={cause}"], "target_matchers": list(consequences)}
+
     return [
-        {"source_matchers": ["alertname=Maintenance"], "target_matchers": ["during_maintenance=expected"]},
-        {"source_matchers": ["alertname=PostgresDown"], "target_matchers": ["needs=database"]},
-        {"source_matchers": ["alertname=GiteaUnreachable"], "target_matchers": ["needs=gitea"]},
-        {"source_matchers": ["alertname=NodeExporterGone"], "target_matchers": ["needs=node"]},
+        silence("Maintenance", "during_maintenance=expected"),
+        silence("NodeExporterGone", "needs=node"),
+        silence("PostgresDown", "needs=~postgres|database|gitea|web"),
+        silence("DatabaseHangs", "needs=~database|gitea|web"),
+        silence("GiteaDown", "needs=~gitea|web"),
+        silence("SiteUnreachable", "needs=web"),
+        silence("CertificateRefused", "alertname=~SiteUnreachable|GitOverHttpsFails"),
+        silence("DatabaseHangs", "alertname=ExporterGone", "job=postgres"),
+        silence("GiteaDown", "alertname=ExporterGone", "job=gitea"),
+        silence("SiteUnreachable", "alertname=ExporterGone", "job=~haproxy|nginx"),
     ]
 
 

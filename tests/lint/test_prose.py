@@ -55,6 +55,7 @@ _DOOR = {r"doors?": "the name of a service of running sites"}
 _SNAPSHOT_STEP = {r"pictures?": "the name of a step in the journal of an update"}
 ALLOWED: Mapping[str, Mapping[str, str]] = {
     "compose/compose.yaml": _DOOR,
+    "compose/prometheus/rules/watch.yaml": _DOOR,
     "docs/concepts/updates.md": _SNAPSHOT_STEP,
     "docs/style.md": dict.fromkeys(WORDS, "quotes what not to write"),
     "ops/update/steps.py": _DOOR,
