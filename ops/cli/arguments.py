@@ -262,7 +262,11 @@ def _add_dashboards(verbs: Verbs) -> None:
     summary = "open an ssh tunnel to the dashboards, until Ctrl-C; on the host, print where Grafana listens"
     parser = add_verb(verbs, "dashboards", summary, run_dashboards, Place.ANYWHERE)
     parser.add_argument(
-        "--port", type=number(1024, 65535), default=3000, metavar="NUMBER", help="the port of this machine (default: 3000)"
+        "--port",
+        type=number(1024, 65535),
+        default=3000,
+        metavar="NUMBER",
+        help="the port of this machine (default: 3000)",
     )
     parser.add_argument(
         "--minutes", type=number(1, 720), default=60, metavar="NUMBER", help="how long it stays open (default: 60)"

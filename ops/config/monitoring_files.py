@@ -14,7 +14,15 @@ from typing import Any
 from ops.config.schema import Site
 
 COMPOSE_FILE = "monitoring.yaml"
-SERVICES = ("prometheus", "alertmanager", "node-exporter", "postgres-exporter", "nginx-exporter", "blackbox-exporter", "grafana")
+SERVICES = (
+    "prometheus",
+    "alertmanager",
+    "node-exporter",
+    "postgres-exporter",
+    "nginx-exporter",
+    "blackbox-exporter",
+    "grafana",
+)
 # Measured on the local site: 5,500 series a minute at 1.5 bytes a sample (Prometheus, "Storage") are 11 MiB a day.
 METRICS_MIB_PER_DAY = 12
 # Metrics may take this part of the data disk; Prometheus removes the oldest beyond it.
@@ -67,7 +75,9 @@ def compose_variables(site: Site) -> dict[str, str]:
         "METRICS_DAYS": str(site.monitoring.retention_days),
         "METRICS_MIB": str(size),
         "METRICS_SECONDS": str(site.monitoring.interval_seconds),
-        "GRAFANA_URL": f"https://{site.domain}{GRAFANA_PATH}" if public else f"http://localhost:{GRAFANA_PORT}{GRAFANA_PATH}",
+        "GRAFANA_URL": f"https://{site.domain}{GRAFANA_PATH}"
+        if public
+        else f"http://localhost:{GRAFANA_PORT}{GRAFANA_PATH}",
         "GRAFANA_COOKIE_SECURE": str(public).lower(),
         "GRAFANA_NETWORK": grafana_network(site),
     }

@@ -278,7 +278,8 @@ class Monitoring:
     """The watch on the host: Prometheus, its exporters and Alertmanager, and where alarms go.
 
     Alarms go by mail to ``contacts`` (none: the site's contact), and to ``webhook_url``: as Alertmanager's own JSON, or in the
-    form of Slack. With ``grafana_path`` nginx serves Grafana at /-/grafana/. ``heartbeat_url`` gets a request each minute as long as the watch works. The thresholds of rules follow.
+    form of Slack. ``heartbeat_url`` gets a request each minute as long as the watch works. With
+    ``grafana_path`` nginx serves Grafana at /-/grafana/. The thresholds of rules follow.
     """
 
     enabled: bool = _key(anything, "give true or false", True)

@@ -41,7 +41,11 @@ class WatchedStack(Stack):
         """The paths of its Compose files; those that follow from the site file are beside the suite's own."""
         own = ("override.yaml", compose_stack.settings_file.FILE)
         compose = self.folder / "compose"
-        return (str(compose / "compose.yaml"), str(compose / "monitoring.yaml"), *(str(self.folder / each) for each in own))
+        return (
+            str(compose / "compose.yaml"),
+            str(compose / "monitoring.yaml"),
+            *(str(self.folder / each) for each in own),
+        )
 
     @property
     def password(self) -> str:
@@ -51,7 +55,9 @@ class WatchedStack(Stack):
 
 def _site() -> Any:
     watch = {"interval_seconds": 1, "grafana_path": True}
-    return fakes.site(domain=compose_stack.DOMAIN, zone="gitea.test", monitoring=watch)
+    # The mail server does not answer: a probe that fails is data, too.
+    mail = {"sender": "gitea@gitea.test", "smtp_host": "email-smtp.eu-central-1.amazonaws.com"}
+    return fakes.site(domain=compose_stack.DOMAIN, zone="gitea.test", monitoring=watch, mail=mail)
 
 
 def _samples(now: float) -> list[Sample]:
@@ -60,7 +66,7 @@ def _samples(now: float) -> list[Sample]:
     found = []
     for name, (_, labels) in metrics.METRICS.items():
         value = next((each for end, each in values.items() if name.endswith(end)), 60.0)
-        found.append(Sample(name, value, {label: "gitea" for label in labels}))
+        found.append(Sample(name, value, dict.fromkeys(labels, "gitea")))
     return found
 
 
@@ -88,7 +94,8 @@ def _lay_out(run_id: str, folder: Path, images: Mapping[str, str]) -> WatchedSta
     label = {"labels": f"{{{RUN_LABEL}: {run_id}}}"}
     services = dict.fromkeys(monitoring_files.SERVICES, label)
     override = compose_stack.override(run_id).replace(
-        "networks:\n", "\n".join([*compose_stack.blocks(services), "networks:", *compose_stack.blocks({"monitoring": label}), ""])
+        "networks:\n",
+        "\n".join([*compose_stack.blocks(services), "networks:", *compose_stack.blocks({"monitoring": label}), ""]),
     )
     (folder / "override.yaml").write_text(override)
     return stack
@@ -178,7 +185,12 @@ def test_the_dashboards_are_those_of_the_files_and_cannot_be_changed(stack: Watc
         assert document["meta"]["provisioned"] is True
         assert len(document["dashboard"]["panels"]) == len(board["panels"])
     body = json.dumps({"dashboard": panels.boards()["glance"], "overwrite": True}).encode()
-    assert _grafana(stack, "/api/dashboards/db", method="POST", body=body, headers={"Content-Type": "application/json"}).status == 400
+    assert (
+        _grafana(
+            stack, "/api/dashboards/db", method="POST", body=body, headers={"Content-Type": "application/json"}
+        ).status
+        == 400
+    )
     assert _grafana(stack, "/api/dashboards/uid/unknown").status == 404
 
 
@@ -264,4 +276,3 @@ def test_the_stand_in_refuses_a_wrong_file(
     path.write_text(text.replace(old, new, 1))
     done = _run(built, tmp_path)
     assert (done.returncode, reason in done.stderr) == (1, True), done.stderr
-

@@ -112,7 +112,9 @@ def test_every_rule_has_a_bad_and_a_good_case_in_the_file_of_its_name() -> None:
 
 
 def test_a_good_case_has_samples_of_a_metric_of_its_rule() -> None:
-    silent = [name for name, cases in CASES.items() if "good" in cases and not _seen(cases["good"]) & RULES[name].metrics]
+    silent = [
+        name for name, cases in CASES.items() if "good" in cases and not _seen(cases["good"]) & RULES[name].metrics
+    ]
     assert silent == []
 
 
@@ -172,4 +174,6 @@ def test_the_metrics_of_gitea_in_the_rules_were_recorded_from_every_version() ->
     recorded = {file.parent.name: file.read_text(encoding="utf-8") for file in sorted(_RECORDED.glob("*/other.json"))}
     assert used
     assert len(recorded) > 1
-    assert {f"{metric} {version}" for metric in used for version, text in recorded.items() if metric not in text} == set()
+    assert {
+        f"{metric} {version}" for metric in used for version, text in recorded.items() if metric not in text
+    } == set()

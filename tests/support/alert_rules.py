@@ -53,5 +53,10 @@ def _rules(site: Site) -> Iterator[Rule]:
             for rule in group["rules"]:
                 seconds = float(str(rule.get("for", "0s")).removesuffix("s"))
                 yield Rule(
-                    rule["alert"], source.stem, rule["expr"], seconds, rule.get("labels", {}), rule.get("annotations", {})
+                    rule["alert"],
+                    source.stem,
+                    rule["expr"],
+                    seconds,
+                    rule.get("labels", {}),
+                    rule.get("annotations", {}),
                 )

@@ -27,7 +27,9 @@ _YEAR = 365 * DAY
 
 def glance() -> Dashboard:
     """Return the dashboard that opens first."""
-    made = board("gitea-suite-glance", "The site at a glance", "Is it well, what is slow, what is old, what will be full?")
+    made = board(
+        "gitea-suite-glance", "The site at a glance", "Is it well, what is slow, what is old, what will be full?"
+    )
     return _full(_old(_slow(_well(made))))
 
 

@@ -83,7 +83,13 @@ def over_time(
 
 
 def bars(
-    title: str, unit: str, colours: Colours, description: str, *queries: Query, width: int = 8, most: float | None = None
+    title: str,
+    unit: str,
+    colours: Colours,
+    description: str,
+    *queries: Query,
+    width: int = 8,
+    most: float | None = None,
 ) -> bargauge.Panel:
     """Return a bar for the present value of each series; ``most`` is the length of a full bar."""
     panel = bargauge.Panel().orientation(VizOrientation.HORIZONTAL).display_mode(BarGaugeDisplayMode.BASIC).min(0)
@@ -100,10 +106,7 @@ def states(title: str, description: str, *queries: Query, width: int = 24) -> st
 
 def rows(title: str, unit: str, colours: Colours, description: str, query: str, width: int = 24) -> table.Panel:
     """Return a table with a row for each series and a column for each label."""
-    panel = _with(
-        table.Panel(), title, unit, colours, description, ((query, ""),), width=width, height=8, instant=True
-    )
-    return panel
+    return _with(table.Panel(), title, unit, colours, description, ((query, ""),), width=width, height=8, instant=True)
 
 
 def _with(

@@ -32,6 +32,7 @@ from werkzeug.serving import make_server
 COOKIE = "grafana_session"
 PORT = 3000
 SECONDS = 30.0
+_NO_PAGES = "<!doctype html><title>Grafana</title><p>A stand-in: it has no pages."
 # Grafana's login limit: five wrong passwords for a user within five minutes.
 WRONG, WINDOW = 5, 300.0
 
@@ -107,7 +108,9 @@ class Grafana:
 
     def _login(self, request: Request) -> Response:
         if request.method != "POST":
-            return Response("<!doctype html><title>Grafana</title><p>A stand-in: sign in with POST /login.", mimetype="text/html")
+            return Response(
+                "<!doctype html><title>Grafana</title><p>A stand-in: sign in with POST /login.", mimetype="text/html"
+            )
         given = request.get_json(silent=True) or request.form
         if not self._is_right(str(given.get("user", "")), str(given.get("password", ""))):
             return _wrong_password()
@@ -145,28 +148,32 @@ class Grafana:
         return Response(status=302, headers={"Location": f"{self._settings.prefix}/login"})
 
     def _known(self, request: Request, path: str) -> Response:
+        """Return the answer to a request of somebody who is signed in."""
         parts = path.strip("/").split("/")
         match parts:
-            case ["api", "search"]:
-                return _json([_found(each, self._settings.prefix) for each in self._provisioned.dashboards.values()])
-            case ["api", "user"]:
-                return _json({"login": self._settings.user, "isGrafanaAdmin": True})
-            case ["api", "datasources"]:
-                return _json([{"readOnly": not each.get("editable", False), **each} for each in self._provisioned.sources.values()])
             case ["api", "dashboards", "uid", uid]:
                 return self._dashboard(request, uid)
-            case ["api", "dashboards", "home"]:
-                return _json({"dashboard": json.loads(Path(self._settings.home).read_text(encoding="utf-8"))})
-            case ["api", "dashboards", "db"] if request.method == "POST":
-                return _json({"message": "Cannot save provisioned dashboard"}, 400)
             case ["api", "datasources", "proxy", "uid", uid, *rest]:
                 return self._proxy(request, uid, "/".join(rest))
-            case ["api", *_]:
-                return _json({"message": "Not found"}, 404)
-            case [""] | ["d", *_]:
-                return Response("<!doctype html><title>Grafana</title><p>A stand-in: it has no pages.", mimetype="text/html")
-            case _:
-                return Response("Page not found", 404)
+            case ["api", "dashboards", "db"] if request.method == "POST":
+                return _json({"message": "Cannot save provisioned dashboard"}, 400)
+            case ["api", *rest]:
+                return self._listed("/".join(rest))
+        if parts[0] in {"", "d"}:
+            return Response(_NO_PAGES, mimetype="text/html")
+        return Response("Page not found", 404)
+
+    def _listed(self, name: str) -> Response:
+        settings, provisioned = self._settings, self._provisioned
+        lists = {
+            "search": lambda: [_found(each, settings.prefix) for each in provisioned.dashboards.values()],
+            "datasources": lambda: [
+                {**each, "readOnly": not each.get("editable", False)} for each in provisioned.sources.values()
+            ],
+            "user": lambda: {"login": settings.user, "isGrafanaAdmin": True},
+            "dashboards/home": lambda: {"dashboard": json.loads(Path(settings.home).read_text(encoding="utf-8"))},
+        }
+        return _json(lists[name]()) if name in lists else _json({"message": "Not found"}, 404)
 
     def _dashboard(self, request: Request, uid: str) -> Response:
         found = self._provisioned.dashboards.get(uid)
@@ -229,7 +236,7 @@ def main() -> int:
         return 1
     server = make_server("0.0.0.0", PORT, Grafana(settings, provisioned), threaded=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(f"level=info msg=\"HTTP Server Listen\" dashboards={len(provisioned.dashboards)}", flush=True)
+    print(f'level=info msg="HTTP Server Listen" dashboards={len(provisioned.dashboards)}', flush=True)
     server.serve_forever()
     return 0
 

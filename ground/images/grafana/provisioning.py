@@ -13,12 +13,17 @@ import yaml
 
 _VARIABLE = re.compile(r"\$\$|\$\{(\w+)\}|\$(\w+)")
 _SOURCE_KEYS = frozenset(
-    "name type uid access url orgId isDefault editable version jsonData secureJsonData basicAuth basicAuthUser "
-    "withCredentials user database".split()
-)
+    {
+        "name", "type", "uid", "access", "url", "orgId", "isDefault", "editable", "version", "jsonData", "secureJsonData",
+        "basicAuth", "basicAuthUser", "withCredentials", "user", "database",
+    }
+)  # fmt: skip
 _PROVIDER_KEYS = frozenset(
-    "name type orgId folder folderUid disableDeletion allowUiUpdates editable updateIntervalSeconds options".split()
-)
+    {
+        "name", "type", "orgId", "folder", "folderUid", "disableDeletion", "allowUiUpdates", "editable",
+        "updateIntervalSeconds", "options",
+    }
+)  # fmt: skip
 
 
 class Unusable(Exception):
@@ -51,7 +56,9 @@ def load(folder: Path, environment: Mapping[str, str]) -> Provisioned:
 def expand(value: Any, environment: Mapping[str, str]) -> Any:
     """Return a value of YAML with the environment's variables; one that is not set is empty, and $$ is a dollar."""
     if isinstance(value, str):
-        return _VARIABLE.sub(lambda found: environment.get(found[1] or found[2], "") if found[0] != "$$" else "$", value)
+        return _VARIABLE.sub(
+            lambda found: environment.get(found[1] or found[2], "") if found[0] != "$$" else "$", value
+        )
     if isinstance(value, list):
         return [expand(each, environment) for each in value]
     if isinstance(value, dict):

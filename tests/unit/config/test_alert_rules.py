@@ -37,7 +37,9 @@ def test_a_rule_has_the_site_s_thresholds() -> None:
     assert monitoring_files.rules_for(site, text) == 'expr: a < 7 and b{job="21"}'
 
 
-@pytest.mark.parametrize(("interval", "times"), [(60, (300, 7200, 3600)), (300, (300, 7200, 3600)), (2, (10, 240, 120))])
+@pytest.mark.parametrize(
+    ("interval", "times"), [(60, (300, 7200, 3600)), (300, (300, 7200, 3600)), (2, (10, 240, 120))]
+)
 def test_a_shorter_interval_shortens_the_times_of_for_ranges_and_offsets_and_no_others(
     interval: int, times: tuple[int, int, int]
 ) -> None:
@@ -77,7 +79,9 @@ def test_a_cause_rings_no_later_than_what_it_silences() -> None:
 def test_maintenance_silences_what_a_stopped_gitea_or_database_causes_and_nothing_that_it_cannot_cause() -> None:
     silenced = _silenced_by("Maintenance")
     assert {"SiteUnreachable", "GiteaDown", "PostgresDown", "GitOverSshFails", "ManyErrors"} <= silenced
-    assert {name for name in silenced if RULES[name].labels["area"] in {"host", "certificates", "mail", "updates"}} == set()
+    assert {
+        name for name in silenced if RULES[name].labels["area"] in {"host", "certificates", "mail", "updates"}
+    } == set()
     assert silenced & {"VerificationFailed", "DrillFailed", "AlarmsNotMailed", "NothingIsMeasured"} == set()
 
 

@@ -105,6 +105,6 @@ def test_ctrl_c_ends_it_well_and_sigterm_as_every_verb(
 def test_a_site_without_monitoring_opens_none() -> None:
     tunnels = Tunnels()
     _, run = _open(tunnels, monitoring={"enabled": False})
-    with pytest.raises(Refused, match="monitoring.enabled is false"):
+    with pytest.raises(Refused, match=r"monitoring\.enabled is false"):
         run()
     assert tunnels.argv == [""]

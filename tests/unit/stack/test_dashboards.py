@@ -23,7 +23,7 @@ def test_the_address_is_that_of_grafana_s_container_on_its_network(monkeypatch: 
 
 def test_a_site_without_monitoring_has_no_dashboards() -> None:
     world: Any = fakes.FakeWorld()
-    with pytest.raises(Refused, match="monitoring.enabled is false"):
+    with pytest.raises(Refused, match=r"monitoring\.enabled is false"):
         dashboards.address(fakes.site(monitoring={"enabled": False}), world)
 
 
