@@ -6,7 +6,6 @@ It runs where its shared libraries do: the packages that the suite takes so need
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
 import tempfile
@@ -24,8 +23,9 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 def provide(package: str, suite: str, member: str, cache: Path, tell: Tell) -> Path:
     """Return a program of a package of a suite of Debian (forky), from ``cache``; the first call downloads it.
 
-    Without a suite it is a package of this machine's own release. ``member`` is the program's path in the package. Processes that need the same program wait for each other. Needs no root.
-    Raises Refused without a Debian mirror or apt, and Unavailable when the mirror does not answer.
+    Without a suite it is a package of this machine's own release. ``member`` is the program's path in the package. Processes
+    that need the same program wait for each other. Needs no root. Raises Refused without a Debian mirror or apt, and
+    Unavailable when the mirror does not answer.
     """
     folder = cache / "programs" / (suite or "own")
     program = folder / package
@@ -38,7 +38,7 @@ def provide(package: str, suite: str, member: str, cache: Path, tell: Tell) -> P
                 unpacked = unpack(package, suite, member, Path(temporary))
                 arriving = folder / f"{package}.new"
                 shutil.copy2(unpacked, arriving)
-                os.replace(arriving, program)
+                arriving.replace(program)
     return program
 
 

@@ -10,6 +10,7 @@ from string import Template
 from typing import Any
 
 from ops import timeline_chart
+from ops.gate import alarm_table
 from ops.gate.benchmarks import Bench, Figure
 from ops.gate.evidence import OF_THE_SITE, facts_of, images_of, sites_of, tools_of
 from ops.gate.image_sets import HERMETIC, UPSTREAM
@@ -39,7 +40,7 @@ def page_from(
         stages="".join(_section(verdict) for verdict in verdicts),
         images=_images(verdicts),
         tools=_tools(verdicts),
-        courses=_timelines(verdicts),
+        courses=_timelines(verdicts) + alarm_table.to_html(case for verdict in verdicts for case in verdict.cases),
         figures=_figures(benches, tree),
         made=f"{made:%Y-%m-%d %H:%M} UTC",
     )

@@ -63,8 +63,10 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
     "tests/data/before-layout/collect.py": {r"anew": "a folder of running sites"},
     "tests/data/recordings/unserved.toml": {r"strangers?": "a recorded request is named so"},
     "tests/lint/test_prose.py": dict.fromkeys(WORDS, "the list itself"),
+    "tests/support/alert_faults.py": _DOOR,
     "tests/support/updated_site.py": {r"anew": "a folder of running sites"},
     "tests/unit/cli/test_main.py": {r"anew": "an option that still works"},
+    "tests/unit/stack/test_checks_and_alerts.py": _DOOR,
     "tests/unit/config/test_load.py": {r"no one|nobody": "the value of a setting"},
 }
 

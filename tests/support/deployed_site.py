@@ -47,7 +47,8 @@ _ANY_KEY = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/nul
 
 # In this order: tests that interrupt the site once, repeatedly, and that destroy it.
 LAST = (
-    *("test_bit_rot_on_disk.py", "test_reboot.py", "test_full_disk.py", "test_killed_backup_and_restore.py"),
+    *("test_bit_rot_on_disk.py", "test_reboot.py", "test_full_disk.py", "test_alerts.py"),
+    *("test_killed_backup_and_restore.py",),
     *("test_power_failure.py", "test_prune.py", "test_random_sequences.py", "test_update.py"),
     "test_host_and_account_loss.py",
 )

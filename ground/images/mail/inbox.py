@@ -82,6 +82,8 @@ def main() -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain("/etc/mail/server.pem", "/etc/mail/server.key")
     options = {"tls_context": tls, "require_starttls": True, "auth_required": True, "authenticator": authenticate}
+    # SES offers PLAIN first. The library would offer LOGIN first, and asks for the name in words that Alertmanager refuses.
+    options["auth_exclude_mechanism"] = ["LOGIN"]
     Controller(Sink(), hostname="0.0.0.0", port=1025, **options).start()
     ThreadingHTTPServer(("0.0.0.0", 8025), Inbox).serve_forever()
 

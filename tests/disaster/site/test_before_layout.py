@@ -22,6 +22,8 @@ import pytest
 
 from ground import environment, image_set, registry
 from ground.container import RunContext
+from ops.config import monitoring_files
+from ops.images.pins import variable_of
 from tests.disaster.site.conftest import change, reset_site, script_for_gitea
 from tests.disaster.site.test_killed_backup_and_restore import kill_at_step
 from tests.support import deployed_site as e2e
@@ -30,6 +32,7 @@ from tests.support.updated_site import issue, titles, version_of
 
 BEFORE = "f6721f2999dd554800f10c4ea8c4766d107f55fd"
 ROOT = Path(__file__).parents[3]
+NEW_IMAGES = {"HAPROXY_IMAGE", *map(variable_of, monitoring_files.SERVICES)}
 _DEPLOY_SECONDS, _DOWN_SECONDS = 1800, 300
 # Runs the old code alone: makes a test environment, deploys, and removes everything when standard input closes.
 _DRIVER = """import json, os, subprocess, sys
@@ -93,8 +96,8 @@ def _offer_new_images(run: str) -> None:
     """Push the images of services that the old code did not have to its registry, as upstream's registry has them."""
     client, built = environment.prepare(print)
     context = RunContext(client, network=f"{run}-network", subnet="", run=run)
-    image = image_set.pinned()["HAPROXY_IMAGE"]
-    registry.push(context, {image: built.local(image)})
+    images = [image for variable, image in image_set.pinned().items() if variable in NEW_IMAGES]
+    registry.push(context, {image: built.local(image) for image in images})
 
 
 @pytest.mark.timeout(5400)
@@ -121,8 +124,10 @@ def test_this_tree_takes_over_an_old_site_in_the_middle_of_an_update(old_site: O
         pins = _pins(ssh)
         deployed = old_site.deploy()
         assert deployed.returncode == 0, deployed.stdout
-        # The deployment keeps the images that the updates of both have proven, and brings the one that the old site lacks.
-        assert {name: image for name, image in _pins(ssh).items() if name != "HAPROXY_IMAGE"} == pins
+        # The deployment keeps the images that the updates of both have proven, and brings those that the old site lacks.
+        now = _pins(ssh)
+        assert {name: image for name, image in now.items() if name not in NEW_IMAGES} == pins
+        assert now.keys() == pins.keys() | NEW_IMAGES
         assert ssh("sudo systemctl list-units --failed --plain --no-legend").stdout == ""
         again = json.loads(old_site.deploy().stdout)
         assert (again["changed"], again["host_changes"]) == (False, []), again

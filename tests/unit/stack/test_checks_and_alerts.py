@@ -11,7 +11,7 @@ import pytest
 
 from ops.backup import records
 from ops.config import monitoring_files
-from ops.stack import health
+from ops.stack import health, secrets_in_use
 from ops.world.containers import Service
 from ops.world.https import Answer
 from tests.support import alert_rules, fakes
@@ -41,6 +41,7 @@ ALERT_OF = {
     "container door": "HealthCheckFails",
     "container diun": "HealthCheckFails",
     "container docker-socket-proxy": "HealthCheckFails",
+    "container grafana": "HealthCheckFails",
     "container node-exporter": "NodeExporterGone",
     "container postgres-exporter": "ExporterGone",
     "container nginx-exporter": "ExporterGone",
@@ -57,7 +58,7 @@ def checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     for name in ("DATA", "SECRETS", "STREAM"):
         monkeypatch.setattr(health, name, tmp_path / name)
     monkeypatch.setattr(health, "BACKUP_DIRECTORY", str(tmp_path))
-    ini = tmp_path / "DATA" / health.secrets_in_use.INI
+    ini = tmp_path / "DATA" / secrets_in_use.INI
     ini.parent.mkdir(parents=True)
     ini.write_text("")
     services = sorted({*health.EXPECTED_SERVICES, *monitoring_files.SERVICES})
