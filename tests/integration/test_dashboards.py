@@ -19,17 +19,20 @@ from typing import Any
 import pytest
 
 from ground.container import RUN_LABEL
+from ground.image_recipes import BASES
 from ground.image_set import ImageSet, pinned
 from ops import metrics
-from ops.config import monitoring_files, tool_variables
+from ops.config import monitoring_files, settings_file, tool_variables
 from ops.metrics import Sample
-from tests.support import compose_stack, fakes, panels
+from tests.support import compose_stack, fakes, panels, png
 from tests.support.compose_stack import COMPOSE, Answer, Stack
 
 # Ranges of rates, as Grafana makes them of the scrape interval of a second below.
 RATE = "15s"
 PREFIX = monitoring_files.GRAFANA_PATH.rstrip("/")
 _WAIT_SECONDS = 150
+# Beside the report page.
+PICTURES = COMPOSE.parent / "reports/dashboards"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class WatchedStack(Stack):
     @property
     def files(self) -> tuple[str, ...]:
         """The paths of its Compose files; those that follow from the site file are beside the suite's own."""
-        own = ("override.yaml", compose_stack.settings_file.FILE)
+        own = ("override.yaml", settings_file.FILE)
         compose = self.folder / "compose"
         return (
             str(compose / "compose.yaml"),
@@ -215,6 +218,46 @@ def test_a_session_of_the_form_opens_the_dashboards_and_is_for_grafana_alone(sta
     assert all(each in cookie for each in ("Secure", "HttpOnly", f"Path={PREFIX}"))
     session = {"Cookie": f"i_like_gitea=x; {cookie.partition(';')[0]}"}
     assert stack.ask(f"{PREFIX}/api/search", headers=session).status == 200
+
+
+@pytest.fixture
+def real_grafana(built: ImageSet) -> None:
+    """Marks a test of the real Grafana alone; conftest.py leaves it out with the stand-in, which has no pages."""
+    assert built.name
+
+
+@pytest.fixture
+def browser(run_id: str) -> str:
+    """An image with Debian's Chromium; the engine keeps its layers for the next run."""
+    packages = "chromium chromium-driver fonts-dejavu-core python3"
+    text = (
+        f"FROM {BASES['DEBIAN_TRIXIE']}\nRUN apt-get update && apt-get install -y --no-install-recommends {packages}\n"
+    )
+    build = ["docker", "build", "--quiet", "--label", f"{RUN_LABEL}={run_id}", "-"]
+    done = subprocess.run(build, input=text, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.usefixtures("real_grafana")
+def test_a_browser_shows_every_panel(stack: WatchedStack, browser: str) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    PICTURES.chmod(0o777)
+    uids = {board["uid"]: board for board in panels.boards().values()}
+    script = Path(panels.__file__).with_name("browser.py")
+    # Chromium keeps a cookie that is for HTTPS alone on localhost, too: the browser has Grafana's network.
+    network = f"container:{stack.container('grafana')}"
+    place = ["--rm", "--interactive", "--network", network, "--label", f"{RUN_LABEL}={stack.run_id}"]
+    mounts = ["--volume", f"{script}:/browser.py:ro", "--volume", f"{PICTURES}:/pictures"]
+    command = ["python3", "/browser.py", f"http://localhost:3000{PREFIX}/", "/pictures", *uids]
+    run = ["docker", "run", *place, *mounts, browser, *command]
+    done = subprocess.run(run, input=stack.password, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for uid, text in json.loads(done.stdout).items():
+        titles = {panel["title"] for panel in uids[uid]["panels"]}
+        assert {title for title in titles if title not in text} == set(), uid
+        assert "No data" not in text, uid
+        assert (PICTURES / f"{uid}.png").read_bytes()[:8] == png.SIGNATURE
 
 
 def test_without_grafana_its_path_says_so_and_gitea_s_pages_stay(stack: WatchedStack) -> None:

@@ -199,7 +199,7 @@ def _full(made: Dashboard) -> Dashboard:
             "Full in",
             "s",
             at_least(DAY, 7 * DAY),
-            "How long the free room lasts at the pace of the last six hours; a year stands for a year or longer.",
+            "How long the free room lasts at the pace of the last six hours; a year means a year or longer.",
             (until_full(), "{{mountpoint}}"),
             most=_YEAR,
         ),

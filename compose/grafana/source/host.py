@@ -84,10 +84,10 @@ def _memory(made: Dashboard) -> Dashboard:
     )
     made.with_panel(
         now(
-            "Killed for want of memory",
+            "Killed because memory was missing",
             "short",
             GOOD_IS_ZERO,
-            "Programs that the kernel killed within the last day for want of memory, in a container or on the host.",
+            "Programs that the kernel killed within the last day because memory was missing, in a container or on the host.",
             ("increase(node_vmstat_oom_kill[1d])", "programs"),
             width=8,
         )
@@ -130,7 +130,7 @@ def _disks(made: Dashboard) -> Dashboard:
             "Full in",
             "s",
             at_least(DAY, 7 * DAY),
-            "How long the free room lasts at the pace of the last six hours; a year stands for a year or longer.",
+            "How long the free room lasts at the pace of the last six hours; a year means a year or longer.",
             (until_full(), "{{mountpoint}}"),
             width=12,
             most=365 * DAY,

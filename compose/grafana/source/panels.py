@@ -54,7 +54,7 @@ def at_least(warn: float, good: float) -> Colours:
 
 
 def board(uid: str, title: str, description: str) -> dashboard.Dashboard:
-    """Return an empty dashboard that nobody edits in Grafana, with links to the others."""
+    """Return an empty read-only dashboard with links to the others."""
     others = dashboard.DashboardLink("Other dashboards").type(DashboardLinkType.DASHBOARDS).tags([TAG]).keep_time(True)
     made = dashboard.Dashboard(title).uid(uid).description(description).tags([TAG]).readonly()
     return made.time("now-6h", "now").refresh("1m").timezone("utc").links([others])

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A stand-in for Grafana 13.2, not Grafana: the parts of its HTTP API that the suite uses, without its pages.
 
 docs/stand-in.md lists what it does not do. It reads the real provisioning files and settings in GF_* variables, and passes
@@ -19,15 +18,16 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from provisioning import Provisioned, Unusable, load
 from werkzeug import Request, Response
 from werkzeug.serving import make_server
+
+from .provisioning import Provisioned, Unusable, load
 
 COOKIE = "grafana_session"
 PORT = 3000
@@ -165,7 +165,7 @@ class Grafana:
 
     def _listed(self, name: str) -> Response:
         settings, provisioned = self._settings, self._provisioned
-        lists = {
+        lists: dict[str, Callable[[], Any]] = {
             "search": lambda: [_found(each, settings.prefix) for each in provisioned.dashboards.values()],
             "datasources": lambda: [
                 {**each, "readOnly": not each.get("editable", False)} for each in provisioned.sources.values()
