@@ -18,11 +18,11 @@ ON_DEMAND = {"certbot"}
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads Compose's own tags as the values behind them."""
+    """Reads a value behind one of Compose's own tags as None: no limit stands behind one."""
 
 
 _Loader.add_constructor("!reset", lambda loader, node: None)
-_Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
+_Loader.add_constructor("!override", lambda loader, node: None)
 
 
 def _limits(name: str) -> dict[str, int]:
@@ -55,7 +55,9 @@ def expected(site: Mapping[str, int], watch: Mapping[str, int], drill: Mapping[s
 
 def _written() -> list[tuple[str, ...]]:
     text = (ROOT / "docs/concepts/monitoring.md").read_text().partition("\n## Memory\n")[2].partition("\n## ")[0]
-    cells = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    cells = [
+        [cell.strip(" *`") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
+    ]
     return [tuple(row) for row in cells if re.fullmatch(r"-?\d+", row[-1])]
 
 

@@ -22,7 +22,7 @@ def _problem(**monitoring: Any) -> str:
 @pytest.mark.parametrize(
     ("monitoring", "named"),
     [
-        ({"contacts": ["nobody"]}, 'monitoring.contacts = ["nobody"]: give at most 10 e-mail addresses'),
+        ({"contacts": ["operator"]}, 'monitoring.contacts = ["operator"]: give at most 10 e-mail addresses'),
         ({"contacts": "operator@example.org"}, 'monitoring.contacts = "operator@example.org": give at most 10'),
         (
             {"webhook_url": "hooks.example.org"},
