@@ -119,6 +119,13 @@ def fresh_machine(session: nox.Session) -> None:
 
 
 @nox.session
+def dashboards(session: nox.Session) -> None:
+    """Write the dashboards that Grafana reads, compose/grafana/dashboards, from compose/grafana/source."""
+    _install(session, "lint")
+    _run(session, "-m", "compose.grafana.source")
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Lock every dependency group again: names, versions and hashes in requirements/."""
     _install(session, "nox")

@@ -7,6 +7,7 @@ locals {
     "gitea-internal-token" = 96
     "gitea-jwt-secret"     = 43
     "metrics-token"        = 40
+    "grafana-password"     = 40
     "monitoring-password"  = 40
     "restic-password"      = 64
   }

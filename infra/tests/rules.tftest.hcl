@@ -230,7 +230,7 @@ run "a_site_with_the_defaults" {
 
   # The secrets are those that the services read.
   assert {
-    condition     = toset(keys(output.secret_names)) == toset(["admin-password", "database-password", "gitea-internal-token", "gitea-jwt-secret", "gitea-secret-key", "metrics-token", "monitoring-password", "restic-password", "smtp-credentials"])
+    condition     = toset(keys(output.secret_names)) == toset(["admin-password", "database-password", "gitea-internal-token", "gitea-jwt-secret", "gitea-secret-key", "grafana-password", "metrics-token", "monitoring-password", "restic-password", "smtp-credentials"])
     error_message = "a secret is missing, or there is an unused one"
   }
 }

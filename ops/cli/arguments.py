@@ -9,6 +9,7 @@ from ops.cli.commands import (
     run_accounts,
     run_backup,
     run_certs,
+    run_dashboards,
     run_deploy,
     run_destroy,
     run_gate,
@@ -33,6 +34,7 @@ from ops.cli.verb_parser import (
     add_verb,
     add_verb_with_actions,
     moment,
+    number,
 )
 from ops.gate.evidence import STAGES
 
@@ -79,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     add_action(accounts, "ensure-admin", "make sure that the administrator exists and can sign in", Place.HOST)
     notice = add_verb(verbs, "notify", "mail the text on standard input to the site's contact", run_notify, Place.HOST)
     notice.add_argument("subject", help="the subject of the mail")
+    _add_dashboards(verbs)
     _add_gate(verbs)
     return root
 
@@ -253,6 +256,21 @@ def _add_settings(verbs: Verbs) -> None:
     apply.add_argument("--dry-run", action="store_true", help="print what would change; change nothing")
     add_action(actions, "check", "compare Gitea's app.ini with the site file; exit code 3 if they differ", Place.HOST)
     add_action(actions, "resume", "undo an interrupted change of settings", Place.HOST)
+
+
+def _add_dashboards(verbs: Verbs) -> None:
+    summary = "open an ssh tunnel to the dashboards, until Ctrl-C; on the host, print where Grafana listens"
+    parser = add_verb(verbs, "dashboards", summary, run_dashboards, Place.ANYWHERE)
+    parser.add_argument(
+        "--port",
+        type=number(1024, 65535),
+        default=3000,
+        metavar="NUMBER",
+        help="the port of this machine (default: 3000)",
+    )
+    parser.add_argument(
+        "--minutes", type=number(1, 720), default=60, metavar="NUMBER", help="how long it stays open (default: 60)"
+    )
 
 
 def _add_gate(verbs: Verbs) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ops.backup import status, take, unlock, verify
-from ops.cli import standard_input
+from ops.cli import place, standard_input
+from ops.cli.place import Place
 from ops.config import known_settings, load, local_files
 from ops.config.checks import is_host
 from ops.config.gitea_settings import NAME_PREFIX
@@ -19,7 +20,7 @@ from ops.model import Report, Secret
 from ops.restore import drill, restore
 from ops.restore import plan as restore_plan
 from ops.secrets import store
-from ops.stack import accounts, apply_secrets, certs, handover, health, notify, restart
+from ops.stack import accounts, apply_secrets, certs, dashboards, handover, health, notify, restart
 from ops.stack.handover import HAPROXY, HandoverStack
 from ops.update import available, change_settings, history, plan, rollback, update
 from ops.wal import stream
@@ -231,6 +232,21 @@ def run_rollback(arguments: argparse.Namespace) -> Report:
     """Roll back the last update."""
     world = _world(arguments)
     return rollback.rollback(world.site, world, confirm=_confirm(arguments), dry_run=arguments.dry_run)
+
+
+def run_dashboards(arguments: argparse.Namespace) -> Report:
+    """Say where Grafana listens on the host; on the deploying machine, open a tunnel to it."""
+    if place.here() is Place.HOST:
+        world = _world(arguments)
+        return dashboards.address(world.site, world)
+    # Only on the deploying machine, like deploy.
+    from ops.deploy import dashboards as tunnel
+    from ops.deploy import host as deploy_host
+
+    world, workspace = _workspace(arguments)
+    deploy_host.require_session_manager(world.site, world)
+    host = HostOps(deploy_host.connection_of(world.site, workspace), world.processes)
+    return tunnel.open_tunnel(world.site, world, host, port=arguments.port, minutes=arguments.minutes)
 
 
 def run_secrets(arguments: argparse.Namespace) -> Report:

@@ -14,12 +14,23 @@ from typing import Any
 from ops.config.schema import Site
 
 COMPOSE_FILE = "monitoring.yaml"
-SERVICES = ("prometheus", "alertmanager", "node-exporter", "postgres-exporter", "nginx-exporter", "blackbox-exporter")
+SERVICES = (
+    "prometheus",
+    "alertmanager",
+    "node-exporter",
+    "postgres-exporter",
+    "nginx-exporter",
+    "blackbox-exporter",
+    "grafana",
+)
 # Measured on the local site: 5,500 series a minute at 1.5 bytes a sample (Prometheus, "Storage") are 11 MiB a day.
 METRICS_MIB_PER_DAY = 12
 # Metrics may take this part of the data disk; Prometheus removes the oldest beyond it.
 METRICS_SHARE = 20
 RULES = Path("prometheus/rules")
+# The path of Grafana at nginx, and through the tunnel of `ops dashboards`.
+GRAFANA_PATH = "/-/grafana/"
+GRAFANA_PORT = 3000
 # Each scrape of Gitea counts rows in its database (go-gitea/gitea 14724).
 _GITEA_SECONDS = 60
 _USUAL_INTERVAL = 60
@@ -59,7 +70,27 @@ def files(site: Site, compose: Path) -> dict[str, str]:
 def compose_variables(site: Site) -> dict[str, str]:
     """Return the variables of compose/monitoring.yaml."""
     size = site.host.data_gib * 1024 // METRICS_SHARE
-    return {"METRICS_DAYS": str(site.monitoring.retention_days), "METRICS_MIB": str(size)}
+    public = serves_grafana(site)
+    return {
+        "METRICS_DAYS": str(site.monitoring.retention_days),
+        "METRICS_MIB": str(size),
+        "METRICS_SECONDS": str(site.monitoring.interval_seconds),
+        "GRAFANA_URL": f"https://{site.domain}{GRAFANA_PATH}"
+        if public
+        else f"http://localhost:{GRAFANA_PORT}{GRAFANA_PATH}",
+        "GRAFANA_COOKIE_SECURE": str(public).lower(),
+        "GRAFANA_NETWORK": grafana_network(site),
+    }
+
+
+def serves_grafana(site: Site) -> bool:
+    """Whether nginx serves Grafana at GRAFANA_PATH."""
+    return site.monitoring.enabled and site.monitoring.grafana_path
+
+
+def grafana_network(site: Site) -> str:
+    """Return the network of Grafana: that of nginx where nginx serves it."""
+    return "web" if serves_grafana(site) else "monitoring"
 
 
 def rules_for(site: Site, text: str) -> str:

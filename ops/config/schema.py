@@ -278,7 +278,8 @@ class Monitoring:
     """The watch on the host: Prometheus, its exporters and Alertmanager, and where alarms go.
 
     Alarms go by mail to ``contacts`` (none: the site's contact), and to ``webhook_url``: as Alertmanager's own JSON, or in the
-    form of Slack. ``heartbeat_url`` gets a request each minute as long as the watch works. The thresholds of rules follow.
+    form of Slack. ``heartbeat_url`` gets a request each minute as long as the watch works. With
+    ``grafana_path`` nginx serves Grafana at /-/grafana/. The thresholds of rules follow.
     """
 
     enabled: bool = _key(anything, "give true or false", True)
@@ -290,6 +291,7 @@ class Monitoring:
     webhook_format: str = _key(one_of("alertmanager", "slack"), 'give "alertmanager" or "slack"', "alertmanager")
     heartbeat_url: str = _key(or_empty(is_url("http", "https")), "give an http or https URL, or leave the key out", "")
     interval_seconds: int = _key(between(1, 300), "give a number of seconds from 1 to 300", 60)
+    grafana_path: bool = _key(anything, "give true or false", False)
     group_wait_seconds: int = _key(between(1, 600), "give a number of seconds from 1 to 600", 30)
     disk_free_percent: int = _key(between(1, 50), "give a percentage from 1 to 50", 10)
     certificate_days: int = _key(between(1, 60), "give a number of days from 1 to 60", 10)

@@ -64,6 +64,7 @@ def compose_environment(site: Site, images: Mapping[str, str]) -> dict[str, str]
         "ACME_DIRECTORY": site.tls.acme_directory,
         "DATA_DIRECTORY": DATA_DIRECTORY,
         "SECRETS_DIRECTORY": SECRETS_DIRECTORY,
+        "GRAFANA_PATH": "public" if monitoring_files.serves_grafana(site) else "private",
         **(monitoring_files.compose_variables(site) if site.monitoring.enabled else {}),
         **images,
     }

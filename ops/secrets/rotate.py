@@ -35,6 +35,7 @@ CONSEQUENCES: Mapping[str, str] = {
     "gitea-internal-token": "Gitea is restarted",
     "gitea-jwt-secret": "Gitea is restarted; OAuth2 tokens that it has issued become invalid, and their owners sign in again",
     "metrics-token": "Gitea is restarted; a client that reads /metrics needs the new token",
+    "grafana-password": "Grafana is restarted, and who looks at it signs in again",
     "monitoring-password": "nothing is restarted but the PostgreSQL exporter",
     SMTP: "Gitea is restarted; a mail to the contact tests the new key",
 }

@@ -27,11 +27,11 @@ class FilePermissions:
     mode: int = 0o400
 
 
-_ROOT, _GITEA, _POSTGRES, _NOBODY = 0, 1000, 999, 65534
+_ROOT, _GITEA, _POSTGRES, _NOBODY, _GRAFANA = 0, 1000, 999, 65534, 472
 
-# The users inside the official images: gitea/gitea runs as 1000, postgres as 999, Prometheus and Alertmanager as 65534. Files
-# that services read as root when they start belong to root: Gitea's entry point may read any file, but Diun must obey owner
-# and mode.
+# The users inside the official images: gitea/gitea runs as 1000, postgres as 999, Prometheus and Alertmanager as 65534,
+# grafana/grafana as 472. Files that services read as root when they start belong to root: Gitea's entry point may read any
+# file, but Diun must obey owner and mode.
 PERMISSIONS = {
     "database-password": FilePermissions(_GITEA, _POSTGRES, 0o440),
     "gitea-secret-key": FilePermissions(_GITEA, _GITEA),
@@ -39,6 +39,7 @@ PERMISSIONS = {
     "gitea-jwt-secret": FilePermissions(_GITEA, _GITEA),
     "metrics-token": FilePermissions(_GITEA, _NOBODY, 0o440),
     "monitoring-password": FilePermissions(_NOBODY, _NOBODY),
+    "grafana-password": FilePermissions(_GRAFANA, _GRAFANA),
     "restic-password": FilePermissions(_ROOT, _ROOT),
     "smtp-username": FilePermissions(_ROOT, _NOBODY, 0o440),
     "smtp-password": FilePermissions(_ROOT, _NOBODY, 0o440),
@@ -49,7 +50,7 @@ SMTP = "smtp-credentials"
 # AWS's answers about a secret that does not exist, or that the host's role of an earlier suite may not read.
 _MISSING = ("ResourceNotFoundException", "AccessDeniedException")
 # Secrets that sites of earlier suites do not have before they are deployed again.
-_NEW = frozenset({"monitoring-password"})
+_NEW = frozenset({"grafana-password", "monitoring-password"})
 
 # The site's secrets in Secrets Manager.
 NAMES = (
@@ -58,6 +59,7 @@ NAMES = (
     "gitea-internal-token",
     "gitea-jwt-secret",
     "gitea-secret-key",
+    "grafana-password",
     "metrics-token",
     "monitoring-password",
     "restic-password",
@@ -72,7 +74,8 @@ def permissions(site: Site) -> dict[str, FilePermissions]:
     """Return the owner, group and mode of each secret's file, those of the site's own settings of Gitea included."""
     files = PERMISSIONS | dict.fromkeys(secrets_of(site.gitea.settings), PERMISSIONS["gitea-jwt-secret"])
     if not site.monitoring.enabled:
-        del files["monitoring-password"]
+        for name in _NEW:
+            del files[name]
     return files
 
 

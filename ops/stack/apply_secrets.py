@@ -36,6 +36,7 @@ READERS: Mapping[str, tuple[str, ...]] = {
     "gitea-jwt-secret": ("gitea",),
     "metrics-token": ("gitea", "prometheus"),
     "monitoring-password": ("postgres-exporter",),
+    "grafana-password": ("grafana",),
     "restic-password": (),
     "smtp-username": ("gitea", "alertmanager"),
     "smtp-password": ("gitea", "alertmanager"),

@@ -27,6 +27,10 @@ class HostOps:
         finished = self._processes.output([*self._ssh(), command], directory=Path.cwd(), environment={})
         return document_from(finished.code, finished.output, " ".join(arguments))
 
+    def tunnel(self, port: int, target: str) -> list[str]:
+        """Return the command that forwards a port of this machine's loopback to an address that the host reaches."""
+        return [*self._ssh(), "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{port}:{target}"]
+
     def _ssh(self) -> list[str]:
         variables = self._connection
         where = ["-p", str(variables["ansible_port"]), f"{variables['ansible_user']}@{variables['ansible_host']}"]

@@ -43,12 +43,14 @@ SLOWEST_FIRST = (
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files in the order above, then all others. Disaster tests are collected together with tests of other folders.
 
-    Tests of the stand-in alone, which have the fixture of that name, are left out of a run on upstream's images.
+    Tests of the stand-in alone, which have the fixture of that name, are left out of a run on upstream's images, and those of
+    the real Grafana alone of any other.
     """
-    if os.environ.get(set_choice.VARIABLE) == set_choice.UPSTREAM:
-        stand_in = [item for item in items if "stand_in" in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=stand_in)
-        items[:] = [item for item in items if item not in stand_in]
+    upstream = os.environ.get(set_choice.VARIABLE) == set_choice.UPSTREAM
+    without = "stand_in" if upstream else "real_grafana"
+    others = [item for item in items if without in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
     rank = {Path(__file__).with_name(name): number for number, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 

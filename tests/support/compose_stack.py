@@ -307,6 +307,7 @@ def settings(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
         "SSH_CONNECTIONS_PER_MINUTE": "1000000",
         "UPLOAD_LIMIT_MIB": str(UPLOAD_LIMIT_MIB),
         "TRANSFER_LIMIT_MIB": str(TRANSFER_LIMIT_MIB),
+        "GRAFANA_PATH": "private",
         "MAIL_SENDER": "gitea@gitea.test",
         "SMTP_HOST": "mail.gitea.test",
         "SMTP_PORT": "1025",

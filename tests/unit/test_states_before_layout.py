@@ -336,6 +336,7 @@ NEW_KEYS = {
         "heartbeat_url": "",
         "interval_seconds": 60,
         "group_wait_seconds": 30,
+        "grafana_path": False,
         "disk_free_percent": 10,
         "certificate_days": 10,
         "error_percent": 5,
@@ -350,6 +351,11 @@ NEW_VARIABLES = {
     "SSH_CONNECTIONS_PER_MINUTE": "1000000",
     "METRICS_DAYS": "15",
     "METRICS_MIB": "2560",
+    "METRICS_SECONDS": "60",
+    "GRAFANA_PATH": "private",
+    "GRAFANA_URL": "http://localhost:3000/-/grafana/",
+    "GRAFANA_COOKIE_SECURE": "false",
+    "GRAFANA_NETWORK": "monitoring",
 }
 # The images of services that are newer than the old site.
 NEW_IMAGES = {"HAPROXY_IMAGE", *map(variable_of, monitoring_files.SERVICES)}

@@ -65,7 +65,7 @@ def test_every_verb_has_its_place() -> None:
     places = {name: place.of(verb) for name, verb in _leaves(arguments.parser())}
     assert {name for name, found in places.items() if found is Place.HOST} == ON_HOST
     assert {name for name, found in places.items() if found is Place.DEPLOYING_MACHINE} == ON_THE_DEPLOYING_MACHINE
-    assert {name for name, found in places.items() if found is Place.ANYWHERE} == {"site"}
+    assert {name for name, found in places.items() if found is Place.ANYWHERE} == {"dashboards", "site"}
 
 
 @pytest.mark.parametrize(

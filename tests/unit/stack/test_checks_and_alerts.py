@@ -41,6 +41,7 @@ ALERT_OF = {
     "container door": "HealthCheckFails",
     "container diun": "HealthCheckFails",
     "container docker-socket-proxy": "HealthCheckFails",
+    "container grafana": "HealthCheckFails",
     "container node-exporter": "NodeExporterGone",
     "container postgres-exporter": "ExporterGone",
     "container nginx-exporter": "ExporterGone",

@@ -1,0 +1,1 @@
+"""A stand-in for Grafana: see __main__.py."""
