@@ -25,7 +25,7 @@ VERBS = [
     "restore --drill", "restore --resume", "restore --export-secret-key", "restore --repository a/b", "update", "update --check",
     "update history", "update --resume", "rollback", "secrets fetch", "secrets apply", "secrets rotate metrics-token",
     "secrets rotate-smtp", "secrets set restic-password", "secrets set setting-imap", "settings apply", "settings apply --dry-run",
-    "settings check", "settings resume", "accounts ensure-admin", "notify subject",
+    "settings check", "settings resume", "accounts ensure-admin", "notify subject", "dashboards",
 ]  # fmt: skip
 FILES = ["missing", "below a file", "loop", "long name", "folder", "pipe", "device", "empty", "huge", "latin", "utf-16",
          "mark", "nested", "numbers", "binary"]  # fmt: skip
