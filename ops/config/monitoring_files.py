@@ -23,7 +23,7 @@ SERVICES = (
     "blackbox-exporter",
     "grafana",
 )
-# Measured on the local site: 5,500 series a minute at 1.5 bytes a sample (Prometheus, "Storage") are 11 MiB a day.
+# An estimate: 5,500 series once a minute, at one to two bytes a sample (Prometheus, "Storage"), are 8 to 15 MiB a day.
 METRICS_MIB_PER_DAY = 12
 # Metrics may take this part of the data disk; Prometheus removes the oldest beyond it.
 METRICS_SHARE = 20

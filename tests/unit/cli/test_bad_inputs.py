@@ -20,7 +20,8 @@ from tests.support.ssh_keys import pair
 
 VERBS = [
     "site", "deploy", "deploy --dry-run", "deploy --check", "deploy --replace-host", "destroy", "health",
-    "health --address 192.0.2.1", "certs renew", "nginx replace", "haproxy replace", "stack recreate", "stack stop", "backup take", "backup list", "backup verify",
+    "health --address 192.0.2.1", "certs renew",
+    "dashboards", "nginx replace", "haproxy replace", "stack recreate", "stack stop", "backup take", "backup list", "backup verify",
     "backup status", "backup stream", "backup prune", "backup rewind --at 2026-11-24T04:30Z", "restore", "restore --dry-run",
     "restore --drill", "restore --resume", "restore --export-secret-key", "restore --repository a/b", "update", "update --check",
     "update history", "update --resume", "rollback", "secrets fetch", "secrets apply", "secrets rotate metrics-token",
