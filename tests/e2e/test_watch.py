@@ -52,7 +52,7 @@ def test_the_metrics_of_a_backup_follow_it_at_once(ssh: Ssh) -> None:
 
     def newest() -> str:
         (found,) = _query(ssh, "gitea_suite_backup_last_success_timestamp_seconds")
-        done = ssh(f"date --utc --date @{found[1]:.0f} +%Y%m%dT%H%M%SZ")
+        done = ssh(f"date --utc --date @{int(found[1])} +%Y%m%dT%H%M%SZ")
         return done.stdout.strip()
 
     until(lambda: newest() == taken, "Prometheus knows the backup", 30)

@@ -103,7 +103,7 @@ for each in kept:
     each.sendall(struct.pack("!i", len(body) + 4) + body)
 time.sleep(300)"""
 _DEADLOCK = (
-    "for i in $(seq 12); do "
+    "for i in $(seq 24); do "
     "psql -q -U gitea gitea -c \"SET deadlock_timeout = '50ms'; BEGIN; SELECT pg_advisory_xact_lock($i, 1), pg_sleep(1); "
     'SELECT pg_advisory_xact_lock($i, 2)" & '
     "psql -q -U gitea gitea -c \"SET deadlock_timeout = '50ms'; BEGIN; SELECT pg_advisory_xact_lock($i, 2), pg_sleep(1); "
@@ -142,10 +142,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the data disk fills up by the minute",
         ("DiskFullWithinADay",),
-        f"mkdir -p {_BALLAST}; systemd-run --quiet --unit alert-fault sh -c 'for n in $(seq 400); do "
-        f"fallocate --length 4M {_BALLAST}/$n; sync --file-system {_BALLAST}; sleep 1; done'",
-        # With the reserve away there is more room than before the fault.
-        f"systemctl stop alert-fault; rm -rf {_BALLAST} /srv/gitea/.reserve; sync --file-system /srv/gitea",
+        f"mkdir {_BALLAST}; set -- $(df --block-size=1 --output=avail,size /srv/gitea | tail -1); "
+        f"fallocate --length $(($1 - $2 * 35 / 100)) {_BALLAST}/most; systemd-run --quiet --unit alert-fault sh -c "
+        f"'for n in $(seq 300); do fallocate --length 4M {_BALLAST}/$n; sync --file-system {_BALLAST}; sleep 1; done'",
+        f"systemctl stop alert-fault; rm -rf {_BALLAST}; sync --file-system /srv/gitea",
         seconds=300,
     ),
     reported("errors on the data disk, in the metrics", "DiskErrors", 'health_check{check="data disk"}', "0"),
