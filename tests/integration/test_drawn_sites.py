@@ -235,8 +235,8 @@ def test_the_playbook_is_well_formed_with_the_variables_of_a_sample(
 
 _NGINX = """
 mkdir -p /etc/letsencrypt/live
-while read -r DOMAIN UPLOAD_LIMIT_MIB TRANSFER_LIMIT_MIB; do
-    export DOMAIN UPLOAD_LIMIT_MIB TRANSFER_LIMIT_MIB
+while read -r DOMAIN UPLOAD_LIMIT_MIB TRANSFER_LIMIT_MIB GRAFANA_PATH; do
+    export DOMAIN UPLOAD_LIMIT_MIB TRANSFER_LIMIT_MIB GRAFANA_PATH
     rm -rf /etc/nginx/conf.d/* && /docker-entrypoint.d/20-envsubst-on-templates.sh >/dev/null
     for stage in plain tls; do
         [ $stage = plain ] || cp -r /drawn/live "/etc/letsencrypt/live/$DOMAIN"
@@ -249,6 +249,10 @@ done </drawn/sites
 """
 
 
+def _grafana(site: Site) -> str:
+    return "public" if site.monitoring.grafana_path else "private"
+
+
 def test_nginx_takes_each_site_in_both_stages(
     sites: list[Site], images: Mapping[str, str], run_id: str, tmp_path: Path, record_property: Record
 ) -> None:
@@ -257,8 +261,11 @@ def test_nginx_takes_each_site_in_both_stages(
     (tmp_path / "live/fullchain.pem").write_bytes(chain)
     (tmp_path / "live/privkey.pem").write_bytes(key)
     longest = f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 30}.example"
-    lines = [f"{site.domain} {site.gitea.upload_limit_mib} {site.gitea.transfer_limit_mib}" for site in sites]
-    (tmp_path / "sites").write_text("\n".join([f"{longest} 512 0", *lines]) + "\n")
+    lines = [
+        f"{site.domain} {site.gitea.upload_limit_mib} {site.gitea.transfer_limit_mib} {_grafana(site)}"
+        for site in sites
+    ]
+    (tmp_path / "sites").write_text("\n".join([f"{longest} 512 0 public", *lines]) + "\n")
     mounts = [
         f"--volume={tmp_path}:/drawn:ro",
         f"--volume={COMPOSE}/nginx/templates:/etc/nginx/templates:ro",
@@ -268,7 +275,7 @@ def test_nginx_takes_each_site_in_both_stages(
         "--label",
         f"{RUN_LABEL}={run_id}",
         "--env",
-        "NGINX_ENVSUBST_FILTER=^(DOMAIN|UPLOAD_LIMIT_MIB|TRANSFER_LIMIT_MIB)$",
+        "NGINX_ENVSUBST_FILTER=^(DOMAIN|UPLOAD_LIMIT_MIB|TRANSFER_LIMIT_MIB|GRAFANA_PATH)$",
     ]
     argv = ["docker", "run", "--rm", *label, *mounts, "--entrypoint", "sh", images["NGINX_IMAGE"], "-euc", _NGINX]
     assert _ran(*argv, folder=tmp_path).count("ok\n") == len(sites) + 1
