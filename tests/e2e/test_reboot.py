@@ -15,11 +15,13 @@ def test_a_reboot_in_the_middle_of_a_rotation_brings_everything_back(
     assert account.session.post(f"{site.url}/api/v1/user/repos", json=requested).status_code == 201
     before = head_of(site, account, "kept")
     _apply_a_password_that_never_becomes_current(site, ssh)
-    booted, killed = _started(ssh), _killed(ssh)
+    booted, before_it = _started(ssh), _killed(ssh)
     ssh("sudo systemctl reboot")
     until(lambda: _started(ssh) not in {booted, ""}, "the host is back")
-    # Idle connections of signed-in users must not delay the stop of nginx until it is killed.
-    assert _killed(ssh) == killed
+    # Idle connections of signed-in users delay the stop of nginx by five seconds, and not by its own time-out. Nothing else is
+    # killed.
+    killed = _killed(ssh)[len(before_it) :]
+    assert [line for line in killed if "within 5s of signal" not in line] == []
     # Waits for the unit first: frequent health checks would slow down the start.
     until(lambda: ssh("systemctl is-active gitea-suite.service").stdout == "active\n", "the stack is started")
     until(lambda: ssh("sudo ops health --json").returncode == 0, "the site is healthy again")
