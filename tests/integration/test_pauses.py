@@ -78,18 +78,6 @@ def test_a_container_that_the_engine_refuses_to_resume_is_resumed_past_it(
     _assert_well(container)
 
 
-def test_a_container_that_the_engine_counts_as_paused_for_a_moment_is_paused(container: Container) -> None:
-    name, containers = str(container.name), Containers()
-    container.pause()
-    late = threading.Timer(0.3, container.unpause)
-    late.start()
-    containers.freeze(name)
-    late.join()
-    container.reload()
-    assert container.status == "paused"
-    container.unpause()
-
-
 def test_a_container_that_is_paused_already_is_not_paused_twice(container: Container) -> None:
     container.pause()
     with pytest.raises(OpsError, match="is already paused"):
