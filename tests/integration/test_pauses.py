@@ -113,7 +113,7 @@ def _paused_for_ever(name: str) -> bool:
     finally:
         over.set()
     # The engine learns late, from events, what the runtime did. One without the fault has then resumed it.
-    time.sleep(1)
+    time.sleep(5)
     return bool(client.api.containers(filters={"name": name, "status": "paused"}))
 
 
