@@ -101,30 +101,29 @@ def _paused_for_ever(name: str) -> bool:
     for each in commands:
         each.start()
     try:
-        for _ in range(_CYCLES):
-            with suppress(APIError):
-                # The runtime may fail to freeze a container while it starts a process.
-                client.api.pause(name)
-                client.api.unpause(name)
-    except ReadTimeout:
         # It may only be slow.
-        if _hangs(name):
-            return True
+        with suppress(ReadTimeout):
+            for _ in range(_CYCLES):
+                with suppress(APIError):
+                    # The runtime may fail to freeze a container, or to thaw it, while it starts a process.
+                    client.api.pause(name)
+                    client.api.unpause(name)
     finally:
         over.set()
-    # The engine learns late, from events, what the runtime did. One without the fault has then resumed it.
-    time.sleep(5)
-    return bool(client.api.containers(filters={"name": name, "status": "paused"}))
+    return _hangs(name) or bool(client.api.containers(filters={"name": name, "status": "paused"}))
 
 
 def _hangs(name: str) -> bool:
+    """Resume a container, and return whether the engine does not answer for longer than a busy machine takes."""
+    # The engine learns late, from events, what the runtime did.
+    time.sleep(5)
     try:
-        # Longer than a busy machine takes.
         docker.from_env(timeout=20).api.unpause(name)
     except ReadTimeout:
         return True
     except APIError as error:
         print(f"it is resumed already: {error.explanation}")
+    time.sleep(5)
     return False
 
 
